@@ -1,0 +1,41 @@
+"""flux2-tool: Flux 2 images for OpenClaw agents, for other agents' hosts, and for Python.
+
+    from flux2_tool import Flux2Tool
+
+The API is `api.py`, its exceptions are `errors.py`. A name is imported when it is first used, so that a command that
+needs none of them starts fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flux2_tool.api import Flux2Tool
+    from flux2_tool.errors import Flux2Error
+    from flux2_tool.results import ToolResult
+    from flux2_tool.sync_api import SyncFlux2Tool
+    from flux2_tool.waiting import Progress
+
+__all__ = ["Flux2Error", "Flux2Tool", "Progress", "SyncFlux2Tool", "ToolResult"]
+
+_HOMES = {
+    "Flux2Error": "flux2_tool.errors",
+    "Flux2Tool": "flux2_tool.api",
+    "Progress": "flux2_tool.waiting",
+    "SyncFlux2Tool": "flux2_tool.sync_api",
+    "ToolResult": "flux2_tool.results",
+}
+
+# Hidden from type checkers, which else would take any name for granted.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])

@@ -1,0 +1,174 @@
+"""Find the RunAPI key and the address it belongs to, and never show the key.
+
+Order: given explicitly, `RUNAPI_API_KEY`, `~/.config/runapi/config.json` (the vendor's own file). The
+base URL comes from the source that gave the key unless it is set on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from flux2_tool.errors import ConfigurationError, MissingApiKeyError
+from flux2_tool.settings import normalized_base_url
+from flux2_tool.suggestions import shown
+
+DEFAULT_BASE_URL = "https://runapi.ai"
+KEY_VARIABLE = "RUNAPI_API_KEY"
+URL_VARIABLE = "RUNAPI_BASE_URL"
+CONFIG_FILE = Path("runapi") / "config.json"
+MAX_KEY_CHARS = 4096
+MAX_FILE_BYTES = 65_536
+
+_SET_KEY = f"set {KEY_VARIABLE} to a key from https://runapi.ai"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The key, where it may be sent, and where it was found. `base_url` has no trailing `/v1`."""
+
+    api_key: SecretStr
+    base_url: str
+    source: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The key's fingerprint, which may be stored and logged."""
+        return key_fingerprint(self.api_key.get_secret_value())
+
+
+def key_fingerprint(key: str) -> str:
+    """Return the first 16 hexadecimal digits of the key's SHA-256."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def resolve_credentials(
+    *,
+    environ: Mapping[str, str],
+    explicit_key: str | None = None,
+    explicit_base_url: str | None = None,
+    config_home: Path | None = None,
+    settings_base_url: str | None = None,
+) -> Credentials:
+    """Return the first key found and its base URL.
+
+    Args:
+        environ: The environment, passed in.
+        explicit_key: A key from Python code or from the plugin; wins over all.
+        explicit_base_url: The address given together with `explicit_key`.
+        config_home: The folder that holds `runapi/config.json`; by default `~/.config`.
+        settings_base_url: An address set on its own (plugin config, option or variable); wins over all
+            but `explicit_base_url`.
+
+    Raises:
+        MissingApiKeyError: There is no key, or a placeholder stands in its place.
+        ConfigurationError: The key, the file or an address has a fault the message names.
+    """
+    key, found_url, source = _first_key(environ, explicit_key, explicit_base_url, config_home)
+    for text, said in (
+        (explicit_base_url, "the base URL given with the key"),
+        (settings_base_url, "the setting base_url"),
+        (found_url, f"the base URL from {source}"),
+    ):
+        if text is not None and text.strip():
+            try:
+                base_url = normalized_base_url(text)
+            except ValueError as exc:
+                raise ConfigurationError(f"{said}, {shown(text)}, {exc}") from exc
+            break
+    else:
+        base_url = DEFAULT_BASE_URL
+    return Credentials(api_key=SecretStr(key), base_url=base_url, source=source)
+
+
+def _first_key(
+    environ: Mapping[str, str],
+    explicit_key: str | None,
+    explicit_base_url: str | None,
+    config_home: Path | None,
+) -> tuple[str, str | None, str]:
+    if explicit_key is not None:
+        if not explicit_key.strip():
+            raise MissingApiKeyError("the API key that was given is empty", hint=_SET_KEY)
+        return _checked(explicit_key, "the API key that was given"), explicit_base_url, "explicit"
+    variable = environ.get(KEY_VARIABLE)
+    if variable is not None and variable.strip():
+        return _checked(variable, KEY_VARIABLE), environ.get(URL_VARIABLE), KEY_VARIABLE
+    if config_home is None:
+        config_home = Path(environ.get("HOME") or Path.home()) / ".config"
+    path = config_home / CONFIG_FILE
+    stored = _read_file(path)
+    stored_key = _text(stored, ("api_key", "apiKey"), path)
+    if stored_key is not None and stored_key.strip():
+        where = f'"api_key" in {path}'
+        return _checked(stored_key, where), _text(stored, ("base_url", "baseUrl"), path), str(path)
+    empty = "" if variable is None else f"{KEY_VARIABLE} is set but empty, and "
+    raise MissingApiKeyError(
+        f"{empty}no RunAPI key was found in {KEY_VARIABLE} or {path}" if not empty else f"{empty}{path} holds no key",
+        hint=_SET_KEY,
+    )
+
+
+def _checked(text: str, where: str) -> str:
+    key = text.strip()
+    if key.startswith("${") or (key.startswith("$") and key[1:].isidentifier()):
+        raise MissingApiKeyError(
+            f"{where} holds a placeholder such as ${{{KEY_VARIABLE}}} instead of a key: nothing filled it in",
+            hint=f"set {KEY_VARIABLE} in the environment of the process that starts this one",
+        )
+    if key[0] in "\"'`“‘" or key[-1] in "\"'`”’":
+        raise ConfigurationError(
+            f"{where} has quotes around the key", hint="remove the quotes; they are part of the value"
+        )
+    if key.casefold().startswith("bearer "):
+        raise ConfigurationError(f'{where} begins with "Bearer"', hint="give the key alone")
+    if any(c.isspace() for c in key):
+        raise ConfigurationError(
+            f"{where} has white space or a line break inside the key",
+            hint="copy the key again, on one line",
+        )
+    if not key.isascii() or not key.isprintable() or len(key) > MAX_KEY_CHARS:
+        raise ConfigurationError(
+            f"{where} is not a key: it is too long or has characters a key cannot have",
+            hint="copy the key again",
+        )
+    return key
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot read {path}: {exc.strerror}", hint=f"make it readable, or set {KEY_VARIABLE}"
+        ) from exc
+    try:
+        found = json.loads(data.decode()) if len(data) <= MAX_FILE_BYTES else None
+    except (ValueError, RecursionError):
+        # Without the cause: a JSON error carries the whole text, which holds the key.
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            f"{path} is not a JSON object of at most {MAX_FILE_BYTES} bytes",
+            hint=f'write {{"api_key": "…"}} there, or set {KEY_VARIABLE}',
+        )
+    return found
+
+
+def _text(stored: Mapping[str, Any], names: tuple[str, ...], path: Path) -> str | None:
+    for name in names:
+        value = stored.get(name)
+        if isinstance(value, str):
+            return value
+        if value is not None:
+            raise ConfigurationError(f'"{name}" in {path} is not text', hint="put it in quotes")
+    return None

@@ -1,0 +1,197 @@
+"""Every error this package raises on purpose, one class per decision the caller makes.
+
+`code` is stable API and one of the codes in the manifest's output schema; the wording is not stable.
+The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}}` object of `results.py`.
+
+    Flux2Error
+    ├── InvalidArgumentsError      invalid_arguments     change the arguments
+    ├── SourceRefusedError         source_refused        use another source picture
+    ├── MissingApiKeyError         missing_api_key       set the key
+    ├── AuthenticationError        authentication        replace the key
+    ├── ConfigurationError         configuration_error   mend the set-up
+    ├── CreditsExhaustedError      insufficient_credits  top up the account
+    ├── BudgetExceededError        budget_exceeded       wait for the reset or raise the cap
+    ├── RepeatedRequestError       repeated_request      show what was already made
+    ├── ContentRefusedError        content_refused       change the prompt or the picture
+    ├── GenerationFailedError      generation_failed     try once more or change the request
+    ├── RateLimitedError           rate_limited          wait, then call again
+    ├── ServiceUnavailableError    service_unavailable   wait, then call again
+    ├── UnexpectedAnswerError      unexpected_answer     ask for the task later, report the answer
+    ├── TaskNotFoundError          task_not_found        check the task id
+    ├── JournalUnavailableError    journal_unavailable   mend the disk or the journal file
+    ├── CancelledCallError         cancelled             nothing; the wait was stopped on request
+    ├── WorkerStoppedError         worker_stopped        call again
+    └── InternalError              internal_error        report it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+Charged = Literal["no", "yes", "unknown"]
+
+PROBE_HINT = "The operator can have it written down what RunAPI answers: `flux2-tool probe` (costs one image)."
+
+
+class Flux2Error(Exception):
+    """Base of every error this package raises on purpose.
+
+    Args:
+        message: What happened, in one or two sentences, without key, whole prompt or image bytes.
+        hint: What the reader should do next.
+        task_id: The RunAPI task this is about, when one was accepted.
+        request_id: The service's `x-request-id`, for its support.
+        charged: Whether RunAPI charged for the image, as far as is known.
+        retryable: Overrides the class: whether the same call may succeed later.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        task_id: str | None = None,
+        request_id: str | None = None,
+        charged: Charged = "no",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.task_id = task_id
+        self.request_id = request_id
+        self.charged: Charged = charged
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class InvalidArgumentsError(Flux2Error):
+    """The arguments break the tool's schema. Nothing was sent.
+
+    Args:
+        violations: One sentence per violation: path, what was given, what is allowed, the nearest allowed value.
+    """
+
+    code = "invalid_arguments"
+
+    def __init__(self, message: str, *, hint: str = "", violations: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.violations = tuple(violations)
+
+
+class SourceRefusedError(Flux2Error):
+    """A source picture may not or cannot be used. Nothing was sent."""
+
+    code = "source_refused"
+
+
+class MissingApiKeyError(Flux2Error):
+    """No RunAPI key was found in any of the places it may come from."""
+
+    code = "missing_api_key"
+
+
+class AuthenticationError(Flux2Error):
+    """RunAPI refused the key."""
+
+    code = "authentication"
+
+
+class ConfigurationError(Flux2Error):
+    """A setting, the manifest or the installation is wrong. Nothing was sent."""
+
+    code = "configuration_error"
+
+
+class CreditsExhaustedError(Flux2Error):
+    """The RunAPI account cannot pay for this image. Nothing was created or charged."""
+
+    code = "insufficient_credits"
+
+
+class BudgetExceededError(Flux2Error):
+    """The image would pass a cap the operator set. Nothing was sent."""
+
+    code = "budget_exceeded"
+
+
+class RepeatedRequestError(Flux2Error):
+    """The same request was made too often in a short time. Nothing was sent."""
+
+    code = "repeated_request"
+
+
+class ContentRefusedError(Flux2Error):
+    """The service's moderation refused the prompt or a picture. A failed generation is not charged."""
+
+    code = "content_refused"
+
+
+class GenerationFailedError(Flux2Error):
+    """The task ended as failed. A failed generation is not charged."""
+
+    code = "generation_failed"
+    retryable = True
+
+
+class RateLimitedError(Flux2Error):
+    """The service asks us to slow down for longer than this call may wait."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class ServiceUnavailableError(Flux2Error):
+    """RunAPI could not be reached or answered 5xx until the deadline."""
+
+    code = "service_unavailable"
+    retryable = True
+
+
+class UnexpectedAnswerError(Flux2Error):
+    """RunAPI answered something this version does not understand."""
+
+    code = "unexpected_answer"
+
+
+class TaskNotFoundError(Flux2Error):
+    """No task with this id is known to RunAPI under this key."""
+
+    code = "task_not_found"
+
+
+class JournalUnavailableError(Flux2Error):
+    """The task journal cannot be written, so no money is spent."""
+
+    code = "journal_unavailable"
+
+
+class CancelledCallError(Flux2Error):
+    """The caller stopped waiting. RunAPI has no cancel: a task that was accepted may still finish and be charged."""
+
+    code = "cancelled"
+
+
+class WorkerStoppedError(Flux2Error):
+    """The worker process ended while this call was running."""
+
+    code = "worker_stopped"
+    retryable = True
+
+
+class InternalError(Flux2Error):
+    """A defect of this package."""
+
+    code = "internal_error"
+
+
+def error_of_code(code: str, message: str, *, task_id: str | None = None, request_id: str | None = None) -> Flux2Error:
+    """Return an error again from what the journal kept of it."""
+    kinds = {kind.code: kind for kind in Flux2Error.__subclasses__()}
+    error = kinds.get(code, InternalError)(message)
+    error.task_id, error.request_id = task_id, request_id
+    return error
