@@ -1,0 +1,28 @@
+"""What a request says of itself: who asks, at which address, with which JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+
+
+def bearer_key(request: Request) -> str | None:
+    """The key a request carries as `Authorization: Bearer KEY`."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def base_url(request: Request) -> str:
+    """Scheme and host as the client addressed us."""
+    return f"{request.url.scheme}://{request.headers.get('host', 'localhost')}"
+
+
+async def json_object(request: Request) -> dict[str, Any] | None:
+    """The body as a JSON object, or None when it is none."""
+    try:
+        content = json.loads(await request.body())
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,132 @@
+"""The sandbox as an ASGI application: which address leads where.
+
+Facts: the service's paths, statuses and field names as its guide, SDK and model pages give them. It shares no code
+with the client, so that a field misspelt there cannot pass here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flux2_tool.sandbox import account, control, files, generation, objects, tasks
+from flux2_tool.sandbox.answers import error_answer
+from flux2_tool.sandbox.catalog import ACTIONS, Action
+from flux2_tool.sandbox.exchange import ConnectionDropped, Handler, endpoint
+from flux2_tool.sandbox.faults import Target
+from flux2_tool.sandbox.options import PollPath, SandboxOptions
+from flux2_tool.sandbox.service import Clock, Sandbox, Sleep
+
+_MOST_REQUEST_ID_CHARS = 512
+
+
+class SandboxApp(Starlette):
+    """An ASGI application whose state holds the `Sandbox`.
+
+    It skips Starlette's error pages: a dropped connection must stay one.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(routes=_routes(sandbox))
+        self.state.sandbox = sandbox
+        self._sandbox = sandbox
+
+        async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+            await error_answer(sandbox.options, 404, "Not found")(scope, receive, send)
+
+        self.router.default = nowhere
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; really close the connection where the server lets us."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        try:
+            await self._serve(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except ConnectionDropped as exc:
+            close = state.get("close_connection" if exc.flush else "abort_connection")
+            if close is None:
+                raise
+            close()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extra = [(b"x-request-id", self._sandbox.new_id("req_").encode())]
+        serve: ASGIApp = self.router
+        for name, value in scope["headers"]:
+            if name == b"x-client-request-id":
+                if len(value) <= _MOST_REQUEST_ID_CHARS and all(0x20 <= byte < 0x7F for byte in value):
+                    extra.append((name, value))
+                else:
+                    serve = error_answer(self._sandbox.options, 400, "X-Client-Request-Id is not valid")
+
+        async def send_with_ids(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        await serve(scope, receive, send_with_ids)
+
+
+def create_app(
+    options: SandboxOptions | None = None,
+    *,
+    clock: Clock = time.time,
+    rng: random.Random | None = None,
+    sleep: Sleep = asyncio.sleep,
+) -> SandboxApp:
+    """Make a sandbox. Its state, books and faults are at `app.state.sandbox`.
+
+    Args:
+        options: Its switches; the defaults serve everything at believable speed.
+        clock: Seconds since 1970. All states, lives and dates follow it.
+        rng: Draws everything random, instead of one seeded from the options.
+        sleep: Waits out the delays of faults.
+    """
+    return SandboxApp(Sandbox(options or SandboxOptions(), clock=clock, sleep=sleep, rng=rng))
+
+
+def _routes(sandbox: Sandbox) -> list[BaseRoute]:
+    def route(method: str, path: str, target: Target, handler: Handler) -> Route:
+        return Route(path, endpoint(sandbox, target, handler), methods=[method])
+
+    def poll(address: str, path: PollPath | None, action: Action | None = None) -> Route:
+        return route("GET", address, "poll", partial(generation.poll, sandbox, path=path, action=action))
+
+    def create(address: str, name: tasks.Route, action: Action) -> Route:
+        return Route(address, partial(generation.create, sandbox, route=name, action=action), methods=["POST"])
+
+    # Polls come first: they are nearly all of the traffic.
+    routes: list[BaseRoute] = [poll(f"/v1/{action}/{{id}}", "guide", action) for action in ACTIONS]
+    routes += [poll(f"/api/v1/flux_2/{action}/{{id}}", "service", action) for action in ACTIONS]
+    routes += [create(f"/v1/{action}", "guide", action) for action in ACTIONS]
+    routes += [create(f"/api/v1/flux_2/{action}", "service", action) for action in ACTIONS]
+    routes += [
+        poll("/api/v1/flux_2/{id}", "service_plain"),
+        poll("/v1/tasks/{id}", "v1_tasks"),
+        poll("/api/v1/tasks/{id}", "api_tasks"),
+        poll(generation.RESULTS_PATH + "{id}", None),
+        route("GET", "/storage/{name}", "storage", partial(objects.picture, sandbox)),
+        route("GET", "/storage/files/{id}/{name}", "storage", partial(objects.uploaded, sandbox)),
+        route("PUT", "/storage/uploads/{id}", "storage", partial(objects.upload, sandbox)),
+        route("POST", "/api/v1/files/prepare", "files", partial(files.prepare, sandbox)),
+        route("POST", "/api/v1/files/confirm", "files", partial(files.confirm, sandbox)),
+        route("POST", "/api/v1/files", "files", partial(files.create, sandbox)),
+        route("GET", "/api/v1/me", "account", partial(account.info, sandbox)),
+        route("GET", "/api/v1/me/balance", "account", partial(account.balance, sandbox)),
+        route("GET", "/api/v1/price_schedules", "account", partial(account.price_schedules, sandbox)),
+        route("POST", "/api/v1/price_quotes", "account", partial(account.price_quotes, sandbox)),
+        *control.routes(sandbox),
+    ]
+    return routes

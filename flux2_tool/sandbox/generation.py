@@ -1,0 +1,203 @@
+"""Creating and polling tasks: both routes, each poll address, and the envelope at a task's Location."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flux2_tool.sandbox.access import base_url, bearer_key
+from flux2_tool.sandbox.answers import created_answer, envelope, error_answer, json_answer, task_content
+from flux2_tool.sandbox.books import CreateRecord, Leak, fingerprint
+from flux2_tool.sandbox.catalog import Action, problems
+from flux2_tool.sandbox.exchange import ConnectionDropped, after, before
+from flux2_tool.sandbox.faults import Fault
+from flux2_tool.sandbox.options import PollPath
+from flux2_tool.sandbox.service import ConflictError, Sandbox, input_digest
+from flux2_tool.sandbox.storage import IMAGES_PATH
+from flux2_tool.sandbox.tasks import Route, Task
+
+RESULTS_PATH = "/api/v1/task_results/"
+
+MOST_BODY_BYTES = 1024 * 1024
+MOST_KEY_CHARS = 512
+_SECRET_HEADERS = ("authorization", "x-api-key", "proxy-authorization")
+
+
+async def create(sandbox: Sandbox, request: Request, route: Route, action: Action) -> Response:
+    """Take a create POST and book it, whatever becomes of it."""
+    now = sandbox.clock()
+    sandbox.settle(now)
+    key = bearer_key(request)
+    record = CreateRecord(
+        at=now,
+        route=route,
+        action=action,
+        path=request.url.path,
+        headers=[(name, value) for name, value in request.headers.items() if name not in _SECRET_HEADERS],
+        key_fingerprint=fingerprint(key) if key else None,
+        idempotency_key=request.headers.get("idempotency-key"),
+        body=await request.body(),
+    )
+    sandbox.books.creates.append(record)
+    if key and key.encode() in record.body:
+        sandbox.books.authorization_leaks.append(Leak(at=now, path=record.path, where="create body"))
+    options = sandbox.options
+    if not (options.guide_route if route == "guide" else options.service_route):
+        record.outcome, record.status = "route_off", options.route_off_status
+        return error_answer(options, options.route_off_status, "Not found")
+    fault = sandbox.faults.take("create")
+    if fault is None:
+        response = _accept(sandbox, request, record, route, action, None)
+    else:
+        response = await _faulty_create(sandbox, request, record, route, action, fault)
+    record.status = response.status_code
+    return response
+
+
+async def _faulty_create(
+    sandbox: Sandbox, request: Request, record: CreateRecord, route: Route, action: Action, fault: Fault
+) -> Response:
+    record.fault = fault.kind
+    try:
+        instead = await before(sandbox, fault)
+    except ConnectionDropped:
+        record.outcome = "dropped_before"
+        raise
+    if instead is not None:
+        record.outcome = "redirected" if fault.kind == "redirect" else "fault"
+        return instead
+    response = _accept(sandbox, request, record, route, action, fault)
+    return await after(sandbox, fault, response)
+
+
+def _accept(
+    sandbox: Sandbox, request: Request, record: CreateRecord, route: Route, action: Action, fault: Fault | None
+) -> Response:
+    """Do what the service does with a create that reached it."""
+    options, now = sandbox.options, sandbox.clock()
+    key = sandbox.authorized_key(bearer_key(request))
+    if key is None:
+        record.outcome = "unauthorized"
+        return error_answer(options, 401, "Invalid or missing API key")
+    refusal = _refuse_form(sandbox, request, record)
+    if refusal is not None:
+        record.outcome = "invalid"
+        return refusal
+    try:
+        body: Any = json.loads(record.body)
+    except ValueError:
+        record.outcome = "invalid"
+        return error_answer(options, 400, "The request body is not valid JSON")
+    errors = problems(action, body) if isinstance(body, dict) else {"base": ["must be a JSON object"]}
+    if errors:
+        record.outcome = "invalid"
+        return error_answer(options, 422, "Validation failed", errors=errors)
+    key_fingerprint, digest = fingerprint(key), input_digest(action, body)
+    task = None
+    if record.idempotency_key is not None:
+        try:
+            task = sandbox.remembered(key_fingerprint, record.idempotency_key, digest, now)
+        except ConflictError:
+            record.outcome = "conflict"
+            return error_answer(options, 409, "Idempotency-Key was already used with a different request")
+    record.outcome = "replayed" if task else "created"
+    if task is None:
+        task = sandbox.make_task(
+            route=route,
+            action=action,
+            arguments=body,
+            key_fingerprint=key_fingerprint,
+            idempotency_key=record.idempotency_key,
+            digest=digest,
+            now=now,
+            fault=fault,
+        )
+    if task is None:
+        record.outcome = "no_credits"
+        return error_answer(options, 402, "Insufficient credits")
+    record.task_id = task.id
+    return created_answer(options, task, route, now, link=_status_link(sandbox, request, task, fault))
+
+
+def _refuse_form(sandbox: Sandbox, request: Request, record: CreateRecord) -> Response | None:
+    options = sandbox.options
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return error_answer(options, 415, "Content-Type must be application/json")
+    if len(record.body) > MOST_BODY_BYTES:
+        return error_answer(options, 413, f"The request body is larger than {MOST_BODY_BYTES} bytes")
+    idempotency_key = record.idempotency_key
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= MOST_KEY_CHARS:
+        return error_answer(options, 400, f"Idempotency-Key must have 1 to {MOST_KEY_CHARS} characters")
+    return None
+
+
+def _status_link(sandbox: Sandbox, request: Request, task: Task, fault: Fault | None) -> str:
+    options = sandbox.options
+    if fault is not None and fault.kind == "envelope":
+        return f"{RESULTS_PATH}{task.id}?envelope=1"
+    if options.status_link == "none":
+        return ""
+    origin = options.status_link_origin
+    if not origin and options.status_link != "location":
+        origin = base_url(request)
+    return f"{origin}{RESULTS_PATH}{task.id}" + ("?envelope=1" if options.status_link_envelope else "")
+
+
+async def poll(
+    sandbox: Sandbox, request: Request, fault: Fault | None, path: PollPath | None, action: Action | None
+) -> Response:
+    """Tell a task's state at one of the poll addresses; `path` None is the address in a create answer."""
+    options, now, books = sandbox.options, sandbox.clock(), sandbox.books
+    books.polls += 1
+    key = sandbox.authorized_key(bearer_key(request))
+    if key is None:
+        return error_answer(options, 401, "Invalid or missing API key")
+    task = books.tasks.get(request.path_params["id"])
+    if (
+        (path is not None and path not in options.poll_paths)
+        or task is None
+        or task.key_fingerprint != fingerprint(key)
+        or (action is not None and task.action != action)
+        or now < task.created_at + options.visible_after_s
+    ):
+        books.polls_not_found += 1
+        return error_answer(options, 404, "Not found")
+    task.polls += 1
+    if fault is not None and fault.kind == "failed":
+        sandbox.fail_task(task, now, fault.value)
+    state = task.state(now)
+    finished = state in ("completed", "failed")
+    told = (fault.value or "verifying") if fault is not None and fault.kind == "unknown_status" else state
+    with_image = told == "completed" and not _withheld(task, fault)
+    if finished and task.first_seen_finished_at is None and (with_image or told == "failed"):
+        task.first_seen_finished_at = now
+    content = task_content(
+        options,
+        task,
+        told,
+        guide=path in ("guide", "v1_tasks"),
+        image_url=image_url(sandbox, request, task) if with_image else None,
+    )
+    if path is None and "envelope" in request.query_params:
+        content = envelope(content, task, told)
+    return json_answer(content)
+
+
+def image_url(sandbox: Sandbox, request: Request, task: Task) -> str:
+    """The signed address of a finished task's picture; the same at every poll."""
+    signed = sandbox.storage.presign(
+        "GET", f"{IMAGES_PATH}{task.image_id}.png", at=task.finish_at, life_s=sandbox.options.image_life_s
+    )
+    return f"{(sandbox.options.image_url_base or base_url(request)).rstrip('/')}{signed}"
+
+
+def _withheld(task: Task, fault: Fault | None) -> bool:
+    if fault is not None and fault.kind == "no_images":
+        return True
+    if task.missing_images > 0:
+        task.missing_images -= 1
+        return True
+    return task.missing_images < 0

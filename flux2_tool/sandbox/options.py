@@ -1,0 +1,137 @@
+"""What a sandbox can be told before it starts, and (most of it) while it runs.
+
+Plain fields with plain values, so that a command line, a test or `PATCH /_sandbox/options` fills them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+PollPath = Literal["guide", "service", "service_plain", "v1_tasks", "api_tasks"]
+ErrorShape = Literal["text", "object", "message", "detail", "errorMessage", "msg", "html"]
+BodyShape = Literal["flat", "data", "header"]
+ResultField = Literal["images", "image_urls", "image_url", "url", "output", "outputs", "result", "data"]
+CostField = Literal["usage", "settlement", "cost_cents", "none"]
+StatusLink = Literal["none", "location", "status_url", "urls_get"]
+
+POLL_PATHS: frozenset[PollPath] = frozenset(get_args(PollPath))
+ROUTE_OFF_STATUSES = (404, 405, 410, 501)
+
+MARKERS_HELP = """\
+Words in a prompt that steer its task: [fail] fails, [moderated] fails with a content-policy error,
+[slow] takes slow_s (120 s) instead of its usual time. Nothing that fails is charged.
+Keys: any bearer key that starts with "sk-" is good, unless api_keys names the only good ones.
+Max's price (10 cents) is made up; no source at hand publishes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """Switches of one sandbox. Times are seconds of the sandbox's clock, money is US cents.
+
+    Args:
+        guide_route: Serve `POST /v1/text_to_image` and `/v1/remix_image`.
+        service_route: Serve `POST /api/v1/flux_2/text_to_image` and `.../remix_image`.
+        route_off_status: What a create on a route that is switched off answers: 404, 405, 410 or 501.
+        poll_paths: The poll addresses that answer; the others give 404.
+        visible_after_s: A poll sooner than this after the create answers 404.
+        api_keys: The only good keys; empty means every key that starts with "sk-".
+        error_shape: Which of the service's error bodies to speak.
+        body_shape: Task answers as they are, inside `data`, or (create only) with the id in a header alone.
+        status_in_create: Whether the service route's create answer has a `status`.
+        result_field: The field that carries the finished images.
+        cost_field: The field that carries what a finished task cost.
+        status_link: Whether and where the create answer links to a status URL.
+        status_link_envelope: That URL answers an envelope `{"id", "status", "response": {...}}`.
+        status_link_origin: Scheme and host of that URL; empty means the sandbox's own.
+        speed: Divides every simulated duration; 50 makes a 6 s picture in 0.12 s.
+        duration_s: An exact duration for every task, instead of a drawn one; `speed` does not change it.
+        slow_s: How long a prompt with [slow] takes, before `speed`.
+        idempotency_life_s: How long an `Idempotency-Key` is remembered; None means for ever.
+        balance_cents: What each account (one per key) can spend at the start.
+        image_url_base: Put in front of `/storage/...` instead of the sandbox's own address.
+        image_life_s: How long an image URL is good.
+        upload_life_s: How long the URL of an uploaded file is good.
+        drawn_images: Draw real pictures; False serves plain ones of the right size, for benchmarks.
+        seed: Of every random choice; None takes a fresh one, which the books name.
+    """
+
+    guide_route: bool = True
+    service_route: bool = True
+    route_off_status: int = 404
+    poll_paths: frozenset[PollPath] = field(default=POLL_PATHS)
+    visible_after_s: float = 0.0
+    api_keys: frozenset[str] = field(default=frozenset(), repr=False)
+    error_shape: ErrorShape = "text"
+    body_shape: BodyShape = "flat"
+    status_in_create: bool = True
+    result_field: ResultField = "images"
+    cost_field: CostField = "usage"
+    status_link: StatusLink = "none"
+    status_link_envelope: bool = False
+    status_link_origin: str = ""
+    speed: float = 1.0
+    duration_s: float | None = None
+    slow_s: float = 120.0
+    idempotency_life_s: float | None = None
+    balance_cents: int = 10_000
+    image_url_base: str = ""
+    image_life_s: int = 7 * 24 * 3600
+    upload_life_s: int = 3600
+    drawn_images: bool = True
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.speed > 0:
+            raise ValueError(f"speed is {self.speed}; it must be above 0")
+        if self.route_off_status not in ROUTE_OFF_STATUSES:
+            raise ValueError(f"route_off_status is {self.route_off_status}; allowed: {ROUTE_OFF_STATUSES}")
+        unknown = self.poll_paths - POLL_PATHS
+        if unknown:
+            raise ValueError(f"poll_paths has {sorted(unknown)}; allowed: {sorted(POLL_PATHS)}")
+        for name, allowed in _WORDS.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+
+    def changed(self, changes: Mapping[str, Any]) -> SandboxOptions:
+        """Return a copy with some fields changed, as JSON carries them (lists for sets).
+
+        Raises:
+            ValueError: A name or a value is not allowed; the message says which and what is.
+        """
+        known = {item.name for item in fields(self)}
+        unknown = sorted(set(changes) - known)
+        if unknown:
+            raise ValueError(f"unknown option {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        values: dict[str, Any] = {name: _from_json(name, value) for name, value in changes.items()}
+        return replace(self, **values)
+
+
+def _from_json(name: str, value: Any) -> Any:
+    if name in ("poll_paths", "api_keys"):
+        if not isinstance(value, list | set | frozenset) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{name} must be a list of strings")
+        return frozenset(value)
+    nullable = name in ("duration_s", "idempotency_life_s", "seed")
+    default = getattr(_DEFAULTS, name)
+    numeric = nullable or (isinstance(default, int | float) and not isinstance(default, bool))
+    if nullable and value is None:
+        return value
+    if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+    if not numeric and type(value) is not type(default):
+        raise ValueError(f"{name} must be a {type(default).__name__}, not {value!r}")
+    return value
+
+
+_WORDS: dict[str, tuple[str, ...]] = {
+    "error_shape": get_args(ErrorShape),
+    "body_shape": get_args(BodyShape),
+    "result_field": get_args(ResultField),
+    "cost_field": get_args(CostField),
+    "status_link": get_args(StatusLink),
+}
+
+_DEFAULTS = SandboxOptions()
