@@ -1,0 +1,44 @@
+"""The task journal: what was asked, sent, accepted, paid and returned, on disk before money is spent.
+
+`Journal` is the interface; `open_journal` returns the SQLite one, in a file or in memory.
+"""
+
+from __future__ import annotations
+
+from flux2_tool.journal.entry import Entry
+from flux2_tool.journal.in_use import JournalInUse
+from flux2_tool.journal.owner import Owner, ThisProcess
+from flux2_tool.journal.records import (
+    Cap,
+    Claim,
+    ClaimRules,
+    Intent,
+    Journal,
+    JournalError,
+    OpenJournal,
+    Record,
+    RecordState,
+    SavedCopy,
+    Spending,
+)
+from flux2_tool.journal.store import SqliteJournal, open_journal
+
+__all__ = [
+    "Cap",
+    "Claim",
+    "ClaimRules",
+    "Entry",
+    "Intent",
+    "Journal",
+    "JournalError",
+    "JournalInUse",
+    "OpenJournal",
+    "Owner",
+    "Record",
+    "RecordState",
+    "SavedCopy",
+    "Spending",
+    "SqliteJournal",
+    "ThisProcess",
+    "open_journal",
+]

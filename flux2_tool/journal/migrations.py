@@ -1,0 +1,93 @@
+"""The journal's schema as named steps, each applied once, in order, in one transaction.
+
+A step only adds, so that an older process may go on with a journal that a newer one has opened.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
+    (
+        "0001_records",
+        """
+        CREATE TABLE records (
+            record_id         TEXT PRIMARY KEY,
+            session           TEXT,
+            equal_key         TEXT NOT NULL,
+            fingerprint       TEXT NOT NULL,
+            base_url          TEXT NOT NULL,
+            tool              TEXT NOT NULL,
+            model             TEXT NOT NULL,
+            resolution        TEXT NOT NULL,
+            label             TEXT NOT NULL,
+            body              BLOB NOT NULL,
+            idempotency_key   TEXT NOT NULL UNIQUE,
+            client_request_id TEXT NOT NULL,
+            route             TEXT NOT NULL,
+            price_usd         REAL,
+            state             TEXT NOT NULL,
+            created_at        REAL NOT NULL,
+            task_id           TEXT,
+            status_url        TEXT,
+            accepted_at       REAL,
+            finished_at       REAL,
+            returned_at       REAL,
+            owner             TEXT,
+            lease_until       REAL,
+            conflict          INTEGER NOT NULL DEFAULT 0,
+            given_up          INTEGER NOT NULL DEFAULT 0,
+            images            TEXT NOT NULL DEFAULT '[]',
+            cost_usd          REAL,
+            error_code        TEXT,
+            error_message     TEXT,
+            raw               TEXT,
+            request_id        TEXT,
+            polls             INTEGER NOT NULL DEFAULT 0
+        );
+        CREATE INDEX records_by_equal_key ON records (equal_key, created_at);
+        CREATE INDEX records_by_task ON records (task_id);
+        CREATE INDEX records_by_state ON records (state, created_at);
+        CREATE INDEX records_by_owner ON records (owner) WHERE owner IS NOT NULL;
+        """,
+    ),
+    (
+        "0002_saved_copies",
+        "ALTER TABLE records ADD COLUMN saved TEXT NOT NULL DEFAULT '[]'",
+    ),
+    (
+        "0003_interrupted",
+        "ALTER TABLE records ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0",
+    ),
+    (
+        "0004_budget",
+        """
+        ALTER TABLE records ADD COLUMN sender TEXT;
+        ALTER TABLE records ADD COLUMN reserved_usd REAL NOT NULL DEFAULT 0;
+        CREATE INDEX records_by_time ON records (created_at);
+        """,
+    ),
+    (
+        "0005_durations",
+        "ALTER TABLE records ADD COLUMN duration_s REAL",
+    ),
+)
+
+
+def migrate(connection: sqlite3.Connection, *, now: float) -> None:
+    """Bring a journal up to date; several processes may try at once."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
+        applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
+        for name, script in MIGRATIONS:
+            if name not in applied:
+                for statement in script.split(";"):
+                    if statement.strip():
+                        connection.execute(statement)
+                connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,75 @@
+"""Who owns a record: a process, named so that its end on this machine is seen at once.
+
+A process id alone is reused; with the process's start time it is not. The name also holds the boot and the process
+namespace, because an id says nothing about another machine or container that shares the folder, and a random part,
+because one process may hold several tools, of which one may be closed while the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+
+class Owner(Protocol):
+    """A process that can own records."""
+
+    @property
+    def name(self) -> str:
+        """Unique among all processes that may share the journal."""
+        ...
+
+    def is_gone(self, name: str) -> bool:
+        """Return whether another owner has surely ended; False when that cannot be told."""
+        ...
+
+
+class ThisProcess:
+    """The running process, once for each tool in it."""
+
+    def __init__(self) -> None:
+        self._part = secrets.token_hex(4)
+
+    @property
+    def name(self) -> str:
+        """Machine, process id, start time, and which tool of the process."""
+        return f"{_machine()}:{os.getpid()}:{_start_time(os.getpid()) or '?'}:{self._part}"
+
+    def is_gone(self, name: str) -> bool:
+        """Return whether a process of this machine has ended; a process elsewhere is never judged."""
+        parts = name.split(":")
+        if len(parts) < 3 or parts[0] != _machine() or not parts[1].isdigit():
+            return False
+        started, found = parts[2], _start_time(int(parts[1]))
+        return found is None or (started != "?" and found != started)
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    parts = [socket.gethostname()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        parts.append("-")
+    return "/".join(parts).replace(":", "_")
+
+
+def _start_time(pid: int) -> str | None:
+    """Return when a process started, in the system's own words, or None when there is no such process.
+
+    A zombie counts as gone. Source: proc_pid_stat(5), fields 3 and 22; elsewhere `ps -o lstart=`.
+    """
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in ("Z", "X") else fields[19]
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    return found.stdout.strip().replace(":", ".") or None

@@ -1,0 +1,432 @@
+"""The journal in SQLite: one file, several processes, every write committed before the caller goes on.
+
+WAL lets readers and one writer work side by side; `synchronous=FULL` makes a commit survive a power cut. Source:
+https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html#pragma_synchronous.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool import wire
+from flux2_tool.journal.migrations import migrate
+from flux2_tool.journal.owner import Owner
+from flux2_tool.journal.records import (
+    Cap,
+    Claim,
+    ClaimRules,
+    Intent,
+    JournalError,
+    Record,
+    RecordState,
+    SavedCopy,
+    Spending,
+)
+
+FILE_NAME: Final = "journal.db"
+LEASE_S: Final = 30.0
+BUSY_TIMEOUT_S: Final = 5.0
+# Sums of prices are not exact; this much too much is not past a cap.
+CENT_FRACTION: Final = 1e-6
+
+_INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
+_RECORD_COLUMNS: Final = (
+    *(item.name for item in fields(Record) if item.name != "error"),
+    "error_code",
+    "error_message",
+)
+
+
+def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
+    """Open the journal of a data folder, making it when there is none, or one in memory for `None`.
+
+    Raises:
+        JournalError: The folder or the file cannot be used; nothing was changed.
+    """
+    if folder is None:
+        return SqliteJournal(_connect(":memory:", now=now), None, owner)
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made by hand first, because SQLite would give the file whatever mode the umask leaves.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        return SqliteJournal(_connect(str(path), now=now), path, owner)
+    except OSError as exc:
+        raise JournalError(f"the journal {path} cannot be opened: {exc.strerror}") from exc
+    except sqlite3.Error as exc:
+        raise JournalError(f"the journal {path} cannot be opened: {exc}") from exc
+
+
+def _connect(target: str, *, now: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.row_factory = sqlite3.Row
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection, now=now)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the journal mode, waiting while another process does: SQLite's busy timeout does not cover that."""
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_s:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+class SqliteJournal:
+    """The `Journal` of one process over one SQLite database. Not for use from several threads at once."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, owner: Owner) -> None:
+        self._connection = connection
+        self._where = "the journal in memory" if path is None else f"the journal {path}"
+        self._path = path
+        self._inode = None if path is None else path.stat().st_ino
+        self._owner = owner
+        self._name = owner.name
+
+    def is_in_place(self) -> bool:
+        """Return whether the file this journal writes to is still the one at its path."""
+        if self._path is None:
+            return True
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
+        with self._transaction():
+            if rules.join != "never":
+                joined = self._joinable(intent, rules, now)
+                if joined is not None:
+                    return Claim(outcome="joined", record=joined)
+            if rules.repeat_max is not None:
+                equal = self._select(
+                    "equal_key = ? AND created_at > ? AND state != 'not_created'",
+                    (intent.equal_key, now - rules.repeat_window_s),
+                )
+                if len(equal) >= rules.repeat_max:
+                    return Claim(outcome="repeated", repeated=tuple(equal))
+            for cap in rules.caps:
+                spending = self._spending(cap)
+                if spending.spent_usd + spending.reserved_usd + intent.reserved_usd > cap.limit_usd + CENT_FRACTION:
+                    return Claim(outcome="over_budget", spending=spending)
+            values = {name: getattr(intent, name) for name in _INTENT_COLUMNS}
+            values |= {"state": "sending", "created_at": now, "owner": self._name, "lease_until": now + LEASE_S}
+            self._insert(values)
+            return Claim(outcome="new", record=self._one("record_id = ?", (intent.record_id,)))
+
+    def take_over(self, record_id: str, *, now: float) -> Record | None:
+        with self._transaction():
+            record = self._one("record_id = ?", (record_id,))
+            if record is None or record.is_over or self._is_held_by_another(record, now):
+                return None
+            interrupted = record.interrupted or record.owner != self._name
+            self._update(record_id, owner=self._name, lease_until=now + LEASE_S, interrupted=int(interrupted))
+            return self._one("record_id = ?", (record_id,))
+
+    def release(self, record_id: str, *, given_up: bool = False) -> None:
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE records SET owner = NULL, lease_until = NULL, given_up = max(given_up, ?)"
+                " WHERE record_id = ? AND owner = ?",
+                (int(given_up), record_id, self._name),
+            )
+
+    def note_interrupted(self, record_id: str) -> None:
+        with self._transaction():
+            self._update(record_id, interrupted=1)
+
+    def heartbeat(self, *, now: float) -> None:
+        with self._transaction():
+            self._connection.execute("UPDATE records SET lease_until = ? WHERE owner = ?", (now + LEASE_S, self._name))
+
+    def note_route(self, record_id: str, route: wire.Route) -> None:
+        with self._transaction():
+            record = self._one("record_id = ?", (record_id,))
+            if record is not None and record.task_id is None and not record.is_over:
+                self._update(record_id, route=route, state="sending")
+
+    def note_accepted(
+        self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
+    ) -> None:
+        with self._transaction():
+            record = self._one("record_id = ?", (record_id,))
+            if record is None or record.state in ("completed", "failed"):
+                return
+            self._update(
+                record_id,
+                state="processing",
+                task_id=task_id,
+                status_url=status_url,
+                accepted_at=now,
+                request_id=request_id,
+            )
+
+    def note_end(
+        self,
+        record_id: str,
+        state: RecordState,
+        *,
+        now: float,
+        images: Sequence[tuple[str, str | None]] = (),
+        cost_usd: float | None = None,
+        error: tuple[str, str] | None = None,
+        conflict: bool = False,
+        given_up: bool = False,
+        raw: str | None = None,
+        request_id: str | None = None,
+        polls: int = 0,
+        duration_s: float | None = None,
+    ) -> None:
+        code, message = error or (None, None)
+        with self._transaction():
+            record = self._one("record_id = ?", (record_id,))
+            if record is None or not self._may_end(record, state):
+                return
+            self._update(
+                record_id,
+                state=state,
+                finished_at=None if state == "unknown" else now,
+                images=json.dumps([list(image) for image in images]),
+                cost_usd=cost_usd,
+                error_code=code,
+                error_message=message,
+                conflict=int(conflict),
+                given_up=int(given_up),
+                raw=raw,
+                request_id=request_id,
+                polls=polls,
+                duration_s=duration_s,
+            )
+            if state != "completed":
+                self._update(record_id, owner=None, lease_until=None)
+
+    def note_returned(self, record_id: str, *, now: float) -> None:
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE records SET returned_at = coalesce(returned_at, ?), owner = NULL, lease_until = NULL"
+                " WHERE record_id = ?",
+                (now, record_id),
+            )
+
+    def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
+        with self._transaction():
+            self._update(record_id, saved=json.dumps([asdict(copy) for copy in copies]))
+
+    def newest(self, *, fingerprint: str, base_url: str, session: str | None) -> Record | None:
+        with self._guarded():
+            return self._one(
+                "fingerprint = ? AND base_url = ? AND session IS ? AND state = 'completed'",
+                (fingerprint, base_url, session),
+            )
+
+    def carry_over(self, records: Sequence[Record]) -> None:
+        with self._transaction():
+            for record in records:
+                known = self._one("record_id = ?", (record.record_id,))
+                if known is None or (known.owner in (None, self._name) and _progress(known) <= _progress(record)):
+                    self._insert(_row(record), or_update=True)
+
+    def get(self, record_id: str) -> Record | None:
+        with self._guarded():
+            return self._one("record_id = ?", (record_id,))
+
+    def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
+        with self._guarded():
+            return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
+
+    def abandoned(self, *, fingerprint: str, base_url: str, now: float, resend_since: float) -> list[Record]:
+        with self._guarded():
+            open_ones = self._select(
+                "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND given_up = 0",
+                (fingerprint, base_url),
+            )
+        return [
+            record
+            for record in open_ones
+            if not self._is_held(record, now)
+            and (record.task_id is not None or (record.created_at >= resend_since and not record.conflict))
+        ]
+
+    def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
+        conditions, values = ["1"], list[Any]()
+        if states:
+            conditions.append(f"state IN ({', '.join('?' * len(states))})")
+            values += states
+        if since is not None:
+            conditions.append("created_at >= ?")
+            values.append(since)
+        with self._guarded():
+            return self._select(" AND ".join(conditions), tuple(values))
+
+    def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT duration_s FROM records WHERE base_url = ? AND model = ? AND resolution = ?"
+                " AND duration_s IS NOT NULL ORDER BY created_at DESC, rowid DESC LIMIT ?",
+                (base_url, model, resolution, limit),
+            )
+            return [row[0] for row in rows][::-1]
+
+    def spending(self, cap: Cap) -> Spending:
+        with self._guarded():
+            return self._spending(cap)
+
+    def prune(self, *, before: float) -> int:
+        with self._transaction():
+            cursor = self._connection.execute(
+                "DELETE FROM records WHERE state IN ('completed', 'failed', 'not_created') AND created_at < ?",
+                (before,),
+            )
+            return cursor.rowcount
+
+    def close(self) -> None:
+        with contextlib.suppress(JournalError), self._transaction():
+            self._connection.execute(
+                "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
+            )
+        self._connection.close()
+
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    def _joinable(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
+        """Return the newest equal record a new request should share rather than pay again."""
+        candidates = self._select(
+            "equal_key = ? AND (state IN ('sending', 'processing', 'unknown')"
+            " OR (state = 'completed' AND returned_at IS NULL))",
+            (intent.equal_key,),
+        )
+        for record in reversed(candidates):
+            left_behind = record.state == "unknown" or record.interrupted or not self._is_held(record, now)
+            if rules.join == "session" or left_behind:
+                return record
+        return None
+
+    def _spending(self, cap: Cap) -> Spending:
+        if cap.kind == "image":
+            return Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
+        conditions, values = ["created_at >= ?"], list[Any]([cap.since or 0.0])
+        if cap.kind != "day":
+            conditions.append(f"{cap.kind} IS ?")
+            values.append(cap.session if cap.kind == "session" else cap.sender)
+        where = " AND ".join(conditions)
+        spent, reserved = self._connection.execute(
+            "SELECT coalesce(sum(CASE WHEN state = 'completed' THEN coalesce(cost_usd, reserved_usd)"  # noqa: S608 - own names
+            " WHEN state = 'failed' THEN coalesce(cost_usd, 0) ELSE 0 END), 0),"
+            " coalesce(sum(CASE WHEN state IN ('sending', 'processing', 'unknown') THEN reserved_usd ELSE 0 END), 0)"
+            f" FROM records WHERE {where}",
+            values,
+        ).fetchone()
+        return Spending(cap=cap, spent_usd=spent, reserved_usd=reserved)
+
+    def _may_end(self, record: Record, state: RecordState) -> bool:
+        """Whether an end says more than the record does: a process that was held up may be late with its own."""
+        if record.state in ("completed", "failed"):
+            return state == "completed"
+        is_ours = record.owner == self._name
+        return state in ("completed", "failed") or is_ours or (record.owner is None and record.task_id is None)
+
+    def _is_held(self, record: Record, now: float) -> bool:
+        """Whether a process takes care of a record: its lease runs, and it is not known to be dead."""
+        if record.owner is None or (record.lease_until or 0.0) <= now:
+            return False
+        return record.owner == self._name or not self._owner.is_gone(record.owner)
+
+    def _is_held_by_another(self, record: Record, now: float) -> bool:
+        return record.owner != self._name and self._is_held(record, now)
+
+    def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
+        sql = f"INSERT INTO records ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - own names
+        if or_update:
+            # Not REPLACE: columns that a newer version has added keep their values.
+            sql += f" ON CONFLICT (record_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}"
+        self._connection.execute(sql, tuple(values.values()))
+
+    def _update(self, record_id: str, **values: Any) -> None:
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        self._connection.execute(
+            f"UPDATE records SET {assignments} WHERE record_id = ?",  # noqa: S608 - own names
+            (*values.values(), record_id),
+        )
+
+    def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
+        found = self._select(condition, values)
+        return found[-1] if found else None
+
+    def _select(self, condition: str, values: tuple[Any, ...]) -> list[Record]:
+        rows = self._connection.execute(
+            f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY created_at, rowid",  # noqa: S608
+            values,
+        )
+        return [_record(row) for row in rows]
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise JournalError(f"{self._where} cannot be used: {exc}") from exc
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One atomic, durable step; a failed one leaves nothing behind."""
+        with self._guarded():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _progress(record: Record) -> tuple[int, bool]:
+    """Order what two journals know of one request: the later is the greater."""
+    steps: tuple[tuple[RecordState, ...], ...] = (
+        ("sending",),
+        ("unknown", "not_created"),
+        ("processing",),
+        ("failed",),
+        ("completed",),
+    )
+    return next(index for index, states in enumerate(steps) if record.state in states), record.returned_at is not None
+
+
+def _row(record: Record) -> dict[str, Any]:
+    values = {item.name: getattr(record, item.name) for item in fields(Record)}
+    values["error_code"], values["error_message"] = values.pop("error") or (None, None)
+    return {
+        name: json.dumps(value, default=asdict) if isinstance(value, tuple) else value for name, value in values.items()
+    }
+
+
+def _record(row: sqlite3.Row) -> Record:
+    values = {name: row[name] for name in _RECORD_COLUMNS}
+    code, message = values.pop("error_code"), values.pop("error_message")
+    values["error"] = None if code is None else (code, message or "")
+    values["images"] = tuple((url, expires_at) for url, expires_at in json.loads(values["images"]))
+    values["saved"] = tuple(SavedCopy(**copy) for copy in json.loads(values["saved"]))
+    for name in ("conflict", "given_up", "interrupted"):
+        values[name] = bool(values[name])
+    return Record(**values)
