@@ -1,0 +1,57 @@
+"""Who calls, and from where: what a host tells of a call beside its arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flux2_tool.source_files import SourcePlaces, inbound_folder
+
+AGENT_HOSTS: Final = frozenset({"native", "mcp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One call's circumstances.
+
+    Attributes:
+        session: Whose conversation it is; None for a call without one.
+        sender: The person who asked, as the host names them.
+        is_owner: Whether that person owns this installation, as whoever types on its command line does.
+        workspace_dir: What relative source paths are relative to, and where source files may lie by default.
+        state_dir: OpenClaw's state folder, which holds the pictures that came in by chat.
+        sandboxed: Whether the session runs in a sandbox; then only those pictures may be used.
+        any_folder: Whether source files may lie anywhere, because a person typed their paths.
+        source_dirs: Folders of the host's own, in which it put this call's source files.
+    """
+
+    session: str | None = None
+    sender: str | None = None
+    is_owner: bool = False
+    workspace_dir: Path | None = None
+    state_dir: Path | None = None
+    sandboxed: bool = False
+    any_folder: bool = False
+    source_dirs: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A host may hand on a name with half a character in it, which no file can hold.
+        for name in ("session", "sender"):
+            text = getattr(self, name)
+            if text is not None:
+                object.__setattr__(self, name, text.encode("utf-8", "replace").decode("utf-8"))
+
+    def places(self, source_roots: tuple[Path, ...]) -> SourcePlaces:
+        """Return where this caller's source files may lie; configured roots stand in the workspace's place."""
+        workspace = () if self.workspace_dir is None else (self.workspace_dir,)
+        staged = None
+        if self.state_dir is not None and self.workspace_dir is not None:
+            staged = inbound_folder(self.workspace_dir)
+        return SourcePlaces(
+            roots=None if self.any_folder else (*(source_roots or workspace), *self.source_dirs),
+            workspace=self.workspace_dir,
+            inbound=None if self.state_dir is None else inbound_folder(self.state_dir),
+            staged=staged,
+            inbound_only=self.sandboxed,
+        )

@@ -1,0 +1,252 @@
+"""HTTP with RunAPI: one request, one bounded answer, the key kept at home.
+
+The key goes out on the base URL's own origin only: redirects are followed by hand and never to another origin.
+Whether a request may be tried again is decided by `submission.py` and `polling.py`; this module says only whether
+a failed one may have reached the service. Source of paths and headers: `wire.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+from pydantic import SecretStr
+
+from flux2_tool import wire
+from flux2_tool.answers import is_web_url, printable
+from flux2_tool.errors import ConfigurationError
+from flux2_tool.secrecy import masked, masked_text
+from flux2_tool.settings import is_loopback
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+MAX_REDIRECTS: Final = 3
+
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class NotSentError(Exception):
+    """The request never left: no connection was made."""
+
+
+class MaybeSentError(Exception):
+    """The request may have arrived, but its answer did not (lost, late, truncated or too large)."""
+
+
+class ForeignRedirectError(Exception):
+    """The service points to another origin, or in circles; following would carry the key elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """A complete HTTP answer."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of this request, for its support."""
+        value = self.headers.get(wire.REQUEST_ID_HEADER)
+        return printable(value, 128) if value else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpTimeouts:
+    """How long one HTTP attempt may take, in seconds; apart from how long a call may wait."""
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    attempt_s: float = 45.0
+
+
+def is_loopback_url(url: str) -> bool:
+    """Return whether a URL's host is this machine, by its literal name or address."""
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def origin_of(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and effective port: what must be equal for the key to be sent."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def open_http(
+    base_url: str, *, timeouts: HttpTimeouts | None = None, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """Return the HTTP client for one base URL: keep-alive, proxies and CA settings from the environment.
+
+    Args:
+        base_url: Where RunAPI is. A loopback one is never reached through a proxy.
+        timeouts: Bounds of one attempt.
+        transport: Replaces the network, for tests.
+
+    Raises:
+        ConfigurationError: The environment names a proxy or a CA file that cannot be used.
+    """
+    bounds = timeouts or HttpTimeouts()
+    trust_env = not is_loopback_url(base_url)
+    try:
+        ca_file = os.environ.get("SSL_CERT_FILE")
+        if trust_env and ca_file and not Path(ca_file).is_file():
+            # Older httpx goes on with other authorities and says nothing.
+            raise FileNotFoundError(ca_file)
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=40, keepalive_expiry=30.0),
+            follow_redirects=False,
+            trust_env=trust_env,
+            transport=transport,
+            headers={"Accept": "application/json"},
+            # Nothing here needs a cookie, and one with odd characters would spoil every later request.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+    except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:
+        # Without httpx's words: they may quote a proxy's password.
+        raise ConfigurationError(
+            f"the environment's proxy or CA settings cannot be used ({type(exc).__name__})",
+            hint="correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from None
+
+
+class RunapiClient:
+    """One RunAPI account at one base URL, over a shared HTTP client.
+
+    Args:
+        http: From `open_http`; the caller closes it.
+        base_url: Without a trailing "/v1" or "/".
+        api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
+        user_agent: Names this package and its version.
+        attempt_timeout_s: The bound on one whole attempt, answer included.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        base_url: str,
+        api_key: SecretStr | None,
+        user_agent: str,
+        attempt_timeout_s: float = HttpTimeouts().attempt_s,
+    ) -> None:
+        self._http = http
+        self.base_url = base_url
+        self._api_key = api_key
+        self._user_agent = user_agent
+        self._attempt_timeout_s = attempt_timeout_s
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never stand in a record or a message."""
+        return () if self._api_key is None else (self._api_key.get_secret_value(),)
+
+    def without_key(self) -> RunapiClient:
+        """Return a client of the same service that never sends the key."""
+        return RunapiClient(
+            self._http,
+            base_url=self.base_url,
+            api_key=None,
+            user_agent=self._user_agent,
+            attempt_timeout_s=self._attempt_timeout_s,
+        )
+
+    def same_origin_url(self, reference: str, *, seen_at: str | None = None) -> str | None:
+        """Return an absolute URL for a link from the service, or None when it leads to another origin.
+
+        Args:
+            reference: Absolute or relative, as the service gave it; anything at all.
+            seen_at: The URL whose answer has it; by default the base URL.
+        """
+        try:
+            url = urljoin(seen_at or f"{self.base_url}/", reference)
+            return url if is_web_url(url) and origin_of(url) == origin_of(self.base_url) else None
+        except ValueError:
+            return None
+
+    async def send(
+        self,
+        method: Literal["GET", "POST"],
+        path_or_url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpAnswer:
+        """Send one request and return its complete answer, whatever its status code.
+
+        Redirects within the origin are followed with the method and body unchanged, except that a 303 to a POST is
+        returned as it is: it says where the result is.
+
+        Raises:
+            NotSentError: Nothing reached the service.
+            MaybeSentError: The request may have arrived; its answer is lost.
+            ForeignRedirectError: The service points elsewhere.
+        """
+        url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
+        sent = {"User-Agent": self._user_agent}
+        if self._api_key is not None:
+            sent["Authorization"] = f"Bearer {self._api_key.get_secret_value()}"
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._attempt(method, url, body, sent)
+            if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
+                return answer
+            if method == "POST" and answer.status_code == 303:
+                return answer
+            target = self.same_origin_url(answer.headers["location"], seen_at=url)
+            if target is None:
+                where = printable(answer.headers["location"].partition("?")[0], 100)
+                raise ForeignRedirectError(f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin")
+            url = target
+        raise ForeignRedirectError(f"more than {MAX_REDIRECTS} redirects")
+
+    def _without_key(self, response: httpx.Response, body: bytes) -> HttpAnswer:
+        """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
+        key = next(iter(self.secrets), None)
+        headers = [(name, masked(value, key)) for name, value in response.headers.raw]
+        return HttpAnswer(status_code=response.status_code, headers=httpx.Headers(headers), body=masked(body, key))
+
+    async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpAnswer:
+        try:
+            async with (
+                asyncio.timeout(self._attempt_timeout_s),
+                self._http.stream(method, url, content=body, headers=dict(headers)) as response,
+            ):
+                received = bytearray()
+                async for chunk in response.aiter_bytes():
+                    received += chunk
+                    if len(received) > MAX_ANSWER_BYTES:
+                        raise MaybeSentError(
+                            f"HTTP {response.status_code} with more than {MAX_ANSWER_BYTES // 1024 // 1024} MiB"
+                        )
+                return self._without_key(response, bytes(received))
+        except _NOT_SENT as exc:
+            raise NotSentError(f"no connection ({self._named(exc)})") from exc
+        except TimeoutError as exc:
+            raise MaybeSentError(f"no complete answer within {self._attempt_timeout_s:g} s") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+            raise MaybeSentError(f"the answer was lost ({self._named(exc)})") from exc
+
+    def _named(self, exc: Exception) -> str:
+        said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
+        return f"{type(exc).__name__}: {said}" if said else type(exc).__name__

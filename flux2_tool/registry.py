@@ -1,0 +1,344 @@
+"""Which generations this process takes care of, and their records in the journal.
+
+Decides whether a request is new, joins an earlier one, or repeats too often; takes up what a process that is gone has
+left behind; keeps the leases of what is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.budget import budget_error
+from flux2_tool.caller import Caller
+from flux2_tool.client import RunapiClient
+from flux2_tool.clock import iso_utc
+from flux2_tool.errors import RepeatedRequestError, TaskNotFoundError
+from flux2_tool.generation import Generation, Surroundings
+from flux2_tool.journal import (
+    ClaimRules,
+    Entry,
+    Intent,
+    Journal,
+    JournalError,
+    JournalInUse,
+    OpenJournal,
+    Owner,
+    Record,
+    open_journal,
+)
+from flux2_tool.journal.store import LEASE_S
+from flux2_tool.pacing import Kind
+from flux2_tool.results import task_ref
+from flux2_tool.settings import JournalMode
+from flux2_tool.submission import CreateRequest
+
+logger = logging.getLogger(__name__)
+
+KEPT_GENERATIONS: Final = 2000
+RESUME_EVERY_S: Final = 30.0
+# A result is on its way to who asked for this long before its pictures count as returned: a process that dies in
+# between must not leave a paid picture marked as seen.
+HAND_OVER_S: Final = 1.0
+LAST: Final = "last"
+HISTORY_SAMPLES: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One key at one base URL. Tasks of another account are never touched."""
+
+    client: RunapiClient
+    fingerprint: str
+
+    @property
+    def base_url(self) -> str:
+        return self.client.base_url
+
+
+@dataclass(slots=True, kw_only=True)
+class Begun:
+    """A generation a call may wait for, and how the call came to it."""
+
+    generation: Generation
+    joined: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def equal_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
+    """Return the same text for requests that count as equal.
+
+    Args:
+        arguments: Canonical: with the defaults filled in, so that leaving one out and naming it are the same.
+    """
+    text = json.dumps([session, fingerprint, base_url, tool, arguments], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+class Registry:
+    """The generations of one process.
+
+    Args:
+        folder: The data folder that holds the journal.
+        mode: Whether money may be spent without a usable journal file.
+        owner: This process, as a name for leases.
+        surroundings: Clock, chance, memory of routes.
+        opener: Opens the journal.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        mode: JournalMode,
+        owner: Owner,
+        surroundings: Surroundings,
+        opener: OpenJournal = open_journal,
+    ) -> None:
+        self._around = surroundings
+        self._clock = surroundings.clock
+        self._journals = JournalInUse(
+            folder=folder,
+            mode=mode,
+            owner=owner,
+            now=self._clock.now,
+            opener=opener,
+            entries=lambda: [one.entry for one in self._live.values() if one.entry is not None],
+        )
+        self._live: dict[str, Generation] = {}
+        self._handed_over: dict[str, Entry] = {}
+        self._hand_over: asyncio.Task[None] | None = None
+        self._lookups: set[Generation] = set()
+        self._resumed_at_s: dict[tuple[str, str], float] = {}
+        self._heart: asyncio.Task[None] | None = None
+
+    def begin(self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules) -> Begun:
+        """Join an earlier equal request or begin this one; its record is on disk when this returns.
+
+        Raises:
+            RepeatedRequestError: Too many new equal ones in the window.
+            BudgetExceededError: It would pass a cap.
+            JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
+        """
+        self._note_returned(equal_key=intent.equal_key)
+        journal, warnings = self._journals.for_spending()
+        try:
+            claim = journal.claim(intent, rules, now=self._clock.now())
+        except JournalError as exc:
+            journal, warnings = self._journals.without_file(exc)
+            claim = journal.claim(intent, rules, now=self._clock.now())
+        if claim.outcome == "repeated":
+            raise _repeated(claim.repeated, rules)
+        if claim.spending is not None:
+            raise budget_error(
+                claim.spending,
+                price_usd=intent.reserved_usd,
+                price_is_known=intent.price_usd is not None,
+                now=self._clock.now(),
+            )
+        assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
+        if claim.outcome == "joined":
+            return Begun(generation=self._adopt(account, journal, claim.record), joined=True, warnings=warnings)
+        entry = self._entry(journal, claim.record, is_ours=True)
+        generation = Generation(
+            account.client,
+            surroundings=self._around,
+            request=request,
+            tool=intent.tool,
+            model=intent.model,
+            resolution=intent.resolution,
+            label=intent.label,
+            entry=entry,
+        )
+        self._keep(intent.record_id, generation)
+        self._beat()
+        return Begun(generation=generation, warnings=warnings)
+
+    def find(self, account: Account, task_id: str, *, caller: Caller) -> Generation:
+        """Return the generation of a task: a live one, a recorded one, or one to be looked up at RunAPI.
+
+        Args:
+            task_id: An id, or "last" for the newest one of the caller's session that brought pictures.
+
+        Raises:
+            TaskNotFoundError: The task belongs to another conversation and the caller is not the owner, or there is
+                no last one.
+        """
+        if task_id == LAST:
+            return self._newest(account, caller)
+        for generation in [*self._live.values(), *self._lookups]:
+            mine = generation.client.base_url == account.base_url and generation.account == account.fingerprint
+            if generation.task_id == task_id and mine and generation.error is None:
+                _check_belongs(generation.entry, caller)
+                return generation
+        journal = self._journals.for_reading()
+        if journal is not None:
+            try:
+                record = journal.find_task(task_id, fingerprint=account.fingerprint, base_url=account.base_url)
+            except JournalError as exc:
+                logger.warning("%s", exc)
+            else:
+                if record is not None:
+                    generation = self._adopt(account, journal, record)
+                    _check_belongs(generation.entry, caller)
+                    return generation
+        generation = Generation(account.client, surroundings=self._around, task_id=task_id, account=account.fingerprint)
+        self._lookups = {known for known in self._lookups if not known.is_over}
+        self._lookups.add(generation)
+        return generation
+
+    def _newest(self, account: Account, caller: Caller) -> Generation:
+        journal = self._journals.for_reading()
+        record = None
+        if journal is not None:
+            record = journal.newest(fingerprint=account.fingerprint, base_url=account.base_url, session=caller.session)
+        if journal is None or record is None:
+            raise TaskNotFoundError(
+                "There is no finished picture of this conversation yet.", hint="Make one first, or name a source."
+            )
+        return self._adopt(account, journal, record)
+
+    def resume(self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S) -> list[Generation]:
+        """Take up in the background what a process that is gone has left of this account; returns what was begun."""
+        now_s = self._clock.monotonic()
+        key = (account.fingerprint, account.base_url)
+        if now_s - self._resumed_at_s.get(key, float("-inf")) < at_most_every_s:
+            return []
+        self._resumed_at_s[key] = now_s
+        journal = self._journals.for_reading()
+        if journal is None:
+            return []
+        now = self._clock.now()
+        try:
+            left = journal.abandoned(
+                fingerprint=account.fingerprint,
+                base_url=account.base_url,
+                now=now,
+                resend_since=now - self._around.resend_window_s,
+            )
+        except JournalError as exc:
+            logger.warning("%s", exc)
+            return []
+        begun = []
+        for record in left:
+            generation = self._adopt(account, journal, record)
+            if not generation.is_over and not generation.is_running:
+                logger.info("taking up %s, left behind by a process that is gone", record.task_id or record.record_id)
+                generation.start()
+                begun.append(generation)
+        return begun
+
+    def resend(self, account: Account, record_id: str) -> Generation | None:
+        """Return the generation of a record whose outcome is unknown, allowed to be sent once more; None if there is
+        no such record of this account. `record_id` may be its beginning."""
+        journal = self._journals.for_reading()
+        if journal is None:
+            return None
+        for record in journal.records(states=("unknown", "sending")):
+            mine = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
+            if mine and record.task_id is None and record.record_id.startswith(record_id):
+                self._live.pop(record.record_id, None)
+                generation = self._adopt(account, journal, record)
+                generation.force_resend()
+                return generation
+        return None
+
+    def durations(self, kind: Kind) -> Sequence[float]:
+        """Return how long the last tasks of a kind took, oldest first, in seconds."""
+        journal = self._journals.for_reading()
+        if journal is None:
+            return ()
+        base_url, model, resolution = kind
+        try:
+            return journal.durations(base_url=base_url, model=model, resolution=resolution, limit=HISTORY_SAMPLES)
+        except JournalError as exc:
+            logger.warning("%s", exc)
+            return ()
+
+    def returned(self, generation: Generation, session: str | None) -> None:
+        """Have it written down, in a moment, that a call of this session got the pictures."""
+        entry = generation.entry
+        if entry is not None and (entry.record.session is None or entry.record.session == session):
+            self._handed_over[entry.record.record_id] = entry
+            if self._hand_over is None or self._hand_over.done():
+                self._hand_over = asyncio.get_running_loop().create_task(self._finish_hand_over())
+
+    async def aclose(self) -> None:
+        """Stop following everything and let go of it; another process may take it up."""
+        own = [task for task in (self._heart, self._hand_over) if task is not None]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
+        await asyncio.gather(*(generation.stop() for generation in [*self._live.values(), *self._lookups]))
+        self._note_returned()
+        self._journals.close()
+
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    def _adopt(self, account: Account, journal: Journal, record: Record) -> Generation:
+        known = self._live.get(record.record_id)
+        if known is not None and known.stage != "failed":
+            return known
+        entry = self._entry(journal, record, is_ours=False)
+        generation = Generation.of_record(account.client, entry, surroundings=self._around)
+        self._keep(record.record_id, generation)
+        self._beat()
+        return generation
+
+    def _entry(self, journal: Journal, record: Record, *, is_ours: bool) -> Entry:
+        return Entry(journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required)
+
+    async def _finish_hand_over(self) -> None:
+        while self._handed_over:
+            await self._clock.sleep(HAND_OVER_S)
+            self._note_returned()
+
+    def _note_returned(self, *, equal_key: str | None = None) -> None:
+        """Write down what was handed over: all of it, or what equals a request that has come after it."""
+        for record_id, entry in list(self._handed_over.items()):
+            if equal_key in (None, entry.record.equal_key):
+                del self._handed_over[record_id]
+                entry.returned()
+
+    def _keep(self, record_id: str, generation: Generation) -> None:
+        self._live[record_id] = generation
+        if len(self._live) > KEPT_GENERATIONS:
+            for known in [key for key, one in self._live.items() if one.is_over][: KEPT_GENERATIONS // 4]:
+                del self._live[known]
+
+    def _beat(self) -> None:
+        if self._heart is None or self._heart.done():
+            self._heart = asyncio.get_running_loop().create_task(self._keep_leases())
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._clock.sleep(LEASE_S / 3)
+            self._journals.beat()
+
+
+def _check_belongs(entry: Entry | None, caller: Caller) -> None:
+    """Raise unless a task is the caller's own; what nobody here has begun belongs to nobody."""
+    if entry is None or caller.is_owner or entry.record.session == caller.session:
+        return
+    raise TaskNotFoundError(
+        f"Task {entry.record.task_id} belongs to another conversation.",
+        hint="Use a task of this conversation, or ask the owner.",
+    )
+
+
+def _repeated(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
+    made = ", ".join(
+        task_ref(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in equal
+    )
+    return RepeatedRequestError(
+        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: {made}. "
+        "Nothing was sent.",
+        hint="Show the images that were made (get_image_task brings each again), or change the prompt. "
+        "Do not repeat this call.",
+    )

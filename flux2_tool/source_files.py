@@ -1,0 +1,198 @@
+"""Read a source picture from the disk, and nothing else.
+
+A prompt-injected agent may be told to "remix" a private file, so a file is read only when it lies inside an allowed
+folder after every link is resolved, is a regular file without a hidden part in its path, and is a picture by its
+content. It is opened step by step without following links, so that nothing can be swapped in after the check. The
+error names the rule; it never shows what the file holds. Source of the flags: openat(2).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from flux2_tool.errors import SourceRefusedError
+
+MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
+INBOUND: Final = Path("media") / "inbound"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePlaces:
+    """Where source files of one call may lie.
+
+    Attributes:
+        roots: Allowed folders; None allows every folder, for a person who types a path.
+        workspace: What relative paths are relative to; None when there is none.
+        inbound: OpenClaw's folder for pictures that came in by chat, None outside OpenClaw.
+        staged: Where OpenClaw puts copies of them for the agent of this session; None outside OpenClaw.
+        inbound_only: Whether only these two folders count, as in a sandboxed session.
+    """
+
+    roots: tuple[Path, ...] | None
+    workspace: Path | None
+    inbound: Path | None = None
+    staged: Path | None = None
+    inbound_only: bool = False
+
+    @property
+    def of_chat(self) -> tuple[Path, ...]:
+        """The folders of pictures that came in by chat."""
+        return tuple(folder for folder in (self.inbound, self.staged) if folder is not None)
+
+
+def inbound_folder(parent: Path) -> Path:
+    """Return where pictures that came in by chat are, under OpenClaw's state folder or under a workspace.
+
+    Measured with OpenClaw 2026.9.6: a picture is saved under the state folder, and a copy in the session's workspace;
+    the model reads the copy's path, relative to the workspace in a sandboxed session.
+    """
+    return parent / INBOUND
+
+
+def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
+    """Return the path a source means: a plain path, a `file:` URL, or an inbound reference as OpenClaw writes it.
+
+    Raises:
+        SourceRefusedError: It is an inbound reference and there is no inbound folder, a `file:` URL of another
+            machine, or a relative path without a workspace.
+    """
+    for prefix, is_url in (("media://inbound/", True), ("media/inbound/", False)):
+        if source.startswith(prefix):
+            if places.inbound is None:
+                raise _refused(
+                    where, "pictures from the chat exist only in OpenClaw", "Use a link, a path, or task:ID."
+                )
+            name = unquote(source.removeprefix(prefix))
+            copy = None if is_url or places.staged is None else places.staged / name
+            return copy if copy is not None and _is_there(copy) else places.inbound / name
+    if source.lower().startswith("file:"):
+        parts = urlsplit(source)
+        if parts.netloc not in ("", "localhost"):
+            raise _refused(where, "a file: URL may not name another machine", "Use file:///path.")
+        source = unquote(parts.path)
+    if source.startswith("~/"):
+        return Path(source).expanduser()
+    path = Path(source)
+    if path.is_absolute():
+        return path
+    if places.workspace is None:
+        raise _refused(where, "a relative path needs a workspace and this call has none", "Use an absolute path.")
+    return places.workspace / path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
+    """Return a source file's bytes, bounded.
+
+    Args:
+        path: From `path_of`.
+        places: Where files may lie.
+        where: Names the argument in errors, such as `source_image_urls[0]`.
+
+    Raises:
+        SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, or too large.
+    """
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        # Outside the roots even the answer "there is no such file" would tell something.
+        lexical = Path(os.path.normpath(path)) if "\0" not in str(path) else Path("/")
+        if _root_of(lexical, places) is None:
+            raise _outside(where, places) from None
+        raise _refused(where, "there is no such file", "Check the path.") from None
+    root = _root_of(real, places)
+    if root is None:
+        raise _outside(where, places)
+    parts = real.relative_to(root).parts
+    if any(part.startswith(".") for part in parts):
+        raise _refused(where, "hidden files and folders are never read", "Copy the picture to a plain folder.")
+    return _read_without_links(root, parts, where)
+
+
+def _root_of(path: Path, places: SourcePlaces) -> Path | None:
+    if places.inbound_only:
+        roots: Sequence[Path] = places.of_chat
+    elif places.roots is None:
+        return Path(path.anchor)
+    else:
+        roots = (*places.roots, *places.of_chat)
+    for root in roots:
+        try:
+            resolved = root.resolve(strict=True)
+        except (OSError, RuntimeError):
+            continue
+        if path.is_relative_to(resolved) and resolved != Path(resolved.anchor):
+            return resolved
+        if path.is_relative_to(resolved) and places.roots is not None and Path("/") in places.roots:
+            return resolved
+    return None
+
+
+def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
+    missing = _refused(where, "it cannot be opened as a plain file", "Check the path and its permissions.")
+    if not parts:
+        raise missing
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # Non-blocking, so that a pipe in the file's place cannot hold the call up.
+        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        raise missing from None
+    finally:
+        os.close(folder)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise missing
+    with os.fdopen(descriptor, "rb") as file:
+        if status.st_size > MAX_SOURCE_BYTES:
+            raise too_large(where, status.st_size)
+        data = file.read(MAX_SOURCE_BYTES + 1)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise too_large(where, len(data))
+    return data
+
+
+def too_large(where: str, size_bytes: int) -> SourceRefusedError:
+    """Return the error of a source with too many bytes."""
+    return _refused(
+        where,
+        f"it has {size_bytes / 1024 / 1024:.0f} MiB and at most {MAX_SOURCE_BYTES // 1024 // 1024} MiB are allowed",
+        "Use a smaller picture.",
+    )
+
+
+def _outside(where: str, places: SourcePlaces) -> SourceRefusedError:
+    if places.inbound_only:
+        return _refused(
+            where,
+            "in a sandboxed session only pictures from the chat may be used",
+            "Use the media://inbound reference of an attached picture, a link, or task:ID.",
+        )
+    return _refused(
+        where,
+        "it lies outside the folders that source pictures may come from",
+        "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders with "
+        "the setting source_roots.",
+    )
+
+
+def _refused(where: str, rule: str, hint: str) -> SourceRefusedError:
+    return SourceRefusedError(f"{where} was refused: {rule}. Nothing was sent.", hint=hint)

@@ -1,0 +1,401 @@
+"""The one entry of every host: a tool's name and arguments in, one result object out.
+
+Validation comes first, then the sources, then the generation and the wait; nothing is sent or paid before the
+arguments are right. A tool's failure is a result object with `error`, never an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as random_module
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from flux2_tool import wire
+from flux2_tool.budget import caps_of
+from flux2_tool.caller import AGENT_HOSTS, Caller
+from flux2_tool.client import HttpTimeouts, RunapiClient, is_loopback_url, open_http
+from flux2_tool.clock import Clock, SystemClock
+from flux2_tool.credentials import Credentials
+from flux2_tool.errors import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
+from flux2_tool.generation import Generation, Surroundings
+from flux2_tool.journal import ClaimRules, OpenJournal, Owner, ThisProcess, open_journal
+from flux2_tool.manifest import Host, Manifest, load_manifest
+from flux2_tool.order import place_order
+from flux2_tool.pacing import Paces
+from flux2_tool.pictures import Picture
+from flux2_tool.pricing import PATIENCE_S, Price, Prices, list_price
+from flux2_tool.registry import Account, Begun, Registry
+from flux2_tool.reporting import report
+from flux2_tool.results import ToolResult, as_object, error_object
+from flux2_tool.route_memory import FILE_NAME, RouteMemory
+from flux2_tool.saving import image_infos
+from flux2_tool.settings import Settings, host_wait_s
+from flux2_tool.sources import TASK_PREFIX, SourceHelp, resolve_sources
+from flux2_tool.uploads import Uploads
+from flux2_tool.validation import validate_arguments
+from flux2_tool.waiting import Abort, Call, OnProgress, wait_for
+
+logger = logging.getLogger(__name__)
+
+SOURCE_LOOKUP_WAIT_S: Final = 15.0
+DEFAULT_TYPICAL_S: Final = 10.0
+
+
+class Flux2Tool:
+    """Runs the manifest's tools against RunAPI.
+
+    Args:
+        settings: The configuration.
+        credentials: The default account; a call may bring its own.
+        host: Which kind of host calls; decides the default wait and how results are worded.
+        manifest: By default the one that ships with the package.
+        transport: Replaces the network, for tests.
+        timeouts: Bounds of one HTTP attempt.
+        clock: Time.
+        random: Jitter.
+        new_id: Makes idempotency keys, record and request ids.
+        owner: Who owns what is begun here; by default this process.
+        opener: Opens the task journal; by default the SQLite file in the data folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        credentials: Credentials | None = None,
+        host: Host = "cli",
+        manifest: Manifest | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeouts: HttpTimeouts | None = None,
+        clock: Clock | None = None,
+        random: random_module.Random | None = None,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        owner: Owner | None = None,
+        opener: OpenJournal = open_journal,
+    ) -> None:
+        self.settings = settings
+        self.manifest = manifest or load_manifest()
+        self.host = host
+        self._credentials = credentials
+        self._transport = transport
+        self._timeouts = timeouts or HttpTimeouts()
+        self._clock = clock or SystemClock()
+        self._random = random or random_module.Random()  # noqa: S311 - jitter needs no secrecy
+        self._new_id = new_id
+        self._memory = RouteMemory(settings.home / FILE_NAME)
+        self._http: dict[str, httpx.AsyncClient] = {}
+        self._uploads = Uploads(clock=self._clock)
+        self._prices = Prices(manifest=self.manifest, folder=settings.home, clock=self._clock)
+        # Whose calls without a session are: a connection's over MCP; an OpenClaw that names no session has but one.
+        self._own_session = f"connection:{new_id()}" if host == "mcp" else "default"
+        self._registry = Registry(
+            folder=settings.home,
+            mode=settings.journal,
+            owner=owner or ThisProcess(),
+            opener=opener,
+            surroundings=Surroundings(
+                clock=self._clock,
+                random=self._random,
+                memory=self._memory,
+                paces=Paces(typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)),
+                route=settings.route,
+                resend_window_s=settings.resend_window_s,
+            ),
+        )
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Any,
+        *,
+        credentials: Credentials | None = None,
+        wait_s: float | None = None,
+        session: str | None = None,
+        caller: Caller | None = None,
+        new: bool = False,
+        on_progress: OnProgress | None = None,
+        output_dir: Path | None = None,
+        abort: Abort | None = None,
+    ) -> dict[str, Any]:
+        """Run one tool call to its result object.
+
+        Args:
+            tool: A tool's name in the manifest.
+            arguments: What the agent gave; anything at all, it is validated first.
+            credentials: The account to use; by default the tool's own.
+            wait_s: How long to wait for the image, in seconds; by default the setting, else the host's default.
+            session: Whose call this is; equal calls of one session share a task until its image was returned.
+            caller: All that the host tells of the call; by default `session` and nothing else.
+            new: Always make a new image, whatever equal calls came before.
+            on_progress: Told about the wait at every change and every few seconds.
+            output_dir: Where to save the pictures as well; a failed download is a warning.
+            abort: Stops the wait.
+
+        Returns:
+            The manifest's output schema: `{"task", "images", …}`, or `{"error": {…}}`. It raises only
+            asyncio.CancelledError.
+        """
+        try:
+            validate_arguments(
+                self.manifest,
+                tool,
+                arguments,
+                tiers=self.settings.tiers,
+                agent_host=self.host in AGENT_HOSTS,
+                callback_hosts=self.settings.callback_hosts,
+                safety_checker=self.settings.safety_checker,
+            )
+            account = self._account(credentials)
+            call = self._open_call(tool, arguments, account, wait_s, on_progress, abort)
+            caller = caller or Caller(session=session, is_owner=self.host != "native")
+            if self.host in AGENT_HOSTS:
+                self._registry.resume(account)
+                caller = replace(caller, session=caller.session or self._own_session)
+            return as_object(await self._run(call, caller, new=new, output_dir=output_dir or self.settings.save_dir))
+        except Flux2Error as exc:
+            logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
+            return error_object(exc)
+        except Exception as exc:
+            logger.exception("a call failed by a defect")
+            return error_object(
+                InternalError(
+                    f"flux2-tool failed by a defect ({type(exc).__name__}).",
+                    hint="Please report this with the log; before generating again, look at the account.",
+                    charged="unknown",
+                )
+            )
+
+    async def resume(
+        self, *, on_begun: Callable[[int], None] = lambda _count: None, abort: Abort | None = None
+    ) -> list[dict[str, Any]]:
+        """Finish what processes that are gone have left of the tool's own account, and return each result object."""
+        account = self._account(None)
+        left = self._registry.resume(account, at_most_every_s=0.0)
+        on_begun(len(left))
+        return await self._finish(account, left, abort)
+
+    async def resend(self, record_id: str, *, abort: Abort | None = None) -> dict[str, Any]:
+        """Send a request of unknown outcome once more, under its first idempotency key, and wait for its image."""
+        account = self._account(None)
+        generation = self._registry.resend(account, record_id)
+        if generation is None:
+            return error_object(
+                TaskNotFoundError(
+                    f'No request of unknown outcome begins with the id "{record_id}".',
+                    hint="`flux2-tool tasks --state unknown` lists them.",
+                )
+            )
+        return (await self._finish(account, [generation], abort))[0]
+
+    async def raw_answer(self, task_id: str) -> str | dict[str, Any]:
+        """Return RunAPI's last answer about a task as redacted JSON text, asking once more unless it is over."""
+        try:
+            account = self._account(None)
+            generation = self._registry.find(account, task_id.removeprefix(TASK_PREFIX), caller=Caller(is_owner=True))
+            call = self._open_call("get_image_task", {}, account, SOURCE_LOOKUP_WAIT_S, None, None)
+            if generation.raw_answer is None or not generation.is_over:
+                await wait_for(call, generation, clock=self._clock, until_answered=True)
+        except Flux2Error as exc:
+            return error_object(exc)
+        if generation.raw_answer is not None:
+            return generation.raw_answer
+        return error_object(
+            generation.error
+            or TaskNotFoundError(f"There is no answer about task {task_id} yet.", hint="Ask again in a moment.")
+        )
+
+    async def aclose(self) -> None:
+        """Stop following every task and close the connections. Tasks at RunAPI go on."""
+        await self._prices.aclose()
+        await self._registry.aclose()
+        await asyncio.gather(*(http.aclose() for http in self._http.values()))
+        self._http.clear()
+
+    # ---- one call ----------------------------------------------------------------------------------------------------
+
+    def _account(self, credentials: Credentials | None) -> Account:
+        chosen = credentials or self._credentials
+        if chosen is None:
+            raise InternalError("no credentials were given to this call")
+        return Account(client=self._client(chosen), fingerprint=chosen.fingerprint)
+
+    def _open_call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        account: Account,
+        wait_s: float | None,
+        on_progress: OnProgress | None,
+        abort: Abort | None,
+    ) -> Call:
+        chosen_s = arguments.get("timeoutSeconds")
+        chosen_s = wait_s if chosen_s is None else chosen_s
+        chosen_s = host_wait_s(self.settings, self.host, manifest=self.manifest) if chosen_s is None else chosen_s
+        now_s = self._clock.monotonic()
+        return Call(
+            tool=tool,
+            arguments=arguments,
+            account=account,
+            begun_s=now_s,
+            deadline_s=now_s + max(0.0, float(chosen_s)),
+            abort=abort or Abort(),
+            on_progress=on_progress or (lambda _progress: None),
+        )
+
+    async def _run(self, call: Call, caller: Caller, *, new: bool, output_dir: Path | None) -> ToolResult:
+        if call.tool == "get_image_task":
+            task_id = str(call.arguments["task_id"]).removeprefix(TASK_PREFIX)
+            begun = Begun(generation=self._registry.find(call.account, task_id, caller=caller))
+        else:
+            begun = await self._begin(call, caller, new=new)
+        generation = begun.generation
+        await wait_for(call, generation, clock=self._clock)
+        if generation.error is not None:
+            raise generation.error
+        base_url = call.account.base_url
+        images, warnings = await image_infos(
+            generation, http=self._http_for(base_url), folder=output_dir, loopback_allowed=is_loopback_url(base_url)
+        )
+        if generation.stage == "completed":
+            self._registry.returned(generation, caller.session)
+        if generation.entry is not None:
+            warnings += generation.entry.warnings
+        return report(
+            generation,
+            self.manifest,
+            host=self.host,
+            now=self._clock.now(),
+            joined=begun.joined,
+            images=images,
+            warnings=[*begun.warnings, *warnings],
+        )
+
+    async def _begin(self, call: Call, caller: Caller, *, new: bool) -> Begun:
+        """Resolve the sources, build the exact request once, then join an equal one or begin it."""
+        sources = None
+        if "source_image_urls" in call.arguments:
+            sources = await resolve_sources(call.arguments["source_image_urls"], self._source_help(call, caller))
+        if call.abort.is_set:
+            raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
+        price = await self._price(call)
+        order = place_order(
+            self.manifest,
+            call.tool,
+            call.arguments,
+            caller=caller,
+            account=call.account,
+            sources=sources,
+            safety_checker=self.settings.safety_checker,
+            routes=self._routes(call.account.base_url),
+            price_usd=price.usd,
+            unknown_price_usd=self.settings.unknown_price_usd,
+            new_id=self._new_id,
+        )
+        return self._registry.begin(call.account, order.intent, order.request, self._rules(caller, new=new))
+
+    async def _price(self, call: Call) -> Price:
+        """Return what the image will cost: what is known already, and only for a price nobody published a question."""
+        tool = self.manifest.tools[call.tool]
+        model = str(call.arguments.get("model", tool.default_model))
+        resolution = str(call.arguments.get("output_resolution", "1k"))
+        is_listed = list_price(self.manifest, model, resolution).usd is not None
+        return await self._prices.price_of(
+            call.account.client, model=model, resolution=resolution, patience_s=0.0 if is_listed else PATIENCE_S
+        )
+
+    def _source_help(self, call: Call, caller: Caller) -> SourceHelp:
+        account = call.account
+        http = self._http_for(account.base_url)
+
+        async def find_task(task_id: str) -> Generation:
+            generation = self._registry.find(account, task_id, caller=caller)
+            if not generation.is_over:
+                deadline_s = min(call.deadline_s, self._clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
+                await wait_for(call, generation, clock=self._clock, deadline_s=deadline_s, until_answered=True)
+            if generation.error is not None:
+                raise generation.error
+            return generation
+
+        async def upload(picture: Picture, where: str) -> str:
+            return await self._uploads.url_of(
+                account.client, http, fingerprint=account.fingerprint, picture=picture, where=where
+            )
+
+        return SourceHelp(
+            find_task=find_task,
+            upload=upload,
+            places=caller.places(self.settings.source_roots),
+            keep_metadata=self.settings.keep_metadata,
+            now=self._clock.now,
+        )
+
+    def _rules(self, caller: Caller, *, new: bool) -> ClaimRules:
+        is_agent = self.host in AGENT_HOSTS
+        return ClaimRules(
+            join="never" if new else "interrupted" if caller.session is None else "session",
+            repeat_max=self.settings.repeat_max if is_agent else None,
+            repeat_window_s=self.settings.repeat_window_s,
+            caps=caps_of(self.settings, caller, now=self._clock.now()),
+        )
+
+    async def _finish(
+        self, account: Account, generations: Sequence[Generation], abort: Abort | None
+    ) -> list[dict[str, Any]]:
+        results = await asyncio.gather(*(self._finish_one(account, one, abort) for one in generations))
+        # All at once, because nothing is shown before the last of them is over.
+        for generation in generations:
+            if generation.stage == "completed":
+                self._registry.returned(generation, None)
+        return list(results)
+
+    async def _finish_one(self, account: Account, generation: Generation, abort: Abort | None) -> dict[str, Any]:
+        call = self._open_call("get_image_task", {}, account, None, None, abort)
+        try:
+            await wait_for(call, generation, clock=self._clock)
+            if generation.error is not None:
+                raise generation.error
+        except Flux2Error as exc:
+            return error_object(exc)
+        base_url = account.base_url
+        images, warnings = await image_infos(
+            generation,
+            http=self._http_for(base_url),
+            folder=self.settings.save_dir,
+            loopback_allowed=is_loopback_url(base_url),
+        )
+        return as_object(
+            report(generation, self.manifest, host=self.host, now=self._clock.now(), images=images, warnings=warnings)
+        )
+
+    # ---- what calls share --------------------------------------------------------------------------------------------
+
+    def _typical_s(self, model: str, resolution: str) -> float:
+        known = self.manifest.models.get(model)
+        return DEFAULT_TYPICAL_S if known is None else known.typical_s.get(resolution, DEFAULT_TYPICAL_S)
+
+    def _routes(self, base_url: str) -> tuple[wire.Route, ...]:
+        if self.settings.route != "auto":
+            return (self.settings.route,)
+        first = self._memory.recall(base_url, "create")
+        return ("service", "guide") if first == "service" else ("guide", "service")
+
+    def _client(self, account: Credentials) -> RunapiClient:
+        return RunapiClient(
+            self._http_for(account.base_url),
+            base_url=account.base_url,
+            api_key=account.api_key,
+            user_agent=f"flux2-tool/{self.manifest.version}",
+            attempt_timeout_s=self._timeouts.attempt_s,
+        )
+
+    def _http_for(self, base_url: str) -> httpx.AsyncClient:
+        if base_url not in self._http:
+            self._http[base_url] = open_http(base_url, timeouts=self._timeouts, transport=self._transport)
+        return self._http[base_url]

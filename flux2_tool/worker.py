@@ -1,0 +1,397 @@
+"""The worker, `python -m flux2_tool worker`: one long-lived process that runs a gateway's tool calls.
+
+JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout is protocol only; logs go to stderr.
+
+    requests        initialize {plugin_version?, host?, config?}   -> {version, manifest_sha256}
+                    call {tool, arguments, api_key, base_url, session, workspace_dir, state_dir, sandboxed, wait_s,
+                    sender?, is_owner?, source_dirs?, output_dir?} -> the result object
+                    shutdown                                       -> {}, then the process ends
+    notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
+
+A tool's failure is a result with `error`; a JSON-RPC error is for a protocol fault and harms no other call. The worker
+ends when its input does, or its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from flux2_tool.caller import Caller
+from flux2_tool.credentials import Credentials, resolve_credentials
+from flux2_tool.errors import ConfigurationError, Flux2Error
+from flux2_tool.manifest import Host, load_manifest
+from flux2_tool.results import error_object
+from flux2_tool.settings import Settings, load_settings
+from flux2_tool.tool import Flux2Tool
+from flux2_tool.waiting import Abort, Progress
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+PARENT_CHECK_S: Final = 1.0
+SHUTDOWN_GRACE_S: Final = 3.0
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+
+RequestId = str | int
+
+
+class ProtocolFaultError(Exception):
+    """A message breaks the protocol; answered as a JSON-RPC error, under the request's id unless told otherwise."""
+
+    def __init__(self, code: int, message: str, *, names_request: bool = True) -> None:
+        super().__init__(message)
+        self.code = code
+        self.names_request = names_request
+
+
+class Worker:
+    """Serves one peer until it is told to stop.
+
+    Args:
+        send: Writes one message line; must not block for long.
+        environ: Settings and key outside OpenClaw; under the plugin nothing of ours stands in it.
+    """
+
+    def __init__(self, send: Callable[[bytes], None], *, environ: Mapping[str, str]) -> None:
+        self._send = send
+        self._environ = environ
+        self._manifest = load_manifest()
+        self._host: Host = "native"
+        self._config: Mapping[str, Any] = {}
+        self._tool: Flux2Tool | None = None
+        self._calls: dict[RequestId, tuple[asyncio.Task[None], Abort]] = {}
+        self.stopped = asyncio.Event()
+
+    async def receive(self, line: bytes) -> None:
+        """Handle one line; every fault in it is answered and none is raised."""
+        request_id: RequestId | None = None
+        is_request = True
+        try:
+            if len(line.rstrip(b"\r\n")) > MAX_MESSAGE_BYTES:
+                raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_MESSAGE_BYTES} bytes long")
+            message = _decoded(line)
+            request_id = _request_id(message)
+            method, params = message.get("method"), message.get("params", {})
+            is_request = "id" in message or not isinstance(method, str)
+            if not isinstance(method, str):
+                raise ProtocolFaultError(INVALID_REQUEST, "method must be a string")
+            if not isinstance(params, dict):
+                raise ProtocolFaultError(INVALID_PARAMS, "params must be an object")
+            if not is_request:
+                self._notified(method, params)
+                return
+            await self._requested(request_id, method, params)
+        except ProtocolFaultError as exc:
+            if is_request:
+                self._answer_fault(request_id if exc.names_request else None, exc.code, str(exc))
+            else:
+                logger.info("ignored a notification: %s", exc)
+        except Flux2Error as exc:
+            self._answer_fault(request_id, INVALID_PARAMS, f"{exc.message} {exc.hint}".strip())
+        except Exception as exc:
+            logger.exception("a message could not be handled")
+            self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+
+    async def stop(self) -> None:
+        """Stop every wait, let the calls answer, and close the connections."""
+        for _task, abort in self._calls.values():
+            abort.set()
+        running = [task for task, _abort in self._calls.values()]
+        if running:
+            await asyncio.wait(running, timeout=SHUTDOWN_GRACE_S)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if self._tool is not None:
+            await self._tool.aclose()
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    async def _requested(self, request_id: RequestId | None, method: str, params: dict[str, Any]) -> None:
+        if request_id is None:
+            raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
+        if method == "call":
+            self._begin_call(request_id, params)
+        elif method == "initialize":
+            self._initialize(params)
+            self._answer(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
+        elif method == "shutdown":
+            await self.stop()
+            self._answer(request_id, {})
+            self.stopped.set()
+        else:
+            raise ProtocolFaultError(
+                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, shutdown'
+            )
+
+    def _notified(self, method: str, params: dict[str, Any]) -> None:
+        if method == "cancel":
+            request_id = _request_id(params)
+            found = None if request_id is None else self._calls.get(request_id)
+            if found is not None:
+                found[1].set()
+        else:
+            logger.info("ignored the notification %r", method[:60])
+
+    def _initialize(self, params: dict[str, Any]) -> None:
+        host, config = params.get("host", "native"), params.get("config") or {}
+        if host not in list(self._manifest.host_waits_s):
+            raise ProtocolFaultError(INVALID_PARAMS, f"host must be one of {', '.join(self._manifest.host_waits_s)}")
+        if not isinstance(config, dict):
+            raise ProtocolFaultError(INVALID_PARAMS, "config must be an object")
+        if self._tool is not None and (host, config) != (self._host, self._config):
+            raise ProtocolFaultError(
+                INVALID_REQUEST, "host and config are fixed by the first call; start another worker"
+            )
+        self._host, self._config = host, config
+
+    def _begin_call(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        if request_id in self._calls:
+            # An answer under this id would be taken for the running call's own.
+            said = json.dumps(request_id)[:60]
+            raise ProtocolFaultError(INVALID_REQUEST, f"the id {said} is in use by a running call", names_request=False)
+        if not isinstance(params.get("tool"), str):
+            raise ProtocolFaultError(INVALID_PARAMS, "call needs tool, a string")
+        for name in ("api_key", "base_url", "workspace_dir", "state_dir", "output_dir"):
+            if not isinstance(params.get(name), (str, type(None))):
+                raise ProtocolFaultError(INVALID_PARAMS, f"{name} must be a string or null")
+        source_dirs = params.get("source_dirs") or []
+        if not isinstance(source_dirs, list) or not all(isinstance(folder, str) and folder for folder in source_dirs):
+            raise ProtocolFaultError(INVALID_PARAMS, "source_dirs must be a list of paths, or null")
+        wait_s = params.get("wait_s")
+        if (
+            isinstance(wait_s, bool)
+            or not isinstance(wait_s, (int, float, type(None)))
+            or not 0 <= (wait_s or 0) <= 86400
+        ):
+            raise ProtocolFaultError(INVALID_PARAMS, "wait_s must be a number of seconds from 0 to 86400, or null")
+        abort = Abort()
+        task = asyncio.get_running_loop().create_task(self._call(request_id, params, abort))
+        self._calls[request_id] = (task, abort)
+
+    async def _call(self, request_id: RequestId, params: dict[str, Any], abort: Abort) -> None:
+        def tell(progress: Progress) -> None:
+            self._write(
+                {
+                    "jsonrpc": "2.0",
+                    "method": "progress",
+                    "params": {
+                        "id": request_id,
+                        "state": progress.state,
+                        "elapsed_s": progress.elapsed_s,
+                        "attempt": progress.attempt,
+                        "message": progress.message,
+                    },
+                }
+            )
+
+        try:
+            result = await self._run_tool(params, abort, tell)
+            self._answer(request_id, result)
+        except Exception as exc:
+            logger.exception("a call failed by a defect")
+            self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+        finally:
+            self._calls.pop(request_id, None)
+
+    async def _run_tool(
+        self, params: Mapping[str, Any], abort: Abort, tell: Callable[[Progress], None]
+    ) -> dict[str, Any]:
+        try:
+            settings = self._settings()
+            if self._tool is None:
+                self._tool = Flux2Tool(settings=settings, host=self._host, manifest=self._manifest)
+            credentials = self._credentials(params, settings)
+        except Flux2Error as exc:
+            return error_object(exc)
+        return await self._tool.call(
+            params["tool"],
+            params.get("arguments"),
+            credentials=credentials,
+            wait_s=params.get("wait_s"),
+            caller=_caller(params, self._environ),
+            output_dir=Path(params["output_dir"]) if params.get("output_dir") else None,
+            on_progress=tell,
+            abort=abort,
+        )
+
+    def _settings(self) -> Settings:
+        try:
+            return load_settings(self._environ, config=self._config)
+        except ConfigurationError as exc:
+            exc.hint = exc.hint or "Mend plugins.entries.flux2.config, then call again."
+            raise
+
+    def _credentials(self, params: Mapping[str, Any], settings: Settings) -> Credentials:
+        return resolve_credentials(
+            environ=self._environ,
+            explicit_key=params.get("api_key"),
+            explicit_base_url=params.get("base_url"),
+            settings_base_url=settings.base_url,
+        )
+
+    # ---- answers -----------------------------------------------------------------------------------------------------
+
+    def _answer(self, request_id: RequestId, result: Mapping[str, Any]) -> None:
+        self._write({"jsonrpc": "2.0", "id": request_id, "result": result})
+
+    def _answer_fault(self, request_id: RequestId | None, code: int, message: str) -> None:
+        self._write({"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message}})
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        self._send(json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
+
+
+def _decoded(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise ProtocolFaultError(INVALID_REQUEST, 'a message is one JSON object with "jsonrpc": "2.0"')
+    return message
+
+
+def _request_id(message: Mapping[str, Any]) -> RequestId | None:
+    value = message.get("id")
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _caller(params: Mapping[str, Any], environ: Mapping[str, str]) -> Caller:
+    state = params.get("state_dir") or environ.get("OPENCLAW_STATE_DIR") or str(Path.home() / ".openclaw")
+    workspace, sender = params.get("workspace_dir"), params.get("sender")
+    return Caller(
+        session=_session_name(params.get("session")),
+        sender=sender if isinstance(sender, str) else None,
+        is_owner=params.get("is_owner") is True,
+        workspace_dir=Path(workspace) if workspace else None,
+        state_dir=Path(state),
+        sandboxed=params.get("sandboxed") is True,
+        source_dirs=tuple(Path(folder) for folder in params.get("source_dirs") or ()),
+    )
+
+
+def _session_name(session: Any) -> str | None:
+    """Return one name for a session given as text or as {"agent_id", "session_key"}."""
+    if isinstance(session, Mapping):
+        parts = [session.get("agent_id"), session.get("session_key")]
+        return "/".join(part if isinstance(part, str) else "" for part in parts) if any(parts) else None
+    return session if isinstance(session, str) and session else None
+
+
+async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
+    """Run the worker on this process's stdin and the given output until either side ends."""
+    loop = asyncio.get_running_loop()
+    worker = Worker(output.put, environ=environ)
+    output.on_broken(lambda: loop.call_soon_threadsafe(worker.stopped.set))
+    lines: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=256)
+    _read_lines_in_thread(loop, lines)
+    tasks = [
+        loop.create_task(_pump(worker, lines)),
+        loop.create_task(_watch_parent(worker, os.getppid())),
+        loop.create_task(worker.stopped.wait()),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * SHUTDOWN_GRACE_S):
+                await worker.stop()
+
+
+class LineWriter:
+    """Writes lines to a pipe from a thread of its own, so that a slow reader never stops the event loop."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._broken: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=self._write_all, name="stdout", daemon=True)
+        self._thread.start()
+
+    def on_broken(self, callback: Callable[[], object]) -> None:
+        """Have a callback told when the reader is gone; it is called from another thread."""
+        self._broken = callback
+
+    def put(self, line: bytes) -> None:
+        """Queue one line."""
+        self._lines.put(line)
+
+    def close(self, *, timeout_s: float) -> None:
+        """Write what is queued, within the time given."""
+        self._lines.put(None)
+        self._thread.join(timeout_s)
+
+    def _write_all(self) -> None:
+        try:
+            while (line := self._lines.get()) is not None:
+                self._output.write(line)
+                self._output.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(RuntimeError):
+                self._broken()
+
+
+async def _pump(worker: Worker, lines: asyncio.Queue[bytes | None]) -> None:
+    while (line := await lines.get()) is not None:
+        if line.strip():
+            await worker.receive(line)
+
+
+async def _watch_parent(worker: Worker, parent: int) -> None:
+    """End with the parent even when another process keeps our input open."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent's end
+        await asyncio.sleep(PARENT_CHECK_S)
+    logger.info("the parent process is gone")
+    worker.stopped.set()
+
+
+def _read_lines_in_thread(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[bytes | None]) -> None:
+    """Feed stdin's lines to the loop; a line that is too long is cut, reported, and skipped to its end."""
+
+    def read() -> None:
+        source = sys.stdin.buffer
+        try:
+            while line := source.readline(MAX_MESSAGE_BYTES + 2):
+                if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
+                    while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
+                        pass
+                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+        finally:
+            with contextlib.suppress(RuntimeError):
+                asyncio.run_coroutine_threadsafe(lines.put(None), loop)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+
+
+def main() -> int:
+    """Run the worker process; returns its exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    # Stdout is the protocol's alone: whatever else prints goes to stderr.
+    output = LineWriter(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(os.environ, output))
+    output.close(timeout_s=1.0)
+    # The thread on stdin may still block in a read; nothing is left to save, so do not wait for it.
+    sys.stderr.flush()
+    os._exit(0)
