@@ -1,0 +1,202 @@
+"""Write the plugin's folder and have OpenClaw install, verify or remove it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flux2_tool.errors import ConfigurationError
+from flux2_tool.manifest import Manifest
+from flux2_tool.openclaw.host import Host, HostRefusedError
+from flux2_tool.openclaw.image_provider import PROVIDER
+from flux2_tool.openclaw.plugin import NPM_NAME, npm_version, packed, plugin_files, write_plugin
+
+RELOAD_ATTEMPTS = 60
+RELOAD_PAUSE_S = 5.0
+
+# Measured with OpenClaw 2026.9.6: it refuses at once, with the new version saved but not loaded.
+_BUSY = "active retained work"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What OpenClaw says of the plugin after it was installed."""
+
+    version: str
+    openclaw_version: str
+    folder: Path
+    tools: tuple[str, ...]
+
+
+def plugin_folder(home: Path) -> Path:
+    """Return where the generated plugin is kept in our data folder; OpenClaw copies it from there."""
+    return home / "openclaw-plugin"
+
+
+def serves_image_generate(home: Path) -> bool:
+    """Return whether the plugin that was installed last serves OpenClaw's own `image_generate`."""
+    try:
+        found = json.loads((plugin_folder(home) / "openclaw.plugin.json").read_bytes())
+        return bool(found["contracts"].get("imageGenerationProviders"))
+    except (OSError, ValueError, LookupError, AttributeError):
+        return False
+
+
+def consent(manifest: Manifest, *, python: str, openclaw: str, image_generate: bool = False) -> str:
+    """Return what somebody agrees to who installs the plugin."""
+    also = [f"It serves OpenClaw's own tool image_generate too, as the provider {PROVIDER}."] if image_generate else []
+    prices = [f"  {model.slug}: {_prices(model.prices_usd)}" for model in manifest.models.values()]
+    secret = [name for name, variable in manifest.environment.items() if variable.secret]
+    read = [name for name in manifest.environment if name not in secret]
+    return "\n".join(
+        [
+            f"This installs the plugin {manifest.id} {manifest.version} ({manifest.name}) into {openclaw}.",
+            f"Tools it gives to your agents: {', '.join(manifest.tools)}.",
+            *also,
+            "Every picture costs money on your RunAPI account. List prices per image:",
+            *prices,
+            f"It reads the key {', '.join(secret)} (or the key of the chat provider runapi) and {', '.join(read)},",
+            f"sends prompts and source pictures to RunAPI, and runs one process: {python} -m flux2_tool worker.",
+        ]
+    )
+
+
+def _prices(prices: Mapping[str, float | None]) -> str:
+    return ", ".join(
+        f"{resolution} {'not published' if usd is None else f'{usd:.2f} USD'}" for resolution, usd in prices.items()
+    )
+
+
+def install(
+    host: Host,
+    manifest: Manifest,
+    *,
+    home: Path,
+    python: str,
+    image_generate: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Installed:
+    """Install or upgrade the plugin, enable it, and verify that OpenClaw loads it with all its tools.
+
+    The user's config under `plugins.entries` stays as it is. A gateway that is busy with a turn refuses to
+    exchange a plugin, so this waits for it.
+
+    Args:
+        host: Where to.
+        manifest: What.
+        home: Our data folder, which keeps the generated plugin.
+        python: The interpreter that runs the worker.
+        image_generate: Whether the plugin serves OpenClaw's own tool `image_generate` too.
+        sleep: Waits some seconds.
+        tell: Told why it takes longer.
+
+    Raises:
+        ConfigurationError: The folder cannot be written, OpenClaw refused, or the plugin does not load.
+    """
+    folder = plugin_folder(home)
+    try:
+        write_plugin(folder, plugin_files(manifest, python=python, image_generate=image_generate))
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot write the plugin to {folder}: {exc.strerror}", hint="set FLUX2_TOOL_HOME to a folder that is yours"
+        ) from exc
+    try:
+        host.run("plugins", "install", str(folder), "--force", "--accept-capabilities")
+    except HostRefusedError as exc:
+        if _BUSY not in exc.message:
+            raise
+        tell("the gateway is in the middle of a turn with the plugin; waiting for it to finish")
+        _reload_when_idle(host, manifest, sleep=sleep)
+    found = inspected(host, manifest)
+    if found is not None and not found["plugin"].get("enabled"):
+        # An uninstalled or disabled plugin stays disabled when it is installed again.
+        host.run("plugins", "enable", manifest.id, "--accept-capabilities")
+        found = inspected(host, manifest)
+    return _verified(host, manifest, found, folder)
+
+
+def _reload_when_idle(host: Host, manifest: Manifest, *, sleep: Callable[[float], None]) -> None:
+    """Have the gateway load what is already installed, as soon as no turn is using the old version."""
+    for _ in range(RELOAD_ATTEMPTS):
+        sleep(RELOAD_PAUSE_S)
+        try:
+            host.run("plugins", "reload", manifest.id, "--accept-capabilities")
+        except HostRefusedError as exc:
+            if _BUSY not in exc.message:
+                raise
+        else:
+            return
+    raise ConfigurationError(
+        f"{manifest.id} {manifest.version} is installed, but the gateway still uses the old version in a turn",
+        hint=f"once the turn has ended, run: openclaw plugins reload {manifest.id}",
+    )
+
+
+def _verified(host: Host, manifest: Manifest, found: Mapping[str, Any] | None, folder: Path) -> Installed:
+    plugin = {} if found is None else found["plugin"]
+    tools = tuple(plugin.get("toolNames") or ())
+    problems = [str(item.get("message", item)) for item in (found or {}).get("diagnostics") or []]
+    if plugin.get("status") != "loaded":
+        problems.append(f"its status is {plugin.get('status', 'missing')}: {plugin.get('error') or 'no reason given'}")
+    if plugin.get("version") != npm_version(manifest.version):
+        problems.append(f"its version is {plugin.get('version')} instead of {npm_version(manifest.version)}")
+    missing = [name for name in manifest.tools if name not in tools]
+    if missing:
+        problems.append(f"it does not offer {', '.join(missing)}")
+    if problems:
+        raise ConfigurationError(
+            f"OpenClaw installed the plugin {manifest.id}, but {'; '.join(problems)}",
+            hint="run: flux2-tool openclaw status",
+        )
+    return Installed(version=manifest.version, openclaw_version=host.version, folder=folder, tools=tools)
+
+
+def inspected(host: Host, manifest: Manifest) -> dict[str, Any] | None:
+    """Return what `plugins inspect --runtime` says of the plugin, or None when it is not installed.
+
+    Raises:
+        HostRefusedError: OpenClaw could not tell, for instance because its config is invalid.
+    """
+    try:
+        found: dict[str, Any] = host.run_json("plugins", "inspect", manifest.id, "--runtime", "--json")
+    except HostRefusedError as exc:
+        if "not found" in exc.message.lower():
+            return None
+        raise
+    return found
+
+
+def uninstall(host: Host, manifest: Manifest, *, home: Path) -> bool:
+    """Remove the plugin from OpenClaw and its folder from ours; return whether OpenClaw had it."""
+    had = any(plugin["id"] == manifest.id for plugin in host.run_json("plugins", "list", "--json")["plugins"])
+    if had:
+        host.run("plugins", "uninstall", manifest.id, "--force")
+    shutil.rmtree(plugin_folder(home), ignore_errors=True)
+    return had
+
+
+def pack(manifest: Manifest, *, output: Path) -> Path:
+    """Write the plugin as an npm tarball into a folder and return its path.
+
+    Raises:
+        ConfigurationError: The folder cannot be written.
+    """
+    path = output / f"{NPM_NAME}-{npm_version(manifest.version)}.tgz"
+    data = packed(plugin_files(manifest, python=None))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=output, delete=False) as stream:
+            stream.write(data)
+        temporary = Path(stream.name)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot write {path}: {exc.strerror}", hint="choose a folder with --output") from exc
+    return path
