@@ -1,0 +1,142 @@
+"""The command `flux2-tool`: a group whose subcommands are imported only when they run.
+
+`--help` must stay quick, so the list of commands stands here, and nothing heavy is imported for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from flux2_tool.cli.exits import EXIT_CODES_HELP, INTERRUPTED, exit_code_of_error
+from flux2_tool.cli.terminal import print_error, write_json
+from flux2_tool.errors import Flux2Error, InvalidArgumentsError
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "flux2-tool"
+
+# Command, the module and attribute that have it, and its line in the list of commands.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "generate": ("flux2_tool.cli.images", "generate", "Make an image from a prompt."),
+    "remix": ("flux2_tool.cli.images", "remix", "Edit or combine images."),
+    "task": ("flux2_tool.cli.images", "task", "Fetch the image of an earlier task."),
+    "tasks": ("flux2_tool.cli.tasks", "tasks", "List what was asked for and what became of it."),
+    "resume": ("flux2_tool.cli.tasks", "resume", "Finish what was interrupted."),
+    "call": ("flux2_tool.cli.call", "call", "Call a tool the way an agent does, JSON in and out."),
+    "prices": ("flux2_tool.cli.money", "prices", "List what images cost."),
+    "estimate": ("flux2_tool.cli.money", "estimate", "Say what a call would cost, without making it."),
+    "balance": ("flux2_tool.cli.money", "balance", "Show what the account can spend."),
+    "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and what mends it."),
+    "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
+    "demo": ("flux2_tool.cli.demo", "demo", "Try the whole way against a sandbox, without a key."),
+    "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a RunAPI stand-in on this machine."),
+    "openclaw": ("flux2_tool.cli.openclaw", "openclaw", "Install into OpenClaw, show the state, remove."),
+    "mcp": ("flux2_tool.cli.mcp", "mcp", "Serve the tools to Claude Code, Codex, Cursor and other MCP hosts."),
+    "manifest": ("flux2_tool.cli.manifest", "manifest", "Check the manifest, export tool definitions."),
+    "worker": ("flux2_tool.cli.worker", "worker", "Run the process the OpenClaw plugin talks to."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and line, and imports one when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is none of that name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            raise click.UsageError(f'there is no command "{name}"' + (f" (nearest: {near[0]})" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from flux2_tool.manifest import load_manifest
+
+        click.echo(f"{PROGRAM} {load_manifest().version}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, epilog=EXIT_CODES_HELP)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> int:
+    """Flux 2 images by RunAPI, for OpenClaw agents and for people.
+
+    The key is read from RUNAPI_API_KEY, or from ~/.config/runapi/config.json.
+    """
+    if verbose:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; see `exits.py`."""
+    try:
+        answer: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except click.UsageError as exc:
+        return _usage_error(exc)
+    except click.ClickException as exc:
+        print_error(exc.format_message())
+        return exc.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print_error("interrupted")
+        return INTERRUPTED
+    except Flux2Error as exc:
+        print_error(exc.message, hint=exc.hint)
+        return exit_code_of_error(exc.code)
+    except BrokenPipeError:
+        # The reader of our output has left. Without this Python complains once more while it ends.
+        sys.stdout = None
+        return 0
+    except Exception as exc:
+        logger.exception("a command failed by a defect")
+        print_error(f"flux2-tool failed by a defect ({type(exc).__name__})", hint="report this with the text above")
+        return exit_code_of_error("internal_error")
+    return answer if isinstance(answer, int) else 0
+
+
+def _usage_error(exc: click.UsageError) -> int:
+    command = exc.ctx.command_path if exc.ctx is not None else PROGRAM
+    message, hint = exc.format_message(), f"{command} --help"
+    if exc.ctx is not None and exc.ctx.command.name == "call":
+        from flux2_tool.results import error_object
+
+        write_json(error_object(InvalidArgumentsError(message, hint=hint, violations=(message,))))
+    print_error(message, hint=hint)
+    return exc.exit_code

@@ -1,0 +1,92 @@
+"""`call`: a tool exactly as an agent calls it. One JSON object on stdout in every case, all else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flux2_tool.cli.exits import exit_code_of
+from flux2_tool.cli.options import session_options, waiting_options
+from flux2_tool.cli.terminal import write_json
+from flux2_tool.manifest import load_manifest
+
+logger = logging.getLogger(__name__)
+
+MAX_ARGUMENTS_BYTES = 1024 * 1024
+
+
+def _run(
+    tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output_dir: Path | None
+) -> int:
+    # Imported here because `--help` must not pay for httpx and jsonschema.
+    from flux2_tool.cli.outcome import print_failure
+    from flux2_tool.cli.run import run_call
+    from flux2_tool.errors import CancelledCallError, InternalError, InvalidArgumentsError
+    from flux2_tool.results import error_object
+
+    try:
+        parsed = parse_arguments(arguments)
+    except ValueError as exc:
+        result = error_object(InvalidArgumentsError(str(exc), hint="give one JSON object", violations=(str(exc),)))
+    else:
+        try:
+            result = run_call(tool, parsed, wait_s=wait_s, output_dir=output_dir, session=session, new=new)
+        except KeyboardInterrupt:
+            result = error_object(CancelledCallError("The call was interrupted.", charged="unknown"))
+        except Exception as exc:
+            logger.exception("a call failed by a defect")
+            result = error_object(InternalError(f"flux2-tool failed by a defect ({type(exc).__name__})."))
+    write_json(result)
+    if "error" in result:
+        print_failure(result["error"], tool=None)
+    return exit_code_of(result)
+
+
+def parse_arguments(text: str) -> Any:
+    """Return the JSON of an argument, or of stdin for "-".
+
+    Raises:
+        ValueError: It is not JSON, names a key twice, or is too large; the message says which.
+    """
+    if text == "-":
+        data = sys.stdin.buffer.read(MAX_ARGUMENTS_BYTES + 1)
+        if len(data) > MAX_ARGUMENTS_BYTES:
+            raise ValueError(f"the arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise ValueError(f"the arguments are not UTF-8 (byte {exc.start})") from exc
+    try:
+        return json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
+    except RecursionError as exc:
+        raise ValueError("the arguments are nested too deep") from exc
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the arguments name one key twice")
+    return found
+
+
+call = click.Command(
+    "call",
+    callback=_run,
+    params=[
+        click.Argument(["tool"], metavar="TOOL"),
+        click.Argument(["arguments"], metavar="JSON|-"),
+        *session_options(),
+        *(option for option in waiting_options(load_manifest()) if option.name not in ("as_json", "show")),
+    ],
+    help="""Call TOOL with the arguments JSON ("-" reads them from stdin).
+
+    Prints exactly one JSON object on stdout, the result or the error; everything else goes to stderr.
+    """,
+)

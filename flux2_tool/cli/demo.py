@@ -1,0 +1,64 @@
+"""`demo`: the real way from prompt to saved picture, against a sandbox in this process, without a key."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+DEFAULT_PROMPT = "a red fox in the snow, morning light"
+DEFAULT_FOLDER = Path("flux2-images")
+# Twice the sandbox's believable durations: long enough to see the waiting, short enough to watch.
+SPEED = 2.0
+
+
+@click.command()
+@click.argument("prompt", default=DEFAULT_PROMPT)
+@click.option(
+    "--output",
+    "output_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_FOLDER,
+    metavar="DIR",
+    help=f"Where to save the picture. Default ./{DEFAULT_FOLDER}.",
+)
+def demo(prompt: str, output_dir: Path) -> int:
+    """Make a sandbox picture of PROMPT: the whole way without a key, and nothing is charged."""
+    # Imported here because `--help` must not pay for them.
+    from pydantic import SecretStr
+
+    from flux2_tool.cli.exits import TRY_LATER, exit_code_of
+    from flux2_tool.cli.outcome import print_failure
+    from flux2_tool.cli.run import run_call
+    from flux2_tool.cli.sandbox import sandbox_package
+    from flux2_tool.cli.terminal import note, print_error, write_line
+    from flux2_tool.credentials import Credentials
+    from flux2_tool.manifest import load_manifest
+    from flux2_tool.settings import load_settings
+
+    package = sandbox_package()
+    tool = load_manifest().tools["text_to_image"]
+    with (
+        tempfile.TemporaryDirectory(prefix="flux2-demo-") as home,
+        package.running_sandbox(package.SandboxOptions(speed=SPEED)) as (base_url, _),
+    ):
+        note(f"a sandbox plays RunAPI at {base_url}; RunAPI itself is not asked")
+        settings = load_settings({}, overrides={"home": home})
+        credentials = Credentials(api_key=SecretStr("sk-demo"), base_url=base_url, source="demo")
+        result = run_call(tool.name, {"prompt": prompt}, output_dir=output_dir, account=(settings, credentials))
+    if "error" in result and result["error"]["code"] == "cancelled":
+        print_error("interrupted; nothing was charged")
+        return exit_code_of(result)
+    if "error" in result:
+        print_failure(result["error"], tool=tool)
+        return exit_code_of(result)
+    paths = [image["path"] for image in result["images"] if image["path"]]
+    if not paths:
+        print_error("; ".join(result["warnings"]) or "the picture was not saved")
+        return TRY_LATER
+    for path in paths:
+        write_line(path)
+    note("this is a sandbox picture, drawn on this machine: Flux 2 was not asked and nothing was charged")
+    note('for real images set RUNAPI_API_KEY, then: flux2-tool generate "…"')
+    return exit_code_of(result)

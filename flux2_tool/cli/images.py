@@ -1,0 +1,80 @@
+"""`generate`, `remix` and `task`: the three tools as commands for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flux2_tool.cli.options import argument_options, given_arguments, session_options, waiting_options
+from flux2_tool.manifest import load_manifest
+
+_MANIFEST = load_manifest()
+
+
+def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str) -> click.Command:
+    """Build the command of a tool; `positional` maps arguments to how help shows them."""
+    tool = _MANIFEST.tools[tool_name]
+
+    def run(
+        wait_s: float | None,
+        output_dir: Path | None,
+        as_json: bool,
+        show: bool = False,
+        session: str | None = None,
+        new: bool = False,
+        raw: bool = False,
+        **values: Any,
+    ) -> int:
+        # Imported here because `--help` must not pay for httpx and jsonschema.
+        from flux2_tool.cli.outcome import print_outcome, print_raw, show_images
+        from flux2_tool.cli.run import run_call, run_raw
+
+        if raw:
+            return print_raw(run_raw(str(values["task_id"])), tool=tool)
+        result = run_call(
+            tool_name,
+            given_arguments(values),
+            wait_s=wait_s,
+            output_dir=output_dir,
+            session=session,
+            new=new,
+            any_folder=True,
+        )
+        if show:
+            show_images(result)
+        return print_outcome(result, tool=tool, as_json=as_json)
+
+    schema = tool.input_schema["properties"]
+    arguments: list[click.Parameter] = [
+        click.Argument([argument], metavar=shown, nargs=-1 if schema[argument]["type"] == "array" else 1, required=True)
+        for argument, shown in positional.items()
+    ]
+    # --wait is the same for people, without the bound that protects an agent's turn.
+    options = argument_options(tool, without={*positional, "timeoutSeconds"})
+    own: list[click.Parameter] = session_options()
+    if tool_name == "get_image_task":
+        own = [click.Option(["--raw"], is_flag=True, help="Print RunAPI's last answer about it, redacted, and end.")]
+    params = [*arguments, *options, *own, *waiting_options(_MANIFEST)]
+    return click.Command(name, params=params, callback=run, help=said)
+
+
+generate = _command(
+    "generate",
+    "text_to_image",
+    positional={"prompt": "PROMPT"},
+    said="Make an image from PROMPT and print its URL, or its path with --output.",
+)
+remix = _command(
+    "remix",
+    "remix_image",
+    positional={"prompt": "PROMPT", "source_image_urls": "SOURCE..."},
+    said="Change or combine the SOURCE pictures (files, http(s) URLs, task:ID, task:last) as PROMPT says.",
+)
+task = _command(
+    "task",
+    "get_image_task",
+    positional={"task_id": "ID"},
+    said="Wait for the image of an earlier task and print its URL, or its path with --output.",
+)

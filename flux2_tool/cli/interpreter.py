@@ -1,0 +1,19 @@
+"""Which Python runs this command: what a host is told to start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from flux2_tool.errors import ConfigurationError
+
+
+def this_python() -> str:
+    """Return the absolute path of the interpreter; its links stay, because they name the virtual environment.
+
+    Raises:
+        ConfigurationError: Python does not know it.
+    """
+    if not sys.executable:
+        raise ConfigurationError("this Python does not know its own path", hint="run it by its absolute path")
+    return str(Path(sys.executable).absolute())

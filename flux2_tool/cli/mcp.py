@@ -1,0 +1,152 @@
+"""`mcp`: serve the tools to any MCP host; `mcp config`: the exact command or file that registers them there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from flux2_tool.cli.exits import DONE
+from flux2_tool.cli.interpreter import this_python
+from flux2_tool.cli.terminal import note, write_line
+from flux2_tool.errors import ConfigurationError
+from flux2_tool.manifest import Manifest, load_manifest
+
+# Above our own wait, so that a host never gives up on a call that is about to answer.
+HOST_TIMEOUT_S: Final = 180
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How a host starts the server. `key` is the name of the variable with the key; `variables` go along."""
+
+    name: str
+    python: str
+    key: str
+    variables: Mapping[str, str]
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows the interpreter; -P because a host starts it in folders that it does not trust."""
+        return ["-P", "-m", "flux2_tool", "mcp"]
+
+    def entry(self, reference: str) -> dict[str, Any]:
+        """Return the JSON entry that most hosts share; `reference` is how this one refers to its own variables."""
+        key = reference.format(self.key)
+        return {"command": self.python, "args": self.arguments, "env": {self.key: key, **self.variables}}
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def mcp(ctx: click.Context) -> int:
+    """Serve the tools over MCP on stdin and stdout, for Claude Code, Codex, Cursor, OpenClaw and others.
+
+    The key and the settings come from the environment. It ends with its client.
+    """
+    if ctx.invoked_subcommand is not None:
+        return DONE
+    server = _server_module()
+    if sys.stdin.isatty():
+        note("This waits for an MCP host to speak on stdin. To register it: flux2-tool mcp config --host HOST")
+    server.main()
+    return DONE
+
+
+@mcp.command(short_help="Print what registers the server in a host.")
+@click.option(
+    "--host", type=click.Choice(["openclaw", "claude-code", "codex", "cursor"]), required=True, help="Who starts it."
+)
+def config(host: str) -> int:
+    """Print the command or the file that registers the server in HOST; settings of this environment go along."""
+    manifest = load_manifest()
+    [key] = [name for name, variable in manifest.environment.items() if variable.secret]
+    launch = Launch(name=manifest.id, python=this_python(), key=key, variables=_variables(manifest, os.environ))
+    text, said = _HOSTS[host](launch, os.environ)
+    for line in text.splitlines():
+        write_line(line)
+    note(said)
+    return DONE
+
+
+def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
+    entry = launch.entry("${{{}}}")
+    state = environ.get("OPENCLAW_STATE_DIR") or str(Path(environ.get("HOME") or Path.home()) / ".openclaw")
+    # For pictures that came in by chat.
+    entry["env"]["OPENCLAW_STATE_DIR"] = state
+    entry["requestTimeoutMs"] = HOST_TIMEOUT_S * 1000
+    return (
+        shlex.join(["openclaw", "mcp", "set", launch.name, json.dumps(entry)]),
+        f"Run it. OpenClaw fills in {launch.key} from the gateway's environment; for a service that is "
+        "~/.openclaw/.env. The plugin (flux2-tool openclaw install) offers the tools directly and attaches the "
+        "pictures; use only one of the two.",
+    )
+
+
+def _claude_code(launch: Launch, _environ: Mapping[str, str]) -> tuple[str, str]:
+    entry = {"type": "stdio", **launch.entry("${{{}:-}}")}
+    return (
+        json.dumps({"mcpServers": {launch.name: entry}}, indent=2),
+        f"Save it as .mcp.json in your project, or add the entry to the one there. Claude Code fills in {launch.key} "
+        "from its own environment.",
+    )
+
+
+def _cursor(launch: Launch, _environ: Mapping[str, str]) -> tuple[str, str]:
+    entry = launch.entry("${{env:{}}}")
+    return (
+        json.dumps({"mcpServers": {launch.name: entry}}, indent=2),
+        f"Save it as ~/.cursor/mcp.json (or .cursor/mcp.json in a project), or add the entry to the one there. Cursor "
+        f"fills in {launch.key} from its own environment.",
+    )
+
+
+def _codex(launch: Launch, _environ: Mapping[str, str]) -> tuple[str, str]:
+    # A JSON string or list of strings is the same in TOML.
+    lines = [
+        f"[mcp_servers.{launch.name}]",
+        f"command = {json.dumps(launch.python)}",
+        f"args = {json.dumps(launch.arguments)}",
+        f"env_vars = {json.dumps([launch.key])}",
+        f"tool_timeout_sec = {HOST_TIMEOUT_S}",
+    ]
+    if launch.variables:
+        lines += ["", f"[mcp_servers.{launch.name}.env]"]
+        lines += [f"{name} = {json.dumps(value)}" for name, value in launch.variables.items()]
+    return (
+        "\n".join(lines),
+        f"Add it to ~/.codex/config.toml. Codex passes {launch.key} on from its own environment.",
+    )
+
+
+_HOSTS: Final[Mapping[str, Callable[[Launch, Mapping[str, str]], tuple[str, str]]]] = {
+    "openclaw": _openclaw,
+    "claude-code": _claude_code,
+    "codex": _codex,
+    "cursor": _cursor,
+}
+
+
+def _variables(manifest: Manifest, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that this environment has; hosts start servers with an environment of their own."""
+    names = [hint.env for hint in manifest.config_hints.values() if hint.env and not hint.sensitive]
+    return {name: environ[name] for name in names if environ.get(name, "").strip()}
+
+
+def _server_module() -> Any:
+    try:
+        return importlib.import_module("flux2_tool.mcp_server")
+    except ImportError as exc:
+        if not (exc.name or "").startswith("mcp"):
+            raise
+        raise ConfigurationError(
+            "the MCP server needs version 2 of the package mcp, which is not installed",
+            hint=f'{shlex.quote(this_python())} -m pip install "flux2-tool[mcp]"',
+        ) from exc

@@ -1,0 +1,27 @@
+"""Open the task journal for a command that reads it, and say what to do when it cannot be opened."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from flux2_tool.errors import JournalUnavailableError
+from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_journal
+from flux2_tool.settings import Settings
+
+JOURNAL_HINT: Final = (
+    "make room on the disk, mend the permissions, or move the file away but keep it, because it lists what was paid "
+    "for; FLUX2_TOOL_JOURNAL=best_effort generates without it"
+)
+
+
+def opened_journal(settings: Settings) -> SqliteJournal:
+    """Return the journal of the data folder.
+
+    Raises:
+        JournalUnavailableError: It cannot be opened.
+    """
+    try:
+        return open_journal(settings.home, owner=ThisProcess(), now=time.time())
+    except JournalError as exc:
+        raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc

@@ -1,0 +1,126 @@
+"""`openclaw install|status|uninstall|pack`: put the native plugin into OpenClaw and look after it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flux2_tool.cli.exits import DONE, WRONG_SETUP
+from flux2_tool.cli.terminal import note, write_json, write_line
+from flux2_tool.errors import ConfigurationError
+from flux2_tool.manifest import load_manifest
+
+_command_option = click.option(
+    "--openclaw", "command", metavar="PATH", help="The openclaw command. Default: the one on PATH."
+)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def openclaw(ctx: click.Context) -> int:
+    """Install the plugin into OpenClaw, show its state, remove it, pack it."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+    return DONE
+
+
+@openclaw.command(short_help="Install or upgrade the plugin.")
+@_command_option
+@click.option(
+    "--image-generate/--no-image-generate", default=None,
+    help="Serve OpenClaw's own tool image_generate too. Default: as it was installed before, at first not.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Agree without being asked.")
+def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
+    """Install or upgrade the plugin; its settings in OpenClaw's config stay as they are."""
+    from flux2_tool.openclaw.host import find_host
+    from flux2_tool.openclaw.install import consent, install, serves_image_generate
+    from flux2_tool.settings import load_settings
+
+    manifest = load_manifest()
+    home = load_settings(os.environ).home
+    host = find_host(command, os.environ)
+    python = _this_python()
+    if image_generate is None:
+        image_generate = serves_image_generate(home)
+    target = f"OpenClaw {host.version}"
+    for line in consent(manifest, python=python, openclaw=target, image_generate=image_generate).splitlines():
+        note(line)
+    if not yes and not _agreed():
+        note("nothing was installed")
+        return WRONG_SETUP
+    done = install(host, manifest, home=home, python=python, image_generate=image_generate, tell=note)
+    write_line(
+        f"{manifest.id} {done.version} is installed in OpenClaw {done.openclaw_version}: {', '.join(done.tools)}"
+    )
+    note("A running gateway uses it at once. See whether your agents get the tools: flux2-tool openclaw status")
+    return DONE
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            "there is no terminal to ask on",
+            hint="read the lines above; to agree, run: flux2-tool openclaw install --yes",
+        )
+    return click.confirm("Install it?", err=True)
+
+
+def _this_python() -> str:
+    if not sys.executable:
+        raise ConfigurationError("this Python does not know its own path", hint="run it by its absolute path")
+    return str(Path(sys.executable).absolute())
+
+
+@openclaw.command(short_help="Show versions, key source, tools, what hides them.")
+@_command_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(command: str | None, as_json: bool) -> int:
+    """Show versions, key source and tools, and what hides them with the line that mends it."""
+    from flux2_tool.openclaw.host import find_host
+    from flux2_tool.openclaw.status import examine, report
+
+    found = examine(find_host(command, os.environ), load_manifest(), os.environ)
+    if as_json:
+        answer: dict[str, Any] = found.as_object()
+        write_json(answer)
+    else:
+        for line in report(found).splitlines():
+            write_line(line)
+    return DONE if found.ok else WRONG_SETUP
+
+
+@openclaw.command()
+@_command_option
+def uninstall(command: str | None) -> int:
+    """Remove the plugin and its settings from OpenClaw."""
+    from flux2_tool.openclaw.host import find_host
+    from flux2_tool.openclaw.install import uninstall
+    from flux2_tool.settings import load_settings
+
+    manifest = load_manifest()
+    host = find_host(command, os.environ)
+    had = uninstall(host, manifest, home=load_settings(os.environ).home)
+    where = f"OpenClaw {host.version}"
+    write_line(f"{manifest.id} is removed from {where}" if had else f"{where} has no plugin {manifest.id}")
+    return DONE
+
+
+@openclaw.command(short_help="Write the plugin as an npm tarball.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="DIR",
+    help="Where to write it. Default: here.",
+)  # fmt: skip
+def pack(output: Path) -> int:
+    """Write the plugin as an npm tarball, for `openclaw plugins install npm-pack:FILE`."""
+    from flux2_tool.openclaw.install import pack
+
+    path = pack(load_manifest(), output=output)
+    write_line(str(path))
+    note(f"install it with: openclaw plugins install npm-pack:{path.absolute()} --force --accept-capabilities")
+    note("It runs flux2-tool from the gateway's PATH, unless plugins.entries.flux2.config.python names an interpreter.")
+    return DONE

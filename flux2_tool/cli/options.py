@@ -1,0 +1,128 @@
+"""Derive a command's options from the manifest's input schema, so that they cannot drift from it.
+
+Values are passed on as they were typed: the tool's own validation says what is wrong and what is nearest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flux2_tool.manifest import Manifest, Model, Tool
+
+# What people read where the manifest's words are for a model, which has no terminal and pays with others' money.
+_FOR_PEOPLE = {
+    "output_resolution": "How large; 2k costs more.",
+    "enable_safety_checker": "RunAPI's safety checker on or off; unset, the service decides. Not for max.",
+    "callback_url": "A public http(s) address that RunAPI calls when the image is done.",
+}
+
+
+class Number(click.FloatRange):
+    """A number within bounds; unlike its base it refuses nan, which no bound catches."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, within the bounds."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
+def option_name(argument: str) -> str:
+    """Return the option of an argument: aspect_ratio becomes --aspect-ratio."""
+    return f"--{argument.replace('_', '-')}"
+
+
+def argument_options(tool: Tool, *, without: Iterable[str]) -> list[click.Parameter]:
+    """Return one option for each of the tool's arguments but some."""
+    left_out = set(without)
+    properties = tool.input_schema["properties"]
+    return [_option(tool, name, schema) for name, schema in properties.items() if name not in left_out]
+
+
+def _option(tool: Tool, name: str, schema: Mapping[str, Any]) -> click.Option:
+    said = _FOR_PEOPLE.get(name) or str(schema.get("description", ""))
+    if name == "model":
+        said = "; ".join(_model_line(model) for model in tool.models) + "."
+    if "default" in schema:
+        said = f"{said} Default {schema['default']}.".strip()
+    if schema["type"] == "boolean":
+        flag = option_name(name)
+        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=said)
+    choices = f"[{'|'.join(schema['enum'])}]" if "enum" in schema else "TEXT"
+    return click.Option([option_name(name), name], default=None, metavar=choices, help=said)
+
+
+def _model_line(model: Model) -> str:
+    prices = [
+        f"price of {resolution} not published" if price is None else f"{resolution} ${price:.2f}"
+        for resolution, price in model.prices_usd.items()
+    ]
+    return f"{model.tier}: {', '.join(filter(None, [model.use_for, model.limits, *prices]))}"
+
+
+def wait_option(manifest: Manifest) -> click.Option:
+    """Return the option for the longest wait."""
+    bounds = manifest.config_schema["properties"]["wait_s"]
+    return click.Option(
+        ["--wait", "wait_s"],
+        type=Number(bounds["minimum"], bounds["maximum"]),
+        metavar="SECONDS",
+        help=f"Longest wait for the image. Default: {manifest.config_hints['wait_s'].env}, else "
+        f"{manifest.host_waits_s['cli']:.0f}.",
+    )
+
+
+def waiting_options(manifest: Manifest) -> list[click.Parameter]:
+    """Return the options of every command that waits for one image."""
+    return [
+        wait_option(manifest),
+        click.Option(
+            ["--output", "output_dir"],
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="Save the image there too, and print its path.",
+        ),
+        click.Option(["--open", "show"], is_flag=True, help="Show the image in your viewer or browser."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the whole result object."),
+    ]
+
+
+def session_options() -> list[click.Parameter]:
+    """Return the options of every command that may make a new image."""
+    return [
+        click.Option(
+            ["--session"],
+            metavar="NAME",
+            help="Join an equal request of this session that is running, or whose image was never printed, instead of "
+            "paying again. Without a session only interrupted requests are joined.",
+        ),
+        click.Option(["--new"], is_flag=True, help="Join nothing: always make, and pay for, a new image."),
+    ]
+
+
+def given_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments somebody gave, as the tool takes them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
+    }
+
+
+_NEAREST = re.compile(r"\(nearest: (?P<value>[^()]+)\)$")
+
+
+def option_hint(violations: Sequence[str], tool: Tool) -> str | None:
+    """Return "pass --aspect-ratio 16:9" for violations that name a nearest value, or None."""
+    found = []
+    for violation in violations:
+        match = _NEAREST.search(violation)
+        name = next((n for n in tool.input_schema["properties"] if re.search(rf"\b{n}\b", violation)), None)
+        if match and name and not name.startswith("source"):
+            found.append(f"{option_name(name)} {match['value']}")
+    return f"pass {' '.join(found)}" if found else None

@@ -1,0 +1,181 @@
+"""Run one tool call for a command: settings, key, progress, Ctrl-C, and the result object in every case."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flux2_tool.caller import Caller
+from flux2_tool.cli.open_journal import opened_journal
+from flux2_tool.cli.terminal import Reporter, progress
+from flux2_tool.credentials import Credentials, resolve_credentials
+from flux2_tool.errors import ConfigurationError, Flux2Error
+from flux2_tool.manifest import load_manifest
+from flux2_tool.results import error_object
+from flux2_tool.settings import Settings, load_settings
+from flux2_tool.tool import Flux2Tool
+from flux2_tool.validation import validate_arguments
+from flux2_tool.waiting import Abort, Progress
+
+Result = TypeVar("Result")
+Work = Callable[[Flux2Tool, Abort, Reporter], Awaitable[Result]]
+
+
+def run_call(
+    tool: str,
+    arguments: Any,
+    *,
+    wait_s: float | None = None,
+    output_dir: Path | None = None,
+    session: str | None = None,
+    new: bool = False,
+    any_folder: bool = False,
+    environ: Mapping[str, str] | None = None,
+    account: tuple[Settings, Credentials] | None = None,
+) -> dict[str, Any]:
+    """Return the result object of one call, an error object when it fails; nothing is printed but progress.
+
+    Args:
+        tool: A tool's name.
+        arguments: Its arguments, whatever they are.
+        wait_s: The longest wait, in seconds; by default the setting's or the command line's.
+        output_dir: Where to save the image too.
+        session: Whose call this is.
+        new: Always make a new image.
+        any_folder: Whether source files may lie anywhere, because a person typed their paths.
+        environ: By default the process's own.
+        account: Settings and credentials to use instead of those of the environment.
+    """
+    environ = os.environ if environ is None else environ
+    output_dir = None if output_dir is None else output_dir.absolute()
+    try:
+        settings, credentials = account or _account(environ, checked=(tool, arguments))
+    except Flux2Error as exc:
+        return error_object(exc)
+
+    def work(flux: Flux2Tool, abort: Abort, report: Reporter) -> Awaitable[dict[str, Any]]:
+        return flux.call(
+            tool,
+            arguments,
+            wait_s=wait_s,
+            caller=Caller(session=session, is_owner=True, workspace_dir=Path.cwd(), any_folder=any_folder),
+            new=new,
+            on_progress=lambda state: report(_progress_line(state)),
+            output_dir=output_dir,
+            abort=abort,
+        )
+
+    return _in_loop(settings, credentials, work)
+
+
+def run_resume(
+    record_id: str | None, *, wait_s: float | None = None, environ: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the result objects of what was interrupted, or of one request that is sent again.
+
+    Args:
+        record_id: The request to send again, by the beginning of its id.
+        wait_s: The longest wait, in seconds; by default the setting's or the command line's.
+        environ: By default the process's own.
+
+    Raises:
+        Flux2Error: There is no usable key, configuration or journal.
+    """
+    settings, credentials = _account(os.environ if environ is None else environ)
+    if settings.journal == "off":
+        raise ConfigurationError(
+            "the task journal is off, so there is nothing to resume", hint="unset FLUX2_TOOL_JOURNAL, then try again"
+        )
+    # Without a readable journal "nothing was interrupted" would be a guess.
+    opened_journal(settings).close()
+    if wait_s is not None:
+        settings = replace(settings, wait_s=wait_s)
+
+    async def work(flux: Flux2Tool, abort: Abort, report: Reporter) -> list[dict[str, Any]]:
+        if record_id is not None:
+            report("sending the request once more")
+            return [await flux.resend(record_id, abort=abort)]
+
+        def on_begun(count: int) -> None:
+            if count:
+                report(f"{count} to finish")
+
+        return await flux.resume(on_begun=on_begun, abort=abort)
+
+    return _in_loop(settings, credentials, work)
+
+
+def run_raw(task_id: str, *, environ: Mapping[str, str] | None = None) -> str | dict[str, Any]:
+    """Return RunAPI's last answer about a task as redacted JSON text, or an error object."""
+    try:
+        checked = ("get_image_task", {"task_id": task_id})
+        settings, credentials = _account(os.environ if environ is None else environ, checked=checked)
+    except Flux2Error as exc:
+        return error_object(exc)
+
+    def work(flux: Flux2Tool, _abort: Abort, _report: Reporter) -> Awaitable[str | dict[str, Any]]:
+        return flux.raw_answer(task_id)
+
+    return _in_loop(settings, credentials, work)
+
+
+def _account(environ: Mapping[str, str], *, checked: tuple[str, Any] | None = None) -> tuple[Settings, Credentials]:
+    settings = load_settings(environ)
+    if checked is not None:
+        # Wrong arguments are the nearer fault: say so even before a key is asked for.
+        tool, arguments = checked
+        validate_arguments(
+            load_manifest(),
+            tool,
+            arguments,
+            tiers=settings.tiers,
+            agent_host=False,
+            callback_hosts=settings.callback_hosts,
+            safety_checker=settings.safety_checker,
+        )
+    return settings, resolve_credentials(environ=environ, settings_base_url=settings.base_url)
+
+
+def _in_loop(
+    settings: Settings,
+    credentials: Credentials,
+    work: Work[Result],
+) -> Result:
+    """Run work with a tool of its own, progress on stderr, and Ctrl-C as an end of the wait."""
+    with progress() as report:
+        return asyncio.run(_run(settings, credentials, work, report))
+
+
+async def _run(
+    settings: Settings,
+    credentials: Credentials,
+    work: Work[Result],
+    report: Reporter,
+) -> Result:
+    abort = Abort()
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        # The first Ctrl-C ends the wait in good order; the second ends the process.
+        abort.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+
+    flux = Flux2Tool(settings=settings, credentials=credentials, host="cli")
+    try:
+        return await work(flux, abort, report)
+    finally:
+        await flux.aclose()
+
+
+def _progress_line(state: Progress) -> str:
+    named = f" (task {state.task_id})" if state.task_id else ""
+    return f"{state.message}{named} · {state.elapsed_s:.0f} s"

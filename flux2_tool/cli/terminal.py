@@ -1,0 +1,90 @@
+"""Print for people and for programs: the result on stdout, everything else on stderr.
+
+What comes from the service is data: control characters, terminal escapes and text-direction overrides
+never reach the terminal. rich is imported only when stderr is a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Reporter(Protocol):
+    """Shows what is going on while a call waits."""
+
+    def __call__(self, message: str) -> None:
+        """Show this message instead of the last one."""
+
+
+def clean(text: str) -> str:
+    """Return text as one line without characters that could steer a terminal."""
+    return "".join(" " if c.isspace() else c for c in text if c.isprintable() or c.isspace())
+
+
+def write_line(text: str) -> None:
+    """Write one line of the result."""
+    _write(sys.stdout, clean(text))
+
+
+def write_json(value: Any, *, indent: int | None = None) -> None:
+    """Write one JSON value, on one line unless a person reads it.
+
+    Characters a terminal could act on are escaped, so that it stays the same JSON.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else indent)
+    _write(sys.stdout, "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
+
+
+def print_error(message: str, *, hint: str = "") -> None:
+    """Say what was wrong, then what to do."""
+    note(f"error: {message}")
+    if hint:
+        note(f"hint:  {hint}")
+
+
+def note(text: str) -> None:
+    """Write one line beside the result."""
+    _write(sys.stderr, clean(text))
+
+
+@contextmanager
+def progress() -> Iterator[Reporter]:
+    """Show progress while the block runs: a spinner on a terminal, else one line per change."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda message: status.update(Text(clean(message)))
+
+
+def _lines() -> Reporter:
+    last = ""
+
+    def report(message: str) -> None:
+        nonlocal last
+        # The seconds change all the time; a log wants the steps.
+        step = message.partition(" · ")[0]
+        if step != last:
+            note(step)
+            last = step
+
+    return report
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) > 0x9F or ord(character) < 0x20 else f"\\u{ord(character):04x}"
+
+
+def _write(stream: Any, text: str) -> None:
+    if stream is None:  # closed by whoever started us
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
