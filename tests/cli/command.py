@@ -1,0 +1,97 @@
+"""Starts the command in real processes, with nothing of this machine's settings; reads the sandbox's books."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KEY = "sk-test-0123456789"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Starts `flux2-tool` in a scratch folder with nothing of this machine's settings."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+        """Start it; `extra` are further environment variables."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "flux2_tool", *arguments],
+            cwd=self.folder,
+            env={**self.environ, **extra},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def run(self, *arguments: str, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        with self.start(*arguments, **extra) as process:
+            stdout, stderr = process.communicate(stdin, timeout=120)
+            return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def tasks(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return what `tasks --json` lists."""
+        done = self.run("tasks", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    def books(self) -> dict[str, Any]:
+        """Return the sandbox's books, over HTTP."""
+        url = self.environ["RUNAPI_BASE_URL"].removesuffix("/v1") + "/_sandbox/books"
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - our own loopback server
+            books: dict[str, Any] = json.load(answer)
+        return books
+
+    def billed(self) -> int:
+        """Return how many tasks the sandbox has billed."""
+        count: int = self.books()["summary"]["billed_tasks"]
+        return count
+
+
+class SandboxClock:
+    """The sandbox's time: this machine's, moved. Moving it on ends the tasks that run."""
+
+    def __init__(self) -> None:
+        self.offset_s = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        return time.time() + self.offset_s
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Return what a process wrote to stderr up to the line with this text."""
+    assert process.stderr is not None
+    seen = ""
+    while text not in seen:
+        line = process.stderr.readline()
+        assert line, f"it ended first: {seen}"
+        seen += line
+    return seen
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once another process has come to where the test needs it."""
+    until_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until_s, "it never came to that"
+
+
+def scratch_environ(folder: Path) -> dict[str, str]:
+    """Return an environment without keys, settings and proxies."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "HOME": str(folder), "FLUX2_TOOL_HOME": str(folder / "data"), "COLUMNS": "200"}

@@ -1,0 +1,30 @@
+"""Many processes against one cap: the reservation is atomic, or it is worth nothing."""
+
+from __future__ import annotations
+
+import json
+
+from flux2_tool.sandbox import Sandbox
+
+from .command import Command
+
+PROCESSES = 50
+AFFORDED = 10
+
+
+def test_fifty_processes_against_a_cap_for_ten_are_billed_for_exactly_ten(command: Command, sandbox: Sandbox) -> None:
+    """Counted on the sandbox's books, not on ours."""
+    cap = f"{AFFORDED * 0.05:.2f}"
+    running = [
+        command.start("call", "text_to_image", json.dumps({"prompt": f"fox {number}"}), FLUX2_TOOL_DAILY_CAP_USD=cap)
+        for number in range(PROCESSES)
+    ]
+    results = [json.loads(process.communicate(timeout=200)[0]) for process in running]
+
+    made = [result for result in results if "task" in result]
+    refused = [result["error"]["code"] for result in results if "error" in result]
+
+    assert len(made) == AFFORDED
+    assert refused == ["budget_exceeded"] * (PROCESSES - AFFORDED)
+    assert len(sandbox.books.billed_tasks) == AFFORDED
+    assert len(sandbox.books.creates) == AFFORDED

@@ -1,0 +1,151 @@
+"""call: what an agent developer scripts against. Exactly one JSON object on stdout, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from flux2_tool.manifest import load_manifest
+from flux2_tool.sandbox import Fault, Sandbox
+
+from .command import KEY, Command
+
+RESULT = Draft202012Validator(load_manifest().tools["text_to_image"].output_schema)
+
+
+def _only_object(stdout: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(stdout)
+    assert len(stdout.splitlines()) == 1
+    RESULT.validate(found)
+    return found
+
+
+def test_a_call_prints_the_result_object(command: Command) -> None:
+    """The same object that every host returns."""
+    done = command.run("call", "text_to_image", '{"prompt": "a red fox in the snow"}')
+
+    found = _only_object(done.stdout)
+    assert done.returncode == 0
+    assert found["task"]["tool"] == "text_to_image"
+    assert found["images"][0]["url"].startswith("http")
+
+
+def test_arguments_may_come_from_stdin_and_a_session_be_named(command: Command) -> None:
+    """Quoting JSON in a shell is no fun."""
+    done = command.run(
+        "call", "--session", "s1", "text_to_image", "-", "--output", "out", stdin='{"prompt": "雪中的狐狸"}'
+    )
+
+    found = _only_object(done.stdout)
+    assert found["images"][0]["path"].startswith(str(command.folder))
+    assert "雪中的狐狸" in found["images"][0]["path"]
+
+
+def test_a_task_that_goes_on_is_a_result_with_its_own_exit_code(command: Command, sandbox: Sandbox) -> None:
+    """Not a failure: an agent must not generate again."""
+    sandbox.change({"duration_s": 3600})
+
+    done = command.run("call", "text_to_image", '{"prompt": "a red fox"}', "--wait", "0")
+
+    assert done.returncode == 6
+    assert _only_object(done.stdout)["task"]["state"] == "processing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param(["text_to_image", "{"], "invalid_arguments", "not JSON", id="broken JSON"),
+        pytest.param(["text_to_image", "[]"], "invalid_arguments", "must be an object", id="a list"),
+        pytest.param(["text_to_image", "NaN"], "invalid_arguments", "must be an object", id="no JSON value"),
+        pytest.param(
+            ["text_to_image", '{"prompt":"a","prompt":"b"}'], "invalid_arguments", "one key twice", id="a doubled key"
+        ),
+        pytest.param(["text_to_image", "[" * 100_000], "invalid_arguments", "arguments", id="very deep JSON"),
+        pytest.param(["text_to_image", '{"seed":1}'], "invalid_arguments", "there is no seed", id="wrong arguments"),
+        pytest.param(["paint", "{}"], "invalid_arguments", "there is no tool", id="an unknown tool"),
+        pytest.param(["text_to_image"], "invalid_arguments", "Missing argument", id="no arguments"),
+        pytest.param(["text_to_image", "{}", "--nope"], "invalid_arguments", "No such option", id="an unknown option"),
+        pytest.param(["text_to_image", "{}", "--wait", "soon"], "invalid_arguments", "--wait", id="a wrong option"),
+    ],
+)
+def test_a_wrong_call_prints_one_error_object(bare: Command, arguments: list[str], code: str, said: str) -> None:
+    """A program reads stdout; it must never find a usage text there, or nothing."""
+    done = bare.run("call", *arguments)
+
+    error = _only_object(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (2, code)
+    assert said in error["message"]
+    assert "error: " in done.stderr
+
+
+def test_stdin_that_is_not_text_or_too_long_is_an_error_object(bare: Command) -> None:
+    """A pipe can bring anything."""
+    done = bare.run("call", "text_to_image", "-", stdin="x" * (1024 * 1024 + 1))
+
+    assert "longer than" in _only_object(done.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "code"),
+    [
+        pytest.param({}, "missing_api_key", id="no key"),
+        pytest.param({"RUNAPI_API_KEY": "${RUNAPI_API_KEY}"}, "missing_api_key", id="a placeholder for a key"),
+        pytest.param({"RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": "http://a.example"}, "configuration_error", id="http"),
+        pytest.param({"FLUX2_TOOL_WAIT_S": "soon"}, "configuration_error", id="a wrong setting"),
+    ],
+)
+def test_a_wrong_set_up_is_an_error_object_too(bare: Command, environ: dict[str, str], code: str) -> None:
+    """Exit code 3: nothing an agent could change."""
+    done = bare.run("call", "text_to_image", '{"prompt": "a red fox"}', **environ)
+
+    assert done.returncode == 3
+    assert _only_object(done.stdout)["error"]["code"] == code
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_a_refusal_of_the_service_is_an_error_object(command: Command, sandbox: Sandbox) -> None:
+    """With what to do next, and no key in it."""
+    sandbox.faults.queue(Fault(kind="status", on="create", status=402))
+
+    done = command.run("call", "text_to_image", '{"prompt": "a red fox"}')
+
+    error = _only_object(done.stdout)["error"]
+    assert (done.returncode, error["code"], error["charged"]) == (4, "insufficient_credits", "no")
+    assert error["hint"]
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_an_interrupted_call_still_prints_its_object(command: Command, sandbox: Sandbox) -> None:
+    """With the reference of the task, which goes on."""
+    sandbox.change({"duration_s": 3600})
+
+    with command.start("call", "text_to_image", '{"prompt": "a red fox"}') as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        seen = ""
+        while "(task " not in seen:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        out = process.stdout.read()
+
+    error = _only_object(out)["error"]
+    assert process.returncode == 130
+    assert (error["code"], error["task_ref"]) == ("cancelled", f"task:{sandbox.books.creates[0].task_id}")
+    assert "flux2-tool task" in rest
+
+
+def test_escapes_in_the_json_are_harmless_and_the_same_text(command: Command, sandbox: Sandbox) -> None:
+    """JSON on a terminal must not steer it, and a program must read what was said."""
+    sandbox.faults.queue(Fault(kind="failed", on="create", value="bad \x9b31m\x1b[2J prompt"))
+
+    done = command.run("call", "text_to_image", '{"prompt": "a red fox"}')
+
+    assert not set("\x1b\x9b") & set(done.stdout)
+    assert _only_object(done.stdout)["error"]["code"] == "generation_failed"

@@ -1,0 +1,219 @@
+"""generate, remix and task as people use them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flux2_tool.cli.terminal import clean
+from flux2_tool.sandbox import Fault, Sandbox
+
+from .command import KEY, Command
+
+
+def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> None:
+    """`$(flux2-tool generate …)` must be the URL and nothing else."""
+    done = command.run("generate", "a red fox", "--aspect-ratio", "16:9")
+
+    assert done.returncode == 0, done.stderr
+    (url,) = done.stdout.splitlines()
+    assert url.startswith("http://127.0.0.1")
+    assert "billed" in done.stderr
+    (create,) = sandbox.books.creates
+    assert json.loads(create.body) == {
+        "model": "flux-2-pro-text-to-image",
+        "prompt": "a red fox",
+        "aspect_ratio": "16:9",
+    }
+
+
+def test_output_saves_the_picture_and_prints_its_path(command: Command) -> None:
+    """A path can be opened; a URL ends after some days."""
+    done = command.run("generate", "a red fox", "--output", "pictures")
+
+    (path,) = done.stdout.splitlines()
+    assert (command.folder / path).read_bytes().startswith(b"\x89PNG")
+    assert (command.folder / path).parent == command.folder / "pictures"
+
+
+def test_json_prints_the_result_object(command: Command) -> None:
+    """For scripts that want the cost, too."""
+    done = command.run("generate", "a red fox", "--json", "--output-resolution", "2k")
+
+    found = json.loads(done.stdout)
+    assert found["task"]["state"] == "completed"
+    assert found["cost"] == {"usd": 0.07, "basis": "billed"}
+
+
+def test_remix_takes_urls_and_earlier_tasks(command: Command, sandbox: Sandbox) -> None:
+    """A picture made a minute ago is the commonest source."""
+    first = json.loads(command.run("generate", "a red fox", "--json").stdout)
+
+    done = command.run("remix", "make it blue", first["task"]["ref"], "https://example.com/a.png")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(sandbox.books.creates[1].body)["source_image_urls"] == [
+        first["images"][0]["url"],
+        "https://example.com/a.png",
+    ]
+
+
+def test_a_wait_that_ends_first_names_the_command_that_fetches_the_image(command: Command, sandbox: Sandbox) -> None:
+    """The image is paid for; it must be one command away."""
+    sandbox.change({"duration_s": 3600})
+
+    done = command.run("generate", "a red fox", "--wait", "0")
+
+    assert done.returncode == 6
+    assert done.stdout == ""
+    task_id = sandbox.books.creates[0].task_id
+    assert f"flux2-tool task {task_id}" in done.stderr
+
+
+def test_task_fetches_an_earlier_image(command: Command) -> None:
+    """In another process, from the id alone."""
+    first = json.loads(command.run("generate", "a red fox", "--json").stdout)
+
+    done = command.run("task", first["task"]["id"], "--output", ".")
+
+    assert done.returncode == 0, done.stderr
+    assert (command.folder / done.stdout.strip()).is_file()
+
+
+def test_a_wrong_value_says_what_is_nearest_and_which_option_to_pass(command: Command, sandbox: Sandbox) -> None:
+    """Two lines, and nothing was sent."""
+    done = command.run("generate", "a red fox", "--aspect-ratio", "2:1")
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        'error: aspect_ratio "2:1" is not one of 1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 (nearest: 16:9)\n'
+        "hint:  pass --aspect-ratio 16:9\n"
+    )
+    assert not sandbox.books.creates
+
+
+def test_every_wrong_value_gets_its_own_line(command: Command) -> None:
+    """One round of mending."""
+    done = command.run("generate", " ", "--aspect-ratio", "2:1", "--output-resolution", "8k")
+
+    assert done.stderr.count("error: ") == 3
+    assert "hint:  pass --aspect-ratio 16:9 --output-resolution 2k" in done.stderr
+
+
+def test_wrong_arguments_are_named_before_a_key_is_asked_for(bare: Command) -> None:
+    """The nearer fault first."""
+    assert bare.run("generate", "a fox", "--aspect-ratio", "2:1").returncode == 2
+
+
+def test_a_missing_key_is_a_fault_of_the_set_up(bare: Command) -> None:
+    """And the hint names the variable."""
+    done = bare.run("generate", "a fox")
+
+    assert done.returncode == 3
+    assert "RUNAPI_API_KEY" in done.stderr
+
+
+def test_a_wrong_setting_names_its_variable(command: Command) -> None:
+    """Before anything is sent."""
+    done = command.run("generate", "a fox", FLUX2_TOOL_TIERS="pro,ultra")
+
+    assert done.returncode == 3
+    assert 'FLUX2_TOOL_TIERS: "ultra" is not one of pro, flex, max' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fault", "code"),
+    [
+        pytest.param("a fox [fail]", None, 4, id="the task failed"),
+        pytest.param("a fox [moderated]", None, 4, id="the content was refused"),
+        pytest.param("a fox", Fault(kind="status", on="create", status=401), 3, id="the key was refused"),
+        pytest.param("a fox", Fault(kind="status", on="create", status=402), 4, id="no credits"),
+        pytest.param(
+            "a fox", Fault(kind="status", on="create", status=429, retry_after=900, times=50), 5, id="a long rate limit"
+        ),
+    ],
+)
+def test_each_failure_has_the_exit_code_scripts_rely_on(
+    command: Command, sandbox: Sandbox, prompt: str, fault: Fault | None, code: int
+) -> None:
+    """4 means do not repeat, 5 means try later."""
+    if fault is not None:
+        sandbox.faults.queue(fault)
+
+    done = command.run("generate", prompt, "--wait", "20")
+
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert "error: " in done.stderr
+    assert KEY not in done.stderr
+
+
+def test_ctrl_c_says_how_to_fetch_the_image_later(command: Command, sandbox: Sandbox) -> None:
+    """The task goes on at RunAPI and is paid for."""
+    sandbox.change({"duration_s": 3600})
+
+    with command.start("generate", "a red fox") as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        seen = ""
+        while "(task " not in seen:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        out = process.stdout.read()
+
+    assert process.returncode == 130
+    assert out == ""
+    assert f"flux2-tool task {sandbox.books.creates[0].task_id}" in rest
+    assert "Traceback" not in rest
+
+
+def test_terminal_escapes_from_the_service_do_not_reach_the_terminal(command: Command, sandbox: Sandbox) -> None:
+    """A picture service must not be able to rewrite the screen or the window title."""
+    sandbox.faults.queue(Fault(kind="failed", on="create", value="bad \x1b]0;owned\x07\x1b[31m\x9b31m prompt\u202e"))
+
+    done = command.run("generate", "a red fox")
+
+    assert done.returncode == 4
+    assert not set("\x1b\x07\x9b\u202e") & set(done.stderr)
+
+
+def test_text_is_cleaned_to_one_harmless_line() -> None:
+    """The last gate before the terminal."""
+    assert clean("a\x1b[2Jb\nc\u202ed\x00") == "a[2Jb cd"
+
+
+def test_on_a_terminal_a_spinner_runs_on_stderr_and_stdout_stays_clean(command: Command) -> None:
+    """rich is for people; a pipe gets plain lines."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "flux2_tool", "generate", "a red fox"],
+        cwd=command.folder,
+        env={**command.environ, "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the far end closes with the process
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        os.close(ours)
+        assert process.stdout is not None
+        out = process.stdout.read()
+
+    assert process.returncode == 0
+    assert b"\x1b[" in seen
+    assert out.startswith("http://127.0.0.1")
+    assert len(out.splitlines()) == 1

@@ -1,0 +1,157 @@
+"""What the command does before any tool runs: help, version, names, and what it imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from flux2_tool.cli import COMMANDS, cli
+from flux2_tool.cli.exits import EXIT_CODE_BY_ERROR
+from flux2_tool.cli.images import generate, remix, task
+from flux2_tool.cli.options import option_name, waiting_options
+from flux2_tool.manifest import load_manifest
+from flux2_tool.manifest_check import error_codes
+
+from .command import Command
+
+HEAVY = ("httpx", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["call", "--help"], ["manifest", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    """Help that takes a second is not asked for; this is kept by what is loaded, not by a clock."""
+    code = (
+        "import sys\nfrom flux2_tool.cli import main\n"
+        f"code = main({arguments!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], code)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    """A broken or heavy command must not slow or break the others."""
+    code = (
+        "import sys\nfrom flux2_tool.cli import main\nmain(['--help'])\n"
+        "print([name for name in sys.modules if name in ('flux2_tool.cli.images', 'flux2_tool.cli.demo', 'yaml')])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name, (_, _, line) in COMMANDS.items():
+        assert f"{name} " in done.stdout
+        assert line in done.stdout
+
+
+def test_without_a_command_help_is_shown(bare: Command) -> None:
+    """The first thing people type."""
+    done = bare.run()
+
+    assert done.returncode == 0
+    assert "Usage: flux2-tool" in done.stdout
+
+
+def test_the_version_is_the_manifests(bare: Command) -> None:
+    """One source for the version."""
+    assert bare.run("--version").stdout == f"flux2-tool {load_manifest().version}\n"
+
+
+def test_a_misspelt_command_names_the_nearest(bare: Command) -> None:
+    """Two lines: what was wrong, what to do."""
+    done = bare.run("gnerate", "a fox")
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == 'error: there is no command "gnerate" (nearest: generate)\nhint:  flux2-tool --help\n'
+
+
+def test_no_command_takes_a_key(bare: Command) -> None:
+    """Arguments of a process are open to every user of the machine."""
+    done = bare.run("generate", "a fox", "--api-key", "sk-secret")
+
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+
+
+def test_every_argument_of_a_tool_can_be_given() -> None:
+    """The options derive from the manifest; this fails when one is lost on the way."""
+    waiting = {parameter.name for parameter in waiting_options(load_manifest())}
+    for command, tool, own in (
+        (generate, "text_to_image", {"session", "new"}),
+        (remix, "remix_image", {"session", "new"}),
+        (task, "get_image_task", {"raw"}),
+    ):
+        arguments = set(load_manifest().tools[tool].input_schema["properties"])
+
+        names = {parameter.name for parameter in command.params}
+
+        # --wait is the same as timeoutSeconds for people.
+        assert arguments - {"timeoutSeconds"} == names - waiting - own
+    assert option_name("aspect_ratio") == "--aspect-ratio"
+
+
+def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _commands(f"{path} {name}", found)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*item, id=item[0]) for item in _commands("flux2-tool", cli)]
+)
+def test_help_explains_every_option_in_words_for_people(path: str, command: click.Command) -> None:
+    """The manifest's words are for models; an option without words is a riddle."""
+    context = click.Context(command, info_name=path, terminal_width=100)
+
+    text = command.get_help(context)
+
+    assert command.help
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+    for phrase in ("only if asked for", "allowed host", "the user", "get_image_task", "..."):
+        assert phrase not in text.replace("SOURCE...", "").replace("[ARGS]...", "").replace("=VALUE...", "")
+
+
+def test_the_options_of_a_tool_say_what_an_image_costs(bare: Command) -> None:
+    """Whoever chooses a model chooses a price."""
+    said = " ".join(bare.run("generate", "--help").stdout.split())
+
+    for model in load_manifest().tools["text_to_image"].models:
+        assert model.use_for in said
+        for resolution, price in model.prices_usd.items():
+            assert (f"price of {resolution} not published" if price is None else f"{resolution} ${price:.2f}") in said
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "soon", "3601"])
+def test_a_wait_that_is_no_length_is_refused(bare: Command, seconds: str) -> None:
+    """`nan` is greater and smaller than nothing, so it would slip through every bound."""
+    done = bare.run("generate", "a fox", "--wait", seconds)
+
+    assert done.returncode == 2
+    assert "--wait" in done.stderr
+
+
+def test_every_error_has_an_exit_code_of_its_own_choice() -> None:
+    """Scripts branch on it; a new error must not end up as "unexpected" by accident."""
+    assert set(EXIT_CODE_BY_ERROR) == error_codes()
+    assert set(EXIT_CODE_BY_ERROR.values()) == {2, 3, 4, 5, 130}
+
+
+def test_the_worker_is_a_command(bare: Command) -> None:
+    """The plugin starts `python -m flux2_tool worker`, and it ends with its input."""
+    done = bare.run("worker", stdin='{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n')
+
+    assert done.returncode == 0
+    assert load_manifest().sha256 in done.stdout

@@ -1,0 +1,283 @@
+"""tasks, tasks prune and task --raw: what people find when they ask what became of their money."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from flux2_tool.sandbox import Fault, Sandbox
+
+from .command import KEY, Command, SandboxClock
+
+WEEK_S = 7 * 24 * 3600.0
+
+
+def _age(command: Command, label: str, days: float) -> None:
+    """Make a record older than a test can wait; there is no other way to let weeks pass in the user's own journal."""
+    with sqlite3.connect(command.folder / "data" / "journal.db") as journal:
+        changed = journal.execute(
+            "UPDATE records SET created_at = created_at - ? WHERE label = ?", (days * 86400, label)
+        ).rowcount
+    journal.close()
+    assert changed == 1
+
+
+def _fill(command: Command, sandbox: Sandbox) -> None:
+    """Leave one task of each end: completed, failed, still processing, of unknown outcome, surely not created."""
+    command.run("generate", "a red fox")
+    command.run("generate", "a bad fox [fail]")
+    sandbox.change({"duration_s": 3600})
+    command.run("generate", "a slow fox", "--wait", "0")
+    sandbox.faults.queue(Fault(kind="drop_after", on="create", times=20))
+    command.run("generate", "a lost fox", "--wait", "0")
+    sandbox.faults.clear()
+    sandbox.faults.queue(Fault(kind="status", on="create", status=402))
+    command.run("generate", "a poor fox")
+
+
+def test_without_tasks_stdout_is_empty_and_stderr_says_so(bare: Command) -> None:
+    """A new user sees an answer, a script sees no lines; no key is needed to look."""
+    done = bare.run("tasks")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no tasks\n")
+    assert bare.tasks() == []
+
+
+def test_the_list_says_of_each_task_what_became_of_it_and_what_it_cost(command: Command, sandbox: Sandbox) -> None:
+    """One line a task, oldest first, made to be read and to be cut by a script."""
+    _fill(command, sandbox)
+
+    done = command.run("tasks")
+
+    assert done.returncode == 0, done.stderr
+    columns = [re.split(r"\s{2,}", line) for line in done.stdout.splitlines()]
+    assert [(state, cost, label) for _, state, _, cost, label in columns] == [
+        ("completed", "0.05 USD (billed)", "a-red-fox"),
+        ("failed", "0.00 USD (billed)", "a-bad-fox-fail"),
+        ("processing", "0.05 USD (list price)", "a-slow-fox"),
+        ("unknown", "0.05 USD (list price)", "a-lost-fox"),
+        ("not_created", "0.00 USD (billed)", "a-poor-fox"),
+    ]
+    made = [task["id"] for task in command.books()["tasks"]]
+    references = [reference for _, _, reference, _, _ in columns]
+    assert references[:3] == [f"task:{task_id}" for task_id in made[:3]]
+    assert all(re.fullmatch(r"record:[0-9a-f]{8}", reference) for reference in references[3:])
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at) for at, *_ in columns)
+
+
+def test_the_json_list_holds_all_that_a_script_may_want(command: Command) -> None:
+    """Fields are added later, never renamed."""
+    result = json.loads(command.run("call", "--session", "s1", "text_to_image", '{"prompt": "a red fox"}').stdout)
+
+    (record,) = command.tasks()
+
+    times = {name: record.pop(name) for name in ("created_at", "accepted_at", "finished_at", "returned_at")}
+    assert all(datetime.fromisoformat(at).tzinfo is not None for at in times.values())
+    assert sorted(times.values()) == [*times.values()]
+    assert re.fullmatch(r"[0-9a-f-]{36}", record.pop("record_id"))
+    assert record == {
+        "ref": result["task"]["ref"],
+        "task_id": result["task"]["id"],
+        "state": "completed",
+        "tool": "text_to_image",
+        "model": "flux-2-pro-text-to-image",
+        "resolution": "1k",
+        "label": "a-red-fox",
+        "session": "s1",
+        "base_url": command.environ["RUNAPI_BASE_URL"].removesuffix("/v1"),
+        "cost": {"usd": 0.05, "basis": "billed"},
+        "images": [
+            {"url": result["images"][0]["url"], "expires_at": result["images"][0]["expires_at"], "expired": False}
+        ],
+        "error": None,
+    }
+
+
+def test_what_failed_keeps_its_reason_and_costs_nothing(command: Command) -> None:
+    """Sums over the list must be right."""
+    command.run("generate", "a bad fox [fail]")
+
+    (record,) = command.tasks()
+
+    assert record["error"]["code"] == "generation_failed"
+    assert record["error"]["message"]
+    assert record["cost"] == {"usd": 0.0, "basis": "billed"}
+    assert record["images"] == []
+
+
+def test_since_leaves_the_older_ones_out(command: Command) -> None:
+    """A length as people say it, or a date on this machine's calendar."""
+    command.run("generate", "an old fox")
+    command.run("generate", "a new fox")
+    _age(command, "an-old-fox", 2.5)
+    yesterday = (datetime.now().astimezone() - timedelta(days=1)).date().isoformat()
+
+    listed = {
+        since: [record["label"] for record in command.tasks("--since", since)]
+        for since in ("30m", "1.5h", "3d", yesterday, "2020-01-01T10:00+02:00", "9999-12-31")
+    }
+
+    assert listed == {
+        "30m": ["a-new-fox"],
+        "1.5h": ["a-new-fox"],
+        "3d": ["an-old-fox", "a-new-fox"],
+        yesterday: ["a-new-fox"],
+        "2020-01-01T10:00+02:00": ["an-old-fox", "a-new-fox"],
+        "9999-12-31": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(
+            ["--since", "yesterday"], '"yesterday" is neither a length such as 30m, 2h or 7d nor a date', id="w"
+        ),
+        pytest.param(["--since", "-2h"], "neither a length", id="a negative length"),
+        pytest.param(["--since", ""], "neither a length", id="nothing"),
+        pytest.param(["--state", "done"], "'completed'", id="an unknown state"),
+        pytest.param(["prune", "--older-than", "-1"], "--older-than", id="days below 0"),
+        pytest.param(["prune", "--older-than", "nan"], "not a number", id="no number"),
+        pytest.param(["prine"], "prine", id="an unknown command"),
+    ],
+)
+def test_a_wrong_filter_is_named_with_what_is_allowed(bare: Command, arguments: list[str], said: str) -> None:
+    """Exit code 2, and nothing on stdout."""
+    done = bare.run("tasks", *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "hint:  flux2-tool tasks" in done.stderr
+
+
+def test_states_filter_the_list_and_prune_keeps_what_is_open_or_unknown(command: Command, sandbox: Sandbox) -> None:
+    """What is unknown is what somebody must decide about; forgetting an open task would lose a paid picture."""
+    _fill(command, sandbox)
+    unknown = command.tasks("--state", "unknown")
+    over = command.tasks("--state", "failed", "--state", "completed")
+    sending = command.tasks("--state", "sending")
+
+    done = command.run("tasks", "prune", "--older-than", "0")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "forgot 3 tasks older than 0 days\n"
+    assert [record["state"] for record in command.tasks()] == ["processing", "unknown"]
+    assert [record["label"] for record in unknown] == ["a-lost-fox"]
+    assert [record["state"] for record in over] == ["completed", "failed"]
+    assert sending == []
+
+
+def test_prune_keeps_a_month_unless_told_otherwise(command: Command) -> None:
+    """Nobody loses last week's pictures by tidying up."""
+    command.run("generate", "an old fox")
+    command.run("generate", "a new fox")
+    _age(command, "an-old-fox", 31)
+    _age(command, "a-new-fox", 29)
+
+    done = command.run("tasks", "prune")
+
+    assert done.stderr == "forgot 1 task older than 30 days\n"
+    assert [record["label"] for record in command.tasks()] == ["a-new-fox"]
+
+
+def test_an_expired_link_says_so(command: Command, clock: SandboxClock) -> None:
+    """A dead link that looks alive costs its reader time."""
+    clock.offset_s = -WEEK_S - 60
+    made = command.run("generate", "a red fox")
+    task_id = command.books()["tasks"][0]["id"]
+
+    listed = command.run("tasks")
+    (record,) = command.tasks()
+    fetched = command.run("task", task_id)
+
+    assert "expired_url" in made.stderr
+    assert "(link expired)" in listed.stdout
+    assert record["images"][0]["expired"] is True
+    assert fetched.returncode == 0
+    assert "warning: expired_url: " in fetched.stderr
+
+
+def test_a_link_that_lives_says_nothing(command: Command) -> None:
+    """The warning must mean something."""
+    made = command.run("generate", "a red fox")
+
+    assert "expired" not in made.stderr
+    assert "expired" not in command.run("tasks").stdout
+
+
+def _raw(done_stdout: str) -> dict[str, Any]:
+    (line,) = done_stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_raw_prints_the_services_answer_without_keys_and_signatures(command: Command) -> None:
+    """It goes into bug reports, so it must be safe to paste."""
+    made = json.loads(command.run("generate", "a red fox", "--json").stdout)
+    signature = re.search(r"X-Amz-Signature=([0-9a-f]+)", made["images"][0]["url"])
+    assert signature is not None
+
+    done = command.run("task", made["task"]["id"], "--raw")
+
+    assert done.returncode == 0, done.stderr
+    answer = _raw(done.stdout)
+    assert answer["status"] == "completed"
+    assert answer["usage"]["cost"] == 0.05
+    assert "X-Amz-Signature=…" in answer["images"][0]["url"]
+    assert signature[1] not in done.stdout + done.stderr
+
+
+def test_raw_hides_a_key_that_the_service_repeats(command: Command, sandbox: Sandbox) -> None:
+    """Some services quote the request in their errors."""
+    sandbox.faults.queue(Fault(kind="failed", on="create", value=f"the key {KEY} \x1b[31mmade this\u202e"))
+    command.run("generate", "a red fox")
+    task_id = command.books()["tasks"][0]["id"]
+
+    done = command.run("task", f"task:{task_id}", "--raw")
+
+    assert done.returncode == 0, done.stderr
+    assert _raw(done.stdout)["status"] == "failed"
+    assert "the key [key]" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert not set("\x1b\u202e") & set(done.stdout)
+
+
+def test_raw_of_a_running_task_is_the_answer_of_this_moment(command: Command, sandbox: Sandbox) -> None:
+    """It does not wait for the image."""
+    sandbox.change({"duration_s": 3600})
+    command.run("generate", "a red fox", "--wait", "0")
+
+    done = command.run("task", command.books()["tasks"][0]["id"], "--raw")
+
+    assert done.returncode == 0, done.stderr
+    assert _raw(done.stdout)["status"] in ("pending", "processing")
+
+
+def test_raw_of_another_machines_task_asks_the_service(command: Command) -> None:
+    """The journal knows only what was begun here."""
+    command.run("generate", "a red fox")
+    task_id = command.books()["tasks"][0]["id"]
+
+    done = command.run("task", task_id, "--raw", FLUX2_TOOL_HOME=str(command.folder / "elsewhere"))
+
+    assert _raw(done.stdout)["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("task_id", "code", "said"),
+    [
+        pytest.param("tsk_nobody", 4, "tsk_nobody", id="a task nobody knows"),
+        pytest.param("a b", 2, "task_id", id="no task id at all"),
+    ],
+)
+def test_raw_without_an_answer_is_an_error(command: Command, task_id: str, code: int, said: str) -> None:
+    """stdout stays empty, so that a script does not read prose."""
+    done = command.run("task", task_id, "--raw")
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr

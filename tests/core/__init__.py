@@ -1,0 +1,1 @@
+"""The core's behaviour: creating, polling, waiting, reading answers, downloading, the worker."""

@@ -1,0 +1,106 @@
+"""Journals of made-up processes, records as they would be written, and the ways a disk fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.journal import Claim, ClaimRules, Intent, JournalError, Record, SqliteJournal, open_journal
+
+NOON: Final = 1_795_435_200.0
+SESSION: Final = ClaimRules(join="session")
+INTERRUPTED: Final = ClaimRules(join="interrupted")
+NEVER: Final = ClaimRules(join="never")
+
+
+class Named:
+    """An owner by name, on a machine that knows which of its processes have ended."""
+
+    def __init__(self, name: str, gone: set[str]) -> None:
+        self.name = name
+        self._gone = gone
+
+    def is_gone(self, name: str) -> bool:
+        return name in self._gone
+
+
+class Machine:
+    """Opens one journal for processes of any name."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.gone: set[str] = set()
+        self._made = 0
+        self._open: list[SqliteJournal] = []
+
+    def open(self, name: str = "p1") -> SqliteJournal:
+        """Return the journal as a process sees it."""
+        journal = open_journal(self.home, owner=Named(name, self.gone), now=NOON)
+        self._open.append(journal)
+        return journal
+
+    def intent(self, equal_key: str = "a fox", **values: Any) -> Intent:
+        """Return a new intent; every one has ids of its own."""
+        self._made += 1
+        defaults: dict[str, Any] = {
+            "record_id": f"record-{self._made}",
+            "session": "a session",
+            "equal_key": equal_key,
+            "fingerprint": "0123456789abcdef",
+            "base_url": "https://runapi.test",
+            "tool": "text_to_image",
+            "model": "flux-2-pro-text-to-image",
+            "resolution": "1k",
+            "label": "a-fox",
+            "body": json.dumps({"prompt": equal_key}).encode(),
+            "idempotency_key": f"key-{self._made}",
+            "client_request_id": f"request-{self._made}",
+            "route": "guide",
+            "price_usd": 0.05,
+        }
+        return Intent(**{**defaults, **values})
+
+    def begin(self, journal: SqliteJournal, rules: ClaimRules = SESSION, *, at_s: float = 0.0, **values: Any) -> Claim:
+        """Claim an intent, some seconds after noon."""
+        return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for journal in self._open:
+            journal.close()
+
+
+def begun(claim: Claim) -> Record:
+    """Return the record of a claim that must be new."""
+    assert claim.outcome == "new"
+    assert claim.record is not None
+    return claim.record
+
+
+def accept(journal: SqliteJournal, record: Record, task_id: str = "tsk_1", *, at_s: float = 1.0) -> None:
+    """Write down that RunAPI took it."""
+    journal.note_accepted(record.record_id, now=NOON + at_s, task_id=task_id, status_url=None, request_id="req_1")
+
+
+def complete(journal: SqliteJournal, record: Record, *, at_s: float = 7.0) -> None:
+    """Write down that the picture is there."""
+    images = [("https://cdn.example/fox.png", "2026-11-30T12:00:07Z")]
+    journal.note_end(record.record_id, "completed", now=NOON + at_s, images=images, cost_usd=0.05)
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+__all__ = ["JournalError", "Machine", "Named", "accept", "begun", "complete", "full_disk"]

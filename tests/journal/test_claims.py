@@ -1,0 +1,175 @@
+"""Which requests share a task: the rules by which nobody pays twice and nobody is refused a second picture."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flux2_tool.journal import ClaimRules
+from flux2_tool.registry import equal_key
+
+from .stage import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
+
+
+def test_in_a_session_an_equal_request_joins_what_is_in_flight(machine: Machine) -> None:
+    """A host that times out calls again while the first image is still being made."""
+    journal = machine.open()
+    first = begun(machine.begin(journal))
+
+    again = machine.begin(journal, at_s=5.0)
+    accept(journal, first)
+    and_again = machine.begin(journal, at_s=9.0)
+
+    assert (again.outcome, and_again.outcome) == ("joined", "joined")
+    assert again.record is not None
+    assert again.record.record_id == first.record_id
+
+
+def test_a_finished_picture_is_joined_until_it_was_returned(machine: Machine) -> None:
+    """The agent that asks again after a lost answer gets the paid picture; the one that has it gets a new one."""
+    journal = machine.open()
+    first = begun(machine.begin(journal))
+    accept(journal, first)
+    complete(journal, first)
+    before = machine.begin(journal, at_s=60.0)
+    journal.note_returned(first.record_id, now=NOON + 61.0)
+    after = machine.begin(journal, at_s=62.0)
+
+    assert before.outcome == "joined"
+    assert after.outcome == "new"
+
+
+@pytest.mark.parametrize("state", ["failed", "not_created"])
+def test_what_brought_no_picture_is_not_joined(machine: Machine, state: str) -> None:
+    """Trying once more is what the user wants then, and it was not charged."""
+    journal = machine.open()
+    first = begun(machine.begin(journal))
+    journal.note_end(first.record_id, state, now=NOON + 3.0, error=("generation_failed", "no"))  # type: ignore[arg-type]
+
+    assert machine.begin(journal, at_s=4.0).outcome == "new"
+
+
+@pytest.mark.parametrize("rules", [SESSION, INTERRUPTED], ids=["in a session", "without one"])
+def test_what_is_of_unknown_outcome_is_joined_by_everybody(machine: Machine, rules: ClaimRules) -> None:
+    """A new image might be the second one paid."""
+    journal = machine.open()
+    first = begun(machine.begin(journal, rules))
+    journal.note_end(first.record_id, "unknown", now=NOON + 3.0, error=("service_unavailable", "lost"))
+
+    assert machine.begin(machine.open("p2"), rules, at_s=4000.0).outcome == "joined"
+
+
+def test_without_a_session_two_calls_at_once_are_two_images(machine: Machine) -> None:
+    """Somebody types the command in two windows."""
+    begun(machine.begin(machine.open("p1"), INTERRUPTED, session=None))
+
+    assert machine.begin(machine.open("p2"), INTERRUPTED, session=None, at_s=2.0).outcome == "new"
+
+
+def test_without_a_session_a_call_joins_what_a_dead_process_left(machine: Machine) -> None:
+    """Somebody closes the terminal and types the command again."""
+    left = begun(machine.begin(machine.open("p1"), INTERRUPTED, session=None))
+    machine.gone.add("p1")
+
+    again = machine.begin(machine.open("p2"), INTERRUPTED, session=None, at_s=2.0)
+
+    assert again.outcome == "joined"
+    assert again.record is not None
+    assert again.record.record_id == left.record_id
+
+
+def test_what_was_interrupted_stays_joinable_while_somebody_else_finishes_it(machine: Machine) -> None:
+    """A gateway's worker takes up what a command line call left behind; the command typed again must get that one."""
+    left = begun(machine.begin(machine.open("cli"), INTERRUPTED, session=None))
+    machine.gone.add("cli")
+    worker = machine.open("worker")
+    assert worker.take_over(left.record_id, now=NOON + 1.0) is not None
+
+    while_it_runs = machine.begin(machine.open("cli2"), INTERRUPTED, session=None, at_s=2.0)
+    complete(worker, left)
+    when_it_is_done = machine.begin(machine.open("cli3"), INTERRUPTED, session=None, at_s=9.0)
+
+    assert (while_it_runs.outcome, when_it_is_done.outcome) == ("joined", "joined")
+
+
+def test_new_always_makes_a_new_image(machine: Machine) -> None:
+    """`--new` is how a person says so."""
+    journal = machine.open()
+    outcomes = [machine.begin(journal, NEVER, at_s=second).outcome for second in range(8)]
+
+    assert outcomes == ["new"] * 8
+
+
+def test_the_newest_equal_request_is_the_one_joined(machine: Machine) -> None:
+    """After `--new` it is the latest image that a repeated call means."""
+    journal = machine.open()
+    begun(machine.begin(journal, NEVER))
+    second = begun(machine.begin(journal, NEVER, at_s=1.0))
+    joined = machine.begin(journal, SESSION, at_s=2.0)
+
+    assert joined.record is not None
+    assert joined.record.record_id == second.record_id
+
+
+def test_the_guard_counts_new_tasks_in_the_window_and_neither_joins_nor_refusals(machine: Machine) -> None:
+    """A misled model repeats one call thousands of times; a model that asks for four foxes gets four."""
+    journal = machine.open()
+    rules = ClaimRules(join="session", repeat_max=4, repeat_window_s=600.0)
+
+    for number in range(4):
+        record = begun(machine.begin(journal, rules, at_s=number * 10.0))
+        assert machine.begin(journal, rules, at_s=number * 10.0 + 1.0).outcome == "joined"
+        complete(journal, record, at_s=number * 10.0 + 2.0)
+        journal.note_returned(record.record_id, now=NOON + number * 10.0 + 3.0)
+    refused = machine.begin(journal, rules, at_s=50.0)
+    begun(machine.begin(journal, rules, equal_key="another fox", at_s=51.0))
+    later = machine.begin(journal, rules, at_s=600.5)
+
+    assert refused.outcome == "repeated"
+    assert len(refused.repeated) == 4
+    assert later.outcome == "new"
+
+
+def test_a_request_that_was_never_created_does_not_count_as_a_repeat(machine: Machine) -> None:
+    """Nothing was spent on it."""
+    journal = machine.open()
+    rules = ClaimRules(join="session", repeat_max=1)
+    first = begun(machine.begin(journal, rules))
+    journal.note_end(first.record_id, "not_created", now=NOON + 1.0, error=("insufficient_credits", "402"))
+
+    assert machine.begin(journal, rules, at_s=2.0).outcome == "new"
+
+
+ARGUMENTS = st.dictionaries(
+    st.sampled_from(["prompt", "model", "aspect_ratio", "output_resolution"]),
+    st.text(max_size=8) | st.lists(st.text(max_size=3), max_size=2),
+    max_size=4,
+)
+PARTS = st.fixed_dictionaries(
+    {
+        "session": st.none() | st.sampled_from(["", "a", "b", "None", "null"]),
+        "fingerprint": st.sampled_from(["f1", "f2"]),
+        "base_url": st.sampled_from(["https://a.test", "https://b.test"]),
+        "tool": st.sampled_from(["text_to_image", "remix_image"]),
+        "arguments": ARGUMENTS,
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PARTS, PARTS)
+def test_equal_means_session_key_address_tool_and_every_argument(
+    one: dict[str, object], other: dict[str, object]
+) -> None:
+    """Distinct prompts are never merged, nor other accounts, addresses or conversations."""
+    assert (equal_key(**one) == equal_key(**other)) == (one == other)  # type: ignore[arg-type]
+
+
+def test_the_order_of_arguments_does_not_matter() -> None:
+    """A model writes them as it likes."""
+
+    def key(arguments: dict[str, str]) -> str:
+        return equal_key(session=None, fingerprint="f", base_url="u", tool="t", arguments=arguments)
+
+    assert key({"prompt": "a", "model": "b"}) == key({"model": "b", "prompt": "a"})

@@ -1,0 +1,210 @@
+"""The journal as a file: who may read it, how it comes to its tables, and what it says when it cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from flux2_tool.journal import JournalError, open_journal
+from flux2_tool.journal.migrations import MIGRATIONS
+from flux2_tool.journal.store import FILE_NAME
+
+from .stage import NOON, SESSION, Machine, Named, accept, begun, complete, full_disk
+
+
+def mode_of(path: Path) -> int:
+    """Return a file's permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_only_the_user_may_read_the_journal(machine: Machine, home: Path) -> None:
+    """It holds prompts and links to pictures."""
+    old = os.umask(0)
+    try:
+        begun(machine.begin(machine.open()))
+    finally:
+        os.umask(old)
+    files = {path.name: mode_of(path) for path in home.iterdir()}
+
+    assert mode_of(home) == 0o700
+    assert files == {FILE_NAME: 0o600, f"{FILE_NAME}-wal": 0o600, f"{FILE_NAME}-shm": 0o600}
+
+
+def test_a_journal_is_made_once_and_kept(machine: Machine, home: Path) -> None:
+    """Migrations are applied once each, in order, and what is written survives the process."""
+    first = machine.open("p1")
+    record = begun(machine.begin(first))
+    first.close()
+    again = machine.open("p2")
+    kept = again.get(record.record_id)
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw:
+        applied = [row[0] for row in raw.execute("SELECT name FROM migrations ORDER BY rowid")]
+
+    assert kept is not None
+    assert (kept.body, kept.idempotency_key, kept.state) == (record.body, record.idempotency_key, "sending")
+    assert applied == [name for name, _ in MIGRATIONS]
+
+
+def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, home: Path) -> None:
+    """People upgrade; what they paid for stays listed."""
+    home.mkdir(mode=0o700)
+    name, script = MIGRATIONS[0]
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
+        raw.executescript(script)
+        raw.execute("CREATE TABLE migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
+        raw.execute("INSERT INTO migrations VALUES (?, 1.0)", (name,))
+        raw.execute(
+            "INSERT INTO records (record_id, equal_key, fingerprint, base_url, tool, model, resolution, label, body,"
+            " idempotency_key, client_request_id, route, state, created_at, task_id) VALUES ('old', 'k', 'f', 'u',"
+            " 'text_to_image', 'm', '1k', 'a-fox', x'7b7d', 'i', 'c', 'guide', 'processing', 1.0, 'tsk_old')"
+        )
+    journal = machine.open()
+    old = journal.get("old")
+
+    assert old is not None
+    assert (old.state, old.task_id, old.images, old.interrupted) == ("processing", "tsk_old", (), False)
+    begun(machine.begin(journal))
+
+
+def test_a_newer_versions_journal_can_be_used(machine: Machine, home: Path) -> None:
+    """During an upgrade the old worker finishes its calls beside the new one."""
+    newer = machine.open("newer")
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
+        raw.execute("INSERT INTO migrations VALUES ('9999_from_the_future', 1.0)")
+        raw.execute("ALTER TABLE records ADD COLUMN wisdom TEXT NOT NULL DEFAULT 'all of it'")
+    older = machine.open("older")
+    record = begun(machine.begin(older))
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
+        raw.execute("UPDATE records SET wisdom = 'some'")
+    older.carry_over([record])
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw:
+        wisdom = raw.execute("SELECT wisdom FROM records").fetchone()[0]
+
+    assert newer.get(record.record_id) == record
+    assert wisdom == "some"
+
+
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(home: Path) -> None:
+    """It may be somebody's file, or the remains of a journal that a person can still read."""
+    home.mkdir()
+    (home / FILE_NAME).write_bytes(b"this is not a database, it is a letter\n" * 200)
+
+    with pytest.raises(JournalError, match=r"journal\.db cannot be opened"):
+        open_journal(home, owner=Named("p1", set()), now=NOON)
+    assert (home / FILE_NAME).read_bytes().startswith(b"this is not a database")
+
+
+def test_a_folder_in_the_files_place_is_refused(home: Path) -> None:
+    """And said so in words that name the path."""
+    (home / FILE_NAME).mkdir(parents=True)
+
+    with pytest.raises(JournalError, match=str(home / FILE_NAME)):
+        open_journal(home, owner=Named("p1", set()), now=NOON)
+
+
+def test_a_file_in_the_folders_place_is_refused(home: Path) -> None:
+    """The same the other way round."""
+    home.write_text("not a folder")
+
+    with pytest.raises(JournalError, match="cannot be opened"):
+        open_journal(home, owner=Named("p1", set()), now=NOON)
+
+
+def test_a_folder_that_cannot_be_made_is_refused() -> None:
+    """A read-only system: here one where nobody can make a folder, not even the administrator."""
+    with pytest.raises(JournalError, match="cannot be opened"):
+        open_journal(Path("/proc/flux2-tool"), owner=Named("p1", set()), now=NOON)
+
+
+def test_a_damaged_page_is_an_error_and_no_wrong_answer(machine: Machine, home: Path) -> None:
+    """A disk that lies must not make an equal request look new."""
+    journal = machine.open()
+    for number in range(50):
+        begun(machine.begin(journal, equal_key=f"fox {number}"))
+    journal.close()
+    size = (home / FILE_NAME).stat().st_size
+    with (home / FILE_NAME).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+    with pytest.raises(JournalError):
+        machine.begin(machine.open("p2"), SESSION, equal_key="fox 7")
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_record_unwritten(machine: Machine) -> None:
+    """An intent that is not on disk must not be taken for one that is."""
+    journal = machine.open()
+    before = begun(machine.begin(journal, equal_key="before"))
+
+    with full_disk(), pytest.raises(JournalError, match=r"full|I/O"):
+        machine.begin(journal, equal_key="while it is full")
+    after = begun(machine.begin(journal, equal_key="after"))
+
+    assert {record.record_id for record in machine.open("p2").records()} == {before.record_id, after.record_id}
+
+
+def test_a_deleted_or_replaced_file_is_noticed(machine: Machine, home: Path) -> None:
+    """Writing on to a file that nobody can open any more would lose everything at the process's end."""
+    journal = machine.open()
+    assert journal.is_in_place()
+    (home / FILE_NAME).unlink()
+    deleted = journal.is_in_place()
+    machine.open("p2")
+    replaced = journal.is_in_place()
+
+    assert (deleted, replaced) == (False, False)
+
+
+def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
+    """What is open or of unknown outcome may have been paid for."""
+    journal = machine.open()
+    for name in ("open", "unknown", "done", "done lately"):
+        record = begun(machine.begin(journal, equal_key=name, at_s=0.0 if name == "done lately" else -5000.0))
+        if name == "unknown":
+            journal.note_end(record.record_id, "unknown", now=NOON)
+        elif name.startswith("done"):
+            accept(journal, record, f"tsk_{name[-4:]}")
+            complete(journal, record)
+
+    assert journal.prune(before=NOON - 1000.0) == 1
+    assert {record.equal_key for record in journal.records()} == {"open", "unknown", "done lately"}
+
+
+def test_records_are_listed_by_state_and_age(machine: Machine) -> None:
+    """`flux2-tool tasks --state --since`."""
+    journal = machine.open()
+    old = begun(machine.begin(journal, equal_key="old", at_s=-100.0))
+    accept(journal, old)
+    begun(machine.begin(journal, equal_key="new"))
+
+    assert [record.equal_key for record in journal.records()] == ["old", "new"]
+    assert [record.equal_key for record in journal.records(states=["processing"])] == ["old"]
+    assert [record.equal_key for record in journal.records(since=NOON - 1.0)] == ["new"]
+
+
+def test_records_carried_over_keep_whatever_is_known_better(machine: Machine) -> None:
+    """After a file could not be used for a while, what happened meanwhile goes back into it, and nothing else does."""
+    file = machine.open("p1")
+    stale = begun(machine.begin(file, equal_key="finished meanwhile"))
+    taken = begun(machine.begin(file, equal_key="taken over meanwhile"))
+    memory = open_journal(None, owner=Named("p1", set()), now=NOON)
+    memory.carry_over([stale, taken])
+    accept(memory, stale)
+    complete(memory, stale)
+    machine.gone.add("p1")
+    other = machine.open("p2")
+    other.take_over(taken.record_id, now=NOON + 5.0)
+    accept(other, taken, "tsk_2")
+    file.carry_over(memory.records())
+    memory.close()
+    finished, kept = file.get(stale.record_id), file.get(taken.record_id)
+
+    assert finished is not None
+    assert (finished.state, finished.task_id, len(finished.images)) == ("completed", "tsk_1", 1)
+    assert kept is not None
+    assert (kept.state, kept.task_id, kept.owner) == ("processing", "tsk_2", "p2")

@@ -1,0 +1,163 @@
+"""Whose a record is: leases, deaths seen at once, and what a process that is late may still say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from flux2_tool.journal import ThisProcess
+from flux2_tool.journal.store import LEASE_S
+
+from .stage import NOON, Machine, accept, begun, complete
+
+
+def test_a_living_process_keeps_what_it_began_as_long_as_its_heart_beats(machine: Machine) -> None:
+    """Two processes that follow one task would poll twice and tell two stories."""
+    mine, other = machine.open("p1"), machine.open("p2")
+    record = begun(machine.begin(mine))
+
+    assert other.take_over(record.record_id, now=NOON + LEASE_S - 1.0) is None
+    mine.heartbeat(now=NOON + LEASE_S - 1.0)
+    assert other.take_over(record.record_id, now=NOON + 2 * LEASE_S - 2.0) is None
+    assert (
+        other.abandoned(fingerprint=record.fingerprint, base_url=record.base_url, now=NOON + 5.0, resend_since=NOON)
+        == []
+    )
+
+
+def test_an_expired_lease_is_taken_over_once(machine: Machine) -> None:
+    """The owner may sit on a machine that lost its network."""
+    mine, other, third = machine.open("p1"), machine.open("p2"), machine.open("p3")
+    record = begun(machine.begin(mine))
+    late = NOON + LEASE_S + 1.0
+
+    taken = other.take_over(record.record_id, now=late)
+
+    assert taken is not None
+    assert taken.owner == "p2"
+    assert third.take_over(record.record_id, now=late + 1.0) is None
+    assert mine.take_over(record.record_id, now=late + 1.0) is None
+
+
+def test_an_owner_that_is_dead_on_this_machine_is_seen_at_once(machine: Machine) -> None:
+    """Nobody wants to wait half a minute after a crash."""
+    record = begun(machine.begin(machine.open("p1")))
+    machine.gone.add("p1")
+    other = machine.open("p2")
+
+    left = other.abandoned(fingerprint=record.fingerprint, base_url=record.base_url, now=NOON + 0.1, resend_since=NOON)
+
+    assert [one.record_id for one in left] == [record.record_id]
+    assert other.take_over(record.record_id, now=NOON + 0.1) is not None
+
+
+def test_what_is_over_is_taken_over_by_nobody(machine: Machine) -> None:
+    """There is nothing left to follow, and its picture belongs to its session."""
+    mine, other = machine.open("p1"), machine.open("p2")
+    record = begun(machine.begin(mine))
+    complete(mine, record)
+
+    assert other.take_over(record.record_id, now=NOON + 1000.0) is None
+
+
+def test_only_the_accounts_own_open_tasks_are_abandoned_ones(machine: Machine) -> None:
+    """Another key must never be used for them, nor another address."""
+    journal = machine.open("p1")
+    accepted = begun(machine.begin(journal, equal_key="accepted"))
+    accept(journal, accepted)
+    conflict = begun(machine.begin(journal, equal_key="conflict"))
+    journal.note_end(conflict.record_id, "unknown", now=NOON + 1.0, conflict=True)
+    late = begun(machine.begin(journal, equal_key="late", at_s=-700.0))
+    late_accepted = begun(machine.begin(journal, equal_key="late but accepted", at_s=-700.0))
+    accept(journal, late_accepted, "tsk_2")
+    lost = begun(machine.begin(journal, equal_key="lost"))
+    journal.note_end(lost.record_id, "unknown", now=NOON + 1.0)
+    patience = begun(machine.begin(journal, equal_key="followed in vain"))
+    accept(journal, patience, "tsk_3")
+    journal.release(patience.record_id, given_up=True)
+    begun(machine.begin(journal, equal_key="other key", fingerprint="ffff"))
+    begun(machine.begin(journal, equal_key="other address", base_url="https://other.test"))
+    machine.gone.add("p1")
+
+    left = machine.open("p2").abandoned(
+        fingerprint=accepted.fingerprint, base_url=accepted.base_url, now=NOON + 2.0, resend_since=NOON - 600.0
+    )
+
+    assert {one.equal_key for one in left} == {"accepted", "late but accepted", "lost"}
+    assert late.equal_key == "late"
+
+
+def test_closing_lets_go_of_ones_own_and_of_nothing_else(machine: Machine) -> None:
+    """A program may hold two tools on one folder and close one of them."""
+    first, second = machine.open("p1"), machine.open("p2")
+    mine = begun(machine.begin(first, equal_key="mine"))
+    theirs = begun(machine.begin(second, equal_key="theirs"))
+    first.close()
+
+    assert second.take_over(mine.record_id, now=NOON + 1.0) is not None
+    assert machine.open("p3").take_over(theirs.record_id, now=NOON + 1.0) is None
+
+
+def test_a_process_that_wakes_up_late_undoes_nothing(machine: Machine) -> None:
+    """A laptop sleeps, another process brings the picture, the laptop wakes up and thinks that its POST was lost."""
+    sleeper, other = machine.open("p1"), machine.open("p2")
+    record = begun(machine.begin(sleeper))
+    other.take_over(record.record_id, now=NOON + 100.0)
+    accept(other, record)
+    sleeper.note_end(record.record_id, "unknown", now=NOON + 101.0, error=("service_unavailable", "lost"))
+    in_between = other.get(record.record_id)
+    complete(other, record)
+    sleeper.note_end(record.record_id, "unknown", now=NOON + 102.0, error=("service_unavailable", "lost"))
+    sleeper.note_route(record.record_id, "service")
+    accept(sleeper, record, "tsk_1")
+    at_the_end = other.get(record.record_id)
+
+    assert in_between is not None
+    assert (in_between.state, in_between.owner) == ("processing", "p2")
+    assert at_the_end is not None
+    assert (at_the_end.state, at_the_end.route, len(at_the_end.images)) == ("completed", "guide", 1)
+
+
+# ---- processes of this machine ---------------------------------------------------------------------------------------
+
+
+def test_a_real_process_is_alive_until_it_has_ended() -> None:
+    """By its id and start time, with no word from it."""
+    script = "from flux2_tool.journal import ThisProcess; print(ThisProcess().name, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        while_it_runs = ThisProcess().is_gone(name)
+        process.kill()
+        process.wait()
+    after = ThisProcess().is_gone(name)
+
+    assert (while_it_runs, after) == (False, True)
+
+
+def test_a_reused_process_id_is_another_process() -> None:
+    """Ids come round again; with the start time they do not."""
+    machine, _pid, _start, part = ThisProcess().name.split(":")
+
+    assert ThisProcess().is_gone(f"{machine}:{os.getpid()}:1:{part}")
+    assert not ThisProcess().is_gone(ThisProcess().name)
+
+
+def test_a_process_of_another_machine_is_never_judged_dead() -> None:
+    """A folder may be shared, and the ids of another machine or container mean nothing here."""
+    _machine, _pid, start, part = ThisProcess().name.split(":")
+
+    for elsewhere in (f"elsewhere/boot/pid:999999:{start}:{part}", "elsewhere", "", "a:b", "a:b:c:d"):
+        assert not ThisProcess().is_gone(elsewhere)
+
+
+def test_two_tools_of_one_process_are_two_owners() -> None:
+    """Else closing one would let go of what the other follows."""
+    one, other = ThisProcess(), ThisProcess()
+
+    assert one.name != other.name
+    assert one.name == one.name
+    assert not one.is_gone(other.name)

@@ -1,0 +1,112 @@
+"""Several real processes on one journal file, at the same moment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.journal import ThisProcess, open_journal
+from flux2_tool.journal.migrations import MIGRATIONS
+from flux2_tool.journal.store import FILE_NAME
+
+from .stage import NOON, SESSION, Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+RACERS = 5
+ROUNDS = 40
+
+
+class Racers:
+    """Processes that all get the same order at the same moment."""
+
+    def __init__(self) -> None:
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.journal.racer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+            for _ in range(RACERS)
+        ]
+
+    def race(self, folder: Path) -> list[dict[str, Any]]:
+        """Have all of them claim one image in a folder; return what each got."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{folder}\n")
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.flush()
+        answers = []
+        for process in self.processes:
+            assert process.stdout is not None
+            answers.append(json.loads(process.stdout.readline()))
+        return answers
+
+    def close(self) -> None:
+        """End all of them."""
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def racers() -> Iterator[Racers]:
+    """Processes at the start."""
+    racers = Racers()
+    racers.race(Path(os.devnull))
+    yield racers
+    racers.close()
+
+
+def test_of_processes_that_ask_for_one_image_at_once_one_makes_it(racers: Racers, tmp_path: Path) -> None:
+    """The folder, the file, the tables and the claim all come into being in the same race."""
+    for number in range(ROUNDS):
+        answers = racers.race(tmp_path / f"round {number}")
+
+        assert sorted(answer["outcome"] for answer in answers) == ["joined"] * (RACERS - 1) + ["new"], answers
+        assert len({answer["record"] for answer in answers}) == 1
+
+
+def test_processes_that_open_a_new_journal_at_once_migrate_it_once(racers: Racers, tmp_path: Path) -> None:
+    """A gateway, a terminal and a cron job may start together after an upgrade."""
+    racers.race(tmp_path / "home")
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / FILE_NAME)) as raw:
+        applied = [row[0] for row in raw.execute("SELECT name FROM migrations ORDER BY rowid")]
+        rows = raw.execute("SELECT count(*) FROM records").fetchone()[0]
+
+    assert applied == [name for name, _ in MIGRATIONS]
+    assert rows == 1
+
+
+def test_what_a_killed_process_had_committed_is_there_and_is_free_at_once(tmp_path: Path) -> None:
+    """SIGKILL leaves no time for a last word; the write-ahead log has it all the same."""
+    racers = Racers()
+    folder = tmp_path / "home"
+    record_id = racers.race(folder)[0]["record"]
+    for process in racers.processes:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    machine = Machine(folder)
+    journal = open_journal(folder, owner=ThisProcess(), now=NOON)
+    taken = journal.take_over(record_id, now=NOON + 0.5)
+    again = journal.claim(machine.intent("one fox"), SESSION, now=NOON + 0.5)
+    journal.close()
+    racers.close()
+
+    assert taken is not None
+    assert taken.record_id == record_id
+    assert again.outcome == "joined"

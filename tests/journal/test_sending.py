@@ -1,0 +1,301 @@
+"""What is on disk when, and when a request whose answer was lost may be sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flux2_tool.generation import UNATTENDED_LIFE_S
+from flux2_tool.journal import Record
+from flux2_tool.sandbox import Fault, SandboxOptions
+from flux2_tool.waiting import Abort
+from tests.chaos.world import World, records_of
+from tests.core.stage import CREATED, DONE, FOX, KEY, SandboxTransport, Seen, StandIn, opened_tool, run_call, scripted
+from tests.core.virtual_time import run_virtual
+
+OPTIONS = SandboxOptions(duration_s=6.0, drawn_images=False, seed=1)
+
+
+def test_the_intent_is_on_disk_before_the_post_and_the_task_right_after_its_answer(home: Path) -> None:
+    """Whatever dies in between, the next process knows what was asked and under which key."""
+    on_disk: list[tuple[str, list[Record]]] = []
+    seen: list[Seen] = []
+
+    def answer(request: Seen) -> Any:
+        on_disk.append((request.method, records_of(home)))
+        seen.append(request)
+        if request.path.startswith("/v1/"):
+            return (404, {"error": "Not found"})
+        return (200, CREATED if request.method == "POST" else DONE)
+
+    run_call(home, StandIn(answer))
+    (_, at_guide), (_, at_service) = on_disk[:2]
+    posts = [request for request in seen if request.method == "POST"]
+    at_polls = [records for method, records in on_disk if method == "GET"]
+
+    assert [(len(records), records[0].state) for records in (at_guide, at_service)] == [(1, "sending")] * 2
+    assert (at_guide[0].route, at_service[0].route) == ("guide", "service")
+    assert [(at_guide[0].body, at_guide[0].idempotency_key)] * 2 == [
+        (post.body, post.headers["idempotency-key"]) for post in posts
+    ]
+    assert {(records[0].state, records[0].task_id) for records in at_polls} == {("processing", "tsk_abc123")}
+    assert [(record.state, len(record.images)) for record in records_of(home)] == [("completed", 1)]
+
+
+def test_the_key_is_in_no_file_of_the_folder(home: Path, runapi: SandboxTransport) -> None:
+    """Only its fingerprint: the folder is backed up, synchronised, sent in bug reports."""
+    runapi.fault("status", status=401, times=1)
+    run_call(home, runapi)
+    run_call(home, runapi)
+    files = {path.name: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    forms = [KEY.encode(), base64.b64encode(KEY.encode()), KEY.encode().hex().encode()]
+
+    assert "journal.db" in files
+    assert [name for name, data in files.items() for form in forms if form in data] == []
+
+
+async def _die_in_mid_post(world: World, *, session: str | None = "a session", host: str = "native") -> Any:
+    """Have a process die while the service has accepted its POST and not answered yet."""
+    world.sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=30.0))
+    wish = world.wish("a red fox", session=session, host=host)
+    process = world.open(host)
+    asyncio.get_running_loop().call_later(3.0, world.kill, process)
+    assert await world.ask(process, wish, wait_s=60.0) is None
+    return wish
+
+
+def test_a_request_whose_answer_was_lost_is_sent_again_byte_for_byte_under_its_first_key(home: Path) -> None:
+    """That is the only way to learn what became of it without paying again."""
+
+    async def main() -> tuple[World, dict[str, Any] | None]:
+        world = World(home, options=OPTIONS)
+        wish = await _die_in_mid_post(world)
+        result = await world.ask(world.open("native"), wish, wait_s=60.0)
+        return world, result
+
+    world, result = run_virtual(main())
+    first, second = world.sandbox.books.creates
+
+    assert (first.body, first.path, first.idempotency_key) == (second.body, second.path, second.idempotency_key)
+    assert dict(first.headers)["x-client-request-id"] == dict(second.headers)["x-client-request-id"]
+    assert (first.outcome, second.outcome) == ("created", "replayed")
+    assert result is not None
+    assert (result["task"]["state"], result["task"]["joined"]) == ("completed", True)
+    assert len(world.sandbox.books.billed_tasks) == 1
+
+
+def test_the_worker_takes_up_what_was_left_when_the_first_call_of_that_key_comes(home: Path) -> None:
+    """Any call, of any session; the user who comes back finds the image."""
+
+    async def main() -> tuple[World, list[str]]:
+        world = World(home, options=OPTIONS)
+        await _die_in_mid_post(world)
+        worker = world.open("native")
+        other = world.wish("another picture", session="another session", host="native")
+        states: list[str] = []
+        await world.ask(worker, other, wait_s=60.0)
+        for _ in range(30):
+            states.append(world.records()[0].state)
+            await asyncio.sleep(1.0)
+        return world, states
+
+    world, states = run_virtual(main())
+
+    assert states[-1] == "completed"
+    assert len(world.sandbox.books.billed_tasks) == 2
+    assert world.records()[0].returned_at is None
+
+
+def test_a_command_finishes_nothing_but_its_own_unless_it_is_told_to(home: Path) -> None:
+    """`flux2-tool generate` must not make a person wait for somebody else's task; `resume` is for that."""
+
+    async def main() -> tuple[World, str, list[dict[str, Any]]]:
+        world = World(home, options=OPTIONS)
+        await _die_in_mid_post(world)
+        command = world.open("cli")
+        await world.ask(command, world.wish("another picture", session=None, host="cli"), wait_s=60.0)
+        await command.aclose()
+        before = world.records()[0].state
+        resumer = world.open("cli")
+        results = await resumer.start(resumer.tool.resume())
+        return world, before, results
+
+    world, before, results = run_virtual(main())
+
+    assert before == "sending"
+    assert [result["task"]["state"] for result in results] == ["completed"]
+    assert len(world.sandbox.books.billed_tasks) == 2
+    # It was shown on a terminal; the conversation that asked for it has not seen it.
+    assert world.records()[0].returned_at is None
+
+
+async def _ask_late(world: World, wish: Any, *, after_s: float) -> dict[str, Any] | None:
+    await asyncio.sleep(after_s)
+    worker = world.open("native")
+    result = await world.ask(worker, wish, wait_s=60.0)
+    # Time for the worker to take up in the background whatever it would take up.
+    await asyncio.sleep(120.0)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("after_s", "settings", "is_sent"),
+    [
+        pytest.param(590.0, {}, True, id="within ten minutes of the first attempt"),
+        pytest.param(610.0, {}, False, id="later"),
+        pytest.param(110.0, {"resend_window_s": 120.0}, True, id="within the window that was set"),
+        pytest.param(130.0, {"resend_window_s": 120.0}, False, id="after the window that was set"),
+    ],
+)
+def test_it_is_sent_again_only_for_a_while(home: Path, after_s: float, settings: dict[str, Any], is_sent: bool) -> None:
+    """How long the service remembers a key is not documented; a key it has forgotten would pay again."""
+
+    async def main() -> tuple[World, dict[str, Any] | None]:
+        world = World(home, options=OPTIONS, **settings)
+        wish = await _die_in_mid_post(world)
+        return world, await _ask_late(world, wish, after_s=after_s - 3.0)
+
+    world, result = run_virtual(main())
+    record = world.records()[0]
+
+    assert len(world.sandbox.books.creates) == (2 if is_sent else 1)
+    assert result is not None
+    assert ("task" in result) == is_sent
+    assert record.state == ("completed" if is_sent else "unknown")
+    if not is_sent:
+        assert result["error"]["charged"] == "unknown"
+        assert f"resume --resend {record.record_id[:8]}" in result["error"]["hint"]
+
+
+@pytest.mark.parametrize("is_conflict", [False, True], ids=["too late", "after a 409"])
+def test_what_stays_unknown_is_sent_again_by_its_id_alone(home: Path, is_conflict: bool) -> None:
+    """It may cost a second image, so a person decides."""
+
+    async def main() -> tuple[World, list[dict[str, Any] | None], dict[str, Any]]:
+        world = World(home, options=OPTIONS)
+        wish = await _die_in_mid_post(world)
+        if is_conflict:
+            world.sandbox.faults.queue(Fault(kind="status", on="create", status=409))
+        results = [
+            await _ask_late(world, wish, after_s=5.0 if is_conflict else 700.0),
+            await _ask_late(world, wish, after_s=5.0),
+        ]
+        posts = len(world.sandbox.books.creates)
+        record = world.records()[0]
+        assert (record.state, record.conflict, posts) == ("unknown", is_conflict, 2 if is_conflict else 1)
+        command = world.open("cli")
+        return world, results, await command.start(command.tool.resend(record.record_id[:8]))
+
+    world, results, resent = run_virtual(main())
+    creates = world.sandbox.books.creates
+
+    assert [result is not None and "error" in result for result in results] == [True, True]
+    assert resent["task"]["state"] == "completed"
+    assert len({(create.body, create.path, create.idempotency_key) for create in creates}) == 1
+    assert len(world.sandbox.books.billed_tasks) == 1
+
+
+def test_no_request_is_sent_again_by_an_id_that_none_has(home: Path, runapi: SandboxTransport) -> None:
+    """A mistyped id says how to list them."""
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, host="cli") as tool:
+            await tool.call("text_to_image", dict(FOX))
+            return await tool.resend("no-such-id")
+
+    error = run_virtual(main())["error"]
+
+    assert error["code"] == "task_not_found"
+    assert "tasks --state unknown" in error["hint"]
+    assert len(runapi.sandbox.books.creates) == 1
+
+
+def test_within_one_wait_too_a_lost_request_is_not_repeated_after_its_window(home: Path) -> None:
+    """A service that asks to come back in a quarter of an hour."""
+    busy = httpx.Response(503, json={"error": "busy"}, headers={"retry-after": "900"})
+    transport = scripted(posts=[busy, (200, CREATED)])
+    result = run_call(home, transport, host="cli", wait_s=3000.0)
+
+    assert result["error"]["charged"] == "unknown"
+    assert len(transport.posts) == 1
+    assert [record.state for record in records_of(home)] == ["unknown"]
+
+
+# ---- when nobody waits -----------------------------------------------------------------------------------------------
+
+
+def test_an_abort_keeps_the_task_and_its_image_is_there_when_asked_for(home: Path, runapi: SandboxTransport) -> None:
+    """There is no cancel: what is paid must not be lost."""
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            abort = Abort()
+            asyncio.get_running_loop().call_later(3.0, abort.set)
+            stopped = await tool.call("text_to_image", dict(FOX), session="s", abort=abort)
+            await asyncio.sleep(60.0)
+            polls = runapi.sandbox.books.polls
+            again = await tool.call("text_to_image", dict(FOX), session="s")
+            assert runapi.sandbox.books.polls == polls
+            return stopped, again
+
+    stopped, again = run_virtual(main())
+
+    assert stopped["error"]["code"] == "cancelled"
+    assert stopped["error"]["charged"] == "unknown"
+    assert "may still be charged" in stopped["error"]["message"]
+    assert stopped["error"]["task_ref"] == again["task"]["ref"]
+    assert again["task"]["joined"]
+    assert runapi.billed == 1
+
+
+def test_a_lost_answer_is_looked_into_even_when_nobody_waits_any_more(home: Path) -> None:
+    """The caller gave up in the middle of the attempts; whether the image is there must not stay open for that."""
+
+    async def main() -> tuple[World, dict[str, Any] | None]:
+        world = World(home, options=OPTIONS)
+        world.sandbox.faults.queue(Fault(kind="drop_after", on="create", times=4))
+        wish = world.wish("a red fox", session="s", host="native")
+        result = await world.ask(world.open("native"), wish, wait_s=60.0, abort_after_s=0.6)
+        await asyncio.sleep(60.0)
+        return world, result
+
+    world, result = run_virtual(main())
+
+    assert result is not None
+    assert result["error"]["code"] == "cancelled"
+    assert [record.state for record in world.records()] == ["completed"]
+
+
+def test_following_a_task_ends_a_quarter_of_an_hour_after_the_last_one_left(home: Path) -> None:
+    """A task that never ends must not be polled for ever; whoever asks again goes on."""
+    options = SandboxOptions(duration_s=3000.0, drawn_images=False, seed=1)
+
+    async def main() -> tuple[float, Record, dict[str, Any] | None, dict[str, Any] | None]:
+        world = World(home, options=options)
+        loop = asyncio.get_running_loop()
+        worker = world.open("native")
+        wish = world.wish("a red fox", session="s", host="native")
+        await world.ask(worker, wish, wait_s=5.0)
+        last_poll_s, polls = loop.time(), world.sandbox.books.polls
+        while loop.time() < 2000.0:
+            await asyncio.sleep(5.0)
+            if world.sandbox.books.polls > polls:
+                last_poll_s, polls = loop.time(), world.sandbox.books.polls
+        record = world.records()[0]
+        early = await world.ask(worker, wish, wait_s=5.0)
+        await asyncio.sleep(1000.0)
+        return last_poll_s, record, early, await world.ask(worker, wish, wait_s=30.0)
+
+    last_poll_s, record, early, late = run_virtual(main())
+
+    assert UNATTENDED_LIFE_S - 60.0 < last_poll_s <= 5.0 + UNATTENDED_LIFE_S + 30.0
+    assert (record.state, record.given_up, record.owner) == ("processing", True, None)
+    assert early is not None
+    assert (early["task"]["state"], early["task"]["joined"]) == ("processing", True)
+    assert late is not None
+    assert late["task"]["state"] == "completed"

@@ -1,0 +1,252 @@
+"""The rules as calls meet them: which call gets which image, and where a loop is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.tool import Flux2Tool
+from flux2_tool.waiting import Abort
+from tests.core.stage import BASE_URL, FOX, SandboxTransport, credentials, opened_tool
+from tests.core.virtual_time import run_virtual
+
+
+async def ask(tool: Flux2Tool, prompt: str = "a red fox", **options: Any) -> dict[str, Any]:
+    """Call the tool once."""
+    return await tool.call("text_to_image", {"prompt": prompt}, **options)
+
+
+def ids(*results: dict[str, Any]) -> list[str]:
+    """Return the tasks' ids."""
+    return [result["task"]["id"] for result in results]
+
+
+def test_equal_calls_of_one_session_share_the_image_until_it_was_returned(home: Path, runapi: SandboxTransport) -> None:
+    """In flight, then finished and not yet shown, then again: one image, one image, another image."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            early = await ask(tool, session="s", wait_s=1.0)
+            both = await asyncio.gather(ask(tool, session="s"), ask(tool, session="s"))
+            return [early, *both, await ask(tool, session="s")]
+
+    early, one, other, later = run_virtual(main())
+
+    assert [result["task"]["joined"] for result in (early, one, other, later)] == [False, True, True, False]
+    assert ids(early) == ids(one) == ids(other) != ids(later)
+    assert runapi.billed == 2
+
+
+def test_a_look_from_the_same_session_returns_the_image_and_one_from_another_does_not(
+    home: Path, runapi: SandboxTransport
+) -> None:
+    """Only what the conversation has seen may be made anew for it."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi, host="cli") as tool:
+            first = await ask(tool, session="s", wait_s=1.0)
+            await asyncio.sleep(20.0)
+            await tool.call("get_image_task", {"task_id": first["task"]["id"]}, session="t")
+            joined = await ask(tool, session="s")
+            return ids(first, joined, await ask(tool, session="s"))
+
+    first, joined, third = run_virtual(main())
+
+    assert first == joined != third
+
+
+def test_defaults_spelt_out_are_the_same_request(home: Path, runapi: SandboxTransport) -> None:
+    """One model names the default, the other leaves it out."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return list(
+                await asyncio.gather(
+                    tool.call("text_to_image", dict(FOX), session="s"),
+                    tool.call("text_to_image", {**FOX, "output_resolution": "1k"}, session="s"),
+                    tool.call("text_to_image", {"model": "flux-2-pro-text-to-image", **FOX}, session="s"),
+                )
+            )
+
+    assert len(set(ids(*run_virtual(main())))) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({"prompt": "a red fox"}, {"prompt": "a red fox "}, id="prompts that differ in a blank"),
+        pytest.param({"prompt": "a red fox"}, {"prompt": "A red fox"}, id="prompts that differ in a capital"),
+        pytest.param({"session": "s"}, {"session": "t"}, id="conversations"),
+        pytest.param({"credentials": credentials("sk-one")}, {"credentials": credentials("sk-two")}, id="keys"),
+        pytest.param(
+            {"credentials": credentials("sk-one", BASE_URL)},
+            {"credentials": credentials("sk-one", "https://other.test")},
+            id="addresses",
+        ),
+    ],
+)
+def test_what_differs_is_never_merged(
+    home: Path, runapi: SandboxTransport, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """Somebody else's picture, or the last one in place of this one, is worse than paying twice."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi) as tool:
+            calls = [{"session": "s", **one}, {"session": "s", **other}]
+            return ids(*await asyncio.gather(*(ask(tool, **call) for call in calls)))
+
+    assert len(set(run_virtual(main()))) == 2
+
+
+def test_two_processes_that_ask_for_one_image_at_once_get_one(home: Path, runapi: SandboxTransport) -> None:
+    """The old worker and the new one, during an upgrade."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as old, opened_tool(home, runapi) as new:
+            return list(await asyncio.gather(ask(old, session="s"), ask(new, session="s")))
+
+    one, other = run_virtual(main())
+
+    assert ids(one) == ids(other)
+    assert sorted((one["task"]["joined"], other["task"]["joined"])) == [False, True]
+    assert one["images"][0]["url"] == other["images"][0]["url"]
+    assert len(runapi.sandbox.books.creates) == 1
+
+
+def test_without_a_session_equal_calls_are_images_of_their_own(home: Path, runapi: SandboxTransport) -> None:
+    """A script that asks for the same thing twice wants two."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi, host="cli") as tool:
+            both = await asyncio.gather(ask(tool), ask(tool))
+            return [*both, await ask(tool)]
+
+    results = run_virtual(main())
+
+    assert len(set(ids(*results))) == 3
+    assert not any(result["task"]["joined"] for result in results)
+
+
+@pytest.mark.parametrize("is_same_process", [True, False])
+def test_without_a_session_a_call_joins_its_interrupted_forerunner(
+    home: Path, runapi: SandboxTransport, is_same_process: bool
+) -> None:
+    """Ctrl-C, arrow up, Enter: the same command again must not pay again."""
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi, host="cli") as tool:
+            abort = Abort()
+            asyncio.get_running_loop().call_later(2.0, abort.set)
+            stopped = await ask(tool, abort=abort)
+            if is_same_process:
+                return stopped, await ask(tool)
+        async with opened_tool(home, runapi, host="cli") as tool:
+            return stopped, await ask(tool)
+
+    stopped, again = run_virtual(main())
+
+    assert stopped["error"]["task_ref"] == again["task"]["ref"]
+    assert again["task"]["joined"]
+    assert runapi.billed == 1
+
+
+def test_a_tool_that_is_closed_lets_go_of_its_own_calls_only(home: Path, runapi: SandboxTransport) -> None:
+    """A script may open a second tool beside the first for one call, and close it."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi, host="cli") as lasting:
+            first = asyncio.ensure_future(ask(lasting))
+            await asyncio.sleep(2.0)
+            async with opened_tool(home, runapi, host="cli") as passing:
+                await ask(passing, "another picture", wait_s=0.0)
+            async with opened_tool(home, runapi, host="cli") as later:
+                second = await ask(later)
+            return ids(await first, second)
+
+    assert len(set(run_virtual(main()))) == 2
+
+
+def test_new_makes_a_new_image_whatever_came_before(home: Path, runapi: SandboxTransport) -> None:
+    """Also in a session, also while an equal one is in flight."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi, host="cli") as tool:
+            both = await asyncio.gather(ask(tool, session="s"), ask(tool, session="s", new=True))
+            return ids(*both, await ask(tool, session="s", new=True))
+
+    assert len(set(run_virtual(main()))) == 3
+
+
+# ---- the guard -------------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_repeats_one_call_fifty_times_gets_four_images_and_is_told(
+    home: Path, runapi: SandboxTransport
+) -> None:
+    """No host guard stopped a model that did this two thousand times."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [await ask(tool, session="s") for _ in range(50)]
+
+    results = run_virtual(main())
+    made, refused = results[:4], results[4:]
+
+    assert len(set(ids(*made))) == 4
+    assert {result["error"]["code"] for result in refused} == {"repeated_request"}
+    assert all(ref in refused[0]["error"]["message"] for ref in (result["task"]["ref"] for result in made))
+    assert "Show the images" in refused[0]["error"]["hint"]
+    assert (refused[0]["error"]["retryable"], refused[0]["error"]["charged"]) == (False, "no")
+    assert len(runapi.sandbox.books.creates) == 4
+
+
+def test_the_guard_forgets_after_its_window_and_its_bounds_can_be_set(home: Path, runapi: SandboxTransport) -> None:
+    """Tomorrow the user may want another four foxes."""
+
+    async def main() -> list[bool]:
+        async with opened_tool(home, runapi, repeat_max=2, repeat_window_s=100.0) as tool:
+            results = [await ask(tool, session="s") for _ in range(3)]
+            other = await ask(tool, "another picture", session="s")
+            elsewhere = await ask(tool, session="t")
+            await asyncio.sleep(101.0)
+            results += [other, elsewhere, await ask(tool, session="s")]
+            return ["task" in result for result in results]
+
+    assert run_virtual(main()) == [True, True, False, True, True, True]
+
+
+def test_joins_do_not_count_as_repeats(home: Path, runapi: SandboxTransport) -> None:
+    """A host that calls again and again while one image is being made pays once and is not refused."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return await asyncio.gather(*(ask(tool, session="s") for _ in range(20)))
+
+    results = run_virtual(main())
+
+    assert len(set(ids(*results))) == 1
+    assert runapi.billed == 1
+
+
+def test_people_and_scripts_may_repeat_as_often_as_they_like(home: Path, runapi: SandboxTransport) -> None:
+    """The guard is for agents."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi, host="cli") as tool:
+            return ids(*[await ask(tool, session="s") for _ in range(7)])
+
+    assert len(set(run_virtual(main()))) == 7
+
+
+def test_failed_images_count_as_repeats(home: Path, runapi: SandboxTransport) -> None:
+    """A model that does not take no for an answer is stopped as well."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi) as tool:
+            results = [await ask(tool, "a fox [fail]", session="s") for _ in range(6)]
+            return [result["error"]["code"] for result in results]
+
+    assert run_virtual(main()) == ["generation_failed"] * 4 + ["repeated_request"] * 2

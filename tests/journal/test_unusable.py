@@ -1,0 +1,279 @@
+"""A journal that cannot be used: nothing is spent where it is required, and nothing is lost that was spent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.journal.store import FILE_NAME
+from tests.chaos.world import records_of
+from tests.core.stage import CREATED, DONE, FOX, SandboxTransport, Seen, StandIn, opened_tool, run_call
+from tests.core.virtual_time import run_virtual
+
+from .stage import full_disk
+
+
+@contextlib.contextmanager
+def corrupt(home: Path) -> Iterator[None]:
+    home.mkdir(exist_ok=True)
+    (home / FILE_NAME).write_bytes(b"nonsense " * 1000)
+    yield
+
+
+@contextlib.contextmanager
+def a_folder_in_its_place(home: Path) -> Iterator[None]:
+    (home / FILE_NAME).mkdir(parents=True)
+    yield
+
+
+@contextlib.contextmanager
+def a_file_in_the_folders_place(home: Path) -> Iterator[None]:
+    home.write_text("not a folder")
+    yield
+
+
+@contextlib.contextmanager
+def disk_is_full(_home: Path) -> Iterator[None]:
+    with full_disk():
+        yield
+
+
+Trouble = Callable[[Path], contextlib.AbstractContextManager[None]]
+TROUBLES = [corrupt, a_folder_in_its_place, a_file_in_the_folders_place, disk_is_full]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("host", ["native", "mcp", "cli"])
+def test_by_default_nothing_is_spent_without_a_usable_journal(
+    home: Path, runapi: SandboxTransport, trouble: Trouble, host: str
+) -> None:
+    """An image whose record is lost is the one that is paid twice."""
+    with trouble(home):
+        error = run_call(home, runapi, host=host)["error"]
+
+    assert error["code"] == "journal_unavailable"
+    assert error["charged"] == "no"
+    assert FILE_NAME in error["message"]
+    assert "best_effort" in error["hint"]
+    assert runapi.sandbox.books.creates == []
+
+
+def test_a_home_on_a_read_only_system_spends_nothing(runapi: SandboxTransport) -> None:
+    """Here a place where nobody can write, not even the administrator."""
+    error = run_call(Path("/proc/flux2-tool"), runapi)["error"]
+
+    assert error["code"] == "journal_unavailable"
+    assert runapi.sandbox.books.creates == []
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_best_effort_goes_on_in_memory_and_says_so(home: Path, runapi: SandboxTransport, trouble: Trouble) -> None:
+    """Joins, the guard and everything else hold within the process."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi, journal="best_effort") as tool:
+            both = await asyncio.gather(*(tool.call("text_to_image", dict(FOX), session="s") for _ in range(2)))
+            found = await tool.call("get_image_task", {"task_id": both[0]["task"]["id"]}, session="s")
+            more = [await tool.call("text_to_image", dict(FOX), session="s") for _ in range(4)]
+            return [*both, found, *more]
+
+    with trouble(home):
+        one, other, found, *more = run_virtual(main())
+
+    assert one["task"]["id"] == other["task"]["id"] == found["task"]["id"]
+    assert [any("journal_unavailable" in said for said in result["warnings"]) for result in (one, other)] == [True] * 2
+    assert ["task" in result for result in more] == [True, True, True, False]
+    assert more[3]["error"]["code"] == "repeated_request"
+    assert runapi.billed == 4
+
+
+def test_off_writes_no_journal_and_says_so(home: Path, runapi: SandboxTransport) -> None:
+    """Whoever sets it knows; whoever reads the result is told."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi, journal="off") as tool:
+            return await asyncio.gather(*(tool.call("text_to_image", dict(FOX), session="s") for _ in range(2)))
+
+    one, other = run_virtual(main())
+
+    assert one["task"]["id"] == other["task"]["id"]
+    assert any(said.startswith("journal_unavailable: the task journal is off") for said in one["warnings"])
+    assert not (home / FILE_NAME).exists()
+
+
+# ---- it breaks in the middle -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _disk_that_fills_up() -> Iterator[Callable[[], None]]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_after_acceptance_a_failing_journal_never_loses_the_image(home: Path) -> None:
+    """The money is spent: the picture matters now, and the record is mended as well as can be."""
+
+    def answer(request: Seen) -> Any:
+        fill_up()
+        return (200, CREATED if request.method == "POST" else DONE)
+
+    with _disk_that_fills_up() as fill_up:
+        result = run_call(home, StandIn(answer))
+
+    assert result["task"]["state"] == "completed"
+    assert len(result["images"]) == 1
+    assert any(said.startswith("journal_unavailable") for said in result["warnings"])
+
+
+def test_what_could_not_be_written_is_written_when_there_is_room_again(home: Path) -> None:
+    """Else the next process would send an accepted request again, and list a finished one as open."""
+    full = full_disk()
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            full.__enter__()
+            asyncio.get_running_loop().call_later(5.0, full.__exit__, None, None, None)
+        is_done = asyncio.get_running_loop().time() > 3.0
+        active = {"id": "tsk_abc123", "status": "processing"}
+        return (200, CREATED if request.method == "POST" else DONE if is_done else active)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, StandIn(answer)) as tool:
+            result = await tool.call("text_to_image", dict(FOX))
+            await asyncio.sleep(30.0)
+            return result
+
+    result = run_virtual(main())
+    record = records_of(home)[0]
+
+    assert result["task"]["state"] == "completed"
+    assert (record.state, record.task_id, len(record.images)) == ("completed", "tsk_abc123", 1)
+    assert record.returned_at is not None
+
+
+def test_a_full_disk_stops_the_next_image_and_not_the_one_in_flight(home: Path, runapi: SandboxTransport) -> None:
+    """And after somebody made room everything goes on."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = asyncio.ensure_future(tool.call("text_to_image", dict(FOX), session="s"))
+            await asyncio.sleep(2.0)
+            with full_disk():
+                second = await tool.call("text_to_image", {"prompt": "another picture"}, session="s")
+                first_result = await first
+            return [first_result, second, await tool.call("text_to_image", {"prompt": "another picture"}, session="s")]
+
+    first, second, third = run_virtual(main())
+
+    assert first["task"]["state"] == "completed"
+    assert second["error"]["code"] == "journal_unavailable"
+    assert third["task"]["state"] == "completed"
+    assert runapi.billed == 2
+
+
+def _delete(home: Path) -> None:
+    for path in home.iterdir():
+        path.unlink()
+
+
+def _delete_the_folder(home: Path) -> None:
+    shutil.rmtree(home)
+
+
+def _replace_with_a_folder(home: Path) -> None:
+    _delete(home)
+    (home / FILE_NAME).mkdir()
+
+
+@pytest.mark.parametrize("vanish", [_delete, _delete_the_folder])
+def test_a_journal_deleted_while_running_is_begun_anew_with_all_that_is_in_flight(
+    home: Path, runapi: SandboxTransport, vanish: Callable[[Path], None]
+) -> None:
+    """Somebody cleans up; the equal call that comes next still gets the image that is being made."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = asyncio.ensure_future(tool.call("text_to_image", dict(FOX), session="s"))
+            await asyncio.sleep(2.0)
+            vanish(home)
+            return [await tool.call("text_to_image", dict(FOX), session="s"), await first]
+
+    joined, first = run_virtual(main())
+
+    assert joined["task"]["id"] == first["task"]["id"]
+    assert joined["task"]["joined"]
+    assert [(record.state, record.task_id) for record in records_of(home)] == [("completed", first["task"]["id"])]
+    assert runapi.billed == 1
+
+
+def test_a_journal_replaced_by_something_else_spends_nothing_more(home: Path, runapi: SandboxTransport) -> None:
+    """What is in flight is brought to its end."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = asyncio.ensure_future(tool.call("text_to_image", dict(FOX), session="s"))
+            await asyncio.sleep(2.0)
+            _replace_with_a_folder(home)
+            return [await tool.call("text_to_image", {"prompt": "another picture"}, session="s"), await first]
+
+    refused, first = run_virtual(main())
+
+    assert refused["error"]["code"] == "journal_unavailable"
+    assert first["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.creates) == 1
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_best_effort_joins_across_the_moment_the_file_fails_or_comes_back(
+    home: Path, runapi: SandboxTransport, is_back: bool
+) -> None:
+    """The image in flight is in one journal, the equal call asks the other."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi, journal="best_effort") as tool:
+            with full_disk() if is_back else contextlib.nullcontext():
+                first = asyncio.ensure_future(tool.call("text_to_image", dict(FOX), session="s"))
+                await asyncio.sleep(2.0)
+            with contextlib.nullcontext() if is_back else full_disk():
+                again = await tool.call("text_to_image", dict(FOX), session="s")
+            await asyncio.sleep(60.0)
+            return [again, await first, await tool.call("text_to_image", dict(FOX), session="s")]
+
+    again, first, later = run_virtual(main())
+
+    assert again["task"]["id"] == first["task"]["id"] != later["task"]["id"]
+    assert again["task"]["joined"]
+    assert runapi.billed == 2
+    assert {record.task_id for record in records_of(home)} == {first["task"]["id"], later["task"]["id"]}
+
+
+def test_best_effort_sends_on_another_route_even_when_that_cannot_be_written(home: Path) -> None:
+    """It goes on in memory at every step, not only at the first."""
+
+    def answer(request: Seen) -> Any:
+        fill_up()
+        if request.path.startswith("/v1/") and request.method == "POST":
+            return (404, {"error": "Not found"})
+        return (200, CREATED if request.method == "POST" else DONE)
+
+    with _disk_that_fills_up() as fill_up:
+        best_effort = run_call(home, StandIn(answer), journal="best_effort")
+    other = home.parent / "other"
+    transport = StandIn(answer)
+    with _disk_that_fills_up() as fill_up:
+        required = run_call(other, transport)
+
+    assert best_effort["task"]["state"] == "completed"
+    assert required["error"]["code"] == "journal_unavailable"
+    assert required["error"]["charged"] == "no"
+    assert [post.path for post in transport.posts] == ["/v1/text_to_image"]

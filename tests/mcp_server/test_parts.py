@@ -1,0 +1,61 @@
+"""The server's small decisions, without a connection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flux2_tool.manifest import load_manifest
+from flux2_tool.projection import export, offered_tokens
+
+pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
+
+from flux2_tool.mcp_server import as_tool_result, workspace_of
+
+
+@pytest.mark.parametrize(
+    ("folder", "workspace"),
+    [
+        pytest.param("/home/ada/project", "/home/ada/project", id="a project"),
+        pytest.param("/srv/project", "/srv/project", id="a project elsewhere"),
+        pytest.param("/home/ada", None, id="the home folder"),
+        pytest.param("/home", None, id="everybody's home folders"),
+        pytest.param("/", None, id="the root, as desktops start servers"),
+    ],
+)
+def test_only_a_project_is_a_place_for_source_files(folder: str, workspace: str | None) -> None:
+    """Otherwise any agent could have any picture of the machine uploaded."""
+    found = workspace_of(Path(folder), home=Path("/home/ada"))
+
+    assert found == (None if workspace is None else Path(workspace))
+
+
+def test_text_that_no_message_can_carry_does_not_end_the_connection() -> None:
+    """A service's answer may hold half a character; the SDK would fail while writing it."""
+    answer = as_tool_result({"task": {"id": "a\ud800b"}, "warnings": ["狐狸"]})
+
+    assert answer.structured_content == {"task": {"id": "a?b"}, "warnings": ["狐狸"]}
+    answer.model_dump_json()
+
+
+def test_the_text_is_what_a_javascript_host_makes_of_the_object() -> None:
+    """OpenClaw compares the two character by character, and else shows the model everything twice."""
+    answer = as_tool_result({"timing": {"elapsed_s": 12.0}, "usd": 0.05, "images": []})
+
+    [content] = answer.content
+    shown = ["{", '  "timing": {', '    "elapsed_s": 12', "  },", '  "usd": 0.05,', '  "images": []', "}"]
+    assert content.model_dump()["text"].splitlines() == shown
+
+
+@pytest.mark.parametrize("callback_hosts", [(), ("hooks.example.com",)])
+@pytest.mark.parametrize("tiers", [("pro", "flex"), ("pro", "flex", "max")])
+def test_the_three_tools_cost_a_model_at_most_900_tokens(
+    tiers: tuple[str, ...], callback_hosts: tuple[str, ...]
+) -> None:
+    """Every conversation pays for them, whether it wants a picture or not. Output schemas stay with the host."""
+    definitions = export(load_manifest(), "mcp", tiers=tiers, callback_hosts=callback_hosts)
+    offered = [{key: tool[key] for key in ("name", "description", "inputSchema")} for tool in definitions]
+
+    assert offered_tokens(offered) <= 900
+    assert offered_tokens(export(load_manifest(), "openai", tiers=tiers, callback_hosts=callback_hosts)) <= 900

@@ -1,0 +1,96 @@
+"""An `openclaw` command that keeps its state in one JSON file, for tests of the installer without OpenClaw.
+
+Answers are shaped like those of OpenClaw 2026.9.6. `state.json` holds: version, busy (how many times an install
+or reload is refused), plugin (null or its state), config (sections by path), others (more plugins), gateway (answers
+by method of one that runs), log (what was asked).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(state_file: Path, arguments: list[str]) -> int:
+    """Answer one command and keep what it changed."""
+    with state_file.open("r+") as stream:
+        # Several commands may run at the same time.
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        state = json.load(stream)
+        state["log"].append(arguments)
+        code = answer(state, arguments)
+        stream.seek(0)
+        stream.truncate()
+        json.dump(state, stream)
+    return code
+
+
+def answer(state: dict[str, Any], arguments: list[str]) -> int:
+    """Print the answer and return the exit code."""
+    plugin = state["plugin"]
+    match arguments:
+        case ["--version"]:
+            print(f"OpenClaw {state['version']} (abcdef0)")
+        case ["plugins", "install", folder, "--force", "--accept-capabilities"]:
+            made = json.loads((Path(folder) / "openclaw.plugin.json").read_text())
+            disabled = (state["config"].get("plugins") or {}).get("entries", {}).get("flux2", {}).get(
+                "enabled"
+            ) is False
+            state["plugin"] = {
+                "id": made["id"],
+                "version": made["version"],
+                "rootDir": folder,
+                "enabled": not disabled,
+                "status": "disabled" if disabled else state.get("status", "loaded"),
+                "toolNames": [] if disabled else made["contracts"]["tools"],
+            }
+            return refused_while_busy(state)
+        case ["plugins", "reload", "flux2", "--accept-capabilities"]:
+            return refused_while_busy(state)
+        case ["plugins", "enable", "flux2", "--accept-capabilities"]:
+            tools = list(json.loads((Path(plugin["rootDir"]) / "dist" / "tools.json").read_text())["tools"])
+            plugin |= {"enabled": True, "status": "loaded", "toolNames": [tool["name"] for tool in tools]}
+        case ["plugins", "inspect", "flux2", "--runtime", "--json"] if plugin:
+            print("a notice before the JSON")
+            print(json.dumps({"plugin": plugin, "diagnostics": state.get("diagnostics", [])}))
+        case ["plugins", "inspect", "flux2", "--runtime", "--json"]:
+            return failed("Plugin not found: flux2. Run `openclaw plugins list` to see installed plugins.")
+        case ["plugins", "list", "--json"]:
+            print(json.dumps({"plugins": [*([plugin] if plugin else []), *state["others"]]}))
+        case ["plugins", "uninstall", "flux2", "--force"]:
+            state["plugin"] = None
+        case ["config", "get", path, "--json"] if state.get("invalid"):
+            return failed("OpenClaw config is invalid", issues=[{"path": path, "message": "must be a list"}])
+        case ["config", "get", path, "--json"] if path in state["config"]:
+            print(json.dumps(state["config"][path]))
+        case ["config", "get", path, "--json"]:
+            return failed(f"Config path is valid but unset: {path}.")
+        case ["gateway", "call", method, *_] if method in state.get("gateway", {}):
+            print(json.dumps(state["gateway"][method]))
+        case ["gateway", "call", method, *_] if "gateway" in state:
+            return failed(f"unknown method: {method}")
+        case _:
+            return failed("Gateway not reachable at ws://127.0.0.1:9 (ECONNREFUSED).")
+    return 0
+
+
+def refused_while_busy(state: dict[str, Any]) -> int:
+    """Refuse as long as the gateway is busy."""
+    if state["busy"] <= 0:
+        return 0
+    state["busy"] -= 1
+    sys.stderr.write("Plugin flux2 still has active retained work; retry after the work finishes.\n")
+    return 1
+
+
+def failed(message: str, **more: Any) -> int:
+    """Print OpenClaw's JSON of a failure."""
+    print(json.dumps({"ok": False, "error": {"type": "cli_error", "message": message}, **more}))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,144 @@
+"""A worker that speaks the plugin's protocol and does what the prompt says, for tests of the JavaScript.
+
+Started in place of a Python interpreter by a wrapper that `conftest.py` writes, so it gets the same arguments
+and environment as the real worker. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+_write_lock = threading.Lock()
+_cancelled: dict[int, threading.Event] = {}
+
+
+def main() -> None:
+    """Serve stdin until it ends or `shutdown` comes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--sha256", required=True)
+    options, given = parser.parse_known_args()
+    hello: dict[str, Any] = {}
+    for line in sys.stdin:
+        message = json.loads(line)
+        method, params = message["method"], message.get("params", {})
+        if method == "initialize":
+            hello = params
+            send({"id": message["id"], "result": {"version": options.version, "manifest_sha256": options.sha256}})
+        elif method == "call":
+            _cancelled[message["id"]] = threading.Event()
+            seen = {
+                "hello": hello,
+                "params": params,
+                "environ": dict(os.environ),
+                "argv": given,
+                "cwd": str(Path.cwd()),
+                "files": files_of(params),
+            }
+            threading.Thread(target=answer, args=(message["id"], params, seen), daemon=True).start()
+        elif method == "cancel":
+            _cancelled[params["id"]].set()
+        elif method == "shutdown":
+            send({"id": message["id"], "result": {}})
+            return
+
+
+def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
+    """Do what the prompt's first word says, then answer the call."""
+    arguments = params["arguments"]
+    word = str(arguments.get("prompt", "")).split(" ")[0]
+    if word == "die":
+        os._exit(3)
+    if word == "endless":
+        sys.stdout.write("x" * (1 << 21))
+        sys.stdout.flush()
+        time.sleep(60)
+    if word == "stray":
+        sys.stdout.write('a library says hello\n{"half": \n[]\n')
+        sys.stderr.write("INFO all is well\nWARNING something is odd\n  because of this\nINFO no error any more\n")
+    if word == "until-cancelled":
+        send_progress(call_id, "pending", 0, "waiting")
+        _cancelled[call_id].wait()
+        send({"id": call_id, "result": error("cancelled", "The wait was stopped.", task_ref="task:tsk_1")})
+        return
+    if word == "until":
+        send_progress(call_id, "processing", 1, "waiting")
+        while not Path(arguments["prompt"].split(" ", 1)[1]).exists():
+            time.sleep(0.02)
+    if word == "progress":
+        for elapsed_s in range(50):
+            send_progress(call_id, "pending" if elapsed_s < 25 else "processing", elapsed_s, f"{elapsed_s} s so far")
+    if word == "fault":
+        send({"id": call_id, "error": {"code": -32602, "message": "call needs tool"}})
+        return
+    if word == "poor":
+        send({"id": call_id, "result": error("insufficient_credits", "The account is empty.", request_id="req_9")})
+        return
+    task_id = "lost" if word == "lost" else arguments.get("task_id", "tsk_1").removeprefix("task:")
+    result = completed("processing" if word == "processing" else "completed", task_id=task_id)
+    if params.get("output_dir") and word != "unsaved" and task_id != "lost":
+        for image in result["images"]:
+            path = Path(params["output_dir"], "picture.png")
+            path.write_text("the picture's bytes")
+            image["path"] = str(path)
+    with Path("calls.jsonl").open("a") as calls:
+        calls.write(json.dumps(seen) + "\n")
+    send({"id": call_id, "result": {**result, "seen": seen}})
+
+
+def files_of(params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the source files as they are while the call runs."""
+    paths = [Path(source) for source in params["arguments"].get("source_image_urls", [])]
+    return [
+        {"folder": str(path.parent), "mode": path.stat().st_mode & 0o777, "text": path.read_text()}
+        for path in paths
+        if path.is_file()
+    ]
+
+
+def completed(state: str, *, task_id: str) -> dict[str, Any]:
+    """Return a result object as the real worker makes it."""
+    url = f"https://images.example/{task_id}.png?X-Amz-Signature={time.time_ns()}"
+    return {
+        "task": {
+            "id": task_id,
+            "ref": f"task:{task_id}",
+            "state": state,
+            "tool": "text_to_image",
+            "model": "flux-2-pro",
+        },
+        "images": [{"url": url, "expires_at": None, "path": None}] if state == "completed" else [],
+        "cost": {"usd": 0.05, "basis": "billed"},
+        "warnings": ["unknown_status: a warning"] if state == "processing" else [],
+        "next": "Tell the user." if state == "completed" else "Call get_image_task.",
+    }
+
+
+def error(code: str, message: str, *, task_ref: str | None = None, request_id: str | None = None) -> dict[str, Any]:
+    """Return an error object as the real worker makes it."""
+    facts = {"retryable": False, "charged": "no", "task_ref": task_ref, "request_id": request_id}
+    return {"error": {"code": code, "message": message, "hint": "Top it up.", **facts}}
+
+
+def send_progress(call_id: int, state: str, elapsed_s: float, message: str) -> None:
+    """Send one progress notification."""
+    params = {"id": call_id, "state": state, "elapsed_s": elapsed_s, "attempt": 1, "message": message}
+    send({"method": "progress", "params": params})
+
+
+def send(message: dict[str, Any]) -> None:
+    """Write one protocol line."""
+    with _write_lock:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

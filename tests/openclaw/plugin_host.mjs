@@ -1,0 +1,96 @@
+// The part of OpenClaw that the plugin sees, for tests without OpenClaw: one JSON command a line on stdin, one
+// answer a line on stdout. Each `register` loads the plugin's modules from the folder given.
+
+import { createInterface } from "node:readline";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+const plugins = new Map(); // name -> { tools, service }
+const calls = new Map(); // call id -> { abort, outcome, updates }
+const logs = [];
+const logger = Object.fromEntries(
+  ["debug", "info", "warn", "error"].map((level) => [level, (line) => logs.push([level, String(line)])]),
+);
+const shared = () => globalThis[Symbol.for("flux2-tool.worker")];
+
+const modelAuth = (hostKey) => ({
+  isProviderApiKeyConfigured: () => Boolean(hostKey),
+  async resolveApiKeyForProvider({ provider }) {
+    if (!hostKey) throw new Error(`No API key found for provider "${provider}".`);
+    return { apiKey: hostKey };
+  },
+});
+
+const operations = {
+  async register({ name, root, config, stateDir, providers, hostKey }) {
+    const plugin = { tools: new Map(), service: null, images: null, methods: new Map() };
+    const entry = (await import(pathToFileURL(join(root, "dist", "index.js")).href)).default;
+    entry.register({
+      id: entry.id,
+      rootDir: root,
+      pluginConfig: config,
+      config: { models: { providers } },
+      logger,
+      runtime: {
+        state: { resolveStateDir: () => stateDir },
+        config: { current: () => ({ models: { providers } }) },
+        modelAuth: modelAuth(hostKey),
+      },
+      registerTool: (make, { name: tool }) => plugin.tools.set(tool, make),
+      registerImageGenerationProvider: (provider) => (plugin.images = provider),
+      registerGatewayMethod: (method, handler, { scope }) => plugin.methods.set(method, { handler, scope }),
+      registerService: (service) => (plugin.service = service),
+    });
+    plugins.set(name, plugin);
+    return { id: entry.id, tools: [...plugin.tools.keys()] };
+  },
+  definitions({ plugin }) {
+    return [...plugins.get(plugin).tools.values()].map((make) => make({}));
+  },
+  prepared({ plugin, tool, args }) {
+    return plugins.get(plugin).tools.get(tool)({}).prepareArguments(args);
+  },
+  begin({ plugin, tool, call, args, context, hostKey, aborted }) {
+    const abort = new AbortController();
+    if (aborted) abort.abort();
+    const updates = [];
+    const ctx = { agentId: "main", sessionKey: "s", sessionId: "1", ...context };
+    if (hostKey !== undefined) ctx.resolveApiKeyForProvider = async () => hostKey ?? undefined;
+    const running = plugins.get(plugin).tools.get(tool)(ctx);
+    const outcome = running.execute(call, args, abort.signal, (update) => updates.push(update));
+    calls.set(call, { abort, outcome, updates });
+    return null;
+  },
+  abort: ({ call }) => calls.get(call).abort.abort(),
+  end: ({ call }) => calls.get(call).outcome,
+  updates: ({ call }) => calls.get(call).updates,
+  imageProvider({ plugin, cfg = {} }) {
+    const { isConfigured, ...provider } = plugins.get(plugin).images ?? {};
+    return isConfigured ? { ...provider, isConfigured: isConfigured({ cfg }) } : null;
+  },
+  async generateImage({ plugin, request }) {
+    const inputImages = request.inputImages?.map((text) => ({ buffer: Buffer.from(text), mimeType: "image/png" }));
+    try {
+      const made = await plugins.get(plugin).images.generateImage({ cfg: {}, ...request, inputImages });
+      return { ...made, images: made.images.map(({ buffer, ...image }) => ({ ...image, bytes: String(buffer) })) };
+    } catch (error) {
+      return { threw: error.message };
+    }
+  },
+  async gatewayMethod({ plugin, method }) {
+    const { handler, scope } = plugins.get(plugin).methods.get(method);
+    return new Promise((resolve) => handler({ respond: (ok, answer) => resolve({ ok, answer, scope }) }));
+  },
+  stop: ({ plugin }) => plugins.get(plugin).service.stop(),
+  worker: () => ({ pid: shared()?.worker?.child?.pid ?? null, gone: shared()?.worker?.gone ?? null }),
+  logs: () => logs,
+};
+
+createInterface({ input: process.stdin }).on("line", async (line) => {
+  const { op, id, ...options } = JSON.parse(line);
+  try {
+    process.stdout.write(`${JSON.stringify({ id, answer: (await operations[op](options)) ?? null })}\n`);
+  } catch (error) {
+    process.stdout.write(`${JSON.stringify({ id, failed: String(error?.stack ?? error) })}\n`);
+  }
+});

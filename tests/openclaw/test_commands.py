@@ -1,0 +1,289 @@
+"""`flux2-tool openclaw ...` with an `openclaw` command that only remembers what it was asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.cli import main
+from flux2_tool.manifest import load_manifest
+
+from .conftest import HERE
+
+VERSION = load_manifest().version
+TOOLS = list(load_manifest().tools)
+
+
+class FakeOpenClaw:
+    """The state behind the fake command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.command = folder / "openclaw"
+        self._file = folder / "state.json"
+        self.change(version="2026.9.6", busy=0, plugin=None, config={}, others=[], log=[])
+        self.command.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "fake_openclaw.py"}" "{self._file}" "$@"\n'
+        )
+        self.command.chmod(0o755)
+
+    def change(self, **values: Any) -> None:
+        """Change a part of its state."""
+        state = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._file.write_text(json.dumps({**state, **values}))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Its state now."""
+        found: dict[str, Any] = json.loads(self._file.read_text())
+        return found
+
+
+@pytest.fixture
+def openclaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeOpenClaw:
+    for name in [name for name in os.environ if name.startswith(("RUNAPI_", "FLUX2_TOOL_", "OPENCLAW_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FLUX2_TOOL_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("RUNAPI_API_KEY", "sk-secret-0123456789")
+    return FakeOpenClaw(tmp_path)
+
+
+def test_install_writes_installs_and_verifies(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command from nothing to tools in the chat, with the prices in sight."""
+    code = main(["openclaw", "install", "--yes"])
+
+    said = capsys.readouterr()
+    assert code == 0
+    assert said.out == f"flux2 {VERSION} is installed in OpenClaw 2026.9.6: {', '.join(TOOLS)}\n"
+    assert "flux-2-flex-remix-image: 1k 0.14 USD, 2k 0.24 USD" in said.err
+    assert "RUNAPI_API_KEY" in said.err
+    made = json.loads((Path(openclaw.state["plugin"]["rootDir"]) / "dist" / "tools.json").read_text())
+    assert made["python"] == sys.executable
+    assert "enable" not in [command[1] for command in openclaw.state["log"] if len(command) > 1]
+
+
+def test_install_without_a_terminal_wants_a_yes(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script must not agree to a bill by accident."""
+    code = main(["openclaw", "install"])
+
+    said = capsys.readouterr()
+    assert code == 3
+    assert "flux2-tool openclaw install --yes" in said.err
+    assert openclaw.state["plugin"] is None
+
+
+def test_install_enables_a_plugin_that_was_removed_before(openclaw: FakeOpenClaw) -> None:
+    """After an uninstall OpenClaw keeps the entry disabled."""
+    openclaw.change(config={"plugins": {"entries": {"flux2": {"enabled": False}}}})
+
+    assert main(["openclaw", "install", "--yes"]) == 0
+    assert openclaw.state["plugin"]["toolNames"] == TOOLS
+
+
+def test_serving_image_generate_is_asked_for_once_and_kept_by_upgrades(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody should lose it by an upgrade, and nobody should get it unasked."""
+
+    def installed(*options: str) -> list[str]:
+        assert main(["openclaw", "install", "--yes", *options]) == 0
+        folder = Path(openclaw.state["plugin"]["rootDir"])
+        contracts = json.loads((folder / "openclaw.plugin.json").read_text())["contracts"]
+        made = json.loads((folder / "dist" / "tools.json").read_text())
+        assert bool(made["image_provider"]) == ("imageGenerationProviders" in contracts)
+        return contracts.get("imageGenerationProviders", [])  # type: ignore[no-any-return]
+
+    assert installed() == []
+    assert "image_generate" not in capsys.readouterr().err
+    assert installed("--image-generate") == ["runapi"]
+    assert "It serves OpenClaw's own tool image_generate too" in capsys.readouterr().err
+    assert installed() == ["runapi"]
+    assert installed("--no-image-generate") == []
+
+
+def test_install_waits_for_a_gateway_in_the_middle_of_a_turn(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway refuses to exchange a plugin that is at work, and would keep the old one."""
+    monkeypatch.setattr("flux2_tool.openclaw.install.RELOAD_PAUSE_S", 0.0)
+    openclaw.change(busy=3)
+
+    code = main(["openclaw", "install", "--yes"])
+
+    assert code == 0
+    assert "waiting for it to finish" in capsys.readouterr().err
+    asked = [" ".join(command[:2]) for command in openclaw.state["log"]]
+    assert asked[-4:] == ["plugins reload", "plugins reload", "plugins reload", "plugins inspect"]
+
+
+def test_a_plugin_that_does_not_load_is_no_success(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """An installer that says "installed" while nothing works costs an afternoon."""
+    openclaw.change(status="error", diagnostics=[{"level": "error", "message": "cannot read dist/tools.json"}])
+
+    code = main(["openclaw", "install", "--yes"])
+
+    said = capsys.readouterr()
+    assert code == 3
+    assert said.out == ""
+    assert "cannot read dist/tools.json" in said.err
+    assert "its status is error" in said.err
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [pytest.param("2026.9.5", "too old", id="too old"), pytest.param("unknown", "does not tell a version", id="odd")],
+)
+def test_an_openclaw_that_does_not_fit_is_named(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], version: str, said: str
+) -> None:
+    """The plugin would be refused later, with a text that helps nobody."""
+    openclaw.change(version=version)
+
+    code = main(["openclaw", "install", "--yes"])
+
+    error = capsys.readouterr().err
+    assert code == 3
+    assert said in error
+    assert "npm install -g openclaw" in error
+
+
+def test_a_missing_openclaw_is_named_with_its_installation(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first thing a newcomer meets."""
+    openclaw.command.unlink()
+
+    code = main(["openclaw", "status"])
+
+    error = capsys.readouterr().err
+    assert code == 3
+    assert "not on PATH" in error
+    assert "npm install -g openclaw" in error
+
+
+def test_status_of_a_healthy_set_up(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """Versions on both sides, where the key is (not what it is), and the tools."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(config={"models.providers.runapi.apiKey": "__OPENCLAW_REDACTED__"})
+    capsys.readouterr()
+
+    code = main(["openclaw", "status", "--json"])
+
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert code == 0
+    assert found["ok"]
+    assert (found["plugin_version"], found["package_version"]) == (VERSION, VERSION)
+    assert found["offered"] == TOOLS
+    assert found["key_sources"] == [
+        "models.providers.runapi.apiKey in OpenClaw's config",
+        "RUNAPI_API_KEY, seen from here",
+    ]
+    assert "sk-secret" not in said.out + said.err
+
+
+def test_status_names_everything_that_is_wrong_and_the_line_for_each(
+    openclaw: FakeOpenClaw,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """It is what a person runs when the agent says it has no such tool."""
+    main(["openclaw", "install", "--yes"])
+    made_file = tmp_path / "data" / "openclaw-plugin" / "dist" / "tools.json"
+    made = json.loads(made_file.read_text())
+    made_file.write_text(json.dumps({**made, "version": "0.0.1", "python": "/no/such/python"}))
+    openclaw.change(
+        config={"tools": {"allow": ["read"]}},
+        others=[{"id": "painter", "enabled": True, "toolNames": ["remix_image"]}],
+    )
+    monkeypatch.delenv("RUNAPI_API_KEY")
+    capsys.readouterr()
+
+    code = main(["openclaw", "status"])
+
+    out = capsys.readouterr().out
+    assert code == 3
+    for part in (
+        f"the plugin is version 0.0.1, this package {VERSION}",
+        "/no/such/python does not exist any more",
+        "no RunAPI key was found",
+        "remix_image by plugins.entries.painter",
+        "openclaw plugins disable painter",
+        """openclaw config set tools.allow '["read", "flux2"]'""",
+        "flux2-tool openclaw install",
+    ):
+        assert part in out
+
+
+def test_a_key_in_openclaws_own_env_file_is_found(
+    openclaw: FakeOpenClaw,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The place for a gateway that runs as a service."""
+    monkeypatch.delenv("RUNAPI_API_KEY")
+    (tmp_path / ".openclaw").mkdir()
+    (tmp_path / ".openclaw" / ".env").write_text("# keys\nexport RUNAPI_API_KEY=sk-secret-0123456789\n")
+    main(["openclaw", "install", "--yes"])
+    capsys.readouterr()
+
+    code = main(["openclaw", "status"])
+
+    out = capsys.readouterr().out
+    assert code == 0
+    assert f"RUNAPI_API_KEY in {tmp_path}/.openclaw/.env" in out
+    assert "sk-secret" not in out
+
+
+def test_an_invalid_config_of_openclaw_is_passed_on(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything else it could say would be guesswork."""
+    openclaw.change(invalid=True)
+
+    code = main(["openclaw", "status"])
+
+    error = capsys.readouterr().err
+    assert code == 3
+    assert "must be a list" in error
+    assert "openclaw config validate" in error
+
+
+def test_uninstall_removes_the_plugin_and_its_folder(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """And a second time says that there was nothing to remove."""
+    main(["openclaw", "install", "--yes"])
+    capsys.readouterr()
+
+    assert main(["openclaw", "uninstall"]) == 0
+    assert main(["openclaw", "uninstall"]) == 0
+
+    assert openclaw.state["plugin"] is None
+    assert not (tmp_path / "data" / "openclaw-plugin").exists()
+    assert capsys.readouterr().out.splitlines() == [
+        "flux2 is removed from OpenClaw 2026.9.6",
+        "OpenClaw 2026.9.6 has no plugin flux2",
+    ]
+
+
+def test_pack_needs_no_openclaw_and_prints_the_path(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It runs in a build, where no OpenClaw is."""
+    openclaw.command.unlink()
+
+    code = main(["openclaw", "pack", "--output", str(tmp_path / "made")])
+
+    said = capsys.readouterr()
+    path = Path(said.out.strip())
+    assert code == 0
+    assert path.name == f"flux2-tool-{VERSION}.tgz"
+    assert path.read_bytes()[:2] == b"\x1f\x8b"
+    assert f"npm-pack:{path}" in said.err

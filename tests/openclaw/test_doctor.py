@@ -1,0 +1,214 @@
+"""doctor's look at the gateway, with an `openclaw` command that answers what a test wants."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.cli import main
+from flux2_tool.credentials import key_fingerprint
+from flux2_tool.doctor.finding import Finding
+from flux2_tool.doctor.gateway import METHOD
+from flux2_tool.doctor.gateway import openclaw as look
+from flux2_tool.doctor.service import key as look_at_key
+from flux2_tool.manifest import load_manifest
+from flux2_tool.settings import load_settings
+
+from .test_commands import FakeOpenClaw, openclaw  # noqa: F401 - a fixture
+
+KEY = "sk-secret-0123456789"
+MANIFEST = load_manifest()
+RUNNING: dict[str, Any] = {
+    "version": MANIFEST.version,
+    "manifest_sha256": MANIFEST.sha256,
+    "key": {"source": "environment", "state": "set", "fingerprint": key_fingerprint(KEY)},
+    "base_url": None,
+    "worker": {"problem": None},
+}
+
+
+def _look(openclaw: FakeOpenClaw, **environ: str) -> list[Finding]:  # noqa: F811
+    """Examine the gateway's side from a shell with these variables."""
+    shell = {"HOME": str(openclaw.command.parent), "PATH": f"{openclaw.command.parent}:/usr/bin:/bin", **environ}
+    credentials, _ = look_at_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
+    return look(None, MANIFEST, shell, credentials)
+
+
+def _installed(openclaw: FakeOpenClaw, said: Any = None, **state: Any) -> None:  # noqa: F811
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(gateway={} if said is None else {METHOD: said, "tools.catalog": {"groups": []}}, **state)
+
+
+def _only(findings: list[Finding], area: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.area == area]
+    return found
+
+
+def test_a_healthy_gateway_has_nothing_to_mend(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """Version, plugin, settings, key and worker, each looked at where it counts."""
+    _installed(openclaw, RUNNING)
+
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert {finding.state for finding in findings} == {"ok"}
+    assert {finding.area for finding in findings} == {"openclaw", "plugin", "gateway", "gateway key", "worker"}
+    assert KEY not in repr(findings)
+
+
+def test_a_key_of_the_shell_alone_is_a_failure_with_the_line_that_mends_it(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """The commonest fault: exported in a terminal, never seen by the service. The line names the variable only."""
+    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert found.state == "failure"
+    assert "RUNAPI_API_KEY has one here, but the gateway's environment has no RUNAPI_API_KEY" in found.said
+    assert found.mend == ('echo "RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env && openclaw gateway restart')
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "said"),
+    [
+        ({"source": "environment", "state": "placeholder"}, "failure", "nothing filled in"),
+        ({"source": "environment", "state": "empty"}, "failure", "is empty"),
+        ({"source": "provider", "state": "set", "fingerprint": key_fingerprint(KEY)}, "ok", "provider runapi"),
+        ({"source": "environment", "state": "set", "fingerprint": "0" * 16}, "warning", "another key"),
+        ({"source": "environment", "state": "set"}, "ok", "its environment"),
+        ({}, "failure", "has no RUNAPI_API_KEY"),
+        ({"state": ["odd"], "source": 7, "fingerprint": {}}, "failure", "has no RUNAPI_API_KEY"),
+    ],
+)
+def test_what_the_gateway_says_of_its_key_is_told(
+    openclaw: FakeOpenClaw,  # noqa: F811
+    key: dict[str, Any],
+    state: str,
+    said: str,
+) -> None:
+    """A placeholder, an empty value and another account each look like "the key is refused" from the chat."""
+    _installed(openclaw, {**RUNNING, "key": key})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert found.state == state
+    assert said in found.said
+    assert (found.mend == "") == (state == "ok")
+
+
+def test_the_worker_that_does_not_start_in_the_gateway_is_told_with_its_own_hint(
+    openclaw: FakeOpenClaw,  # noqa: F811
+) -> None:
+    """It may start in this shell and not there."""
+    problem = {
+        "error": {
+            "code": "configuration_error",
+            "message": "no such file\x1b[2J",
+            "hint": "Nothing was sent. To mend it, run: this",
+        }
+    }
+    _installed(openclaw, {**RUNNING, "worker": {"problem": problem}})
+
+    found = _only(_look(openclaw), "worker")
+
+    assert (found.state, found.said, found.mend) == ("failure", "no such file[2J", "this")
+
+
+def test_an_older_plugin_in_the_gateway_is_a_warning(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """Nothing changed after an upgrade: because the gateway was not restarted."""
+    _installed(openclaw, {**RUNNING, "version": "0.0.1"})
+
+    found = _only(_look(openclaw), "gateway")
+
+    assert (found.state, found.mend) == ("warning", "flux2-tool openclaw install, then openclaw gateway restart")
+
+
+def test_a_plugin_that_knows_no_such_question_is_older(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """It cannot be asked; a restart loads the one that can."""
+    _installed(openclaw)
+
+    found = _only(_look(openclaw), "gateway")
+
+    assert (found.state, found.mend) == ("warning", "openclaw gateway restart")
+
+
+def test_a_gateway_that_does_not_answer_leaves_what_the_files_tell(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """A key in this shell alone is worth a word even then."""
+    main(["openclaw", "install", "--yes"])
+
+    shell_only = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
+    (openclaw.command.parent / ".openclaw").mkdir()
+    (openclaw.command.parent / ".openclaw" / ".env").write_text(f"RUNAPI_API_KEY={KEY}\n")
+    kept = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
+
+    assert shell_only.state == kept.state == "warning"
+    assert "Gateway not reachable" in shell_only.said
+    assert '"RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env' in shell_only.mend
+    assert kept.mend == "openclaw gateway status"
+
+
+@pytest.mark.parametrize("said", [[], 7, None, {}, {"key": 1, "worker": 2, "version": {"a": 1}}])
+def test_an_odd_answer_of_the_plugin_crashes_nothing(openclaw: FakeOpenClaw, said: Any) -> None:  # noqa: F811
+    """Another version may answer anything."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(gateway={METHOD: said})
+
+    assert all(finding.said for finding in _look(openclaw))
+
+
+def test_a_missing_plugin_and_hidden_tools_are_told_with_what_mends_them(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """As `openclaw status` tells them."""
+    missing = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "plugin")
+    _installed(openclaw, RUNNING, config={"tools": {"allow": ["read"]}})
+    hidden = _only(_look(openclaw), "tools")
+
+    assert (missing.state, missing.mend) == ("failure", "flux2-tool openclaw install")
+    assert hidden.state == "failure"
+    assert hidden.mend.startswith("openclaw config set tools.allow")
+
+
+def test_a_wrong_setting_of_the_plugin_is_told(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """The worker refuses every call because of it, and only says so in the chat."""
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": {"wait_s": -1}})
+
+    findings = [finding for finding in _look(openclaw) if finding.area == "plugin" and finding.state == "failure"]
+
+    assert "plugins.entries.flux2.config.wait_s" in findings[0].said
+
+
+def test_only_what_somebody_set_is_told_of_the_plugins_settings(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """OpenClaw answers with every default filled in."""
+    config = {"journal": "required", "tiers": ["pro"]}
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
+
+    said = [finding.said for finding in _look(openclaw) if finding.area == "plugin"]
+
+    assert "plugins.entries.flux2.config sets tiers" in said
+
+
+def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpenClaw, tmp_path: Path) -> None:  # noqa: F811
+    """Missing may be meant; too old is not."""
+    openclaw.change(version="2025.1.1")
+    (too_old,) = _look(openclaw)
+    openclaw.command.rename(tmp_path / "elsewhere")
+    (missing,) = _look(openclaw)
+
+    assert (too_old.state, missing.state) == ("failure", "warning")
+    assert "too old" in too_old.said
+
+
+def test_the_command_looks_at_all_of_it(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    """One object for scripts, with the gateway's side in it."""
+    _installed(openclaw, RUNNING)
+    capsys.readouterr()
+
+    code = main(["doctor", "--json"])
+
+    found = json.loads(capsys.readouterr().out)
+    # RunAPI itself is out of reach here.
+    assert code == 3
+    assert {"gateway key", "worker", "python", "journal"} <= {finding["area"] for finding in found["findings"]}
+    assert KEY not in json.dumps(found)
+    assert any(sys.executable in finding["said"] for finding in found["findings"])

@@ -1,0 +1,220 @@
+"""OpenClaw's own `image_generate` served by the plugin, in Node with a fake worker: what goes in, what comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import PluginHost
+
+MakePlugin = Callable[..., Path]
+
+
+@pytest.fixture
+def serving(host: PluginHost, make_plugin: MakePlugin) -> PluginHost:
+    """A host with a plugin that serves `image_generate`."""
+    host.register(make_plugin(image_generate=True))
+    return host
+
+
+def generate(host: PluginHost, prompt: str, **request: Any) -> dict[str, Any]:
+    """Have the provider generate; return its result with bytes as text, or what it threw."""
+    found: dict[str, Any] = host.ask(
+        "generateImage", plugin="plugin", request={"model": "flux-2-pro", "prompt": prompt, **request}
+    )
+    return found
+
+
+def calls(host: PluginHost) -> list[dict[str, Any]]:
+    """Return what the fake worker saw of each call, oldest first."""
+    return [json.loads(line) for line in (host.folder / "calls.jsonl").read_text().splitlines()]
+
+
+def test_without_the_option_nothing_of_it_is_registered(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """OpenClaw would offer a second tool for the same job to every model."""
+    host.register(make_plugin())
+
+    assert host.ask("imageProvider", plugin="plugin") is None
+
+
+def test_the_provider_says_what_it_can(serving: PluginHost) -> None:
+    """OpenClaw fits a request to it and reports what it changed, before it calls."""
+    provider = serving.ask("imageProvider", plugin="plugin")
+
+    assert provider["id"] == "runapi"
+    assert provider["models"] == ["flux-2-pro", "flux-2-flex"]
+    assert provider["defaultModel"] == "flux-2-pro"
+    can = provider["capabilities"]
+    assert can["generate"]["maxCount"] == can["edit"]["maxCount"] == 1
+    assert can["generate"]["supportsSize"] is can["edit"]["supportsSize"] is False
+    assert can["edit"]["enabled"] is True
+    assert can["edit"]["maxInputImages"] == 8
+    assert can["geometry"]["aspectRatios"] == ["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
+    assert can["geometry"]["resolutions"] == ["1K", "2K"]
+
+
+def test_the_enabled_tiers_decide_which_models_there_are(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Max costs what nobody publishes; only who enabled it may be billed for it."""
+    host.register(make_plugin(image_generate=True), config={"tiers": ["max", "flex"]})
+
+    provider = host.ask("imageProvider", plugin="plugin")
+    refused = generate(host, "fox", model="flux-2-pro")
+
+    assert provider["models"] == ["flux-2-flex", "flux-2-max"]
+    assert provider["capabilities"]["geometry"]["resolutionsByModel"]["flux-2-max"] == ["1K"]
+    assert provider["capabilities"]["edit"]["maxInputImagesByModel"] == {"flux-2-flex": 8, "flux-2-max": 1}
+    assert "flux-2-flex, flux-2-max" in refused["threw"]
+    assert "tiers" in refused["threw"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "host_key", "cfg", "is_configured"),
+    [
+        pytest.param({}, None, {}, False, id="no key"),
+        pytest.param({"RUNAPI_API_KEY": "sk-e"}, None, {}, True, id="in the environment"),
+        pytest.param({}, None, {"models": {"providers": {"runapi": {"apiKey": "sk-c"}}}}, True, id="in the config"),
+        pytest.param({}, "sk-h", {}, True, id="in OpenClaw's own store"),
+    ],
+)
+def test_it_is_offered_only_with_a_key(
+    start_host: Callable[..., PluginHost],
+    make_plugin: MakePlugin,
+    environ: dict[str, str],
+    host_key: str | None,
+    cfg: dict[str, Any],
+    is_configured: bool,
+) -> None:
+    """A tool that can only fail must not be offered to a model."""
+    host = start_host(**environ)
+    host.register(make_plugin(image_generate=True), hostKey=host_key)
+
+    assert host.ask("imageProvider", plugin="plugin", cfg=cfg)["isConfigured"] is is_configured
+
+
+def test_a_picture_comes_back_as_bytes_and_leaves_no_file(serving: PluginHost) -> None:
+    """OpenClaw keeps the picture itself; ours was only how it travelled."""
+    made = generate(serving, "fox", aspectRatio="16:9", resolution="2K")
+
+    [image] = made["images"]
+    assert (image["bytes"], image["mimeType"], image["fileName"]) == ("the picture's bytes", "image/png", "picture.png")
+    assert made["model"] == "flux-2-pro"
+    assert made["metadata"] == {"task": "task:tsk_1", "cost": {"usd": 0.05, "basis": "billed"}, "warnings": []}
+    [call] = calls(serving)
+    params = call["params"]
+    assert params["tool"] == "text_to_image"
+    assert params["arguments"] == {
+        "prompt": "fox", "model": "flux-2-pro-text-to-image", "aspect_ratio": "16:9", "output_resolution": "2k",
+    }  # fmt: skip
+    assert params["session"] == {"agent_id": None, "session_key": "image_generate"}
+    assert params["api_key"] == "sk-secret-of-the-environment"
+    assert not params.get("is_owner")
+    assert not Path(params["output_dir"]).exists()
+
+
+def test_input_images_travel_as_private_files_of_the_call(serving: PluginHost) -> None:
+    """They may be photos of people; other users of the machine must not see them, nor later calls."""
+    made = generate(serving, "fox", model="flux-2-flex", inputImages=["first photo", "second photo"])
+
+    assert made["images"]
+    [call] = calls(serving)
+    assert call["params"]["tool"] == "remix_image"
+    assert call["params"]["arguments"]["model"] == "flux-2-flex-remix-image"
+    assert [(file["text"], file["mode"]) for file in call["files"]] == [
+        ("first photo", 0o600),
+        ("second photo", 0o600),
+    ]
+    [folder] = {file["folder"] for file in call["files"]}
+    assert call["params"]["source_dirs"] == [folder]
+    assert not Path(folder).exists()
+
+
+def test_pictures_that_are_kept_anyway_are_not_saved_twice(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Whoever set `save_dir` finds every picture there."""
+    host.register(make_plugin(image_generate=True), config={"save_dir": str(host.folder)})
+
+    generate(host, "fox")
+
+    assert calls(host)[0]["params"]["output_dir"] is None
+
+
+@pytest.mark.parametrize(
+    ("model", "request_", "arguments", "note"),
+    [
+        pytest.param("flux-2-pro", {"count": 3}, {}, "count 3 was not applied", id="several"),
+        pytest.param("flux-2-pro", {"size": "1024x1024"}, {}, 'size "1024x1024" was not applied', id="size"),
+        pytest.param("flux-2-pro", {"aspectRatio": "21:9"}, {}, 'aspectRatio "21:9" was not applied', id="aspect"),
+        pytest.param("flux-2-pro", {"resolution": "4K"}, {}, 'resolution "4K" was not applied', id="resolution"),
+        pytest.param("flux-2-pro", {"background": "transparent"}, {}, "background", id="background"),
+        pytest.param("flux-2-pro", {"providerOptions": {"openai": {"user": "u"}}}, {}, "openai", id="for another"),
+        pytest.param("flux-2-max", {}, {"aspect_ratio": "1:1"}, "aspectRatio is needed by flux-2-max", id="needed"),
+        pytest.param(
+            "flux-2-max", {"aspectRatio": "3:2", "resolution": "2K"}, {"aspect_ratio": "3:2"},
+            'resolution "2K" was not applied', id="a resolution this model does not have",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_honoured_is_said(
+    host: PluginHost,
+    make_plugin: MakePlugin,
+    model: str,
+    request_: dict[str, Any],
+    arguments: dict[str, Any],
+    note: str,
+) -> None:
+    """A picture of another shape than was asked for must not come without a word."""
+    host.register(make_plugin(image_generate=True), config={"tiers": ["pro", "max"]})
+
+    made = generate(host, "fox", model=model, **request_)
+
+    [warning] = made["metadata"]["warnings"]
+    assert note in warning
+    assert ["warn", f"flux2: image_generate: {warning}"] in host.ask("logs")
+    [call] = calls(host)
+    assert call["params"]["arguments"] == {"prompt": "fox", "model": f"{model}-text-to-image", **arguments}
+
+
+@pytest.mark.parametrize(
+    ("timeout_ms", "wait_s"),
+    [pytest.param(None, 178, id="our default"), pytest.param(60_000, 58, id="given"), pytest.param(1_000, 0.5)],
+)
+def test_the_time_allowed_bounds_the_wait(serving: PluginHost, timeout_ms: int | None, wait_s: float) -> None:
+    """With something left to fetch the picture in."""
+    generate(serving, "fox", **({} if timeout_ms is None else {"timeoutMs": timeout_ms}))
+
+    assert calls(serving)[0]["params"]["wait_s"] == wait_s
+
+
+def test_at_the_end_of_its_time_it_names_the_task_and_how_to_go_on(serving: PluginHost) -> None:
+    """The equal next call joins the task; a model that changes the prompt would pay twice."""
+    threw = generate(serving, "processing", timeoutMs=5_000)["threw"]
+
+    assert "task:tsk_1 is not finished after 5 s" in threw
+    assert "the same call again, unchanged" in threw
+
+
+def test_a_failure_is_thrown_as_one_reads_it(serving: PluginHost) -> None:
+    """OpenClaw shows the text to the model."""
+    assert generate(serving, "poor")["threw"] == (
+        "The account is empty.\nHint: Top it up.\n(insufficient_credits, charged: no, request req_9)"
+    )
+
+
+def test_a_picture_that_could_not_be_fetched_is_fetched_again_and_not_made_again(serving: PluginHost) -> None:
+    """It is paid for."""
+    made = generate(serving, "unsaved")
+
+    assert made["images"][0]["bytes"] == "the picture's bytes"
+    assert [call["params"]["tool"] for call in calls(serving)] == ["text_to_image", "get_image_task"]
+    assert calls(serving)[1]["params"]["arguments"] == {"task_id": "task:tsk_1"}
+
+
+def test_a_picture_that_cannot_be_fetched_at_all_is_told_with_its_link(serving: PluginHost) -> None:
+    """The link is what is left of the money."""
+    threw = generate(serving, "lost")["threw"]
+
+    assert "task:lost was made and paid, but not fetched" in threw
+    assert "https://images.example/lost.png" in threw

@@ -1,0 +1,137 @@
+"""The generator: what OpenClaw and the model read is the manifest's, byte for byte the same each time."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flux2_tool.manifest import Manifest
+from flux2_tool.openclaw.image_provider import image_provider
+from flux2_tool.openclaw.plugin import npm_version, packed, plugin_files, plugin_manifest, write_plugin
+from flux2_tool.projection import export
+
+from .conftest import PluginHost
+
+TIERS = ("pro", "flex", "max")
+TIER_SETS = [chosen for size in (1, 2, 3) for chosen in itertools.combinations(TIERS, size)]
+
+
+@pytest.mark.parametrize("callback_hosts", [(), ("hooks.example",)], ids=["no callbacks", "callbacks"])
+@pytest.mark.parametrize("tiers", [None, *TIER_SETS], ids=str)
+def test_the_plugin_offers_exactly_the_projection_of_the_manifest(
+    host: PluginHost,
+    make_plugin: Callable[..., Path],
+    manifest: Manifest,
+    tiers: tuple[str, ...] | None,
+    callback_hosts: tuple[str, ...],
+) -> None:
+    """The JavaScript picks from generated parts; no setting may make it drift from the manifest."""
+    config = {"callback_hosts": list(callback_hosts), **({"tiers": list(tiers)[::-1]} if tiers else {})}
+    host.register(make_plugin(), config=config)
+
+    found = host.ask("definitions", plugin="plugin")
+
+    expected = export(manifest, "openclaw", tiers=tiers or ("pro", "flex"), callback_hosts=callback_hosts)
+    for definition in expected:
+        definition.pop("metadata")
+        definition["catalogMode"] = "direct-only"
+    assert found == expected
+    for shown, wanted in zip(found, expected, strict=True):
+        assert list(shown["parameters"]["properties"]) == list(wanted["parameters"]["properties"])
+
+
+def test_the_plugins_manifest_is_derived_from_ours(manifest: Manifest) -> None:
+    """OpenClaw checks the config and the tools against it before it runs anything."""
+    found = plugin_manifest(manifest)
+
+    assert found["id"] == manifest.id
+    assert found["configSchema"] == manifest.config_schema
+    assert found["contracts"]["tools"] == list(manifest.tools)
+    assert set(found["uiHints"]) == set(manifest.config_schema["properties"])
+    for name, tool in manifest.tools.items():
+        assert found["toolMetadata"][name] == {
+            "profiles": ["coding", "messaging"],
+            "sideEffecting": tool.hints.side_effecting,
+            "replaySafe": tool.hints.replay_safe,
+        }
+
+
+def test_image_generate_is_served_only_by_a_plugin_that_was_made_for_it(manifest: Manifest) -> None:
+    """It would compete with our own tools for the same job, so it is off unless somebody asks."""
+    without, having = plugin_manifest(manifest), plugin_manifest(manifest, image_generate=True)
+
+    assert "imageGenerationProviders" not in without["contracts"]
+    assert having["contracts"] == {**without["contracts"], "imageGenerationProviders": ["runapi"]}
+    assert {**having, "contracts": {}} == {**without, "contracts": {}}
+    assert [provider["id"] for provider in without["setup"]["providers"]] == ["runapi"]
+
+
+def test_image_generate_has_the_models_and_limits_of_the_manifest(manifest: Manifest) -> None:
+    """Nothing about a model is written twice."""
+    found = {model["name"]: model for model in image_provider(manifest)["models"]}
+
+    assert list(found) == ["flux-2-pro", "flux-2-flex", "flux-2-max"]
+    for name, model in found.items():
+        for tool in ("text_to_image", "remix_image"):
+            assert model[tool] in manifest.tools[tool].input_schema["properties"]["model"]["enum"]
+            assert list(manifest.models[model[tool]].prices_usd) == model["resolutions"]
+        assert model["needs_aspect_ratio"] == (name == "flux-2-max")
+        assert model["max_sources"] == (1 if name == "flux-2-max" else 8)
+
+
+def test_generating_twice_gives_the_same_bytes(manifest: Manifest) -> None:
+    """A packed plugin has one checksum, whoever packs it and when."""
+    first = packed(plugin_files(manifest, python=None))
+
+    assert packed(plugin_files(manifest, python=None)) == first
+
+
+def test_a_packed_plugin_names_no_interpreter(manifest: Manifest) -> None:
+    """The path of one machine means nothing on another."""
+    with tarfile.open(fileobj=io.BytesIO(packed(plugin_files(manifest, python=None)))) as archive:
+        names = archive.getnames()
+        tools = archive.extractfile("package/dist/tools.json")
+        assert tools is not None
+        data = json.load(tools)
+
+    assert data["python"] is None
+    assert {"package/package.json", "package/openclaw.plugin.json", "package/dist/index.js"} <= set(names)
+
+
+def test_writing_over_an_older_plugin_leaves_none_of_its_files(manifest: Manifest, tmp_path: Path) -> None:
+    """A left-over file of version N would be loaded by version N+1."""
+    (tmp_path / "dist" / "old").mkdir(parents=True)
+    (tmp_path / "dist" / "old" / "gone.js").write_text("")
+    files = plugin_files(manifest, python="/usr/bin/python3")
+
+    write_plugin(tmp_path, files)
+
+    found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == files
+    assert not (tmp_path / "dist" / "old").exists()
+
+
+def test_the_javascript_stays_small_and_needs_nothing_but_node(manifest: Manifest) -> None:
+    """It runs inside the gateway; everything that can be in Python is."""
+    files = plugin_files(manifest, python=None)
+
+    for name in (name for name in files if name.endswith(".js")):
+        lines = files[name].decode().splitlines()
+        assert len(lines) <= 250
+        assert all('"node:' in line or '"./' in line for line in lines if line.startswith("import "))
+    assert "dependencies" not in json.loads(files["package.json"])
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("1.2.3", "1.2.3"), ("1.2.3rc1", "1.2.3-rc.1"), ("0.1.0.dev4", "0.1.0-dev.4")],
+)
+def test_a_python_version_becomes_an_npm_version(version: str, expected: str) -> None:
+    """OpenClaw refuses a package whose version is not semantic."""
+    assert npm_version(version) == expected

@@ -1,0 +1,198 @@
+"""The README says what is true: its tables, commands, links and versions are held to their sources.
+
+Runs in a checkout and beside an installed wheel, where only the tests and the files they read are at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import pytest
+from jsonschema import Draft202012Validator
+
+from flux2_tool.cli import cli
+from flux2_tool.manifest import load_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAM = "flux2-tool"
+IS_CHECKOUT = (ROOT / ".git").exists() and shutil.which("git") is not None
+
+needs_checkout = pytest.mark.skipif(not IS_CHECKOUT, reason="not a git checkout, so not all files are here")
+
+
+def _ci(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / ".ci" / script), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_generated_tables_are_those_of_their_sources() -> None:
+    """A price or a setting that differs from what the program does is worse than none."""
+    done = _ci("readme-tables", "--check")
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["demo", "tests"])
+def test_each_command_that_ci_runs_from_the_readme_is_one_line(name: str) -> None:
+    """A newcomer copies one line, and CI runs exactly that line."""
+    done = _ci("readme-command", name)
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.startswith("python3 -m venv .venv && ")
+
+
+def _fenced_commands() -> Iterator[list[str]]:
+    """Yield the words of every `flux2-tool …` in the README's blocks of shell."""
+    for block in re.findall(r"^```(?:sh|console)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            yield from _commands_of(line.removeprefix("$ "))
+
+
+def _commands_of(line: str) -> Iterator[list[str]]:
+    for part in line.split(" && "):
+        words = shlex.split(part, comments=True)
+        if words and Path(words[0]).name == PROGRAM:
+            yield words[1:]
+
+
+def _mentioned_commands() -> list[list[str]]:
+    """Return the words of every `flux2-tool …` in the README's running text."""
+    return [shlex.split(found) for found in re.findall(rf"`{PROGRAM} ([^`\n]+)`", README)]
+
+
+def _resolved(words: Sequence[str]) -> tuple[click.Command, list[str]]:
+    """Return the command that these words name, and the arguments left for it."""
+    command: click.Command = cli
+    left = list(words)
+    while isinstance(command, click.Group) and left and not left[0].startswith("-"):
+        found = command.get_command(click.Context(command), left[0])
+        assert found is not None, f"{PROGRAM} has no command {' '.join(words)}"
+        command, left = found, left[1:]
+    return command, left
+
+
+def test_the_readme_shows_the_commands_people_need() -> None:
+    """Without this a change of the README's form could leave nothing to check."""
+    shown = {words[0] for words in _fenced_commands()}
+
+    assert shown >= {"demo", "openclaw", "generate", "remix", "call", "task", "tasks", "resume"}
+
+
+@pytest.mark.parametrize("words", list(_fenced_commands()), ids=" ".join)
+def test_each_command_the_readme_shows_would_run(words: list[str]) -> None:
+    """Every argument that is needed is there, and every option exists and takes this value."""
+    command, left = _resolved(words)
+
+    with command.make_context(PROGRAM, left) as context:
+        assert context.params is not None
+
+
+@pytest.mark.parametrize("words", _mentioned_commands(), ids=" ".join)
+def test_each_command_the_readme_mentions_exists(words: list[str]) -> None:
+    """A mention may leave arguments out or name them by a word, but its command and options are real."""
+    if "|" in words:
+        words = words[: words.index("|") - 1]
+    command, left = _resolved(words)
+
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in left if word.startswith("--")} <= options | {"--help"}
+
+
+def test_the_result_the_readme_shows_is_one_the_tools_return() -> None:
+    """Somebody writes a program from it."""
+    tool = load_manifest().tools["text_to_image"]
+    shown = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)]
+
+    arguments = [block for block in shown if "prompt" in block]
+    results = [block for block in shown if "prompt" not in block]
+
+    assert results
+    for given in arguments:
+        Draft202012Validator(tool.input_schema).validate(given)
+    for result in results:
+        Draft202012Validator(tool.output_schema).validate(result)
+        assert set(result) >= {"task", "images", "cost", "timing", "warnings", "next"}
+
+
+def test_each_variable_the_readme_names_is_a_setting() -> None:
+    """A misspelt variable is read by nobody."""
+    manifest = load_manifest()
+    known = {hint.env for hint in manifest.config_hints.values()} | set(manifest.environment)
+
+    named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", README))
+
+    assert named <= known
+    assert "RUNAPI_API_KEY" in named
+
+
+@needs_checkout
+def test_each_file_the_readme_names_exists() -> None:
+    """A dead link at the first step sends people away."""
+    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)\s]+)\)", README)
+    scripts = re.findall(r"(\.ci/[\w-]+)", README)
+
+    missing = [name for name in [*links, *scripts] if not (ROOT / name.partition("#")[0]).exists()]
+
+    assert missing == []
+    assert links
+
+
+def test_the_newest_version_of_the_changelog_is_this_one() -> None:
+    """Whoever upgrades reads what is new in what they get."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+    versions = re.findall(r"^## (\S+)", changelog, flags=re.MULTILINE)
+
+    assert versions[0] == load_manifest().version
+    assert len(set(versions)) == len(versions)
+
+
+# The counts, each of one, keep this file from finding itself. "ada" is who lives in examples.
+FOREIGN = {
+    "a path of somebody's machine": re.compile(
+        r"(?<![\w.$~/-])/(?:wor{1}k|roo{1}t|hom{1}e(?!/ada\b)|User{1}s|op{1}t|mn{1}t)/"
+    ),
+    "a package registry's host": re.compile(r"\b(?:pypi|npmjs|pythonhosted|yarnpkg|npmmirror)\.[a-z]{2,}\b"),
+}
+
+
+@needs_checkout
+@pytest.mark.parametrize("what", FOREIGN)
+def test_no_tracked_file_names_what_belongs_to_one_machine(what: str) -> None:
+    """The project must build the same everywhere, and tell nothing about where it was written."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    found = []
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        text = path.read_bytes() if path.is_file() else b""
+        if b"\0" not in text and (match := FOREIGN[what].search(text.decode("utf-8", "replace"))):
+            found.append(f"{name}: {match[0]}")
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "is_found"),
+    [
+        ("a path of somebody's machine", "cd " + "/hom" + "e/joe/project", True),
+        ("a path of somebody's machine", "cd " + "/hom" + "e/ada/project", False),
+        ("a path of somebody's machine", "https://example.com" + "/hom" + "e/me", False),
+        ("a package registry's host", "https://" + "pypi" + ".org/simple", True),
+        ("a package registry's host", "installed from PyPI.", False),
+    ],
+)
+def test_the_search_finds_what_it_is_for(what: str, text: str, is_found: bool) -> None:
+    """A pattern that matches nothing would always pass."""
+    assert (FOREIGN[what].search(text) is not None) is is_found
