@@ -1,0 +1,305 @@
+"""Schedules with real processes: they share a journal file, talk to a sandbox over sockets, and are killed by SIGKILL.
+
+Each schedule wishes for one image with a key of its own. Processes are killed at moments drawn at random or just
+after a POST has arrived, one or two at a time, then somebody asks a last time and the books are judged. Most
+processes are forks of a nursery; now and then it is the worker itself, `python -m flux2_tool worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.sandbox import Books, Sandbox, SandboxOptions, running_sandbox
+from flux2_tool.waiting import SUBMIT_GRACE_S
+from tests.chaos.nursery import FastClock
+from tests.chaos.schedules import Played, draw_fault
+from tests.chaos.workers import WorkerProcess
+from tests.chaos.world import Wish, judge, keys_on_disk, records_of
+
+SPEED: Final = 20.0
+LANES: Final = 6
+# One schedule in so many kills the worker itself; it starts slowly and lives in real time.
+WORKER_EVERY: Final = 15
+# What a busy machine may take for a process's start and end, in real seconds.
+REAL_SLACK_S: Final = 5.0
+STUCK_AFTER_S: Final = 90.0
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class Nursery:
+    """The other end of `nursery.py`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._orders = 0
+        self._waiting: dict[int, Child] = {}
+        self._reader = asyncio.ensure_future(self._read())
+
+    def start(self, order: dict[str, Any]) -> Child:
+        """Begin a process that makes one call."""
+        self._orders += 1
+        child = Child()
+        self._waiting[self._orders] = child
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({**order, "id": self._orders}).encode() + b"\n")
+        return child
+
+    async def close(self) -> None:
+        """End the nursery and every child that is left."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        await self._reader
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            news = json.loads(line)
+            child = self._waiting[news["id"]]
+            if "pid" in news:
+                child.pid.set_result(news["pid"])
+            elif "result" in news:
+                child.result, child.took_s = news["result"], news["took_s"]
+                child.answered.set()
+            else:
+                del self._waiting[news["id"]]
+                child.ended.set_result(news["ended"])
+                child.answered.set()
+
+
+class Child:
+    """One forked process."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid: asyncio.Future[int] = loop.create_future()
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self.answered = asyncio.Event()
+        self.result: dict[str, Any] | None = None
+        self.took_s = 0.0
+        self.budget_s = 0.0
+
+    async def kill(self) -> bool:
+        """Kill it; return whether it was still alive."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(await self.pid, signal.SIGKILL)
+        return await self.ended == -signal.SIGKILL
+
+
+@asynccontextmanager
+async def open_nursery() -> AsyncIterator[Nursery]:
+    """Start the nursery."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.chaos.nursery",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    nursery = Nursery(process)
+    try:
+        yield nursery
+    finally:
+        await nursery.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One sandbox, for one schedule at a time."""
+
+    base_url: str
+    sandbox: Sandbox
+    epoch_s: float
+
+
+async def play_all(first_seed: int, count: int, folder: Path) -> list[Played]:
+    """Play schedules until this many of them had a killed process."""
+    seeds = iter(range(first_seed, first_seed + 3 * count))
+    played: list[Played] = []
+
+    async def work(lane: Lane) -> None:
+        while sum(1 for one in played if one.kills) < count:
+            seed = next(seeds)
+            async with asyncio.timeout(STUCK_AFTER_S):
+                played.append(await _KillSchedule(seed, folder / f"k{seed}", lane, nursery).play())
+
+    with contextlib.ExitStack() as sandboxes:
+        async with open_nursery() as nursery:
+            lanes = []
+            for _ in range(LANES):
+                epoch_s = time.time()
+                options = SandboxOptions(drawn_images=False, duration_s=6.0, seed=first_seed)
+                clock = FastClock(epoch_s, SPEED).now
+                base_url, sandbox = sandboxes.enter_context(running_sandbox(options, clock=clock))
+                lanes.append(Lane(base_url=base_url, sandbox=sandbox, epoch_s=epoch_s))
+            await asyncio.gather(*(work(lane) for lane in lanes))
+    return played
+
+
+class _KillSchedule:
+    def __init__(self, seed: int, home: Path, lane: Lane, nursery: Nursery) -> None:
+        self._seed = seed
+        self._rng = random.Random(seed)  # noqa: S311
+        self._home = home
+        self._lane = lane
+        self._nursery = nursery
+        self._key = f"sk-kill-{seed}-{hashlib.sha256(str(seed).encode()).hexdigest()[:12]}"
+        self._kills = 0
+        self._overdue: list[str] = []
+        self._children: list[Child] = []
+
+    async def play(self) -> Played:
+        rng, sandbox = self._rng, self._lane.sandbox
+        self._with_worker = self._seed % WORKER_EVERY == 0
+        host = rng.choice(["native", "native", "cli"])
+        wish = Wish(
+            prompt=f"a red fox {self._seed}",
+            session=None if host == "cli" and rng.random() < 0.5 and not self._with_worker else "main/a session",
+            host=host,
+        )
+        sandbox.faults.clear()
+        sandbox.change({"duration_s": rng.choice([0.5, 4.0, 8.0]), "guide_route": rng.random() > 0.15})
+        before = Counter(sandbox.faults.committed)
+        try:
+            for _ in range(rng.choice([1, 1, 2, 3])):
+                sandbox.faults.queue(*(_quick(draw_fault(rng)) for _ in range(rng.choice([0, 1, 2, 3]))))
+                if not wish.images:
+                    await self._ask_and_kill(wish)
+            sandbox.faults.clear()
+            faults = dict(Counter(sandbox.faults.committed) - before)
+            if not wish.images:
+                await self._ask(wish, wait_s=300.0)
+            for child in self._children:
+                await child.ended
+            now = FastClock(self._lane.epoch_s, SPEED).now()
+            verdict = judge(self._books(), records_of(self._home), [wish], now=now)
+            verdict.broken += self._overdue + keys_on_disk(self._home, self._key)
+        finally:
+            shutil.rmtree(self._home, ignore_errors=True)
+        return Played(seed=self._seed, faults=faults, kills=self._kills, verdict=verdict)
+
+    # ---- those who ask, and die --------------------------------------------------------------------------------------
+
+    async def _ask_and_kill(self, wish: Wish) -> None:
+        """Ask once, with one process or two that race, and kill them on the way."""
+        rng = self._rng
+        if self._with_worker:
+            await self._lose_a_worker(wish)
+            return
+        # A command that ends has shown its image; only where processes stay can two of them really race.
+        racers = 2 if wish.host == "native" and rng.random() < 0.3 else 1
+        posts = len(self._lane.sandbox.books.creates)
+        go = None if racers == 1 else self._home.with_suffix(f".go{len(self._children)}")
+        children = [self._start(wish, wait_s=rng.choice([3.0, 30.0, 80.0]), go=go) for _ in range(racers)]
+        if go is not None:
+            for child in children:
+                await child.pid
+            go.touch()
+        for child in children[: rng.randint(1, racers)]:
+            if rng.random() < 0.5:
+                await asyncio.sleep(rng.uniform(0.0, 0.5))
+            else:
+                await self._first_post(child, posts)
+                await asyncio.sleep(rng.choice([0.0, rng.uniform(0.0, 0.05), rng.uniform(0.0, 0.4)]))
+            self._kills += await child.kill()
+        for child in children:
+            await child.answered.wait()
+            self._take_from(wish, child)
+
+    async def _lose_a_worker(self, wish: Wish) -> None:
+        posts = len(self._lane.sandbox.books.creates)
+        worker = await self._start_worker(wish)
+        if self._rng.random() < 0.3:
+            await asyncio.sleep(self._rng.uniform(0.0, 3.0))
+        else:
+            while len(self._lane.sandbox.books.creates) == posts and not worker.answered.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, 2.0)]))
+        self._kills += await worker.kill()
+        self._take(wish, worker.result)
+
+    async def _start_worker(self, wish: Wish) -> WorkerProcess:
+        return await WorkerProcess.start(
+            home=self._home,
+            base_url=self._lane.base_url,
+            key=self._key,
+            session="a session",
+            prompt=wish.prompt,
+            wait_s=30.0,
+        )
+
+    async def _ask(self, wish: Wish, *, wait_s: float) -> None:
+        if self._with_worker:
+            worker = await self._start_worker(wish)
+            await worker.answered.wait()
+            self._take(wish, worker.result)
+            await worker.close()
+            return
+        child = self._start(wish, wait_s=wait_s)
+        await child.answered.wait()
+        self._take_from(wish, child)
+
+    async def _first_post(self, child: Child, posts: int) -> None:
+        while len(self._lane.sandbox.books.creates) == posts and not child.answered.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+    def _start(self, wish: Wish, *, wait_s: float, go: Path | None = None) -> Child:
+        child = self._nursery.start(
+            {
+                "home": str(self._home),
+                "base_url": self._lane.base_url,
+                "key": self._key,
+                "host": wish.host,
+                "session": wish.session,
+                "prompt": wish.prompt,
+                "wait_s": wait_s,
+                "speed": SPEED,
+                "epoch_s": self._lane.epoch_s,
+                "go": None if go is None else str(go),
+            }
+        )
+        self._children.append(child)
+        child.budget_s = wait_s + SUBMIT_GRACE_S + REAL_SLACK_S * SPEED
+        return child
+
+    def _take_from(self, wish: Wish, child: Child) -> None:
+        self._take(wish, child.result)
+        if child.result is not None and child.took_s > child.budget_s:
+            self._overdue.append(f"a call took {child.took_s:.1f} s of {child.budget_s:.1f} s")
+
+    def _take(self, wish: Wish, result: dict[str, Any] | None) -> None:
+        wish.last = result or wish.last
+        if result is not None and result.get("task", {}).get("state") == "completed":
+            wish.images += [image["url"] for image in result["images"]]
+
+    def _books(self) -> Books:
+        """The books of this schedule's key alone."""
+        whole = self._lane.sandbox.books
+        mark = hashlib.sha256(self._key.encode()).hexdigest()[:12]
+        mine = Books(whole.seed)
+        mine.creates = [create for create in whole.creates if create.key_fingerprint == mark]
+        mine.tasks = {name: task for name, task in whole.tasks.items() if task.key_fingerprint == mark}
+        mine.authorization_leaks = whole.authorization_leaks
+        return mine
+
+
+def _quick(fault: Any) -> Any:
+    """Return a fault whose real delays suit the fast clock."""
+    return replace(fault, delay_s=min(fault.delay_s / SPEED, 2.5))

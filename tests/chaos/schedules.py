@@ -1,0 +1,245 @@
+"""Random schedules on virtual time: each is a seed, and a seed is the whole schedule.
+
+Some people and agents wish for images and ask until they have them; meanwhile faults fall, calls are stopped, and
+processes die at a step or a moment drawn at random. Then comes a calm in which everybody asks a last time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.sandbox import Fault, SandboxOptions
+from tests.chaos.mortal import Process
+from tests.chaos.world import KEY, Verdict, Wish, World, judge, keys_on_disk, now
+from tests.core.virtual_time import run_virtual
+
+MOST_CALLS: Final = 6
+CALM_WAIT_S: Final = 300.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Played:
+    """What one schedule came to."""
+
+    seed: int
+    faults: dict[str, int] = field(default_factory=dict)
+    kills: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+
+
+def play(seed: int, folder: Path) -> Played:
+    """Play one schedule in a data folder of its own."""
+    home = folder / f"s{seed}"
+    try:
+        return run_virtual(_Schedule(seed, home).play())
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class _Schedule:
+    def __init__(self, seed: int, home: Path) -> None:
+        self._seed = seed
+        self._rng = random.Random(seed)  # noqa: S311
+        self._home = home
+        self._workers: dict[str, Process] = {}
+
+    async def play(self) -> Played:
+        rng = self._rng
+        options = SandboxOptions(
+            duration_s=rng.choice([0.5, 3.0, 6.0, 12.0, 40.0]),
+            visible_after_s=rng.choice([0.0, 0.0, 1.0, 2.5]),
+            guide_route=rng.random() > 0.15,
+            status_link=rng.choice(["none", "none", "none", "location", "status_url"]),
+            body_shape=rng.choice(["flat", "flat", "flat", "data", "header"]),
+            drawn_images=False,
+            seed=self._seed,
+        )
+        self.world = world = World(self._home, options=options, seed=self._seed)
+        self._machines = ["here"] if rng.random() < 0.7 else ["here", "there"]
+        self._deadly = rng.random() < 0.7
+        wishes = [self._new_wish(number) for number in range(rng.choice([1, 1, 1, 2, 3]))]
+        troubles = [asyncio.ensure_future(self._throw_faults())]
+        if self._deadly:
+            troubles.append(asyncio.ensure_future(self._kill_at_moments()))
+        await asyncio.gather(*(self._pursue(wish) for wish in wishes))
+        for trouble in troubles:
+            trouble.cancel()
+        faults = dict(world.sandbox.faults.committed)
+        await self._calm()
+        verdict = judge(world.sandbox.books, world.records(), world.wishes, now=now())
+        verdict.broken += world.overdue + keys_on_disk(self._home, KEY)
+        world.finish()
+        return Played(seed=self._seed, faults=faults, kills=sum(world.deaths.values()), verdict=verdict)
+
+    # ---- those who wish ----------------------------------------------------------------------------------------------
+
+    def _new_wish(self, number: int) -> Wish:
+        kind = self._rng.choice(["native", "native", "mcp", "cli", "cli in a session"])
+        # Two sessions may want the same picture: two images then.
+        prompt = f"a red fox {self._rng.choice([0, number])}"
+        session = None if kind == "cli" else f"session {number}"
+        if session is None:
+            prompt = f"a grey cat {number}"
+        return self.world.wish(prompt, session=session, host=kind.split()[0])
+
+    async def _pursue(self, wish: Wish) -> None:
+        """Ask until the image is there or patience is over."""
+        rng = self._rng
+        await asyncio.sleep(rng.choice([0.0, 0.0, rng.uniform(0.0, 20.0)]))
+        task_id: str | None = None
+        for _ in range(MOST_CALLS):
+            if wish.images or wish.ended:
+                return
+            wait_s = rng.choice([0.0, 3.0, 15.0, 50.0, 80.0])
+            abort_after_s = rng.uniform(0.0, 10.0) if rng.random() < 0.2 else None
+            asked = None if task_id is None or rng.random() < 0.5 else task_id
+            racers = 2 if rng.random() < 0.2 and wish.session is not None and asked is None else 1
+            # Without a session a request on another machine that is not known to be interrupted is a new one.
+            machines = self._machines if wish.session is not None else ["here"]
+            results = await asyncio.gather(
+                *(
+                    self._ask_once(wish, wait_s, abort_after_s, asked, machine=rng.choice(machines), lane=lane)
+                    for lane in range(racers)
+                )
+            )
+            for result in results:
+                if result is not None and "task" in result:
+                    task_id = result["task"]["id"] or task_id
+            await asyncio.sleep(rng.choice([0.0, 0.5, rng.uniform(0.0, 60.0)]))
+
+    async def _ask_once(
+        self, wish: Wish, wait_s: float, abort_after_s: float | None, task_id: str | None, *, machine: str, lane: int
+    ) -> dict[str, Any] | None:
+        if wish.host == "cli":
+            process = self._open("cli", machine)
+            result = await self.world.ask(process, wish, wait_s=wait_s, abort_after_s=abort_after_s, task_id=task_id)
+            await process.aclose()
+            return result
+        process = self._worker(wish.host, machine, lane)
+        return await self.world.ask(process, wish, wait_s=wait_s, abort_after_s=abort_after_s, task_id=task_id)
+
+    def _worker(self, host: str, machine: str, lane: int) -> Process:
+        """Return the long-lived process of a host, a new one when the last has died."""
+        name = f"{host} {machine} {lane}"
+        worker = self._workers.get(name)
+        if worker is None or worker.is_dead:
+            worker = self._workers[name] = self._open(host, machine)
+        return worker
+
+    def _open(self, host: str, machine: str) -> Process:
+        is_doomed = self._deadly and self._rng.random() < 0.45
+        return self.world.open(host, machine=machine, cut_at=self._rng.randint(1, 60) if is_doomed else None)
+
+    # ---- what goes wrong ---------------------------------------------------------------------------------------------
+
+    async def _throw_faults(self) -> None:
+        rng = self._rng
+        self.world.sandbox.faults.queue(*(draw_fault(rng) for _ in range(rng.choice([0, 1, 2, 4]))))
+        while True:
+            await asyncio.sleep(rng.uniform(0.5, 40.0))
+            self.world.sandbox.faults.queue(draw_fault(rng))
+
+    async def _kill_at_moments(self) -> None:
+        rng = self._rng
+        while True:
+            await asyncio.sleep(rng.uniform(0.5, 60.0))
+            living = [process for process in self.world.processes if not process.is_dead]
+            if living and rng.random() < 0.5:
+                self.world.kill(rng.choice(living))
+            elif living:
+                rng.choice(living).stalled_until_s = asyncio.get_running_loop().time() + rng.uniform(5.0, 90.0)
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    async def _calm(self) -> None:
+        """End every process, let faults and running tasks pass, and have everybody ask once more."""
+        world = self.world
+        world.sandbox.faults.clear()
+        self._deadly = False
+        self._workers.clear()
+        for process in world.processes:
+            world.kill(process, "at the end") if self._rng.random() < 0.5 else await process.aclose()
+        # Longer than any lease: a process of the other machine is never seen to be gone.
+        await asyncio.sleep(60.0)
+        for wish in world.wishes:
+            if not wish.images and wish.ended is None:
+                await self._ask_once(wish, CALM_WAIT_S, None, None, machine="here", lane=0)
+        last = world.open("native")
+        await last.start(last.tool.resume())
+        for process in world.processes:
+            await process.aclose()
+
+
+def draw_fault(rng: random.Random) -> Fault:
+    """Return one fault; most fall on creates, because there the money is."""
+    draw: Callable[[random.Random], Fault] = rng.choice(_CREATE_FAULTS if rng.random() < 0.6 else _POLL_FAULTS)
+    return draw(rng)
+
+
+def _status(on: Any, *codes: int, accepted: bool = False) -> Any:
+    def draw(rng: random.Random) -> Fault:
+        return Fault(
+            kind="status",
+            on=on,
+            status=rng.choice(codes),
+            accepted=accepted,
+            body=rng.choice(["json", "html", "text", "empty"]),
+            retry_after=rng.choice([None, None, 0.2, 2, "date:3", 30, "soon"]),
+            times=rng.choice([1, 1, 1, 2, 4, 8]),
+        )
+
+    return draw
+
+
+def _plain(kind: Any, on: Any, **options: Any) -> Any:
+    return lambda rng: Fault(kind=kind, on=on, times=rng.choice([1, 1, 2, 3]), **options)
+
+
+def _late(on: Any, *, accepted: bool) -> Any:
+    return lambda rng: Fault(
+        kind="latency", on=on, accepted=accepted, delay_s=rng.choice([0.5, 5.0, rng.uniform(1.0, 30.0), 50.0, 100.0])
+    )
+
+
+_CREATE_FAULTS: Final = (
+    *[_plain("drop_before", "create")] * 4,
+    *[_plain("drop_after", "create")] * 6,
+    *[_plain("truncated_body", "create")] * 2,
+    *[_plain("broken_json", "create")] * 3,
+    *[_status("create", 429)] * 2,
+    *[_status("create", 408, 500, 502, 503, 504)] * 3,
+    *[_status("create", 500, 502, 503, 504, accepted=True)] * 4,
+    *[_late("create", accepted=False)] * 2,
+    *[_late("create", accepted=True)] * 3,
+    _status("create", 404, 405, 501),
+    _status("create", 409),
+    _status("create", 409, accepted=True),
+    _status("create", 401, 402),
+    _plain("redirect", "create"),
+    _plain("failed", "create"),
+    _plain("no_images", "create"),
+    _plain("late_images", "create"),
+    _plain("envelope", "create"),
+)
+_POLL_FAULTS: Final = (
+    _plain("drop_before", "poll"),
+    _plain("drop_after", "poll"),
+    _plain("truncated_body", "poll"),
+    _plain("broken_json", "poll"),
+    _status("poll", 429),
+    _status("poll", 404, 405, 500, 502, 503),
+    _status("poll", 401),
+    _late("poll", accepted=False),
+    _late("poll", accepted=True),
+    _plain("unknown_status", "poll"),
+    _plain("no_images", "poll"),
+    _plain("retry_after", "poll", retry_after=7),
+    _plain("failed", "poll"),
+    lambda rng: Fault(kind="oversized_body", on=rng.choice(["create", "poll"]), size_bytes=4_200_000),
+)

@@ -1,0 +1,286 @@
+"""A small world on virtual time: one data folder, the service, processes that come and go, and what people wish for.
+
+`World` plays; `verdict` judges by the service's own books and the journal on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.generation import RESEND_WINDOW_S
+from flux2_tool.journal import Record, ThisProcess, open_journal
+from flux2_tool.journal.store import FILE_NAME
+from flux2_tool.sandbox import Books, SandboxOptions
+from flux2_tool.waiting import SUBMIT_GRACE_S, Abort
+from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
+from tests.core.stage import SandboxTransport
+from tests.core.virtual_time import VirtualClock
+
+KEY: Final = "sk-chaos-0123456789abcdef"
+BASE_URL: Final = "http://127.0.0.1:9"
+# The machine's own time while virtual time stands still; nothing here waits for it.
+SLACK_S: Final = 0.01
+
+
+@dataclass(slots=True, kw_only=True)
+class Wish:
+    """One logical request: somebody wants one image of this, and asks until it is there.
+
+    Attributes:
+        session: None for command line calls without one.
+        images: The URLs that reached whoever asked.
+        ended: The error code that says there is nothing more to hope for.
+    """
+
+    prompt: str
+    session: str | None
+    host: str
+    images: list[str] = field(default_factory=list)
+    ended: str | None = None
+    last: dict[str, Any] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the tool is called with, the same every time."""
+        return {"prompt": self.prompt}
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What the books say at the end.
+
+    Attributes:
+        broken: One sentence per invariant that does not hold.
+    """
+
+    billed: int = 0
+    billed_twice: int = 0
+    lost: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+class World:
+    """The stage of one schedule.
+
+    Args:
+        home: The data folder, shared by all processes.
+        options: The service's.
+        seed: Of the processes' jitter.
+        settings: Overrides of every process's settings.
+    """
+
+    def __init__(self, home: Path, *, options: SandboxOptions, seed: int = 0, **settings: Any) -> None:
+        self.home = home
+        self.network = SandboxTransport(options)
+        self.sandbox = self.network.sandbox
+        self.processes: list[Process] = []
+        self.wishes: list[Wish] = []
+        self.deaths: Counter[str] = Counter()
+        self.overdue: list[str] = []
+        self._seed = seed
+        self._settings = settings
+        adopt_tasks(asyncio.get_running_loop())
+
+    def open(self, host: str, *, machine: str = "here", cut_at: int | None = None) -> Process:
+        """Start a process."""
+        number = len(self.processes) + 1
+        process = Process(
+            f"p{number}",
+            machine=machine,
+            host=host,
+            home=self.home,
+            network=self.network,
+            account=(KEY, BASE_URL),
+            is_gone=lambda name: self._is_gone(name, machine),
+            cut_at=cut_at,
+            seed=self._seed * 1000 + number,
+            **self._settings,
+        )
+        self.processes.append(process)
+        return process
+
+    def wish(self, prompt: str, *, session: str | None, host: str) -> Wish:
+        """Somebody wants an image."""
+        wish = Wish(prompt=prompt, session=session, host=host)
+        self.wishes.append(wish)
+        return wish
+
+    async def ask(
+        self,
+        process: Process,
+        wish: Wish,
+        *,
+        wait_s: float,
+        abort_after_s: float | None = None,
+        task_id: str | None = None,
+    ) -> dict[str, Any] | None:
+        """Call the tool once for a wish, or ask for its task; None when the process ended meanwhile."""
+        abort = Abort()
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        timer = None if abort_after_s is None else loop.call_later(abort_after_s, abort.set)
+        tool, arguments = ("text_to_image", wish.arguments)
+        if task_id is not None:
+            tool, arguments = ("get_image_task", {"task_id": task_id})
+        call = process.start(process.tool.call(tool, arguments, wait_s=wait_s, session=wish.session, abort=abort))
+        try:
+            await asyncio.wait([call])
+        finally:
+            if timer is not None:
+                timer.cancel()
+        took_s = loop.time() - begun_s
+        budget_s = wait_s + SUBMIT_GRACE_S + SLACK_S
+        if took_s > (budget_s if abort_after_s is None else min(budget_s, abort_after_s + SLACK_S)):
+            self.overdue.append(f"a call took {took_s:.2f} s; it had {wait_s:g} s (abort: {abort_after_s})")
+        if call.cancelled() or isinstance(call.exception(), ProcessDiedError):
+            return None
+        result: dict[str, Any] = call.result()
+        wish.last = result
+        self._note(wish, result)
+        return result
+
+    def kill(self, process: Process, place: str = "at a moment") -> None:
+        """End a process without a last word."""
+        process.die(place)
+
+    def finish(self) -> None:
+        """Close what dead processes held open."""
+        for process in self.processes:
+            if process.died_at is not None:
+                self.deaths[process.died_at] += 1
+            process.forget()
+
+    def records_exist(self) -> bool:
+        """Whether anybody has made the journal yet."""
+        return (self.home / FILE_NAME).exists()
+
+    def records(self) -> list[Record]:
+        """What the journal on disk says now."""
+        return records_of(self.home)
+
+    def _note(self, wish: Wish, result: Mapping[str, Any]) -> None:
+        if "error" in result:
+            if result["error"]["code"] in ("repeated_request", "invalid_arguments", "authentication"):
+                wish.ended = result["error"]["code"]
+        elif result["task"]["state"] == "completed":
+            wish.images += [image["url"] for image in result["images"]]
+
+    def _is_gone(self, name: str, seen_from: str) -> bool:
+        machine, _, process = name.partition("/")
+        return machine == seen_from and any(one.name == process and one.is_dead for one in self.processes)
+
+
+@contextmanager
+def _reading(home: Path) -> Iterator[Any]:
+    journal = open_journal(home, owner=ThisProcess(), now=0.0)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def records_of(home: Path) -> list[Record]:
+    """Return everything the journal of a data folder lists."""
+    with _reading(home) as journal:
+        found: list[Record] = journal.records()
+    return found
+
+
+def keys_on_disk(home: Path, key: str) -> list[str]:
+    """Name every file of a data folder that holds the API key."""
+    return [
+        f"the key is in {path.name}" for path in home.iterdir() if path.is_file() and key.encode() in path.read_bytes()
+    ]
+
+
+def judge(books: Books, records: list[Record], wishes: list[Wish], *, now: float, is_over: bool = True) -> Verdict:
+    """Hold the service's books against the journal and against what reached those who asked.
+
+    Args:
+        now: The world's wall clock.
+        is_over: Whether everything has ended; before that a request may still be on its way.
+    """
+    verdict = Verdict(billed=len(books.billed_tasks))
+    by_key = {record.idempotency_key: record for record in records}
+    shown = {url for wish in wishes for url in wish.images}
+    for task in books.billed_tasks:
+        record = by_key.get(task.idempotency_key or "")
+        is_on_its_way = not is_over and record is not None and record.state == "sending"
+        if not any(task.image_id in url for url in shown) and not is_on_its_way and not _is_listed(record, task.id):
+            verdict.lost += 1
+            state = "no record" if record is None else f"the record {record.state}, task {record.task_id}"
+            verdict.broken.append(f"lost: task {task.id} was billed, reached nobody, and the journal has {state}")
+    for prompt in {wish.prompt for wish in wishes}:
+        verdict.billed_twice += _too_many(
+            books, by_key, [wish for wish in wishes if wish.prompt == prompt], verdict.broken
+        )
+    sent: dict[str, tuple[bytes, str | None]] = {}
+    for create in books.creates:
+        if create.idempotency_key not in by_key:
+            verdict.broken.append(f"not in the journal: a POST with idempotency key {create.idempotency_key}")
+        first = sent.setdefault(create.idempotency_key or "", (create.body, create.key_fingerprint))
+        if first != (create.body, create.key_fingerprint):
+            verdict.broken.append(f"not byte-identical: POSTs with idempotency key {create.idempotency_key}")
+    verdict.broken += [f"the key leaked: {leak.where} of {leak.path}" for leak in books.authorization_leaks]
+    if not is_over:
+        return verdict
+    verdict.broken += [
+        f"still {record.state} at {now - record.created_at:.0f} s: record {record.record_id}"
+        for record in records
+        if record.state == "sending"
+    ]
+    latest = {(record.session, json.loads(record.body)["prompt"]): record for record in records}
+    for wish in wishes:
+        record = latest.get((wish.session, wish.prompt))
+        if not wish.images and wish.ended is None and not _has_reason(record, now):
+            verdict.broken.append(f'no image and no reason: "{wish.prompt}", {record and record.state}, {wish.last}')
+    return verdict
+
+
+def _too_many(books: Books, by_key: Mapping[str, Record], wishes: list[Wish], broken: list[str]) -> int:
+    """Count the images of one prompt that were paid beyond what was wished for, in each session and in all."""
+    records = [
+        by_key.get(task.idempotency_key or "")
+        for task in books.billed_tasks
+        if task.arguments["prompt"] == wishes[0].prompt
+    ]
+    excess = 0
+    for wish in wishes:
+        count = sum(1 for record in records if record is not None and record.session == wish.session)
+        if count > 1:
+            excess += count - 1
+            broken.append(f'billed {count} times: "{wish.prompt}" of session {wish.session}')
+    if len(records) > len(wishes):
+        broken.append(f'billed {len(records)} times: "{wishes[0].prompt}", wished for {len(wishes)} times')
+    return max(excess, len(records) - len(wishes), 0)
+
+
+def _has_reason(record: Record | None, now: float) -> bool:
+    """Whether a wish may end without an image: its task failed, or nobody may send it again."""
+    if record is None or record.state in ("failed", "not_created"):
+        return True
+    is_late = now - record.created_at > RESEND_WINDOW_S
+    # A 404 while an earlier attempt is unresolved settles nothing, and the other route must not be tried then.
+    is_stuck = record.error is not None and "after an attempt whose answer was lost" in record.error[1]
+    return record.state == "unknown" and (record.conflict or is_late or is_stuck or record.task_id is not None)
+
+
+def _is_listed(record: Record | None, task_id: str) -> bool:
+    """Whether the journal leads to a billed image: by its links, by its task, or as a request of unknown outcome."""
+    if record is None:
+        return False
+    if record.state == "completed":
+        return bool(record.images)
+    return record.state == "unknown" or (record.state == "processing" and record.task_id == task_id)
+
+
+def now() -> float:
+    """The world's wall clock."""
+    return VirtualClock().now()
