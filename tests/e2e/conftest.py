@@ -1,0 +1,104 @@
+"""The real OpenClaw, a scripted chat model and the sandbox as RunAPI, one set for each module of tests."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
+
+from .openclaw_host import Gateway, OpenClaw
+from .scripted_model import ScriptedModel, running_model
+from .world import World, configure
+
+INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
+__all__ = ["KEY", "World", "wait_for"]
+
+KEY = "sk-key-of-these-tests-0123456789"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def make_openclaw() -> Callable[..., OpenClaw]:
+    """Return what makes an OpenClaw in a scratch folder; skips where none is installed."""
+    found = {name: os.environ.get(name, "") for name in ("FLUX2_TEST_NODE", "FLUX2_TEST_OPENCLAW")}
+    missing = [name for name, path in found.items() if not Path(path).is_file()]
+    if missing:
+        message = f"{' and '.join(missing)} name no file; {INSTALL}"
+        if os.environ.get("FLUX2_TEST_REQUIRE_OPENCLAW") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+
+    def make(home: Path, **environ: str) -> OpenClaw:
+        node, script = Path(found["FLUX2_TEST_NODE"]), Path(found["FLUX2_TEST_OPENCLAW"])
+        return OpenClaw(node=node, script=script, home=home, environ=environ)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ScriptedModel]:
+    with running_model() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[tuple[str, Sandbox]]:
+    """A sandbox where only one key is good and a picture takes a second."""
+    options = SandboxOptions(api_keys=frozenset({KEY}), duration_s=1.0, drawn_images=False)
+    with running_sandbox(options) as (base_url, running):
+        yield base_url, running
+
+
+@pytest.fixture(scope="module")
+def make_world(
+    make_openclaw: Callable[..., OpenClaw],
+    model: ScriptedModel,
+    sandbox: tuple[str, Sandbox],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., World]:
+    """Return what sets up an OpenClaw whose chat model is the scripted one; providers and config can be added."""
+    base_url, running = sandbox
+
+    def make(*, providers: dict[str, Any] | None = None, config: dict[str, Any] | None = None, **environ: str) -> World:
+        openclaw = make_openclaw(tmp_path_factory.mktemp("openclaw"), **environ)
+        configure(openclaw, model, providers=providers)
+        if config is not None:
+            openclaw.configure(plugins={"entries": {"flux2": {"config": config}}})
+        return World(openclaw=openclaw, model=model, sandbox=running, sandbox_url=base_url)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> World:
+    """A world with the plugin installed, the key and RunAPI's address in the gateway's environment."""
+    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    made.openclaw.install_plugin()
+    return made
+
+
+@pytest.fixture(scope="module")
+def gateway(world: World) -> Iterator[Gateway]:
+    with world.openclaw.gateway() as running:
+        yield running
+
+
+def wait_for(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
+    """Return the condition's value once it is true; fail when it stays false."""
+    event, ends = threading.Event(), timeout_s
+    while not (value := condition()):
+        ends -= 0.05
+        assert ends > 0, f"not true after {timeout_s:.0f} s"
+        event.wait(0.05)
+    return value

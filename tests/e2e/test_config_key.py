@@ -1,0 +1,115 @@
+"""The key from OpenClaw's config alone, with waits shorter than the picture; and no key at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from flux2_tool.sandbox import Sandbox
+
+from .conftest import KEY, World
+from .openclaw_host import scripted_provider
+from .scripted_model import Say, ToolCall
+from .test_turns import run, task_of
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[World]:
+    """A gateway whose environment has no key; RunAPI is configured as a provider, as for chat."""
+    runapi = scripted_provider(f"{sandbox[0]}/v1", api_key=KEY, model="some-chat-model")
+    made = make_world(providers={"runapi": runapi}, config={"wait_s": 1, "tiers": ["pro", "max"]})
+    made.openclaw.install_plugin()
+    with made.openclaw.gateway():
+        yield made
+
+
+def test_the_key_and_address_of_the_config_are_enough(world: World) -> None:
+    """Whoever has RunAPI as chat provider needs to set nothing else."""
+    made = world.sandbox.options
+    world.sandbox.options = made.changed({"duration_s": 0.2})
+
+    turn, _ = run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a key"}), Say(text="Here.")])
+
+    world.sandbox.options = made
+    assert len(turn.media_urls) == 1
+
+
+def test_doctor_finds_the_key_that_only_the_gateway_has(world: World) -> None:
+    """Whoever runs it in a shell without a key must not be sent to set one that is there."""
+    found = json.loads(world.openclaw.flux2_tool("doctor", "--json").stdout)["findings"]
+
+    [key] = [finding for finding in found if finding["area"] == "gateway key"]
+    assert (key["state"], key["facts"]["source"]) == ("ok", "provider"), key
+
+
+def test_the_enabled_tiers_decide_what_the_model_is_offered(world: World) -> None:
+    """An operator who leaves a tier out does not want to see it billed."""
+    marker = world.model.script("tiers", [Say(text="Pro and max.")])
+
+    world.openclaw.turn(f"Which tiers? {marker}", session="tiers")
+
+    offered = world.model.seen("tiers")[0].tools["text_to_image"]
+    assert offered["parameters"]["properties"]["model"]["enum"] == [
+        "flux-2-pro-text-to-image",
+        "flux-2-max-text-to-image",
+    ]
+    assert "flex" not in offered["description"]
+
+
+def test_a_picture_that_takes_longer_is_fetched_and_attached_once(world: World) -> None:
+    """A wait that ends early is no failure, costs no second image, and never shows the picture twice."""
+    made = world.sandbox.options
+    world.sandbox.options = made.changed({"duration_s": 4.0})
+
+    def fetch(results: Sequence[str]) -> ToolCall:
+        return ToolCall(tool="get_image_task", arguments={"task_id": task_of(results[0]), "timeoutSeconds": 60})
+
+    turn, results = run(
+        world,
+        [
+            ToolCall(tool="text_to_image", arguments={"prompt": "a slow tortoise"}),
+            fetch,
+            fetch,
+            Say(text="Here is the tortoise."),
+        ],
+    )
+
+    world.sandbox.options = made
+    first, second, third = results
+    assert "get_image_task" in first
+    assert "attached" not in first
+    assert "is attached to this conversation" in second
+    assert "is already attached to this conversation" in third
+    assert len(turn.media_urls) == 1
+    assert turn.failed_calls == 0
+    assert len([t for t in world.sandbox.books.tasks.values() if "tortoise" in t.arguments["prompt"]]) == 1
+
+
+def test_a_changed_setting_holds_from_the_next_turn_on(world: World) -> None:
+    """Nobody should have to restart a gateway to offer another tier."""
+    world.openclaw.run("config", "set", "plugins.entries.flux2.config.tiers", '["flex"]')
+    marker = world.model.script("changed", [Say(text="Flex only.")])
+
+    world.openclaw.turn(f"And now? {marker}", session="changed")
+
+    parameters = world.model.seen("changed")[0].tools["text_to_image"]["parameters"]
+    assert parameters["properties"]["model"]["enum"] == ["flux-2-flex-text-to-image"]
+    assert parameters["required"] == ["prompt", "model"]
+
+
+def test_without_a_key_the_model_learns_what_to_set(make_world: Callable[..., World]) -> None:
+    """The commonest fault of a first installation; the tools stay visible and say so."""
+    keyless = make_world()
+    keyless.openclaw.install_plugin()
+    marker = keyless.model.script(
+        "keyless", [ToolCall(tool="text_to_image", arguments={"prompt": "a moth"}), Say(text="No key.")]
+    )
+
+    turn = keyless.openclaw.turn(f"Please. {marker}", session="keyless", local=True)
+
+    [result] = keyless.model.tool_results("keyless")
+    assert turn.failed_calls == 1
+    assert "missing_api_key" in result
+    assert "RUNAPI_API_KEY" in result

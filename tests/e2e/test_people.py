@@ -1,0 +1,164 @@
+"""Several people in one group chat, through OpenClaw's own Telegram channel: whose image is paid for, and by whom."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flux2_tool.sandbox import Sandbox
+
+from . import loopback_media
+from .conftest import KEY, World, wait_for
+from .recorded_turn import PICTURE, README, difference, recorded_turn, write_record
+from .scripted_model import Say, SeenRequest, Step, ToolCall
+from .telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
+from .test_sources import files_sent, jpeg
+from .test_turns import run, task_of
+
+OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY = range(8001, 8008)
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def telegram() -> Iterator[Telegram]:
+    with running_telegram() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[str, Sandbox]) -> Iterator[World]:
+    """A gateway in a Telegram group, where a guest may spend one picture a day."""
+    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    ours = {"config": {"sender_daily_cap_usd": 0.05, "daily_cap_usd": 100}}
+    made.openclaw.configure(
+        channels={"telegram": telegram.channel(owner=OWNER)},
+        commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
+        plugins={
+            "load": {"paths": [str(loopback_media.FOLDER)]},
+            "entries": {"flux2": ours, "loopback-media": {"enabled": True}},
+        },
+    )
+    made.openclaw.install_plugin()
+    with made.openclaw.gateway():
+        yield made
+
+
+def ask(
+    world: World, telegram: Telegram, step: Step, *, sender: int, group: int = GROUP, photo: bytes | None = None
+) -> SeenRequest:
+    """Have a person ask in a group, the model take a step and say so; return the last request of that turn."""
+    name = f"people-{next(_numbers)}"
+    marker = world.model.script(name, [step, Say(text="That was it.")])
+    telegram.post(f"A picture, please. {marker}", sender=sender, group=group, photo=photo)
+    wait_for(lambda: world.model.seen(name) and (isinstance(step, Say) or world.model.seen(name)[-1].tool_results))
+    return world.model.seen(name)[-1]
+
+
+def make(world: World, telegram: Telegram, prompt: str, *, sender: int, group: int = GROUP) -> str:
+    """Have a person ask for a picture; return what the tool told the model."""
+    step = ToolCall(tool="text_to_image", arguments={"prompt": prompt})
+    return ask(world, telegram, step, sender=sender, group=group).tool_results[0]
+
+
+def remix(world: World, telegram: Telegram, source: str, *, sender: int, group: int = GROUP) -> str:
+    """Have a person ask for a change of a picture; return what the tool told the model."""
+    step = ToolCall(tool="remix_image", arguments={"prompt": "as a drawing", "source_image_urls": [source]})
+    return ask(world, telegram, step, sender=sender, group=group).tool_results[0]
+
+
+def prompts_billed(world: World, words: str) -> list[str]:
+    """Return the prompts with these words that the sandbox has billed, oldest first."""
+    return [task.arguments["prompt"] for task in world.sandbox.books.billed_tasks if words in task.arguments["prompt"]]
+
+
+def test_a_guest_is_refused_at_their_cap_while_others_are_served(world: World, telegram: Telegram) -> None:
+    """One member of a group must not spend what the others may, and the model must be able to say why."""
+    first = make(world, telegram, "a boat of Anna", sender=ANNA)
+    refused = make(world, telegram, "another boat of Anna", sender=ANNA)
+    other = make(world, telegram, "a boat of Ben", sender=BEN)
+
+    assert "0.05 USD (billed)" in first
+    assert "0.05 USD (billed)" in other
+    assert "budget_exceeded, charged: no" in refused
+    assert "daily cap per person of $0.05" in refused
+    assert prompts_billed(world, "boat of") == ["a boat of Anna", "a boat of Ben"]
+
+
+def test_the_owner_is_not_bound_by_the_cap_of_guests(world: World, telegram: Telegram) -> None:
+    """`commands.ownerAllowFrom` names who pays the bill."""
+    results = [make(world, telegram, f"a castle, {number}", sender=OWNER) for number in (1, 2)]
+
+    assert all("0.05 USD (billed)" in result for result in results)
+    assert len(prompts_billed(world, "a castle")) == 2
+
+
+def test_the_readme_shows_a_turn_as_it_really_goes(world: World, telegram: Telegram) -> None:
+    """From a message in the group to the picture in it; `FLUX2_TEST_RECORD=1` writes what was seen into the README."""
+    made = world.sandbox.options
+    world.sandbox.options = made.changed({"drawn_images": True})
+    asked = "Could you make us a picture of a red fox in the snow? Wide, please."
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "a red fox in the snow", "aspect_ratio": "16:9"})
+    said = "Here is your fox in the snow. It cost 5 cents; say so if you want it changed."
+    marker = world.model.script("recorded", [call, Say(text=said)])
+
+    telegram.post(f"{asked} {marker}", sender=FAY)
+    sent = wait_for(lambda: [one for one in telegram.sent if one.text == said])[0]
+
+    world.sandbox.options = made
+    [photo] = sent.files.values()
+    record = recorded_turn(asked=asked, call=call, answered=world.model.tool_results("recorded")[0], said=sent.text)
+    if os.environ.get("FLUX2_TEST_RECORD") == "1":
+        write_record(record, photo)
+    assert sent.method == "sendPhoto"
+    assert record in README.read_text(encoding="utf-8")
+    assert difference(photo, PICTURE.read_bytes()) < 10
+
+
+def test_a_photo_that_somebody_sends_is_remixed(world: World, telegram: Telegram) -> None:
+    """By the path that the model reads beside the message, which is all that a model can give back."""
+    photo = jpeg("olive")
+
+    shown = ask(world, telegram, Say(text="A fine photo."), sender=CARLA, photo=photo)
+    attached = re.search(r"\[media attached: (\S+)", shown.said)
+    assert attached, shown.said
+    result = remix(world, telegram, attached.group(1), sender=CARLA)
+
+    assert "0.05 USD (billed)" in result, attached.group(1)
+    assert files_sent(world, result) == [photo]
+
+
+def test_another_conversations_picture_is_refused_except_to_the_owner(world: World, telegram: Telegram) -> None:
+    """A group must not get at what was made in another, by knowing or guessing a reference."""
+    reference = task_of(make(world, telegram, "a secret garden", sender=DORA))
+
+    refused = remix(world, telegram, reference, sender=EVA, group=OTHER_GROUP)
+    nothing = remix(world, telegram, "task:last", sender=EVA, group=OTHER_GROUP)
+    served = remix(world, telegram, reference, sender=OWNER, group=OTHER_GROUP)
+
+    assert "source_refused" in refused
+    assert "belongs to another conversation" in refused
+    assert "no finished picture of this conversation" in nothing
+    assert "0.05 USD (billed)" in served
+
+
+def test_only_the_owner_may_spend_when_it_is_set_so(world: World, telegram: Telegram) -> None:
+    """For a bot in a public group; whoever types on the gateway's own machine is the owner too."""
+    world.openclaw.run("config", "set", "plugins.entries.flux2.config.spenders", "owner")
+    steps: list[Step] = [
+        ToolCall(tool="text_to_image", arguments={"prompt": "a tower of the command line"}),
+        Say(text="Built."),
+    ]
+
+    refused = make(world, telegram, "a tower of a guest", sender=BEN)
+    served = make(world, telegram, "a tower of the owner", sender=OWNER)
+    run(world, steps)
+
+    assert "Only the owner of this installation may make images" in refused
+    assert "budget_exceeded" in refused
+    assert "0.05 USD (billed)" in served
+    assert prompts_billed(world, "a tower") == ["a tower of the owner", "a tower of the command line"]

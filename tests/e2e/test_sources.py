@@ -1,0 +1,99 @@
+"""Pictures that are files: what an agent in the real OpenClaw may change, and what it may not even read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flux2_tool.sandbox import Sandbox
+from flux2_tool.sandbox.storage import StoredFile
+from flux2_tool.sandbox.tasks import Task
+
+from .conftest import KEY, World
+from .scripted_model import Say, ToolCall
+from .test_turns import run, task_of
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[World]:
+    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    made.openclaw.install_plugin()
+    with made.openclaw.gateway():
+        yield made
+
+
+def jpeg(colour: str) -> bytes:
+    """Return a small photo."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(stream, format="JPEG")
+    return stream.getvalue()
+
+
+def remix_each(world: World, sources: Sequence[str], *, session: str) -> tuple[str, ...]:
+    """Have the model change each source in a call of its own; return what the tool told it of each."""
+    calls = [
+        ToolCall(tool="remix_image", arguments={"prompt": "as a drawing", "source_image_urls": [source]})
+        for source in sources
+    ]
+    return run(world, [*calls, Say(text="That was all.")], session=session)[1]
+
+
+def files_sent(world: World, result: str) -> list[bytes]:
+    """Return the uploaded files among the sources of the task in a tool result."""
+    return files_of_task(world, world.sandbox.books.tasks[task_of(result).removeprefix("task:")])
+
+
+def files_of_task(world: World, task: Task) -> list[bytes]:
+    """Return the uploaded files among the sources of a task."""
+    found = [world.sandbox.storage.find_url(url) for url in task.arguments["source_image_urls"]]
+    return [file.content or b"" for file in found if isinstance(file, StoredFile)]
+
+
+def test_a_photo_in_the_inbound_folder_is_remixed_and_its_result_again(world: World) -> None:
+    """By reference and by path, uploaded once; `task:last` is the newest picture of the conversation."""
+    photo = jpeg("teal")
+    inbound = world.openclaw.state / "media" / "inbound"
+    inbound.mkdir(parents=True, exist_ok=True)
+    (inbound / "photo---1.jpg").write_bytes(photo)
+
+    by_reference, by_path = remix_each(
+        world, ["media://inbound/photo---1.jpg", str(inbound / "photo---1.jpg")], session="photo"
+    )
+    [again] = remix_each(world, ["task:last"], session="photo")
+
+    assert files_sent(world, by_reference) == [photo]
+    assert files_sent(world, by_path) == [photo]
+    assert len(world.sandbox.books.uploads) == 1
+    newest = world.sandbox.books.tasks[task_of(by_path).removeprefix("task:")]
+    [create] = [one for one in world.sandbox.books.creates if one.task_id == task_of(again).removeprefix("task:")]
+    assert newest.image_id in json.loads(create.body)["source_image_urls"][0]
+
+
+def test_what_is_no_picture_of_the_agents_own_is_refused_by_its_rule(world: World, tmp_path: Path) -> None:
+    """An agent that was talked into it must not carry private files out, nor fill the memory."""
+    workspace = world.openclaw.home / "workspace"
+    workspace.mkdir(exist_ok=True)
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(jpeg("red"))
+    (workspace / "link.jpg").symlink_to(secret)
+    (workspace / "notes.png").write_text("the password is on the back")
+    Image.new("1", (20_000, 10_000)).save(workspace / "giant.png")
+    books, storage = world.sandbox.books, world.sandbox.storage
+    before = (len(storage.files), len(books.uploads), len(books.creates))
+
+    outside, link, text, giant = remix_each(
+        world, [str(secret), "link.jpg", "notes.png", "giant.png"], session="refused"
+    )
+
+    assert "it lies outside the folders that source pictures may come from" in outside
+    assert "it lies outside the folders that source pictures may come from" in link
+    assert "it is not a whole PNG, JPEG, WebP or GIF picture by its content" in text
+    assert "password" not in text
+    assert "it has far too many pixels; at most 64 megapixels are allowed" in giant
+    assert all("source_refused, charged: no" in said for said in (outside, link, text, giant))
+    assert (len(storage.files), len(books.uploads), len(books.creates)) == before

@@ -1,0 +1,222 @@
+"""Agent turns in the real OpenClaw, through one gateway that has the key in its environment."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+from collections.abc import Sequence
+
+import pytest
+
+from flux2_tool.manifest import load_manifest
+from flux2_tool.projection import export
+from flux2_tool.sandbox import Fault
+
+from .conftest import KEY, World, wait_for
+from .openclaw_host import Gateway, Turn
+from .scripted_model import Say, Step, ToolCall
+
+pytestmark = pytest.mark.usefixtures("gateway")
+
+_numbers = itertools.count(1)
+
+
+def task_of(text: str) -> str:
+    """Return the task reference in a tool result."""
+    found = re.search(r"task:tsk_\w+", text)
+    assert found, text
+    return found.group()
+
+
+def run(world: World, steps: Sequence[Step], *, session: str | None = None) -> tuple[Turn, tuple[str, ...]]:
+    """Run a turn in which the model takes these steps; return it and the tool results the model read."""
+    name = f"turn-{next(_numbers)}"
+    marker = world.model.script(name, steps)
+    turn = world.openclaw.turn(f"A picture, please. {marker}", session=session or name)
+    return turn, world.model.tool_results(name)
+
+
+def test_the_model_is_offered_the_tools_as_the_manifest_has_them(world: World) -> None:
+    """By exact name, directly and with every parameter: not behind a search the model may not make."""
+    marker = world.model.script("offered", [Say(text="I see them.")])
+
+    world.openclaw.turn(f"What can you do? {marker}", session="offered")
+
+    offered = world.model.seen("offered")[0].tools
+    for wanted in export(load_manifest(), "openclaw", tiers=("pro", "flex")):
+        found = offered[wanted["name"]]
+        assert found["parameters"] == wanted["parameters"]
+        assert found["description"] == wanted["description"]
+
+
+def test_a_picture_from_text_lands_in_the_chat_and_its_task_is_a_source(world: World) -> None:
+    """The main job: URL as text for the model, signed URL whole as attachment, then an edit by reference."""
+    turn, results = run(
+        world,
+        [
+            ToolCall(tool="text_to_image", arguments={"prompt": "a red fox in the snow", "aspect_ratio": "16:9"}),
+            Say(text="Here is your fox."),
+        ],
+        session="fox",
+    )
+
+    reference = task_of(results[0])
+    task = world.sandbox.books.tasks[reference.removeprefix("task:")]
+    [url] = turn.media_urls
+    assert turn.text == "Here is your fox."
+    assert "X-Amz-Signature=" in url
+    assert "…" not in url
+    assert url.split("?")[0] in results[0]
+    assert "0.05 USD (billed)" in results[0]
+    assert task.key_fingerprint
+
+    edited, results = run(
+        world,
+        [
+            ToolCall(tool="remix_image", arguments={"prompt": "make it night", "source_image_urls": [reference]}),
+            Say(text="Now at night."),
+        ],
+        session="fox",
+    )
+
+    [night] = edited.media_urls
+    assert night.split("?")[0] in results[0]
+    assert night.split("?")[0] != url.split("?")[0]
+    [create] = [c for c in world.sandbox.books.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
+    assert url.split("?")[0] in create.body.decode()
+    assert "task:" not in create.body.decode()
+
+
+def test_null_arguments_are_taken_as_not_given(world: World) -> None:
+    """Models that fill every optional member with null must not be refused, nor billed for something else."""
+    turn, results = run(
+        world,
+        [
+            ToolCall(tool="text_to_image", arguments={"prompt": "a blue door", "model": None, "aspect_ratio": None}),
+            Say(text="Done."),
+        ],
+    )
+
+    [create] = [c for c in world.sandbox.books.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
+    assert json.loads(create.body) == {"prompt": "a blue door", "model": "flux-2-pro-text-to-image"}
+    assert turn.failed_calls == 0
+
+
+def test_a_wrong_enum_value_is_refused_before_anything_is_sent(world: World) -> None:
+    """The host answers it with its own text, which names the member; nothing may be paid."""
+    creates = len(world.sandbox.books.creates)
+
+    turn, results = run(
+        world,
+        [
+            ToolCall(tool="text_to_image", arguments={"prompt": "a red door", "aspect_ratio": "2:1"}),
+            Say(text="That shape does not exist."),
+        ],
+    )
+
+    assert "aspect_ratio" in results[0]
+    assert turn.failed_calls == 1
+    assert len(world.sandbox.books.creates) == creates
+
+
+def test_an_empty_account_reaches_the_model_as_a_readable_failure(world: World) -> None:
+    """The agent must be able to tell its user to top up, and must not try again."""
+    world.sandbox.faults.queue(Fault(kind="status", on="create", status=402))
+
+    turn, results = run(
+        world,
+        [ToolCall(tool="text_to_image", arguments={"prompt": "a golden palace"}), Say(text="The account is empty.")],
+    )
+
+    assert turn.failed_calls == 1
+    assert turn.media_urls == []
+    assert "insufficient_credits, charged: no" in results[0]
+    assert re.search(r"^Hint: .*(top up|add credits)", results[0], re.IGNORECASE | re.MULTILINE)
+    assert "SECURITY" not in results[0]
+
+
+def test_an_aborted_turn_stops_the_wait(world: World) -> None:
+    """Who stops the agent must get their session back at once, not after the wait."""
+    marker = world.model.script(
+        "aborted", [ToolCall(tool="text_to_image", arguments={"prompt": "[slow] a snail"}), Say(text="Never said.")]
+    )
+    process = world.openclaw.begin_turn(f"Slowly, please. {marker}", session="aborted")
+    task = wait_for(lambda: [t for t in world.sandbox.books.tasks.values() if "snail" in t.arguments["prompt"]])[0]
+
+    with process:
+        world.openclaw.call_gateway("sessions.abort", key="agent:main:aborted")
+        process.communicate(timeout=20)
+
+    turn, _ = run(world, [Say(text="I am here.")], session="aborted")
+    assert turn.text == "I am here."
+    assert task.state(world.sandbox.clock()) in ("pending", "processing")
+    assert [request.tool_results for request in world.model.seen("aborted")] == [()]
+
+
+def test_two_sessions_at_once_get_their_own_pictures(world: World) -> None:
+    """One worker serves everybody; a mix-up would show one user's picture to another."""
+    prompts = {"left": "a left shoe", "right": "a right glove"}
+    processes = {}
+    for session, prompt in prompts.items():
+        steps: list[Step] = [
+            ToolCall(tool="text_to_image", arguments={"prompt": prompt}),
+            Say(text=f"Your {prompt}."),
+        ]
+        marker = world.model.script(session, steps)
+        processes[session] = world.openclaw.begin_turn(f"Please. {marker}", session=session)
+
+    turns = {session: world.openclaw.finish_turn(process) for session, process in processes.items()}
+
+    for session, prompt in prompts.items():
+        [task] = [t for t in world.sandbox.books.tasks.values() if t.arguments["prompt"] == prompt]
+        [url] = turns[session].media_urls
+        assert task.image_id in url
+        assert turns[session].text == f"Your {prompt}."
+
+
+def test_a_worker_killed_between_two_turns_is_replaced(world: World, gateway: Gateway) -> None:
+    """The out-of-memory killer must not cost more than the calls it hit."""
+    run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a first egg"}), Say(text="One.")])
+    [pid] = gateway.workers()
+
+    os.kill(pid, signal.SIGKILL)
+    turn, _ = run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a second egg"}), Say(text="Two.")])
+
+    assert len(turn.media_urls) == 1
+    [replacement] = gateway.workers()
+    assert replacement != pid
+
+
+def test_the_worker_has_neither_the_key_nor_the_gateways_settings(world: World, gateway: Gateway) -> None:
+    """Other users of the machine can read a process's arguments, and its children inherit its environment."""
+    run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a lock"}), Say(text="Locked.")])
+    [pid] = gateway.workers()
+
+    seen = gateway.process_text(pid, "cmdline") + gateway.process_text(pid, "environ")
+
+    assert "RUNAPI" not in seen
+    assert "sk-key" not in seen
+    assert "sk-key" not in gateway.log.read_text()
+
+
+def test_doctor_asks_the_running_gateway(world: World) -> None:
+    """Its key and its worker are what counts, not those of somebody's shell."""
+    done = world.openclaw.flux2_tool("doctor", "--json")
+
+    found = {finding["area"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert found["gateway key"]["state"] == "ok", found["gateway key"]
+    assert found["worker"]["state"] == "ok", found["worker"]
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_no_worker_outlives_the_gateway(world: World, gateway: Gateway) -> None:
+    """Restarting a service for months must not gather processes. Last, because it stops the gateway."""
+    run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a sunset"}), Say(text="Good night.")])
+    [pid] = gateway.workers()
+
+    gateway.stop()
+
+    wait_for(lambda: not gateway.process_text(pid, "cmdline"))

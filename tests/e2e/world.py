@@ -1,0 +1,41 @@
+"""Everything one end-to-end test meets: an OpenClaw whose chat model is scripted, and the sandbox as RunAPI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flux2_tool.sandbox import Sandbox
+
+from .openclaw_host import TOKEN, OpenClaw, scripted_provider
+from .scripted_model import ScriptedModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything one test meets."""
+
+    openclaw: OpenClaw
+    model: ScriptedModel
+    sandbox: Sandbox
+    sandbox_url: str
+
+
+def configure(openclaw: OpenClaw, model: ScriptedModel, *, providers: dict[str, Any] | None = None) -> None:
+    """Write an OpenClaw's config: the scripted model for chat, a gateway on loopback, a workspace of its own."""
+    openclaw.configure(
+        models={"providers": {"chat": scripted_provider(model.base_url, api_key="no-key-needed"), **(providers or {})}},
+        agents={
+            "defaults": {
+                "workspace": str(openclaw.home / "workspace"),
+                "skipBootstrap": True,
+                "model": {"primary": "chat/scripted"},
+            }
+        },
+        gateway={
+            "mode": "local",
+            "bind": "loopback",
+            "port": openclaw.port,
+            "auth": {"mode": "token", "token": TOKEN},
+        },
+    )
