@@ -73,6 +73,7 @@ class Worker:
         self._manifest = load_manifest()
         self._host: Host = "native"
         self._config: Mapping[str, Any] = {}
+        self._settings: Settings | None = None
         self._tool: Flux2Tool | None = None
         self._calls: dict[RequestId, tuple[asyncio.Task[None], Abort]] = {}
         self.stopped = asyncio.Event()
@@ -213,7 +214,7 @@ class Worker:
         self, params: Mapping[str, Any], abort: Abort, tell: Callable[[Progress], None]
     ) -> dict[str, Any]:
         try:
-            settings = self._settings()
+            settings = self._settings = self._settings or self._loaded_settings()
             if self._tool is None:
                 self._tool = Flux2Tool(settings=settings, host=self._host, manifest=self._manifest)
             credentials = self._credentials(params, settings)
@@ -230,9 +231,9 @@ class Worker:
             abort=abort,
         )
 
-    def _settings(self) -> Settings:
+    def _loaded_settings(self) -> Settings:
         try:
-            return load_settings(self._environ, config=self._config)
+            return load_settings(self._environ, config=self._config, manifest=self._manifest)
         except ConfigurationError as exc:
             exc.hint = exc.hint or "Mend plugins.entries.flux2.config, then call again."
             raise

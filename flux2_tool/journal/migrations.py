@@ -72,6 +72,14 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         "0005_durations",
         "ALTER TABLE records ADD COLUMN duration_s REAL",
     ),
+    (
+        # All that a sum of spending reads, so that a claim does not read a whole day's records.
+        "0006_spending",
+        """
+        CREATE INDEX records_spending ON records (created_at, session, sender, state, cost_usd, reserved_usd);
+        DROP INDEX records_by_time;
+        """,
+    ),
 )
 
 
