@@ -26,10 +26,10 @@ def masked(data: bytes, key: str | None) -> bytes:
     """Return data without the key: as it is, escaped as in URLs, JSON or HTML, in base64, or in hexadecimal digits."""
     if key is None or len(key) < MIN_KEY_CHARS:
         return data
+    data = _without_forms(data, key)
     if b"\\" in data:
-        data = _JSON_ESCAPE.sub(_plain, data)
-    for form in _forms(key):
-        data = data.replace(form, MASK)
+        # Afterwards, because a key may itself hold what looks like an escape.
+        data = _without_forms(_JSON_ESCAPE.sub(_plain, data), key)
     if any(mark in data for mark in _ESCAPE_MARKS):
         data = _escaped(key).sub(MASK, data)
     return data
@@ -38,6 +38,12 @@ def masked(data: bytes, key: str | None) -> bytes:
 def masked_text(text: str, key: str | None) -> str:
     """Return text without the key; see `masked`."""
     return masked(text.encode("utf-8", "surrogatepass"), key).decode("utf-8", "surrogatepass")
+
+
+def _without_forms(data: bytes, key: str) -> bytes:
+    for form in _forms(key):
+        data = data.replace(form, MASK)
+    return data
 
 
 def _plain(escape: re.Match[bytes]) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flux2_tool.secrecy import MASK, masked, masked_text
@@ -58,6 +58,7 @@ def test_what_is_no_key_stays_as_it_is(text: str) -> None:
     assert masked(text.encode(), None) == text.encode()
 
 
+@example(key="000000\\/", form="in HTML")
 @given(
     key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=80),
     form=st.sampled_from(sorted(FORMS)),
