@@ -55,7 +55,8 @@ def sandbox_package() -> ModuleType:
     "changes",
     multiple=True,
     metavar="NAME=VALUE",
-    help='Any other switch, such as error_shape=html or poll_paths=["v1_tasks"]. May be given several times.',
+    help='Any other switch, such as error_shape=html, poll_paths=["v1_tasks"] or callback_forgery=unsigned. '
+    "May be given several times.",
 )
 def sandbox(
     port: int,
@@ -90,6 +91,7 @@ def sandbox(
             service.faults.set_rates([package.FaultRate(rate=rate, fault=fault) for rate, fault in rates], seed=seed)
             write_line(base_url)
             note(f"in another terminal: export RUNAPI_BASE_URL={base_url} RUNAPI_API_KEY={EXAMPLE_KEY}")
+            note(f"for webhooks: export FLUX2_TOOL_CALLBACK_SECRET={service.callback_secret}")
             note(f"books: {base_url}/_sandbox/books   end: Ctrl-C")
             while not stop.wait(3600):
                 pass

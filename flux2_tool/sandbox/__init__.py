@@ -12,7 +12,7 @@ It imports nothing from the rest of the package: if it shared the client's words
 from __future__ import annotations
 
 from flux2_tool.sandbox.app import SandboxApp, create_app
-from flux2_tool.sandbox.books import Books, CreateRecord, Download, Leak
+from flux2_tool.sandbox.books import Books, CallbackDelivery, CreateRecord, Download, Leak
 from flux2_tool.sandbox.exchange import ConnectionDropped
 from flux2_tool.sandbox.faults import Fault, FaultRate, Faults
 from flux2_tool.sandbox.options import MARKERS_HELP, SandboxOptions
@@ -23,6 +23,7 @@ from flux2_tool.sandbox.tasks import Task
 __all__ = [
     "MARKERS_HELP",
     "Books",
+    "CallbackDelivery",
     "ConnectionDropped",
     "CreateRecord",
     "Download",

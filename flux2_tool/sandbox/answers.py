@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -35,8 +36,12 @@ _PHRASES = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unav
 
 def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    body = _encode(content).encode(errors="surrogatepass")
-    return Response(body, status, headers, media_type="application/json")
+    return Response(json_bytes(content), status, headers, media_type="application/json")
+
+
+def json_bytes(content: Any) -> bytes:
+    """A body of JSON."""
+    return _encode(content).encode(errors="surrogatepass")
 
 
 def error_answer(
@@ -124,6 +129,12 @@ def task_content(
             {"code": failure.code, "message": failure.message} if options.error_shape == "object" else failure.message
         )
     return {"data": content} if options.body_shape == "data" else content
+
+
+def callback_content(options: SandboxOptions, task: Task, *, image_url: str | None) -> dict[str, Any]:
+    """What a callback says of a task's end: what a poll does, without the cost, which no source promises there."""
+    ended: State = "failed" if task.failure else "completed"
+    return task_content(replace(options, cost_field="none"), task, ended, guide=False, image_url=image_url)
 
 
 def envelope(content: Mapping[str, Any], task: Task, state: State | str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import random
 import time
 from functools import partial
 
+import httpx
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route
@@ -85,6 +86,7 @@ def create_app(
     clock: Clock = time.time,
     rng: random.Random | None = None,
     sleep: Sleep = asyncio.sleep,
+    callback_transport: httpx.AsyncBaseTransport | None = None,
 ) -> SandboxApp:
     """Make a sandbox. Its state, books and faults are at `app.state.sandbox`.
 
@@ -92,9 +94,12 @@ def create_app(
         options: Its switches; the defaults serve everything at believable speed.
         clock: Seconds since 1970. All states, lives and dates follow it.
         rng: Draws everything random, instead of one seeded from the options.
-        sleep: Waits out the delays of faults.
+        sleep: Waits out the delays of faults, and for the ends of tasks that have a `callback_url`.
+        callback_transport: Carries callbacks instead of sockets.
     """
-    return SandboxApp(Sandbox(options or SandboxOptions(), clock=clock, sleep=sleep, rng=rng))
+    return SandboxApp(
+        Sandbox(options or SandboxOptions(), clock=clock, sleep=sleep, rng=rng, callback_transport=callback_transport)
+    )
 
 
 def _routes(sandbox: Sandbox) -> list[BaseRoute]:

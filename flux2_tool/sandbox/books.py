@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from flux2_tool.sandbox.options import Forgery
 from flux2_tool.sandbox.tasks import Task
 
 
@@ -59,6 +60,24 @@ class Leak:
     where: str
 
 
+@dataclass(slots=True, kw_only=True)
+class CallbackDelivery:
+    """One message to a `callback_url`, booked before it is sent; or, with attempt 0 and an error, why none was.
+
+    `status` is what the receiver answered and `error` why it did not; both are None while the message is on its way.
+    A forged message has attempt 0 and names its forgery; `task_id` is the task it aims at.
+    """
+
+    at: float
+    task_id: str
+    event_id: str
+    url: str
+    attempt: int
+    forgery: Forgery = "none"
+    status: int | None = None
+    error: str | None = None
+
+
 @dataclass(slots=True)
 class Books:
     """All records of one sandbox, oldest first."""
@@ -69,6 +88,7 @@ class Books:
     downloads: list[Download] = field(default_factory=list)
     uploads: list[Download] = field(default_factory=list)
     authorization_leaks: list[Leak] = field(default_factory=list)
+    callbacks: list[CallbackDelivery] = field(default_factory=list)
     polls: int = 0
     polls_not_found: int = 0
 
@@ -97,12 +117,14 @@ class Books:
                 "downloads": len(self.downloads),
                 "uploads": len(self.uploads),
                 "authorization_leaks": len(self.authorization_leaks),
+                "callbacks": len(self.callbacks),
             },
             "creates": [_create_json(record, bodies=bodies) for record in list(self.creates)],
             "tasks": [_task_json(task, now) for task in list(self.tasks.values())],
             "downloads": [_plain(item) for item in list(self.downloads)],
             "uploads": [_plain(item) for item in list(self.uploads)],
             "authorization_leaks": [_plain(item) for item in list(self.authorization_leaks)],
+            "callbacks": [_plain(item) for item in list(self.callbacks)],
         }
 
 

@@ -51,7 +51,7 @@ async def _faults(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def _options(sandbox: Sandbox, request: Request) -> Response:
-    """PATCH some options; the answer has them all, without the keys."""
+    """PATCH some options; the answer has them all, without keys and secret."""
     if request.method == "PATCH":
         body = await json_object(request)
         if body is None:
@@ -65,6 +65,7 @@ async def _options(sandbox: Sandbox, request: Request) -> Response:
         value = getattr(sandbox.options, item.name)
         shown[item.name] = sorted(value) if isinstance(value, frozenset) else value
     shown["api_keys"] = len(shown["api_keys"])
+    shown["callback_secret"] = bool(shown["callback_secret"])
     return json_answer(shown)
 
 

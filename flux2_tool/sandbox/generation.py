@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from flux2_tool.sandbox.access import base_url, bearer_key
 from flux2_tool.sandbox.answers import created_answer, envelope, error_answer, json_answer, task_content
 from flux2_tool.sandbox.books import CreateRecord, Leak, fingerprint
+from flux2_tool.sandbox.callbacks import follow
 from flux2_tool.sandbox.catalog import Action, problems
 from flux2_tool.sandbox.exchange import ConnectionDropped, after, before
 from flux2_tool.sandbox.faults import Fault
@@ -103,7 +105,8 @@ def _accept(
         except ConflictError:
             record.outcome = "conflict"
             return error_answer(options, 409, "Idempotency-Key was already used with a different request")
-    record.outcome = "replayed" if task else "created"
+    made = task is None
+    record.outcome = "created" if made else "replayed"
     if task is None:
         task = sandbox.make_task(
             route=route,
@@ -119,6 +122,8 @@ def _accept(
         record.outcome = "no_credits"
         return error_answer(options, 402, "Insufficient credits")
     record.task_id = task.id
+    if made and "callback_url" in body:
+        follow(sandbox, task, body["callback_url"], partial(image_url, sandbox, base_url(request), task))
     return created_answer(options, task, route, now, link=_status_link(sandbox, request, task, fault))
 
 
@@ -179,19 +184,19 @@ async def poll(
         task,
         told,
         guide=path in ("guide", "v1_tasks"),
-        image_url=image_url(sandbox, request, task) if with_image else None,
+        image_url=image_url(sandbox, base_url(request), task) if with_image else None,
     )
     if path is None and "envelope" in request.query_params:
         content = envelope(content, task, told)
     return json_answer(content)
 
 
-def image_url(sandbox: Sandbox, request: Request, task: Task) -> str:
+def image_url(sandbox: Sandbox, base: str, task: Task) -> str:
     """The signed address of a finished task's picture; the same at every poll."""
     signed = sandbox.storage.presign(
         "GET", f"{IMAGES_PATH}{task.image_id}.png", at=task.finish_at, life_s=sandbox.options.image_life_s
     )
-    return f"{(sandbox.options.image_url_base or base_url(request)).rstrip('/')}{signed}"
+    return f"{(sandbox.options.image_url_base or base).rstrip('/')}{signed}"
 
 
 def _withheld(task: Task, fault: Fault | None) -> bool:

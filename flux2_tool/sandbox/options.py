@@ -5,6 +5,8 @@ Plain fields with plain values, so that a command line, a test or `PATCH /_sandb
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -15,6 +17,7 @@ BodyShape = Literal["flat", "data", "header"]
 ResultField = Literal["images", "image_urls", "image_url", "url", "output", "outputs", "result", "data"]
 CostField = Literal["usage", "settlement", "cost_cents", "none"]
 StatusLink = Literal["none", "location", "status_url", "urls_get"]
+Forgery = Literal["none", "bad_signature", "stale_timestamp", "wrong_task", "unsigned"]
 
 POLL_PATHS: frozenset[PollPath] = frozenset(get_args(PollPath))
 ROUTE_OFF_STATUSES = (404, 405, 410, 501)
@@ -54,6 +57,15 @@ class SandboxOptions:
         image_life_s: How long an image URL is good.
         upload_life_s: How long the URL of an uploaded file is good.
         drawn_images: Draw real pictures; False serves plain ones of the right size, for benchmarks.
+        callbacks: Tell a `callback_url` how its task ended; False loses what is due while it is off.
+        callback_secret: Base64 of the key that signs callbacks; empty means one of the sandbox's own making.
+        callback_delay_s: How long after its task's end a callback is first delivered; `speed` does not change it.
+        callback_timeout_s: How long a receiver may take to answer, in real seconds, before it is told again.
+        callback_duplicates: How many more times an event that was heard is delivered, under the same id.
+        callback_early: Deliver the end as soon as the task is made, while polls still say that it runs.
+        callback_forgery: Send this first, once, claiming that the task failed: bad_signature (signed with another
+            secret), stale_timestamp (well signed, ten minutes old), wrong_task (well signed, an event and a task
+            nobody made) or unsigned (no signature header). All but wrong_task bear the true event's id.
         seed: Of every random choice; None takes a fresh one, which the books name.
     """
 
@@ -80,6 +92,13 @@ class SandboxOptions:
     image_life_s: int = 7 * 24 * 3600
     upload_life_s: int = 3600
     drawn_images: bool = True
+    callbacks: bool = True
+    callback_secret: str = field(default="", repr=False)
+    callback_delay_s: float = 0.0
+    callback_timeout_s: float = 10.0
+    callback_duplicates: int = 0
+    callback_early: bool = False
+    callback_forgery: Forgery = "none"
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +109,12 @@ class SandboxOptions:
         unknown = self.poll_paths - POLL_PATHS
         if unknown:
             raise ValueError(f"poll_paths has {sorted(unknown)}; allowed: {sorted(POLL_PATHS)}")
+        if not (self.callback_delay_s >= 0 and self.callback_timeout_s > 0):
+            raise ValueError("callback_delay_s must not be below 0, and callback_timeout_s must be above 0")
+        if not isinstance(self.callback_duplicates, int) or self.callback_duplicates < 0:
+            raise ValueError(f"callback_duplicates is {self.callback_duplicates}; it must be 0, 1, 2, ...")
+        if self.callback_secret and not _is_base64(self.callback_secret):
+            raise ValueError("callback_secret must be base64")
         for name, allowed in _WORDS.items():
             value = getattr(self, name)
             if value not in allowed:
@@ -126,12 +151,20 @@ def _from_json(name: str, value: Any) -> Any:
     return value
 
 
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        return False
+
+
 _WORDS: dict[str, tuple[str, ...]] = {
     "error_shape": get_args(ErrorShape),
     "body_shape": get_args(BodyShape),
     "result_field": get_args(ResultField),
     "cost_field": get_args(CostField),
     "status_link": get_args(StatusLink),
+    "callback_forgery": get_args(Forgery),
 }
 
 _DEFAULTS = SandboxOptions()

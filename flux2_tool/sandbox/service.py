@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import heapq
 import json
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
+
+import httpx
 
 from flux2_tool.sandbox.books import Books
 from flux2_tool.sandbox.catalog import Action, nearest_ratio, price_cents, size_px
@@ -52,12 +56,21 @@ class _Remembered:
 class Sandbox:
     """Everything a running sandbox knows. Reach it as `app.state.sandbox`."""
 
-    def __init__(self, options: SandboxOptions, *, clock: Clock, sleep: Sleep, rng: random.Random | None) -> None:
+    def __init__(
+        self,
+        options: SandboxOptions,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        rng: random.Random | None,
+        callback_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(63)
         source = rng or random.Random(seed)  # noqa: S311 (believable durations, no secrets)
         self.options = options
         self.clock = clock
         self.sleep = sleep
+        self.callback_transport = callback_transport
         self._books = Books(seed)
         self._ledger = Lock()
         self.faults = Faults(random.Random(source.getrandbits(64)))  # noqa: S311
@@ -67,6 +80,8 @@ class Sandbox:
         self._accounts: dict[str, Account] = {}
         self._remembered: dict[tuple[str, str], _Remembered] = {}
         self._unsettled: list[tuple[float, int, Task]] = []
+        self._followers: set[asyncio.Task[None]] = set()
+        self._on_settled: dict[str, Callable[[], None]] = {}
         self._made = 0
 
     @property
@@ -74,6 +89,24 @@ class Sandbox:
         """The books, with everything settled that has finished by now. May be read from any thread."""
         self.settle(self.clock())
         return self._books
+
+    @property
+    def callback_secret(self) -> str:
+        """Base64 of the key that signs callbacks now."""
+        made = hashlib.sha256(b"callbacks" + self.storage.secret).digest()
+        return self.options.callback_secret or base64.b64encode(made).decode()
+
+    def follow(self, task: Task, following: Coroutine[Any, Any, None], on_settled: Callable[[], None]) -> None:
+        """Do something in the background for a task; `on_settled` is called, on any thread, once it is settled."""
+        self._on_settled[task.id] = on_settled
+        follower = asyncio.get_running_loop().create_task(following)
+        self._followers.add(follower)
+        follower.add_done_callback(self._followers.discard)
+
+    async def callbacks_done(self) -> None:
+        """Wait until every callback has been heard, given up or lost. For the sandbox's own event loop."""
+        while self._followers:
+            await asyncio.wait(set(self._followers))
 
     def new_id(self, prefix: str, hex_digits: int = 24) -> str:
         """A fresh identifier that looks random."""
@@ -120,6 +153,9 @@ class Sandbox:
             account.spent_cents += task.price_cents
             day = day_of(task.finish_at)
             account.spent_by_day[day] = account.spent_by_day.get(day, 0) + task.price_cents
+        tell = self._on_settled.pop(task.id, None)
+        if tell is not None:
+            tell()
 
     def remembered(self, key_fingerprint: str, idempotency_key: str, digest: bytes, now: float) -> Task | None:
         """The task an idempotency key already made.

@@ -1,4 +1,4 @@
-"""A task's life, computed from the clock at each look: nothing runs in the background."""
+"""A task's life, computed from the clock at each look: nothing runs in the background but callbacks."""
 
 from __future__ import annotations
 

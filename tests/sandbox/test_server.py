@@ -90,6 +90,7 @@ def test_the_books_are_open_over_http_without_the_key() -> None:
         "downloads": 1,
         "uploads": 0,
         "authorization_leaks": 0,
+        "callbacks": 0,
     }
     [record], [task] = books["creates"], books["tasks"]
     assert (record["idempotency_key"], record["outcome"], record["task_id"]) == ("k", "created", task_id)
