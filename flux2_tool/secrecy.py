@@ -26,12 +26,10 @@ def masked(data: bytes, key: str | None) -> bytes:
     """Return data without the key: as it is, escaped as in URLs, JSON or HTML, in base64, or in hexadecimal digits."""
     if key is None or len(key) < MIN_KEY_CHARS:
         return data
-    data = _without_forms(data, key)
+    data = _without(data, key)
     if b"\\" in data:
         # Afterwards, because a key may itself hold what looks like an escape.
-        data = _without_forms(_JSON_ESCAPE.sub(_plain, data), key)
-    if any(mark in data for mark in _ESCAPE_MARKS):
-        data = _escaped(key).sub(MASK, data)
+        data = _without(_JSON_ESCAPE.sub(_plain, data), key)
     return data
 
 
@@ -40,9 +38,11 @@ def masked_text(text: str, key: str | None) -> str:
     return masked(text.encode("utf-8", "surrogatepass"), key).decode("utf-8", "surrogatepass")
 
 
-def _without_forms(data: bytes, key: str) -> bytes:
+def _without(data: bytes, key: str) -> bytes:
     for form in _forms(key):
         data = data.replace(form, MASK)
+    if any(mark in data for mark in _ESCAPE_MARKS):
+        data = _escaped(key).sub(MASK, data)
     return data
 
 

@@ -59,6 +59,7 @@ def test_what_is_no_key_stays_as_it_is(text: str) -> None:
 
 
 @example(key="000000\\/", form="in HTML")
+@example(key="00000<\\/", form="in HTML")
 @given(
     key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=80),
     form=st.sampled_from(sorted(FORMS)),
