@@ -25,6 +25,11 @@ class Attendance:
         return bool(self._deadlines)
 
     @property
+    def is_waited_for_by_others(self) -> bool:
+        """Whether anybody but one waits."""
+        return len(self._deadlines) > 1
+
+    @property
     def alone_s(self) -> float:
         """For how long nobody has waited, in seconds."""
         return 0.0 if self._deadlines else self._clock.monotonic() - self._alone_since_s

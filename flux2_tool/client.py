@@ -23,6 +23,8 @@ from pydantic import SecretStr
 from flux2_tool import wire
 from flux2_tool.answers import is_web_url, printable
 from flux2_tool.errors import ConfigurationError
+from flux2_tool.limiter import Pace
+from flux2_tool.retry import parse_retry_after
 from flux2_tool.secrecy import masked, masked_text
 from flux2_tool.settings import is_loopback
 
@@ -162,6 +164,7 @@ class RunapiClient:
         api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
         user_agent: Names this package and its version.
         attempt_timeout_s: The bound on one whole attempt, answer included.
+        pace: The account's turns to send, shared by all its calls; None for calls that need no turn.
     """
 
     def __init__(
@@ -172,12 +175,14 @@ class RunapiClient:
         api_key: SecretStr | None,
         user_agent: str,
         attempt_timeout_s: float = HttpTimeouts().attempt_s,
+        pace: Pace | None = None,
     ) -> None:
         self._http = http
         self.base_url = base_url
         self._api_key = api_key
         self._user_agent = user_agent
         self._attempt_timeout_s = attempt_timeout_s
+        self._pace = pace
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -207,6 +212,15 @@ class RunapiClient:
         except ValueError:
             return None
 
+    @property
+    def is_slowed(self) -> bool:
+        """Whether RunAPI limits this account's rate, so that a turn has to be waited for."""
+        return self._pace is not None and self._pace.is_slowed
+
+    async def turn(self) -> float | None:
+        """Wait for this account's turn to send; what it returns goes to `send`, at once."""
+        return None if self._pace is None else await self._pace.turn()
+
     async def send(
         self,
         method: Literal["GET", "POST"],
@@ -214,11 +228,13 @@ class RunapiClient:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        turn: float | None = None,
     ) -> HttpAnswer:
         """Send one request and return its complete answer, whatever its status code.
 
-        Redirects within the origin are followed with the method and body unchanged, except that a 303 to a POST is
-        returned as it is: it says where the result is.
+        It waits for the account's turn first, unless the caller has done so and gives it as `turn`. Redirects within
+        the origin are followed with the method and body unchanged, except that a 303 to a POST is returned as it is: it
+        says where the result is.
 
         Raises:
             NotSentError: Nothing reached the service.
@@ -232,8 +248,10 @@ class RunapiClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
+        turn = await self.turn() if turn is None else turn
         for _ in range(MAX_REDIRECTS + 1):
             answer = await self._attempt(method, url, body, sent)
+            self._heard(answer, turn)
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                 return answer
             if method == "POST" and answer.status_code == 303:
@@ -244,6 +262,11 @@ class RunapiClient:
                 raise ForeignRedirectError(f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin")
             url = target
         raise ForeignRedirectError(f"more than {MAX_REDIRECTS} redirects")
+
+    def _heard(self, answer: HttpAnswer, turn: float | None) -> None:
+        if self._pace is not None and turn is not None:
+            asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._pace.now())
+            self._pace.heard(is_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s)
 
     def _without_key(self, response: httpx.Response, body: bytes) -> HttpAnswer:
         """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
@@ -267,6 +290,8 @@ class RunapiClient:
                 return self._without_key(response, bytes(received))
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._named(exc)})") from exc
+        except UnicodeError as exc:  # a host name that no resolver takes
+            raise NotSentError(f"the host's name cannot be used ({type(exc).__name__})") from exc
         except TimeoutError as exc:
             raise MaybeSentError(f"no complete answer within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:

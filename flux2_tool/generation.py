@@ -19,6 +19,7 @@ from flux2_tool.attendance import Attendance
 from flux2_tool.client import RunapiClient
 from flux2_tool.clock import Clock, iso_utc
 from flux2_tool.errors import (
+    CancelledCallError,
     Flux2Error,
     InternalError,
     UnexpectedAnswerError,
@@ -26,11 +27,12 @@ from flux2_tool.errors import (
 )
 from flux2_tool.failures import failure_of
 from flux2_tool.journal import Entry, Record, RecordState, SavedCopy
+from flux2_tool.limiter import Places
 from flux2_tool.pacing import MAX_GAP_S, Paces, Plan
 from flux2_tool.polling import Poller, PollLog, lookup_failure, poll_paths
 from flux2_tool.retry import RETRY_AFTER_CEILING_S
 from flux2_tool.route_memory import RouteMemory
-from flux2_tool.submission import Accepted, CreateRequest, Outcome, Submission, SubmissionError
+from flux2_tool.submission import Accepted, CreateRequest, Outcome, QueuedFor, Submission, SubmissionError
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Surroundings:
     random: random_module.Random
     memory: RouteMemory
     paces: Paces
+    places: Places
     route: Literal["auto", "guide", "service"]
     resend_window_s: float = RESEND_WINDOW_S
 
@@ -156,10 +159,26 @@ class Generation:
         """Join those who wait: `listener` is set at every change, until `leave`."""
         self.attendance.join(listener, deadline_s)
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether surely nothing of it has reached RunAPI, so that it can still be given up without cost."""
+        if self.request is None or self.request.maybe_sent or self.task_id is not None:
+            return False
+        is_ours = self.entry is None or self.entry.is_ours
+        return is_ours and (self._submission is None or self._submission.is_unsent)
+
+    @property
+    def queued_for(self) -> QueuedFor | None:
+        """What its POST waits for before it is sent, if it does."""
+        return None if self._submission is None else self._submission.queued_for
+
     def leave(self, listener: asyncio.Event) -> None:
-        """Stop waiting; the task itself goes on."""
+        """Stop waiting; the task itself goes on, unless nothing of it was sent and nobody else waits."""
         self.attendance.leave(listener)
         is_alone = not (self.is_over or self.attendance.is_waited_for)
+        if is_alone and self.is_unsent and self._runner is not None:
+            self._runner.cancel()
+            return
         # In a session an equal call joins it anyway; without one, only because of this.
         if is_alone and self.entry is not None and self.entry.record.session is None:
             self.entry.interrupted()
@@ -208,6 +227,11 @@ class Generation:
             await self._follow(status_url, retry_after_s)
             if self.entry is not None and not self.is_over:
                 self.entry.release(given_up=True)
+        except asyncio.CancelledError:
+            if self.is_unsent and not self.is_over:
+                gone = CancelledCallError("The wait ended before the image was requested.", charged="no")
+                self._end("failed", error=gone, record_as="not_created")
+            raise
         except SubmissionError as exc:
             self._end("failed", error=exc.error, record_as=_RECORD_AS[exc.outcome], conflict=exc.conflict)
         except Flux2Error as exc:
@@ -282,7 +306,10 @@ class Generation:
             request,
             clock=self._around.clock,
             random=self._around.random,
+            places=self._around.places,
             may_wait=self._may_wait,
+            is_wanted=lambda: self.attendance.is_waited_for,
+            on_queued=self.attendance.tell,
             on_attempt=self._note_attempt,
         )
         self._submission = submission

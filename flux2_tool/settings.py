@@ -46,6 +46,7 @@ class Settings:
     repeat_max: int = 4
     repeat_window_s: float = 600.0
     resend_window_s: float = 600.0
+    max_creates: int = 8
     save_dir: Path | None = None
     source_roots: tuple[Path, ...] = ()
     keep_metadata: bool = False

@@ -7,9 +7,10 @@ something may have been created, because that decides whether money may have bee
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random as random_module
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -38,6 +39,7 @@ from flux2_tool.clock import Clock
 from flux2_tool.errors import (
     PROBE_HINT,
     AuthenticationError,
+    CancelledCallError,
     Charged,
     ContentRefusedError,
     CreditsExhaustedError,
@@ -47,13 +49,16 @@ from flux2_tool.errors import (
     ServiceUnavailableError,
     UnexpectedAnswerError,
 )
-from flux2_tool.retry import backoff_s, parse_retry_after
+from flux2_tool.limiter import Places
+from flux2_tool.retry import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES: Final = 6
 MAX_UNREADABLE: Final = 3
 
+# What a POST waits for before it is sent: one of the places, or the account's turn after a 429.
+QueuedFor = Literal["place", "rate"]
 # What is known of the task when a submission fails: surely none, or perhaps one.
 Outcome = Literal["not created", "unknown"]
 
@@ -115,7 +120,10 @@ class Submission:
         request: What goes.
         clock: Measures and waits.
         random: Jitter of the back-off.
+        places: Where each POST takes a place while it is in flight.
         may_wait: Asked before each pause with its length in seconds; False ends the submission.
+        is_wanted: Asked before each POST; False ends a submission of which nothing can have arrived.
+        on_queued: Told when a POST has to wait for its turn.
         on_attempt: Told the attempt's number before each POST, for progress and the books; a Flux2Error it raises
             stops the POST.
     """
@@ -127,19 +135,27 @@ class Submission:
         *,
         clock: Clock,
         random: random_module.Random,
+        places: Places,
         may_wait: Callable[[float], bool],
+        is_wanted: Callable[[], bool] = lambda: True,
+        on_queued: Callable[[], None] = lambda: None,
         on_attempt: Callable[[int, wire.Route], None] = lambda _attempt, _route: None,
     ) -> None:
         self._client = client
         self._request = request
         self._clock = clock
         self._random = random
+        self._places = places
         self._may_wait = may_wait
+        self._is_wanted = is_wanted
+        self._on_queued = on_queued
         self._on_attempt = on_attempt
         self._attempts = 0
         self._failures = 0
         self._unreadable = 0
         self._maybe_sent = request.maybe_sent
+        self._is_sending = False
+        self.queued_for: QueuedFor | None = None
         self._missing: list[str] = []
         self._conflict = False
 
@@ -147,6 +163,11 @@ class Submission:
     def maybe_sent(self) -> bool:
         """Whether an attempt may have arrived whose answer is not known."""
         return self._maybe_sent
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether surely nothing of it has arrived, and nothing is on its way."""
+        return not (self._maybe_sent or self._is_sending)
 
     async def run(self) -> Accepted:
         """Send until the task is accepted or surely refused.
@@ -172,14 +193,8 @@ class Submission:
             wire.CLIENT_REQUEST_HEADER: self._request.client_request_id,
         }
         while True:
-            self._attempts += 1
             try:
-                self._on_attempt(self._attempts, route)
-            except Flux2Error as exc:
-                exc.charged = self._charged
-                raise self._failed(exc) from exc
-            try:
-                answer = await self._client.send("POST", path, body=self._request.body, headers=headers)
+                answer = await self._post(path, headers, route)
             except NotSentError as exc:
                 await self._pause(self._unavailable(f"RunAPI could not be reached: {exc}."))
                 continue
@@ -206,6 +221,37 @@ class Submission:
             if accepted is not None:
                 return accepted
 
+    async def _post(self, path: str, headers: Mapping[str, str], route: wire.Route) -> HttpAnswer:
+        """Send once, when its turn has come."""
+        self._queue("place" if self._places.is_full else None)
+        async with self._places:
+            self._queue("rate" if self._client.is_slowed else None)
+            turn = await self._client.turn()
+            self._queue(None)
+            if not (self._maybe_sent or self._is_wanted()):
+                raise self._failed(
+                    CancelledCallError("Nobody waits for this image any more, so it was not requested.", charged="no")
+                )
+            self._attempts += 1
+            try:
+                self._on_attempt(self._attempts, route)
+            except Flux2Error as exc:
+                exc.charged = self._charged
+                raise self._failed(exc) from exc
+            self._is_sending = True
+            try:
+                return await self._client.send("POST", path, body=self._request.body, headers=headers, turn=turn)
+            except asyncio.CancelledError:
+                self._maybe_sent = True
+                raise
+            finally:
+                self._is_sending = False
+
+    def _queue(self, what_for: QueuedFor | None) -> None:
+        if what_for != self.queued_for:
+            self.queued_for = what_for
+            self._on_queued()
+
     async def _judge(self, answer: HttpAnswer, route: wire.Route, path: str) -> Accepted | None:
         """Return the accepted task, or None to send again after the pause already made; raise what is final."""
         code = answer.status_code
@@ -222,6 +268,7 @@ class Submission:
                 hint=f"{_SAFE_AGAIN} {PROBE_HINT}",
                 request_id=answer.request_id,
                 charged="unknown",
+                retryable=True,
             )
             if self._unreadable >= MAX_UNREADABLE:
                 raise self._failed(error)
@@ -231,7 +278,9 @@ class Submission:
             await self._pause(
                 RateLimitedError(
                     f"RunAPI limits the rate (HTTP 429{_quoted(answer)}).",
-                    hint=f"Wait {wait_s:.0f} s, then call again." if wait_s else "Wait a little, then call again.",
+                    hint=f"Wait {min(wait_s, 86400.0):.0f} s, then call again."
+                    if wait_s
+                    else "Wait a little, then call again.",
                     request_id=answer.request_id,
                     charged=self._charged,
                 ),
@@ -325,8 +374,10 @@ class Submission:
         delay_s = backoff_s(self._failures, random=self._random)
         if asked_s is not None:
             delay_s = max(delay_s, asked_s)
+        # Whoever cannot wait for as long as RunAPI asks is told at once; nobody sleeps for as long as a header likes.
         if self._failures >= MAX_FAILURES or not self._may_wait(delay_s):
             raise self._failed(error)
+        delay_s = min(delay_s, RETRY_AFTER_CEILING_S)
         logger.info("create attempt %d: %s; next in %.1f s", self._attempts, error.code, delay_s)
         await self._clock.sleep(delay_s)
 

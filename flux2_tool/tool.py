@@ -26,6 +26,7 @@ from flux2_tool.credentials import Credentials
 from flux2_tool.errors import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
 from flux2_tool.generation import Generation, Surroundings
 from flux2_tool.journal import ClaimRules, OpenJournal, Owner, ThisProcess, open_journal
+from flux2_tool.limiter import Pace, Places
 from flux2_tool.manifest import Host, Manifest, load_manifest
 from flux2_tool.order import place_order
 from flux2_tool.pacing import Paces
@@ -91,6 +92,7 @@ class Flux2Tool:
         self._new_id = new_id
         self._memory = RouteMemory(settings.home / FILE_NAME)
         self._http: dict[str, httpx.AsyncClient] = {}
+        self._turns: dict[tuple[str, str], Pace] = {}
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=self.manifest, folder=settings.home, clock=self._clock)
         # Whose calls without a session are: a connection's over MCP; an OpenClaw that names no session has but one.
@@ -105,6 +107,7 @@ class Flux2Tool:
                 random=self._random,
                 memory=self._memory,
                 paces=Paces(typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)),
+                places=Places(settings.max_creates),
                 route=settings.route,
                 resend_window_s=settings.resend_window_s,
             ),
@@ -393,6 +396,7 @@ class Flux2Tool:
             api_key=account.api_key,
             user_agent=f"flux2-tool/{self.manifest.version}",
             attempt_timeout_s=self._timeouts.attempt_s,
+            pace=self._turns.setdefault((account.base_url, account.fingerprint), Pace(self._clock)),
         )
 
     def _http_for(self, base_url: str) -> httpx.AsyncClient:

@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flux2_tool.clock import Clock
-from flux2_tool.errors import CancelledCallError, ServiceUnavailableError
+from flux2_tool.errors import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
 from flux2_tool.generation import Generation
 from flux2_tool.registry import Account
+from flux2_tool.submission import QueuedFor
 
 logger = logging.getLogger(__name__)
 
 # A wait may end while the POST is on its way; without its answer there is no task to name, so it gets this much more.
 SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
+_QUEUED: Final[dict[QueuedFor, str]] = {
+    "place": "waiting for a turn: other images are being requested",
+    "rate": "waiting for a turn: RunAPI limits the rate",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,14 @@ def _tell(call: Call, generation: Generation, message: str, *, elapsed_s: float)
 
 
 def _cancelled(generation: Generation) -> CancelledCallError:
+    if generation.is_unsent:
+        if generation.attendance.is_waited_for_by_others:
+            return CancelledCallError(
+                "The wait was stopped. Another call still waits for the same image, so it will be requested.",
+                hint="Call again with exactly the same arguments if the image is still wanted.",
+                charged="unknown",
+            )
+        return CancelledCallError("The call was stopped before anything was sent.", charged="no")
     if generation.task_id is not None:
         return CancelledCallError(
             f"The wait was stopped. Task {generation.task_id} goes on at RunAPI and may still be charged: "
@@ -154,7 +167,7 @@ def _cancelled(generation: Generation) -> CancelledCallError:
     )
 
 
-def _unheard(generation: Generation) -> ServiceUnavailableError:
+def _unheard(generation: Generation) -> Flux2Error:
     if generation.request is None:
         trouble = generation.log.last_trouble
         return ServiceUnavailableError(
@@ -162,6 +175,12 @@ def _unheard(generation: Generation) -> ServiceUnavailableError:
             hint=f'Call get_image_task with task_id "{generation.task_id}" again in a minute.',
             task_id=generation.task_id,
             charged="unknown",
+        )
+    if generation.is_unsent:
+        reason = "RunAPI limits the rate" if generation.queued_for != "place" else "too many requests came before it"
+        return RateLimitedError(
+            f"The wait ended before the image could be requested: {reason}. Nothing was sent.",
+            hint="Call again in a minute.",
         )
     return ServiceUnavailableError(
         "RunAPI has not answered the request yet. Whether the image was accepted is not known.",
@@ -172,6 +191,8 @@ def _unheard(generation: Generation) -> ServiceUnavailableError:
 
 def _message(generation: Generation) -> str:
     if generation.stage == "submitting":
+        if generation.queued_for is not None:
+            return _QUEUED[generation.queued_for]
         return (
             "sending the request" if generation.attempt <= 1 else f"sending the request, attempt {generation.attempt}"
         )
