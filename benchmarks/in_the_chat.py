@@ -104,9 +104,8 @@ def one_picture(world: World, telegram: Telegram, tool: str, prompt: str) -> Lat
 
 def report(measured: dict[str, list[Lateness]]) -> None:
     """Print the figures as a table, and how the two compare."""
-    print(
-        "| seconds after it was ready | pictures | seen by a poll | posted, mean | median | slowest | from seen to posted |"
-    )
+    columns = ("pictures", "seen by a poll", "posted, mean", "median", "slowest", "from seen to posted")
+    print(f"| seconds after it was ready | {' | '.join(columns)} |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for tool, found in measured.items():
         posted = [lateness.posted_s for lateness in found]

@@ -28,6 +28,7 @@ MAX_IMAGES: Final = 64
 MAX_COST_USD: Final = 10_000.0
 
 _MAX_DEPTH = 6
+_REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, wire.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
 _NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
@@ -252,8 +253,7 @@ def read_error(body: Any) -> ServiceError:
 
 def is_refusal(error: ServiceError) -> bool:
     """Return whether a failure reads like moderation rather than a fault."""
-    text = f"{error.code or ''} {error.message}".lower()
-    return any(word in text for word in wire.REFUSAL_WORDS)
+    return _REFUSAL.search(f"{error.code or ''} {error.message}") is not None
 
 
 def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> str:

@@ -146,7 +146,7 @@ class RateLimitedError(Flux2Error):
 
 
 class ServiceUnavailableError(Flux2Error):
-    """RunAPI could not be reached or answered 5xx until the deadline."""
+    """RunAPI could not be reached, or answered 5xx again and again."""
 
     code = "service_unavailable"
     retryable = True

@@ -384,6 +384,7 @@ class Generation:
             random=self._around.random,
             log=self.log,
             plan=self.plan,
+            task_id=self.task_id,
             accepted_at_s=float("-inf") if is_lookup else clock.monotonic() - self._age_s(),
             on_path_proven=lambda path: memory.remember(base_url, "poll", path.template) if path.template else None,
         )

@@ -127,6 +127,7 @@ class Poller:
         log: Filled as polling goes on.
         accepted_at_s: When the task was accepted, on the monotonic clock; a 404 soon after means "not visible yet".
         plan: When to ask, as far as nothing else decides it.
+        task_id: The task asked for, as far as it has an id.
         on_path_proven: Told the template that answered, to remember it.
     """
 
@@ -140,6 +141,7 @@ class Poller:
         log: PollLog,
         accepted_at_s: float,
         plan: Plan,
+        task_id: str | None = None,
         on_path_proven: Callable[[PollPath], None] = lambda _path: None,
     ) -> None:
         self._client = client
@@ -151,6 +153,7 @@ class Poller:
         self._asked_since_s = clock.monotonic()
         self._on_path_proven = on_path_proven
         self._plan = plan
+        self._task_id = task_id
         self._index = 0
         self._proven = False
         self._failures_here = 0
@@ -189,6 +192,10 @@ class Poller:
         self._log.polls += 1
         path = self.path
         outcome = await self._ask(path)
+        if isinstance(outcome, TaskAnswer) and self._is_doubtful(outcome):
+            outcome = Trouble(
+                kind="missing", said=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
+            )
         self._log.heard += 1
         if isinstance(outcome, Trouble):
             self._log.last_trouble = outcome
@@ -203,6 +210,15 @@ class Poller:
             self._proven = True
             self._on_path_proven(path)
         return outcome
+
+    def _is_doubtful(self, answer: TaskAnswer) -> bool:
+        """Whether an end without pictures may be about the request rather than the task: an answer that names no task,
+        at a place that is only a guess, while another place may still have it."""
+        is_guess = self._index > 0 and not self._proven and self.path.template is not None
+        is_end = answer.phase in ("failed", "completed") and not answer.images
+        names_task = answer.task_id is not None and answer.task_id == self._task_id
+        seen_elsewhere = set(self._seen) | {self._index}
+        return is_guess and is_end and not names_task and len(seen_elsewhere) < len(self._paths)
 
     def is_terminal(self, answer: TaskAnswer) -> bool:
         """Return whether an answer ends the task; "completed" without a picture does so only after some patience."""

@@ -61,12 +61,18 @@ PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
 IMAGE_UNITS: Final = frozenset(
     {"image", "per_image", "call", "per_call", "request", "per_request", "generation", "per_generation"}
 )
-# Words in a failure's code or text that mean moderation, not a fault.
+# Words in a failure's code or text that mean moderation, not a fault; as whole words, since a field may be called
+# enable_safety_checker.
 REFUSAL_WORDS: Final = (
-    "moderat",
-    "content_policy",
+    "moderation",
+    "moderated",
     "content policy",
+    "content_policy",
+    "content_policy_violation",
+    "content_moderation",
     "safety",
+    "safety_violation",
+    "unsafe",
     "nsfw",
     "flagged",
     "sensitive",

@@ -217,6 +217,31 @@ def test_a_task_that_is_not_visible_yet_is_waited_for(home: Path, visible_after_
     assert len(transport.gets) < 80
 
 
+@pytest.mark.parametrize("status", ["error", "failed", "success"])
+def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str) -> None:
+    """A guessed path may answer 200 for anything; its word about the request is not the task's."""
+    page = (200, {"status": status, "message": "Not found"})
+    answers = {PLACES[3]: (200, DONE), PLACES[2]: page}
+    transport = StandIn(
+        lambda request: (
+            (200, CREATED) if request.method == "POST" else answers.get(request.path, (404, {"error": "no"}))
+        )
+    )
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert len(transport.posts) == 1
+
+
+def test_a_failure_that_names_no_task_ends_it_when_no_other_place_has_it(home: Path) -> None:
+    """Otherwise a service with one odd path would let every failed task wait for its deadline."""
+    failed = (200, {"status": "failed", "error": "out of luck"})
+    transport = _at(PLACES[3], lambda _request: failed)
+    result = run_call(home, transport)
+
+    assert result["error"]["code"] == "generation_failed"
+
+
 def test_the_search_for_a_task_does_not_hammer_the_service(home: Path) -> None:
     """Five places asked in vain, for minutes, by every agent of an installation."""
     transport = _at("/nowhere", lambda _request: (404, {}))
