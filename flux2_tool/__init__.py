@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from flux2_tool.results import ToolResult
     from flux2_tool.sync_api import SyncFlux2Tool
     from flux2_tool.waiting import Progress
+    from flux2_tool.webhooks import Webhook, WebhookRefusedError, verify_webhook
 
-__all__ = ["Flux2Error", "Flux2Tool", "Progress", "SyncFlux2Tool", "ToolResult"]
+__all__ = [
+    "Flux2Error",
+    "Flux2Tool",
+    "Progress",
+    "SyncFlux2Tool",
+    "ToolResult",
+    "Webhook",
+    "WebhookRefusedError",
+    "verify_webhook",
+]
 
 _HOMES = {
     "Flux2Error": "flux2_tool.errors",
@@ -25,6 +35,9 @@ _HOMES = {
     "Progress": "flux2_tool.waiting",
     "SyncFlux2Tool": "flux2_tool.sync_api",
     "ToolResult": "flux2_tool.results",
+    "Webhook": "flux2_tool.webhooks",
+    "WebhookRefusedError": "flux2_tool.webhooks",
+    "verify_webhook": "flux2_tool.webhooks",
 }
 
 # Hidden from type checkers, which else would take any name for granted.

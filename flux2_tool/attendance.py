@@ -38,7 +38,7 @@ class Attendance:
         """Wait, until a point on the monotonic clock."""
         if not self._deadlines:
             # Only the first to come hurries a slow, unattended run; one more keeps the plan.
-            self._nudge.set()
+            self.hurry()
         self._deadlines[listener] = deadline_s
 
     def leave(self, listener: asyncio.Event) -> None:
@@ -61,10 +61,22 @@ class Attendance:
         for listener in self._deadlines:
             listener.set()
 
-    async def pause(self, delay_s: float, *, can_be_hurried: bool = True) -> None:
-        """Wait; the first one to come cuts it short, unless it is the service that asked for this pause."""
+    def hurry(self) -> None:
+        """Cut the pause short."""
+        self._nudge.set()
+
+    async def pause(self, delay_s: float, *, unless: asyncio.Event, can_be_hurried: bool = True) -> None:
+        """Wait.
+
+        Args:
+            delay_s: How long, in seconds.
+            unless: Ends the pause whatever asked for it; whoever sets it calls `hurry` as well.
+            can_be_hurried: Whether the first one to come ends it; not when the service asked for this pause.
+        """
         self._nudge.clear()
+        if unless.is_set():
+            return
         if not can_be_hurried:
-            await self._clock.sleep(delay_s)
+            await self._clock.wait(unless, delay_s)
         elif delay_s > 0:
             await self._clock.wait(self._nudge, delay_s)

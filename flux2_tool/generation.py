@@ -30,6 +30,7 @@ from flux2_tool.journal import Entry, Record, RecordState, SavedCopy
 from flux2_tool.limiter import Places
 from flux2_tool.pacing import MAX_GAP_S, Paces, Plan
 from flux2_tool.polling import Poller, PollLog, lookup_failure, poll_paths
+from flux2_tool.push import Push
 from flux2_tool.retry import RETRY_AFTER_CEILING_S
 from flux2_tool.route_memory import RouteMemory
 from flux2_tool.submission import Accepted, CreateRequest, Outcome, QueuedFor, Submission, SubmissionError
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 UNATTENDED_LIFE_S: Final = 15 * 60.0
 WATCH_DELAY_S: Final = 0.4
+EARLY_DELAY_S: Final = 0.125
 RESEND_WINDOW_S: Final = 10 * 60.0
 
 Stage = Literal["submitting", "processing", "completed", "failed"]
@@ -54,6 +56,7 @@ class Surroundings:
     memory: RouteMemory
     paces: Paces
     places: Places
+    push: Push | None = None
     route: Literal["auto", "guide", "service"]
     resend_window_s: float = RESEND_WINDOW_S
 
@@ -109,6 +112,7 @@ class Generation:
         self.finished_at: float | None = None
         self._around = surroundings
         self.attendance = Attendance(surroundings.clock)
+        self._told = asyncio.Event()
         self._force_resend = False
         self._submission: Submission | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -182,6 +186,11 @@ class Generation:
         # In a session an equal call joins it anyway; without one, only because of this.
         if is_alone and self.entry is not None and self.entry.record.session is None:
             self.entry.interrupted()
+
+    def told(self) -> None:
+        """Ask now: RunAPI's webhook says that the task is over."""
+        self._told.set()
+        self.attendance.hurry()
 
     def force_resend(self) -> None:
         """Let a request whose answer was lost be sent once more, however long ago that was; the owner asked for it."""
@@ -342,7 +351,12 @@ class Generation:
         delay_s = max(self.plan.delay_s(0.0), asked_s) if is_fresh else 0.0
         seen_running_s = self._around.clock.monotonic()
         is_told_when = asked_s > 0
+        push, quick_polls = self._around.push, 0
+        if push is not None and push.was_told_of(self.task_id):
+            self.told()
         while await self._pause(delay_s, is_told_when=is_told_when):
+            is_told, was_asked_for = self._told.is_set(), self._is_pushed
+            self._told.clear()
             outcome = await poller.poll()
             if isinstance(outcome, TaskAnswer):
                 if poller.path.action is not None and self.tool is None:
@@ -350,8 +364,10 @@ class Generation:
                 self.model = self.model or outcome.model
                 now_s = self._around.clock.monotonic()
                 if poller.is_terminal(outcome):
-                    # It ended somewhere between the last two polls.
-                    ended_ago_s = (now_s - seen_running_s) / 2.0
+                    if push is not None and was_asked_for:
+                        push.note_end(was_told=is_told or quick_polls > 0)
+                    # It ended somewhere between the last two polls, or just now.
+                    ended_ago_s = 0.0 if is_told else (now_s - seen_running_s) / 2.0
                     is_known = is_fresh and ended_ago_s < MAX_GAP_S
                     self._finish(outcome, duration_s=max(0.0, self._age_s() - ended_ago_s) if is_known else None)
                     return
@@ -363,6 +379,10 @@ class Generation:
             self.attendance.tell()
             delay_s = poller.delay_s(outcome, attended=self.attendance.is_waited_for)
             is_told_when = poller.is_told_when
+            if (is_told or quick_polls) and not is_told_when:
+                # The webhook was quicker than the service's own books.
+                quick_s = EARLY_DELAY_S * 2.0**quick_polls
+                delay_s, quick_polls = min(delay_s, quick_s), quick_polls + 1
 
     def _poller(self, status_url: str | None, *, is_lookup: bool) -> Poller:
         memory, base_url = self._around.memory, self.client.base_url
@@ -394,13 +414,22 @@ class Generation:
 
     async def _pause(self, delay_s: float, *, is_told_when: bool = False) -> bool:
         """Wait before the next poll; False when nobody has waited for too long."""
-        await self.attendance.pause(delay_s, can_be_hurried=not is_told_when)
+        await self.attendance.pause(delay_s, unless=self._told, can_be_hurried=not is_told_when)
         return self.attendance.alone_s < UNATTENDED_LIFE_S
 
     @property
     def plan(self) -> Plan:
-        """When tasks of this kind are polled."""
-        return self._around.paces.plan(self.client.base_url, self.model, self.resolution)
+        """When this task is polled."""
+        return self._around.paces.plan(self.client.base_url, self.model, self.resolution, is_net=self._is_pushed)
+
+    @property
+    def _is_pushed(self) -> bool:
+        """Whether RunAPI will tell us of this task's end, as far as is known."""
+        push = self._around.push
+        if push is None or not push.is_trusted:
+            return False
+        body = self.entry.record.body if self.entry is not None else self.request.body if self.request else b""
+        return push.covers(body)
 
     @property
     def left_s(self) -> float | None:

@@ -34,17 +34,19 @@ def place_order(
     account: Account,
     sources: ResolvedSources | None,
     safety_checker: bool | None,
+    callback_url: str | None,
     routes: Sequence[wire.Route],
     price_usd: float | None,
     unknown_price_usd: float,
     new_id: Callable[[], str],
 ) -> Order:
-    """Return the request: what the agent gave, plus the model, and nothing else.
+    """Return the request: what the agent gave, plus the model and what the operator has set, and nothing else.
 
     Args:
         arguments: Validated.
         sources: The resolved sources of `remix_image`.
         safety_checker: The operator's setting; it is added where the agent said nothing and the model has it.
+        callback_url: Our own webhook; it is added where the agent named none.
         routes: In the order they are tried.
         price_usd: What the image is expected to cost, None when unknown.
         unknown_price_usd: What an unknown price counts as against the caps.
@@ -62,6 +64,8 @@ def place_order(
         canonical["source_image_urls"] = sources.identities
     if safety_checker is not None and "enable_safety_checker" not in body and manifest.models[model].tier != "max":
         body["enable_safety_checker"] = safety_checker
+    if callback_url is not None and "callback_url" not in body:
+        body["callback_url"] = callback_url
     resolution = str(body.get("output_resolution", "1k"))
     request = CreateRequest(
         action="remix_image" if tool_name == "remix_image" else "text_to_image",

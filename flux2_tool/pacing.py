@@ -24,6 +24,8 @@ COLD_GAP_S: Final = 2.0
 FIRST_DELAY_S: Final = 0.75
 SAMPLES_TO_TRUST: Final = 5
 MAX_DELAY_S: Final = 8.0
+# While RunAPI tells when a task is over, polling only catches what is lost on the way.
+NET_DELAY_S: Final = 8.0
 PRIOR_SIGMA: Final = 0.45
 PRIOR_WEIGHT: Final = 1.5
 MIN_SIGMA: Final = 0.08
@@ -69,11 +71,13 @@ class Plan:
 
     Args:
         expectation: How long it will probably take; None for the fixed interval.
+        is_net: Whether polling is only a safety net, because RunAPI tells of the end itself.
     """
 
-    def __init__(self, expectation: Expectation | None) -> None:
+    def __init__(self, expectation: Expectation | None, *, is_net: bool = False) -> None:
         self.expectation = expectation
-        self._times = () if expectation is None else _poll_times(expectation)
+        self._is_net = is_net
+        self._times = () if expectation is None or is_net else _poll_times(expectation)
 
     def delay_s(self, elapsed_s: float) -> float:
         """Return the pause from now until the next poll, in seconds, before jitter.
@@ -81,6 +85,8 @@ class Plan:
         Args:
             elapsed_s: How long the task has been running, on this machine's clock.
         """
+        if self._is_net:
+            return NET_DELAY_S
         # A poll that comes a little early counts as the planned one.
         index = bisect.bisect_right(self._times, elapsed_s + MIN_DELAY_S / 2)
         if index < len(self._times):
@@ -206,8 +212,15 @@ class Paces:
         self._learners: dict[Kind, Learner] = {}
         self._plans: dict[Kind, tuple[int, Plan]] = {}
 
-    def plan(self, base_url: str, model: str | None, resolution: str | None) -> Plan:
-        """Return when to poll a task of this kind; the fixed interval for one nobody knows."""
+    def plan(self, base_url: str, model: str | None, resolution: str | None, *, is_net: bool = False) -> Plan:
+        """Return when to poll a task of this kind; the fixed interval for one nobody knows.
+
+        Args:
+            is_net: Whether RunAPI tells of the end itself, so that polling is only a safety net.
+        """
+        if is_net:
+            known = self.plan(base_url, model, resolution)
+            return Plan(known.expectation, is_net=True)
         if model is None or resolution is None:
             return Plan(None)
         kind = (base_url, model, resolution)

@@ -261,6 +261,12 @@ class Registry:
             logger.warning("%s", exc)
             return ()
 
+    def told(self, task_id: str) -> None:
+        """Have a task that is followed here asked for now: RunAPI says that it is over."""
+        for generation in [*self._live.values(), *self._lookups]:
+            if generation.task_id == task_id and not generation.is_over:
+                generation.told()
+
     def returned(self, generation: Generation, session: str | None) -> None:
         """Have it written down, in a moment, that a call of this session got the pictures."""
         entry = generation.entry

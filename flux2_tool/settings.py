@@ -6,10 +6,11 @@ Keys, types, bounds and defaults are the manifest's `config_schema`; the environ
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -42,6 +43,8 @@ class Settings:
     tiers: tuple[Tier, ...] = ("pro", "flex")
     safety_checker: bool | None = None
     callback_hosts: tuple[str, ...] = ()
+    callback_public_url: str | None = None
+    callback_secret: str | None = field(default=None, repr=False)
     journal: JournalMode = "required"
     repeat_max: int = 4
     repeat_window_s: float = 600.0
@@ -98,7 +101,10 @@ def load_settings(
             try:
                 values[key] = _finished(key, given.value)
             except ValueError as exc:
-                problems.append(f"{given.source}: {shown(given.value)} {exc}")
+                is_secret = manifest.config_hints[key].sensitive
+                problems.append(f"{given.source}: {'it' if is_secret else shown(given.value)} {exc}")
+    if not problems and ("callback_public_url" in values) != ("callback_secret" in values):
+        problems.append("callback_public_url and callback_secret belong together: one is set, the other is not")
     if problems:
         raise ConfigurationError(
             "; ".join(problems) if len(problems) == 1 else f"{len(problems)} settings are wrong: {'; '.join(problems)}",
@@ -183,6 +189,11 @@ def _problems(value: Any, schema: Mapping[str, Any], allowed_words: str) -> Iter
 def _finished(key: str, value: Any) -> Any:
     if key == "base_url":
         return normalized_base_url(value)
+    if key == "callback_public_url":
+        return _public_url(value)
+    if key == "callback_secret":
+        webhook_key(value)
+        return value.strip()
     if key == "callback_hosts":
         return [host.lower() for host in value]
     if key == "python" and not Path(value).is_absolute():
@@ -223,6 +234,38 @@ def normalized_base_url(text: str) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("would send the key unencrypted: use https (http is for loopback only)")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def _public_url(text: str) -> str:
+    """Return the gateway's public address without a trailing slash."""
+    text = text.strip()
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is not a URL such as https://agent.example.com") from None
+    if parts.scheme not in ("http", "https") or not host or any(c.isspace() or not c.isprintable() for c in text):
+        raise ValueError("is not a URL such as https://agent.example.com")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("must not carry a user name, password, query or fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError("must be https (http is for loopback only)")
+    return text.rstrip("/")
+
+
+def webhook_key(secret: str) -> bytes:
+    """Return the bytes of an account's webhook secret.
+
+    Raises:
+        ValueError: It is empty or not base64; the message does not quote it.
+    """
+    try:
+        key = base64.b64decode(secret.strip(), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError("is not a webhook secret: base64 text, as RunAPI shows it")
+    return key
 
 
 def is_loopback(host: str) -> bool:

@@ -32,6 +32,7 @@ from flux2_tool.order import place_order
 from flux2_tool.pacing import Paces
 from flux2_tool.pictures import Picture
 from flux2_tool.pricing import PATIENCE_S, Price, Prices, list_price
+from flux2_tool.push import Push, WebhookRefusedError
 from flux2_tool.registry import Account, Begun, Registry
 from flux2_tool.reporting import report
 from flux2_tool.results import ToolResult, as_object, error_object
@@ -92,6 +93,7 @@ class Flux2Tool:
         self._new_id = new_id
         self._memory = RouteMemory(settings.home / FILE_NAME)
         self._http: dict[str, httpx.AsyncClient] = {}
+        self._push = _push_of(settings, host, self._clock)
         self._turns: dict[tuple[str, str], Pace] = {}
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=self.manifest, folder=settings.home, clock=self._clock)
@@ -108,6 +110,7 @@ class Flux2Tool:
                 memory=self._memory,
                 paces=Paces(typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)),
                 places=Places(settings.max_creates),
+                push=self._push,
                 route=settings.route,
                 resend_window_s=settings.resend_window_s,
             ),
@@ -214,6 +217,24 @@ class Flux2Tool:
             or TaskNotFoundError(f"There is no answer about task {task_id} yet.", hint="Ask again in a moment.")
         )
 
+    def webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Take in what came to the webhook's address; returns whether RunAPI sent it.
+
+        Args:
+            headers: The request's; names in any case.
+            body: The request's body, byte for byte.
+        """
+        if self._push is None:
+            return False
+        try:
+            task_id = self._push.take(headers, body)
+        except WebhookRefusedError as exc:
+            logger.warning("a webhook was refused: %s", exc)
+            return False
+        if task_id is not None:
+            self._registry.told(task_id)
+        return True
+
     async def aclose(self) -> None:
         """Stop following every task and close the connections. Tasks at RunAPI go on."""
         await self._prices.aclose()
@@ -296,6 +317,7 @@ class Flux2Tool:
             account=call.account,
             sources=sources,
             safety_checker=self.settings.safety_checker,
+            callback_url=None if self._push is None else self._push.callback_url,
             routes=self._routes(call.account.base_url),
             price_usd=price.usd,
             unknown_price_usd=self.settings.unknown_price_usd,
@@ -403,3 +425,10 @@ class Flux2Tool:
         if base_url not in self._http:
             self._http[base_url] = open_http(base_url, timeouts=self._timeouts, transport=self._transport)
         return self._http[base_url]
+
+
+def _push_of(settings: Settings, host: Host, clock: Clock) -> Push | None:
+    """Return the webhooks of this process, where a gateway's route hands them on and they are configured."""
+    if host != "native" or settings.callback_public_url is None or settings.callback_secret is None:
+        return None
+    return Push(public_url=settings.callback_public_url, secret=settings.callback_secret, clock=clock)

@@ -83,6 +83,9 @@ IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 CLIENT_REQUEST_HEADER: Final = "X-Client-Request-Id"
 REQUEST_ID_HEADER: Final = "x-request-id"
 TASK_ID_HEADER: Final = "X-RunAPI-Task-Id"
+# Of a webhook: its event's id, the time it was signed in Unix seconds, and the base64 of the HMAC-SHA256 over
+# "{id}.{timestamp}." and the raw body, under the base64-decoded secret of the account.
+WEBHOOK_HEADERS: Final = ("X-Callback-Id", "X-Callback-Timestamp", "X-Callback-Signature")
 
 # ---- HTTP status codes ----------------------------------------------------------------------------------------------
 # An answer to the create POST that means: nothing was created, this route does not exist here.

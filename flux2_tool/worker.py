@@ -5,6 +5,7 @@ JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout 
     requests        initialize {plugin_version?, host?, config?}   -> {version, manifest_sha256}
                     call {tool, arguments, api_key, base_url, session, workspace_dir, state_dir, sandboxed, wait_s,
                     sender?, is_owner?, source_dirs?, output_dir?} -> the result object
+                    webhook {headers, body_base64}                 -> {accepted}
                     shutdown                                       -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
 
@@ -15,6 +16,7 @@ ends when its input does, or its parent.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -131,13 +133,15 @@ class Worker:
         elif method == "initialize":
             self._initialize(params)
             self._answer(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
+        elif method == "webhook":
+            self._answer(request_id, {"accepted": self._webhook(params)})
         elif method == "shutdown":
             await self.stop()
             self._answer(request_id, {})
             self.stopped.set()
         else:
             raise ProtocolFaultError(
-                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, shutdown'
+                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, webhook, shutdown'
             )
 
     def _notified(self, method: str, params: dict[str, Any]) -> None:
@@ -214,13 +218,11 @@ class Worker:
         self, params: Mapping[str, Any], abort: Abort, tell: Callable[[Progress], None]
     ) -> dict[str, Any]:
         try:
-            settings = self._settings = self._settings or self._loaded_settings()
-            if self._tool is None:
-                self._tool = Flux2Tool(settings=settings, host=self._host, manifest=self._manifest)
-            credentials = self._credentials(params, settings)
+            tool = self._opened_tool()
+            credentials = self._credentials(params, tool.settings)
         except Flux2Error as exc:
             return error_object(exc)
-        return await self._tool.call(
+        return await tool.call(
             params["tool"],
             params.get("arguments"),
             credentials=credentials,
@@ -230,6 +232,22 @@ class Worker:
             on_progress=tell,
             abort=abort,
         )
+
+    def _webhook(self, params: Mapping[str, Any]) -> bool:
+        headers, body = params.get("headers"), params.get("body_base64")
+        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+            raise ProtocolFaultError(INVALID_PARAMS, "headers must be an object of strings")
+        try:
+            decoded = base64.b64decode(str(body), validate=True)
+        except ValueError as exc:
+            raise ProtocolFaultError(INVALID_PARAMS, "body_base64 must be base64 text") from exc
+        return self._opened_tool().webhook(headers, decoded)
+
+    def _opened_tool(self) -> Flux2Tool:
+        settings = self._settings = self._settings or self._loaded_settings()
+        if self._tool is None:
+            self._tool = Flux2Tool(settings=settings, host=self._host, manifest=self._manifest)
+        return self._tool
 
     def _loaded_settings(self) -> Settings:
         try:

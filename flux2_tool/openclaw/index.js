@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { account, described, hostContext } from "./account.js";
+import { registerCallbacks } from "./callbacks.js";
 import { imageProvider } from "./image_provider.js";
 import { explained, failure, launch, Worker } from "./worker.js";
 
@@ -30,6 +31,8 @@ export default {
       api.registerTool(make, { name: tool.name });
     }
     if (made.image_provider) api.registerImageGenerationProvider(imageProvider(api, made, callWorker));
+    const current = () => (shared.worker?.key === launch(api, made).key && !shared.worker.gone ? shared.worker : null);
+    registerCallbacks(api, made.callback_path, current);
     const doctor = async ({ respond }) => respond(true, await examined(api, made));
     api.registerGatewayMethod(`${ID}.doctor`, doctor, { scope: "operator.read" });
     const stop = () => (shared.worker?.key === launch(api, made).key ? shared.worker.retire() : undefined);

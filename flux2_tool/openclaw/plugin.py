@@ -10,6 +10,7 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
                                parameters with everything enabled, callback_only: members left out without
                                callback hosts, by_tiers["pro,flex"]: what differs for these tiers (text,
                                properties, required)
+    callback_path              where the gateway takes RunAPI's webhooks, when they are configured
     image_provider             null, or what serves OpenClaw's own `image_generate`; see `image_provider.py`
 
 Source for the fields: OpenClaw's own docs, `plugins/manifest.md` and `plugins/manifest/*.md`.
@@ -31,6 +32,7 @@ from typing import Any
 from flux2_tool.manifest import Manifest
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.projection import export
+from flux2_tool.push import ROUTE_PATH
 
 MINIMUM_OPENCLAW = "2026.9.6"
 """The lowest OpenClaw that the end-to-end tests ran with."""
@@ -41,6 +43,7 @@ NPM_NAME = "flux2-tool"
 _ICON = "assets/icon.png"
 _HAND_WRITTEN = {
     "dist/account.js": "account.js",
+    "dist/callbacks.js": "callbacks.js",
     "dist/index.js": "index.js",
     "dist/image_provider.js": "image_provider.js",
     "dist/worker.js": "worker.js",
@@ -138,6 +141,7 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
             _tool_data({chosen: by_set[chosen][index] for chosen in sets}, full=tiers, plain=plain)
             for index, plain in enumerate(without_callbacks)
         ],
+        "callback_path": ROUTE_PATH,
         "image_provider": image_provider(manifest) if image_generate else None,
     }
 

@@ -97,6 +97,18 @@ export class Worker {
     }
   }
 
+  // Whether RunAPI has sent this webhook; null when the worker cannot tell.
+  async webhook(params) {
+    this.#hold(+1);
+    try {
+      if (await this.ready) return null;
+      const { result } = await this.#request("webhook", params).answer;
+      return result ? result.accepted : null;
+    } finally {
+      this.#hold(-1);
+    }
+  }
+
   // Lets the calls in flight finish, then ends the worker. Resolves when it is gone, or after the grace time.
   retire() {
     this.#retired = true;

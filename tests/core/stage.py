@@ -93,12 +93,15 @@ class SandboxTransport(httpx.AsyncBaseTransport):
     A dropped connection becomes httpx's error, and a client that gives up does not stop the service at its work.
     """
 
-    def __init__(self, options: SandboxOptions | None = None) -> None:
+    def __init__(
+        self, options: SandboxOptions | None = None, *, callbacks: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._now_s = START_S
         app = create_app(
             options or SandboxOptions(duration_s=6.0, drawn_images=False, seed=1),
             clock=self._wall_s,
             sleep=asyncio.sleep,
+            callback_transport=callbacks,
         )
         self.sandbox: Sandbox = app.state.sandbox
         self.requests: list[tuple[str, str]] = []

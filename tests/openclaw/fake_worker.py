@@ -7,6 +7,7 @@ and environment as the real worker. Standard library only.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import sys
@@ -43,6 +44,10 @@ def main() -> None:
                 "files": files_of(params),
             }
             threading.Thread(target=answer, args=(message["id"], params, seen), daemon=True).start()
+        elif method == "webhook":
+            body = base64.b64decode(params["body_base64"])
+            if body != b"silence":
+                send({"id": message["id"], "result": {"accepted": body == b"good" and bool(params["headers"])}})
         elif method == "cancel":
             _cancelled[params["id"]].set()
         elif method == "shutdown":

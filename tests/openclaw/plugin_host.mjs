@@ -3,6 +3,7 @@
 
 import { createInterface } from "node:readline";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 
 const plugins = new Map(); // name -> { tools, service }
@@ -23,7 +24,7 @@ const modelAuth = (hostKey) => ({
 
 const operations = {
   async register({ name, root, config, stateDir, providers, hostKey }) {
-    const plugin = { tools: new Map(), service: null, images: null, methods: new Map() };
+    const plugin = { tools: new Map(), service: null, images: null, methods: new Map(), routes: [] };
     const entry = (await import(pathToFileURL(join(root, "dist", "index.js")).href)).default;
     entry.register({
       id: entry.id,
@@ -39,6 +40,7 @@ const operations = {
       registerTool: (make, { name: tool }) => plugin.tools.set(tool, make),
       registerImageGenerationProvider: (provider) => (plugin.images = provider),
       registerGatewayMethod: (method, handler, { scope }) => plugin.methods.set(method, { handler, scope }),
+      registerHttpRoute: (route) => plugin.routes.push(route),
       registerService: (service) => (plugin.service = service),
     });
     plugins.set(name, plugin);
@@ -80,6 +82,13 @@ const operations = {
   async gatewayMethod({ plugin, method }) {
     const { handler, scope } = plugins.get(plugin).methods.get(method);
     return new Promise((resolve) => handler({ respond: (ok, answer) => resolve({ ok, answer, scope }) }));
+  },
+  routes: ({ plugin }) => plugins.get(plugin).routes.map(({ handler, ...route }) => route),
+  async http({ plugin, method = "POST", headers, body, times = 1 }) {
+    const request = Object.assign(Readable.from(Array(times).fill(Buffer.from(body))), { method, headers });
+    const response = { statusCode: 0, ended: false, end: () => (response.ended = true) };
+    const handled = await plugins.get(plugin).routes[0].handler(request, response);
+    return { status: response.statusCode, ended: response.ended, handled };
   },
   stop: ({ plugin }) => plugins.get(plugin).service.stop(),
   worker: () => ({ pid: shared()?.worker?.child?.pid ?? null, gone: shared()?.worker?.gone ?? null }),

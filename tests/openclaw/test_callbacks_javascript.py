@@ -1,0 +1,77 @@
+"""The gateway's route for RunAPI's webhooks, in the plugin's JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flux2_tool.push import ROUTE_PATH
+
+from .conftest import PluginHost
+
+CONFIG = {"callback_public_url": "https://agent.example.com", "callback_secret": "c2VjcmV0"}
+SIGNED = {"x-callback-id": "evt_1", "x-callback-timestamp": "1", "x-callback-signature": "abc", "cookie": "private"}
+
+
+def with_route(host: PluginHost, make_plugin: Callable[..., Path], *, is_running: bool = True) -> None:
+    """Register the plugin with webhooks configured; a call starts the worker."""
+    host.register(make_plugin(), config=CONFIG)
+    if is_running:
+        host.call("a fox")
+
+
+def post(host: PluginHost, body: str, **options: Any) -> int:
+    """POST to the route and return the status; the route must answer and say that it did."""
+    done = host.ask("http", plugin="plugin", headers=SIGNED, body=body, **options)
+    assert (done["ended"], done["handled"]) == (True, True)
+    return int(done["status"])
+
+
+def test_without_a_secret_there_is_no_route(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+    """An open door that nobody asked for."""
+    host.register(make_plugin(), config={"callback_public_url": CONFIG["callback_public_url"]})
+
+    assert host.ask("routes", plugin="plugin") == []
+
+
+def test_the_route_is_where_runapi_is_told_to_knock(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+    """The address in the requests and the route come from one place."""
+    with_route(host, make_plugin, is_running=False)
+
+    assert host.ask("routes", plugin="plugin") == [{"path": ROUTE_PATH, "auth": "plugin", "match": "exact"}]
+
+
+def test_the_worker_decides_and_sees_only_the_signatures_headers(
+    host: PluginHost, make_plugin: Callable[..., Path]
+) -> None:
+    """401 has RunAPI deliver again, 200 does not."""
+    with_route(host, make_plugin)
+
+    assert post(host, "good") == 200
+    assert post(host, "bad") == 401
+
+
+def test_nothing_is_started_for_a_stranger(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+    """Anybody can knock; whoever waits for a picture has started the worker."""
+    with_route(host, make_plugin, is_running=False)
+
+    assert post(host, "good") == 503
+    assert host.ask("worker")["pid"] is None
+
+
+def test_only_a_post_of_a_sensible_size_is_read(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+    """A flood must not fill the gateway's memory."""
+    with_route(host, make_plugin)
+
+    assert post(host, "good", method="GET") == 405
+    assert post(host, "x" * 100_000, times=3) == 413
+    assert host.pid()
+
+
+def test_a_worker_that_died_answers_later(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+    """RunAPI tries again; by then the next call has started another worker."""
+    with_route(host, make_plugin)
+    host.call("die")
+
+    assert post(host, "good") == 503
