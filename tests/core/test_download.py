@@ -269,6 +269,16 @@ def test_a_download_is_bounded_in_time(tmp_path: Path) -> None:
         "https://0x7f000001/fox.png",
         "https://0177.0.0.1/fox.png",
         "https://127.1/fox.png",
+        "https://127。0。0。1/fox.png",
+        "https://①②⑦.0.0.1/fox.png",
+        "https://%31%32%37.0.0.1/fox.png",
+        "https://127.0.0.1\u00ad/fox.png",
+        "https://loca\u200blhost/fox.png",
+        "https://[::127.0.0.1]/fox.png",
+        "https://[::ffff:0:127.0.0.1]/fox.png",
+        "https://[64:ff9b::a9fe:a9fe]/fox.png",
+        "https://[2002:7f00:1::]/fox.png",
+        "https://[fec0::1]/fox.png",
         "https://user:pass@cdn.example/fox.png",
         "file:///etc/passwd",
         "ftp://cdn.example/fox.png",
@@ -282,7 +292,7 @@ def test_a_link_into_a_private_network_is_never_followed(tmp_path: Path, url: st
 
     def answer(request: Seen) -> Answer:
         if after_redirect and request.url == PICTURE_URL:
-            return httpx.Response(302, headers={"location": url})
+            return httpx.Response(302, headers=[(b"location", url.encode())])
         return answer_of(picture())
 
     transport = StandIn(answer)
@@ -291,6 +301,22 @@ def test_a_link_into_a_private_network_is_never_followed(tmp_path: Path, url: st
 
     assert {request.url for request in transport.seen} <= {PICTURE_URL}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://8.8.8.8/fox.png",
+        "https://[2606:4700::1111]/fox.png",
+        "https://[64:ff9b::808:808]/fox.png",
+        "https://[::ffff:8.8.8.8]/fox.png",
+        "https://bücher.example/fox.png",
+        "https://localhost.example/fox.png",
+    ],
+)
+def test_a_public_host_is_not_taken_for_a_private_one(url: str) -> None:
+    """A paid picture must not be kept from its owner; behind NAT64 every IPv4 host looks like the third."""
+    check_link(url, loopback_allowed=False)
 
 
 @pytest.mark.parametrize("location", ["https://[::1", "http://[bad", "https://cdn.example:99999/", "\x7f"])
