@@ -1,16 +1,16 @@
 """Read a source picture from the disk, and nothing else.
 
 A prompt-injected agent may be told to "remix" a private file, so a file is read only when it lies inside an allowed
-folder after every link is resolved, is a regular file without a hidden part in its path, and is a picture by its
-content. It is opened step by step without following links, so that nothing can be swapped in after the check. The
-error names the rule; it never shows what the file holds. Source of the flags: openat(2).
+folder after every link is resolved, is a regular file without a hidden part in its path below that folder, and is a
+picture by its content. It is opened step by step without following links, so that nothing can be swapped in after the
+check. The error names the rule; it never shows what the file holds. Source of the flags: openat(2).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ class SourcePlaces:
     """Where source files of one call may lie.
 
     Attributes:
-        roots: Allowed folders; None allows every folder, for a person who types a path.
+        roots: Allowed folders; None allows every folder, hidden ones too, for a person who types a path.
         workspace: What relative paths are relative to; None when there is none.
         inbound: OpenClaw's folder for pictures that came in by chat, None outside OpenClaw.
         staged: Where OpenClaw puts copies of them for the agent of this session; None outside OpenClaw.
@@ -39,11 +39,6 @@ class SourcePlaces:
     inbound: Path | None = None
     staged: Path | None = None
     inbound_only: bool = False
-
-    @property
-    def of_chat(self) -> tuple[Path, ...]:
-        """The folders of pictures that came in by chat."""
-        return tuple(folder for folder in (self.inbound, self.staged) if folder is not None)
 
 
 def inbound_folder(parent: Path) -> Path:
@@ -72,7 +67,10 @@ def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
             copy = None if is_url or places.staged is None else places.staged / name
             return copy if copy is not None and _is_there(copy) else places.inbound / name
     if source.lower().startswith("file:"):
-        parts = urlsplit(source)
+        try:
+            parts = urlsplit(source)
+        except ValueError:
+            raise _refused(where, "its file: URL cannot be read", "Use file:///path.") from None
         if parts.netloc not in ("", "localhost"):
             raise _refused(where, "a file: URL may not name another machine", "Use file:///path.")
         source = unquote(parts.path)
@@ -116,55 +114,81 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
     root = _root_of(real, places)
     if root is None:
         raise _outside(where, places)
-    parts = real.relative_to(root).parts
-    if any(part.startswith(".") for part in parts):
+    if any(part.startswith(".") for part in real.relative_to(root.inside).parts):
         raise _refused(where, "hidden files and folders are never read", "Copy the picture to a plain folder.")
-    return _read_without_links(root, parts, where)
+    return _read_without_links(root.opened, real.relative_to(root.opened).parts, where)
 
 
-def _root_of(path: Path, places: SourcePlaces) -> Path | None:
-    if places.inbound_only:
-        roots: Sequence[Path] = places.of_chat
-    elif places.roots is None:
-        return Path(path.anchor)
-    else:
-        roots = (*places.roots, *places.of_chat)
-    for root in roots:
-        try:
-            resolved = root.resolve(strict=True)
-        except (OSError, RuntimeError):
-            continue
-        if path.is_relative_to(resolved) and resolved != Path(resolved.anchor):
-            return resolved
-        if path.is_relative_to(resolved) and places.roots is not None and Path("/") in places.roots:
-            return resolved
-    return None
+def read_saved_copy(path: Path, *, where: str) -> bytes:
+    """Return the bytes of a picture that this tool has saved, from its very place: a link put there is not followed.
+
+    Raises:
+        SourceRefusedError: It is gone, not a regular file, or too large.
+    """
+    return _read_without_links(path.parent, (path.name,), where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Root:
+    """An allowed folder, links resolved: what is opened first, and the folder in or below it that files must lie in."""
+
+    opened: Path
+    inside: Path
+
+
+def _root_of(path: Path, places: SourcePlaces) -> _Root | None:
+    """Return the nearest allowed folder around a path: in a hidden folder, such as OpenClaw's, the inner one counts."""
+    if places.roots is None and not places.inbound_only:
+        return _Root(opened=Path(path.anchor), inside=path.parent)
+    around = [root for root in _roots(places) if path.is_relative_to(root.inside)]
+    return max(around, key=lambda root: len(root.inside.parts), default=None)
+
+
+def _roots(places: SourcePlaces) -> Iterator[_Root]:
+    for folder in (*(() if places.inbound_only else places.roots or ()), places.inbound):
+        resolved = None if folder is None else _resolved(folder)
+        # A link to "/" would open everything; only whoever writes "/" means it.
+        if resolved is not None and (resolved != Path(resolved.anchor) or resolved == folder):
+            yield _Root(opened=resolved, inside=resolved)
+    workspace = None if places.workspace is None else _resolved(places.workspace)
+    if places.staged is not None and workspace is not None:
+        # Whoever writes in the workspace could put a link there in this folder's place: it is reached step by step.
+        yield _Root(opened=workspace, inside=inbound_folder(workspace))
+
+
+def _resolved(folder: Path) -> Path | None:
+    try:
+        return folder.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
 
 
 def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
     missing = _refused(where, "it cannot be opened as a plain file", "Check the path and its permissions.")
-    if not parts:
-        raise missing
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = descriptor = -1
     try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for part in parts[:-1]:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = inner
         # Non-blocking, so that a pipe in the file's place cannot hold the call up.
-        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(
+            parts[-1] if parts else ".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise missing
+        if status.st_size > MAX_SOURCE_BYTES:
+            raise too_large(where, status.st_size)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_SOURCE_BYTES + 1)
     except OSError:
         raise missing from None
     finally:
-        os.close(folder)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise missing
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_size > MAX_SOURCE_BYTES:
-            raise too_large(where, status.st_size)
-        data = file.read(MAX_SOURCE_BYTES + 1)
+        for one in (folder, descriptor):
+            if one >= 0:
+                os.close(one)
     if len(data) > MAX_SOURCE_BYTES:
         raise too_large(where, len(data))
     return data

@@ -29,7 +29,7 @@ from flux2_tool.errors import (
 )
 from flux2_tool.generation import Generation
 from flux2_tool.pictures import Picture, PictureError, read_picture, without_metadata
-from flux2_tool.source_files import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source, too_large
+from flux2_tool.source_files import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_saved_copy, read_source, too_large
 
 TASK_PREFIX: Final = "task:"
 LAST_TASK: Final = "task:last"
@@ -154,7 +154,7 @@ async def _check_task(source: str, where: str, help_: SourceHelp) -> _Checked:
             hint="Use another picture; set save_dir so that pictures are kept.",
             task_id=generation.task_id,
         )
-    data = await asyncio.to_thread(Path(generation.saved[0].path).read_bytes)
+    data = await asyncio.to_thread(read_saved_copy, Path(generation.saved[0].path), where=where)
     return _Checked(identity=identity, picture=(await _check_bytes(data, where, help_)).picture)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import os
+import resource
 import struct
 import threading
 import zlib
@@ -129,10 +130,14 @@ def test_a_picture_of_the_agents_own_is_uploaded(
         pytest.param("cut.jpg", "not a whole PNG", id="a picture cut short"),
         pytest.param("huge.png", "MiB", id="too many bytes"),
         pytest.param("file://fileserver/cat.png", "another machine", id="another machine's file"),
+        pytest.param("file://[x", "cannot be read", id="a broken file URL"),
         pytest.param("data:image/png;base64,AAAA", "not a whole PNG", id="data that is no picture"),
         pytest.param("http://127.0.0.1/x.png", "private address", id="loopback"),
         pytest.param("http://2130706433/x.png", "private address", id="loopback as a number"),
         pytest.param("http://[::ffff:10.0.0.1]/x.png", "private address", id="a mapped address"),
+        pytest.param("http://127。0。0。1/x.png", "private address", id="loopback with other dots"),
+        pytest.param("http://%31%32%37.0.0.1/x.png", "private address", id="loopback, percent-encoded"),
+        pytest.param("http://[64:ff9b::a9fe:a9fe]/x.png", "private address", id="a translated address"),
         pytest.param("http://169.254.169.254/latest/meta-data", "private address", id="a cloud's metadata service"),
         pytest.param("https://printer.local/x.png", "private address", id="a local name"),
         pytest.param("task:last", "no finished picture", id="no last picture"),
@@ -205,6 +210,40 @@ def test_the_copy_that_openclaw_puts_into_the_workspace_is_a_picture_from_the_ch
     assert [result["error"]["code"] for result in results[2:]] == ["source_refused", "source_refused"]
 
 
+@pytest.mark.parametrize("replaced", ["media", "media/inbound"])
+def test_a_sandboxed_session_cannot_turn_the_copies_folder_into_a_link_to_another(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path, replaced: str
+) -> None:
+    """It writes in its own workspace; what it puts in that folder's place must not open the host's folders."""
+    album = tmp_path / "album"
+    (album / "inbound").mkdir(parents=True)
+    for folder in (album, album / "inbound"):
+        (folder / "passport.png").write_bytes(picture())
+    (workspace / replaced).parent.mkdir(exist_ok=True)
+    (workspace / replaced).symlink_to(album)
+    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
+
+    errors = [
+        remix(home, runapi, caller, source)["error"]
+        for source in ("media/inbound/passport.png", str(album / "passport.png"))
+    ]
+
+    assert [error["code"] for error in errors] == ["source_refused", "source_refused"]
+    assert runapi.sandbox.books.uploads == []
+
+
+def test_a_workspace_that_is_reached_through_a_link_still_has_its_copies(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path
+) -> None:
+    """Where the operator put the workspace is not the agent's doing."""
+    (workspace / "media" / "inbound").mkdir(parents=True)
+    (workspace / "media" / "inbound" / "photo.png").write_bytes(picture())
+    (tmp_path / "link").symlink_to(workspace)
+    caller = Caller(session="s", workspace_dir=tmp_path / "link", state_dir=state, sandboxed=True)
+
+    assert remix(home, runapi, caller, "media/inbound/photo.png")["task"]["state"] == "completed"
+
+
 def test_configured_roots_stand_in_the_workspaces_place(
     home: Path, runapi: SandboxTransport, workspace: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +258,46 @@ def test_configured_roots_stand_in_the_workspaces_place(
 
     assert allowed["task"]["state"] == "completed"
     assert refused["error"]["code"] == "source_refused"
+
+
+def test_pictures_from_the_chat_may_be_used_when_a_wider_folder_is_allowed_too(
+    home: Path, runapi: SandboxTransport, state: Path, tmp_path: Path
+) -> None:
+    """OpenClaw's state folder is a hidden one, often inside the folder that an operator allows."""
+    caller = Caller(session="s", workspace_dir=tmp_path, state_dir=state)
+
+    allowed = remix(home, runapi, caller, "media://inbound/photo---1.jpg")
+    refused = remix(home, runapi, caller, str(state / "openclaw.json"))
+
+    assert allowed["task"]["state"] == "completed"
+    assert "hidden" in refused["error"]["message"]
+
+
+def test_a_path_that_a_person_typed_may_lie_in_a_hidden_folder(
+    home: Path, runapi: SandboxTransport, state: Path
+) -> None:
+    """Whoever types a path knows where the picture is; a hidden file itself is rarely meant."""
+    inbound = state / "media" / "inbound"
+    (inbound / ".secret.jpg").write_bytes((inbound / "photo---1.jpg").read_bytes())
+    caller = Caller(session="s", any_folder=True, is_owner=True)
+
+    allowed = remix(home, runapi, caller, str(inbound / "photo---1.jpg"), host="cli")
+    refused = remix(home, runapi, caller, str(inbound / ".secret.jpg"), host="cli")
+
+    assert allowed["task"]["state"] == "completed"
+    assert "hidden" in refused["error"]["message"]
+
+
+def test_a_folder_that_cannot_be_opened_is_a_refusal(workspace: Path) -> None:
+    """A process that has run out of files, or a folder closed to it, is no defect of this package."""
+    places = SourcePlaces(roots=(workspace,), workspace=workspace)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(SourceRefusedError, match="plain file"):
+            read_source(workspace / "cat.png", places, where=WHERE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(tmp_path: Path) -> None:
@@ -378,6 +457,35 @@ def test_an_expired_picture_is_taken_from_its_saved_copy(home: Path, tmp_path: P
     assert len(runapi.sandbox.books.uploads) == 1
     assert without["error"]["code"] == "source_refused"
     assert "expired" in without["error"]["message"]
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a link", "a folder"])
+def test_a_saved_copy_that_is_no_longer_there_is_a_refusal_and_no_link_is_followed(
+    home: Path, tmp_path: Path, instead: str
+) -> None:
+    """The folder may be anybody's to write in; what was put in the copy's place is not our picture."""
+    runapi = SandboxTransport(SandboxOptions(duration_s=6.0, drawn_images=False, seed=1, image_life_s=3600))
+    (tmp_path / "private.png").write_bytes(picture())
+
+    def replace(copy: Path) -> None:
+        copy.unlink()
+        if instead == "a link":
+            copy.symlink_to(tmp_path / "private.png")
+        elif instead == "a folder":
+            copy.mkdir()
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, save_dir=str(tmp_path / "album")) as tool:
+            first = await tool.call("text_to_image", FOX, session="s")
+            replace(Path(first["images"][0]["path"]))
+            await asyncio.sleep(7200)
+            arguments = {"prompt": "make it blue", "source_image_urls": ["task:last"]}
+            return await tool.call("remix_image", arguments, session="s")
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("source_refused", "no")
+    assert runapi.sandbox.books.uploads == []
 
 
 def test_a_relative_path_needs_a_workspace() -> None:
