@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from flux2_tool.picture_parts import is_only_the_picture
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -21,10 +23,19 @@ _SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "PNG": {},
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95},
-    "GIF": {"save_all": True, "comment": b""},
+    "GIF": {},
 }
-# Where Pillow keeps what says where, when, with what or by whom a picture was made.
-_METADATA: Final = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop", "comment")
+_ORIENTATION: Final = 0x0112  # an EXIF tag
+# By which of Pillow's turns a photo with this orientation comes upright.
+_TURNS: Final[dict[Any, str]] = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 class PictureError(Exception):
@@ -59,33 +70,40 @@ def read_picture(data: bytes) -> Picture:
 def without_metadata(data: bytes) -> Picture:
     """Return a picture without metadata such as the GPS position; one that has none keeps its very bytes.
 
-    A turned photo is turned upright, because the note that says how it was held goes with the metadata.
+    A turned photo is turned upright, because the note that says how it was held goes with the metadata. Of a moving
+    picture the first frame is kept then, whose pixels are bounded.
 
     Raises:
         PictureError: As `read_picture`.
     """
-    from PIL import ImageOps
-
     with _opened(data) as (image, kind):
-        if not _has_metadata(image):
+        if is_only_the_picture(data, kind):
             return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
-        options = dict(_SAVE_OPTIONS[kind])
-        clean = image
-        if kind != "GIF":
-            clean = ImageOps.exif_transpose(image).copy()
-            # What Pillow would write along of its own accord; colours and transparency are kept by name.
-            clean.info = {}
-            options |= {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
+        clean = _upright(image)
+        # What Pillow would write along of its own accord; colours and transparency are kept by name.
+        clean.info = {}
+        kept = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
         output = io.BytesIO()
-        clean.save(output, format=kind, **options)
+        clean.save(output, format=kind, **_SAVE_OPTIONS[kind], **kept)
         return Picture(data=output.getvalue(), kind=kind, width_px=clean.size[0], height_px=clean.size[1])
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a copy of a picture's pixels, turned as its EXIF data says where they can be read."""
+    from PIL import Image
+
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # noqa: BLE001 - Pillow raises all kinds over odd EXIF data, of which only one tag matters here
+        turn = None
+    return image.copy() if turn is None else image.transpose(Image.Transpose[turn])
 
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
     import warnings
 
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -104,14 +122,7 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
         raise PictureError(
             f"has far too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
         ) from exc
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError) as exc:
+    except PictureError:
+        raise
+    except Exception as exc:  # decoders raise all kinds over odd data
         raise PictureError("is not a whole PNG, JPEG, WebP or GIF picture by its content") from exc
-
-
-def _has_metadata(image: Image.Image) -> bool:
-    if any(image.info.get(name) for name in _METADATA) or len(image.getexif()) > 0:
-        return True
-    if image.format == "MPO" or getattr(image, "text", None):
-        return True
-    # Older Pillow leaves XMP of a JPEG among the raw application segments.
-    return any(name == "APP1" for name, _ in getattr(image, "applist", ()))
