@@ -1,7 +1,7 @@
 """Fetch one finished picture: bounded, whole or not at all, and without the API key.
 
 The link comes from an answer, so it is treated as data: https only (plain http on loopback while the base URL is
-loopback too), no private literal host, every redirect checked again.
+loopback too), no private literal host, every redirect and every connected address checked again.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies
 
 import httpx
 
@@ -85,7 +85,7 @@ async def download_image(
     except PictureError as exc:
         raise DownloadError(f"what arrived {exc}") from exc
     try:
-        path = _write_whole(folder, stem, picture.suffix, data)
+        path = await asyncio.to_thread(_write_whole, folder, stem, picture.suffix, data)
     except OSError as exc:
         raise DownloadError(f"it could not be written to {folder}: {exc.strerror}") from exc
     return SavedImage(path=path, width_px=picture.width_px, height_px=picture.height_px)
@@ -105,21 +105,34 @@ def check_link(url: str, *, loopback_allowed: bool) -> None:
         raise DownloadError("its link leads to a private address")
 
 
-def check_connection(response: httpx.Response, *, loopback_allowed: bool) -> None:
-    """Raise DownloadError when a public name led to a private address; behind a proxy only the proxy can tell."""
-    stream = response.extensions.get("network_stream")
-    peer = None if stream is None else stream.get_extra_info("server_addr")
-    if not peer or getproxies() or (loopback_allowed and is_loopback(str(peer[0]))):
-        return
-    if is_private_address(str(peer[0])):
-        raise DownloadError("its link leads to a private address")
+def public_only(url: str, *, loopback_allowed: bool) -> dict[str, Any]:
+    """Return what makes httpx end a request, before anything is sent, whose public name has led to a private address.
+
+    The request then raises DownloadError. What a proxy connects to, only the proxy can tell. Source: httpx's and
+    httpcore's extension "trace".
+    """
+    host = httpx.URL(url).raw_host.decode("ascii")
+    dialled = ""
+
+    async def watch(event: str, info: Mapping[str, Any]) -> None:
+        nonlocal dialled
+        if event == "connection.connect_tcp.started":
+            dialled = info["host"]
+        elif event == "connection.connect_tcp.complete" and dialled == host:
+            stream = info["return_value"]
+            peer = str((stream.get_extra_info("server_addr") or ("",))[0])
+            if is_private_address(peer) and not (loopback_allowed and is_loopback(peer)):
+                await stream.aclose()
+                raise DownloadError("its link leads to a private address")
+
+    return {"trace": watch}
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, *, loopback_allowed: bool) -> bytes:
     for _ in range(MAX_REDIRECTS + 1):
         check_link(url, loopback_allowed=loopback_allowed)
-        async with http.stream("GET", url, headers={"Accept": "image/*"}) as response:
-            check_connection(response, loopback_allowed=loopback_allowed)
+        guard = public_only(url, loopback_allowed=loopback_allowed)
+        async with http.stream("GET", url, headers={"Accept": "image/*"}, extensions=guard) as response:
             if response.is_redirect and "location" in response.headers:
                 url = _joined(url, response.headers["location"])
                 continue
@@ -153,7 +166,7 @@ def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
         for number in range(1, 1000):
             target = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
             try:
-                os.link(temporary, target)
+                _give_name(temporary, target)
             except FileExistsError:
                 if target.read_bytes() == data:
                     return target
@@ -162,3 +175,23 @@ def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
         raise OSError(None, "too many files of this name")
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _give_name(temporary: Path, target: Path) -> None:
+    """Give a file a name that no other has, in one step where the file system can.
+
+    Raises:
+        FileExistsError: Another file has it.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT and many network shares have no second names: the name is taken first, then filled.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            temporary.replace(target)
+        except OSError:
+            target.unlink()
+            raise

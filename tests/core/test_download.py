@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import random
 import struct
 import zlib
@@ -97,6 +98,20 @@ def test_the_same_picture_twice_is_one_file(tmp_path: Path) -> None:
     save(tmp_path, transport, times=3)
 
     assert [path.name for path in tmp_path.iterdir()] == ["fox.png"]
+
+
+def test_a_disk_without_second_names_keeps_pictures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory card or a network share is where many people's pictures are; nothing there is overwritten either."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    pictures = [picture(size=(8, 8)), picture(size=(9, 9)), picture(size=(8, 8))]
+    transport = StandIn(lambda _: answer_of(pictures[len(transport.seen) - 1]))
+    save(tmp_path, transport, times=3)
+
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir(), reverse=True)] == pictures[:2]
 
 
 def test_a_name_sorts_by_time_and_cannot_leave_its_folder() -> None:
