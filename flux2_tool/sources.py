@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from flux2_tool import wire
 from flux2_tool.address import is_private_host
 from flux2_tool.clock import iso_utc
 from flux2_tool.errors import (
@@ -83,7 +84,12 @@ async def resolve_sources(sources: Sequence[str], help_: SourceHelp) -> Resolved
         Flux2Error: An upload failed.
     """
     names = [f"source_image_urls[{index}]" for index in range(len(sources))]
-    checked = [await _check(source, where, help_) for source, where in zip(sources, names, strict=True)]
+    decoding = asyncio.Semaphore(1)  # a decoded picture is large
+    found = await asyncio.gather(
+        *(_check(source, where, help_, decoding) for source, where in zip(sources, names, strict=True)),
+        return_exceptions=True,
+    )
+    checked = [_unless_failed(item) for item in found]
 
     async def url_of(item: _Checked, where: str) -> str:
         if item.url is not None:
@@ -95,18 +101,25 @@ async def resolve_sources(sources: Sequence[str], help_: SourceHelp) -> Resolved
     return ResolvedSources(urls=list(urls), identities=[item.identity for item in checked])
 
 
-async def _check(source: str, where: str, help_: SourceHelp) -> _Checked:
+def _unless_failed(found: _Checked | BaseException) -> _Checked:
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+async def _check(source: str, where: str, help_: SourceHelp, decoding: asyncio.Semaphore) -> _Checked:
     scheme = source.split(":", 1)[0].lower()
     if scheme in ("http", "https"):
         _check_link(source, where)
         return _Checked(identity=source, url=source)
     if source.startswith(TASK_PREFIX):
-        return await _check_task(source, where, help_)
-    if scheme == "data":
-        return await _check_bytes(_data_of(source, where), where, help_)
-    path = path_of(source, help_.places, where=where)
-    data = await asyncio.to_thread(read_source, path, help_.places, where=where)
-    return await _check_bytes(data, where, help_)
+        return await _check_task(source, where, help_, decoding)
+    async with decoding:
+        if scheme == "data":
+            return await _check_bytes(_data_of(source, where), where, help_)
+        path = path_of(source, help_.places, where=where)
+        data = await asyncio.to_thread(read_source, path, help_.places, where=where)
+        return await _check_bytes(data, where, help_)
 
 
 def _check_link(source: str, where: str) -> None:
@@ -124,7 +137,7 @@ def _check_link(source: str, where: str) -> None:
         )
 
 
-async def _check_task(source: str, where: str, help_: SourceHelp) -> _Checked:
+async def _check_task(source: str, where: str, help_: SourceHelp, decoding: asyncio.Semaphore) -> _Checked:
     try:
         generation = await help_.find_task(source.removeprefix(TASK_PREFIX))
     except (TaskNotFoundError, GenerationFailedError, ContentRefusedError, UnexpectedAnswerError) as exc:
@@ -146,7 +159,8 @@ async def _check_task(source: str, where: str, help_: SourceHelp) -> _Checked:
     identity = f"{TASK_PREFIX}{generation.task_id}"
     link = generation.final.images[0]
     expires_at = link.expires_at or generation.expires_at(link)
-    if expires_at is None or expires_at > iso_utc(help_.now()):
+    needed_until = help_.now() + (wire.SOURCE_SPARE_LIFE_S if generation.saved else 0.0)
+    if expires_at is None or expires_at > iso_utc(needed_until):
         return _Checked(identity=identity, url=link.url)
     if not generation.saved:
         raise SourceRefusedError(
@@ -154,8 +168,9 @@ async def _check_task(source: str, where: str, help_: SourceHelp) -> _Checked:
             hint="Use another picture; set save_dir so that pictures are kept.",
             task_id=generation.task_id,
         )
-    data = await asyncio.to_thread(read_saved_copy, Path(generation.saved[0].path), where=where)
-    return _Checked(identity=identity, picture=(await _check_bytes(data, where, help_)).picture)
+    async with decoding:
+        data = await asyncio.to_thread(read_saved_copy, Path(generation.saved[0].path), where=where)
+        return _Checked(identity=identity, picture=(await _check_bytes(data, where, help_)).picture)
 
 
 async def _check_bytes(data: bytes, where: str, help_: SourceHelp) -> _Checked:

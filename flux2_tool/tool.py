@@ -24,13 +24,13 @@ from flux2_tool.client import HttpTimeouts, RunapiClient, is_loopback_url, open_
 from flux2_tool.clock import Clock, SystemClock
 from flux2_tool.credentials import Credentials
 from flux2_tool.errors import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
+from flux2_tool.gathering import SOURCE_LOOKUP_WAIT_S, Gathering
 from flux2_tool.generation import Generation, Surroundings
 from flux2_tool.journal import ClaimRules, OpenJournal, Owner, ThisProcess, open_journal
 from flux2_tool.limiter import Pace, Places
 from flux2_tool.manifest import Host, Manifest, load_manifest
 from flux2_tool.order import place_order
 from flux2_tool.pacing import Paces
-from flux2_tool.pictures import Picture
 from flux2_tool.pricing import PATIENCE_S, Price, Prices, list_price
 from flux2_tool.push import Push, WebhookRefusedError
 from flux2_tool.registry import Account, Begun, Registry
@@ -39,14 +39,13 @@ from flux2_tool.results import ToolResult, as_object, error_object
 from flux2_tool.route_memory import FILE_NAME, RouteMemory
 from flux2_tool.saving import image_infos
 from flux2_tool.settings import Settings, host_wait_s
-from flux2_tool.sources import TASK_PREFIX, SourceHelp, resolve_sources
+from flux2_tool.sources import TASK_PREFIX
 from flux2_tool.uploads import Uploads
 from flux2_tool.validation import validate_arguments
 from flux2_tool.waiting import Abort, Call, OnProgress, wait_for
 
 logger = logging.getLogger(__name__)
 
-SOURCE_LOOKUP_WAIT_S: Final = 15.0
 DEFAULT_TYPICAL_S: Final = 10.0
 
 
@@ -114,6 +113,9 @@ class Flux2Tool:
                 route=settings.route,
                 resend_window_s=settings.resend_window_s,
             ),
+        )
+        self._gathering = Gathering(
+            registry=self._registry, uploads=self._uploads, settings=settings, clock=self._clock
         )
 
     async def call(
@@ -238,6 +240,7 @@ class Flux2Tool:
     async def aclose(self) -> None:
         """Stop following every task and close the connections. Tasks at RunAPI go on."""
         await self._prices.aclose()
+        await self._uploads.aclose()
         await self._registry.aclose()
         await asyncio.gather(*(http.aclose() for http in self._http.values()))
         self._http.clear()
@@ -303,9 +306,16 @@ class Flux2Tool:
 
     async def _begin(self, call: Call, caller: Caller, *, new: bool) -> Begun:
         """Resolve the sources, build the exact request once, then join an equal one or begin it."""
+        # Whoever may not spend at all is told so before anything is uploaded.
+        rules = self._rules(caller, new=new)
         sources = None
         if "source_image_urls" in call.arguments:
-            sources = await resolve_sources(call.arguments["source_image_urls"], self._source_help(call, caller))
+            sources = await self._gathering.gather(
+                call,
+                caller,
+                call.arguments["source_image_urls"],
+                storage=self._http_for(call.account.base_url),
+            )
         if call.abort.is_set:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         price = await self._price(call)
@@ -323,7 +333,7 @@ class Flux2Tool:
             unknown_price_usd=self.settings.unknown_price_usd,
             new_id=self._new_id,
         )
-        return self._registry.begin(call.account, order.intent, order.request, self._rules(caller, new=new))
+        return self._registry.begin(call.account, order.intent, order.request, rules)
 
     async def _price(self, call: Call) -> Price:
         """Return what the image will cost: what is known already, and only for a price nobody published a question."""
@@ -333,32 +343,6 @@ class Flux2Tool:
         is_listed = list_price(self.manifest, model, resolution).usd is not None
         return await self._prices.price_of(
             call.account.client, model=model, resolution=resolution, patience_s=0.0 if is_listed else PATIENCE_S
-        )
-
-    def _source_help(self, call: Call, caller: Caller) -> SourceHelp:
-        account = call.account
-        http = self._http_for(account.base_url)
-
-        async def find_task(task_id: str) -> Generation:
-            generation = self._registry.find(account, task_id, caller=caller)
-            if not generation.is_over:
-                deadline_s = min(call.deadline_s, self._clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
-                await wait_for(call, generation, clock=self._clock, deadline_s=deadline_s, until_answered=True)
-            if generation.error is not None:
-                raise generation.error
-            return generation
-
-        async def upload(picture: Picture, where: str) -> str:
-            return await self._uploads.url_of(
-                account.client, http, fingerprint=account.fingerprint, picture=picture, where=where
-            )
-
-        return SourceHelp(
-            find_task=find_task,
-            upload=upload,
-            places=caller.places(self.settings.source_roots),
-            keep_metadata=self.settings.keep_metadata,
-            now=self._clock.now,
         )
 
     def _rules(self, caller: Caller, *, new: bool) -> ClaimRules:

@@ -11,7 +11,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -27,7 +28,7 @@ from flux2_tool.client import (
     is_loopback_url,
 )
 from flux2_tool.clock import Clock
-from flux2_tool.download import DownloadError, check_link
+from flux2_tool.download import DownloadError, check_link, public_only
 from flux2_tool.errors import (
     AuthenticationError,
     Flux2Error,
@@ -37,12 +38,11 @@ from flux2_tool.errors import (
     UnexpectedAnswerError,
 )
 from flux2_tool.pictures import Picture
+from flux2_tool.retry import RETRY_AFTER_CEILING_S, parse_retry_after
 
 ATTEMPTS: Final = 3
 RETRY_DELAY_S: Final = 1.0
 PUT_TIMEOUT_S: Final = 120.0
-# An uploaded picture's URL must outlive the time RunAPI may take before it fetches it.
-SPARE_LIFE_S: Final = 10 * 60.0
 _FORBIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "transfer-encoding"})
 
 
@@ -52,8 +52,17 @@ class _Uploaded:
     until: float
 
 
+class _LaterError(Exception):
+    """A step that failed, with how long the service asks to wait before the next try, in seconds."""
+
+    def __init__(self, error: Flux2Error, wait_s: float) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.wait_s = wait_s
+
+
 class Uploads:
-    """The uploads of one process.
+    """The uploads of one process. One that nobody waits for any more goes on, and is found done by the next call.
 
     Args:
         clock: Time.
@@ -82,33 +91,49 @@ class Uploads:
         digest = hashlib.sha256(picture.data).hexdigest()
         key = (fingerprint, client.base_url, digest)
         known = self._known.get(key)
-        if known is not None and known.until - SPARE_LIFE_S > self._clock.now():
+        if known is not None and known.until - wire.SOURCE_SPARE_LIFE_S > self._clock.now():
             return known.url
         running = self._running.get(key)
         if running is None:
             running = asyncio.get_running_loop().create_task(self._upload(client, storage, picture, digest, where))
             self._running[key] = running
-            running.add_done_callback(lambda _task: self._running.pop(key, None))
-        uploaded = await asyncio.shield(running)
-        self._known[key] = uploaded
-        return uploaded.url
+            running.add_done_callback(partial(self._note, key))
+        return (await asyncio.shield(running)).url
+
+    async def aclose(self) -> None:
+        """Stop what is on its way."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _note(self, key: tuple[str, str, str], done: asyncio.Task[_Uploaded]) -> None:
+        del self._running[key]
+        if not done.cancelled() and done.exception() is None:
+            now = self._clock.now()
+            self._known = {one: uploaded for one, uploaded in self._known.items() if uploaded.until > now}
+            self._known[key] = done.result()
 
     async def _upload(
         self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str
     ) -> _Uploaded:
         for attempt in range(1, ATTEMPTS + 1):
+            wait_s = RETRY_DELAY_S * attempt
             try:
                 return await self._upload_once(client, storage, picture, digest, where)
+            except _LaterError as exc:
+                error, wait_s = exc.error, max(wait_s, exc.wait_s)
             except Flux2Error as exc:
-                if not exc.retryable or attempt == ATTEMPTS:
-                    raise
-                await self._clock.sleep(RETRY_DELAY_S * attempt)
+                error = exc
+            if not error.retryable or attempt == ATTEMPTS or wait_s > RETRY_AFTER_CEILING_S:
+                raise error
+            await self._clock.sleep(wait_s)
         raise AssertionError  # the last attempt returns or raises
 
     async def _upload_once(
         self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str
     ) -> _Uploaded:
-        prepared = await _post(
+        prepared = await self._post(
             client,
             wire.FILES_PREPARE_PATH,
             {
@@ -125,44 +150,65 @@ class Uploads:
             check_link(upload_url, loopback_allowed=is_loopback_url(client.base_url))
         except DownloadError as exc:
             raise _unexpected(f"named an upload address that is refused: {exc}") from exc
-        await _put(storage, upload_url, headers or {}, picture.data, where)
-        confirmed = await _post(client, wire.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
+        code, said_headers = await _put(
+            storage, upload_url, headers or {}, picture.data, where, loopback_allowed=is_loopback_url(client.base_url)
+        )
+        if code in wire.RETRYABLE_CODES:
+            error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
+            raise self._later(error, said_headers)
+        if not 200 <= code < 300:
+            raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
+        confirmed = await self._post(client, wire.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
         url = confirmed.get("url")
         if not is_web_url(url):
             raise _unexpected("confirmed the upload without a URL")
         return _Uploaded(url=url, until=_until(confirmed.get("expires_at"), self._clock.now()))
 
+    async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        try:
+            answer = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
+        except (NotSentError, MaybeSentError) as exc:
+            raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
+        except ForeignRedirectError as exc:
+            raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
+        if not 200 <= answer.status_code < 300:
+            raise self._later(_error_of(answer, where), answer.headers)
+        try:
+            decoded = decode_json(answer.body, answer.content_type)
+        except AnswerUnreadableError as exc:
+            raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
+        return decoded if isinstance(decoded, Mapping) else {}
 
-async def _post(client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    try:
-        answer = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
-    except (NotSentError, MaybeSentError) as exc:
-        raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
-    except ForeignRedirectError as exc:
-        raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
-    if not 200 <= answer.status_code < 300:
-        raise _error_of(answer, where)
-    try:
-        decoded = decode_json(answer.body, answer.content_type)
-    except AnswerUnreadableError as exc:
-        raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
-    return decoded if isinstance(decoded, Mapping) else {}
+    def _later(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
+        """Return a failed step's error, with the time that the answer asks to wait where it does."""
+        now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
+        wait_s = parse_retry_after(headers.get("retry-after"), now=now)
+        return error if wait_s is None else _LaterError(error, wait_s)
 
 
-async def _put(storage: httpx.AsyncClient, url: str, headers: Mapping[str, str], data: bytes, where: str) -> None:
-    # Only the status counts: the body of the answer is not read, however long it is or lasts.
-    sending = storage.stream("PUT", url, content=data, headers=dict(headers), follow_redirects=False)
+async def _put(
+    storage: httpx.AsyncClient,
+    url: str,
+    headers: Mapping[str, str],
+    data: bytes,
+    where: str,
+    *,
+    loopback_allowed: bool,
+) -> tuple[int, Mapping[str, str]]:
+    """Send the bytes and return the answer's code and headers; its body is not read, however long it is or lasts."""
     try:
+        guard = public_only(url, loopback_allowed=loopback_allowed)
+        sending = storage.stream(
+            "PUT", url, content=data, headers=dict(headers), follow_redirects=False, extensions=guard
+        )
         async with asyncio.timeout(PUT_TIMEOUT_S), sending as response:
-            code = response.status_code
+            return response.status_code, response.headers
+    except DownloadError as exc:
+        raise _unexpected(f"named an upload address that is refused: {exc}") from exc
     except TimeoutError as exc:
         raise _unavailable(f"{where} was not uploaded within {PUT_TIMEOUT_S:g} s.") from exc
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
         raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc
-    if code in wire.RETRYABLE_CODES:
-        raise _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
-    if not 200 <= code < 300:
-        raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
 
 
 def _error_of(answer: HttpAnswer, where: str) -> Flux2Error:

@@ -114,7 +114,14 @@ async def wait_for(
             now_s = clock.monotonic()
             if message != told or now_s - told_at_s >= PROGRESS_EVERY_S:
                 told, told_at_s = message, now_s
-                _tell(call, generation, message + _time_left(generation), elapsed_s=now_s - call.begun_s)
+                tell(
+                    call,
+                    generation.stage,
+                    message + _time_left(generation),
+                    now_s=now_s,
+                    attempt=generation.attempt,
+                    task_id=generation.task_id,
+                )
             unheard = generation.log.last_answer is None or generation.log.heard == heard_before
             left_s = deadline_s - now_s + (SUBMIT_GRACE_S if unheard else 0.0)
             if left_s <= 0 or (until_answered and not unheard):
@@ -128,17 +135,11 @@ async def wait_for(
         generation.leave(call.wake)
 
 
-def _tell(call: Call, generation: Generation, message: str, *, elapsed_s: float) -> None:
+def tell(call: Call, state: str, message: str, *, now_s: float, attempt: int = 0, task_id: str | None = None) -> None:
+    """Tell the call's host how far it is."""
+    elapsed_s = round(now_s - call.begun_s, 1)
     try:
-        call.on_progress(
-            Progress(
-                state=generation.stage,
-                elapsed_s=round(elapsed_s, 1),
-                attempt=generation.attempt,
-                message=message,
-                task_id=generation.task_id,
-            )
-        )
+        call.on_progress(Progress(state=state, elapsed_s=elapsed_s, attempt=attempt, message=message, task_id=task_id))
     except Exception:  # the host's own code; a broken display must not cost a paid picture
         logger.warning("the host's progress display failed", exc_info=True)
 

@@ -96,5 +96,7 @@ RETRYABLE_CODES: Final = frozenset({408, 425, 429, 455, 500, 502, 503, 504, 507,
 # ---- lifetimes and bounds -------------------------------------------------------------------------------------------
 IMAGE_URL_LIFE_S: Final = 7 * 24 * 3600
 UPLOAD_URL_LIFE_S: Final = 3600
+# A source's URL must outlive the time RunAPI may take before it fetches it.
+SOURCE_SPARE_LIFE_S: Final = 10 * 60
 MAX_TASK_ID_CHARS: Final = 256
 MAX_URL_CHARS: Final = 8192

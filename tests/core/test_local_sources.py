@@ -459,6 +459,24 @@ def test_an_expired_picture_is_taken_from_its_saved_copy(home: Path, tmp_path: P
     assert "expired" in without["error"]["message"]
 
 
+@pytest.mark.parametrize(("is_saved", "uploads"), [(True, 1), (False, 0)])
+def test_a_link_about_to_expire_gives_way_to_the_saved_copy_where_there_is_one(
+    home: Path, tmp_path: Path, is_saved: bool, uploads: int
+) -> None:
+    """RunAPI may fetch a source minutes after it was asked; a dead link then fails the task."""
+    runapi = SandboxTransport(SandboxOptions(duration_s=6.0, drawn_images=False, seed=1, image_life_s=3600))
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, **({"save_dir": str(tmp_path / "album")} if is_saved else {})) as tool:
+            await tool.call("text_to_image", FOX, session="s")
+            await asyncio.sleep(3300)
+            arguments = {"prompt": "make it blue", "source_image_urls": ["task:last"]}
+            return await tool.call("remix_image", arguments, session="s")
+
+    assert run_virtual(main())["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.uploads) == uploads
+
+
 @pytest.mark.parametrize("instead", ["nothing", "a link", "a folder"])
 def test_a_saved_copy_that_is_no_longer_there_is_a_refusal_and_no_link_is_followed(
     home: Path, tmp_path: Path, instead: str
