@@ -35,7 +35,7 @@ from flux2_tool.pricing import PATIENCE_S, Price, Prices, list_price
 from flux2_tool.push import Push, WebhookRefusedError
 from flux2_tool.registry import Account, Begun, Registry
 from flux2_tool.reporting import report
-from flux2_tool.results import ToolResult, as_object, error_object
+from flux2_tool.results import ImageInfo, ToolResult, as_object, error_object
 from flux2_tool.route_memory import FILE_NAME, RouteMemory
 from flux2_tool.saving import image_infos
 from flux2_tool.settings import Settings, host_wait_s
@@ -47,6 +47,8 @@ from flux2_tool.waiting import Abort, Call, OnProgress, wait_for
 logger = logging.getLogger(__name__)
 
 DEFAULT_TYPICAL_S: Final = 10.0
+# A picture that comes as the wait ends may still be fetched for this long: it is made, and an agent asks for it once.
+SAVE_GRACE_S: Final = 8.0
 
 
 class Flux2Tool:
@@ -286,10 +288,7 @@ class Flux2Tool:
         await wait_for(call, generation, clock=self._clock)
         if generation.error is not None:
             raise generation.error
-        base_url = call.account.base_url
-        images, warnings = await image_infos(
-            generation, http=self._http_for(base_url), folder=output_dir, loopback_allowed=is_loopback_url(base_url)
-        )
+        images, warnings = await self._images(call, generation, output_dir)
         if generation.stage == "completed":
             self._registry.returned(generation, caller.session)
         if generation.entry is not None:
@@ -335,6 +334,25 @@ class Flux2Tool:
         )
         return self._registry.begin(call.account, order.intent, order.request, rules)
 
+    async def _images(
+        self, call: Call, generation: Generation, folder: Path | None
+    ) -> tuple[list[ImageInfo], list[str]]:
+        """Return a generation's pictures, saved within what is left of the call's wait, and the warnings of it."""
+        base_url = call.account.base_url
+        stopped = asyncio.Event()
+        call.abort.watch(stopped)
+        try:
+            return await image_infos(
+                generation,
+                http=self._http_for(base_url),
+                folder=folder,
+                loopback_allowed=is_loopback_url(base_url),
+                within_s=max(0.0, call.deadline_s - self._clock.monotonic()) + SAVE_GRACE_S,
+                stopped=stopped,
+            )
+        finally:
+            call.abort.unwatch(stopped)
+
     async def _price(self, call: Call) -> Price:
         """Return what the image will cost: what is known already, and only for a price nobody published a question."""
         tool = self.manifest.tools[call.tool]
@@ -372,13 +390,7 @@ class Flux2Tool:
                 raise generation.error
         except Flux2Error as exc:
             return error_object(exc)
-        base_url = account.base_url
-        images, warnings = await image_infos(
-            generation,
-            http=self._http_for(base_url),
-            folder=self.settings.save_dir,
-            loopback_allowed=is_loopback_url(base_url),
-        )
+        images, warnings = await self._images(call, generation, self.settings.save_dir)
         return as_object(
             report(generation, self.manifest, host=self.host, now=self._clock.now(), images=images, warnings=warnings)
         )

@@ -19,8 +19,24 @@ from flux2_tool.client import open_http
 from flux2_tool.download import MAX_IMAGE_BYTES, DownloadError, SavedImage, check_link, download_image, file_stem
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from flux2_tool.tool import Flux2Tool
+from flux2_tool.waiting import Abort
 
-from .stage import DONE, KEY, PICTURE_URL, Answer, Seen, StandIn, credentials, run_call, scripted, settings_at
+from .stage import (
+    DONE,
+    FOX,
+    KEY,
+    PICTURE_URL,
+    Answer,
+    SandboxTransport,
+    Seen,
+    StandIn,
+    credentials,
+    opened_tool,
+    run_call,
+    scripted,
+    settings_at,
+)
+from .virtual_time import run_virtual
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48)) -> bytes:
@@ -453,3 +469,54 @@ def test_the_sandboxs_picture_is_saved_with_its_real_size(home: Path, tmp_path: 
         assert opened.size[0] > opened.size[1]
     assert "a-red-fox-雪の中" in Path(image["path"]).name
     assert sandbox.books.authorization_leaks == []
+
+
+def _slow_picture(delay_s: float) -> SandboxTransport:
+    """A service whose pictures take their time to arrive."""
+    runapi = SandboxTransport()
+    runapi.fault("latency", on="storage", delay_s=delay_s)
+    return runapi
+
+
+@pytest.mark.parametrize(("wait_s", "took_s"), [(10, 18), (0, 14), (600, 66)])
+def test_a_picture_that_does_not_arrive_within_the_wait_is_a_warning(
+    home: Path, tmp_path: Path, wait_s: float, took_s: float
+) -> None:
+    """A host that gives up first loses the result of a paid image; its link is enough."""
+    runapi = _slow_picture(300.0)
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, runapi, save_dir=str(tmp_path / "album")) as tool:
+            result = await tool.call("text_to_image", FOX, wait_s=wait_s)
+            if result["task"]["state"] == "processing":
+                await asyncio.sleep(6.0 - asyncio.get_running_loop().time())
+                result = await tool.call("get_image_task", {"task_id": result["task"]["id"]}, wait_s=wait_s)
+            return result, asyncio.get_running_loop().time()
+
+    result, ended_s = run_virtual(main())
+
+    assert result["task"]["state"] == "completed"
+    assert result["images"][0]["path"] is None
+    assert result["warnings"][0].startswith("not_saved: ")
+    assert ended_s == pytest.approx(took_s, abs=1.0)
+
+
+def test_an_abort_while_the_picture_is_fetched_is_answered_at_once_with_the_picture(home: Path, tmp_path: Path) -> None:
+    """It is made and paid: the link is the answer, not a cancellation."""
+    runapi = _slow_picture(300.0)
+
+    async def main() -> tuple[dict[str, Any], float]:
+        abort = Abort()
+        async with opened_tool(home, runapi, save_dir=str(tmp_path / "album")) as tool:
+            call = asyncio.ensure_future(tool.call("text_to_image", FOX, abort=abort))
+            await asyncio.sleep(9.0)
+            abort.set()
+            return await call, asyncio.get_running_loop().time()
+
+    result, ended_s = run_virtual(main())
+
+    assert result["task"]["state"] == "completed"
+    assert result["images"][0]["url"]
+    assert "stopped" in result["warnings"][0]
+    assert ended_s == pytest.approx(9.0, abs=0.1)
+    assert list((tmp_path / "album").iterdir()) == []
