@@ -150,7 +150,8 @@ export class Worker {
     });
     const size = this.#send({ id, method, params });
     const large = "The arguments are larger than 1 MiB.";
-    if (size > MAX_MESSAGE_BYTES) this.#pending.get(id).settle({ result: failure("invalid_arguments", large, "") });
+    const hint = "Save the picture as a file in the workspace and give its path instead of a data: URL.";
+    if (size > MAX_MESSAGE_BYTES) this.#pending.get(id).settle({ result: failure("invalid_arguments", large, hint) });
     return { id, answer };
   }
 

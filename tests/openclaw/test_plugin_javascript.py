@@ -325,6 +325,7 @@ def test_arguments_over_the_message_limit_are_refused_without_harm(host: PluginH
     outcome = host.call("x" * (1 << 20))
 
     assert outcome["details"]["result"]["error"]["code"] == "invalid_arguments"
+    assert "as a file" in text_of(outcome)
     assert host.call("fox")["details"]["media"]["mediaUrls"]
 
 
