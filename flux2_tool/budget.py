@@ -39,8 +39,15 @@ def caps_of(settings: Settings, caller: Caller, *, now: float) -> tuple[Cap, ...
     """Return the caps that hold for a call, narrowest first.
 
     Raises:
-        BudgetExceededError: Only the owner may spend and somebody else asks.
+        BudgetExceededError: Only the owner may spend and somebody else asks, or it depends on who asks and the host
+            does not tell.
     """
+    if caller.is_unattributed and (settings.spenders == "owner" or settings.sender_daily_cap_usd is not None):
+        setting = "spenders" if settings.spenders == "owner" else "sender_daily_cap_usd"
+        raise BudgetExceededError(
+            f"image_generate does not tell who asks, and the setting {setting} depends on that. Nothing was sent.",
+            hint="Call text_to_image or remix_image instead; they tell.",
+        )
     if settings.spenders == "owner" and not caller.is_owner:
         raise BudgetExceededError(
             "Only the owner of this installation may make images, and somebody else asked. Nothing was sent.",
@@ -50,7 +57,7 @@ def caps_of(settings: Settings, caller: Caller, *, now: float) -> tuple[Cap, ...
     caps = []
     if settings.max_image_usd is not None:
         caps.append(Cap(kind="image", limit_usd=settings.max_image_usd))
-    if settings.session_cap_usd is not None and caller.session is not None:
+    if settings.session_cap_usd is not None and caller.session is not None and not caller.is_unattributed:
         caps.append(Cap(kind="session", limit_usd=settings.session_cap_usd, session=caller.session))
     if settings.sender_daily_cap_usd is not None and not caller.is_owner:
         caps.append(Cap(kind="sender", limit_usd=settings.sender_daily_cap_usd, since=begun, sender=caller.sender))

@@ -18,6 +18,8 @@ class Caller:
     Attributes:
         session: Whose conversation it is; None for a call without one.
         sender: The person who asked, as the host names them.
+        shared_session: Another session whose tasks this one may use, too: that of its agent's unattributed calls.
+        is_unattributed: Whether the host tells neither the conversation nor who asks; `session` is then the agent's.
         is_owner: Whether that person owns this installation, as whoever types on its command line does.
         workspace_dir: What relative source paths are relative to, and where source files may lie by default.
         state_dir: OpenClaw's state folder, which holds the pictures that came in by chat.
@@ -28,6 +30,8 @@ class Caller:
 
     session: str | None = None
     sender: str | None = None
+    shared_session: str | None = None
+    is_unattributed: bool = False
     is_owner: bool = False
     workspace_dir: Path | None = None
     state_dir: Path | None = None
@@ -41,6 +45,10 @@ class Caller:
             text = getattr(self, name)
             if text is not None:
                 object.__setattr__(self, name, text.encode("utf-8", "replace").decode("utf-8"))
+
+    def may_use(self, session: str | None) -> bool:
+        """Return whether a task that was begun in a session is this caller's to look at and to edit."""
+        return self.is_owner or session == self.session or (session is not None and session == self.shared_session)
 
     def places(self, source_roots: tuple[Path, ...]) -> SourcePlaces:
         """Return where this caller's source files may lie; configured roots stand in the workspace's place."""

@@ -330,7 +330,7 @@ class Registry:
 
 def _check_belongs(entry: Entry | None, caller: Caller) -> None:
     """Raise unless a task is the caller's own; what nobody here has begun belongs to nobody."""
-    if entry is None or caller.is_owner or entry.record.session == caller.session:
+    if entry is None or caller.may_use(entry.record.session):
         return
     raise TaskNotFoundError(
         f"Task {entry.record.task_id} belongs to another conversation.",

@@ -4,7 +4,7 @@ JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout 
 
     requests        initialize {plugin_version?, host?, config?}   -> {version, manifest_sha256}
                     call {tool, arguments, api_key, base_url, session, workspace_dir, state_dir, sandboxed, wait_s,
-                    sender?, is_owner?, source_dirs?, output_dir?} -> the result object
+                    sender?, is_owner?, unattributed?, source_dirs?, output_dir?} -> the result object
                     webhook {headers, body_base64}                 -> {accepted}
                     shutdown                                       -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 PARENT_CHECK_S: Final = 1.0
 SHUTDOWN_GRACE_S: Final = 3.0
+# The session of an agent's calls that OpenClaw gives no conversation, as `image_provider.js` names it.
+IMAGE_GENERATE_SESSION: Final = "image_generate"
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -294,8 +296,12 @@ def _request_id(message: Mapping[str, Any]) -> RequestId | None:
 def _caller(params: Mapping[str, Any], environ: Mapping[str, str]) -> Caller:
     state = params.get("state_dir") or environ.get("OPENCLAW_STATE_DIR") or str(Path.home() / ".openclaw")
     workspace, sender = params.get("workspace_dir"), params.get("sender")
+    session = params.get("session")
+    agent = session.get("agent_id") if isinstance(session, Mapping) else None
     return Caller(
-        session=_session_name(params.get("session")),
+        session=_session_name(session),
+        shared_session=_session_name({"agent_id": agent, "session_key": IMAGE_GENERATE_SESSION}) if agent else None,
+        is_unattributed=params.get("unattributed") is True,
         sender=sender if isinstance(sender, str) else None,
         is_owner=params.get("is_owner") is True,
         workspace_dir=Path(workspace) if workspace else None,

@@ -1,7 +1,8 @@
 // OpenClaw's own tool image_generate, served by RunAPI: only in a plugin that was installed with --image-generate.
 //
 // It deals in bytes, which travel as files of a private folder that lives as long as the call. The journal behind it
-// is that of the tools, and its calls are one session: an equal call joins a picture that took longer than allowed.
+// is that of the tools. OpenClaw tells the provider neither the conversation nor who asks, so an agent's calls are one
+// session, marked as unattributed: an equal call joins a picture that took longer than allowed.
 
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,7 +14,7 @@ import { explained } from "./worker.js";
 const DEFAULT_TIMEOUT_MS = 180_000;
 const FETCHING_MS = 2_000; // of the time allowed, what is kept for fetching the finished picture
 const MIME_TYPES = { ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif" };
-const SESSION = { agent_id: null, session_key: "image_generate" };
+const SESSION = "image_generate"; // `worker.py` knows it as the one that every conversation of the agent may look at
 
 // `made` is tools.json; `callWorker` brings a call to the worker with the account of a context.
 export function imageProvider(api, made, callWorker) {
@@ -33,7 +34,8 @@ export function imageProvider(api, made, callWorker) {
     models: enabled.map(({ name }) => name),
     capabilities: {
       generate: geometry,
-      edit: { ...geometry, enabled: true, maxInputImages, maxInputImagesByModel },
+      // Where it is supported, OpenClaw takes the dearer 2K for every large photo, unasked.
+      edit: { ...geometry, supportsResolution: false, enabled: true, maxInputImages, maxInputImagesByModel },
       geometry: {
         aspectRatios: enabled[0].aspect_ratios,
         aspectRatiosByModel: byModel(({ aspect_ratios }) => aspect_ratios),
@@ -45,11 +47,18 @@ export function imageProvider(api, made, callWorker) {
       Boolean(process.env.RUNAPI_API_KEY || cfg?.models?.providers?.[id]?.apiKey) ||
       api.runtime?.modelAuth?.isProviderApiKeyConfigured?.({ provider: id, agentDir }) === true,
     generateImage: (request) => {
-      const call = (tool, args, rest) =>
-        callWorker(api, made, hostContext(api, request.cfg), { tool, arguments: args, session: SESSION, ...rest });
+      const who = { session: { agent_id: agentOf(request), session_key: SESSION }, unattributed: true };
+      const call = (tool, args, rest, signal) =>
+        callWorker(api, made, hostContext(api, request.cfg), { tool, arguments: args, ...who, ...rest }, signal);
       return generate(api, enabled, request, call);
     },
   };
+}
+
+// The agent by its own folder, the one thing that OpenClaw tells of it; null when that is none of its usual ones.
+function agentOf({ agentDir, cfg }) {
+  const configured = cfg?.agents?.list?.find?.((agent) => agentDir && agent?.agentDir === agentDir);
+  return configured?.id ?? /[\\/]agents[\\/]([^\\/]+)[\\/]agent[\\/]?$/.exec(agentDir ?? "")?.[1] ?? null;
 }
 
 async function generate(api, enabled, request, call) {
@@ -59,24 +68,28 @@ async function generate(api, enabled, request, call) {
     throw new Error(`${request.model} is not one of ${names}; the plugin's setting tiers decides which are enabled.`);
   }
   const folder = await mkdtemp(join(tmpdir(), "flux2-"));
+  const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  const stop = new AbortController();
+  const late = setTimeout(() => stop.abort(), timeoutMs);
   try {
     const sources = await written(request.inputImages ?? [], folder);
     const { args, notes } = translated(request, model, sources);
-    const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     const wait_s = Math.max(timeoutMs - FETCHING_MS, timeoutMs / 2) / 1000;
     // Pictures that are kept anyway need no second copy.
     const files = { source_dirs: [folder], output_dir: api.pluginConfig?.save_dir ? null : folder };
     const tool = sources.length ? "remix_image" : "text_to_image";
-    let result = done(await call(tool, args, { wait_s, ...files }), timeoutMs);
-    if (!result.images.every(({ path }) => path)) {
+    let result = done(await call(tool, args, { wait_s, ...files }, stop.signal), timeoutMs, stop.signal);
+    if (!result.images.every(({ path }) => path) && result.task.ref && !stop.signal.aborted) {
       // It is fetched once more, before the model is tempted to pay for another.
-      result = done(await call("get_image_task", { task_id: result.task.ref }, { wait_s: 0, ...files }), timeoutMs);
+      const again = await call("get_image_task", { task_id: result.task.ref }, { wait_s: 0, ...files }, stop.signal);
+      result = again.error ? result : done(again, timeoutMs, stop.signal);
     }
     const images = await Promise.all(result.images.map((image) => read(image, result)));
     const warnings = [...notes, ...result.warnings];
     for (const warning of warnings) api.logger.warn(`flux2: image_generate: ${warning}`);
     return { images, model: model.name, metadata: { task: result.task.ref, cost: result.cost, warnings } };
   } finally {
+    clearTimeout(late);
     await rm(folder, { recursive: true, force: true });
   }
 }
@@ -112,12 +125,15 @@ async function written(inputImages, folder) {
   return paths;
 }
 
-function done(result, timeoutMs) {
-  if (result.error) throw new Error(explained(result));
-  const { ref, state } = result.task;
-  if (state === "completed") return result;
+function done(result, timeoutMs, { aborted }) {
+  const { error, task } = result;
+  if (task?.state === "completed") return result;
+  const begun = error?.task_ref || error?.charged !== "no";
+  if (error && !(aborted && error.code === "cancelled" && begun)) throw new Error(explained(result));
+  const ref = task?.ref ?? error?.task_ref;
   const how = "make the same call again, unchanged: it waits for this picture and costs nothing more";
-  throw new Error(`${ref ?? "The picture"} is not finished after ${timeoutMs / 1000} s. To get it, ${how}.`);
+  const or = ref ? `, or call get_image_task with task_id "${ref}"` : "";
+  throw new Error(`${ref ?? "The picture"} is not finished after ${timeoutMs / 1000} s. To get it, ${how}${or}.`);
 }
 
 async function read({ path, url, expires_at }, { task: { ref }, warnings }) {

@@ -48,9 +48,16 @@ def serves_image_generate(home: Path) -> bool:
         return False
 
 
+_IMAGE_GENERATE = (
+    f"It serves OpenClaw's own tool image_generate too, as the provider {PROVIDER}. There OpenClaw tells neither who",
+    "asks nor in which conversation: session_cap_usd does not hold for it, and it refuses where spenders is owner or",
+    "sender_daily_cap_usd is set. When it fails, OpenClaw may try, and pay for, another image model you have set up.",
+)
+
+
 def consent(manifest: Manifest, *, python: str, openclaw: str, image_generate: bool = False) -> str:
     """Return what somebody agrees to who installs the plugin."""
-    also = [f"It serves OpenClaw's own tool image_generate too, as the provider {PROVIDER}."] if image_generate else []
+    also = _IMAGE_GENERATE if image_generate else ()
     prices = [f"  {model.slug}: {_prices(model.prices_usd)}" for model in manifest.models.values()]
     secret = [name for name, variable in manifest.environment.items() if variable.secret]
     read = [name for name in manifest.environment if name not in secret]

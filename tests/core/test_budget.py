@@ -231,3 +231,26 @@ def test_a_day_runs_from_local_midnight_to_local_midnight(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.mark.parametrize("rule", [{"spenders": "owner"}, {"sender_daily_cap_usd": 1.0}])
+def test_where_it_depends_on_who_asks_a_call_that_does_not_tell_is_refused(
+    home: Path, runapi: SandboxTransport, rule: dict[str, Any]
+) -> None:
+    """OpenClaw's image_generate names nobody: neither the owner's money nor a person's share can be told there."""
+    caller = Caller(session="main/image_generate", is_unattributed=True)
+    [refused] = calls(home, runapi, (FOX, caller), **rule)
+
+    assert refused["error"]["code"] == "budget_exceeded"
+    assert "image_generate does not tell who asks" in refused["error"]["message"]
+    assert next(iter(rule)) in refused["error"]["message"]
+    assert "text_to_image" in refused["error"]["hint"]
+    assert runapi.sandbox.books.creates == []
+
+
+def test_a_cap_per_conversation_does_not_lump_together_who_is_in_none(home: Path, runapi: SandboxTransport) -> None:
+    """All people of a gateway would share the cap of one conversation."""
+    caller = Caller(session="main/image_generate", is_unattributed=True)
+    results = calls(home, runapi, *prompts(3, caller), session_cap_usd=0.05)
+
+    assert [("task" in result) for result in results] == [True, True, True]

@@ -137,6 +137,25 @@ def test_each_call_brings_its_own_account(shared: WorkerProcess, account: dict[s
     assert shared.result(good)["task"]["state"] == "completed"
 
 
+def test_what_image_generate_made_is_for_every_conversation_of_its_agent(
+    shared: WorkerProcess, account: dict[str, Any]
+) -> None:
+    """OpenClaw tells it no conversation; its timeout names a task that some conversation must be able to fetch."""
+    generating = {"session": {"agent_id": "main", "session_key": "image_generate"}, "unattributed": True}
+    made = shared.call({"prompt": "a fox for an agent"}, **{**account, **generating})
+    looks = [
+        shared.call(
+            {"task_id": made["task"]["ref"]},
+            tool="get_image_task",
+            **{**account, "session": {"agent_id": agent, "session_key": f"agent:{agent}:main"}},
+        )
+        for agent in ("main", "work")
+    ]
+
+    assert looks[0]["images"][0]["url"]
+    assert looks[1]["error"]["code"] == "task_not_found"
+
+
 def test_a_cancel_stops_one_call_at_once(shared: WorkerProcess, account: dict[str, Any]) -> None:
     """The person pressed stop; the other session did not."""
     first = shared.begin({"prompt": "first [slow]"}, **account)

@@ -52,6 +52,9 @@ def test_the_provider_says_what_it_can(serving: PluginHost) -> None:
     assert can["generate"]["maxCount"] == can["edit"]["maxCount"] == 1
     assert can["generate"]["supportsSize"] is can["edit"]["supportsSize"] is False
     assert can["edit"]["enabled"] is True
+    # Else OpenClaw asks for 2K, which costs more, whenever the photo is a large one.
+    assert can["generate"]["supportsResolution"] is True
+    assert can["edit"]["supportsResolution"] is False
     assert can["edit"]["maxInputImages"] == 8
     assert can["geometry"]["aspectRatios"] == ["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
     assert can["geometry"]["resolutions"] == ["1K", "2K"]
@@ -110,9 +113,27 @@ def test_a_picture_comes_back_as_bytes_and_leaves_no_file(serving: PluginHost) -
         "prompt": "fox", "model": "flux-2-pro-text-to-image", "aspect_ratio": "16:9", "output_resolution": "2k",
     }  # fmt: skip
     assert params["session"] == {"agent_id": None, "session_key": "image_generate"}
+    assert params["unattributed"] is True
     assert params["api_key"] == "sk-secret-of-the-environment"
     assert not params.get("is_owner")
     assert not Path(params["output_dir"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("agent_dir", "agent"),
+    [
+        pytest.param("/srv/openclaw/agents/work/agent", "work", id="the usual folder"),
+        pytest.param("/srv/agents/kim", "kim", id="a configured folder"),
+        pytest.param("/srv/somewhere", None, id="an unknown folder"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_each_agents_calls_are_its_own(serving: PluginHost, agent_dir: str | None, agent: str | None) -> None:
+    """One agent must not get what another one asked for, nor be told that it repeats itself."""
+    cfg = {"agents": {"list": [{"id": "main"}, {"id": "kim", "agentDir": "/srv/agents/kim"}]}}
+    generate(serving, "fox", agentDir=agent_dir, cfg=cfg)
+
+    assert calls(serving)[0]["params"]["session"] == {"agent_id": agent, "session_key": "image_generate"}
 
 
 def test_input_images_travel_as_private_files_of_the_call(serving: PluginHost) -> None:
@@ -194,6 +215,14 @@ def test_at_the_end_of_its_time_it_names_the_task_and_how_to_go_on(serving: Plug
 
     assert "task:tsk_1 is not finished after 5 s" in threw
     assert "the same call again, unchanged" in threw
+
+
+def test_a_worker_that_is_still_at_it_when_the_time_is_over_is_stopped(serving: PluginHost) -> None:
+    """A slow download or upload must not hold OpenClaw's task longer than was asked for."""
+    threw = generate(serving, "until-cancelled", timeoutMs=300)["threw"]
+
+    assert "task:tsk_1 is not finished after 0.3 s" in threw
+    assert 'get_image_task with task_id "task:tsk_1"' in threw
 
 
 def test_a_failure_is_thrown_as_one_reads_it(serving: PluginHost) -> None:
