@@ -74,7 +74,7 @@ def test_the_turn_has_its_picture_as_soon_as_runapi_tells_of_it(world: World) ->
 
 def test_a_stranger_is_turned_away(world: World) -> None:
     """The route is open to the internet."""
-    request = urllib.request.Request(  # noqa: S310 - loopback
+    request = urllib.request.Request(
         f"http://127.0.0.1:{world.openclaw.port}{ROUTE_PATH}",
         data=b'{"id": "tsk_1", "status": "failed"}',
         method="POST",
