@@ -12,8 +12,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeGuard
-from urllib.parse import parse_qs, parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -136,6 +137,14 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskAnswer:
             body = _unwrap(body, inner["body"])
     status = _first_text(body, wire.STATUS_FIELDS)
     phase = "failed" if envelope_failed else phase_of(status)
+    if phase == "active":  # most polls; nothing else of it counts
+        return TaskAnswer(
+            phase=phase,
+            status=printable(status or "", 60),
+            task_id=read_task_id(body),
+            status_url=_status_url(body),
+            model=_model(body),
+        )
     links = _fit(image_links(body), https_only) if phase in ("completed", "unknown") else ()
     if phase == "completed" and not links:
         # "success" around the whole may be about the request alone; then the task's own word stands inside.
@@ -266,13 +275,11 @@ def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> st
 def redact_url(url: str) -> str:
     """Return a URL whose query keeps its names but not the values that sign or authorise it."""
     parts = urlsplit(url)
-    pairs = (
-        f"{quote(name)}={'…' if _SECRET_PARAMETER.search(name) else quote(value, safe='/:')}"
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-    )
-    return urlunsplit(parts._replace(query="&".join(pairs), fragment="…" if parts.fragment else ""))
+    pairs = "&".join(map(_without_secret_value, parts.query.split("&")))
+    return urlunsplit(parts._replace(query=pairs, fragment="…" if parts.fragment else ""))
 
 
+@lru_cache(maxsize=256)
 def url_expiry(url: str, finished_at: float) -> str:
     """Return when an image link ends, in UTC: from a presigned URL's own date and life, else seven days on.
 
@@ -292,6 +299,14 @@ def url_expiry(url: str, finished_at: float) -> str:
 # ---- private ---------------------------------------------------------------------------------------------------------
 
 
+def _without_secret_value(pair: str) -> str:
+    """Return one parameter of a query, in which ";" separates as "&" does for some servers."""
+    if ";" in pair:
+        return ";".join(map(_without_secret_value, pair.split(";")))
+    name, equals, _value = pair.partition("=")
+    return f"{name}{equals}…" if equals and _SECRET_PARAMETER.search(unquote(name)) else pair
+
+
 def _fit(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
     return tuple(link for link in links if not https_only or urlsplit(link.url).scheme == "https")
 
@@ -304,8 +319,13 @@ def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
     return {**named, **(inner if isinstance(inner, Mapping) else {"result": inner})}
 
 
+@lru_cache(maxsize=128)
+def _keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
 def _dig(body: Any, path: str) -> Any:
-    for key in path.split("."):
+    for key in _keys(path):
         if not isinstance(body, Mapping):
             return None
         body = body.get(key)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies
 
@@ -28,6 +28,9 @@ from flux2_tool.retry import parse_retry_after
 from flux2_tool.secrecy import masked, masked_text
 from flux2_tool.settings import is_loopback
 
+if TYPE_CHECKING:
+    from flux2_tool.transport import AiohttpTransport, RawHeaders
+
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
 MAX_CONNECTIONS: Final = 100
@@ -40,6 +43,8 @@ _NOT_SENT: Final = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
+# What httpx would add by itself.
+_DIRECT_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -115,28 +120,39 @@ def open_http(
         if trust_env and ca_file and not Path(ca_file).is_file():
             # Older httpx goes on with other authorities and says nothing.
             raise FileNotFoundError(ca_file)
-        return httpx.AsyncClient(
-            timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
+        timeout = httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s)
+        direct = None if transport is not None else _quicker(base_url, timeout, trust_env=trust_env)
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url))
+        http = _ServiceHttp(
+            timeout=timeout,
             limits=httpx.Limits(
                 max_connections=MAX_CONNECTIONS, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S
             ),
             follow_redirects=False,
             trust_env=trust_env,
             transport=transport,
-            mounts=None if transport is not None else _fast_mounts(base_url, trust_env=trust_env),
+            mounts=None if direct is None else {origin: direct},
             headers={"Accept": "application/json"},
             # Nothing here needs a cookie, and one with odd characters would spoil every later request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
+        http.direct = direct
     except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:
         # Without httpx's words: they may quote a proxy's password.
         raise ConfigurationError(
             f"the environment's proxy or CA settings cannot be used ({type(exc).__name__})",
             hint="correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
         ) from None
+    return http
 
 
-def _fast_mounts(base_url: str, *, trust_env: bool) -> dict[str, httpx.AsyncBaseTransport] | None:
+class _ServiceHttp(httpx.AsyncClient):
+    """httpx's client, with quicker connections to one origin where there are any."""
+
+    direct: AiohttpTransport | None = None
+
+
+def _quicker(base_url: str, timeout: httpx.Timeout, *, trust_env: bool) -> AiohttpTransport | None:
     """Return the quicker transport for the base URL's own origin, where no proxy stands before it.
 
     Storage and image hosts stay with httpx's own pool, which tells the address it has connected to.
@@ -146,13 +162,13 @@ def _fast_mounts(base_url: str, *, trust_env: bool) -> dict[str, httpx.AsyncBase
     # At the first use, because no command should pay for it at its start.
     from flux2_tool.transport import AiohttpTransport
 
-    parts = urlsplit(base_url)
-    fast = AiohttpTransport(
-        ssl_context=httpx.create_ssl_context(trust_env=trust_env) if parts.scheme == "https" else None,
+    is_https = urlsplit(base_url).scheme == "https"
+    return AiohttpTransport(
+        ssl_context=httpx.create_ssl_context(trust_env=trust_env) if is_https else None,
         max_connections=MAX_CONNECTIONS,
         keepalive_s=KEEPALIVE_S,
+        timeout=timeout,
     )
-    return {f"{parts.scheme}://{parts.netloc}": fast}
 
 
 class RunapiClient:
@@ -178,6 +194,7 @@ class RunapiClient:
         pace: Pace | None = None,
     ) -> None:
         self._http = http
+        self._direct = http.direct if isinstance(http, _ServiceHttp) else None
         self.base_url = base_url
         self._api_key = api_key
         self._user_agent = user_agent
@@ -268,26 +285,21 @@ class RunapiClient:
             asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._pace.now())
             self._pace.heard(is_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s)
 
-    def _without_key(self, response: httpx.Response, body: bytes) -> HttpAnswer:
+    def _without_key(self, status_code: int, headers: RawHeaders, body: bytes) -> HttpAnswer:
         """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
         key = next(iter(self.secrets), None)
-        headers = [(name, masked(value, key)) for name, value in response.headers.raw]
-        return HttpAnswer(status_code=response.status_code, headers=httpx.Headers(headers), body=masked(body, key))
+        every = b"\n".join(value for _name, value in headers)
+        if masked(every, key) != every:
+            headers = [(name, masked(value, key)) for name, value in headers]
+        return HttpAnswer(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpAnswer:
         try:
-            async with (
-                asyncio.timeout(self._attempt_timeout_s),
-                self._http.stream(method, url, content=body, headers=dict(headers)) as response,
-            ):
-                received = bytearray()
-                async for chunk in response.aiter_bytes():
-                    received += chunk
-                    if len(received) > MAX_ANSWER_BYTES:
-                        raise MaybeSentError(
-                            f"HTTP {response.status_code} with more than {MAX_ANSWER_BYTES // 1024 // 1024} MiB"
-                        )
-                return self._without_key(response, bytes(received))
+            async with asyncio.timeout(self._attempt_timeout_s):
+                code, answered, received = await self._exchange(method, url, body, headers)
+            if len(received) > MAX_ANSWER_BYTES:
+                raise MaybeSentError(f"HTTP {code} with more than {MAX_ANSWER_BYTES // 1024 // 1024} MiB")
+            return self._without_key(code, answered, received)
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._named(exc)})") from exc
         except UnicodeError as exc:  # a host name that no resolver takes
@@ -296,6 +308,21 @@ class RunapiClient:
             raise MaybeSentError(f"no complete answer within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
             raise MaybeSentError(f"the answer was lost ({self._named(exc)})") from exc
+
+    async def _exchange(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, RawHeaders, bytes]:
+        if self._direct is not None:
+            return await self._direct.exchange(
+                method, url, headers={**_DIRECT_HEADERS, **headers}, body=body, max_bytes=MAX_ANSWER_BYTES
+            )
+        async with self._http.stream(method, url, content=body, headers=dict(headers)) as response:
+            received = bytearray()
+            async for chunk in response.aiter_bytes():
+                received += chunk
+                if len(received) > MAX_ANSWER_BYTES:
+                    break
+            return response.status_code, response.headers.raw, bytes(received)
 
     def _named(self, exc: Exception) -> str:
         said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)

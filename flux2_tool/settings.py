@@ -11,6 +11,7 @@ import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -268,6 +269,7 @@ def webhook_key(secret: str) -> bytes:
     return key
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return whether a URL's host name or literal address is this machine; no name is looked up."""
     if host.lower().rstrip(".") == "localhost":

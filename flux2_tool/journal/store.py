@@ -103,6 +103,7 @@ class SqliteJournal:
         self._inode = None if path is None else path.stat().st_ino
         self._owner = owner
         self._name = owner.name
+        self._is_synced: bool | None = None
 
     def is_in_place(self) -> bool:
         """Return whether the file this journal writes to is still the one at its path."""
@@ -391,7 +392,9 @@ class SqliteJournal:
     def _transaction(self, *, synced: bool = False) -> Iterator[None]:
         """One atomic step; a failed one leaves nothing behind. Only a synced one must survive a power cut."""
         with self._guarded():
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            if synced != self._is_synced:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+                self._is_synced = synced
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
