@@ -17,6 +17,7 @@ class Attendance:
         self._clock = clock
         self._deadlines: dict[asyncio.Event, float] = {}
         self._nudge = asyncio.Event()
+        self._is_news_wanted = False
         self._alone_since_s = clock.monotonic()
 
     @property
@@ -40,6 +41,7 @@ class Attendance:
             # Only the first to come hurries a slow, unattended run; one more keeps the plan.
             self.hurry()
         self._deadlines[listener] = deadline_s
+        self._is_news_wanted = True
 
     def leave(self, listener: asyncio.Event) -> None:
         """Stop waiting."""
@@ -56,8 +58,16 @@ class Attendance:
         now_s = self._clock.monotonic()
         return any(now_s + delay_s < deadline_s for deadline_s in self._deadlines.values())
 
-    def tell(self) -> None:
-        """Tell all who wait that something changed."""
+    def tell(self, *, is_news: bool = True) -> None:
+        """Tell all who wait that something changed.
+
+        Args:
+            is_news: Whether it did; when not, they are told only if somebody has come since the last time.
+        """
+        if not is_news:
+            if not self._is_news_wanted:
+                return
+            self._is_news_wanted = False
         for listener in self._deadlines:
             listener.set()
 

@@ -352,6 +352,7 @@ class Generation:
         seen_running_s = self._around.clock.monotonic()
         is_told_when = asked_s > 0
         push, quick_polls = self._around.push, 0
+        said_before: str | None = None
         if push is not None and push.was_told_of(self.task_id):
             self.told()
         while await self._pause(delay_s, is_told_when=is_told_when):
@@ -376,7 +377,9 @@ class Generation:
                 lost = lookup_failure(poller.verdict_of_all_paths, outcome, task_id=self.task_id)
                 if lost is not None:
                     raise lost
-            self.attendance.tell()
+            said = outcome.status if isinstance(outcome, TaskAnswer) else outcome.said
+            self.attendance.tell(is_news=said != said_before)
+            said_before = said
             delay_s = poller.delay_s(outcome, attended=self.attendance.is_waited_for)
             is_told_when = poller.is_told_when
             if (is_told or quick_polls) and not is_told_when:
