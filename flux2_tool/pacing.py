@@ -18,8 +18,9 @@ from typing import Final
 
 FIXED_DELAY_S: Final = 2.0
 MIN_DELAY_S: Final = 0.25
-# A gap this long bounds what a wrong history can cost; with hardly any history it is that of the fixed interval.
-MAX_GAP_S: Final = 5.0
+# The longest gap bounds how late a wrong history can make a picture until two surprises have turned it off: half of it
+# on average, against 1 s with the fixed interval. With hardly any history it is that of the fixed interval.
+MAX_GAP_S: Final = 4.0
 COLD_GAP_S: Final = 2.0
 FIRST_DELAY_S: Final = 0.75
 SAMPLES_TO_TRUST: Final = 5
@@ -35,7 +36,12 @@ SURPRISE_Z: Final = 2.2
 SURPRISES_TO_FIXED: Final = 2
 AGREEING_TO_LEARNED: Final = 5
 LONGEST_PLAN_S: Final = 900.0
+# How many polls a plan may make, against those of the fixed interval; a cold one makes fewer than it plans.
+WARM_SHARE: Final = 1.06
+COLD_SHARE: Final = 1.15
 _STEPS: Final = 240
+_SCALES: Final = (0.05, 60.0)
+_BISECTIONS: Final = 14
 _NORMAL: Final = NormalDist()
 
 
@@ -57,6 +63,11 @@ class Expectation:
     def quantile_s(self, share: float) -> float:
         """Return the duration that this share of tasks does not outlast, in seconds."""
         return self.median_s * math.exp(self.sigma * _NORMAL.inv_cdf(share))
+
+    @property
+    def mean_s(self) -> float:
+        """The mean duration, in seconds."""
+        return self.median_s * math.exp(self.sigma**2 / 2.0)
 
     def left_s(self, elapsed_s: float) -> float | None:
         """Return how much longer a task still running will probably take, in seconds; None when nobody can say."""
@@ -101,36 +112,46 @@ class Plan:
 def _poll_times(expectation: Expectation) -> tuple[float, ...]:
     """Return the planned instants up to where the expectation is exhausted, in seconds since acceptance.
 
-    With spacing d = c / sqrt(hazard), a task of density f and survival S is polled the integral of S / d times on
-    average, which is the integral of sqrt(S f) over c; c is chosen for as many polls as a fixed 2 s would make.
+    Their spacing is in proportion to one over the square root of the hazard, with a longest gap; the proportion is
+    found by bisection, so that a task is polled about as often as a fixed interval would.
     """
     end_s = min(LONGEST_PLAN_S, expectation.quantile_s(0.9975))
     steps = max(_STEPS, math.ceil(end_s / MIN_DELAY_S))
     step_s = end_s / steps
     weights: list[float] = []
-    total = 0.0
+    still_running: list[float] = []
     for number in range(steps):
         at_s = (number + 0.5) * step_s
         z = expectation.z(at_s)
         density = math.exp(-z * z / 2.0) / (at_s * expectation.sigma * math.sqrt(2.0 * math.pi))
         survival = max(1e-9, 1.0 - _NORMAL.cdf(z))
-        weights.append(math.sqrt(density / survival))
-        total += math.sqrt(density * survival) * step_s
-    # A fixed interval polls once at the start and half an interval late at the end; ours begin later.
-    spare = min(0.8, max(0.65, 1.5 - 0.1 * expectation.median_s))
-    budget = max(1.0, expectation.median_s / FIXED_DELAY_S + spare)
-    scale = total / budget
-    times: list[float] = []
-    last_s, due = 0.0, 0.0
-    gap_s = FIRST_DELAY_S if expectation.is_cold else MAX_GAP_S
+        weights.append(math.sqrt(density / survival) * step_s)
+        still_running.append(survival)
+    gaps_s = (FIRST_DELAY_S, COLD_GAP_S) if expectation.is_cold else (MAX_GAP_S, MAX_GAP_S)
+    # The vendor's client polls at once, then every 2 s, and half an interval late at the end.
+    wanted = (COLD_SHARE if expectation.is_cold else WARM_SHARE) * (expectation.mean_s / FIXED_DELAY_S + 1.5)
+    low, high = _SCALES
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        planned = _spaced(weights, middle, step_s=step_s, gaps_s=gaps_s)
+        if 1.0 + sum(still_running[index] for index in planned) > wanted:
+            high = middle
+        else:
+            low = middle
+    return tuple((index + 1) * step_s for index in _spaced(weights, low, step_s=step_s, gaps_s=gaps_s))
+
+
+def _spaced(weights: Sequence[float], scale: float, *, step_s: float, gaps_s: tuple[float, float]) -> Sequence[int]:
+    """Return the steps at which to poll: whenever the scaled weights add up to one, or the longest gap is over."""
+    polled: list[int] = []
+    last_s, due, (gap_s, later_gap_s) = 0.0, 0.0, gaps_s
     for number, weight in enumerate(weights):
-        due += weight * step_s / scale
+        due += weight * scale
         at_s = (number + 1) * step_s
         if at_s - last_s >= gap_s or (due >= 1.0 and at_s - last_s >= MIN_DELAY_S):
-            times.append(at_s)
-            last_s, due = at_s, max(0.0, due - 1.0)
-            gap_s = COLD_GAP_S if expectation.is_cold else MAX_GAP_S
-    return tuple(times)
+            polled.append(number)
+            last_s, due, gap_s = at_s, max(0.0, due - 1.0), later_gap_s
+    return polled
 
 
 @dataclass(slots=True)
