@@ -20,7 +20,7 @@ FIXED_DELAY_S: Final = 2.0
 MIN_DELAY_S: Final = 0.25
 # The longest gap bounds how late a wrong history can make a picture until two surprises have turned it off: half of it
 # on average, against 1 s with the fixed interval. With hardly any history it is that of the fixed interval.
-MAX_GAP_S: Final = 4.0
+MAX_GAP_S: Final = 4.5
 COLD_GAP_S: Final = 2.0
 FIRST_DELAY_S: Final = 0.75
 SAMPLES_TO_TRUST: Final = 5
@@ -29,15 +29,17 @@ MAX_DELAY_S: Final = 8.0
 NET_DELAY_S: Final = 8.0
 PRIOR_SIGMA: Final = 0.45
 PRIOR_WEIGHT: Final = 1.5
+# How many samples the wide spread of the beginning counts for.
+SPREAD_WEIGHT: Final = 0.3
 MIN_SIGMA: Final = 0.08
 # After this many newer samples an old one counts half.
-HALF_LIFE_SAMPLES: Final = 15.0
-SURPRISE_Z: Final = 2.2
+HALF_LIFE_SAMPLES: Final = 25.0
+SURPRISE_Z: Final = 2.4
 SURPRISES_TO_FIXED: Final = 2
 AGREEING_TO_LEARNED: Final = 5
 LONGEST_PLAN_S: Final = 900.0
 # How many polls a plan may make, against those of the fixed interval; a cold one makes fewer than it plans.
-WARM_SHARE: Final = 1.06
+WARM_SHARE: Final = 1.05
 COLD_SHARE: Final = 1.15
 _STEPS: Final = 240
 _SCALES: Final = (0.05, 60.0)
@@ -208,7 +210,7 @@ class Learner:
         about_prior = self._prior_weight * (PRIOR_SIGMA**2 + prior * prior)
         variance = (self._squares + about_prior) / weight - mean * mean
         # Few samples say little about their own spread; lean towards a wide one, which costs little.
-        spread = (max(0.0, variance) * self._weight + PRIOR_SIGMA**2 * 0.6) / (self._weight + 0.6)
+        spread = (max(0.0, variance) * self._weight + PRIOR_SIGMA**2 * SPREAD_WEIGHT) / (self._weight + SPREAD_WEIGHT)
         return Expectation(
             median_s=math.exp(mean),
             sigma=max(MIN_SIGMA, math.sqrt(spread)),
