@@ -108,6 +108,7 @@ class Flux2Tool:
         settings = settings or load_settings(environ)
         self.settings = settings if wait_s is None else replace(settings, wait_s=wait_s)
         self._session = session
+        self._is_closed = False
         credentials = resolve_credentials(
             environ=environ,
             explicit_key=api_key,
@@ -214,8 +215,9 @@ class Flux2Tool:
 
         Returns:
             `{"task", "images", "cost", "timing", "warnings", "next"}` or `{"error": {…}}`; it raises nothing but
-            asyncio.CancelledError.
+            asyncio.CancelledError, and RuntimeError once the tool is closed.
         """
+        self._check_open()
         return await self._agents_engine.call(
             tool,
             arguments,
@@ -234,7 +236,11 @@ class Flux2Tool:
         return export(load_manifest(), shape, tiers=self.settings.tiers, callback_hosts=self.settings.callback_hosts)
 
     async def aclose(self) -> None:
-        """Stop following tasks and close the connections. Tasks at RunAPI go on, and the journal knows them."""
+        """End the waits of calls that still run and close the connections; a later call raises RuntimeError.
+
+        Tasks at RunAPI go on, and the journal knows them.
+        """
+        self._is_closed = True
         await asyncio.gather(self._engine.aclose(), self._agents_engine.aclose())
 
     async def __aenter__(self) -> Self:
@@ -247,6 +253,10 @@ class Flux2Tool:
         """Close it."""
         await self.aclose()
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this Flux2Tool is closed")
+
     async def _make(self, tool: str, arguments: dict[str, Any], options: ImageOptions) -> ToolResult:
         arguments["enable_safety_checker"] = options.get("enable_safety_checker")
         arguments["callback_url"] = options.get("callback_url")
@@ -255,6 +265,7 @@ class Flux2Tool:
     async def _run(
         self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
     ) -> ToolResult:
+        self._check_open()
         result = await self._engine.call(
             tool,
             {name: value for name, value in arguments.items() if value is not None},

@@ -301,8 +301,12 @@ class Registry:
         return Entry(journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required)
 
     async def _finish_hand_over(self) -> None:
-        while self._handed_over:
-            await self._clock.sleep(HAND_OVER_S)
+        try:
+            while self._handed_over:
+                await self._clock.sleep(HAND_OVER_S)
+                self._note_returned()
+        finally:
+            # An event loop that ends in good order, as that of a script which closes nothing, has delivered them.
             self._note_returned()
 
     def _note_returned(self, *, equal_key: str | None = None) -> None:

@@ -42,13 +42,14 @@ from flux2_tool.settings import Settings, host_wait_s
 from flux2_tool.sources import TASK_PREFIX
 from flux2_tool.uploads import Uploads
 from flux2_tool.validation import validate_arguments
-from flux2_tool.waiting import Abort, Call, OnProgress, wait_for
+from flux2_tool.waiting import Abort, Call, OnProgress, OpenCalls, wait_for
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TYPICAL_S: Final = 10.0
 # A picture that comes as the wait ends may still be fetched for this long: it is made, and an agent asks for it once.
 SAVE_GRACE_S: Final = 8.0
+CLOSE_GRACE_S: Final = 3.0
 
 
 class Flux2Tool:
@@ -96,6 +97,7 @@ class Flux2Tool:
         self._http: dict[str, httpx.AsyncClient] = {}
         self._push = _push_of(settings, host, self._clock)
         self._turns: dict[tuple[str, str], Pace] = {}
+        self._calls = OpenCalls()
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=self.manifest, folder=settings.home, clock=self._clock)
         # Whose calls without a session are: a connection's over MCP; an OpenClaw that names no session has but one.
@@ -152,23 +154,27 @@ class Flux2Tool:
             The manifest's output schema: `{"task", "images", …}`, or `{"error": {…}}`. It raises only
             asyncio.CancelledError.
         """
+        abort = abort or Abort()
         try:
-            validate_arguments(
-                self.manifest,
-                tool,
-                arguments,
-                tiers=self.settings.tiers,
-                agent_host=self.host in AGENT_HOSTS,
-                callback_hosts=self.settings.callback_hosts,
-                safety_checker=self.settings.safety_checker,
-            )
-            account = self._account(credentials)
-            call = self._open_call(tool, arguments, account, wait_s, on_progress, abort)
-            caller = caller or Caller(session=session, is_owner=self.host != "native")
-            if self.host in AGENT_HOSTS:
-                self._registry.resume(account)
-                caller = replace(caller, session=caller.session or self._own_session)
-            return as_object(await self._run(call, caller, new=new, output_dir=output_dir or self.settings.save_dir))
+            with self._calls.opened(abort):
+                validate_arguments(
+                    self.manifest,
+                    tool,
+                    arguments,
+                    tiers=self.settings.tiers,
+                    agent_host=self.host in AGENT_HOSTS,
+                    callback_hosts=self.settings.callback_hosts,
+                    safety_checker=self.settings.safety_checker,
+                )
+                account = self._account(credentials)
+                call = self._open_call(tool, arguments, account, wait_s, on_progress, abort)
+                caller = caller or Caller(session=session, is_owner=self.host != "native")
+                if self.host in AGENT_HOSTS:
+                    self._registry.resume(account)
+                    caller = replace(caller, session=caller.session or self._own_session)
+                return as_object(
+                    await self._run(call, caller, new=new, output_dir=output_dir or self.settings.save_dir)
+                )
         except Flux2Error as exc:
             logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
             return error_object(exc)
@@ -240,7 +246,8 @@ class Flux2Tool:
         return True
 
     async def aclose(self) -> None:
-        """Stop following every task and close the connections. Tasks at RunAPI go on."""
+        """End every call's wait and close the connections; no call may follow. Tasks at RunAPI go on."""
+        await self._calls.close(timeout_s=CLOSE_GRACE_S)
         await self._prices.aclose()
         await self._uploads.aclose()
         await self._registry.aclose()
@@ -315,9 +322,9 @@ class Flux2Tool:
                 call.arguments["source_image_urls"],
                 storage=self._http_for(call.account.base_url),
             )
+        price = await self._price(call)
         if call.abort.is_set:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
-        price = await self._price(call)
         order = place_order(
             self.manifest,
             call.tool,

@@ -6,8 +6,9 @@ The generation itself runs on in any case; whoever waits only looks on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -64,6 +65,41 @@ class Abort:
     def unwatch(self, listener: asyncio.Event) -> None:
         """Forget an event."""
         self._listeners.discard(listener)
+
+
+class OpenCalls:
+    """The calls that a tool has not answered yet, so that whoever closes it can end them first."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._aborts: dict[asyncio.Event, Abort] = {}
+
+    @contextlib.contextmanager
+    def opened(self, abort: Abort) -> Iterator[None]:
+        """Count a call as open as long as the block runs.
+
+        Raises:
+            CancelledCallError: No call may begin any more.
+        """
+        if self.is_closed:
+            raise CancelledCallError("The tool was closed before this call. Nothing was sent.", charged="no")
+        answered = asyncio.Event()
+        self._aborts[answered] = abort
+        try:
+            yield
+        finally:
+            del self._aborts[answered]
+            answered.set()
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Let no further call begin, stop the wait of those that are open, and give them time to answer."""
+        self.is_closed = True
+        for abort in self._aborts.values():
+            abort.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for answered in list(self._aborts):
+                    await answered.wait()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,7 +20,13 @@ from flux2_tool.api import (
     TextToImageModel,
     error_of,
 )
-from flux2_tool.errors import CreditsExhaustedError, InvalidArgumentsError, MissingApiKeyError, TaskNotFoundError
+from flux2_tool.errors import (
+    CancelledCallError,
+    CreditsExhaustedError,
+    InvalidArgumentsError,
+    MissingApiKeyError,
+    TaskNotFoundError,
+)
 from flux2_tool.manifest import load_manifest
 from flux2_tool.results import error_object
 from flux2_tool.sandbox import Fault
@@ -201,6 +207,42 @@ def test_a_cancelled_call_keeps_its_task(service: Service) -> None:
 
     assert asyncio.run(main()).task.joined
     assert service.images_paid == 1
+
+
+def test_closing_ends_the_calls_that_wait_and_lets_no_other_begin(service: Service) -> None:
+    """Nobody follows a task any more, so a wait would be for nothing; and a late call would pay unseen."""
+    service.sandbox.change({"duration_s": 100_000})
+
+    async def main() -> None:
+        flux = service.tool()
+        own_begun, models_begun = asyncio.Event(), asyncio.Event()
+        own = asyncio.create_task(
+            flux.text_to_image("a snail", wait_s=100_000, on_progress=lambda told: told.task_id and own_begun.set())
+        )
+        models = asyncio.create_task(
+            flux.call(
+                "text_to_image",
+                {"prompt": "a slug"},
+                wait_s=100_000,
+                on_progress=lambda told: told.task_id and models_begun.set(),
+            )
+        )
+        async with asyncio.timeout(30):
+            await own_begun.wait()
+            await models_begun.wait()
+            await flux.aclose()
+            with pytest.raises(CancelledCallError):
+                await own
+            assert (await models)["error"]["code"] == "cancelled"
+        with pytest.raises(RuntimeError, match="closed"):
+            await flux.text_to_image("a late snail")
+        with pytest.raises(RuntimeError, match="closed"):
+            await flux.call("text_to_image", {"prompt": "a late slug"})
+        await flux.aclose()
+
+    asyncio.run(main())
+
+    assert len(service.sandbox.books.creates) == 2
 
 
 def test_equal_calls_at_once_share_a_task_unless_told_otherwise(service: Service) -> None:
