@@ -7,7 +7,8 @@
 
 Two kinds of callers meet here. The named methods are for code that people wrote: they return frozen results and raise
 the exceptions of `errors.py`. `call` is for what a model decided: it takes a tool's name and arguments, never raises,
-keeps source files to the working folder, and stops a model that repeats itself, as in every agent's host.
+keeps source files to the working folder (to none where that is the home folder or above it), and stops a model that
+repeats itself, as in every agent's host.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 
 import httpx
 
-from flux2_tool.caller import Caller
+from flux2_tool.caller import Caller, working_folder, workspace_of
 from flux2_tool.clock import Clock
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.errors import Flux2Error, InternalError, InvalidArgumentsError
@@ -108,6 +109,7 @@ class Flux2Tool:
         settings = settings or load_settings(environ)
         self.settings = settings if wait_s is None else replace(settings, wait_s=wait_s)
         self._session = session
+        self._environ = environ
         self._is_closed = False
         credentials = resolve_credentials(
             environ=environ,
@@ -222,7 +224,11 @@ class Flux2Tool:
             tool,
             arguments,
             wait_s=options.get("wait_s"),
-            caller=Caller(session=options.get("session") or self._session, is_owner=True, workspace_dir=Path.cwd()),
+            caller=Caller(
+                session=options.get("session") or self._session,
+                is_owner=True,
+                workspace_dir=workspace_of(working_folder(), self._environ),
+            ),
             on_progress=options.get("on_progress"),
             output_dir=_folder(options.get("output_dir")),
         )
@@ -273,7 +279,7 @@ class Flux2Tool:
             caller=Caller(
                 session=options.get("session") or self._session,
                 is_owner=True,
-                workspace_dir=Path.cwd(),
+                workspace_dir=working_folder(),
                 any_folder=True,
             ),
             new=new,

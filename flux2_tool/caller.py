@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,8 @@ class Caller:
         workspace_dir: What relative source paths are relative to, and where source files may lie by default.
         state_dir: OpenClaw's state folder, which holds the pictures that came in by chat.
         sandboxed: Whether the session runs in a sandbox; then only those pictures may be used.
+        by_model: Whether a model chose the arguments; in an agent's host it always did.
+        by_model: Whether a model chose the arguments; in an agent's host it always did.
         any_folder: Whether source files may lie anywhere, because a person typed their paths.
         source_dirs: Folders of the host's own, in which it put this call's source files.
     """
@@ -36,6 +39,7 @@ class Caller:
     workspace_dir: Path | None = None
     state_dir: Path | None = None
     sandboxed: bool = False
+    by_model: bool = False
     any_folder: bool = False
     source_dirs: tuple[Path, ...] = ()
 
@@ -63,3 +67,22 @@ class Caller:
             staged=staged,
             inbound_only=self.sandboxed,
         )
+
+
+def working_folder() -> Path | None:
+    """Return the folder this process runs in, or None when somebody has deleted it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def workspace_of(folder: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder whose pictures a model may use as sources, or None when the process's folder is too wide.
+
+    A host started from a desktop runs its servers in the home folder or in the root: that names no project.
+    """
+    if folder is None:
+        return None
+    folder, home = folder.resolve(), Path(environ.get("HOME") or Path.home()).resolve()
+    return None if home.is_relative_to(folder) else folder

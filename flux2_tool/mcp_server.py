@@ -30,7 +30,7 @@ from mcp_types import (
     Tool,
 )
 
-from flux2_tool.caller import Caller
+from flux2_tool.caller import Caller, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.errors import ConfigurationError, Flux2Error
 from flux2_tool.manifest import load_manifest
@@ -55,10 +55,10 @@ class ToolServer:
 
     Args:
         environ: Settings and key.
-        folder: The folder the host started the server in.
+        folder: The folder the host started the server in; None when it was deleted.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], *, folder: Path | None) -> None:
         self._environ = environ
         self._manifest = load_manifest()
         self._settings: Settings | None = None
@@ -67,7 +67,7 @@ class ToolServer:
         self._calls: dict[asyncio.Task[dict[str, Any]], Abort] = {}
         self._caller = Caller(
             is_owner=True,
-            workspace_dir=workspace_of(folder, home=Path(environ.get("HOME") or Path.home())),
+            workspace_dir=workspace_of(folder, environ),
             state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
         )
         try:
@@ -168,16 +168,7 @@ def _javascript_number(text: str) -> float | int:
     return int(number) if number.is_integer() else number
 
 
-def workspace_of(folder: Path, *, home: Path) -> Path | None:
-    """Return the folder whose pictures may be used as sources, or None when the host's folder is too wide.
-
-    A host started from a desktop runs its servers in the home folder or in the root: that names no project.
-    """
-    folder, home = folder.resolve(), home.resolve()
-    return None if home.is_relative_to(folder) else folder
-
-
-async def serve(environ: Mapping[str, str], *, folder: Path) -> None:
+async def serve(environ: Mapping[str, str], *, folder: Path | None) -> None:
     """Serve stdin and stdout until the client closes them, a signal comes, or the parent process is gone."""
     tools = ToolServer(environ, folder=folder)
     server = tools.server()
@@ -212,5 +203,5 @@ def leave() -> None:
 def main() -> None:
     """Run the server process; it does not return."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(os.environ, folder=Path.cwd()))
+    asyncio.run(serve(os.environ, folder=working_folder()))
     leave()

@@ -155,6 +155,9 @@ class Flux2Tool:
             asyncio.CancelledError.
         """
         abort = abort or Abort()
+        caller = caller or Caller(session=session, is_owner=self.host != "native")
+        if self.host in AGENT_HOSTS:
+            caller = replace(caller, session=caller.session or self._own_session, by_model=True)
         try:
             with self._calls.opened(abort):
                 validate_arguments(
@@ -162,16 +165,14 @@ class Flux2Tool:
                     tool,
                     arguments,
                     tiers=self.settings.tiers,
-                    agent_host=self.host in AGENT_HOSTS,
+                    agent_host=caller.by_model,
                     callback_hosts=self.settings.callback_hosts,
                     safety_checker=self.settings.safety_checker,
                 )
                 account = self._account(credentials)
                 call = self._open_call(tool, arguments, account, wait_s, on_progress, abort)
-                caller = caller or Caller(session=session, is_owner=self.host != "native")
                 if self.host in AGENT_HOSTS:
                     self._registry.resume(account)
-                    caller = replace(caller, session=caller.session or self._own_session)
                 return as_object(
                     await self._run(call, caller, new=new, output_dir=output_dir or self.settings.save_dir)
                 )
@@ -371,10 +372,9 @@ class Flux2Tool:
         )
 
     def _rules(self, caller: Caller, *, new: bool) -> ClaimRules:
-        is_agent = self.host in AGENT_HOSTS
         return ClaimRules(
             join="never" if new else "interrupted" if caller.session is None else "session",
-            repeat_max=self.settings.repeat_max if is_agent else None,
+            repeat_max=self.settings.repeat_max if caller.by_model and caller.session is not None else None,
             repeat_window_s=self.settings.repeat_window_s,
             caps=caps_of(self.settings, caller, now=self._clock.now()),
         )

@@ -1,4 +1,7 @@
-"""`call`: a tool exactly as an agent calls it. One JSON object on stdout in every case, all else on stderr."""
+"""`call`: a tool exactly as an agent calls it, under an agent's rules.
+
+One JSON object on stdout in every case, all else on stderr.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ def _run(
         result = error_object(InvalidArgumentsError(str(exc), hint="give one JSON object", violations=(str(exc),)))
     else:
         try:
-            result = run_call(tool, parsed, wait_s=wait_s, output_dir=output_dir, session=session, new=new)
+            result = run_call(
+                tool, parsed, wait_s=wait_s, output_dir=output_dir, session=session, new=new, by_model=True
+            )
         except KeyboardInterrupt:
             result = error_object(CancelledCallError("The call was interrupted.", charged="unknown"))
         except Exception as exc:
@@ -87,6 +92,9 @@ call = click.Command(
     ],
     help="""Call TOOL with the arguments JSON ("-" reads them from stdin).
 
-    Prints exactly one JSON object on stdout, the result or the error; everything else goes to stderr.
+    Prints exactly one JSON object on stdout, the result or the error; everything else goes to stderr. The rules of an
+    agent's host hold: source files lie in this folder (and not where this is the home folder or above it), and the
+    operator's settings decide on callbacks and the safety checker. Name each conversation with --session, so that a
+    model which repeats itself is stopped.
     """,
 )

@@ -40,7 +40,6 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str
             output_dir=output_dir,
             session=session,
             new=new,
-            any_folder=True,
         )
         if show:
             show_images(result)

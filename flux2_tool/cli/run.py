@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flux2_tool.caller import Caller
+from flux2_tool.caller import Caller, working_folder, workspace_of
 from flux2_tool.cli.open_journal import opened_journal
 from flux2_tool.cli.terminal import Reporter, progress
 from flux2_tool.credentials import Credentials, resolve_credentials
@@ -35,7 +35,7 @@ def run_call(
     output_dir: Path | None = None,
     session: str | None = None,
     new: bool = False,
-    any_folder: bool = False,
+    by_model: bool = False,
     environ: Mapping[str, str] | None = None,
     account: tuple[Settings, Credentials] | None = None,
 ) -> dict[str, Any]:
@@ -48,23 +48,32 @@ def run_call(
         output_dir: Where to save the image too.
         session: Whose call this is.
         new: Always make a new image.
-        any_folder: Whether source files may lie anywhere, because a person typed their paths.
+        by_model: Whether a model chose the arguments; else a person did, whose source files may lie anywhere.
         environ: By default the process's own.
         account: Settings and credentials to use instead of those of the environment.
     """
     environ = os.environ if environ is None else environ
     output_dir = None if output_dir is None else output_dir.absolute()
     try:
-        settings, credentials = account or _account(environ, checked=(tool, arguments))
+        settings, credentials = account or _account(environ, checked=(tool, arguments), by_model=by_model)
     except Flux2Error as exc:
         return error_object(exc)
+
+    folder = working_folder()
+    caller = Caller(
+        session=session,
+        is_owner=True,
+        workspace_dir=workspace_of(folder, environ) if by_model else folder,
+        by_model=by_model,
+        any_folder=not by_model,
+    )
 
     def work(flux: Flux2Tool, abort: Abort, report: Reporter) -> Awaitable[dict[str, Any]]:
         return flux.call(
             tool,
             arguments,
             wait_s=wait_s,
-            caller=Caller(session=session, is_owner=True, workspace_dir=Path.cwd(), any_folder=any_folder),
+            caller=caller,
             new=new,
             on_progress=lambda state: report(_progress_line(state)),
             output_dir=output_dir,
@@ -125,7 +134,9 @@ def run_raw(task_id: str, *, environ: Mapping[str, str] | None = None) -> str | 
     return _in_loop(settings, credentials, work)
 
 
-def _account(environ: Mapping[str, str], *, checked: tuple[str, Any] | None = None) -> tuple[Settings, Credentials]:
+def _account(
+    environ: Mapping[str, str], *, checked: tuple[str, Any] | None = None, by_model: bool = False
+) -> tuple[Settings, Credentials]:
     settings = load_settings(environ)
     if checked is not None:
         # Wrong arguments are the nearer fault: say so even before a key is asked for.
@@ -135,7 +146,7 @@ def _account(environ: Mapping[str, str], *, checked: tuple[str, Any] | None = No
             tool,
             arguments,
             tiers=settings.tiers,
-            agent_host=False,
+            agent_host=by_model,
             callback_hosts=settings.callback_hosts,
             safety_checker=settings.safety_checker,
         )

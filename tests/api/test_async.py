@@ -317,6 +317,21 @@ def test_a_models_call_has_the_limits_of_an_agents_host(service: Service, pictur
     assert unsafe["error"]["code"] == "invalid_arguments"
 
 
+def test_a_model_may_upload_no_file_where_the_program_runs_in_the_home_folder(
+    service: Service, picture: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no project: any picture of the machine would be within reach of whoever steers the model."""
+    picture("secret.png")
+    monkeypatch.chdir(service.home)
+
+    async def main() -> dict[str, dict[str, object]]:
+        async with service.tool() as flux:
+            return await flux.call("remix_image", {"prompt": "make it blue", "source_image_urls": ["secret.png"]})
+
+    assert asyncio.run(main())["error"]["code"] == "source_refused"
+    assert not service.sandbox.books.creates
+
+
 def test_the_types_are_the_manifests() -> None:
     """Written for type checkers, and held to the one source of truth."""
 

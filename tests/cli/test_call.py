@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from flux2_tool.manifest import load_manifest
 from flux2_tool.sandbox import Fault, Sandbox
@@ -117,6 +118,31 @@ def test_a_refusal_of_the_service_is_an_error_object(command: Command, sandbox: 
     assert (done.returncode, error["code"], error["charged"]) == (4, "insufficient_credits", "no")
     assert error["hint"]
     assert KEY not in done.stdout + done.stderr
+
+
+def test_a_call_has_the_rules_of_an_agents_host(command: Command, sandbox: Sandbox) -> None:
+    """It answers what somebody's model asks for; one that was talked into it must not reach further than elsewhere."""
+    fox = '{"prompt": "a red fox"}'
+    Image.new("RGB", (64, 48), "orange").save(command.folder / "secret.png")
+    secret = {"prompt": "make it blue", "source_image_urls": ["secret.png"]}
+    hook = {"prompt": "an owl", "callback_url": "https://evil.example/hook"}
+    limit = {"FLUX2_TOOL_REPEAT_MAX": "1"}
+
+    made = [command.run("call", "--session", "one", "text_to_image", fox, **limit) for _ in range(2)]
+    elsewhere = command.run("call", "--session", "two", "text_to_image", fox, **limit)
+    refused = [
+        command.run("call", "text_to_image", '{"prompt": "an owl", "enable_safety_checker": false}'),
+        command.run("call", "text_to_image", json.dumps(hook)),
+        command.run("call", "remix_image", json.dumps(secret), HOME=str(command.folder)),
+    ]
+    allowed = command.run("call", "remix_image", json.dumps(secret), HOME="/home/ada")
+
+    assert "task" in _only_object(made[0].stdout)
+    assert "task" in _only_object(elsewhere.stdout)
+    codes = [_only_object(done.stdout)["error"]["code"] for done in (made[1], *refused)]
+    assert codes == ["repeated_request", "invalid_arguments", "invalid_arguments", "source_refused"]
+    assert _only_object(allowed.stdout)["task"]["tool"] == "remix_image"
+    assert len(sandbox.books.creates) == 3
 
 
 def test_an_interrupted_call_still_prints_its_object(command: Command, sandbox: Sandbox) -> None:

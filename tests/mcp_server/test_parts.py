@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from flux2_tool.manifest import load_manifest
@@ -11,24 +9,7 @@ from flux2_tool.projection import export, offered_tokens
 
 pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
 
-from flux2_tool.mcp_server import as_tool_result, workspace_of
-
-
-@pytest.mark.parametrize(
-    ("folder", "workspace"),
-    [
-        pytest.param("/home/ada/project", "/home/ada/project", id="a project"),
-        pytest.param("/srv/project", "/srv/project", id="a project elsewhere"),
-        pytest.param("/home/ada", None, id="the home folder"),
-        pytest.param("/home", None, id="everybody's home folders"),
-        pytest.param("/", None, id="the root, as desktops start servers"),
-    ],
-)
-def test_only_a_project_is_a_place_for_source_files(folder: str, workspace: str | None) -> None:
-    """Otherwise any agent could have any picture of the machine uploaded."""
-    found = workspace_of(Path(folder), home=Path("/home/ada"))
-
-    assert found == (None if workspace is None else Path(workspace))
+from flux2_tool.mcp_server import as_tool_result
 
 
 def test_text_that_no_message_can_carry_does_not_end_the_connection() -> None:
