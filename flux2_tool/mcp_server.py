@@ -36,8 +36,9 @@ from flux2_tool.errors import ConfigurationError, Flux2Error
 from flux2_tool.manifest import load_manifest
 from flux2_tool.projection import export
 from flux2_tool.results import error_object
-from flux2_tool.settings import Settings, load_settings
+from flux2_tool.settings import Settings, host_wait_s, load_settings
 from flux2_tool.tool import Flux2Tool
+from flux2_tool.validation import without_nulls
 from flux2_tool.waiting import Abort, Progress
 
 logger = logging.getLogger(__name__)
@@ -96,8 +97,13 @@ class ToolServer:
             default = self._manifest.config_schema["properties"]["tiers"]["default"]
             definitions = export(self._manifest, "mcp", tiers=default)
         else:
+            settings = self._settings
             definitions = export(
-                self._manifest, "mcp", tiers=self._settings.tiers, callback_hosts=self._settings.callback_hosts
+                self._manifest,
+                "mcp",
+                tiers=settings.tiers,
+                callback_hosts=settings.callback_hosts,
+                wait_s=settings.wait_s,
             )
         return ListToolsResult(tools=[Tool.model_validate(definition) for definition in definitions])
 
@@ -139,8 +145,10 @@ class ToolServer:
             return error_object(exc)
         return await self._tool.call(
             params.name,
-            params.arguments or {},
+            without_nulls(params.arguments or {}),
             credentials=credentials,
+            # A host gives up after a time of its own, whatever the model asked for.
+            longest_wait_s=host_wait_s(self._settings, "mcp", manifest=self._manifest),
             caller=self._caller,
             on_progress=tell,
             abort=abort,

@@ -25,13 +25,16 @@ def enabled_models(tool: Tool, *, tiers: Sequence[str]) -> tuple[Model, ...]:
     return tuple(model for model in tool.models if model.tier in tiers)
 
 
-def offered_parameters(tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequence[str] = ()) -> dict[str, Any]:
+def offered_parameters(
+    tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequence[str] = (), longest_wait_s: float | None = None
+) -> dict[str, Any]:
     """Return the JSON Schema of a tool's arguments as a model is offered it.
 
     Args:
         tool: One of the manifest's tools.
         tiers: The enabled tiers; models of others are left out.
         callback_hosts: Hosts an agent may give as callback; with none, callback_url is left out.
+        longest_wait_s: The longest wait that a call may ask for, where the host bounds it, in seconds.
 
     Returns:
         A new object of type, enum, bounds, required, description, items and properties. `model` is
@@ -51,6 +54,11 @@ def offered_parameters(tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequ
         if name == "output_resolution":
             known = {resolution for model in models for resolution in model.prices_usd}
             offered["enum"] = [resolution for resolution in offered["enum"] if resolution in known]
+        if name == "timeoutSeconds" and longest_wait_s is not None:
+            bound = min(offered["maximum"], longest_wait_s)
+            offered["maximum"] = int(bound) if float(bound).is_integer() else bound
+        if audience == "callback":
+            offered["description"] += f" Allowed hosts: {', '.join(callback_hosts)}."
         default = item.get("default")
         if default is not None and default in offered.get("enum", [default]):
             said = offered.get("description", "")
@@ -94,6 +102,7 @@ def export(
     *,
     tiers: Sequence[str],
     callback_hosts: Sequence[str] = (),
+    wait_s: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return the tool definitions in one host's standard shape.
 
@@ -102,6 +111,7 @@ def export(
         shape: openclaw (for the native plugin's generator), mcp, openai (chat completions) or anthropic.
         tiers: The enabled tiers.
         callback_hosts: Hosts an agent may give as callback.
+        wait_s: The operator's setting. Over MCP no call may ask for a longer wait than that, or than the default.
 
     Raises:
         ConfigurationError: The shape is not one of these.
@@ -109,11 +119,14 @@ def export(
     build = {"openclaw": _openclaw, "mcp": _mcp, "openai": _openai, "anthropic": _anthropic}.get(shape)
     if build is None:
         raise ConfigurationError(f'format "{shape}" is not one of {", ".join(FORMATS)}')
+    longest_wait_s = None
+    if shape == "mcp":
+        longest_wait_s = manifest.host_waits_s["mcp"] if wait_s is None else wait_s
     return [
         build(
             tool,
             offered_description(tool, tiers=tiers),
-            offered_parameters(tool, tiers=tiers, callback_hosts=callback_hosts),
+            offered_parameters(tool, tiers=tiers, callback_hosts=callback_hosts, longest_wait_s=longest_wait_s),
         )
         for tool in manifest.tools.values()
     ]

@@ -129,6 +129,7 @@ class Flux2Tool:
         *,
         credentials: Credentials | None = None,
         wait_s: float | None = None,
+        longest_wait_s: float | None = None,
         session: str | None = None,
         caller: Caller | None = None,
         new: bool = False,
@@ -143,6 +144,7 @@ class Flux2Tool:
             arguments: What the agent gave; anything at all, it is validated first.
             credentials: The account to use; by default the tool's own.
             wait_s: How long to wait for the image, in seconds; by default the setting, else the host's default.
+            longest_wait_s: What no wait may pass, whatever the arguments ask for, because the host gives up then.
             session: Whose call this is; equal calls of one session share a task until its image was returned.
             caller: All that the host tells of the call; by default `session` and nothing else.
             new: Always make a new image, whatever equal calls came before.
@@ -171,6 +173,8 @@ class Flux2Tool:
                 )
                 account = self._account(credentials)
                 call = self._open_call(tool, arguments, account, wait_s, on_progress, abort)
+                if longest_wait_s is not None:
+                    call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
                 if self.host in AGENT_HOSTS:
                     self._registry.resume(account)
                 return as_object(

@@ -6,6 +6,7 @@ sentences that say what was given, what is allowed, and what is nearest. It chan
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,34 @@ def validate_arguments(
         raise InvalidArgumentsError(
             _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=texts
         )
+
+
+def arguments_of_json(text: str) -> Any:
+    """Return the value that the JSON text of a tool call's arguments means.
+
+    Raises:
+        ValueError: It is not JSON, or names a key twice; the message says which.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
+    except RecursionError as exc:
+        raise ValueError("the arguments are nested too deep") from exc
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the arguments name one key twice")
+    return found
+
+
+def without_nulls(arguments: Any) -> Any:
+    """Return arguments without the members that are null: what a model leaves out where its host calls strictly."""
+    if not isinstance(arguments, dict):
+        return arguments
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) -> Iterator[Violation]:

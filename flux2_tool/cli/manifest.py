@@ -55,7 +55,14 @@ def export(shape: str, tiers: str | None, callback_hosts: str | None) -> int:
 
     overrides = {"tiers": _list(tiers), "callback_hosts": _list(callback_hosts)}
     settings = load_settings(os.environ, overrides=overrides)
-    write_json(exported(load_manifest(), shape, tiers=settings.tiers, callback_hosts=settings.callback_hosts), indent=2)
+    definitions = exported(
+        load_manifest(),
+        shape,
+        tiers=settings.tiers,
+        callback_hosts=settings.callback_hosts,
+        wait_s=settings.wait_s,
+    )
+    write_json(definitions, indent=2)
     return DONE
 
 

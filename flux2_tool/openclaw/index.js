@@ -45,7 +45,12 @@ function offered({ name, label, description, parameters, by_tiers, callback_only
   const enabled = made.tiers.filter((tier) => (config.tiers ?? made.default_tiers).includes(tier)).join(",");
   const { text = "", properties, required = parameters.required } = by_tiers[enabled] ?? {};
   const all = { ...parameters.properties, ...properties };
-  if (!config.callback_hosts?.length) for (const member of callback_only) delete all[member];
+  const hosts = config.callback_hosts?.join(", ");
+  for (const member of callback_only) {
+    const said = all[member].description.replace("{callback_hosts}", () => hosts);
+    if (hosts) all[member] = { ...all[member], description: said };
+    else delete all[member];
+  }
   description = description.replace("{tiers}", () => text);
   return { name, label, description, parameters: { ...parameters, properties: all, required } };
 }

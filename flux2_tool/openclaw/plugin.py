@@ -8,8 +8,8 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
     tiers, default_tiers       every tier in the manifest's order, and those offered when nothing is set
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
                                parameters with everything enabled, callback_only: members left out without
-                               callback hosts, by_tiers["pro,flex"]: what differs for these tiers (text,
-                               properties, required)
+                               callback hosts, and with "{callback_hosts}" in their description where these stand,
+                               by_tiers["pro,flex"]: what differs for these tiers (text, properties, required)
     callback_path              where the gateway takes RunAPI's webhooks, when they are configured
     image_provider             null, or what serves OpenClaw's own `image_generate`; see `image_provider.py`
 
@@ -129,7 +129,9 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
     """Return `dist/tools.json`, whose shape the module's docstring describes."""
     tiers = _tiers(manifest)
     sets = [chosen for size in range(1, len(tiers) + 1) for chosen in itertools.combinations(tiers, size)]
-    by_set = {chosen: export(manifest, "openclaw", tiers=chosen, callback_hosts=("any",)) for chosen in sets}
+    by_set = {
+        chosen: export(manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",)) for chosen in sets
+    }
     without_callbacks = export(manifest, "openclaw", tiers=tiers)
     return {
         "version": manifest.version,

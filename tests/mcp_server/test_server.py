@@ -225,6 +225,33 @@ def test_a_task_longer_than_the_wait_is_fetched_later(
     assert len(sandbox.books.creates) == 1
 
 
+def test_no_call_waits_longer_than_the_host_does(environ: dict[str, str], sandbox: Sandbox) -> None:
+    """A model that asks for ten minutes would get the host's time-out instead of an answer that says how to go on."""
+    environ["FLUX2_TOOL_WAIT_S"] = "0.5"
+
+    async def call(client: Client) -> tuple[Any, dict[str, Any]]:
+        offered = {tool.name: tool.input_schema["properties"] for tool in (await client.list_tools()).tools}
+        begun = result_of(await client.call_tool("text_to_image", {"prompt": "[slow] a cathedral"}))
+        arguments = {"task_id": begun["task"]["id"], "timeoutSeconds": 600}
+        return offered, result_of(await client.call_tool("get_image_task", arguments))
+
+    offered, fetched = talk(environ, call)
+
+    assert offered["get_image_task"]["timeoutSeconds"]["maximum"] == 0.5
+    assert fetched["task"]["state"] == "processing"
+
+
+def test_null_arguments_are_taken_as_not_given(environ: dict[str, str], sandbox: Sandbox) -> None:
+    """With strict function calling a model fills in every argument."""
+
+    async def call(client: Client) -> dict[str, Any]:
+        return result_of(await client.call_tool("text_to_image", {**FOX, "model": None, "aspect_ratio": None}))
+
+    assert talk(environ, call)["task"]["state"] == "completed"
+    [create] = sandbox.books.creates
+    assert json.loads(create.body) == {**FOX, "model": "flux-2-pro-text-to-image"}
+
+
 def test_another_connection_fetches_what_the_first_left(
     environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock
 ) -> None:

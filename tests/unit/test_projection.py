@@ -66,7 +66,22 @@ def test_callback_url_is_offered_once_hosts_are_allowed() -> None:
     for name in ("text_to_image", "remix_image"):
         offered = offered_parameters(TOOLS[name], tiers=ALL_TIERS, callback_hosts=("hooks.example.com",))
 
-        assert "callback_url" in offered["properties"]
+        assert "hooks.example.com" in offered["properties"]["callback_url"]["description"]
+
+
+def test_over_mcp_no_longer_wait_is_offered_than_the_host_has() -> None:
+    """Its host would give up on the call; elsewhere nobody does."""
+
+    def longest(shape: str, **options: float) -> Any:
+        tool = export(MANIFEST, shape, tiers=DEFAULT_TIERS, **options)[-1]
+        parameters = tool.get("inputSchema") or tool["input_schema"]
+        return parameters["properties"]["timeoutSeconds"]["maximum"]
+
+    assert longest("anthropic") == 600
+    assert longest("anthropic", wait_s=20) == 600
+    assert longest("mcp") == 50
+    assert longest("mcp", wait_s=20) == 20
+    assert longest("mcp", wait_s=3600) == 600
 
 
 def test_models_of_disabled_tiers_are_not_offered() -> None:
