@@ -29,9 +29,10 @@ from flux2_tool.credentials import resolve_credentials
 from flux2_tool.errors import Flux2Error, InternalError, InvalidArgumentsError
 from flux2_tool.manifest import load_manifest
 from flux2_tool.projection import Format, export
-from flux2_tool.results import ToolResult
+from flux2_tool.results import ToolResult, error_object
 from flux2_tool.settings import Settings, load_settings
 from flux2_tool.tool import Flux2Tool as Engine
+from flux2_tool.validation import arguments_of_json, without_nulls
 from flux2_tool.waiting import OnProgress
 
 # The manifest's enums, for type checkers; a test holds them together.
@@ -212,7 +213,8 @@ class Flux2Tool:
 
         Args:
             tool: The tool's name, as in `definitions`.
-            arguments: Whatever the model gave; it is checked first.
+            arguments: Whatever the model gave, as an object or as its JSON text; it is checked first. Members that
+                are null count as left out.
             options: See `WaitOptions`. Give each conversation a `session` of its own.
 
         Returns:
@@ -220,9 +222,14 @@ class Flux2Tool:
             asyncio.CancelledError, and RuntimeError once the tool is closed.
         """
         self._check_open()
+        try:
+            given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
+        except ValueError as exc:
+            said = str(exc)
+            return error_object(InvalidArgumentsError(said, hint="give one JSON object", violations=(said,)))
         return await self._agents_engine.call(
             tool,
-            arguments,
+            without_nulls(given),
             wait_s=options.get("wait_s"),
             caller=Caller(
                 session=options.get("session") or self._session,
@@ -239,7 +246,14 @@ class Flux2Tool:
         Args:
             shape: openai (chat completions), anthropic, mcp or openclaw.
         """
-        return export(load_manifest(), shape, tiers=self.settings.tiers, callback_hosts=self.settings.callback_hosts)
+        settings = self.settings
+        return export(
+            load_manifest(),
+            shape,
+            tiers=settings.tiers,
+            callback_hosts=settings.callback_hosts,
+            wait_s=settings.wait_s,
+        )
 
     async def aclose(self) -> None:
         """End the waits of calls that still run and close the connections; a later call raises RuntimeError.

@@ -5,7 +5,6 @@ One JSON object on stdout in every case, all else on stderr.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ def _run(
     from flux2_tool.cli.run import run_call
     from flux2_tool.errors import CancelledCallError, InternalError, InvalidArgumentsError
     from flux2_tool.results import error_object
+    from flux2_tool.validation import without_nulls
 
     try:
         parsed = parse_arguments(arguments)
@@ -39,7 +39,13 @@ def _run(
     else:
         try:
             result = run_call(
-                tool, parsed, wait_s=wait_s, output_dir=output_dir, session=session, new=new, by_model=True
+                tool,
+                without_nulls(parsed),
+                wait_s=wait_s,
+                output_dir=output_dir,
+                session=session,
+                new=new,
+                by_model=True,
             )
         except KeyboardInterrupt:
             result = error_object(CancelledCallError("The call was interrupted.", charged="unknown"))
@@ -58,6 +64,9 @@ def parse_arguments(text: str) -> Any:
     Raises:
         ValueError: It is not JSON, names a key twice, or is too large; the message says which.
     """
+    # Imported here because `--help` must not pay for jsonschema.
+    from flux2_tool.validation import arguments_of_json
+
     if text == "-":
         data = sys.stdin.buffer.read(MAX_ARGUMENTS_BYTES + 1)
         if len(data) > MAX_ARGUMENTS_BYTES:
@@ -66,19 +75,7 @@ def parse_arguments(text: str) -> Any:
             text = data.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise ValueError(f"the arguments are not UTF-8 (byte {exc.start})") from exc
-    try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
-    except json.JSONDecodeError as exc:
-        raise ValueError(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
-    except RecursionError as exc:
-        raise ValueError("the arguments are nested too deep") from exc
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("the arguments name one key twice")
-    return found
+    return arguments_of_json(text)
 
 
 call = click.Command(

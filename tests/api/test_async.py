@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
@@ -293,6 +293,27 @@ def test_a_models_call_returns_an_object_and_raises_nothing(service: Service) ->
     assert {"task", "images", "cost", "next"} <= set(good)
     assert "error" in wrong
     assert "error" in unknown
+
+
+def test_a_models_arguments_may_be_json_text_and_hold_nulls(service: Service) -> None:
+    """So do chat completions bring them, and strict function calling fills in what the model leaves out."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with service.tool() as flux:
+            return [
+                await flux.call("text_to_image", '{"prompt": "a red fox", "model": null, "aspect_ratio": null}'),
+                await flux.call("text_to_image", {"prompt": "a blue fox", "output_resolution": None}),
+                await flux.call("text_to_image", '{"prompt": "a half'),
+                await flux.call("text_to_image", '{"prompt": null}'),
+            ]
+
+    text, members, broken, empty = asyncio.run(main())
+
+    assert [text["task"]["state"], members["task"]["state"]] == ["completed", "completed"]
+    assert "not JSON" in broken["error"]["message"]
+    assert "prompt is missing" in empty["error"]["message"]
+    creates = [json.loads(create.body) for create in service.sandbox.books.creates]
+    assert [set(body) for body in creates] == [{"prompt", "model"}] * 2
 
 
 def test_a_models_call_has_the_limits_of_an_agents_host(service: Service, picture: Callable[[str], Path]) -> None:
