@@ -13,11 +13,12 @@ import { imageProvider } from "./image_provider.js";
 import { explained, failure, launch, Worker } from "./worker.js";
 
 const ID = "flux2";
-const MAX_ATTACHED = 20_000;
+const MAX_REMEMBERED = 20_000;
 const PROGRESS_EVERY_MS = 2_000;
 
 // Outlives a reload of the plugin, so that a newer version finds the worker of the older one.
-const shared = (globalThis[Symbol.for("flux2-tool.worker")] ??= { worker: null, attached: new Set() });
+const shared = (globalThis[Symbol.for("flux2-tool.worker")] ??= { worker: null });
+shared.shown ??= new Map(); // session and image -> "attached", or "asked for" when it was fetched since
 
 export default {
   id: ID,
@@ -68,7 +69,7 @@ async function callTool(api, made, ctx, tool, callId, args, signal, onUpdate) {
     const params = { tool, arguments: args, session, ...who(ctx), ...place, wait_s: api.pluginConfig?.wait_s ?? null };
     const result = await callWorker(api, made, ctx, params, signal, onUpdate && throttled(onUpdate, callId));
     if (result.error) return failed(result);
-    return succeeded(result, [ctx.agentId, ctx.sessionKey, ctx.sessionId], signal);
+    return succeeded(result, tool, [ctx.agentId, ctx.sessionKey, ctx.sessionId], signal);
   } catch (error) {
     api.logger.error(`${ID}: ${tool}: ${error?.stack ?? error}`);
     return failed(failure("internal_error", "The plugin failed on this call.", "See the gateway's log.", "unknown"));
@@ -120,29 +121,36 @@ function failed(result) {
   return { content: [{ type: "text", text: explained(result) }], details: { status: "error", result } };
 }
 
-function succeeded(result, session, signal) {
+function succeeded(result, tool, session, signal) {
   const { task, images, cost, warnings, next } = result;
   const done = task.state === "completed";
-  const fresh = (image, index) => firstTime(session, `${task.id ?? image.url} ${index}`);
-  const mediaUrls = done && !signal?.aborted ? images.filter(fresh).map(({ url }) => url) : [];
+  const due = (image, index) => isDue([...session, task.id ?? image.url, index], tool === "get_image_task");
+  const mediaUrls = done && !signal?.aborted ? images.filter(due).map(({ url }) => url) : [];
   const price = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
-  const attached = `The picture is ${mediaUrls.length ? "" : "already "}attached to this conversation`;
+  const attached = signal?.aborted
+    ? "The call was stopped, so the picture was not attached; get_image_task attaches it."
+    : mediaUrls.length
+      ? "The picture is attached to this conversation; do not post it or its link again."
+      : "The picture is already attached to this conversation; do not post it or its link again. " +
+        "Only if the user does not see it, call get_image_task once more: that attaches it again.";
   const lines = [
     next,
-    [task.ref, task.model, done && price].filter(Boolean).join(", "),
+    [task.ref, `state: ${task.state}`, task.model, done && price].filter(Boolean).join(", "),
     ...images.map(({ url }) => url),
     ...warnings.map((warning) => `Note: ${warning}`),
-    done && images.length && `${attached}; do not post it or its link again.`,
+    done && images.length && attached,
   ];
   const media = mediaUrls.length ? { media: { mediaUrls } } : {};
   return { content: [{ type: "text", text: lines.filter(Boolean).join("\n") }], details: { ...media, result } };
 }
 
-// Whether this image was not attached to this session before; remembers that it is now.
-function firstTime(session, image) {
-  const one = JSON.stringify([...session, image]);
-  if (shared.attached.has(one)) return false;
-  shared.attached.add(one);
-  if (shared.attached.size > MAX_ATTACHED) shared.attached.delete(shared.attached.values().next().value);
-  return true;
+// Whether an image is to be attached now: the first time in its session, and again when it is fetched twice after
+// that. The host does not tell whether an attachment was delivered, and a turn may end before it is.
+function isDue(image, isFetched) {
+  const key = JSON.stringify(image);
+  const before = shared.shown.get(key);
+  const due = before === undefined || (isFetched && before === "asked for");
+  shared.shown.set(key, due ? "attached" : isFetched ? "asked for" : before);
+  if (shared.shown.size > MAX_REMEMBERED) shared.shown.delete(shared.shown.keys().next().value);
+  return due;
 }

@@ -28,8 +28,9 @@ export function failure(code, message, hint, charged = "no", retryable = false) 
 }
 
 // A failure as one reads it: what happened, what to do, and the facts.
-export function explained({ error: { message, hint, code, charged, task_ref, request_id } }) {
-  const facts = [code, `charged: ${charged}`, task_ref, request_id && `request ${request_id}`].filter(Boolean);
+export function explained({ error: { message, hint, code, retryable, charged, task_ref, request_id } }) {
+  const facts = [code, `charged: ${charged}`, `retryable: ${retryable ? "yes" : "no"}`];
+  facts.push(...[task_ref, request_id && `request ${request_id}`].filter(Boolean));
   return [message, hint && `Hint: ${hint}`, `(${facts.join(", ")})`].filter(Boolean).join("\n");
 }
 
@@ -79,20 +80,26 @@ export class Worker {
   // Returns the tool's result object, whatever happens to the worker meanwhile.
   async call(params, signal, onProgress) {
     this.#hold(+1);
-    let cancel;
+    let abort;
+    const aborted = new Promise((resolve) => (abort = resolve));
+    signal?.addEventListener("abort", abort);
+    if (signal?.aborted) abort();
+    const unsent = failure("cancelled", "The call was stopped before anything was sent.", "");
     try {
-      const problem = await this.ready;
-      if (problem) return problem;
-      if (signal?.aborted) return failure("cancelled", "The call was stopped before anything was sent.", "");
+      const problem = await Promise.race([this.ready, aborted.then(() => unsent)]);
+      if (problem || signal?.aborted) return problem ?? unsent;
       const { id, answer } = this.#request("call", params, onProgress);
-      cancel = () => this.#send({ method: "cancel", params: { id } });
-      signal?.addEventListener("abort", cancel);
-      const { result, error, ended } = await answer;
+      // A worker in order answers a cancel at once, with the task; one that is stuck must not hold up the session.
+      const stuck = aborted.then(() => this.#send({ method: "cancel", params: { id } })).then(graceTime);
+      const { result, error, ended } = (await Promise.race([answer, stuck])) ?? {};
+      if (result) return result;
+      if (error) return failure("internal_error", `The worker refused the call: ${error.message}`, "", "unknown");
       const hint = "If the task is known, call get_image_task with it, else make the same call again, once.";
       if (ended) return failure("worker_stopped", "The image worker stopped during this call.", hint, "unknown", true);
-      return result ?? failure("internal_error", `The worker refused the call: ${error.message}`, "", "unknown");
+      this.#pending.delete(id);
+      return failure("cancelled", "The call was stopped; the image worker does not answer.", hint, "unknown");
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      signal?.removeEventListener("abort", abort);
       this.#hold(-1);
     }
   }
@@ -113,7 +120,7 @@ export class Worker {
   retire() {
     this.#retired = true;
     this.#hold(0);
-    return Promise.race([this.exited, new Promise((resolve) => setTimeout(resolve, GRACE_MS).unref())]);
+    return Promise.race([this.exited, graceTime()]);
   }
 
   // Counts the calls in flight. An idle worker does not keep OpenClaw's process alive; a retired one ends.
@@ -129,17 +136,19 @@ export class Worker {
 
   // Returns null when the worker fits this plugin, else the failure that says how to mend it.
   async #initialize(program, mend, hello, made) {
-    const late = setTimeout(() => this.child.kill("SIGKILL"), START_MS);
+    let late = false;
+    const timer = setTimeout(() => (late = this.child.kill("SIGKILL")), START_MS);
     const { result, error, ended } = await this.#request("initialize", hello).answer;
-    clearTimeout(late);
+    clearTimeout(timer);
     if (result?.version === made.version && result.manifest_sha256 === made.manifest_sha256) return null;
     this.#retired = true;
     const older = result?.version.localeCompare(made.version, "en", { numeric: true }) < 0;
     const pip = `${program[1] ? `${program[0]} -m pip` : "pip"} install flux2-tool==${made.version}`;
     const install = result && !older ? "flux2-tool openclaw install" : mend;
     const command = older || /No module named '?flux2_tool/.test(this.#lastWords) ? pip : install;
+    const said = late ? `it did not start within ${START_MS / 1000} s` : (ended ?? error?.message);
     const why = result ? `has flux2-tool ${result.version} or another manifest, the plugin is version ${made.version}`
-      : `does not start the worker: ${[ended ?? error.message, this.#lastWords].filter(Boolean).join("; ")}`;
+      : `does not start the worker: ${[said, this.#lastWords].filter(Boolean).join("; ")}`;
     return failure("configuration_error", `${program[0]} ${why}`, `Nothing was sent. To mend it, run: ${command}`);
   }
 
@@ -174,6 +183,9 @@ export class Worker {
     }
   }
 }
+
+// Does not keep OpenClaw's process alive by itself.
+const graceTime = () => new Promise((resolve) => setTimeout(resolve, GRACE_MS).unref());
 
 // Calls `onLine` with each whole line; `onTooLong` when one does not end in time.
 function eachLine(stream, onLine, onTooLong) {

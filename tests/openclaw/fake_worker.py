@@ -73,6 +73,9 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
         _cancelled[call_id].wait()
         send({"id": call_id, "result": error("cancelled", "The wait was stopped.", task_ref="task:tsk_1")})
         return
+    if word == "deaf":
+        send_progress(call_id, "pending", 0, "waiting")
+        return
     if word == "until":
         send_progress(call_id, "processing", 1, "waiting")
         while not Path(arguments["prompt"].split(" ", 1)[1]).exists():

@@ -228,7 +228,7 @@ def test_a_worker_that_is_still_at_it_when_the_time_is_over_is_stopped(serving: 
 def test_a_failure_is_thrown_as_one_reads_it(serving: PluginHost) -> None:
     """OpenClaw shows the text to the model."""
     assert generate(serving, "poor")["threw"] == (
-        "The account is empty.\nHint: Top it up.\n(insufficient_credits, charged: no, request req_9)"
+        "The account is empty.\nHint: Top it up.\n(insufficient_credits, charged: no, retryable: no, request req_9)"
     )
 
 

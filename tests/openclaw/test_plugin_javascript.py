@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flux2_tool.credentials import key_fingerprint
+from flux2_tool.manifest import load_manifest
 
 from .conftest import PluginHost, fake_python, text_of
 
@@ -62,6 +65,41 @@ def test_an_image_is_attached_once_in_a_session(host: PluginHost, make_plugin: M
     assert another["details"]["media"]["mediaUrls"]
 
 
+def test_a_picture_that_never_arrived_can_be_fetched_again(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """A turn may end between the call and the delivery; then the user has paid for a picture that nobody shows."""
+    host.register(make_plugin())
+    fetch = {"tool": "get_image_task", "args": {"task_id": "tsk_1"}}
+    host.call("fox")
+
+    first = host.call("", **fetch)
+    second = host.call("", **fetch)
+    third = host.call("", **fetch)
+
+    assert "Only if the user does not see it, call get_image_task once more" in text_of(first)
+    assert "media" not in first["details"]
+    assert second["details"]["media"]["mediaUrls"]
+    assert "media" not in third["details"]
+
+
+def test_a_picture_that_came_as_the_call_was_stopped_is_attached_by_the_next(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """The host drops the answer of a stopped call; the picture must not count as shown."""
+    host.register(make_plugin())
+    gate = tmp_path / "gate"
+    call = host.begin(f"until {gate}")
+    host.wait_for_progress(call)
+
+    host.ask("abort", call=call)
+    gate.touch()
+    stopped = host.ask("end", call=call)
+    fetched = host.call("", tool="get_image_task", args={"task_id": "tsk_1"})
+
+    assert "media" not in stopped["details"]
+    assert "was not attached" in text_of(stopped)
+    assert fetched["details"]["media"]["mediaUrls"]
+
+
 def test_a_task_that_is_not_finished_is_no_failure(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A status key in details would mark the call failed, and the model would pay again."""
     host.register(make_plugin())
@@ -70,8 +108,24 @@ def test_a_task_that_is_not_finished_is_no_failure(host: PluginHost, make_plugin
 
     assert set(outcome["details"]) == {"result"}
     assert text_of(outcome) == "\n".join(
-        ["Call get_image_task.", "task:tsk_1, flux-2-pro", "Note: unknown_status: a warning"]
+        ["Call get_image_task.", "task:tsk_1, state: processing, flux-2-pro", "Note: unknown_status: a warning"]
     )
+
+
+def test_the_text_names_what_the_skill_speaks_of(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """The model reads the text alone; advice about a member that stands only in the object helps nobody."""
+    host.register(make_plugin())
+    skill = files("flux2_tool.openclaw").joinpath("skills/flux2/SKILL.md").read_text(encoding="utf-8")
+    section = skill.partition("## When the result is not a picture")[2].partition("\n## ")[0]
+
+    read = text_of(host.call("processing")) + text_of(host.call("poor"))
+
+    result = load_manifest().tools["text_to_image"].output_schema["properties"]
+    members = {*result["task"]["properties"], *result["error"]["properties"]}
+    spoken_of = members & set(re.findall(r"`(\w+)`", section))
+    assert {"state", "retryable"} <= spoken_of
+    assert [name for name in spoken_of if not re.search(rf"\b{name}: ", read, re.IGNORECASE)] == []
+    assert "state: processing" in read
 
 
 def test_a_failure_reads_cleanly_and_counts_as_failed(host: PluginHost, make_plugin: MakePlugin) -> None:
@@ -83,7 +137,7 @@ def test_a_failure_reads_cleanly_and_counts_as_failed(host: PluginHost, make_plu
     assert outcome["details"]["status"] == "error"
     assert outcome["details"]["result"]["error"]["code"] == "insufficient_credits"
     assert text_of(outcome) == (
-        "The account is empty.\nHint: Top it up.\n(insufficient_credits, charged: no, request req_9)"
+        "The account is empty.\nHint: Top it up.\n(insufficient_credits, charged: no, retryable: no, request req_9)"
     )
 
 
@@ -237,6 +291,61 @@ def test_an_abort_reaches_the_worker_and_its_answer_comes_back(host: PluginHost,
 
     assert outcome["details"]["result"]["error"]["code"] == "cancelled"
     assert "task:tsk_1" in text_of(outcome)
+
+
+def test_an_abort_ends_the_call_of_a_worker_that_is_stuck(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Who stops the agent gets their session back, whatever has become of the worker."""
+    host.register(make_plugin())
+    host.call("fox")
+    call = host.begin("deaf")
+    host.wait_for_progress(call)
+    os.kill(host.pid(), signal.SIGSTOP)
+    host.ask("hurry", times=100)
+
+    host.ask("abort", call=call)
+    error = host.ask("end", call=call)["details"]["result"]["error"]
+    os.kill(host.pid(), signal.SIGCONT)
+
+    assert (error["code"], error["charged"], error["retryable"]) == ("cancelled", "unknown", False)
+    assert "get_image_task" in error["hint"]
+    assert host.call("fox")["details"]["result"]["task"]["id"] == "tsk_1"
+
+
+@pytest.fixture
+def silent_python(tmp_path: Path) -> str:
+    """An interpreter that never says anything."""
+    python = tmp_path / "silent"
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_an_abort_ends_a_call_whose_worker_is_still_starting(
+    host: PluginHost, make_plugin: MakePlugin, silent_python: str
+) -> None:
+    """Nothing was sent yet, so nothing is unknown."""
+    host.register(make_plugin(python=silent_python))
+    call = host.begin("fox")
+
+    host.ask("abort", call=call)
+    error = host.ask("end", call=call)["details"]["result"]["error"]
+    os.kill(host.pid(), signal.SIGKILL)
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+
+
+def test_a_worker_that_does_not_start_in_time_is_told_so(
+    host: PluginHost, make_plugin: MakePlugin, silent_python: str
+) -> None:
+    """That it was killed for it is our doing, and misleads whoever looks for the cause."""
+    host.register(make_plugin(python=silent_python))
+    host.ask("hurry", times=100)
+
+    error = host.call("fox")["details"]["result"]["error"]
+
+    assert error["code"] == "configuration_error"
+    assert "did not start within 30 s" in error["message"]
+    assert "SIGKILL" not in error["message"]
 
 
 def test_a_call_that_was_aborted_before_it_began_sends_nothing(host: PluginHost, make_plugin: MakePlugin) -> None:
