@@ -23,6 +23,7 @@ from flux2_tool.violations import Violation, near_text, violations_of, without_r
 from flux2_tool.wishes import answer_to_wish
 
 MAX_MESSAGE_CHARS = 4000
+MAX_VIOLATIONS = 50
 MAX_DEPTH = 8
 MAX_VALUES = 2000
 
@@ -50,7 +51,8 @@ def validate_arguments(
         safety_checker: The operator's setting of that name.
 
     Raises:
-        InvalidArgumentsError: One sentence per violation in `violations`, all of them in the message.
+        InvalidArgumentsError: One sentence per violation in `violations`, and in the message as many as fit; of more
+            than anyone would mend, `violations` names the first and counts the rest.
     """
     tool = manifest.tools.get(tool_name) if isinstance(tool_name, str) else None
     if tool is None:
@@ -71,8 +73,11 @@ def validate_arguments(
     found = list(_violations(tool, arguments, rules))
     if found:
         texts = tuple(dict.fromkeys(violation.text for violation in found))
+        named = texts
+        if len(texts) > MAX_VIOLATIONS:
+            named = (*texts[:MAX_VIOLATIONS], f"… and {len(texts) - MAX_VIOLATIONS} more")
         raise InvalidArgumentsError(
-            _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=texts
+            _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=named
         )
 
 

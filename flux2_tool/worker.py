@@ -21,16 +21,15 @@ import contextlib
 import json
 import logging
 import os
-import queue
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from flux2_tool.caller import Caller
 from flux2_tool.credentials import Credentials, resolve_credentials
-from flux2_tool.errors import ConfigurationError, Flux2Error
+from flux2_tool.errors import ConfigurationError, Flux2Error, InternalError
+from flux2_tool.lines import MAX_MESSAGE_BYTES, LineWriter, read_lines_in_thread
 from flux2_tool.manifest import Host, load_manifest
 from flux2_tool.results import error_object
 from flux2_tool.settings import Settings, load_settings
@@ -39,7 +38,6 @@ from flux2_tool.waiting import Abort, Progress
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
 PARENT_CHECK_S: Final = 1.0
 SHUTDOWN_GRACE_S: Final = 3.0
 # The session of an agent's calls that OpenClaw gives no conversation, as `image_provider.js` names it.
@@ -269,13 +267,36 @@ class Worker:
     # ---- answers -----------------------------------------------------------------------------------------------------
 
     def _answer(self, request_id: RequestId, result: Mapping[str, Any]) -> None:
-        self._write({"jsonrpc": "2.0", "id": request_id, "result": result})
+        line = _line({"jsonrpc": "2.0", "id": request_id, "result": result})
+        if len(line) > MAX_MESSAGE_BYTES:
+            # The peer ends a worker that breaks the protocol, and every other session's call with it.
+            logger.error("a result of %d bytes is larger than a message may be", len(line))
+            line = _line({"jsonrpc": "2.0", "id": request_id, "result": _in_its_place(result)})
+        self._send(line)
 
     def _answer_fault(self, request_id: RequestId | None, code: int, message: str) -> None:
         self._write({"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message}})
 
     def _write(self, message: Mapping[str, Any]) -> None:
-        self._send(json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
+        self._send(_line(message))
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _in_its_place(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the error that stands for a result too large to send; it still names the task."""
+    error, ref = result.get("error"), (result.get("task") or {}).get("ref")
+    found = error_object(
+        InternalError(
+            f"The result is larger than {MAX_MESSAGE_BYTES} bytes and cannot be passed on.",
+            hint="`flux2-tool task` with the task's id shows it on the command line. Do not generate it again.",
+            charged="yes" if error is None else error["charged"],
+        )
+    )
+    found["error"]["task_ref"] = ref if error is None else error["task_ref"]
+    return found
 
 
 def _decoded(line: bytes) -> dict[str, Any]:
@@ -325,7 +346,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
     worker = Worker(output.put, environ=environ)
     output.on_broken(lambda: loop.call_soon_threadsafe(worker.stopped.set))
     lines: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=256)
-    _read_lines_in_thread(loop, lines)
+    read_lines_in_thread(loop, lines)
     tasks = [
         loop.create_task(_pump(worker, lines)),
         loop.create_task(_watch_parent(worker, os.getppid())),
@@ -341,39 +362,6 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
                 await worker.stop()
 
 
-class LineWriter:
-    """Writes lines to a pipe from a thread of its own, so that a slow reader never stops the event loop."""
-
-    def __init__(self, output: BinaryIO) -> None:
-        self._output = output
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._broken: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=self._write_all, name="stdout", daemon=True)
-        self._thread.start()
-
-    def on_broken(self, callback: Callable[[], object]) -> None:
-        """Have a callback told when the reader is gone; it is called from another thread."""
-        self._broken = callback
-
-    def put(self, line: bytes) -> None:
-        """Queue one line."""
-        self._lines.put(line)
-
-    def close(self, *, timeout_s: float) -> None:
-        """Write what is queued, within the time given."""
-        self._lines.put(None)
-        self._thread.join(timeout_s)
-
-    def _write_all(self) -> None:
-        try:
-            while (line := self._lines.get()) is not None:
-                self._output.write(line)
-                self._output.flush()
-        except (OSError, ValueError):
-            with contextlib.suppress(RuntimeError):
-                self._broken()
-
-
 async def _pump(worker: Worker, lines: asyncio.Queue[bytes | None]) -> None:
     while (line := await lines.get()) is not None:
         if line.strip():
@@ -386,24 +374,6 @@ async def _watch_parent(worker: Worker, parent: int) -> None:
         await asyncio.sleep(PARENT_CHECK_S)
     logger.info("the parent process is gone")
     worker.stopped.set()
-
-
-def _read_lines_in_thread(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[bytes | None]) -> None:
-    """Feed stdin's lines to the loop; a line that is too long is cut, reported, and skipped to its end."""
-
-    def read() -> None:
-        source = sys.stdin.buffer
-        try:
-            while line := source.readline(MAX_MESSAGE_BYTES + 2):
-                if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
-                    while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
-                        pass
-                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-        finally:
-            with contextlib.suppress(RuntimeError):
-                asyncio.run_coroutine_threadsafe(lines.put(None), loop)
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
 
 
 def main() -> int:

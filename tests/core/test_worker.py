@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,36 @@ def test_a_message_of_exactly_one_mebibyte_is_read(shared: WorkerProcess) -> Non
     assert "version" in shared.result("big")
     shared.send(message.replace(b'"x": "', b'"x": "y'))
     assert shared.answer(None)["error"]["code"] == INVALID
+
+
+class LargeAnswers(BaseHTTPRequestHandler):
+    """A service whose finished task names as many and as long links as this version reads, all of them Chinese."""
+
+    def do_POST(self) -> None:
+        """Accept the image and answer it at once."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        links = [f"https://images.example/{n}/" + "狐" * 8000 for n in range(64)]
+        task = {"id": "tsk_large", "status": "completed", "images": [{"url": link} for link in links]}
+        body = json.dumps(task, ensure_ascii=False).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_result_larger_than_a_message_is_an_error_that_names_the_task(worker: WorkerProcess) -> None:
+    """The plugin ends a worker whose line has no end, and with it the calls of every other session."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), LargeAnswers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base_url = f"http://127.0.0.1:{server.server_port}"
+        error = worker.call(FOX, api_key=KEY, base_url=base_url, session="s")["error"]
+        server.shutdown()
+
+    assert (error["code"], error["task_ref"], error["charged"]) == ("internal_error", "task:tsk_large", "yes")
+    assert max(map(len, worker.lines)) <= MIB
 
 
 def test_an_id_in_use_is_refused_without_ending_the_call_that_has_it(
