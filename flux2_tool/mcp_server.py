@@ -74,6 +74,11 @@ class ToolServer:
         try:
             self._settings = load_settings(environ)
             self._tool = Flux2Tool(settings=self._settings, host="mcp", manifest=self._manifest)
+            if self._settings.spenders != "everyone" or self._settings.sender_daily_cap_usd is not None:
+                logger.warning(
+                    "spenders and sender_daily_cap_usd bind nobody over MCP: a host does not tell who asks, so that "
+                    "everybody counts as the owner"
+                )
         except ConfigurationError as exc:
             logger.warning("wrong settings: %s", exc)
             self._fault = exc

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
+import math
 import os
 import shlex
 import sys
@@ -19,19 +20,33 @@ from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.errors import ConfigurationError
 from flux2_tool.manifest import Manifest, load_manifest
+from flux2_tool.settings import host_wait_s, load_settings
 
 # Above our own wait, so that a host never gives up on a call that is about to answer.
 HOST_TIMEOUT_S: Final = 180
+HOST_MARGIN_S: Final = 30
+
+# Hosts start servers with an environment of their own; without these a server behind a proxy reaches nothing, and one
+# with another data folder finds another journal.
+_ALSO: Final = ["XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_PROXY", "no_proxy"]
+_PROXIES: Final = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How a host starts the server. `key` is the name of the variable with the key; `variables` go along."""
+    """How a host starts the server.
+
+    Attributes:
+        key: The name of the variable with the key.
+        variables: Others that go along.
+        timeout_s: How long the host should wait for a call.
+    """
 
     name: str
     python: str
     key: str
     variables: Mapping[str, str]
+    timeout_s: int = HOST_TIMEOUT_S
 
     @property
     def arguments(self) -> list[str]:
@@ -68,26 +83,52 @@ def config(host: str) -> int:
     """Print the command or the file that registers the server in HOST; settings of this environment go along."""
     manifest = load_manifest()
     [key] = [name for name, variable in manifest.environment.items() if variable.secret]
-    launch = Launch(name=manifest.id, python=this_python(), key=key, variables=_variables(manifest, os.environ))
+    wait_s = host_wait_s(load_settings(os.environ, manifest=manifest), "mcp", manifest=manifest)
+    variables, left_out = _variables(manifest, os.environ)
+    launch = Launch(
+        name=manifest.id,
+        python=this_python(),
+        key=key,
+        variables=variables,
+        timeout_s=max(HOST_TIMEOUT_S, math.ceil(wait_s) + HOST_MARGIN_S),
+    )
     text, said = _HOSTS[host](launch, os.environ)
     for line in text.splitlines():
         write_line(line)
     note(said)
+    if left_out:
+        note(f"Left out, because a password stands in it: {', '.join(left_out)}. Set it where the host starts servers.")
+    if importlib.util.find_spec("mcp") is None:
+        note(f"The server needs version 2 of the package mcp, which is not installed: {_pip_line()}")
     return DONE
 
 
 def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
     entry = launch.entry("${{{}}}")
-    state = environ.get("OPENCLAW_STATE_DIR") or str(Path(environ.get("HOME") or Path.home()) / ".openclaw")
+    state = Path(environ.get("OPENCLAW_STATE_DIR") or Path(environ.get("HOME") or Path.home()) / ".openclaw")
     # For pictures that came in by chat.
-    entry["env"]["OPENCLAW_STATE_DIR"] = state
-    entry["requestTimeoutMs"] = HOST_TIMEOUT_S * 1000
+    entry["env"]["OPENCLAW_STATE_DIR"] = str(state)
+    workspace = _workspace(state)
+    if workspace.is_dir():
+        entry["cwd"] = str(workspace)
+    entry["requestTimeoutMs"] = launch.timeout_s * 1000
     return (
         shlex.join(["openclaw", "mcp", "set", launch.name, json.dumps(entry)]),
         f"Run it. OpenClaw fills in {launch.key} from the gateway's environment; for a service that is "
         "~/.openclaw/.env. The plugin (flux2-tool openclaw install) offers the tools directly and attaches the "
-        "pictures; use only one of the two.",
+        "pictures; use only one of the two. Over MCP OpenClaw does not tell who asks: everybody counts as the owner, "
+        "so that spenders and sender_daily_cap_usd bind nobody. Source files may lie in the entry's cwd, which should "
+        "be the agent's workspace, or in FLUX2_TOOL_SOURCE_ROOTS.",
     )
+
+
+def _workspace(state: Path) -> Path:
+    """Return OpenClaw's workspace: that of its config, where this is plain JSON, else its default."""
+    try:
+        chosen = json.loads((state / "openclaw.json").read_text(encoding="utf-8"))["agents"]["defaults"]["workspace"]
+        return Path(chosen).expanduser()
+    except (OSError, ValueError, KeyError, TypeError):
+        return state / "workspace"
 
 
 def _claude_code(launch: Launch, _environ: Mapping[str, str]) -> tuple[str, str]:
@@ -115,7 +156,7 @@ def _codex(launch: Launch, _environ: Mapping[str, str]) -> tuple[str, str]:
         f"command = {json.dumps(launch.python)}",
         f"args = {json.dumps(launch.arguments)}",
         f"env_vars = {json.dumps([launch.key])}",
-        f"tool_timeout_sec = {HOST_TIMEOUT_S}",
+        f"tool_timeout_sec = {launch.timeout_s}",
     ]
     if launch.variables:
         lines += ["", f"[mcp_servers.{launch.name}.env]"]
@@ -134,10 +175,16 @@ _HOSTS: Final[Mapping[str, Callable[[Launch, Mapping[str, str]], tuple[str, str]
 }
 
 
-def _variables(manifest: Manifest, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that this environment has; hosts start servers with an environment of their own."""
+def _variables(manifest: Manifest, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return what of this environment the server needs too, and the names of what must not be printed."""
     names = [hint.env for hint in manifest.config_hints.values() if hint.env and not hint.sensitive]
-    return {name: environ[name] for name in names if environ.get(name, "").strip()}
+    found = {name: environ[name] for name in [*names, *_ALSO, *_PROXIES] if environ.get(name, "").strip()}
+    left_out = [name for name in _PROXIES if "@" in found.get(name, "")]
+    return {name: text for name, text in found.items() if name not in left_out}, left_out
+
+
+def _pip_line() -> str:
+    return f'{shlex.quote(this_python())} -m pip install "flux2-tool[mcp]"'
 
 
 def _server_module() -> Any:
@@ -148,5 +195,5 @@ def _server_module() -> Any:
             raise
         raise ConfigurationError(
             "the MCP server needs version 2 of the package mcp, which is not installed",
-            hint=f'{shlex.quote(this_python())} -m pip install "flux2-tool[mcp]"',
+            hint=_pip_line(),
         ) from exc

@@ -96,6 +96,70 @@ def test_the_key_is_named_and_never_printed(host: str, environ: dict[str, str]) 
     assert "RUNAPI_API_KEY" in done.stdout
 
 
+@pytest.mark.parametrize(("wait_s", "timeout_s"), [("50", 180), ("300", 330), ("0.5", 180)])
+def test_a_host_waits_longer_than_a_call_does(environ: dict[str, str], wait_s: str, timeout_s: int) -> None:
+    """A host that gives up first turns a picture that is paid for into an error."""
+    environ["FLUX2_TOOL_WAIT_S"] = wait_s
+
+    assert of_openclaw(printed("openclaw", environ).stdout)["requestTimeoutMs"] == timeout_s * 1000
+    assert of_codex(printed("codex", environ).stdout)["tool_timeout_sec"] == timeout_s
+
+
+def test_what_the_server_needs_of_this_environment_goes_along_but_for_passwords(environ: dict[str, str]) -> None:
+    """Hosts start it with an environment of their own; a proxy's password must not land in a file that is shared."""
+    needed = {"XDG_DATA_HOME": "/d", "SSL_CERT_FILE": "/c.pem", "https_proxy": "http://proxy:3128", "NO_PROXY": "a.b"}
+    secret = {"HTTPS_PROXY": "http://ada:hunter2@proxy:3128"}
+
+    done = printed("cursor", {**environ, **needed, **secret})
+
+    found = of_json(done.stdout)["env"]
+    assert needed.items() <= found.items()
+    assert "HTTPS_PROXY" not in found
+    assert "HTTPS_PROXY" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("configured", [True, False], ids=["of its config", "its default"])
+def test_openclaw_starts_the_server_in_its_workspace(environ: dict[str, str], tmp_path: Path, configured: bool) -> None:
+    """Elsewhere no file of the agent's could be a source."""
+    state = tmp_path / ".openclaw"
+    workspace = tmp_path / "agents-own" if configured else state / "workspace"
+    workspace.mkdir(parents=True)
+    state.mkdir(exist_ok=True)
+    config = {"agents": {"defaults": {"workspace": str(workspace)}}} if configured else {}
+    (state / "openclaw.json").write_text(json.dumps(config))
+
+    assert of_openclaw(printed("openclaw", environ).stdout)["cwd"] == str(workspace)
+
+
+def test_a_workspace_that_is_not_there_is_not_named(environ: dict[str, str]) -> None:
+    """No server starts in a folder that does not exist."""
+    assert "cwd" not in of_openclaw(printed("openclaw", environ).stdout)
+
+
+def test_openclaws_operator_is_told_that_everybody_counts_as_the_owner(environ: dict[str, str]) -> None:
+    """Caps per person that silently bind nobody are worse than none."""
+    note = printed("openclaw", environ).stderr
+
+    assert "spenders" in note
+    assert "sender_daily_cap_usd" in note
+
+
+def test_without_the_extra_it_says_what_to_install(environ: dict[str, str]) -> None:
+    """Else the host's log is where somebody would have to find it."""
+    arguments = ["mcp", "config", "--host", "cursor"]
+    hidden = (
+        "import importlib.util as util, sys; find = util.find_spec; "
+        "util.find_spec = lambda name, *rest: None if name == 'mcp' else find(name, *rest); "
+        f"from flux2_tool.cli import main; sys.exit(main({arguments}))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", hidden], env=environ, capture_output=True, text=True, check=True)
+
+    assert 'pip install "flux2-tool[mcp]"' in done.stderr
+    assert "pip install" not in printed("cursor", environ).stderr
+
+
 def test_openclaw_waits_longer_than_we_do_and_shares_its_inbox(environ: dict[str, str]) -> None:
     """Its own limit of a minute would end a call that is about to answer; pictures from the chat are sources."""
     entry = of_openclaw(printed("openclaw", environ).stdout)

@@ -169,6 +169,43 @@ def test_a_killed_client_leaves_no_process(environ: dict[str, str], stdin_stays_
         os.close(writing)
 
 
+@pytest.mark.parametrize(
+    "setting", [{"FLUX2_TOOL_SPENDERS": "owner"}, {"FLUX2_TOOL_SENDER_DAILY_CAP_USD": "1"}], ids=["spenders", "a cap"]
+)
+def test_settings_about_persons_are_refused_in_its_log(environ: dict[str, str], setting: dict[str, str]) -> None:
+    """A host does not tell who asks; an operator who relies on them must learn that they bind nobody."""
+    with started({**environ, **setting}, stderr=subprocess.PIPE) as server:
+        _stdout, stderr = server.communicate(timeout=60)
+
+    assert "spenders and sender_daily_cap_usd bind nobody over MCP" in stderr
+
+
+def test_it_starts_in_a_folder_that_was_deleted(environ: dict[str, str], tmp_path: Path) -> None:
+    """An editor may start it in a project that is gone; pictures can be made all the same."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    in_gone = f"rmdir {gone} && exec {sys.executable} {' '.join(ARGUMENTS)}"
+    command = ["/bin/sh", "-c", in_gone]
+    lines = "".join(json.dumps(message) + "\n" for message in [*handshake(), call(2, "text_to_image", FOX)])
+
+    with subprocess.Popen(
+        command,
+        cwd=gone,
+        env={"PATH": os.environ["PATH"], **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(lines)
+        server.stdin.flush()
+        answer = next(message for line in server.stdout if (message := json.loads(line)).get("id") == 2)
+        server.stdin.close()
+
+    assert answer["result"]["structuredContent"]["task"]["state"] == "completed"
+
+
 def test_nothing_else_imports_the_sdk() -> None:
     """It costs most of a second; an agent's plugin and every command would pay it."""
     done = subprocess.run([sys.executable, "-c", LIGHT_START], capture_output=True, text=True, check=True)
