@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.sandbox import SandboxOptions, running_sandbox
+
 from . import anthropic_example, openai_example
-from .conftest import Service
+from .conftest import KEY, Service
 
 FOX = {"prompt": "a red fox in the snow", "aspect_ratio": "16:9"}
 NIGHT = {"prompt": "make it night", "source_image_urls": ["task:last"]}
@@ -101,6 +104,19 @@ def test_an_example_fits_on_a_page(example: Any) -> None:
     lines = Path(example.__file__).read_text(encoding="utf-8").splitlines()
 
     assert len(lines) <= 35
+
+
+def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
+    """It is the first thing that a developer copies."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"<!-- example: python -->\n```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False)) as (base_url, _sandbox):
+        environ = {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith(base_url)
+    assert done.stdout.endswith(" 0.05\n")
 
 
 def exported(shape: str) -> Any:
