@@ -98,25 +98,33 @@ def test_the_anthropic_example_makes_and_edits_a_picture(service: Service) -> No
     assert service.images_paid == 2
 
 
-@pytest.mark.parametrize("example", [openai_example, anthropic_example])
-def test_an_example_fits_on_a_page(example: Any) -> None:
-    """It goes into the guide as it is."""
-    lines = Path(example.__file__).read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    ("name", "example"), [("openai", openai_example), ("anthropic", anthropic_example)], ids=["openai", "anthropic"]
+)
+def test_an_example_fits_on_a_page_and_stands_in_the_readme(name: str, example: Any) -> None:
+    """It goes into the guide as it is, so that what developers copy is what runs here."""
+    text = Path(example.__file__).read_text(encoding="utf-8")
 
-    assert len(lines) <= 35
+    assert len(text.splitlines()) <= 35
+    assert of_readme(name) == text
 
 
 def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
     """It is the first thing that a developer copies."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    [script] = re.findall(r"<!-- example: python -->\n```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False)) as (base_url, _sandbox):
         environ = {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
-        command = [sys.executable, "-c", script]
+        command = [sys.executable, "-c", of_readme("python")]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
 
     assert done.stdout.startswith(base_url)
     assert done.stdout.endswith(" 0.05\n")
+
+
+def of_readme(name: str) -> str:
+    """Return the README's Python under a marker."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(rf"<!-- example: {name} -->\n```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    return str(code)
 
 
 def exported(shape: str) -> Any:
