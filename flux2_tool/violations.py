@@ -80,8 +80,10 @@ def _property_at(tool: Tool, parts: list[Any]) -> dict[str, Any]:
 
 def _sentence(error: ValidationError, path: str, schema: dict[str, Any], tiers: Sequence[str]) -> str:
     given, kind = cast("Any", error.instance), error.validator
+    if path == "model":
+        schema = {**schema, "enum": _enabled(schema["enum"], tiers)}
     if kind == "enum":
-        choices = _enabled(schema["enum"], tiers) if path == "model" else schema["enum"]
+        choices = schema["enum"]
         return f"{path} {shown(given)} is not {allowed({'enum': choices})}" + near_text(nearest(given, choices))
     if kind == "type":
         return f"{path} must be {allowed(schema)}, not {kind_of(given)}"

@@ -234,6 +234,14 @@ def test_a_disabled_tier_names_the_setting_that_enables_it() -> None:
     assert "plugins.entries.flux2.config" in found
 
 
+@pytest.mark.parametrize("model", [7, None, ["pro"], "flux-3"], ids=["a number", "null", "a list", "unknown"])
+def test_a_wrong_model_is_answered_with_the_enabled_ones_alone(model: Any) -> None:
+    """A model that is told of a tier which is off asks for it next."""
+    [said] = _violations("text_to_image", {"prompt": "a fox", "model": model})
+
+    assert "flux-2-max" not in said
+
+
 def test_a_disabled_default_asks_for_another_model() -> None:
     """Leaving the model out must not use a tier the operator switched off."""
     (found,) = _violations("text_to_image", {"prompt": "a"}, tiers=("flex",))
