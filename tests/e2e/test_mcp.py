@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,8 @@ from .conftest import KEY, World, wait_for
 from .openclaw_host import Gateway, Turn
 from .scripted_model import Say, Step, ToolCall
 
-pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
+if os.environ.get("FLUX2_TEST_REQUIRE_OPENCLAW") != "1":
+    pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
 pytestmark = pytest.mark.usefixtures("gateway")
 
 # Longer than the 50 s a call waits over MCP, and than the 60 s after which a host gives up unless told otherwise.
