@@ -7,13 +7,13 @@ import json
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from flux2_tool.manifest import load_manifest
 from flux2_tool.projection import export
-from flux2_tool.sandbox import Fault
+from flux2_tool.sandbox import Fault, Sandbox
 
 from .conftest import KEY, World, wait_for
 from .openclaw_host import Gateway, Turn
@@ -22,6 +22,15 @@ from .scripted_model import Say, Step, ToolCall
 pytestmark = pytest.mark.usefixtures("gateway")
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> World:
+    """A world with the plugin installed, whose gateway logs what the worker does, too."""
+    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    made.openclaw.configure(logging={"level": "debug", "consoleLevel": "debug"})
+    made.openclaw.install_plugin()
+    return made
 
 
 def task_of(text: str) -> str:
@@ -138,8 +147,8 @@ def test_an_empty_account_reaches_the_model_as_a_readable_failure(world: World) 
     assert "SECURITY" not in results[0]
 
 
-def test_an_aborted_turn_stops_the_wait(world: World) -> None:
-    """Who stops the agent must get their session back at once, not after the wait."""
+def test_an_aborted_turn_stops_the_wait(world: World, gateway: Gateway) -> None:
+    """Who stops the agent must get their session back at once, and nobody must wait on in the worker either."""
     marker = world.model.script(
         "aborted", [ToolCall(tool="text_to_image", arguments={"prompt": "[slow] a snail"}), Say(text="Never said.")]
     )
@@ -150,6 +159,7 @@ def test_an_aborted_turn_stops_the_wait(world: World) -> None:
         world.openclaw.call_gateway("sessions.abort", key="agent:main:aborted")
         process.communicate(timeout=20)
 
+    wait_for(lambda: "text_to_image: cancelled" in gateway.log.read_text(), timeout_s=20)
     turn, _ = run(world, [Say(text="I am here.")], session="aborted")
     assert turn.text == "I am here."
     assert task.state(world.sandbox.clock()) in ("pending", "processing")
@@ -160,6 +170,8 @@ def test_two_sessions_at_once_get_their_own_pictures(world: World) -> None:
     """One worker serves everybody; a mix-up would show one user's picture to another."""
     prompts = {"left": "a left shoe", "right": "a right glove"}
     processes = {}
+    # Longer than the two commands' starts lie apart, so that both calls are in the worker at once.
+    world.sandbox.change({"duration_s": 15.0})
     for session, prompt in prompts.items():
         steps: list[Step] = [
             ToolCall(tool="text_to_image", arguments={"prompt": prompt}),
@@ -169,7 +181,11 @@ def test_two_sessions_at_once_get_their_own_pictures(world: World) -> None:
         processes[session] = world.openclaw.begin_turn(f"Please. {marker}", session=session)
 
     turns = {session: world.openclaw.finish_turn(process) for session, process in processes.items()}
+    world.sandbox.change({"duration_s": 1.0})
 
+    tasks = {t.arguments["prompt"]: t for t in world.sandbox.books.tasks.values()}
+    left, right = (tasks[prompt] for prompt in prompts.values())
+    assert max(left.created_at, right.created_at) < min(left.finish_at, right.finish_at)
     for session, prompt in prompts.items():
         [task] = [t for t in world.sandbox.books.tasks.values() if t.arguments["prompt"] == prompt]
         [url] = turns[session].media_urls
