@@ -10,8 +10,8 @@ from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_jo
 from flux2_tool.settings import Settings
 
 JOURNAL_HINT: Final = (
-    "make room on the disk, mend the permissions, or move the file away but keep it, because it lists what was paid "
-    "for; FLUX2_TOOL_JOURNAL=best_effort generates without it"
+    "make room on the disk, mend the permissions, or run flux2-tool doctor, which names the cause and what mends it; "
+    "FLUX2_TOOL_JOURNAL=best_effort generates without it"
 )
 
 

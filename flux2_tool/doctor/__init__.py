@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from flux2_tool.client import HttpTimeouts, RunapiClient, open_http
 from flux2_tool.credentials import DEFAULT_BASE_URL, Credentials
-from flux2_tool.doctor import gateway, here, service, start
+from flux2_tool.doctor import books, gateway, here, service, start
 from flux2_tool.doctor.finding import Finding, failure, report
 from flux2_tool.errors import ConfigurationError
 from flux2_tool.manifest import Manifest
@@ -41,8 +41,8 @@ def examine(
     findings += of_key
     findings += asyncio.run(_asked(base_url, credentials, manifest, environ))
     findings.append(here.routes(settings, base_url))
-    findings.append(here.journal(settings, now=now))
-    findings.append(here.budget(settings, manifest, now=now))
+    findings.append(books.journal(settings, now=now))
+    findings.append(books.budget(settings, manifest, now=now))
     findings.append(here.disk(settings))
     findings += here.folders(settings)
     findings.append(start.worker(sys.executable, manifest, environ))

@@ -1,24 +1,18 @@
-"""This machine's side: Python, packages, settings, journal, disk, source folders, and which routes are known."""
+"""This machine's side: Python, packages, settings, disk, source folders, and which routes are known."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from flux2_tool.budget import local_day
 from flux2_tool.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.errors import ConfigurationError
-from flux2_tool.journal import Cap, JournalError, Spending, ThisProcess, open_journal
-from flux2_tool.journal.store import FILE_NAME as JOURNAL_FILE
 from flux2_tool.manifest import Manifest
 from flux2_tool.route_memory import FILE_NAME as ROUTES_FILE
 from flux2_tool.route_memory import RouteMemory
@@ -90,66 +84,6 @@ def settings_of(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Setting
     return settings, findings
 
 
-def journal(settings: Settings, *, now: float) -> Finding:
-    """Return whether the task journal can be used, and what is open in it. Nothing is changed."""
-    path = settings.home / JOURNAL_FILE
-    if settings.journal == "off":
-        said = "off: a paid image may be lost or paid twice when a process ends"
-        return warning("journal", said, "set the setting journal to required")
-    if not path.exists():
-        blocked = _not_writable(settings.home)
-        if blocked is None:
-            return ok("journal", f"none yet; the first image makes {path}")
-        return failure("journal", f"{blocked} cannot be written to", "set FLUX2_TOOL_HOME to a folder that is yours")
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)) as connection:
-            verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        if verdict != "ok":
-            raise JournalError(f"the journal {path} is damaged: {verdict}")
-        with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
-            states = [record.state for record in opened.records()]
-    except (sqlite3.Error, JournalError) as exc:
-        said = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
-        mend = f"mv {path} {path}.broken   (keep it: it lists what was paid for)"
-        return failure("journal", said, mend, path=str(path))
-    return _said_of_journal(path, states)
-
-
-def _said_of_journal(path: Path, states: list[Any]) -> Finding:
-    size_bytes = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
-    running, unknown = sum(state in ("sending", "processing") for state in states), states.count("unknown")
-    said = f"{path}, {len(states)} tasks, {running} open, {unknown} of unknown outcome, {size_bytes / 1e6:.1f} MB"
-    facts = {"path": str(path), "tasks": len(states), "open": running, "unknown": unknown, "size_bytes": size_bytes}
-    if path.stat().st_mode & 0o077:
-        return warning("journal", f"{said}; others can read it", f"chmod 600 {path}", **facts)
-    if unknown:
-        return warning("journal", said, "flux2-tool tasks --state unknown", **facts)
-    return ok("journal", said, **facts)
-
-
-def budget(settings: Settings, manifest: Manifest, *, now: float) -> Finding:
-    """Return how much of today's cap is left, as the journal has it."""
-    begun, ends = local_day(now)
-    cap = Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun)
-    spending = Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
-    if settings.journal != "off" and (settings.home / JOURNAL_FILE).is_file():
-        try:
-            with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
-                spending = opened.spending(cap)
-        except JournalError:
-            return warning("budget", "what is spent today is not known without the journal", "mend the journal first")
-    used_usd = spending.spent_usd + spending.reserved_usd
-    said = f"{spending.spent_usd:.2f} USD spent and {spending.reserved_usd:.2f} reserved of {cap.limit_usd:.2f} today"
-    facts = {"spent_usd": spending.spent_usd, "reserved_usd": spending.reserved_usd, "cap_usd": cap.limit_usd}
-    if used_usd + lowest_price_usd(manifest) <= cap.limit_usd:
-        return ok("budget", f"{said}; spenders: {settings.spenders}", **facts)
-    resets = datetime.fromtimestamp(ends).astimezone().isoformat(timespec="minutes")
-    mend = f"set daily_cap_usd higher ({manifest.config_hints['daily_cap_usd'].env}, or the plugin's config)"
-    return warning("budget", f"{said}: not enough for one image until {resets}", mend, **facts)
-
-
 def lowest_price_usd(manifest: Manifest) -> float:
     """Return what the cheapest image costs by the list."""
     return min(usd for model in manifest.models.values() for usd in model.prices_usd.values() if usd is not None)
@@ -183,7 +117,7 @@ def folders(settings: Settings) -> Iterator[Finding]:
         roots = ", ".join(map(str, settings.source_roots)) or "the agent's workspace, and pictures that came in by chat"
         yield ok("sources", f"files from {roots}")
     if settings.save_dir is not None:
-        blocked = _not_writable(settings.save_dir)
+        blocked = not_writable(settings.save_dir)
         if blocked is None:
             yield ok("pictures", f"saved in {settings.save_dir}")
         else:
@@ -207,7 +141,7 @@ def _existing(folder: Path) -> Path:
     return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
 
 
-def _not_writable(folder: Path) -> Path | None:
+def not_writable(folder: Path) -> Path | None:
     """Return what stands in the way of writing into a folder, or None."""
     existing = _existing(folder)
     try:

@@ -196,5 +196,7 @@ def unavailable(exc: JournalError) -> JournalUnavailableError:
     """Return the error of a call that must not spend money without a journal."""
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",
-        hint="Make room on the disk, mend the permissions, or move the file away; or set journal to best_effort.",
+        # Not the file alone: without it SQLite deletes the -wal beside it, and the newest records with that.
+        hint="Make room on the disk, mend the permissions, or run `flux2-tool doctor`, which names the cause and what "
+        "mends it; or set journal to best_effort.",
     )

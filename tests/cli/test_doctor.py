@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
+import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flux2_tool.doctor.books import unusable
 from flux2_tool.doctor.service import clock_skew
 from flux2_tool.doctor.start import worker
+from flux2_tool.journal import JournalError, ThisProcess, open_journal
 from flux2_tool.manifest import load_manifest
 from flux2_tool.sandbox import Fault, Sandbox
 
@@ -199,7 +204,73 @@ def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any)
 
     found = _examined(command, 3)["journal"]
 
-    assert found["mend"].startswith(f"mv {path} {path}.broken")
+    assert "it is damaged" in found["said"]
+    assert found["mend"].startswith(f"mkdir {path.parent}/journal-broken-")
+
+
+def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Command, tmp_path: Path) -> None:
+    """The newest records stand in the file beside it, which SQLite deletes as soon as the journal itself is gone."""
+    folder = Path(command.environ["FLUX2_TOOL_HOME"])
+    command.run("generate", "a red fox")
+    opened = open_journal(folder, owner=ThisProcess(), now=1.0)
+    opened.note_interrupted(command.tasks()[0]["record_id"])
+    assert (folder / "journal.db-wal").stat().st_size > 0
+    before = {file.name: file.read_bytes() for file in folder.glob("journal.db*")}
+    _, mend = unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
+
+    subprocess.run(["/bin/sh", "-c", mend.partition("   ")[0]], check=True)
+    command.run("generate", "a blue fox")
+
+    (kept,) = folder.glob("journal-broken-*")
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
+    assert [task["label"] for task in command.tasks()] == ["a-blue-fox"]
+    opened.close()
+
+
+def _busy(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as holder, closing(sqlite3.connect(path, timeout=0)) as late:
+        holder.execute("BEGIN IMMEDIATE")
+        late.execute("BEGIN IMMEDIATE")
+
+
+def _read_only(path: Path) -> None:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("CREATE TABLE more (a)")
+
+
+def _full(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA max_page_count = 2")
+        connection.execute("CREATE TABLE more AS SELECT zeroblob(100000)")
+
+
+def _forbidden(path: Path) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said", "mend"),
+    [
+        pytest.param(_busy, "another process holds it", "lsof ", id="locked"),
+        pytest.param(_read_only, "permissions", "chmod ", id="read-only"),
+        pytest.param(_forbidden, "permissions", "chmod ", id="another user's"),
+        pytest.param(_full, "disk is full", "df ", id="full"),
+    ],
+)
+def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: Any, said: str, mend: str) -> None:
+    """Who follows that advice forgets what was paid for, because of a file that was only in use."""
+    path = tmp_path / "journal.db"
+    sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
+    with pytest.raises((sqlite3.Error, OSError)) as caught:
+        harm(path)
+    error = JournalError(str(caught.value))
+    error.__cause__ = caught.value
+
+    for exc in (caught.value, error):
+        why, line = unusable(exc, path, now=0.0)
+
+        assert said in why
+        assert line.startswith(mend)
 
 
 def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
