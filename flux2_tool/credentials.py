@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 
 from flux2_tool.errors import ConfigurationError, MissingApiKeyError
 from flux2_tool.settings import normalized_base_url
-from flux2_tool.suggestions import shown
+from flux2_tool.suggestions import shown_address
 
 DEFAULT_BASE_URL = "https://runapi.ai"
 KEY_VARIABLE = "RUNAPI_API_KEY"
@@ -26,6 +27,8 @@ CONFIG_FILE = Path("runapi") / "config.json"
 MAX_KEY_CHARS = 4096
 MAX_FILE_BYTES = 65_536
 
+# What a template, a shell or a page of instructions leaves in a key's place.
+_PLACEHOLDER = re.compile(r"\$\{.*|\$\w+|%\w+%|\{\{.*\}\}|<.*>", re.DOTALL)
 _SET_KEY = f"set {KEY_VARIABLE} to a key from https://runapi.ai"
 
 
@@ -80,7 +83,7 @@ def resolve_credentials(
             try:
                 base_url = normalized_base_url(text)
             except ValueError as exc:
-                raise ConfigurationError(f"{said}, {shown(text)}, {exc}") from exc
+                raise ConfigurationError(f"{said}, {shown_address(text)}, {exc}") from exc
             break
     else:
         base_url = DEFAULT_BASE_URL
@@ -106,6 +109,12 @@ def _first_key(
     stored = _read_file(path)
     stored_key = _text(stored, ("api_key", "apiKey"), path)
     if stored_key is not None and stored_key.strip():
+        if variable is not None:
+            # Whoever meant to set it would otherwise spend another account's money.
+            raise MissingApiKeyError(
+                f"{KEY_VARIABLE} is set but empty; {path} has a key, which is not used then",
+                hint=f"unset {KEY_VARIABLE} to use that key, or {_SET_KEY}",
+            )
         where = f'"api_key" in {path}'
         return _checked(stored_key, where), _text(stored, ("base_url", "baseUrl"), path), str(path)
     empty = "" if variable is None else f"{KEY_VARIABLE} is set but empty, and "
@@ -117,7 +126,7 @@ def _first_key(
 
 def _checked(text: str, where: str) -> str:
     key = text.strip()
-    if key.startswith("${") or (key.startswith("$") and key[1:].isidentifier()):
+    if _PLACEHOLDER.fullmatch(key):
         raise MissingApiKeyError(
             f"{where} holds a placeholder such as ${{{KEY_VARIABLE}}} instead of a key: nothing filled it in",
             hint=f"set {KEY_VARIABLE} in the environment of the process that starts this one",
@@ -128,6 +137,10 @@ def _checked(text: str, where: str) -> str:
         )
     if key.casefold().startswith("bearer "):
         raise ConfigurationError(f'{where} begins with "Bearer"', hint="give the key alone")
+    if "://" in key:
+        raise ConfigurationError(
+            f"{where} holds a URL instead of a key", hint="is it swapped with the base URL? Give the key alone"
+        )
     if any(c.isspace() for c in key):
         raise ConfigurationError(
             f"{where} has white space or a line break inside the key",

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from flux2_tool.errors import ConfigurationError
 from flux2_tool.manifest import Manifest, Tier, load_manifest
-from flux2_tool.suggestions import allowed, kind_of, nearest, nearest_bound, shown
+from flux2_tool.suggestions import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
 Route = Literal["auto", "guide", "service"]
 Spenders = Literal["owner", "everyone"]
@@ -103,7 +103,8 @@ def load_settings(
                 values[key] = _finished(key, given.value)
             except ValueError as exc:
                 is_secret = manifest.config_hints[key].sensitive
-                problems.append(f"{given.source}: {'it' if is_secret else shown(given.value)} {exc}")
+                value = shown_address(given.value) if key == "base_url" else shown(given.value)
+                problems.append(f"{given.source}: {'it' if is_secret else value} {exc}")
     if not problems and ("callback_public_url" in values) != ("callback_secret" in values):
         problems.append("callback_public_url and callback_secret belong together: one is set, the other is not")
     if problems:

@@ -18,6 +18,7 @@ MAX_SHOWN_CHARS = 60
 
 _RATIO = re.compile(r"^\s*(\d{1,5}(?:\.\d{1,4})?)\s*[:：x×*/]\s*(\d{1,5}(?:\.\d{1,4})?)\s*$", re.IGNORECASE)
 _KILO = re.compile(r"^\s*(\d{1,5})\s*(k|px|p)?\s*$", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,9}://\S*\s*", re.IGNORECASE)
 _NAMED_RATIOS = {"square": "1:1", "landscape": "16:9", "wide": "16:9", "portrait": "9:16", "tall": "9:16"}
 _TYPE_WORDS = {
     "string": "text",
@@ -49,6 +50,14 @@ def shown_text(text: str, limit: int = MAX_SHOWN_CHARS) -> str:
     if len(text) > limit:
         text = f"{text[: limit - 1]}…"
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def shown_address(text: str) -> str:
+    """Return what stands in a URL's place as it may stand in a message: in full only when it looks like a URL.
+
+    Keys and base URLs are set side by side, and whoever swaps them must not read the key in an error.
+    """
+    return shown(text) if _ADDRESS.fullmatch(text) else f"{kind_of(text)} (is it the key?)"
 
 
 def _without_url_secrets(text: str) -> str:

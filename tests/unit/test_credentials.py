@@ -10,6 +10,7 @@ import pytest
 
 from flux2_tool.credentials import key_fingerprint, resolve_credentials
 from flux2_tool.errors import ConfigurationError, Flux2Error, MissingApiKeyError
+from flux2_tool.settings import load_settings
 
 KEY = "rk_live_0123456789abcdef"
 
@@ -97,6 +98,10 @@ def test_the_file_is_looked_for_in_the_home_of_the_environment(tmp_path: Path) -
         pytest.param("  \n", MissingApiKeyError, "set but empty", id="blank"),
         pytest.param("${RUNAPI_API_KEY}", MissingApiKeyError, "placeholder", id="nothing filled it in"),
         pytest.param("$RUNAPI_API_KEY", MissingApiKeyError, "placeholder", id="a shell variable in single quotes"),
+        pytest.param("%RUNAPI_API_KEY%", MissingApiKeyError, "placeholder", id="a variable of another shell"),
+        pytest.param("{{ RUNAPI_API_KEY }}", MissingApiKeyError, "placeholder", id="a template's variable"),
+        pytest.param("<your-key>", MissingApiKeyError, "placeholder", id="copied from instructions"),
+        pytest.param("https://runapi.ai/v1", ConfigurationError, "URL instead of a key", id="the base URL"),
         pytest.param(f'"{KEY}"', ConfigurationError, "quotes", id="double quotes"),
         pytest.param(f"'{KEY}'", ConfigurationError, "quotes", id="single quotes"),
         pytest.param(f"{KEY}\n{KEY}", ConfigurationError, "line break", id="two lines"),
@@ -115,6 +120,38 @@ def test_a_mangled_key_is_named_by_its_likely_mistake(
 
     assert said in caught.value.message
     assert KEY not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_an_empty_variable_is_an_error_even_where_the_file_has_a_key(tmp_path: Path, value: str) -> None:
+    """A variable that somebody meant to fill would otherwise spend the money of another account."""
+    path = _stored(tmp_path, api_key=KEY)
+
+    with pytest.raises(MissingApiKeyError) as caught:
+        resolve_credentials(environ={"RUNAPI_API_KEY": value}, config_home=tmp_path)
+
+    assert f"RUNAPI_API_KEY is set but empty; {path} has a key" in caught.value.message
+    assert "unset RUNAPI_API_KEY" in caught.value.hint
+
+
+@pytest.mark.parametrize("swapped", [KEY, f" {KEY}", f"{KEY} https://runapi.ai", f"https://runapi.ai {KEY}"])
+@pytest.mark.parametrize("place", ["variable", "file", "plugin", "settings"])
+def test_a_key_in_the_place_of_the_base_url_is_not_shown(tmp_path: Path, swapped: str, place: str) -> None:
+    """The two are set side by side, and an error goes to the chat and the log."""
+    _stored(tmp_path, api_key="sk-another-0123456", base_url=swapped)
+    with pytest.raises(ConfigurationError) as caught:
+        if place == "variable":
+            environ = {"RUNAPI_API_KEY": "sk-another-0123456", "RUNAPI_BASE_URL": swapped}
+            resolve_credentials(environ=environ, config_home=tmp_path)
+        elif place == "file":
+            resolve_credentials(environ={}, config_home=tmp_path)
+        elif place == "plugin":
+            resolve_credentials(environ={}, explicit_key="sk-another-0123456", explicit_base_url=swapped)
+        else:
+            load_settings({}, config={"base_url": swapped})
+
+    assert KEY not in f"{caught.value.message} {caught.value.hint}"
+    assert f"text of {len(swapped)} characters (is it the key?)" in caught.value.message
 
 
 def test_a_line_break_at_the_end_of_a_key_does_no_harm() -> None:
