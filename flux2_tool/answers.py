@@ -83,7 +83,8 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
     """Return the decoded JSON of an answer.
 
     Raises:
-        AnswerUnreadableError: For an empty body, an HTML page, broken or truncated JSON, or absurd nesting.
+        AnswerUnreadableError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
+            encoding than UTF-8, which whoever looked for a key in the bytes could not read either.
     """
     if not body.strip():
         raise AnswerUnreadableError("an empty body")
@@ -91,7 +92,7 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
     if "html" in content_type.lower() or head.startswith((b"<!doctype", b"<html")):
         raise AnswerUnreadableError(f"an HTML page ({html_title(body)})")
     try:
-        return json.loads(body)
+        return json.loads(body.decode("utf-8-sig"))
     except RecursionError as exc:
         raise AnswerUnreadableError("JSON nested too deeply") from exc
     except ValueError as exc:

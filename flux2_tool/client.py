@@ -8,9 +8,10 @@ a failed one may have reached the service. Source of paths and headers: `wire.py
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -21,11 +22,11 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool import wire
-from flux2_tool.answers import is_web_url, printable
+from flux2_tool.answers import AnswerUnreadableError, decode_json, is_web_url, printable
 from flux2_tool.errors import ConfigurationError
 from flux2_tool.limiter import Pace
 from flux2_tool.retry import parse_retry_after
-from flux2_tool.secrecy import masked, masked_text
+from flux2_tool.secrecy import MASK, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -288,10 +289,14 @@ class RunapiClient:
     def _without_key(self, status_code: int, headers: RawHeaders, body: bytes) -> HttpAnswer:
         """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
         key = next(iter(self.secrets), None)
-        every = b"\n".join(value for _name, value in headers)
-        if masked(every, key) != every:
-            headers = [(name, masked(value, key)) for name, value in headers]
-        return HttpAnswer(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
+        # Joined by what no key has, and what is printable.
+        every = b" ".join(value for _name, value in headers)
+        if _masked_header(every, key) != every:
+            headers = [(name, _masked_header(value, key)) for name, value in headers]
+        answer = HttpAnswer(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
+        if key is None or not answer.body:
+            return answer
+        return replace(answer, body=_masked_as_read(answer.body, answer.content_type, key))
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpAnswer:
         try:
@@ -327,3 +332,17 @@ class RunapiClient:
     def _named(self, exc: Exception) -> str:
         said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
         return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+
+
+def _masked_header(value: bytes, key: str | None) -> bytes:
+    return masked_text(value.decode("utf-8", "surrogateescape"), key).encode("utf-8", "surrogateescape")
+
+
+def _masked_as_read(body: bytes, content_type: str, key: str) -> bytes:
+    """Return a body that has no key after it was read either: decoding and tidying may put one together again."""
+    try:
+        found = decode_json(body, content_type)
+    except AnswerUnreadableError as exc:
+        return MASK if holds_key(visible(str(exc)), key) else body
+    clean = masked_json(found, key)
+    return body if clean is found else json.dumps(clean).encode()

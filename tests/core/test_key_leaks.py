@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -130,6 +131,9 @@ def test_a_whole_run_of_faults_leaks_no_key(
 def _echo(where: str) -> StandIn:
     """A service, or a proxy before it, that says back what it was sent."""
     said = f"Invalid header Authorization: Bearer {KEY} ({quote(KEY)})"
+    # What the reader of an answer drops, or undoes.
+    unseen = KEY.replace("8", "8\u200b\ud800").replace("z", "\x00z")
+    inner = json.dumps({"error": KEY.replace("8", "\u200b8")}).replace("f", "\\u0066")
     created: dict[str, Any] = {"task_id": "tsk_abc123", "status": "pending"}
     done: dict[str, Any] = {"id": "tsk_abc123", "status": "completed", "images": [PICTURE_URL]}
     creates: dict[str, Answer] = {
@@ -138,6 +142,12 @@ def _echo(where: str) -> StandIn:
         "field errors": (422, {"error": "bad", "errors": {KEY: [said]}}),
         "html": httpx.Response(418, content=f"<html><title>{said}</title></html>".encode()),
         "request id": json_answer({"error": "x"}, 418, x_request_id=KEY),
+        "unseen characters": (401, {"error": f"Bad key {unseen}", "code": unseen}),
+        "another encoding": httpx.Response(401, content=json.dumps({"error": said}).encode("utf-16")),
+        "html with tags": httpx.Response(401, content=f"<html><title>Bad {KEY[:9]}<b>{KEY[9:]}</b></title>".encode()),
+        "request id, unseen": httpx.Response(
+            401, headers=[(b"x-request-id", KEY.replace("8", "8\xad").encode("latin-1"))]
+        ),
         "redirect": httpx.Response(302, headers={"location": f"https://evil.test/{quote(KEY, safe='')}?k={KEY}"}),
         "unreadable": (200, {"echo": said, "message": said}),
         "task id": (200, {**created, "task_id": "sk-canary"}),
@@ -146,6 +156,8 @@ def _echo(where: str) -> StandIn:
     polls: dict[str, Answer] = {
         "status word": (200, {"id": "tsk_abc123", "status": said}),
         "failure": (200, {"id": "tsk_abc123", "status": "failed", "error": said}),
+        "unseen in a failure": (200, {"id": "tsk_abc123", "status": "failed", "error": unseen, unseen: unseen}),
+        "json in json": (200, {"id": "tsk_abc123", "status": "completed", "response": {"status": 500, "body": inner}}),
         "poll trouble": (503, {"error": said}),
         "picture": (200, {**done, "images": [f"{PICTURE_URL}?api_key={quote(KEY)}", f"{PICTURE_URL}?key={KEY[:20]}"]}),
         "model": (200, {**done, "model": said, "echo": {"headers": {"authorization": f"Bearer {KEY}"}}}),
@@ -169,12 +181,18 @@ def _echo(where: str) -> StandIn:
         "error object",
         "field errors",
         "html",
+        "html with tags",
+        "unseen characters",
+        "another encoding",
         "request id",
+        "request id, unseen",
         "redirect",
         "unreadable",
         "status url",
         "status word",
         "failure",
+        "unseen in a failure",
+        "json in json",
         "poll trouble",
         "picture",
         "model",

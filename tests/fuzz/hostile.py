@@ -29,6 +29,11 @@ _ECHOES: Final = (
     KEY.encode().hex().upper(),
     f"https://cdn.example/a.png?key={quote(KEY, safe='')}",
     f"https://cdn.example/{KEY}/a.png",
+    # What a reader drops, so that the key stands whole only after it.
+    f"Bad key {KEY[:9]}\u200b{KEY[9:]}",
+    "\x00".join(KEY),
+    f"Bad {KEY[:9]}<b>{KEY[9:]}</b>",
+    json.dumps({"error": f"{KEY[:9]}\u2060{KEY[9:]}"}),
 )
 _TEXTS: Final = (
     "",
@@ -208,6 +213,7 @@ class HostileTransport(httpx.AsyncBaseTransport):
                 b'{"id": ' + b"9" * 6_000 + b"}",
                 b"\xff\xfe" + whole,
                 b"\xef\xbb\xbf" + whole,
+                json.dumps({"error": self._text()}).encode(self._random.choice(["utf-16", "utf-16-le", "utf-32"])),
                 gzip.compress(whole)[:-4],
                 b'{"id": "a", "id": "b", "status": "completed", "status": "failed"}',
                 _encoded({"error": self._text()}).replace(b"s", b"\\u0073"),

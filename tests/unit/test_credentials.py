@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,21 +135,26 @@ def test_an_empty_variable_is_an_error_even_where_the_file_has_a_key(tmp_path: P
     assert "unset RUNAPI_API_KEY" in caught.value.hint
 
 
+SWAPPED: dict[str, Callable[[Path, str], object]] = {
+    "variable": lambda home, text: resolve_credentials(
+        environ={"RUNAPI_API_KEY": "sk-another-0123456", "RUNAPI_BASE_URL": text}, config_home=home
+    ),
+    "file": lambda home, _text: resolve_credentials(environ={}, config_home=home),
+    "plugin": lambda _home, text: resolve_credentials(
+        environ={}, explicit_key="sk-another-0123456", explicit_base_url=text
+    ),
+    "settings": lambda _home, text: load_settings({}, config={"base_url": text}),
+}
+
+
 @pytest.mark.parametrize("swapped", [KEY, f" {KEY}", f"{KEY} https://runapi.ai", f"https://runapi.ai {KEY}"])
-@pytest.mark.parametrize("place", ["variable", "file", "plugin", "settings"])
+@pytest.mark.parametrize("place", SWAPPED)
 def test_a_key_in_the_place_of_the_base_url_is_not_shown(tmp_path: Path, swapped: str, place: str) -> None:
     """The two are set side by side, and an error goes to the chat and the log."""
     _stored(tmp_path, api_key="sk-another-0123456", base_url=swapped)
+
     with pytest.raises(ConfigurationError) as caught:
-        if place == "variable":
-            environ = {"RUNAPI_API_KEY": "sk-another-0123456", "RUNAPI_BASE_URL": swapped}
-            resolve_credentials(environ=environ, config_home=tmp_path)
-        elif place == "file":
-            resolve_credentials(environ={}, config_home=tmp_path)
-        elif place == "plugin":
-            resolve_credentials(environ={}, explicit_key="sk-another-0123456", explicit_base_url=swapped)
-        else:
-            load_settings({}, config={"base_url": swapped})
+        SWAPPED[place](tmp_path, swapped)
 
     assert KEY not in f"{caught.value.message} {caught.value.hint}"
     assert f"text of {len(swapped)} characters (is it the key?)" in caught.value.message
