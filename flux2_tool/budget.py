@@ -6,19 +6,28 @@ cannot pass a cap together. A day ends at local midnight. Pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from flux2_tool.caller import Caller
 from flux2_tool.errors import BudgetExceededError
 from flux2_tool.journal import Cap, Spending
-from flux2_tool.settings import Settings
+from flux2_tool.settings import Settings, is_loopback
 
 _SETTING_OF: Final = {
     "image": "max_image_usd",
     "day": "daily_cap_usd",
     "session": "session_cap_usd",
     "sender": "sender_daily_cap_usd",
+}
+_NO_RETRY: Final = "Tell the user so and do not try again before that."
+_ADVICE: Final = {
+    "image": "Use a cheaper model or output_resolution 1k if the user agrees, else tell the user so.",
+    "day": _NO_RETRY,
+    "session": "Tell the user so; no image can be made in this conversation any more.",
+    "sender": _NO_RETRY,
 }
 _NAME_OF: Final = {
     "image": "cap per image",
@@ -35,8 +44,24 @@ def local_day(now: float) -> tuple[float, float]:
     return today.astimezone().timestamp(), (today + timedelta(days=1)).astimezone().timestamp()
 
 
-def caps_of(settings: Settings, caller: Caller, *, now: float) -> tuple[Cap, ...]:
+def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
+    """Return the cap of the local day for requests to this address.
+
+    The play money of a sandbox on this machine does not use up real money's cap.
+    """
+    begun, _ = local_day(now)
+    is_real = not is_loopback(urlsplit(base_url).hostname or "")
+    return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun, leaves_out_loopback=is_real)
+
+
+def caps_of(settings: Settings, caller: Caller, *, base_url: str, now: float) -> tuple[Cap, ...]:
     """Return the caps that hold for a call, narrowest first.
+
+    Args:
+        settings: What the operator has set.
+        caller: Who asks, and in which conversation.
+        base_url: Where the request goes.
+        now: The wall clock, in seconds since 1970.
 
     Raises:
         BudgetExceededError: Only the owner may spend and somebody else asks, or it depends on who asks and the host
@@ -53,16 +78,16 @@ def caps_of(settings: Settings, caller: Caller, *, now: float) -> tuple[Cap, ...
             "Only the owner of this installation may make images, and somebody else asked. Nothing was sent.",
             hint="Tell the user so. The owner can change it with the setting spenders.",
         )
-    begun, _ = local_day(now)
+    day = day_cap(settings, base_url=base_url, now=now)
     caps = []
     if settings.max_image_usd is not None:
         caps.append(Cap(kind="image", limit_usd=settings.max_image_usd))
     if settings.session_cap_usd is not None and caller.session is not None and not caller.is_unattributed:
-        caps.append(Cap(kind="session", limit_usd=settings.session_cap_usd, session=caller.session))
+        limit_usd = settings.session_cap_usd
+        caps.append(replace(day, kind="session", limit_usd=limit_usd, since=None, session=caller.session))
     if settings.sender_daily_cap_usd is not None and not caller.is_owner:
-        caps.append(Cap(kind="sender", limit_usd=settings.sender_daily_cap_usd, since=begun, sender=caller.sender))
-    caps.append(Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun))
-    return tuple(caps)
+        caps.append(replace(day, kind="sender", limit_usd=settings.sender_daily_cap_usd, sender=caller.sender))
+    return (*caps, day)
 
 
 def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, now: float) -> BudgetExceededError:
@@ -83,8 +108,10 @@ def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, 
     resets = ""
     if cap.since is not None:
         resets = f" It resets at {datetime.fromtimestamp(ends).astimezone().isoformat(timespec='minutes')}."
+    elif cap.kind == "session":
+        resets = " It does not reset by itself."
     return BudgetExceededError(
         f"{said} Nothing was sent.{resets}",
-        hint=f"Tell the user so and do not try again before that. The operator can raise the setting {setting}: "
+        hint=f"{_ADVICE[cap.kind]} The operator can raise the setting {setting}: "
         f"plugins.entries.flux2.config.{setting} in OpenClaw, FLUX2_TOOL_{setting.upper()} elsewhere.",
     )

@@ -318,7 +318,7 @@ class Flux2Tool:
     async def _begin(self, call: Call, caller: Caller, *, new: bool) -> Begun:
         """Resolve the sources, build the exact request once, then join an equal one or begin it."""
         # Whoever may not spend at all is told so before anything is uploaded.
-        rules = self._rules(caller, new=new)
+        rules = self._rules(call, caller, new=new)
         sources = None
         if "source_image_urls" in call.arguments:
             sources = await self._gathering.gather(
@@ -375,12 +375,12 @@ class Flux2Tool:
             call.account.client, model=model, resolution=resolution, patience_s=0.0 if is_listed else PATIENCE_S
         )
 
-    def _rules(self, caller: Caller, *, new: bool) -> ClaimRules:
+    def _rules(self, call: Call, caller: Caller, *, new: bool) -> ClaimRules:
         return ClaimRules(
             join="never" if new else "interrupted" if caller.session is None else "session",
             repeat_max=self.settings.repeat_max if caller.by_model and caller.session is not None else None,
             repeat_window_s=self.settings.repeat_window_s,
-            caps=caps_of(self.settings, caller, now=self._clock.now()),
+            caps=caps_of(self.settings, caller, base_url=call.account.base_url, now=self._clock.now()),
         )
 
     async def _finish(

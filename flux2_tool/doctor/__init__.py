@@ -42,7 +42,7 @@ def examine(
     findings += asyncio.run(_asked(base_url, credentials, manifest, environ))
     findings.append(here.routes(settings, base_url))
     findings.append(books.journal(settings, now=now))
-    findings.append(books.budget(settings, manifest, now=now))
+    findings.append(books.budget(settings, manifest, base_url=base_url, now=now))
     findings.append(here.disk(settings))
     findings += here.folders(settings)
     findings.append(start.worker(sys.executable, manifest, environ))

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flux2_tool.budget import local_day
+from flux2_tool.budget import day_cap, local_day
 from flux2_tool.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.doctor.here import lowest_price_usd, not_writable
-from flux2_tool.journal import Cap, JournalError, Spending, ThisProcess, open_journal
+from flux2_tool.journal import JournalError, Spending, ThisProcess, open_journal
 from flux2_tool.journal.store import FILE_NAME as JOURNAL_FILE
 from flux2_tool.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -99,10 +99,10 @@ def _said_of_journal(path: Path, states: list[Any]) -> Finding:
     return ok("journal", said, **facts)
 
 
-def budget(settings: Settings, manifest: Manifest, *, now: float) -> Finding:
+def budget(settings: Settings, manifest: Manifest, *, base_url: str, now: float) -> Finding:
     """Return how much of today's cap is left, as the journal has it."""
-    begun, ends = local_day(now)
-    cap = Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun)
+    _, ends = local_day(now)
+    cap = day_cap(settings, base_url=base_url, now=now)
     spending = Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
     if settings.journal != "off" and (settings.home / JOURNAL_FILE).is_file():
         try:

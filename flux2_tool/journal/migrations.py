@@ -80,6 +80,15 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         DROP INDEX records_by_time;
         """,
     ),
+    (
+        # The sum also tells real money from that of a stand-in on this machine.
+        "0007_spending_by_service",
+        """
+        CREATE INDEX records_spending_by_service
+            ON records (created_at, session, sender, state, cost_usd, reserved_usd, base_url);
+        DROP INDEX records_spending;
+        """,
+    ),
 )
 
 

@@ -135,6 +135,7 @@ class Cap:
         since: Only what was asked for since then counts; None counts all.
         session: For a cap of kind "session", whose spending counts.
         sender: For a cap of kind "sender", whose spending counts; None is whoever has no name.
+        leaves_out_loopback: Whether what a stand-in on this machine has billed does not count.
     """
 
     kind: Literal["image", "day", "session", "sender"]
@@ -142,6 +143,7 @@ class Cap:
     since: float | None = None
     session: str | None = None
     sender: str | None = None
+    leaves_out_loopback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

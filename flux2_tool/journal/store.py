@@ -330,6 +330,9 @@ class SqliteJournal:
         if cap.kind != "day":
             conditions.append(f"{cap.kind} IS ?")
             values.append(cap.session if cap.kind == "session" else cap.sender)
+        if cap.leaves_out_loopback:
+            # Plain http is for loopback only, see `settings.normalized_base_url`.
+            conditions.append("base_url NOT LIKE 'http://%'")
         where = " AND ".join(conditions)
         spent, reserved = self._connection.execute(
             "SELECT coalesce(sum(CASE WHEN state = 'completed' THEN coalesce(cost_usd, reserved_usd)"  # noqa: S608 - own names

@@ -205,6 +205,33 @@ def test_without_a_journal_the_caps_hold_for_the_process(home: Path, runapi: San
     assert [("task" in result) for result in results] == [True, True, False]
 
 
+@pytest.mark.parametrize("cap", ["daily_cap_usd", "session_cap_usd", "sender_daily_cap_usd"])
+def test_play_money_of_a_sandbox_does_not_use_up_a_cap_on_real_money(home: Path, cap: str) -> None:
+    """Whoever tries it out at the sandbox first would find the first real image refused."""
+    caller = Caller(session="one", sender="alice")
+    played = calls(home, scripted(), *prompts(2, caller), base_url="http://127.0.0.1:8321", **{cap: 0.05})
+    real = calls(home, scripted(), *prompts(2, caller), **{cap: 0.05})
+    played_after = calls(home, scripted(), *prompts(1, caller), base_url="http://localhost:9", **{cap: 0.05})
+
+    assert [("task" in result) for result in played] == [True, False]
+    assert [("task" in result) for result in real] == [True, False]
+    assert "$0.05 is spent" in real[1]["error"]["message"]
+    assert "error" in played_after[0]
+
+
+def test_the_advice_fits_the_cap(home: Path, runapi: SandboxTransport) -> None:
+    """ "Do not try again before that" helps nobody where no such moment comes."""
+    dear = {"prompt": "a fox", "output_resolution": "2k"}
+    (image,) = calls(home, runapi, (dear, None), max_image_usd=0.06)
+    _, session = calls(home, runapi, *prompts(2, Caller(session="one")), session_cap_usd=0.05)
+    _, day = calls(home.parent / "other", runapi, *prompts(2), daily_cap_usd=0.05)
+
+    assert "cheaper model or output_resolution 1k" in image["error"]["hint"]
+    assert "does not reset by itself" in session["error"]["message"]
+    assert "before that" not in image["error"]["hint"] + session["error"]["hint"]
+    assert "do not try again before that" in day["error"]["hint"]
+
+
 def test_the_default_cap_is_five_dollars(home: Path) -> None:
     """A hundred pro images; the first refusal explains how to change it."""
     assert load_settings({}, overrides={"home": home}).daily_cap_usd == 5.0
