@@ -28,6 +28,11 @@ class Hiding:
     why: str
     mend: str
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether it concerns one agent's conversations or one sender's requests only."""
+        return self.where.startswith("agents.entries") or ".toolsBySender" in self.where
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConfig:
@@ -91,6 +96,8 @@ def _policies(where: str, policy: Section, plugin: str, tools: Sequence[str]) ->
     yield from _policy(where, policy, plugin, tools)
     for provider, section in (policy.get("byProvider") or {}).items():
         yield from _policy(f"{where}.byProvider{_key(provider)}", section, plugin, tools)
+    for sender, section in (policy.get("toolsBySender") or {}).items():
+        yield from _policy(f"{where}.toolsBySender{_key(sender)}", section, plugin, tools)
 
 
 def _policy(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[Hiding]:

@@ -29,6 +29,7 @@ def hiding(**sections: Any) -> list[tuple[str, tuple[str, ...], str]]:
         pytest.param({"tools": {"allow": ["read", "*_image", "get_*"]}}, id="allowed by patterns"),
         pytest.param({"tools": {"allow": ["group:plugins"]}}, id="allowed as a plugin"),
         pytest.param({"tools": {"deny": ["exec", "image_generate"]}}, id="others are forbidden"),
+        pytest.param({"tools": {"toolsBySender": {"id:boss": {"alsoAllow": ["exec"]}}}}, id="one sender may more"),
         pytest.param({"plugins": {"allow": ["flux2"], "entries": {"flux2": {"enabled": True}}}}, id="on the list"),
         pytest.param(
             {
@@ -99,6 +100,18 @@ def test_a_config_that_lets_the_tools_through_hides_nothing(sections: dict[str, 
             "agents.entries.ops.tools.allow",
             """openclaw config set agents.entries.ops.tools.allow '["exec", "flux2"]'""",
             id="for one agent",
+        ),
+        pytest.param(
+            {"tools": {"toolsBySender": {"*": {"deny": ["group:plugins", "exec"]}}}},
+            'tools.toolsBySender["*"].deny',
+            """openclaw config set 'tools.toolsBySender["*"].deny' '["exec"]'""",
+            id="for every sender not named",
+        ),
+        pytest.param(
+            {"agents": {"entries": {"ops": {"tools": {"toolsBySender": {"id:guest": {"allow": ["read"]}}}}}}},
+            'agents.entries.ops.tools.toolsBySender["id:guest"].allow',
+            """openclaw config set 'agents.entries.ops.tools.toolsBySender["id:guest"].allow' '["read", "flux2"]'""",
+            id="for one sender with one agent",
         ),
         pytest.param(
             {"agents": {"defaults": {"sandbox": {"mode": "non-main"}}}},
