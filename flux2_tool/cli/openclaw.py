@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def pack(output: Path) -> int:
 
     path = pack(load_manifest(), output=output)
     write_line(str(path))
-    note(f"install it with: openclaw plugins install npm-pack:{path.absolute()} --force --accept-capabilities")
+    packed = shlex.quote(f"npm-pack:{path.absolute()}")
+    note(f"install it with: openclaw plugins install {packed} --force --accept-capabilities")
     note("It runs flux2-tool from the gateway's PATH, unless plugins.entries.flux2.config.python names an interpreter.")
     return DONE

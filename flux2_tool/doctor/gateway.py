@@ -11,18 +11,19 @@ running plugin is asked, through the gateway method `flux2.doctor`. Its answer, 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool.answers import printable
-from flux2_tool.credentials import KEY_VARIABLE, Credentials
+from flux2_tool.credentials import KEY_VARIABLE, Credentials, resolve_credentials
 from flux2_tool.doctor.finding import Finding, failure, ok, warning
-from flux2_tool.errors import ConfigurationError
+from flux2_tool.errors import ConfigurationError, Flux2Error
 from flux2_tool.manifest import Manifest
-from flux2_tool.openclaw.host import Host, HostRefusedError, find_host
-from flux2_tool.openclaw.status import INSTALL, Status, examine
+from flux2_tool.openclaw.host import GATEWAY_TIMEOUT_S, Host, HostRefusedError, find_host
+from flux2_tool.openclaw.image_provider import PROVIDER
+from flux2_tool.openclaw.status import INSTALL, Status, env_file, examine
 from flux2_tool.settings import load_settings
 
 METHOD: Final = "flux2.doctor"
@@ -68,9 +69,9 @@ def openclaw(
 def _asked(host: Host) -> Mapping[str, Any] | str:
     """Return the running plugin's answer, or why there is none."""
     try:
-        found = host.run_json("gateway", "call", METHOD, "--json")
-    except HostRefusedError as exc:
-        error = exc.answer.get("error")
+        found = host.run_json("gateway", "call", METHOD, "--json", timeout_s=GATEWAY_TIMEOUT_S)
+    except ConfigurationError as exc:
+        error = exc.answer.get("error") if isinstance(exc, HostRefusedError) else None
         said = error.get("message") if isinstance(error, Mapping) else None
         return printable(str(said or exc.message), 200)
     return found if isinstance(found, Mapping) else "it answered no object"
@@ -85,9 +86,8 @@ def _plugin(status: Status) -> Iterator[Finding]:
         if KEY_VARIABLE not in problem.mend or status.plugin_version is None:
             yield failure("plugin", problem.what, problem.mend)
     for item in status.hidden:
-        is_one_agents = item.where.startswith("agents.entries")
         said = f"{', '.join(item.tools)} hidden by {item.where}: {item.why}"
-        yield (warning if is_one_agents else failure)("tools", said, item.mend)
+        yield (warning if item.is_partial else failure)("tools", said, item.mend)
 
 
 def _settings(config: Any, manifest: Manifest) -> Iterator[Finding]:
@@ -146,25 +146,50 @@ def _running(
 def _key(key: Mapping[str, Any], environ: Mapping[str, str], credentials: Credentials | None) -> Finding:
     state, source = key.get("state"), key.get("source")
     facts = {"source": source, "state": state}
-    mend = _env_line(environ, credentials)
     if state == "set":
         where = "its environment" if source == "environment" else "OpenClaw's provider runapi"
         same = credentials is None or key.get("fingerprint") in (None, credentials.fingerprint)
         if same:
             return ok("gateway key", f"set, from {where}", **facts)
         said = f"set, from {where}, but it is another key than this shell's"
-        return warning("gateway key", said, f"if this shell's is the right one: {mend}", **facts)
+        return warning("gateway key", said, f"if this shell's is the right one: {_correct(source, environ)}", **facts)
     if state in ("placeholder", "empty"):
         what = f"holds ${{{KEY_VARIABLE}}} itself, which nothing filled in" if state == "placeholder" else "is empty"
-        return failure("gateway key", f"{KEY_VARIABLE} of the gateway {what}", mend, **facts)
+        whose = f"{KEY_VARIABLE} of the gateway" if source == "environment" else "the key of OpenClaw's provider runapi"
+        mend = _correct(source, environ) if source == "environment" else _env_line(environ, credentials)
+        return failure("gateway key", f"{whose} {what}", mend, **facts)
+    of_file = _in_file(environ)
+    if of_file is not None:
+        said = f"none in its environment; its worker takes the one in {of_file.source}"
+        return ok("gateway key", said, **{**facts, "source": of_file.source})
     here = f"{credentials.source} has one here, but the" if credentials is not None else "the"
+    mend = _env_line(environ, credentials)
     return failure("gateway key", f"{here} gateway's environment has no {KEY_VARIABLE}", mend, **facts)
 
 
+def _in_file(environ: Mapping[str, str]) -> Credentials | None:
+    """Return the key of the vendor's file, which the worker of a gateway without one reads."""
+    try:
+        return resolve_credentials(environ={name: text for name, text in environ.items() if name != KEY_VARIABLE})
+    except Flux2Error:
+        return None
+
+
+def _correct(source: Any, environ: Mapping[str, str]) -> str:
+    """Return where a key that the gateway has already is to be corrected."""
+    if source != "environment":
+        return f"correct models.providers.{PROVIDER}.apiKey in OpenClaw's config, then: {_RESTART}"
+    # A variable that a process was started with is not replaced by a line of the file.
+    return (
+        f"correct {KEY_VARIABLE} where the gateway gets it (its service's unit, the shell that starts it, or "
+        f"{env_file(environ)}), then: {_RESTART}"
+    )
+
+
 def _env_line(environ: Mapping[str, str], credentials: Credentials | None) -> str:
-    """Return the command that gives the gateway this shell's key, by the variable's name and never by its value."""
-    state = environ.get("OPENCLAW_STATE_DIR")
-    path = "~/.openclaw/.env" if not state else str(Path(state) / ".env")
-    in_variable = credentials is not None and credentials.source == KEY_VARIABLE
-    value = f"${KEY_VARIABLE}" if in_variable else "your key"
-    return f'echo "{KEY_VARIABLE}={value}" >> {path} && {_RESTART}'
+    """Return what gives the gateway this shell's key, by the variable's name and never by its value."""
+    path = "~/.openclaw/.env" if not environ.get("OPENCLAW_STATE_DIR") else shlex.quote(str(env_file(environ)))
+    if credentials is not None and credentials.source == KEY_VARIABLE:
+        return f'echo "{KEY_VARIABLE}=${KEY_VARIABLE}" >> {path} && {_RESTART}'
+    # No command: whoever runs one with a placeholder in it has a wrong key instead of none.
+    return f"add a line {KEY_VARIABLE}=… with your key to {path}, then: {_RESTART}"

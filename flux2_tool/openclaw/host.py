@@ -13,12 +13,17 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flux2_tool.errors import ConfigurationError
 from flux2_tool.openclaw.plugin import MINIMUM_OPENCLAW
 
 COMMAND_TIMEOUT_S = 300.0
+# A gateway that runs answers at once; one that hangs must not hold up all else there is to say.
+GATEWAY_TIMEOUT_S = 30.0
+_NO_JSON: Final = object()
+# What OpenClaw says of a path that its config may have and does not.
+_UNSET: Final = "valid but unset"
 _INSTALL = f"npm install -g openclaw@latest (it needs {MINIMUM_OPENCLAW} or newer, and Node 24.16 or newer)"
 
 
@@ -38,26 +43,28 @@ class Host:
     version: str
     environ: Mapping[str, str]
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run a command and return what it printed.
 
         Raises:
             HostRefusedError: It failed; the message is OpenClaw's own.
+            ConfigurationError: It cannot be run, or did not end in time.
         """
-        done = _run(self.command, arguments, self.environ)
+        done = _run(self.command, arguments, self.environ, timeout_s)
         if done.returncode != 0:
             raise _refusal(arguments, done)
         return done.stdout
 
-    def run_json(self, *arguments: str) -> Any:
+    def run_json(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
         """Run a command that prints JSON and return that.
 
         Raises:
             HostRefusedError: It failed, or printed something else.
+            ConfigurationError: It cannot be run, or did not end in time.
         """
-        text = self.run(*arguments)
+        text = self.run(*arguments, timeout_s=timeout_s)
         found = _json_in(text)
-        if found is None:
+        if found is _NO_JSON:
             raise HostRefusedError(f"openclaw {' '.join(arguments)} did not print JSON: {text[:200]!r}")
         return found
 
@@ -65,12 +72,12 @@ class Host:
         """Return a value of OpenClaw's config with its secrets masked, or None when it is unset.
 
         Raises:
-            HostRefusedError: The config is invalid.
+            HostRefusedError: The config is invalid, or cannot be read: a value that is not known is not an unset one.
         """
         try:
             return self.run_json("config", "get", path, "--json")
         except HostRefusedError as exc:
-            if exc.answer.get("issues"):
+            if exc.answer.get("issues") or _UNSET not in exc.message:
                 raise
             return None
 
@@ -85,7 +92,7 @@ def find_host(command: str | None, environ: Mapping[str, str]) -> Host:
     if path is None:
         where = f'there is no program at "{command}"' if command else "the openclaw command is not on PATH"
         raise ConfigurationError(where, hint=f"install OpenClaw: {_INSTALL}; or name the command with --openclaw PATH")
-    done = _run(Path(path), ("--version",), environ)
+    done = _run(Path(path), ("--version",), environ, COMMAND_TIMEOUT_S)
     found = re.search(r"\b(\d{4}\.\d+\.\d+\S*)", done.stdout)
     if done.returncode != 0 or found is None:
         said = (done.stderr or done.stdout).strip()[:300]
@@ -103,7 +110,9 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _run(command: Path, arguments: tuple[str, ...], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Path, arguments: tuple[str, ...], environ: Mapping[str, str], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(  # noqa: S603 - the command is the user's own, the arguments are ours
             [command, *arguments],
@@ -113,14 +122,14 @@ def _run(command: Path, arguments: tuple[str, ...], environ: Mapping[str, str]) 
             text=True,
             encoding="utf-8",
             errors="replace",
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except OSError as exc:
         raise ConfigurationError(f"cannot run {command}: {exc.strerror}", hint=f"reinstall it: {_INSTALL}") from exc
     except subprocess.TimeoutExpired as exc:
         raise ConfigurationError(
-            f"openclaw {' '.join(arguments)} did not end within {COMMAND_TIMEOUT_S:.0f} s",
+            f"openclaw {' '.join(arguments)} did not end within {timeout_s:.0f} s",
             hint="run it by itself to see what it waits for",
         ) from exc
 
@@ -139,11 +148,13 @@ def _refusal(arguments: tuple[str, ...], done: subprocess.CompletedProcess[str])
 
 
 def _json_in(text: str) -> Any:
-    """Return the JSON value in a command's output, which a notice may precede; None when there is none."""
-    start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
-    for candidate in (text, text[start:] if start >= 0 else ""):
+    """Return the JSON value in a command's output, before and after which notices may stand; _NO_JSON for none."""
+    for line in re.finditer(r"^[ \t]*(?=\S)", text, re.MULTILINE):
         try:
-            return json.loads(candidate)
+            value, end = json.JSONDecoder().raw_decode(text, line.end())
         except ValueError:
             continue
-    return None
+        # A notice may begin like JSON ("[1] …"), but then it goes on.
+        if not text[end:].partition("\n")[0].strip():
+            return value
+    return _NO_JSON

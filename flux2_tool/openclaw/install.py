@@ -126,7 +126,21 @@ def install(
         # An uninstalled or disabled plugin stays disabled when it is installed again.
         host.run("plugins", "enable", manifest.id, "--accept-capabilities")
         found = inspected(host, manifest)
+    for note in (found or {}).get("diagnostics") or []:
+        if not is_error(note):
+            tell(f"OpenClaw notes: {message_of(note)}")
     return _verified(host, manifest, found, folder)
+
+
+def is_error(diagnostic: Any) -> bool:
+    """Return whether a diagnostic of OpenClaw's tells of a fault; one of a level nobody knows does."""
+    level = diagnostic.get("level") if isinstance(diagnostic, Mapping) else None
+    return level not in ("warn", "warning", "info", "debug")
+
+
+def message_of(diagnostic: Any) -> str:
+    """Return the words of a diagnostic of OpenClaw's."""
+    return str(diagnostic.get("message", diagnostic)) if isinstance(diagnostic, Mapping) else str(diagnostic)
 
 
 def _reload_when_idle(host: Host, manifest: Manifest, *, sleep: Callable[[float], None]) -> None:
@@ -149,7 +163,7 @@ def _reload_when_idle(host: Host, manifest: Manifest, *, sleep: Callable[[float]
 def _verified(host: Host, manifest: Manifest, found: Mapping[str, Any] | None, folder: Path) -> Installed:
     plugin = {} if found is None else found["plugin"]
     tools = tuple(plugin.get("toolNames") or ())
-    problems = [str(item.get("message", item)) for item in (found or {}).get("diagnostics") or []]
+    problems = [message_of(item) for item in (found or {}).get("diagnostics") or [] if is_error(item)]
     if plugin.get("status") != "loaded":
         problems.append(f"its status is {plugin.get('status', 'missing')}: {plugin.get('error') or 'no reason given'}")
     if plugin.get("version") != npm_version(manifest.version):

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flux2_tool.credentials import resolve_credentials
+from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.errors import ConfigurationError, MissingApiKeyError
 from flux2_tool.manifest import Manifest
 from flux2_tool.openclaw.hiding import Hiding, HostConfig, conflicts, what_hides
-from flux2_tool.openclaw.host import Host, HostRefusedError
+from flux2_tool.openclaw.host import GATEWAY_TIMEOUT_S, Host
 from flux2_tool.openclaw.image_provider import PROVIDER
-from flux2_tool.openclaw.install import inspected
+from flux2_tool.openclaw.install import inspected, is_error, message_of
 
 INSTALL = "flux2-tool openclaw install"
 
@@ -50,6 +50,8 @@ class Status:
     """Those of them that nothing hides from every model."""
     hidden: tuple[Hiding, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What OpenClaw says of the plugin that is no fault."""
 
     @property
     def ok(self) -> bool:
@@ -102,9 +104,9 @@ def examine(host: Host, manifest: Manifest, environ: Mapping[str, str]) -> Statu
             *conflicts(found["others"], plugin=manifest.id, tools=names),
         ]
     made = _made(plugin)
-    keys = _key_sources(environ, in_host=bool(found["provider_key"]))
+    keys = _key_sources(environ, in_host=_is_filled(found["provider_key"]))
     tools = tuple(tool for tool in names if tool in (plugin.get("toolNames") or ()))
-    everywhere = {tool for item in hidden if not item.where.startswith("agents.entries") for tool in item.tools}
+    everywhere = {tool for item in hidden if not item.is_partial for tool in item.tools}
     return Status(
         openclaw_command=str(host.command),
         openclaw_version=host.version,
@@ -117,15 +119,19 @@ def examine(host: Host, manifest: Manifest, environ: Mapping[str, str]) -> Statu
         tools=tools,
         offered=tuple(tool for tool in tools if tool not in everywhere),
         hidden=tuple(hidden),
-        problems=tuple(_problems(found["plugin"], made, keys, manifest)),
+        notes=tuple(
+            message_of(item) for item in (found["plugin"] or {}).get("diagnostics") or [] if not is_error(item)
+        ),
+        problems=tuple(_problems(found["plugin"], made, keys, manifest, env_file(environ))),
     )
 
 
 def _catalog(host: Host) -> list[Mapping[str, Any]] | None:
     """Return the tools that the running gateway knows, or None when none answers."""
+    asked = ("gateway", "call", "tools.catalog", "--params", '{"agentId": "main"}', "--json")
     try:
-        found = host.run_json("gateway", "call", "tools.catalog", "--params", '{"agentId": "main"}', "--json")
-    except HostRefusedError:
+        found = host.run_json(*asked, timeout_s=GATEWAY_TIMEOUT_S)
+    except ConfigurationError:
         return None
     return [tool for group in found.get("groups") or [] for tool in group.get("tools") or []]
 
@@ -146,15 +152,33 @@ def _made(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _key_sources(environ: Mapping[str, str], *, in_host: bool) -> list[str]:
+def env_file(environ: Mapping[str, str]) -> Path:
+    """Return OpenClaw's own file of variables for a gateway that runs as a service."""
     state = environ.get("OPENCLAW_STATE_DIR") or str(Path(environ.get("HOME", "~")).expanduser() / ".openclaw")
+    return Path(state) / ".env"
+
+
+def _is_filled(key: Any) -> bool:
+    """Whether a key stands there, masked or not, and not an empty text or a variable's name in its place."""
+    try:
+        resolve_credentials(environ={}, explicit_key=key if isinstance(key, str) else "")
+    except MissingApiKeyError:
+        return isinstance(key, Mapping) and bool(key)  # a reference to a secret that OpenClaw keeps elsewhere
+    except ConfigurationError:
+        return True
+    return True
+
+
+def _key_sources(environ: Mapping[str, str], *, in_host: bool) -> list[str]:
+    path = env_file(environ)
     sources = []
     try:
-        lines = (Path(state) / ".env").read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
-    if any(line.strip().removeprefix("export ").startswith("RUNAPI_API_KEY=") for line in lines):
-        sources.append(f"RUNAPI_API_KEY in {state}/.env")
+    named = [line.strip().removeprefix("export ").partition("=") for line in lines]
+    if any(name.strip() == KEY_VARIABLE and _is_filled(value.strip().strip("\"'")) for name, _, value in named):
+        sources.append(f"{KEY_VARIABLE} in {path}")
     if in_host:
         sources.append(f"models.providers.{PROVIDER}.apiKey in OpenClaw's config")
     try:
@@ -168,7 +192,7 @@ def _key_sources(environ: Mapping[str, str], *, in_host: bool) -> list[str]:
 
 
 def _problems(
-    found: Mapping[str, Any] | None, made: Mapping[str, Any], keys: list[str], manifest: Manifest
+    found: Mapping[str, Any] | None, made: Mapping[str, Any], keys: list[str], manifest: Manifest, kept: Path
 ) -> list[Problem]:
     problems = []
     if found is None:
@@ -184,13 +208,14 @@ def _problems(
         if python is not None and not os.access(python, os.X_OK):
             problems.append(Problem(what=f"the plugin's interpreter {python} does not exist any more", mend=INSTALL))
         for item in found.get("diagnostics") or []:
-            what = str(item.get("message", item)) if isinstance(item, Mapping) else str(item)
-            problems.append(Problem(what=what, mend="openclaw plugins doctor"))
+            if is_error(item):
+                problems.append(Problem(what=message_of(item), mend="openclaw plugins doctor"))
         if plugin.get("enabled") and plugin.get("status") != "loaded":
             what = f"OpenClaw does not load the plugin: {plugin.get('error') or plugin.get('status')}"
             problems.append(Problem(what=what, mend="openclaw plugins doctor"))
     if not keys:
-        mend = "echo 'RUNAPI_API_KEY=your key' >> ~/.openclaw/.env"
+        # No command: whoever runs one with a placeholder in it has a wrong key instead of none.
+        mend = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
         problems.append(Problem(what="no RunAPI key was found", mend=mend))
     return problems
 
@@ -209,6 +234,7 @@ def report(status: Status) -> str:
         f"key        {'; '.join(status.key_sources) or 'none found'}",
         f"tools      {', '.join(status.tools) or 'none'}",
     ]
+    lines += [f"note       {text}" for text in status.notes]
     for item in status.hidden:
         lines.append(f"hidden     {', '.join(item.tools)} by {item.where}: {item.why}")
         lines.append(f"  mend:    {item.mend}")

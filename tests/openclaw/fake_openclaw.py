@@ -2,13 +2,15 @@
 
 Answers are shaped like those of OpenClaw 2026.9.6. `state.json` holds: version, busy (how many times an install
 or reload is refused), plugin (null or its state), config (sections by path), others (more plugins), gateway (answers
-by method of one that runs), log (what was asked).
+by method of one that runs), hangs (whether it never answers), unread (a failure of reading the config), notice (printed
+around JSON), log (what was asked).
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ def main(state_file: Path, arguments: list[str]) -> int:
         stream.seek(0)
         stream.truncate()
         json.dump(state, stream)
+    if arguments[:2] == ["gateway", "call"] and state.get("hangs"):
+        signal.pause()
     return code
 
 
@@ -64,8 +68,12 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
             state["plugin"] = None
         case ["config", "get", path, "--json"] if state.get("invalid"):
             return failed("OpenClaw config is invalid", issues=[{"path": path, "message": "must be a list"}])
+        case ["config", "get", path, "--json"] if state.get("unread"):
+            return failed(state["unread"])
         case ["config", "get", path, "--json"] if path in state["config"]:
-            print(json.dumps(state["config"][path]))
+            print(state.get("notice", ""))
+            print(json.dumps(state["config"][path], indent=2))
+            print(state.get("notice", ""))
         case ["config", "get", path, "--json"]:
             return failed(f"Config path is valid but unset: {path}.")
         case ["gateway", "call", method, *_] if method in state.get("gateway", {}):

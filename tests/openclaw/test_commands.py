@@ -135,6 +135,21 @@ def test_a_plugin_that_does_not_load_is_no_success(openclaw: FakeOpenClaw, capsy
     assert "its status is error" in said.err
 
 
+def test_a_warning_of_openclaws_is_told_and_does_not_undo_an_installation(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that installs must not stop at what changes nothing."""
+    openclaw.change(diagnostics=[{"level": "warn", "message": "a newer plugin API exists"}])
+
+    code = main(["openclaw", "install", "--yes"])
+
+    said = capsys.readouterr()
+    assert code == 0
+    assert "OpenClaw notes: a newer plugin API exists" in said.err
+    assert main(["openclaw", "status"]) == 0
+    assert "a newer plugin API exists" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("version", "said"),
     [pytest.param("2026.9.5", "too old", id="too old"), pytest.param("unknown", "does not tell a version", id="odd")],
@@ -243,6 +258,58 @@ def test_a_key_in_openclaws_own_env_file_is_found(
     assert "sk-secret" not in out
 
 
+@pytest.mark.parametrize("value", ["${RUNAPI_API_KEY}", "", " "])
+def test_a_placeholder_and_an_empty_line_are_no_key(
+    openclaw: FakeOpenClaw,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    value: str,
+) -> None:
+    """OpenClaw hands out the name itself when nothing fills it in, and "all is well" would end the search."""
+    main(["openclaw", "install", "--yes"])
+    monkeypatch.delenv("RUNAPI_API_KEY")
+    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("OPENCLAW_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "state" / ".env").write_text(f"RUNAPI_API_KEY={value}\n")
+    openclaw.change(config={"models.providers.runapi.apiKey": value})
+    capsys.readouterr()
+
+    code = main(["openclaw", "status", "--json"])
+
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["key_sources"]) == (3, [])
+    (problem,) = found["problems"]
+    assert problem["what"] == "no RunAPI key was found"
+    assert f"to {tmp_path}/state/.env" in problem["mend"]
+
+
+@pytest.mark.parametrize(
+    "notice", ["(node:7) Warning: old", "[plugins] loaded 3", "[1] of 2", "12:30 ready", "{ tip }"]
+)
+def test_a_notice_around_the_json_does_not_hide_a_setting(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], notice: str
+) -> None:
+    """Read as unset, a list that hides the tools would look like none."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(config={"tools": {"allow": ["read"]}}, notice=notice)
+    capsys.readouterr()
+
+    assert main(["openclaw", "status", "--json"]) == 3
+    assert [item["where"] for item in json.loads(capsys.readouterr().out)["hidden"]] == ["tools.allow"]
+
+
+def test_a_setting_that_cannot_be_read_is_not_taken_for_unset(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What hides the tools may stand just there."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(unread="EACCES: permission denied, open 'openclaw.json'")
+
+    assert main(["openclaw", "status"]) == 3
+    assert "EACCES: permission denied" in capsys.readouterr().err
+
+
 def test_an_invalid_config_of_openclaw_is_passed_on(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything else it could say would be guesswork."""
     openclaw.change(invalid=True)
@@ -279,11 +346,12 @@ def test_pack_needs_no_openclaw_and_prints_the_path(
     """It runs in a build, where no OpenClaw is."""
     openclaw.command.unlink()
 
-    code = main(["openclaw", "pack", "--output", str(tmp_path / "made")])
+    code = main(["openclaw", "pack", "--output", str(tmp_path / "made here")])
 
     said = capsys.readouterr()
     path = Path(said.out.strip())
     assert code == 0
     assert path.name == f"flux2-tool-{VERSION}.tgz"
     assert path.read_bytes()[:2] == b"\x1f\x8b"
-    assert f"npm-pack:{path}" in said.err
+    # The line is for pasting into a shell.
+    assert f"'npm-pack:{path}'" in said.err

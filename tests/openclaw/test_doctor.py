@@ -98,6 +98,64 @@ def test_what_the_gateway_says_of_its_key_is_told(
     assert (found.mend == "") == (state == "ok")
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"source": "environment", "state": "placeholder"},
+        {"source": "environment", "state": "empty"},
+        {"source": "environment", "state": "set", "fingerprint": "0" * 16},
+    ],
+)
+def test_a_key_that_the_gateway_was_started_with_is_corrected_where_it_comes_from(
+    openclaw: FakeOpenClaw,  # noqa: F811
+    key: dict[str, Any],
+) -> None:
+    """A line in `.env` never replaces a variable that is set already: who adds one has changed nothing."""
+    _installed(openclaw, {**RUNNING, "key": key})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert "correct RUNAPI_API_KEY where the gateway gets it" in found.mend
+    assert "echo" not in found.mend
+
+
+def test_without_a_key_no_line_is_printed_that_would_write_a_wrong_one(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """People run what they are given; then a placeholder is the key, and RunAPI refuses it."""
+    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+
+    mends = [finding.mend for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.mend]
+
+    assert mends == ["add a line RUNAPI_API_KEY=… with your key to ~/.openclaw/.env, then: openclaw gateway restart"]
+
+
+def test_a_gateway_whose_worker_has_the_key_of_the_vendors_file_works(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """Its environment needs none then; a failure would send people to break a working set-up."""
+    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+    path = openclaw.command.parent / ".config" / "runapi" / "config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"api_key": KEY}))
+
+    found = _only(_look(openclaw), "gateway key")
+
+    assert (found.state, found.said) == ("ok", f"none in its environment; its worker takes the one in {path}")
+
+
+def test_a_gateway_that_hangs_costs_its_own_lines_alone(
+    openclaw: FakeOpenClaw,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known of everything else is worth the more when it does."""
+    _installed(openclaw, RUNNING)
+    openclaw.change(hangs=True)
+    monkeypatch.setattr("flux2_tool.doctor.gateway.GATEWAY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("flux2_tool.openclaw.status.GATEWAY_TIMEOUT_S", 0.5)
+
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert "did not end within" in _only(findings, "gateway").said
+    assert {finding.area for finding in findings} >= {"openclaw", "plugin"}
+
+
 def test_the_worker_that_does_not_start_in_the_gateway_is_told_with_its_own_hint(
     openclaw: FakeOpenClaw,  # noqa: F811
 ) -> None:
