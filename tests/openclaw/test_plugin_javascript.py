@@ -200,6 +200,12 @@ def test_null_members_are_taken_as_not_given(host: PluginHost, make_plugin: Make
         pytest.param({}, "sk-h", {}, "sk-h", "https://host/v1", id="the host's provider, with its address"),
         pytest.param({"RUNAPI_API_KEY": "sk-e"}, "sk-h", {}, "sk-e", None, id="another key, so not the host's address"),
         pytest.param({"RUNAPI_API_KEY": "sk-h"}, "sk-h", {}, "sk-h", "https://host/v1", id="the same key"),
+        pytest.param({"RUNAPI_API_KEY": " "}, "sk-h", {}, "sk-h", "https://host/v1", id="a blank variable"),
+        pytest.param({"RUNAPI_API_KEY": ""}, None, {}, "", None, id="an empty variable alone, which the error names"),
+        pytest.param(
+            {"RUNAPI_API_KEY": "${RUNAPI_API_KEY}", "RUNAPI_BASE_URL": "https://env"}, "sk-h", {},
+            "sk-h", "https://host/v1", id="a variable that nothing filled in",
+        ),
         pytest.param(
             {"RUNAPI_API_KEY": "sk-h", "RUNAPI_BASE_URL": "https://env"}, "sk-h", {}, "sk-h", "https://env",
             id="the environment's own address",
@@ -588,6 +594,8 @@ def test_a_mended_interpreter_serves_the_next_call(host: PluginHost, make_plugin
     ("environ", "host_key", "source", "state", "key"),
     [
         pytest.param({"RUNAPI_API_KEY": "sk-e"}, None, "environment", "set", "sk-e", id="in the environment"),
+        pytest.param({"RUNAPI_API_KEY": " sk-e\n"}, None, "environment", "set", "sk-e", id="with white space around"),
+        pytest.param({"RUNAPI_API_KEY": "%RUNAPI_API_KEY%"}, "sk-h", "provider", "set", "sk-h", id="another unfilled"),
         pytest.param({"RUNAPI_API_KEY": ""}, "sk-h", "provider", "set", "sk-h", id="of OpenClaw's own set-up"),
         pytest.param({"RUNAPI_API_KEY": "${RUNAPI_API_KEY}"}, None, "environment", "placeholder", None, id="unfilled"),
         pytest.param({"RUNAPI_API_KEY": ""}, None, "environment", "empty", None, id="empty"),
