@@ -47,7 +47,7 @@ def examine(
     findings += here.folders(settings)
     findings.append(start.worker(sys.executable, manifest, environ))
     if with_openclaw:
-        findings += gateway.openclaw(openclaw, manifest, environ, credentials)
+        findings += gateway.openclaw(openclaw, manifest, environ, credentials, now=now)
     return findings
 
 

@@ -11,27 +11,35 @@ running plugin is asked, through the gateway method `flux2.doctor`. Its answer, 
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final
 
 from flux2_tool.answers import printable
-from flux2_tool.credentials import KEY_VARIABLE, Credentials, resolve_credentials
+from flux2_tool.credentials import DEFAULT_BASE_URL, KEY_VARIABLE, Credentials, resolve_credentials
+from flux2_tool.doctor import books
 from flux2_tool.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.errors import ConfigurationError, Flux2Error
 from flux2_tool.manifest import Manifest
 from flux2_tool.openclaw.host import GATEWAY_TIMEOUT_S, Host, HostRefusedError, find_host
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.status import INSTALL, Status, env_file, examine
-from flux2_tool.settings import load_settings
+from flux2_tool.settings import Settings, load_settings, normalized_base_url
 
 METHOD: Final = "flux2.doctor"
 _RESTART: Final = "openclaw gateway restart"
 
 
 def openclaw(
-    command: str | None, manifest: Manifest, environ: Mapping[str, str], credentials: Credentials | None
+    command: str | None,
+    manifest: Manifest,
+    environ: Mapping[str, str],
+    credentials: Credentials | None,
+    *,
+    now: float,
 ) -> list[Finding]:
     """Return what is to say of OpenClaw and the plugin in it.
 
@@ -40,6 +48,7 @@ def openclaw(
         manifest: This package's.
         environ: The shell's.
         credentials: The shell's key, to compare the gateway's with.
+        now: The wall clock, in seconds since 1970.
     """
     try:
         host = find_host(command, environ)
@@ -60,7 +69,10 @@ def openclaw(
     findings += _plugin(status)
     if status.plugin_version is None:
         return findings
-    findings += _settings(config, manifest)
+    settings, of_settings = _settings(config, manifest)
+    findings.append(of_settings)
+    if settings is not None:
+        findings += _books(settings, said, manifest, now=now)
     if isinstance(said, str):
         return [*findings, _not_asked(said, status, environ, credentials)]
     return [*findings, *_running(said, manifest, environ, credentials)]
@@ -90,8 +102,11 @@ def _plugin(status: Status) -> Iterator[Finding]:
         yield (warning if item.is_partial else failure)("tools", said, item.mend)
 
 
-def _settings(config: Any, manifest: Manifest) -> Iterator[Finding]:
-    """Yield what is to say of the plugin's own config; its secrets are masked, so they are not looked at."""
+def _settings(config: Any, manifest: Manifest) -> tuple[Settings | None, Finding]:
+    """Return the plugin's own settings, None for wrong ones, and what is to say of them.
+
+    Its secrets are masked, so they are not looked at.
+    """
     hints, properties = manifest.config_hints, manifest.config_schema["properties"]
     # OpenClaw fills in the defaults, which nobody set.
     entries = {
@@ -102,12 +117,21 @@ def _settings(config: Any, manifest: Manifest) -> Iterator[Finding]:
     shown = {key: value for key, value in entries.items() if not (key in hints and hints[key].sensitive)}
     where = f"plugins.entries.{manifest.id}.config"
     try:
-        load_settings({}, config=shown, manifest=manifest)
+        settings = load_settings({}, config=shown, manifest=manifest)
     except ConfigurationError as exc:
-        yield failure("plugin", exc.message, f"openclaw config get {where}   (correct it with: openclaw config set)")
-    else:
-        said = f"{where} sets {', '.join(sorted(entries))}" if entries else f"{where} sets nothing"
-        yield ok("plugin", said, given=sorted(entries))
+        mend = f"openclaw config get {where}   (correct it with: openclaw config set)"
+        return None, failure("plugin", exc.message, mend)
+    said = f"{where} sets {', '.join(sorted(entries))}" if entries else f"{where} sets nothing"
+    return settings, ok("plugin", said, given=sorted(entries))
+
+
+def _books(settings: Settings, said: Mapping[str, Any] | str, manifest: Manifest, *, now: float) -> Iterator[Finding]:
+    """Yield where the plugin's own journal and cap stand: a setting of this shell is none of the gateway's."""
+    base_url = settings.base_url or DEFAULT_BASE_URL
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        base_url = normalized_base_url(said["base_url"])  # type: ignore[index]
+    yield replace(books.journal(settings, now=now), area="gateway journal")
+    yield replace(books.budget(settings, manifest, base_url=base_url, now=now), area="gateway budget")
 
 
 def _not_asked(said: str, status: Status, environ: Mapping[str, str], credentials: Credentials | None) -> Finding:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from flux2_tool.doctor.finding import Finding
 from flux2_tool.doctor.gateway import METHOD
 from flux2_tool.doctor.gateway import openclaw as look
 from flux2_tool.doctor.service import key as look_at_key
+from flux2_tool.journal import ClaimRules, ThisProcess, open_journal
 from flux2_tool.manifest import load_manifest
 from flux2_tool.settings import load_settings
+from tests.journal.stage import Machine
 
 from .test_commands import FakeOpenClaw, openclaw  # noqa: F401 - a fixture
 
@@ -35,7 +39,7 @@ def _look(openclaw: FakeOpenClaw, **environ: str) -> list[Finding]:  # noqa: F81
     """Examine the gateway's side from a shell with these variables."""
     shell = {"HOME": str(openclaw.command.parent), "PATH": f"{openclaw.command.parent}:/usr/bin:/bin", **environ}
     credentials, _ = look_at_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
-    return look(None, MANIFEST, shell, credentials)
+    return look(None, MANIFEST, shell, credentials, now=time.time())
 
 
 def _installed(openclaw: FakeOpenClaw, said: Any = None, **state: Any) -> None:  # noqa: F811
@@ -55,7 +59,15 @@ def test_a_healthy_gateway_has_nothing_to_mend(openclaw: FakeOpenClaw) -> None: 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
     assert {finding.state for finding in findings} == {"ok"}
-    assert {finding.area for finding in findings} == {"openclaw", "plugin", "gateway", "gateway key", "worker"}
+    assert {finding.area for finding in findings} == {
+        "openclaw",
+        "plugin",
+        "gateway journal",
+        "gateway budget",
+        "gateway",
+        "gateway key",
+        "worker",
+    }
     assert KEY not in repr(findings)
 
 
@@ -244,6 +256,22 @@ def test_only_what_somebody_set_is_told_of_the_plugins_settings(openclaw: FakeOp
     said = [finding.said for finding in _look(openclaw) if finding.area == "plugin"]
 
     assert "plugins.entries.flux2.config sets tiers" in said
+
+
+def test_the_gateways_own_cap_and_journal_are_told(openclaw: FakeOpenClaw, tmp_path: Path) -> None:  # noqa: F811
+    """This shell's settings are none of the gateway's: its cap may be reached while the shell's is not."""
+    home = tmp_path / "of the gateway"
+    journal = open_journal(home, owner=ThisProcess(), now=time.time())
+    with closing(journal):
+        journal.claim(Machine(home).intent(reserved_usd=0.05), ClaimRules(join="never"), now=time.time())
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": {"home": str(home), "daily_cap_usd": 0.08}})
+
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").said
+    budget = _only(findings, "gateway budget")
+    assert budget.state == "warning"
+    assert "0.05 reserved of 0.08 today: not enough for one image" in budget.said
 
 
 def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpenClaw, tmp_path: Path) -> None:  # noqa: F811
