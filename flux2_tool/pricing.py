@@ -27,6 +27,7 @@ from flux2_tool.price_memory import FILE_NAME, Kept, PriceMemory, is_etag
 logger = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 2.0
+AHEAD_S: Final = 30.0
 QUOTE_LIFE_S: Final = 600.0
 SCHEDULE_LIFE_S: Final = 3600.0
 # A schedule that cannot be asked for again still says more than a list that shipped with the package.
@@ -71,6 +72,7 @@ class Prices:
         self._clock = clock
         self._asking: dict[str, asyncio.Task[Kept | None]] = {}
         self._silent_until_s: dict[str, float] = {}
+        self._ahead: set[asyncio.Task[Price]] = set()
 
     async def price_of(
         self, client: RunapiClient, *, model: str, resolution: str, patience_s: float = PATIENCE_S
@@ -103,9 +105,16 @@ class Prices:
             return Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
         return list_price(self._manifest, model, resolution)
 
+    def ask_ahead(self, client: RunapiClient, *, model: str, resolution: str) -> None:
+        """Ask in the background, so that the next request's price is known; nobody waits for the answer."""
+        asking = self.price_of(client, model=model, resolution=resolution, patience_s=AHEAD_S)
+        task = asyncio.get_running_loop().create_task(asking)
+        self._ahead.add(task)
+        task.add_done_callback(self._ahead.discard)
+
     async def aclose(self) -> None:
         """Stop asking."""
-        asking = list(self._asking.values())
+        asking = [*self._ahead, *self._asking.values()]
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

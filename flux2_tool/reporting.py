@@ -39,7 +39,7 @@ def report(
     cost = _cost(generation, manifest)
     begun = generation.submitted_at
     until = generation.finished_at if done else now
-    said = [*_warnings(generation, done=done), *warnings]
+    said = [*_warnings(generation, cost, done=done), *warnings]
     if any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images):
         said.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     return ToolResult(
@@ -77,9 +77,15 @@ def _cost(generation: Generation, manifest: Manifest) -> Cost:
     return Cost(usd=None, basis="unknown") if price is None else Cost(usd=price, basis="list price")
 
 
-def _warnings(generation: Generation, *, done: bool) -> list[str]:
+def _warnings(generation: Generation, cost: Cost, *, done: bool) -> list[str]:
     said: list[str] = []
     if done:
+        # A quote or a schedule is neither a bill nor the list price, and so is told apart from both.
+        expected_usd = None if generation.entry is None else generation.entry.record.price_usd
+        if cost.basis != "billed" and expected_usd not in (None, cost.usd):
+            said.append(
+                f"expected_price: RunAPI did not say what it billed; ${expected_usd:.2f} was expected and reserved"
+            )
         return said
     if generation.log.unknown_statuses:
         words = ", ".join(f'"{word}"' for word in generation.log.unknown_statuses[:5])

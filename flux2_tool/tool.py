@@ -31,7 +31,7 @@ from flux2_tool.limiter import Pace, Places
 from flux2_tool.manifest import Host, Manifest, load_manifest
 from flux2_tool.order import place_order
 from flux2_tool.pacing import Paces
-from flux2_tool.pricing import PATIENCE_S, Price, Prices, list_price
+from flux2_tool.pricing import Price, Prices, list_price
 from flux2_tool.push import Push, WebhookRefusedError
 from flux2_tool.registry import Account, Begun, Registry
 from flux2_tool.reporting import report
@@ -366,14 +366,17 @@ class Flux2Tool:
             call.abort.unwatch(stopped)
 
     async def _price(self, call: Call) -> Price:
-        """Return what the image will cost: what is known already, and only for a price nobody published a question."""
+        """Return what the image will cost; only a price that nobody published is waited for."""
         tool = self.manifest.tools[call.tool]
         model = str(call.arguments.get("model", tool.default_model))
         resolution = str(call.arguments.get("output_resolution", "1k"))
-        is_listed = list_price(self.manifest, model, resolution).usd is not None
-        return await self._prices.price_of(
-            call.account.client, model=model, resolution=resolution, patience_s=0.0 if is_listed else PATIENCE_S
-        )
+        client = call.account.client
+        if list_price(self.manifest, model, resolution).usd is None:
+            return await self._prices.price_of(client, model=model, resolution=resolution)
+        price = await self._prices.price_of(client, model=model, resolution=resolution, patience_s=0.0)
+        if price.basis != "quote":
+            self._prices.ask_ahead(client, model=model, resolution=resolution)
+        return price
 
     def _rules(self, call: Call, caller: Caller, *, new: bool) -> ClaimRules:
         return ClaimRules(

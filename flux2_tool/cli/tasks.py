@@ -176,12 +176,16 @@ def record_object(record: Record) -> dict[str, Any]:
 
 
 def _cost(record: Record) -> dict[str, Any]:
-    """Return what was billed, which is nothing for what failed, or what is expected to be."""
+    """Return what was billed, which is nothing for what failed, or what is expected: the list price, or a live one."""
     if record.state in ("failed", "not_created"):
         return {"usd": record.cost_usd or 0.0, "basis": "billed"}
     if record.state == "completed" and record.cost_usd is not None:
         return {"usd": record.cost_usd, "basis": "billed"}
-    return {"usd": record.price_usd, "basis": "unknown" if record.price_usd is None else "list price"}
+    if record.price_usd is None:
+        return {"usd": None, "basis": "unknown"}
+    model = load_manifest().models.get(record.model)
+    is_listed = model is not None and model.prices_usd.get(record.resolution) == record.price_usd
+    return {"usd": record.price_usd, "basis": "list price" if is_listed else "expected"}
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -6,11 +6,14 @@ import json
 import re
 import sqlite3
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
+from tests.journal.stage import Machine, begun
 
 from .command import KEY, Command, SandboxClock
 
@@ -281,3 +284,16 @@ def test_raw_without_an_answer_is_an_error(command: Command, task_id: str, code:
 
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(("price_usd", "basis"), [(0.05, "list price"), (0.06, "expected"), (None, "unknown")])
+def test_a_price_that_was_quoted_is_not_called_the_list_price(
+    tmp_path: Path, price_usd: float | None, basis: str
+) -> None:
+    """Whoever compares it with the list would look for an error that is none."""
+    machine = Machine(tmp_path)
+
+    record = begun(machine.begin(machine.open(), price_usd=price_usd))
+    machine.close()
+
+    assert record_object(record)["cost"] == {"usd": price_usd, "basis": basis}

@@ -25,6 +25,7 @@ from .virtual_time import START_S, VirtualClock, run_virtual
 
 BASE_URL: Final = "https://runapi.test"
 KEY: Final = "sk-test-0123456789"
+PRICE_PATHS: Final = ("/api/v1/price_quotes", "/api/v1/price_schedules")
 FOX: Final = {"prompt": "a red fox in the snow"}
 
 
@@ -109,7 +110,8 @@ class SandboxTransport(httpx.AsyncBaseTransport):
         self._at_work: set[asyncio.Task[httpx.Response]] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append((request.method, request.url.path))
+        if request.url.path not in PRICE_PATHS:
+            self.requests.append((request.method, request.url.path))
         task = asyncio.ensure_future(self._asgi.handle_async_request(request))
         self._at_work.add(task)
         task.add_done_callback(self._finished)
@@ -159,13 +161,19 @@ Handler = Callable[[Seen], Answer]
 
 @dataclass
 class StandIn(httpx.AsyncBaseTransport):
-    """Answers each request by a function, and remembers all of them, on whatever host they arrived."""
+    """Answers each request by a function, and remembers all of them, on whatever host they arrived.
+
+    Questions about prices, which calls ask in the background, are answered aside unless `has_prices`.
+    """
 
     handler: Handler
     delay_s: float = 0.0
+    has_prices: bool = False
     seen: list[Seen] = field(default_factory=list)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path in PRICE_PATHS and not self.has_prices:
+            return httpx.Response(404)
         arrived = Seen(
             method=request.method,
             url=str(request.url),
@@ -212,7 +220,7 @@ PICTURE_URL: Final = "https://cdn.example/fox.png"
 DONE: Final = {"id": "tsk_abc123", "status": "completed", "images": [{"url": PICTURE_URL}], "usage": {"cost": 0.05}}
 
 
-def scripted(posts: Sequence[Answer] = (), gets: Sequence[Answer] = ()) -> StandIn:
+def scripted(posts: Sequence[Answer] = (), gets: Sequence[Answer] = (), *, has_prices: bool = False) -> StandIn:
     """Return a stand-in that gives its answers in turn; the last one of each kind is given again and again."""
     left = {"POST": list(posts) or [(200, CREATED)], "GET": list(gets) or [(200, DONE)]}
 
@@ -220,7 +228,7 @@ def scripted(posts: Sequence[Answer] = (), gets: Sequence[Answer] = ()) -> Stand
         mine = left[request.method]
         return mine.pop(0) if len(mine) > 1 else again(mine[0])
 
-    return StandIn(answer)
+    return StandIn(answer, has_prices=has_prices)
 
 
 def again(answer: Answer) -> Answer:

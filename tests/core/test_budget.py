@@ -172,7 +172,7 @@ def test_an_unknown_price_counts_as_configured_and_never_as_nothing(home: Path) 
     arguments = {"prompt": "a fox", "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
     first, second = calls(
         home,
-        StandIn(answer),
+        StandIn(answer, has_prices=True),
         (arguments, None),
         ({**arguments, "prompt": "two foxes"}, None),
         tiers=("pro", "max"),

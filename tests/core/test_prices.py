@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,24 @@ import pytest
 from pydantic import SecretStr
 
 from flux2_tool.client import RunapiClient, open_http
+from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.manifest import load_manifest
 from flux2_tool.pricing import PATIENCE_S, QUOTE_LIFE_S, SCHEDULE_LIFE_S, SILENCE_S, Price, Prices
 
-from .stage import BASE_URL, KEY, Answer, SandboxTransport, Seen, StandIn, json_answer, scripted
+from .stage import (
+    BASE_URL,
+    CREATED,
+    DONE,
+    FOX,
+    KEY,
+    Answer,
+    SandboxTransport,
+    Seen,
+    StandIn,
+    json_answer,
+    opened_tool,
+    scripted,
+)
 from .virtual_time import VirtualClock, run_virtual
 
 PRO = "flux-2-pro-text-to-image"
@@ -67,7 +82,7 @@ def _service(
             return json_answer({"as_of": "2026-10-01T00:00:00Z", "price_schedules": [row]}, etag='"v1"')
         return status, {"error": "no"}
 
-    return StandIn(answer)
+    return StandIn(answer, has_prices=True)
 
 
 def test_a_quote_comes_first_with_its_date(home: Path) -> None:
@@ -147,7 +162,7 @@ def test_a_schedule_is_asked_for_anew_by_its_etag(home: Path) -> None:
 
 def test_a_service_that_hangs_delays_one_call_by_two_seconds_and_the_next_ones_not_at_all(home: Path) -> None:
     """A price is worth less than the picture."""
-    transport = StandIn(lambda _: (200, {}), delay_s=100.0)
+    transport = StandIn(lambda _: (200, {}), delay_s=100.0, has_prices=True)
 
     async def play(prices: Prices, client: RunapiClient) -> list[float]:
         loop, waits = asyncio.get_running_loop(), []
@@ -205,6 +220,37 @@ def test_without_patience_nobody_is_asked(home: Path) -> None:
     assert transport.seen == []
 
 
+def test_a_call_for_a_listed_model_has_the_live_price_asked_for_and_waits_for_none(home: Path) -> None:
+    """Without a question nobody would ever see that the price has changed; the picture must not wait for it."""
+
+    def answer(request: Seen) -> Answer:
+        if request.path in (QUOTES, SCHEDULES):
+            return prices.handler(request)
+        return (200, CREATED) if request.method == "POST" else (200, {**DONE, "usage": None})
+
+    prices = _service(quote_cents=6)
+    transport = StandIn(answer, has_prices=True)
+
+    async def main() -> tuple[float, list[dict[str, Any]]]:
+        async with opened_tool(home, transport) as tool:
+            first = await tool.call("text_to_image", FOX)
+            sent_s = next(request.at_s for request in transport.seen if request.path not in (QUOTES, SCHEDULES))
+            return sent_s, [first, await tool.call("text_to_image", {"prompt": "another fox"})]
+
+    sent_s, (first, second) = run_virtual(main())
+    with closing(open_journal(home, owner=ThisProcess(), now=1.0)) as journal:
+        reserved = [record.reserved_usd for record in journal.records()]
+
+    assert sent_s == 0.0
+    assert reserved == [0.05, 0.06]
+    assert [request.path for request in transport.seen].count(QUOTES) == 1
+    assert KEY not in str([request for request in transport.seen if request.path in (QUOTES, SCHEDULES)])
+    # The list price is named as such, and so is what was expected in its place.
+    assert (first["cost"], first["warnings"]) == ({"usd": 0.05, "basis": "list price"}, [])
+    assert second["cost"] == {"usd": 0.05, "basis": "list price"}
+    assert second["warnings"] == ["expected_price: RunAPI did not say what it billed; $0.06 was expected and reserved"]
+
+
 def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
     """With its own date, so that everybody sees how old it is."""
     _price(home, _service(unit_cents=9))
@@ -212,7 +258,7 @@ def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
 
     price = _play(
         home,
-        StandIn(lambda _: httpx.ConnectError("down")),
+        StandIn(lambda _: httpx.ConnectError("down"), has_prices=True),
         lambda prices, client: prices.price_of(client, model=PRO, resolution="1k"),
         start_s=late_s,
     )
@@ -243,7 +289,7 @@ def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
 )
 def test_every_odd_answer_ends_at_the_list_price(home: Path, answer: Any) -> None:
     """A price is a courtesy: nothing the service says about it may fail a call, or make it free."""
-    price = _price(home, scripted([answer], [answer]))
+    price = _price(home, scripted([answer], [answer], has_prices=True))
 
     assert price == Price(usd=0.05, basis="list price")
 
