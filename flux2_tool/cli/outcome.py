@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,9 +43,17 @@ def show_images(result: Mapping[str, Any]) -> None:
     """Open finished images in the person's own viewer: the saved copy, else the link."""
     import click
 
-    for image in result.get("images", ()) if "error" not in result else ():
-        if click.launch(image["path"] or image["url"]) != 0:
-            note("the image could not be shown: this machine has no viewer for it")
+    from flux2_tool.credentials import KEY_VARIABLE
+
+    # The viewer inherits the environment, lives on, and needs no key.
+    key = os.environ.pop(KEY_VARIABLE, None)
+    try:
+        for image in result.get("images", ()) if "error" not in result else ():
+            if click.launch(image["path"] or image["url"]) != 0:
+                note("the image could not be shown: this machine has no viewer for it")
+    finally:
+        if key is not None:
+            os.environ[KEY_VARIABLE] = key
 
 
 def print_raw(answer: str | Mapping[str, Any], *, tool: Tool) -> int:

@@ -71,5 +71,13 @@ def _start_time(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in ("Z", "X") else fields[19]
-    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    # With an environment of its own: it needs no key, and two processes must read the same words.
+    environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+    found = subprocess.run(  # noqa: S603
+        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return found.stdout.strip().replace(":", ".") or None

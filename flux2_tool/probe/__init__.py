@@ -147,7 +147,8 @@ def _task_id(result: Mapping[str, Any]) -> str | None:
 def _outcome(result: Mapping[str, Any]) -> list[str]:
     if "error" in result:
         error = result["error"]
-        return [f"The call failed: {error['code']}: {error['message']} Charged: {error['charged']}."]
+        # Not its message, which quotes the service.
+        return [f"The call failed: {error['code']}. Charged: {error['charged']}."]
     cost = result["cost"]
     price = "an unknown price" if cost["usd"] is None else f"{cost['usd']:g} USD ({cost['basis']})"
     return [f"The call ended {result['task']['state']}, {len(result['images'])} image(s), {price}."]

@@ -15,7 +15,7 @@ import pytest
 from flux2_tool.cli.terminal import clean
 from flux2_tool.sandbox import Fault, Sandbox
 
-from .command import KEY, Command
+from .command import KEY, Command, wait_until
 
 
 def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> None:
@@ -217,3 +217,22 @@ def test_on_a_terminal_a_spinner_runs_on_stderr_and_stdout_stays_clean(command: 
     assert b"\x1b[" in seen
     assert out.startswith("http://127.0.0.1")
     assert len(out.splitlines()) == 1
+
+
+def test_the_viewer_that_shows_an_image_gets_no_key(command: Command, sandbox: Sandbox) -> None:
+    """It needs none, and lives on where others may list its environment."""
+    folder = command.folder / "bin"
+    folder.mkdir()
+    viewer, listed = folder / "xdg-open", command.folder / "listed"
+    viewer.write_text(
+        f'#!/bin/sh\nenv > "{listed}.part"\necho "$1" >> "{listed}.part"\nmv "{listed}.part" "{listed}"\n'
+    )
+    viewer.chmod(0o755)
+
+    done = command.run("generate", "a red fox", "--open", PATH=f"{folder}:/usr/bin:/bin")
+    wait_until(listed.exists)
+
+    assert done.returncode == 0
+    assert "HOME=" in listed.read_text()
+    assert done.stdout.strip() in listed.read_text()
+    assert KEY not in listed.read_text()

@@ -86,7 +86,7 @@ def test_no_key_signature_or_task_id_stands_in_the_transcript(command: Command, 
     [
         (Fault(kind="status", on="create", status=402), 4, "insufficient_credits"),
         (Fault(kind="status", on="create", status=418), 5, "unexpected_answer"),
-        (Fault(kind="failed", on="create"), 4, "generation_failed"),
+        (Fault(kind="failed", on="create", value="the words of the service"), 4, "generation_failed"),
     ],
 )
 def test_a_failed_call_is_written_down_too(
@@ -97,8 +97,10 @@ def test_a_failed_call_is_written_down_too(
 
     transcript = _probed(command, code)
 
-    assert f"The call failed: {said}" in transcript
+    assert f"The call failed: {said}. Charged: no." in transcript
     assert "POST /v1/text_to_image" in transcript
+    # Its head promises names and types only.
+    assert "the words of the service" not in transcript
 
 
 def test_an_interrupted_probe_keeps_what_it_saw(command: Command, sandbox: Sandbox) -> None:
