@@ -157,6 +157,26 @@ class UnexpectedAnswerError(Flux2Error):
 
     code = "unexpected_answer"
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        task_id: str | None = None,
+        request_id: str | None = None,
+        charged: Charged = "no",
+        retryable: bool | None = None,
+    ) -> None:
+        # Whatever else there is to do, this is how an operator finds out what it was.
+        super().__init__(
+            message,
+            hint=f"{hint.removesuffix(PROBE_HINT).strip()} {PROBE_HINT}".strip(),
+            task_id=task_id,
+            request_id=request_id,
+            charged=charged,
+            retryable=retryable,
+        )
+
 
 class TaskNotFoundError(Flux2Error):
     """No task with this id is known to RunAPI under this key."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flux2_tool.account import Balance, balance_of
 from flux2_tool.client import HttpAnswer
-from flux2_tool.errors import Flux2Error
+from flux2_tool.errors import PROBE_HINT, Flux2Error, UnexpectedAnswerError
 
 FULL = {
     "balance_cents": 1234,
@@ -73,6 +73,14 @@ def test_every_other_answer_is_an_error_that_says_what_came(answer: HttpAnswer, 
     assert caught.value.code == code
     assert said in caught.value.message
     assert caught.value.hint
+    assert ("flux2-tool probe" in caught.value.hint) == (code == "unexpected_answer")
+
+
+def test_every_unexpected_answer_suggests_the_probe_once() -> None:
+    """It is how an operator finds out which row of the table is wrong."""
+    hints = [UnexpectedAnswerError("odd", hint=hint).hint for hint in ("", "Wait.", f"Wait. {PROBE_HINT}")]
+
+    assert hints == [PROBE_HINT, f"Wait. {PROBE_HINT}", f"Wait. {PROBE_HINT}"]
 
 
 @given(body=st.binary(max_size=300) | st.dictionaries(st.sampled_from([*FULL, "data"]), st.floats() | st.none()))
