@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from flux2_tool.journal.entry import Entry, unavailable
 from flux2_tool.journal.owner import Owner
-from flux2_tool.journal.records import Journal, JournalError, OpenJournal
+from flux2_tool.journal.records import Journal, JournalError, OpenJournal, Record
 from flux2_tool.settings import JournalMode
 
 logger = logging.getLogger(__name__)
 
+# A day on which the clocks are set back.
+LONGEST_DAY_S: Final = 25 * 3600.0
 _OFF = "journal_unavailable: the task journal is off, so nothing outlives this process"
 
 
@@ -51,6 +54,7 @@ class JournalInUse:
         self._file: Journal | None = None
         self._memory: Journal | None = None
         self._last: Journal | None = None
+        self._spent: list[Record] = []
 
     @property
     def is_required(self) -> bool:
@@ -66,9 +70,13 @@ class JournalInUse:
         if self._mode == "off":
             return self._in_memory(), [_OFF]
         try:
-            return self._on_disk(), []
+            journal = self._on_disk()
+            if not self.is_required:
+                # What the caps go on from, should the file fail: also what other processes have spent.
+                self._spent = journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
             return self.without_file(exc)
+        return journal, []
 
     def without_file(self, exc: JournalError) -> tuple[Journal, list[str]]:
         """Return the journal to go on with when the file has failed.
@@ -82,6 +90,8 @@ class JournalInUse:
             raise unavailable(exc) from exc
         logger.warning("%s; going on in memory", exc)
         memory = self._in_memory()
+        memory.carry_over(self._spent)
+        self._spent = []
         self._carry_to(memory)
         return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]
 

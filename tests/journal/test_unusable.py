@@ -257,6 +257,23 @@ def test_best_effort_joins_across_the_moment_the_file_fails_or_comes_back(
     assert {record.task_id for record in records_of(home)} == {first["task"]["id"], later["task"]["id"]}
 
 
+def test_best_effort_goes_on_from_what_was_spent_before_the_file_failed(home: Path, runapi: SandboxTransport) -> None:
+    """A cap that begins again at nothing is none; most of a day's images are another process's."""
+    run_call(home, runapi, arguments={"prompt": "of an earlier process"})
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi, journal="best_effort", daily_cap_usd=0.15) as tool:
+            before = await tool.call("text_to_image", {"prompt": "before"})
+            with full_disk():
+                return [before, *[await tool.call("text_to_image", {"prompt": f"after {n}"}) for n in range(2)]]
+
+    before, third, fourth = run_virtual(main())
+
+    assert ("task" in before, "task" in third) == (True, True)
+    assert fourth["error"]["code"] == "budget_exceeded"
+    assert "$0.15 is spent" in fourth["error"]["message"]
+
+
 def test_best_effort_sends_on_another_route_even_when_that_cannot_be_written(home: Path) -> None:
     """It goes on in memory at every step, not only at the first."""
 
