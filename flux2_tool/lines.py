@@ -5,20 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import select
 import sys
 import threading
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from io import FileIO
+from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_UNREAD_LINES: Final = 256
 
 
 class LineWriter:
-    """Writes lines to a pipe from a thread of its own, so that a slow reader never stops the event loop."""
+    """Writes lines to a pipe without ever stopping the event loop.
 
-    def __init__(self, output: BinaryIO) -> None:
+    A short line goes out at once while the pipe has room for it; the rest goes through a thread of its own, which a
+    slow reader may stop for as long as it likes.
+
+    Args:
+        output: A pipe, socket or file; unbuffered.
+    """
+
+    def __init__(self, output: FileIO) -> None:
         self._output = output
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._behind = 0  # lines that the thread has not written yet
+        self._counting = threading.Lock()
+        self._room = select.poll()
+        self._room.register(output.fileno(), select.POLLOUT)
         self._broken: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._write_all, name="stdout", daemon=True)
         self._thread.start()
@@ -28,37 +42,70 @@ class LineWriter:
         self._broken = callback
 
     def put(self, line: bytes) -> None:
-        """Queue one line."""
-        self._lines.put(line)
+        """Write one line, or queue it; not for use from several threads at once."""
+        if len(line) <= select.PIPE_BUF and self._is_free:
+            try:
+                line = line[self._output.write(line) :]
+            except (OSError, ValueError):
+                self._broken()
+                return
+        if line:
+            with self._counting:
+                self._behind += 1
+            self._lines.put(line)
 
     def close(self, *, timeout_s: float) -> None:
         """Write what is queued, within the time given."""
         self._lines.put(None)
         self._thread.join(timeout_s)
 
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing waits to be written and the output takes a short line without blocking (POSIX, PIPE_BUF)."""
+        return self._behind == 0 and [event for _fd, event in self._room.poll(0)] == [select.POLLOUT]
+
     def _write_all(self) -> None:
         try:
             while (line := self._lines.get()) is not None:
-                self._output.write(line)
-                self._output.flush()
+                view = memoryview(line)
+                while view:
+                    view = view[self._output.write(view) :]
+                with self._counting:
+                    self._behind -= 1
         except (OSError, ValueError):
             with contextlib.suppress(RuntimeError):
                 self._broken()
 
 
-def read_lines_in_thread(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[bytes | None]) -> None:
-    """Feed stdin's lines to the loop; a line that is too long is cut, reported, and skipped to its end."""
+class LineReader:
+    """Reads stdin's lines on a thread of its own; a line that is too long is cut and skipped to its end.
 
-    def read() -> None:
+    Args:
+        loop: Where the lines are wanted.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._places = threading.Semaphore(MAX_UNREAD_LINES)
+        threading.Thread(target=self._read_all, name="stdin", daemon=True).start()
+
+    async def next(self) -> bytes | None:
+        """Return the next line, None at the end."""
+        line = await self._lines.get()
+        self._places.release()
+        return line
+
+    def _read_all(self) -> None:
         source = sys.stdin.buffer
-        try:
-            while line := source.readline(MAX_MESSAGE_BYTES + 2):
-                if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
-                    while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
-                        pass
-                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-        finally:
-            with contextlib.suppress(RuntimeError):
-                asyncio.run_coroutine_threadsafe(lines.put(None), loop)
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
+        # The loop may be closed before the input is.
+        with contextlib.suppress(RuntimeError):
+            try:
+                while line := source.readline(MAX_MESSAGE_BYTES + 2):
+                    if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
+                        while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
+                            pass
+                    self._places.acquire()
+                    self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+            finally:
+                self._loop.call_soon_threadsafe(self._lines.put_nowait, None)

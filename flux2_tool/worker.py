@@ -23,13 +23,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool.caller import Caller
 from flux2_tool.credentials import Credentials, resolve_credentials
 from flux2_tool.errors import ConfigurationError, Flux2Error, InternalError
-from flux2_tool.lines import MAX_MESSAGE_BYTES, LineWriter, read_lines_in_thread
+from flux2_tool.lines import MAX_MESSAGE_BYTES, LineReader, LineWriter
 from flux2_tool.manifest import Host, load_manifest
 from flux2_tool.results import error_object
 from flux2_tool.settings import Settings, load_settings
@@ -345,8 +346,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
     loop = asyncio.get_running_loop()
     worker = Worker(output.put, environ=environ)
     output.on_broken(lambda: loop.call_soon_threadsafe(worker.stopped.set))
-    lines: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=256)
-    read_lines_in_thread(loop, lines)
+    lines = LineReader(loop)
     tasks = [
         loop.create_task(_pump(worker, lines)),
         loop.create_task(_watch_parent(worker, os.getppid())),
@@ -362,8 +362,8 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
                 await worker.stop()
 
 
-async def _pump(worker: Worker, lines: asyncio.Queue[bytes | None]) -> None:
-    while (line := await lines.get()) is not None:
+async def _pump(worker: Worker, lines: LineReader) -> None:
+    while (line := await lines.next()) is not None:
         if line.strip():
             await worker.receive(line)
 
@@ -382,7 +382,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     # Stdout is the protocol's alone: whatever else prints goes to stderr.
-    output = LineWriter(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(os.environ, output))
