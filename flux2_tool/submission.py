@@ -338,20 +338,7 @@ class Submission:
                 charged=self._charged,
             )
         if code in (400, 413, 415, 422, 451):
-            # The service would have refused an earlier attempt of the same bytes in the same way.
-            self._maybe_sent = False
-            if code == 451 or (said is not None and is_refusal(said)):
-                return ContentRefusedError(
-                    f"RunAPI's moderation refused the request{quoted}. Nothing was charged.",
-                    hint="Change the prompt or the source pictures; the same request will be refused again.",
-                    request_id=request_id,
-                )
-            error = InvalidArgumentsError(
-                f"RunAPI refused the arguments (HTTP {code}{quoted}). Nothing was charged.",
-                hint="Correct the arguments that RunAPI names, then call again.",
-            )
-            error.request_id = request_id
-            return error
+            return self._refused_bytes(answer, is_moderation=code == 451 or (said is not None and is_refusal(said)))
         if code == 409:
             self._maybe_sent = self._conflict = True
             return UnexpectedAnswerError(
@@ -367,6 +354,30 @@ class Submission:
             request_id=request_id,
             charged=self._charged,
         )
+
+    def _refused_bytes(self, answer: HttpAnswer, *, is_moderation: bool) -> Flux2Error:
+        # A gateway's page, a moderation that sees it differently now or a complaint about the key's reuse proves
+        # nothing about an earlier attempt whose answer was lost.
+        settled = (
+            "Nothing was charged."
+            if self._charged == "no"
+            else "An earlier attempt's answer was lost, so whether that one made the image is not known."
+        )
+        error: Flux2Error
+        if is_moderation:
+            error = ContentRefusedError(
+                f"RunAPI's moderation refused the request{_quoted(answer)}. {settled}",
+                hint="Change the prompt or the source pictures; the same request will be refused again.",
+            )
+        else:
+            error = InvalidArgumentsError(
+                f"RunAPI refused the arguments (HTTP {answer.status_code}{_quoted(answer)}). {settled}",
+                hint="Correct the arguments that RunAPI names, then call again.",
+            )
+        if self._charged == "unknown":
+            error.hint = f"{_SAFE_AGAIN} Other arguments would pay for an image of their own."
+        error.request_id, error.charged = answer.request_id, self._charged
+        return error
 
     async def _pause(self, error: Flux2Error, asked_s: float | None = None) -> None:
         """Wait before the next attempt, or give up with this error when there is no time or patience left."""

@@ -74,7 +74,7 @@ def print_failure(error: Mapping[str, Any], *, tool: Tool | None) -> None:
     for violation in violations[:-1]:
         print_error(violation)
     hint = error["hint"] or ""
-    if error["code"] == "invalid_arguments" and tool is not None:
+    if error["code"] == "invalid_arguments" and tool is not None and error["charged"] == "no":
         hint = option_hint(violations, tool) or ""
     if error["task_ref"] and error["code"] in _FETCH_LATER:
         hint = fetch_command(error["task_ref"])

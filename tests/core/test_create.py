@@ -382,19 +382,30 @@ def test_the_service_is_quoted_and_never_obeyed(home: Path) -> None:
     assert "ignore" not in error["hint"]
 
 
-def test_a_refusal_of_the_bytes_settles_that_a_lost_attempt_made_nothing(home: Path) -> None:
-    """The service would have refused the first attempt of the same bytes in the same way."""
-    error = run_call(home, scripted([httpx.ReadError("reset"), (422, {"error": "bad"})]))["error"]
-
-    assert (error["code"], error["charged"]) == ("invalid_arguments", "no")
-
-
-@pytest.mark.parametrize("status", [401, 402, 409])
+@pytest.mark.parametrize("status", [400, 401, 402, 409, 413, 415, 422, 451])
 def test_a_refusal_that_says_nothing_of_the_lost_attempt_leaves_the_charge_unknown(home: Path, status: int) -> None:
     """The first attempt may have been accepted: perhaps it spent the last credits."""
     error = run_call(home, scripted([httpx.ReadError("reset"), (status, {"error": "no"})]))["error"]
 
     assert error["charged"] == "unknown"
+    assert "Nothing was charged" not in error["message"]
+
+
+@pytest.mark.parametrize(("status", "body"), [(400, "html"), (413, "html"), (422, "json"), (451, "text")])
+def test_the_equal_call_after_such_a_refusal_gets_the_image_that_was_paid(
+    home: Path, runapi: SandboxTransport, status: int, body: Any
+) -> None:
+    """A firewall's page, or a moderation that thinks again: a new key would pay for the same picture twice."""
+    runapi.fault("drop_after")
+    runapi.fault("status", status=status, body=body)
+
+    refused = run_call(home, runapi, session="s")
+    again = run_call(home, runapi, session="s")
+
+    assert refused["error"]["charged"] == "unknown"
+    assert "exactly the same arguments" in refused["error"]["hint"]
+    assert again["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.tasks) == 1
 
 
 def test_the_call_survives_an_answer_that_is_larger_than_anything_useful(home: Path) -> None:
