@@ -348,7 +348,7 @@ def _model(body: Any) -> str | None:
 
 def _status_url(body: Any) -> str | None:
     value = _first_text(body, wire.STATUS_URL_FIELDS)
-    return value if value is not None and len(value) <= wire.MAX_URL_CHARS else None
+    return value if value is not None and len(value) <= wire.MAX_URL_CHARS and value.isprintable() else None
 
 
 def _links_in(holder: Mapping[str, Any], fields: tuple[str, ...], depth: int) -> list[ImageLink]:

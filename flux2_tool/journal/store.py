@@ -388,7 +388,8 @@ class SqliteJournal:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as exc:
+        # Beside SQLite's own errors: text that is no text, a number too large, a cell that somebody spoilt.
+        except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
             raise JournalError(f"{self._where} cannot be used: {exc}") from exc
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from flux2_tool.journal.store import FILE_NAME
 from tests.chaos.world import records_of
-from tests.core.stage import CREATED, DONE, FOX, SandboxTransport, Seen, StandIn, opened_tool, run_call
+from tests.core.stage import CREATED, DONE, FOX, SandboxTransport, Seen, StandIn, opened_tool, run_call, scripted
 from tests.core.virtual_time import run_virtual
 
 from .stage import full_disk
@@ -294,3 +295,32 @@ def test_best_effort_sends_on_another_route_even_when_that_cannot_be_written(hom
     assert required["error"]["code"] == "journal_unavailable"
     assert required["error"]["charged"] == "no"
     assert [post.path for post in transport.posts] == ["/v1/text_to_image"]
+
+
+@pytest.mark.parametrize("column", ["images", "saved"])
+def test_a_record_that_somebody_spoilt_is_a_journal_that_cannot_be_used(
+    home: Path, runapi: SandboxTransport, column: str
+) -> None:
+    """Whatever stands there might be the paid picture of this very request."""
+    run_call(home, runapi, session="s", wait_s=0)
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
+        raw.execute(f"UPDATE records SET {column} = 'x'")  # noqa: S608
+
+    required = run_call(home, runapi, session="s")
+    best_effort = run_call(home, runapi, session="s", journal="best_effort")
+
+    assert (required["error"]["code"], required["error"]["charged"]) == ("journal_unavailable", "no")
+    assert best_effort["task"]["state"] == "completed"
+    assert any("journal_unavailable" in said for said in best_effort["warnings"])
+
+
+def test_an_answer_that_no_file_can_hold_does_not_lose_its_task(home: Path) -> None:
+    """Half a character in a link that nobody needs: the task was accepted, and is polled where tasks are."""
+    created = {**CREATED, "status_url": "/v1/text_to_image/tsk_abc123?x=\ud800"}
+    transport = scripted([(200, created)])
+
+    result = run_call(home, transport, session="s")
+
+    assert result["task"]["state"] == "completed"
+    assert result["warnings"] == []
+    assert [(record.state, record.task_id) for record in records_of(home)] == [("completed", "tsk_abc123")]
