@@ -228,7 +228,6 @@ class Generation:
             status_url = None if self.entry is None else self.entry.record.status_url
             retry_after_s: float | None = None
             if self.task_id is None and self.request is not None:
-                self._check_may_send(self.request)
                 accepted = await self._submit(self.request)
                 if self.is_over:
                     return
@@ -290,9 +289,11 @@ class Generation:
             self.error = error_of_code(*record.error, task_id=record.task_id, request_id=record.request_id)
             self.stage = "failed"
 
-    def _check_may_send(self, request: CreateRequest) -> None:
-        """Raise when an earlier POST of this request must not be repeated any more."""
-        if not request.maybe_sent or self.entry is None or self._force_resend:
+    def _check_may_send(self) -> None:
+        """Raise when an earlier POST of this request must not be repeated any more; asked before each one, because a
+        machine may sleep for hours in any pause."""
+        is_resend = self._submission is not None and self._submission.maybe_sent
+        if not is_resend or self.entry is None or self._force_resend:
             return
         record = self.entry.record
         if record.conflict or self._around.clock.now() >= self._resend_until:
@@ -338,6 +339,7 @@ class Generation:
         return accepted
 
     def _note_attempt(self, attempt: int, route: wire.Route) -> None:
+        self._check_may_send()
         self.attempt = attempt
         if self.entry is not None:
             self.entry.before_post(route)

@@ -226,6 +226,26 @@ def test_within_one_wait_too_a_lost_request_is_not_repeated_after_its_window(hom
     assert [record.state for record in records_of(home)] == ["unknown"]
 
 
+def test_a_machine_that_sleeps_between_two_attempts_does_not_repeat_the_request_after_its_window(home: Path) -> None:
+    """A lid that is closed in the back-off: by now the service may have forgotten the key."""
+
+    async def main() -> tuple[World, dict[str, Any] | None]:
+        world = World(home, options=OPTIONS)
+        world.sandbox.faults.queue(Fault(kind="drop_after", on="create"))
+        process = world.open("native")
+        process.stalled_until_s = asyncio.get_running_loop().time() + 2 * 3600.0
+        result = await world.ask(process, world.wish("a red fox", session="s", host="native"), wait_s=3 * 3600.0)
+        return world, result
+
+    world, result = run_virtual(main())
+
+    assert len(world.sandbox.books.creates) == 1
+    assert [record.state for record in world.records()] == ["unknown"]
+    assert result is not None
+    assert result["error"]["charged"] == "unknown"
+    assert "too much time has passed" in result["error"]["message"]
+
+
 # ---- when nobody waits -----------------------------------------------------------------------------------------------
 
 
