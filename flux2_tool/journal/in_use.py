@@ -117,10 +117,13 @@ class JournalInUse:
             entry.catch_up()
 
     def close(self) -> None:
-        """Let go of all that is ours."""
-        for journal in (self._file, self._memory):
-            if journal is not None:
-                journal.close()
+        """Let go of all that is ours; what could not be written before is tried a last time."""
+        journals = [journal for journal in (self._file, self._memory) if journal is not None]
+        if journals:
+            for entry in self._entries():
+                entry.catch_up()
+        for journal in journals:
+            journal.close()
         self._file = self._memory = self._last = None
 
     # ---- private -----------------------------------------------------------------------------------------------------

@@ -162,6 +162,26 @@ def test_what_could_not_be_written_is_written_when_there_is_room_again(home: Pat
     assert record.returned_at is not None
 
 
+def test_what_could_not_be_written_is_written_at_the_latest_when_the_tool_is_closed(home: Path) -> None:
+    """A command ends before any heartbeat: without the task's id the next one would send the request again."""
+    full = full_disk()
+    transport = scripted(gets=[(200, {"id": "tsk_abc123", "status": "processing"})])
+    transport.delay_s = 1.0
+
+    async def main() -> None:
+        async with opened_tool(home, transport, host="cli") as tool:
+            call = asyncio.ensure_future(tool.call("text_to_image", dict(FOX), wait_s=4.0))
+            await asyncio.sleep(0.5)
+            with full:
+                await call
+
+    run_virtual(main())
+    run_call(home, transport, host="cli", wait_s=0)
+
+    assert [(record.state, record.task_id) for record in records_of(home)] == [("processing", "tsk_abc123")]
+    assert len(transport.posts) == 1
+
+
 def test_a_full_disk_stops_the_next_image_and_not_the_one_in_flight(home: Path, runapi: SandboxTransport) -> None:
     """And after somebody made room everything goes on."""
 
