@@ -137,7 +137,8 @@ class ToolServer:
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
         if self._tool is not None:
-            await self._tool.aclose()
+            # The client is gone, and perhaps before it read the last answers.
+            await self._tool.aclose(delivered=False)
 
     async def _run(
         self, params: CallToolRequestParams, abort: Abort, tell: Callable[[Progress], None]

@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 KEPT_GENERATIONS: Final = 2000
 RESUME_EVERY_S: Final = 30.0
 # A result is on its way to who asked for this long before its pictures count as returned: a process that dies in
-# between must not leave a paid picture marked as seen.
-HAND_OVER_S: Final = 1.0
+# between must not leave a paid picture marked as seen, nor one that sees a second later that its peer is gone.
+HAND_OVER_S: Final = 2.0
 LAST: Final = "last"
 HISTORY_SAMPLES: Final = 40
 
@@ -275,14 +275,20 @@ class Registry:
             if self._hand_over is None or self._hand_over.done():
                 self._hand_over = asyncio.get_running_loop().create_task(self._finish_hand_over())
 
-    async def aclose(self) -> None:
-        """Stop following everything and let go of it; another process may take it up."""
+    async def aclose(self, *, delivered: bool = True) -> None:
+        """Stop following everything and let go of it; another process may take it up.
+
+        Args:
+            delivered: Whether the results of the last moments have reached who asked; False when that peer is gone.
+        """
         own = [task for task in (self._heart, self._hand_over) if task is not None]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
         await asyncio.gather(*(generation.stop() for generation in [*self._live.values(), *self._lookups]))
-        self._note_returned()
+        if delivered:
+            self._note_returned()
+        self._handed_over.clear()
         self._journals.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------

@@ -250,12 +250,17 @@ class Flux2Tool:
             self._registry.told(task_id)
         return True
 
-    async def aclose(self) -> None:
-        """End every call's wait and close the connections; no call may follow. Tasks at RunAPI go on."""
+    async def aclose(self, *, delivered: bool = True) -> None:
+        """End every call's wait and close the connections; no call may follow. Tasks at RunAPI go on.
+
+        Args:
+            delivered: Whether the results of the last moments have reached who asked; when not, an equal call gets
+                them again.
+        """
         await self._calls.close(timeout_s=CLOSE_GRACE_S)
         await self._prices.aclose()
         await self._uploads.aclose()
-        await self._registry.aclose()
+        await self._registry.aclose(delivered=delivered)
         await asyncio.gather(*(http.aclose() for http in self._http.values()))
         self._http.clear()
 
@@ -301,7 +306,9 @@ class Flux2Tool:
         if generation.error is not None:
             raise generation.error
         images, warnings = await self._images(call, generation, output_dir)
-        if generation.stage == "completed":
+        # OpenClaw's own image tool, which lends a folder, passes on files and no links.
+        is_all_there = not caller.source_dirs or all(image.path for image in images)
+        if generation.stage == "completed" and is_all_there and not call.abort.is_set:
             self._registry.returned(generation, caller.session)
         if generation.entry is not None:
             warnings += generation.entry.warnings
@@ -344,6 +351,8 @@ class Flux2Tool:
             unknown_price_usd=self.settings.unknown_price_usd,
             new_id=self._new_id,
         )
+        if call.abort.is_set:
+            raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         return self._registry.begin(call.account, order.intent, order.request, rules)
 
     async def _images(

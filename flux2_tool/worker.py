@@ -111,8 +111,12 @@ class Worker:
             logger.exception("a message could not be handled")
             self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
 
-    async def stop(self) -> None:
-        """Stop every wait, let the calls answer, and close the connections."""
+    async def stop(self, *, delivered: bool) -> None:
+        """Stop every wait, let the calls answer, and close the connections.
+
+        Args:
+            delivered: Whether the peer is there to read the last answers.
+        """
         for _task, abort in self._calls.values():
             abort.set()
         running = [task for task, _abort in self._calls.values()]
@@ -122,7 +126,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         if self._tool is not None:
-            await self._tool.aclose()
+            await self._tool.aclose(delivered=delivered)
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class Worker:
         elif method == "webhook":
             self._answer(request_id, {"accepted": self._webhook(params)})
         elif method == "shutdown":
-            await self.stop()
+            await self.stop(delivered=True)
             self._answer(request_id, {})
             self.stopped.set()
         else:
@@ -359,7 +363,8 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
             task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * SHUTDOWN_GRACE_S):
-                await worker.stop()
+                # Its input has ended, its output is broken or its parent is gone: perhaps nobody read the last answers.
+                await worker.stop(delivered=False)
 
 
 async def _pump(worker: Worker, lines: LineReader) -> None:

@@ -32,30 +32,38 @@ def _run(
     from flux2_tool.results import error_object
     from flux2_tool.validation import without_nulls
 
+    codes: list[int] = []
+
+    def show(result: dict[str, Any]) -> int:
+        if not codes:  # exactly one object, also when Ctrl-C comes after it
+            write_json(result)
+            codes.append(exit_code_of(result))
+            if "error" in result:
+                print_failure(result["error"], tool=None)
+        return codes[0]
+
     try:
         parsed = parse_arguments(arguments)
     except ValueError as exc:
-        result = error_object(InvalidArgumentsError(str(exc), hint="give one JSON object", violations=(str(exc),)))
-    else:
-        try:
-            result = run_call(
-                tool,
-                without_nulls(parsed),
-                wait_s=wait_s,
-                output_dir=output_dir,
-                session=session,
-                new=new,
-                by_model=True,
-            )
-        except KeyboardInterrupt:
-            result = error_object(CancelledCallError("The call was interrupted.", charged="unknown"))
-        except Exception as exc:
-            logger.exception("a call failed by a defect")
-            result = error_object(InternalError(f"flux2-tool failed by a defect ({type(exc).__name__})."))
-    write_json(result)
-    if "error" in result:
-        print_failure(result["error"], tool=None)
-    return exit_code_of(result)
+        return show(error_object(InvalidArgumentsError(str(exc), hint="give one JSON object", violations=(str(exc),))))
+    try:
+        return run_call(
+            tool,
+            without_nulls(parsed),
+            show=show,
+            wait_s=wait_s,
+            output_dir=output_dir,
+            session=session,
+            new=new,
+            by_model=True,
+        )
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        return show(error_object(CancelledCallError("The call was interrupted.", charged="unknown")))
+    except Exception as exc:
+        logger.exception("a call failed by a defect")
+        return show(error_object(InternalError(f"flux2-tool failed by a defect ({type(exc).__name__}).")))
 
 
 def parse_arguments(text: str) -> Any:

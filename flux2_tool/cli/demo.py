@@ -46,7 +46,13 @@ def demo(prompt: str, output_dir: Path) -> int:
         note(f"a sandbox plays RunAPI at {base_url}; RunAPI itself is not asked")
         settings = load_settings({}, overrides={"home": home})
         credentials = Credentials(api_key=SecretStr("sk-demo"), base_url=base_url, source="demo")
-        result = run_call(tool.name, {"prompt": prompt}, output_dir=output_dir, account=(settings, credentials))
+        result = run_call(
+            tool.name,
+            {"prompt": prompt},
+            show=lambda result: result,
+            output_dir=output_dir,
+            account=(settings, credentials),
+        )
     if "error" in result and result["error"]["code"] == "cancelled":
         print_error("interrupted; nothing was charged")
         return exit_code_of(result)

@@ -33,17 +33,21 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str
 
         if raw:
             return print_raw(run_raw(str(values["task_id"])), tool=tool)
-        result = run_call(
+
+        def print_result(result: dict[str, Any]) -> int:
+            if show:
+                show_images(result)
+            return print_outcome(result, tool=tool, as_json=as_json)
+
+        return run_call(
             tool_name,
             given_arguments(values),
+            show=print_result,
             wait_s=wait_s,
             output_dir=output_dir,
             session=session,
             new=new,
         )
-        if show:
-            show_images(result)
-        return print_outcome(result, tool=tool, as_json=as_json)
 
     schema = tool.input_schema["properties"]
     arguments: list[click.Parameter] = [

@@ -24,6 +24,7 @@ from flux2_tool.validation import validate_arguments
 from flux2_tool.waiting import Abort, Progress
 
 Result = TypeVar("Result")
+Shown = TypeVar("Shown")
 Work = Callable[[Flux2Tool, Abort, Reporter], Awaitable[Result]]
 
 
@@ -31,6 +32,7 @@ def run_call(
     tool: str,
     arguments: Any,
     *,
+    show: Callable[[dict[str, Any]], Shown],
     wait_s: float | None = None,
     output_dir: Path | None = None,
     session: str | None = None,
@@ -38,12 +40,13 @@ def run_call(
     by_model: bool = False,
     environ: Mapping[str, str] | None = None,
     account: tuple[Settings, Credentials] | None = None,
-) -> dict[str, Any]:
-    """Return the result object of one call, an error object when it fails; nothing is printed but progress.
+) -> Shown:
+    """Show the result object of one call, an error object when it fails, and return what showing it came to.
 
     Args:
         tool: A tool's name.
         arguments: Its arguments, whatever they are.
+        show: Prints the result object. Only when it has, the image counts as returned.
         wait_s: The longest wait, in seconds; by default the setting's or the command line's.
         output_dir: Where to save the image too.
         session: Whose call this is.
@@ -57,7 +60,7 @@ def run_call(
     try:
         settings, credentials = account or _account(environ, checked=(tool, arguments), by_model=by_model)
     except Flux2Error as exc:
-        return error_object(exc)
+        return show(error_object(exc))
 
     folder = working_folder()
     caller = Caller(
@@ -80,16 +83,21 @@ def run_call(
             abort=abort,
         )
 
-    return _in_loop(settings, credentials, work)
+    return _in_loop(settings, credentials, work, show)
 
 
 def run_resume(
-    record_id: str | None, *, wait_s: float | None = None, environ: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """Return the result objects of what was interrupted, or of one request that is sent again.
+    record_id: str | None,
+    *,
+    show: Callable[[list[dict[str, Any]]], Shown],
+    wait_s: float | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Shown:
+    """Show the result objects of what was interrupted, or of one request that is sent again; see `run_call`.
 
     Args:
         record_id: The request to send again, by the beginning of its id.
+        show: Prints the result objects.
         wait_s: The longest wait, in seconds; by default the setting's or the command line's.
         environ: By default the process's own.
 
@@ -117,7 +125,7 @@ def run_resume(
 
         return await flux.resume(on_begun=on_begun, abort=abort)
 
-    return _in_loop(settings, credentials, work)
+    return _in_loop(settings, credentials, work, show)
 
 
 def run_raw(task_id: str, *, environ: Mapping[str, str] | None = None) -> str | dict[str, Any]:
@@ -131,7 +139,7 @@ def run_raw(task_id: str, *, environ: Mapping[str, str] | None = None) -> str | 
     def work(flux: Flux2Tool, _abort: Abort, _report: Reporter) -> Awaitable[str | dict[str, Any]]:
         return flux.raw_answer(task_id)
 
-    return _in_loop(settings, credentials, work)
+    return _in_loop(settings, credentials, work, lambda answer: answer)
 
 
 def _account(
@@ -157,18 +165,18 @@ def _in_loop(
     settings: Settings,
     credentials: Credentials,
     work: Work[Result],
-) -> Result:
-    """Run work with a tool of its own, progress on stderr, and Ctrl-C as an end of the wait."""
-    with progress() as report:
-        return asyncio.run(_run(settings, credentials, work, report))
+    show: Callable[[Result], Shown],
+) -> Shown:
+    """Run work with a tool of its own, progress on stderr, and Ctrl-C as an end of the wait; then show its result."""
+    return asyncio.run(_run(settings, credentials, work, show))
 
 
 async def _run(
     settings: Settings,
     credentials: Credentials,
     work: Work[Result],
-    report: Reporter,
-) -> Result:
+    show: Callable[[Result], Shown],
+) -> Shown:
     abort = Abort()
     loop = asyncio.get_running_loop()
 
@@ -181,10 +189,15 @@ async def _run(
         loop.add_signal_handler(signal.SIGINT, interrupt)
 
     flux = Flux2Tool(settings=settings, credentials=credentials, host="cli")
+    is_shown = False
     try:
-        return await work(flux, abort, report)
+        with progress() as report:
+            result = await work(flux, abort, report)
+        shown = show(result)
+        is_shown = True
+        return shown
     finally:
-        await flux.aclose()
+        await flux.aclose(delivered=is_shown)
 
 
 def _progress_line(state: Progress) -> str:

@@ -119,22 +119,25 @@ def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
     from flux2_tool.cli.outcome import print_failure, print_outcome
     from flux2_tool.cli.run import run_resume
 
-    results = run_resume(record_id, wait_s=wait_s)
     tool = load_manifest().tools["get_image_task"]
-    if as_json:
-        write_json(results)
-        for result in results:
-            if "error" in result:
-                print_failure(result["error"], tool=tool)
-        return max((exit_code_of(result) for result in results), default=0)
-    if not results:
-        note("nothing was interrupted")
-        journal = _open()
-        try:
-            _note_lost(journal.records(states=("unknown",)))
-        finally:
-            journal.close()
-    return max((print_outcome(result, tool=tool, as_json=False) for result in results), default=0)
+
+    def show(results: list[dict[str, Any]]) -> int:
+        if as_json:
+            write_json(results)
+            for result in results:
+                if "error" in result:
+                    print_failure(result["error"], tool=tool)
+            return max((exit_code_of(result) for result in results), default=0)
+        if not results:
+            note("nothing was interrupted")
+            journal = _open()
+            try:
+                _note_lost(journal.records(states=("unknown",)))
+            finally:
+                journal.close()
+        return max((print_outcome(result, tool=tool, as_json=False) for result in results), default=0)
+
+    return run_resume(record_id, show=show, wait_s=wait_s)
 
 
 resume.params.append(wait_option(load_manifest()))

@@ -180,6 +180,23 @@ def test_an_image_that_was_made_but_never_printed_is_not_paid_again(
     assert command.billed() == 2
 
 
+def test_an_image_whose_reader_had_left_is_not_paid_again(command: Command, slow: Sandbox, clock: SandboxClock) -> None:
+    """The host that started the command died while it waited: nobody has read the link."""
+    call = ("call", "--session", "s1", "text_to_image", '{"prompt": "a red fox"}')
+    with command.start(*call) as process:
+        read_until(process, "(task ")
+        assert process.stdout is not None
+        process.stdout.close()
+        clock.offset_s = 2 * HOUR_S
+    (listed,) = command.tasks()
+
+    again = command.run(*call)
+
+    assert (listed["state"], listed["returned_at"]) == ("completed", None)
+    assert _object(again)["task"]["id"] == listed["task_id"]
+    assert command.billed() == 1
+
+
 def test_a_session_joins_what_is_still_running(command: Command, slow: Sandbox, clock: SandboxClock) -> None:
     """An agent's host that timed out calls again while the first call still waits."""
     with command.start("generate", "a red fox", "--session", "s1") as process:

@@ -199,6 +199,25 @@ def test_an_abort_before_anything_was_sent_sends_nothing(home: Path) -> None:
     assert transport.seen == []
 
 
+def test_an_abort_while_the_price_is_asked_for_sends_nothing(home: Path) -> None:
+    """Nobody published max's price, so it is asked for first; whoever leaves meanwhile must not pay."""
+    transport = StandIn(lambda request: (200, {}) if "price" in request.path else (200, CREATED), delay_s=1.0)
+    abort = Abort()
+    arguments = {**FOX, "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport, tiers=["pro", "max"]) as tool:
+            asyncio.get_running_loop().call_later(0.5, abort.set)
+            error = await tool.call("text_to_image", arguments, abort=abort)
+            await asyncio.sleep(30.0)
+            return error
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert all("price" in request.path for request in transport.seen)
+
+
 def test_an_abort_during_the_post_answers_at_once_and_never_cuts_the_post(home: Path) -> None:
     """A cut POST is the one that is paid and lost."""
     transport = scripted()

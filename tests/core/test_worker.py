@@ -545,6 +545,31 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
     assert len(sandbox.books.tasks) == made_before + 1
 
 
+@pytest.mark.parametrize(
+    ("ending", "is_joined"),
+    [
+        pytest.param("its pipes break", True, id="the gateway died"),
+        pytest.param("shutdown", False, id="the gateway read it and said good-bye"),
+    ],
+)
+def test_an_answer_that_perhaps_nobody_read_is_given_again_to_the_next_worker(
+    tmp_path: Path, account: dict[str, Any], ending: str, is_joined: bool
+) -> None:
+    """A gateway that dies just after the worker has answered must not make its user pay for the picture again."""
+    with running_worker(tmp_path) as first:
+        made = first.call(FOX, **account)
+        if ending == "shutdown":
+            first.result(first.request("shutdown"))
+            first.wait()
+        else:
+            first.end()
+    with running_worker(tmp_path) as second:
+        again = second.call(FOX, **account)
+
+    assert again["task"]["joined"] is is_joined
+    assert (again["task"]["id"] == made["task"]["id"]) is is_joined
+
+
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 

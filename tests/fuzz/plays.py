@@ -156,7 +156,7 @@ def play_lines(seed: int) -> Played:
             await worker.receive(hostile.line())
         await asyncio.sleep(1.0)
         await worker.receive(b'{"jsonrpc":"2.0","id":"last","method":"initialize","params":{"host":"native"}}')
-        await worker.stop()
+        await worker.stop(delivered=True)
 
     played = Played()
     _watched(seed, played, write)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from PIL import Image
 
+from flux2_tool.caller import Caller
 from flux2_tool.tool import Flux2Tool
 from flux2_tool.waiting import Abort
-from tests.core.stage import BASE_URL, FOX, SandboxTransport, credentials, opened_tool
+from tests.core.stage import BASE_URL, DONE, FOX, SandboxTransport, Seen, StandIn, credentials, opened_tool
 from tests.core.virtual_time import run_virtual
 
 
@@ -128,6 +132,61 @@ def test_without_a_session_equal_calls_are_images_of_their_own(home: Path, runap
 
     assert len(set(ids(*results))) == 3
     assert not any(result["task"]["joined"] for result in results)
+
+
+def _with_pictures(path: Path, *, on_fetch: Callable[[], None] = lambda: None) -> StandIn:
+    """Return a service whose picture host tells of each fetch, and fails as long as there is no file at a path."""
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            number = sum(seen.method == "POST" for seen in transport.seen)
+            return (200, {"id": f"tsk_{number}", "status": "pending"})
+        if "cdn.example" in request.url:
+            on_fetch()
+            is_there = path.exists()
+            return httpx.Response(200, content=path.read_bytes()) if is_there else httpx.Response(503)
+        return (200, {**DONE, "id": request.path.rpartition("/")[2]})
+
+    transport = StandIn(answer)
+    return transport
+
+
+def test_a_picture_that_came_after_the_abort_is_not_returned(home: Path, tmp_path: Path) -> None:
+    """Whoever had left while it was being saved has not seen it: the equal call gets it and pays nothing."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "fox.png")
+    abort = Abort()
+    transport = _with_pictures(tmp_path / "fox.png", on_fetch=abort.set)
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport, save_dir=str(tmp_path / "kept")) as tool:
+            left = await ask(tool, session="s", abort=abort)
+            await asyncio.sleep(10.0)
+            return [left, await ask(tool, session="s"), await ask(tool, session="s")]
+
+    left, joined, later = run_virtual(main())
+
+    assert ids(left) == ids(joined) != ids(later)
+    assert joined["task"]["joined"]
+
+
+def test_a_host_that_needs_the_file_has_not_got_a_picture_that_could_not_be_saved(home: Path, tmp_path: Path) -> None:
+    """OpenClaw's own image tool passes on bytes alone; the model that tries again must not pay again."""
+    transport = _with_pictures(tmp_path / "fox.png")
+    lent = tmp_path / "lent"
+    lent.mkdir()
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport) as tool:
+            caller = Caller(session="s", source_dirs=(lent,))
+            without = await ask(tool, caller=caller, output_dir=lent)
+            await asyncio.sleep(10.0)
+            Image.new("RGB", (8, 8)).save(tmp_path / "fox.png")
+            return [without, *[await ask(tool, caller=caller, output_dir=lent) for _ in range(2)]]
+
+    without, joined, later = run_virtual(main())
+
+    assert without["images"][0]["path"] is None
+    assert ids(without) == ids(joined) != ids(later)
 
 
 @pytest.mark.parametrize("is_same_process", [True, False])
