@@ -1,11 +1,12 @@
-"""`tasks` and `resume`: what the journal knows, and finishing what was interrupted."""
+"""`tasks` and `resume`: what the journal knows, and finishing or settling what was interrupted."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from flux2_tool.manifest import load_manifest
 
 if TYPE_CHECKING:
     from flux2_tool.journal import Journal, Record
+    from flux2_tool.settings import Settings
 
 _STATES = ("sending", "processing", "completed", "failed", "not_created", "unknown")
+_SHORTEST_ID = 8
 _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,11 +49,9 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     """List what was asked for: state, reference, cost, and the prompt's beginning, oldest first."""
     if ctx.invoked_subcommand is not None:
         return 0
-    journal = _open()
-    try:
+    with _journal() as (journal, settings):
+        _settle_lost(journal, settings)
         found = journal.records(states=states, since=since)  # type: ignore[arg-type]
-    finally:
-        journal.close()
     if as_json:
         write_json([record_object(record) for record in found])
         return 0
@@ -69,21 +70,65 @@ def _note_lost(found: Sequence[Record]) -> None:
     lost = [record for record in found if record.state == "unknown" and record.task_id is None]
     if lost:
         what = "a request" if len(lost) == 1 else f"{len(lost)} requests"
-        note(
-            f"hint:  {what} of unknown outcome: flux2-tool resume --resend {lost[-1].record_id[:8]} sends it once more"
-        )
+        name = lost[-1].record_id[:8]
+        note(f"hint:  {what} of unknown outcome: flux2-tool resume --resend {name} sends it once more")
+        note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown what became of it")
+
+
+def _settle_lost(journal: Journal, settings: Settings) -> None:
+    """Call unknown what a process that is gone has sent and nobody may send again by itself."""
+    from flux2_tool.journal import JournalError
+
+    now = time.time()
+    with contextlib.suppress(JournalError):  # a list that is a little behind is still a list
+        journal.settle_lost(sent_before=now - settings.resend_window_s, now=now)
 
 
 @tasks.command(short_help="Forget tasks that are over and older.")
 @click.option("--older-than", "days", type=Number(min=0), default=30.0, metavar="DAYS", help="Default 30 days.")
 def prune(days: float) -> int:
-    """Forget tasks that are over and older. What is open or of unknown outcome stays; RunAPI is not asked."""
-    journal = _open()
-    try:
-        count = journal.prune(before=time.time() - days * _UNITS_S["d"])
-    finally:
-        journal.close()
+    """Forget tasks that are over and older. RunAPI is not asked.
+
+    What is open, of unknown outcome or made but never shown stays, and so does what today's caps and the guard against
+    repeats count.
+    """
+    # Imported here because `--help` must not pay for it.
+    from flux2_tool.budget import local_day
+
+    now = time.time()
+    with _journal() as (journal, settings):
+        count = journal.prune(
+            before=min(now - days * _UNITS_S["d"], local_day(now)[0], now - settings.repeat_window_s),
+        )
     note(f"forgot {count} task{'' if count == 1 else 's'} older than {days:g} days")
+    return 0
+
+
+@tasks.command(short_help="Forget a request of unknown outcome.")
+@click.argument("name", metavar="ID")
+def forget(name: str) -> int:
+    """Forget the request ID of unknown outcome, a record:ID or task:ID of `flux2-tool tasks`.
+
+    Look at the RunAPI dashboard first: if its image was made, it was paid for. Afterwards what was reserved for it
+    counts against no cap, and an equal request makes a new image.
+    """
+    from flux2_tool.errors import TaskNotFoundError
+
+    wanted = name.removeprefix("record:").lower()
+    with _journal() as (journal, settings):
+        _settle_lost(journal, settings)
+        found = [
+            record
+            for record in journal.records(states=("unknown",))
+            if (len(wanted) >= _SHORTEST_ID and record.record_id.startswith(wanted))
+            or record.task_id == name.removeprefix("task:")
+        ]
+        if len(found) != 1 or not journal.forget(found[0].record_id, now=time.time()):
+            raise TaskNotFoundError(
+                f'no request of unknown outcome is called "{name}"',
+                hint="flux2-tool tasks --state unknown lists them",
+            )
+    note(f"forgot {record_object(found[0])['ref']}, {found[0].label}")
     return 0
 
 
@@ -130,11 +175,8 @@ def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
             return max((exit_code_of(result) for result in results), default=0)
         if not results:
             note("nothing was interrupted")
-            journal = _open()
-            try:
+            with _journal() as (journal, _):
                 _note_lost(journal.records(states=("unknown",)))
-            finally:
-                journal.close()
         return max((print_outcome(result, tool=tool, as_json=False) for result in results), default=0)
 
     return run_resume(record_id, show=show, wait_s=wait_s)
@@ -196,11 +238,25 @@ def _line(record: Mapping[str, Any]) -> str:
     price = "price unknown" if cost["usd"] is None else f"{cost['usd']:.2f} USD ({cost['basis']})"
     expired = " (link expired)" if any(image["expired"] for image in record["images"]) else ""
     shown = "" if record["state"] != "completed" or record["returned_at"] else " (not shown yet)"
-    return f"{record['created_at']}  {record['state']:<11}  {record['ref']}  {price}  {record['label']}{shown}{expired}"
+    # Without a task's id there is no other way to its picture.
+    links = "" if record["task_id"] else "".join(f"  {image['url']}" for image in record["images"])
+    said = f"{record['label']}{shown}{expired}{links}"
+    return f"{record['created_at']}  {record['state']:<11}  {record['ref']}  {price}  {said}"
 
 
-def _open() -> Journal:
-    from flux2_tool.cli.open_journal import opened_journal
+@contextlib.contextmanager
+def _journal() -> Iterator[tuple[Journal, Settings]]:
+    """Open the journal with the settings that name it; what fails says how to mend it."""
+    from flux2_tool.cli.open_journal import JOURNAL_HINT, opened_journal
+    from flux2_tool.errors import JournalUnavailableError
+    from flux2_tool.journal import JournalError
     from flux2_tool.settings import load_settings
 
-    return opened_journal(load_settings(os.environ))
+    settings = load_settings(os.environ)
+    journal = opened_journal(settings)
+    try:
+        yield journal, settings
+    except JournalError as exc:
+        raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc
+    finally:
+        journal.close()

@@ -105,6 +105,15 @@ class JournalInUse:
             logger.warning("%s", exc)
             return None if self._memory is None or self.is_required else self._memory
 
+    def for_reading_at_all(self) -> Journal:
+        """Return the journal to look into where nothing can be said without one.
+
+        Raises:
+            JournalError: There is none.
+        """
+        journal = self.for_reading()
+        return self._on_disk() if journal is None else journal
+
     def beat(self) -> None:
         """Renew the leases of all that is ours, and write again what could not be written."""
         for journal in (self._file, self._memory):

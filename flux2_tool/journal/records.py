@@ -244,8 +244,10 @@ class Journal(Protocol):
         """Write down where its pictures were saved."""
         ...
 
-    def newest(self, *, fingerprint: str, base_url: str, session: str | None) -> Record | None:
-        """Return a session's newest record with pictures."""
+    def newest(
+        self, *, fingerprint: str, base_url: str, session: str | None, shown_first: bool = False
+    ) -> Record | None:
+        """Return a session's newest record with pictures; with `shown_first` one that was returned, if there is any."""
         ...
 
     def carry_over(self, records: Sequence[Record]) -> None:
@@ -260,9 +262,11 @@ class Journal(Protocol):
         """Return an account's record by its task id."""
         ...
 
-    def abandoned(self, *, fingerprint: str, base_url: str, now: float, resend_since: float) -> list[Record]:
+    def abandoned(
+        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, given_up_too: bool = False
+    ) -> list[Record]:
         """Return an account's unfinished records that no living process owns; those without a task id only when
-        they were first sent since the given time and have no conflict."""
+        they were first sent since the given time and have no conflict, those followed in vain only on demand."""
         ...
 
     def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
@@ -277,8 +281,16 @@ class Journal(Protocol):
         """Return where a cap stands."""
         ...
 
+    def settle_lost(self, *, sent_before: float, now: float) -> None:
+        """Make `unknown` what is `sending`, was begun before a time, and no living process owns."""
+        ...
+
+    def forget(self, record_id: str, *, now: float) -> bool:
+        """Delete a record of unknown outcome that no living process owns; False when it is not one."""
+        ...
+
     def prune(self, *, before: float) -> int:
-        """Delete records that are over and older; return how many."""
+        """Delete records that are over and older, except pictures that nobody was shown; return how many."""
         ...
 
     def is_in_place(self) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool import wire
+from flux2_tool.clock import iso_utc
 from flux2_tool.journal.migrations import migrate
 from flux2_tool.journal.owner import Owner
 from flux2_tool.journal.records import (
@@ -142,7 +143,8 @@ class SqliteJournal:
             if record is None or record.is_over or self._is_held_by_another(record, now):
                 return None
             interrupted = record.interrupted or record.owner != self._name
-            self._update(record_id, owner=self._name, lease_until=now + LEASE_S, interrupted=int(interrupted))
+            values = {"owner": self._name, "lease_until": now + LEASE_S, "interrupted": int(interrupted)}
+            self._update(record_id, **values, given_up=0)
             return self._one("record_id = ?", (record_id,))
 
     def release(self, record_id: str, *, given_up: bool = False) -> None:
@@ -234,12 +236,16 @@ class SqliteJournal:
         with self._transaction():
             self._update(record_id, saved=json.dumps([asdict(copy) for copy in copies]))
 
-    def newest(self, *, fingerprint: str, base_url: str, session: str | None) -> Record | None:
+    def newest(
+        self, *, fingerprint: str, base_url: str, session: str | None, shown_first: bool = False
+    ) -> Record | None:
         with self._guarded():
-            return self._one(
+            found = self._select(
                 "fingerprint = ? AND base_url = ? AND session IS ? AND state = 'completed'",
                 (fingerprint, base_url, session),
+                f"{'returned_at IS NULL, ' if shown_first else ''}created_at DESC, rowid DESC LIMIT 1",
             )
+            return found[0] if found else None
 
     def carry_over(self, records: Sequence[Record]) -> None:
         with self._transaction(synced=True):
@@ -256,11 +262,13 @@ class SqliteJournal:
         with self._guarded():
             return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
 
-    def abandoned(self, *, fingerprint: str, base_url: str, now: float, resend_since: float) -> list[Record]:
+    def abandoned(
+        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, given_up_too: bool = False
+    ) -> list[Record]:
         with self._guarded():
             open_ones = self._select(
-                "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND given_up = 0",
-                (fingerprint, base_url),
+                "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND given_up <= ?",
+                (fingerprint, base_url, int(given_up_too)),
             )
         return [
             record
@@ -293,10 +301,32 @@ class SqliteJournal:
         with self._guarded():
             return self._spending(cap)
 
+    def settle_lost(self, *, sent_before: float, now: float) -> None:
+        with self._transaction():
+            for record in self._select("state = 'sending' AND created_at < ?", (sent_before,)):
+                if not self._is_held(record, now):
+                    self._update(
+                        record.record_id,
+                        state="unknown",
+                        owner=None,
+                        lease_until=None,
+                        error_code="unexpected_answer",
+                        error_message="The process that sent the request ended before its answer came.",
+                    )
+
+    def forget(self, record_id: str, *, now: float) -> bool:
+        with self._transaction():
+            record = self._one("record_id = ? AND state = 'unknown'", (record_id,))
+            if record is None or self._is_held(record, now):
+                return False
+            self._connection.execute("DELETE FROM records WHERE record_id = ?", (record_id,))
+            return True
+
     def prune(self, *, before: float) -> int:
         with self._transaction():
             cursor = self._connection.execute(
-                "DELETE FROM records WHERE state IN ('completed', 'failed', 'not_created') AND created_at < ?",
+                "DELETE FROM records WHERE created_at < ? AND (state IN ('failed', 'not_created')"
+                " OR (state = 'completed' AND returned_at IS NOT NULL))",
                 (before,),
             )
             return cursor.rowcount
@@ -318,6 +348,8 @@ class SqliteJournal:
             (intent.equal_key,),
         )
         for record in reversed(candidates):
+            if record.state == "completed" and _is_out_of_reach(record, now):
+                continue
             left_behind = record.state == "unknown" or record.interrupted or not self._is_held(record, now)
             if rules.join == "session" or left_behind:
                 return record
@@ -374,12 +406,13 @@ class SqliteJournal:
         )
 
     def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
-        found = self._select(condition, values)
-        return found[-1] if found else None
+        """Return the newest of what a condition selects."""
+        found = self._select(condition, values, "created_at DESC, rowid DESC LIMIT 1")
+        return found[0] if found else None
 
-    def _select(self, condition: str, values: tuple[Any, ...]) -> list[Record]:
+    def _select(self, condition: str, values: tuple[Any, ...], order: str = "created_at, rowid") -> list[Record]:
         rows = self._connection.execute(
-            f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY created_at, rowid",  # noqa: S608
+            f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY {order}",  # noqa: S608
             values,
         )
         return [_record(row) for row in rows]
@@ -407,6 +440,13 @@ class SqliteJournal:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _is_out_of_reach(record: Record, now: float) -> bool:
+    """Whether the pictures of a record can no longer be had: every link has expired, and no saved copy is left."""
+    at = iso_utc(now)
+    is_expired = all(expires_at is not None and expires_at <= at for _, expires_at in record.images)
+    return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)
 
 
 def _progress(record: Record) -> tuple[int, bool]:

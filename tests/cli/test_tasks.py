@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -15,7 +16,7 @@ from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
 from tests.journal.stage import Machine, begun
 
-from .command import KEY, Command, SandboxClock
+from .command import KEY, Command, SandboxClock, wait_until
 
 WEEK_S = 7 * 24 * 3600.0
 
@@ -165,14 +166,81 @@ def test_states_filter_the_list_and_prune_keeps_what_is_open_or_unknown(command:
     over = command.tasks("--state", "failed", "--state", "completed")
     sending = command.tasks("--state", "sending")
 
+    same_day = command.run("tasks", "prune", "--older-than", "0")
+    for label in ("a-red-fox", "a-bad-fox-fail", "a-slow-fox", "a-lost-fox", "a-poor-fox"):
+        _age(command, label, 1)
     done = command.run("tasks", "prune", "--older-than", "0")
 
+    # Today's spending and what the guard counts are still needed.
+    assert same_day.stderr == "forgot 0 tasks older than 0 days\n"
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "forgot 3 tasks older than 0 days\n"
     assert [record["state"] for record in command.tasks()] == ["processing", "unknown"]
     assert [record["label"] for record in unknown] == ["a-lost-fox"]
     assert [record["state"] for record in over] == ["completed", "failed"]
     assert sending == []
+
+
+def test_a_request_of_unknown_outcome_can_be_forgotten_by_its_id(command: Command, sandbox: Sandbox) -> None:
+    """Somebody has looked at the dashboard: the reservation is free again, and the prompt makes an image again."""
+    sandbox.faults.queue(Fault(kind="drop_after", on="create"), Fault(kind="status", on="create", status=409, times=9))
+    command.run("generate", "a lost fox")
+    (lost,) = command.tasks()
+    again = command.run("generate", "a lost fox")
+    sandbox.faults.clear()
+    listed = command.run("tasks")
+
+    forgotten = command.run("tasks", "forget", lost["ref"])
+    twice = command.run("tasks", "forget", lost["ref"])
+    made = command.run("generate", "a lost fox", "--json")
+
+    assert lost["state"] == "unknown"
+    assert f"tasks forget {lost['record_id'][:8]}" in listed.stderr
+    assert again.returncode != 0
+    assert (forgotten.returncode, forgotten.stderr) == (0, f"forgot {lost['ref']}, a-lost-fox\n")
+    assert twice.returncode == 4
+    assert "tasks --state unknown" in twice.stderr
+    assert json.loads(made.stdout)["task"]["joined"] is False
+
+
+def test_what_nobody_may_send_again_is_listed_as_unknown(command: Command, sandbox: Sandbox) -> None:
+    """A command that was killed in the middle of its POST, and never typed again."""
+    sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))
+    with command.start("generate", "a lost fox") as process:
+        wait_until(lambda: command.books()["summary"]["tasks"] == 1)
+        process.kill()
+    before = command.tasks()
+    _age(command, "a-lost-fox", 1)
+
+    listed = command.run("tasks", "--state", "unknown")
+
+    assert [record["state"] for record in before] == ["sending"]
+    assert "a-lost-fox" in listed.stdout
+    assert "resume --resend" in listed.stderr
+
+
+def test_a_picture_without_a_tasks_id_is_listed_with_its_link(command: Command, sandbox: Sandbox) -> None:
+    """It was paid for, and there is no other way to it."""
+    made = command.run("generate", "a red fox", "--json")
+    url = json.loads(made.stdout)["images"][0]["url"]
+    with_id = command.run("tasks")
+    with contextlib.closing(sqlite3.connect(command.folder / "data" / "journal.db")) as raw, raw:
+        raw.execute("UPDATE records SET task_id = NULL")
+
+    assert url not in with_id.stdout
+    assert url in command.run("tasks").stdout
+
+
+def test_a_spoilt_record_says_what_to_do_about_the_journal(command: Command) -> None:
+    """A traceback helps nobody."""
+    command.run("generate", "a red fox")
+    with contextlib.closing(sqlite3.connect(command.folder / "data" / "journal.db")) as raw, raw:
+        raw.execute("UPDATE records SET images = 'x'")
+
+    done = command.run("tasks")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "move the file away" in done.stderr
 
 
 def test_prune_keeps_a_month_unless_told_otherwise(command: Command) -> None:

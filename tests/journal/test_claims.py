@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux2_tool.journal import ClaimRules
+from flux2_tool.journal import ClaimRules, SavedCopy
 from flux2_tool.registry import equal_key
 
 from .stage import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
+
+DAY_S = 24 * 3600.0
 
 
 def test_in_a_session_an_equal_request_joins_what_is_in_flight(machine: Machine) -> None:
@@ -38,6 +42,24 @@ def test_a_finished_picture_is_joined_until_it_was_returned(machine: Machine) ->
 
     assert before.outcome == "joined"
     assert after.outcome == "new"
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_picture_that_can_no_longer_be_had_is_not_joined(machine: Machine, tmp_path: Path, is_saved: bool) -> None:
+    """A dead link for the one who asks again is worse than a new image, unless a copy is on this disk."""
+    journal = machine.open()
+    first = begun(machine.begin(journal))
+    accept(journal, first)
+    complete(journal, first)
+    journal.note_saved(first.record_id, [SavedCopy(path=str(tmp_path / "fox.png"), width_px=8, height_px=8)])
+    if is_saved:
+        (tmp_path / "fox.png").write_bytes(b"a picture")
+
+    in_time = machine.begin(journal, at_s=7 * DAY_S)
+    late = machine.begin(journal, at_s=7 * DAY_S + 60.0)
+
+    assert in_time.outcome == "joined"
+    assert late.outcome == ("joined" if is_saved else "new")
 
 
 @pytest.mark.parametrize("state", ["failed", "not_created"])

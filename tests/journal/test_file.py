@@ -161,18 +161,35 @@ def test_a_deleted_or_replaced_file_is_noticed(machine: Machine, home: Path) -> 
 
 
 def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
-    """What is open or of unknown outcome may have been paid for."""
+    """What is open or of unknown outcome may have been paid for, and what nobody was shown surely was."""
     journal = machine.open()
-    for name in ("open", "unknown", "done", "done lately"):
+    for name in ("open", "unknown", "done", "done lately", "done, not shown"):
         record = begun(machine.begin(journal, equal_key=name, at_s=0.0 if name == "done lately" else -5000.0))
         if name == "unknown":
             journal.note_end(record.record_id, "unknown", now=NOON)
         elif name.startswith("done"):
             accept(journal, record, f"tsk_{name[-4:]}")
             complete(journal, record)
+            if name != "done, not shown":
+                journal.note_returned(record.record_id, now=NOON)
 
     assert journal.prune(before=NOON - 1000.0) == 1
-    assert {record.equal_key for record in journal.records()} == {"open", "unknown", "done lately"}
+    assert {record.equal_key for record in journal.records()} == {"open", "unknown", "done lately", "done, not shown"}
+
+
+def test_only_what_is_of_unknown_outcome_is_forgotten_one_by_one(machine: Machine) -> None:
+    """A person has looked at the dashboard; everything else settles itself."""
+    journal = machine.open()
+    lost = begun(machine.begin(journal, equal_key="lost"))
+    journal.note_end(lost.record_id, "unknown", now=NOON, conflict=True)
+    others = [begun(machine.begin(journal, equal_key=name)) for name in ("sending", "done")]
+    complete(journal, others[1])
+
+    forgotten = [journal.forget(record.record_id, now=NOON + 1.0) for record in (lost, lost, *others)]
+
+    assert forgotten == [True, False, False, False]
+    assert {record.equal_key for record in journal.records()} == {"sending", "done"}
+    assert machine.begin(journal, equal_key="lost", at_s=2.0).outcome == "new"
 
 
 def test_records_are_listed_by_state_and_age(machine: Machine) -> None:

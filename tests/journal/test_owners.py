@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 from flux2_tool.journal import ThisProcess
 from flux2_tool.journal.store import LEASE_S
@@ -80,12 +81,46 @@ def test_only_the_accounts_own_open_tasks_are_abandoned_ones(machine: Machine) -
     begun(machine.begin(journal, equal_key="other address", base_url="https://other.test"))
     machine.gone.add("p1")
 
-    left = machine.open("p2").abandoned(
-        fingerprint=accepted.fingerprint, base_url=accepted.base_url, now=NOON + 2.0, resend_since=NOON - 600.0
-    )
+    account: dict[str, Any] = {"fingerprint": accepted.fingerprint, "base_url": accepted.base_url}
+    left = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0)
+    on_demand = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0, given_up_too=True)
 
     assert {one.equal_key for one in left} == {"accepted", "late but accepted", "lost"}
+    assert {one.equal_key for one in on_demand} - {one.equal_key for one in left} == {"followed in vain"}
     assert late.equal_key == "late"
+
+
+def test_whoever_follows_again_what_was_given_up_may_be_followed_by_the_next(machine: Machine) -> None:
+    """Else a process that dies on the way leaves a task that nobody takes up by itself ever again."""
+    journal = machine.open("p1")
+    record = begun(machine.begin(journal))
+    accept(journal, record)
+    journal.release(record.record_id, given_up=True)
+
+    taken = journal.take_over(record.record_id, now=NOON + 900.0)
+
+    assert taken is not None
+    assert taken.given_up is False
+
+
+def test_what_nobody_may_send_again_is_called_unknown_unless_somebody_has_it(machine: Machine) -> None:
+    """Killed in the middle of its POST: a week later nothing is "sending" any more, and a person must decide."""
+    journal, living = machine.open("p1"), machine.open("p2")
+    begun(machine.begin(journal, equal_key="old", at_s=-700.0))
+    begun(machine.begin(journal, equal_key="new"))
+    begun(machine.begin(living, equal_key="living", at_s=-700.0))
+    living.heartbeat(now=NOON)
+    accept(journal, begun(machine.begin(journal, equal_key="accepted", at_s=-700.0)))
+    machine.gone.add("p1")
+
+    machine.open("p3").settle_lost(sent_before=NOON - 600.0, now=NOON + 1.0)
+
+    assert {record.equal_key: record.state for record in living.records()} == {
+        "old": "unknown",
+        "new": "sending",
+        "living": "sending",
+        "accepted": "processing",
+    }
 
 
 def test_closing_lets_go_of_ones_own_and_of_nothing_else(machine: Machine) -> None:
