@@ -287,6 +287,7 @@ class Generation:
             self.stage = "completed"
         elif record.state in ("failed", "not_created") and record.error is not None:
             self.error = error_of_code(*record.error, task_id=record.task_id, request_id=record.request_id)
+            self.error.charged = "yes" if record.cost_usd else "no"
             self.stage = "failed"
 
     def _check_may_send(self) -> None:
@@ -303,7 +304,8 @@ class Generation:
                     f"An equal request was sent at {iso_utc(record.created_at)} and its answer was lost; {reason}, so "
                     "whether its image was made and charged is not known.",
                     hint="Tell the user to look at the RunAPI dashboard. The operator can send it again with "
-                    f"`flux2-tool resume --resend {record.record_id[:8]}`; another prompt makes a new image.",
+                    f"`flux2-tool resume --resend {record.record_id[:8]}`, or settle it with `flux2-tool tasks forget "
+                    f"{record.record_id[:8]}`; another prompt makes a new image.",
                     charged="unknown",
                 ),
                 "unknown",

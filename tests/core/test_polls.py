@@ -479,9 +479,11 @@ def test_the_sandboxs_failures_are_told_and_not_billed(home: Path, prompt: str, 
 
 def test_a_failure_that_was_billed_all_the_same_says_so(home: Path) -> None:
     """Hiding it would be a lie about money."""
-    error = run_call(home, scripted(gets=[(200, {"status": "failed", "usage": {"cost": 0.05}})]))["error"]
+    transport = scripted(gets=[(200, {"status": "failed", "usage": {"cost": 0.05}})])
+    error = run_call(home, transport)["error"]
+    from_the_journal = run_call(home, transport, "get_image_task", {"task_id": "tsk_abc123"})["error"]
 
-    assert error["charged"] == "yes"
+    assert error["charged"] == from_the_journal["charged"] == "yes"
     assert "$0.05" in error["message"]
 
 
