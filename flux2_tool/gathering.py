@@ -69,7 +69,7 @@ class Gathering:
         account = call.account
 
         async def find_task(task_id: str) -> Generation:
-            generation = self._registry.find(account, task_id, caller=caller)
+            generation = self._registry.find(account, task_id, caller=caller, as_source=True)
             if not generation.is_over:
                 deadline_s = min(call.deadline_s, self._clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
                 # Several are looked up at once, so each wait is woken by its own.

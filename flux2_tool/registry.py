@@ -33,6 +33,7 @@ from flux2_tool.journal import (
     Record,
     open_journal,
 )
+from flux2_tool.journal.entry import unavailable
 from flux2_tool.journal.store import LEASE_S
 from flux2_tool.pacing import Kind
 from flux2_tool.results import task_ref
@@ -160,18 +161,21 @@ class Registry:
         self._beat()
         return Begun(generation=generation, warnings=warnings)
 
-    def find(self, account: Account, task_id: str, *, caller: Caller) -> Generation:
+    def find(self, account: Account, task_id: str, *, caller: Caller, as_source: bool = False) -> Generation:
         """Return the generation of a task: a live one, a recorded one, or one to be looked up at RunAPI.
 
         Args:
             task_id: An id, or "last" for the newest one of the caller's session that brought pictures.
+            as_source: Whether it is to be edited: then the last one is the last that the session was shown. The result
+                of an equal edit, finished in the meantime, must not become its own source.
 
         Raises:
             TaskNotFoundError: The task belongs to another conversation and the caller is not the owner, or there is
                 no last one.
+            JournalUnavailableError: Which one is the last cannot be read.
         """
         if task_id == LAST:
-            return self._newest(account, caller)
+            return self._newest(account, caller, shown_first=as_source)
         for generation in [*self._live.values(), *self._lookups]:
             mine = generation.client.base_url == account.base_url and generation.account == account.fingerprint
             if generation.task_id == task_id and mine and generation.error is None:
@@ -193,19 +197,34 @@ class Registry:
         self._lookups.add(generation)
         return generation
 
-    def _newest(self, account: Account, caller: Caller) -> Generation:
-        journal = self._journals.for_reading()
-        record = None
-        if journal is not None:
-            record = journal.newest(fingerprint=account.fingerprint, base_url=account.base_url, session=caller.session)
-        if journal is None or record is None:
+    def _newest(self, account: Account, caller: Caller, *, shown_first: bool) -> Generation:
+        # A session that speaks of its last picture has got what was handed over to it.
+        self._note_returned(session=caller.session)
+        try:
+            journal = self._journals.for_reading_at_all()
+            record = journal.newest(
+                fingerprint=account.fingerprint,
+                base_url=account.base_url,
+                session=caller.session,
+                shown_first=shown_first,
+            )
+        except JournalError as exc:
+            raise unavailable(exc) from exc
+        if record is None:
             raise TaskNotFoundError(
                 "There is no finished picture of this conversation yet.", hint="Make one first, or name a source."
             )
         return self._adopt(account, journal, record)
 
-    def resume(self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S) -> list[Generation]:
-        """Take up in the background what a process that is gone has left of this account; returns what was begun."""
+    def resume(
+        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, given_up_too: bool = False
+    ) -> list[Generation]:
+        """Take up in the background what a process that is gone has left of this account; returns what was begun.
+
+        Args:
+            at_most_every_s: Does nothing when this was done less than so many seconds ago.
+            given_up_too: Whether to follow again what was followed in vain.
+        """
         now_s = self._clock.monotonic()
         key = (account.fingerprint, account.base_url)
         if now_s - self._resumed_at_s.get(key, float("-inf")) < at_most_every_s:
@@ -215,12 +234,15 @@ class Registry:
         if journal is None:
             return []
         now = self._clock.now()
+        resend_since = now - self._around.resend_window_s
         try:
+            journal.settle_lost(sent_before=resend_since, now=now)
             left = journal.abandoned(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 now=now,
-                resend_since=now - self._around.resend_window_s,
+                resend_since=resend_since,
+                given_up_too=given_up_too,
             )
         except JournalError as exc:
             logger.warning("%s", exc)
@@ -236,11 +258,17 @@ class Registry:
 
     def resend(self, account: Account, record_id: str) -> Generation | None:
         """Return the generation of a record whose outcome is unknown, allowed to be sent once more; None if there is
-        no such record of this account. `record_id` may be its beginning."""
-        journal = self._journals.for_reading()
-        if journal is None:
-            return None
-        for record in journal.records(states=("unknown", "sending")):
+        no such record of this account. `record_id` may be its beginning.
+
+        Raises:
+            JournalUnavailableError: The journal cannot be read.
+        """
+        try:
+            journal = self._journals.for_reading_at_all()
+            records = journal.records(states=("unknown", "sending"))
+        except JournalError as exc:
+            raise unavailable(exc) from exc
+        for record in records:
             mine = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
             if mine and record.task_id is None and record.record_id.startswith(record_id):
                 self._live.pop(record.record_id, None)
@@ -315,10 +343,10 @@ class Registry:
             # An event loop that ends in good order, as that of a script which closes nothing, has delivered them.
             self._note_returned()
 
-    def _note_returned(self, *, equal_key: str | None = None) -> None:
-        """Write down what was handed over: all of it, or what equals a request that has come after it."""
+    def _note_returned(self, *, equal_key: str | None = None, session: str | None = None) -> None:
+        """Write down what was handed over: all of it, or what a call that has come after it shows to have arrived."""
         for record_id, entry in list(self._handed_over.items()):
-            if equal_key in (None, entry.record.equal_key):
+            if equal_key in (None, entry.record.equal_key) and session in (None, entry.record.session):
                 del self._handed_over[record_id]
                 entry.returned()
 
@@ -349,12 +377,15 @@ def _check_belongs(entry: Entry | None, caller: Caller) -> None:
 
 
 def _repeated(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
-    made = ", ".join(
-        task_ref(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in equal
-    )
+    made = [record for record in equal if record.state != "failed"]
+    said = [task_ref(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made]
+    if len(made) < len(equal):
+        said.append(f"{len(equal) - len(made)} failed")
     return RepeatedRequestError(
-        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: {made}. "
+        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: {', '.join(said)}. "
         "Nothing was sent.",
         hint="Show the images that were made (get_image_task brings each again), or change the prompt. "
-        "Do not repeat this call.",
+        "Do not repeat this call."
+        if made
+        else "Change the prompt, and tell the user that this one brings no image. Do not repeat this call.",
     )

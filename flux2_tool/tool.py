@@ -198,14 +198,17 @@ class Flux2Tool:
     ) -> list[dict[str, Any]]:
         """Finish what processes that are gone have left of the tool's own account, and return each result object."""
         account = self._account(None)
-        left = self._registry.resume(account, at_most_every_s=0.0)
+        left = self._registry.resume(account, at_most_every_s=0.0, given_up_too=True)
         on_begun(len(left))
         return await self._finish(account, left, abort)
 
     async def resend(self, record_id: str, *, abort: Abort | None = None) -> dict[str, Any]:
         """Send a request of unknown outcome once more, under its first idempotency key, and wait for its image."""
         account = self._account(None)
-        generation = self._registry.resend(account, record_id)
+        try:
+            generation = self._registry.resend(account, record_id)
+        except Flux2Error as exc:
+            return error_object(exc)
         if generation is None:
             return error_object(
                 TaskNotFoundError(

@@ -200,6 +200,29 @@ def test_what_stays_unknown_is_sent_again_by_its_id_alone(home: Path, is_conflic
     assert len(world.sandbox.books.billed_tasks) == 1
 
 
+def test_resume_calls_unknown_what_nobody_may_send_again_and_follows_on_what_was_given_up(home: Path) -> None:
+    """A process was killed in the middle of a POST yesterday; another followed a slow task in vain."""
+    options = SandboxOptions(duration_s=3000.0, drawn_images=False, seed=1)
+
+    async def main() -> tuple[list[str], list[dict[str, Any]], list[Record]]:
+        world = World(home, options=options)
+        worker = world.open("native")
+        await world.ask(worker, world.wish("a slow fox", session="s", host="native"), wait_s=5.0)
+        await _die_in_mid_post(world)
+        await asyncio.sleep(4000.0)
+        await worker.aclose()
+        before = [record.state for record in world.records()]
+        command = world.open("cli")
+        results = await command.start(command.tool.resume())
+        return before, results, world.records()
+
+    before, results, after = run_virtual(main())
+
+    assert before == ["processing", "sending"]
+    assert [result["task"]["state"] for result in results] == ["completed"]
+    assert [record.state for record in after] == ["completed", "unknown"]
+
+
 def test_no_request_is_sent_again_by_an_id_that_none_has(home: Path, runapi: SandboxTransport) -> None:
     """A mistyped id says how to list them."""
 

@@ -301,11 +301,79 @@ def test_people_and_scripts_may_repeat_as_often_as_they_like(home: Path, runapi:
 
 
 def test_failed_images_count_as_repeats(home: Path, runapi: SandboxTransport) -> None:
-    """A model that does not take no for an answer is stopped as well."""
+    """A model that does not take no for an answer is stopped as well, and is not told to show what it has not."""
 
-    async def main() -> list[str]:
+    async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
-            results = [await ask(tool, "a fox [fail]", session="s") for _ in range(6)]
-            return [result["error"]["code"] for result in results]
+            return [(await ask(tool, "a fox [fail]", session="s"))["error"] for _ in range(6)]
 
-    assert run_virtual(main()) == ["generation_failed"] * 4 + ["repeated_request"] * 2
+    errors = run_virtual(main())
+
+    assert [error["code"] for error in errors] == ["generation_failed"] * 4 + ["repeated_request"] * 2
+    assert "4 failed" in errors[-1]["message"]
+    assert "task:" not in errors[-1]["message"]
+    assert "Change the prompt" in errors[-1]["hint"]
+    assert "Show" not in errors[-1]["hint"]
+
+
+def test_the_guard_names_the_images_that_were_made_and_counts_the_failures(
+    home: Path, runapi: SandboxTransport
+) -> None:
+    """What failed cannot be shown."""
+    runapi.fault("failed", times=2)
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [await ask(tool, session="s") for _ in range(5)]
+
+    *_, third, fourth, refused = run_virtual(main())
+
+    said = f"{third['task']['ref']}, {fourth['task']['ref']}, 2 failed"
+    assert said in refused["error"]["message"]
+    assert "Show the images" in refused["error"]["hint"]
+
+
+# ---- the last picture ------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_repeated_after_its_wait_is_the_same_edit(home: Path, runapi: SandboxTransport) -> None:
+    """Its result came in the background: it is joined, and not edited once more in place of its own source."""
+    edit = {"prompt": "make it night", "source_image_urls": ["task:last"]}
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = await ask(tool, session="s")
+            begun = await tool.call("remix_image", edit, session="s", wait_s=1.0)
+            await asyncio.sleep(60.0)
+            again = await tool.call("remix_image", edit, session="s")
+            return [first, begun, again, await tool.call("remix_image", edit, session="s")]
+
+    first, begun, again, later = run_virtual(main())
+    sources = [create.body for create in runapi.sandbox.books.creates[1:]]
+
+    assert begun["task"]["state"] == "processing"
+    assert ids(begun) == ids(again) != ids(later)
+    assert again["task"]["joined"]
+    assert first["images"][0]["url"].encode() in sources[0]
+    assert again["images"][0]["url"].encode() in sources[1]
+    assert len(sources) == 2
+
+
+def test_the_last_picture_is_one_that_nobody_was_shown_when_there_is_no_other(
+    home: Path, runapi: SandboxTransport
+) -> None:
+    """Better than "there is none"; and whoever asks for the last task wants the newest in any case."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            begun = await ask(tool, session="s", wait_s=1.0)
+            await asyncio.sleep(60.0)
+            edit = {"prompt": "make it night", "source_image_urls": ["task:last"]}
+            made = await tool.call("remix_image", edit, session="s", wait_s=1.0)
+            await asyncio.sleep(60.0)
+            return [begun, made, await tool.call("get_image_task", {"task_id": "last"}, session="s")]
+
+    begun, made, last = run_virtual(main())
+
+    assert made["task"]["state"] == "processing"
+    assert ids(begun) != ids(made) == ids(last)

@@ -202,6 +202,20 @@ def test_a_full_disk_stops_the_next_image_and_not_the_one_in_flight(home: Path, 
     assert runapi.billed == 2
 
 
+def test_without_a_journal_nobody_can_say_which_picture_is_the_last(home: Path, runapi: SandboxTransport) -> None:
+    """The operator mends the disk; "there is none" or a defect of ours would send everybody the wrong way."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            _replace_with_a_folder(home)
+            last = await tool.call("get_image_task", {"task_id": "last"}, session="s")
+            return [last, await tool.resend("0123456789")]
+
+    home.mkdir()
+    for result in run_virtual(main()):
+        assert result["error"]["code"] == "journal_unavailable"
+
+
 def _delete(home: Path) -> None:
     for path in home.iterdir():
         path.unlink()
