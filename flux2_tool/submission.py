@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from flux2_tool import wire
 from flux2_tool.answers import (
@@ -23,6 +24,7 @@ from flux2_tool.answers import (
     decode_json,
     is_refusal,
     is_task_id,
+    printable,
     read_error,
     read_task,
     read_task_id,
@@ -203,13 +205,7 @@ class Submission:
                 await self._pause(self._unavailable(f"RunAPI did not answer: {exc}."))
                 continue
             except ForeignRedirectError as exc:
-                raise self._failed(
-                    UnexpectedAnswerError(
-                        f"RunAPI redirects POST {path} elsewhere: {exc}. The key was not sent there.",
-                        hint=_CHECK_BASE_URL,
-                        charged=self._charged,
-                    )
-                ) from exc
+                raise self._failed(self._elsewhere(path, str(exc))) from exc
             if answer.status_code in wire.ROUTE_MISSING_CODES:
                 self._missing.append(f"POST {path} answered HTTP {answer.status_code}{_quoted(answer)}")
                 if self._maybe_sent:
@@ -261,6 +257,9 @@ class Submission:
             if accepted is not None:
                 return accepted
             self._maybe_sent = True
+            if code == 303 and "location" in answer.headers:
+                where = printable(answer.headers["location"].partition("?")[0], 100)
+                raise self._failed(self._elsewhere(path, f"HTTP 303 to {where!r}, which is no task of RunAPI's"))
             self._unreadable += 1
             error = UnexpectedAnswerError(
                 f"RunAPI answered POST {path} with HTTP {code} but no task id{_quoted(answer)}. "
@@ -302,11 +301,9 @@ class Submission:
             body = None
         task = read_task(body, https_only=not is_loopback_url(self._client.base_url))
         location = answer.headers.get("location")
-        status_url = location or task.status_url
-        task_id = task.task_id or read_task_id({}, answer.headers.get(wire.TASK_ID_HEADER))
-        if task_id is None and location is not None:
-            segment = location.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-            task_id = segment if is_task_id(segment) else None
+        link = self._client.same_origin_url(location) if location else None
+        status_url = link or task.status_url
+        task_id = task.task_id or read_task_id({}, answer.headers.get(wire.TASK_ID_HEADER)) or _task_id_in(link)
         if task_id is None and not (task.phase == "completed" and task.images):
             return None
         return Accepted(
@@ -404,6 +401,13 @@ class Submission:
             f"{message} Nothing was created.", hint="Try again in a minute.", request_id=request_id, charged="no"
         )
 
+    def _elsewhere(self, path: str, where: str) -> UnexpectedAnswerError:
+        return UnexpectedAnswerError(
+            f"RunAPI redirects POST {path} elsewhere: {where}. The key was not sent there.",
+            hint=_CHECK_BASE_URL,
+            charged=self._charged,
+        )
+
     def _failed(self, error: Flux2Error) -> SubmissionError:
         return SubmissionError(error, "unknown" if self._maybe_sent else "not created", conflict=self._conflict)
 
@@ -413,6 +417,13 @@ class Submission:
 
     def _wall(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), tz=UTC)
+
+
+def _task_id_in(link: str | None) -> str | None:
+    """Return the task's id from a link to it: not from any page, such as the one to sign in at."""
+    path = "" if link is None else urlsplit(link).path
+    segment = path.rstrip("/").rpartition("/")[2]
+    return segment if wire.API_PATH_PART in path and is_task_id(segment) else None
 
 
 def _service_error(answer: HttpAnswer) -> ServiceError | None:

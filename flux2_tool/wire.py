@@ -25,6 +25,9 @@ CREATE_PATHS: Final = MappingProxyType(
 # Where a task's status may be, after the create paths plus "/{id}".
 TASK_PATHS: Final = ("/v1/tasks/{id}", "/api/v1/tasks/{id}", "/api/v1/flux_2/{id}")
 
+# A path with this in it is one of the API's: when such a one is where an accepted task is, it ends in the task's id.
+API_PATH_PART: Final = "/v1/"
+
 PRICE_QUOTES_PATH: Final = "/api/v1/price_quotes"
 PRICE_SCHEDULES_PATH: Final = "/api/v1/price_schedules"
 BALANCE_PATH: Final = "/api/v1/me/balance"

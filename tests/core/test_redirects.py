@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .stage import BASE_URL, CREATED, DONE, KEY, PICTURE_URL, Answer, Seen, StandIn, run_call
+from .stage import BASE_URL, CREATED, DONE, KEY, PICTURE_URL, Answer, Seen, StandIn, json_answer, run_call
 
 HOST = "runapi.test"
 
@@ -133,12 +133,32 @@ def test_a_303_says_where_the_result_is_and_is_never_posted_to(home: Path, locat
     assert transport.gets[0].url.startswith(f"{BASE_URL}/v1/results/tsk_abc123")
 
 
-def test_a_303_to_another_origin_accepts_the_task_but_is_not_asked(home: Path) -> None:
+@pytest.mark.parametrize(
+    "location", [*ELSEWHERE[len(UNREADABLE) :], "https://sso.test/v1/signin", "/signin", "/", "/home?from=/v1/x"]
+)
+def test_a_303_to_what_is_no_task_of_the_service_names_no_task(home: Path, location: str) -> None:
+    """A page to sign in at must not become "the task signin", which is then asked for for a quarter of an hour."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return httpx.Response(303, headers={"location": location})
+        return 200, DONE
+
+    transport = StandIn(answer)
+    error = run_call(home, transport)["error"]
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
+    assert "elsewhere" in error["message"]
+    assert "base URL" in error["hint"]
+    assert len(transport.seen) == 1
+
+
+def test_a_303_to_another_origin_with_the_task_in_it_accepts_the_task_but_is_not_asked(home: Path) -> None:
     """The task is paid for; its status is looked for at home."""
 
     def answer(request: Seen) -> Answer:
         if request.method == "POST":
-            return httpx.Response(303, headers={"location": "https://evil.test/results/tsk_abc123"})
+            return json_answer(CREATED, 303, location="https://evil.test/results/tsk_abc123")
         return 200, DONE
 
     transport = StandIn(answer)
@@ -146,3 +166,13 @@ def test_a_303_to_another_origin_accepts_the_task_but_is_not_asked(home: Path) -
 
     assert result["task"]["state"] == "completed"
     assert _hosts_with_key(transport) == {HOST}
+
+
+def test_a_page_instead_of_an_answer_names_no_task_by_its_location(home: Path) -> None:
+    """A captive portal answers 200 and says where its page is."""
+    page = httpx.Response(200, headers={"location": "/home", "content-type": "text/html"}, content=b"<html>Hi</html>")
+    transport = StandIn(lambda request: page if request.method == "POST" else (404, {}))
+    error = run_call(home, transport, wait_s=30)["error"]
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
+    assert transport.gets == []
