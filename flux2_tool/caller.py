@@ -10,6 +10,9 @@ from typing import Final
 from flux2_tool.source_files import SourcePlaces, inbound_folder
 
 AGENT_HOSTS: Final = frozenset({"native", "mcp"})
+# Over MCP the connection is the session, named by the process that serves it: a host that connects anew goes on with
+# the same conversation.
+CONNECTION: Final = "connection:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flux2_tool import wire
@@ -74,16 +75,14 @@ def place_order(
         client_request_id=new_id(),
         routes=tuple(routes),
     )
+    key_in = partial(
+        equal_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=tool_name, arguments=canonical
+    )
     intent = Intent(
         record_id=new_id(),
         session=caller.session,
-        equal_key=equal_key(
-            session=caller.session,
-            fingerprint=account.fingerprint,
-            base_url=account.base_url,
-            tool=tool_name,
-            arguments=canonical,
-        ),
+        equal_key=key_in(session=caller.session),
+        request_key=key_in(session=None),
         fingerprint=account.fingerprint,
         base_url=account.base_url,
         tool=request.action,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool.budget import budget_error
-from flux2_tool.caller import Caller
+from flux2_tool.caller import CONNECTION, Caller
 from flux2_tool.client import RunapiClient
 from flux2_tool.clock import iso_utc
 from flux2_tool.errors import RepeatedRequestError, TaskNotFoundError
@@ -145,7 +145,10 @@ class Registry:
             )
         assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
         if claim.outcome == "joined":
-            return Begun(generation=self._adopt(account, journal, claim.record), joined=True, warnings=warnings)
+            generation = self._adopt(account, journal, claim.record)
+            if generation.entry is not None and generation.entry.record.session != claim.record.session:
+                generation.entry.refresh()  # it was taken up before it was inherited
+            return Begun(generation=generation, joined=True, warnings=warnings)
         entry = self._entry(journal, claim.record, is_ours=True)
         generation = Generation(
             account.client,
@@ -207,6 +210,7 @@ class Registry:
                 base_url=account.base_url,
                 session=caller.session,
                 shown_first=shown_first,
+                heir_of=heir_of(caller.session),
             )
         except JournalError as exc:
             raise unavailable(exc) from exc
@@ -364,6 +368,11 @@ class Registry:
         while True:
             await self._clock.sleep(LEASE_S / 3)
             self._journals.beat()
+
+
+def heir_of(session: str | None) -> str | None:
+    """Return how the names of the sessions begin from which this one inherits: a connection from earlier ones."""
+    return CONNECTION if session is not None and session.startswith(CONNECTION) else None
 
 
 def _check_belongs(entry: Entry | None, caller: Caller) -> None:

@@ -19,7 +19,7 @@ import httpx
 
 from flux2_tool import wire
 from flux2_tool.budget import caps_of
-from flux2_tool.caller import AGENT_HOSTS, Caller
+from flux2_tool.caller import AGENT_HOSTS, CONNECTION, Caller
 from flux2_tool.client import HttpTimeouts, RunapiClient, is_loopback_url, open_http
 from flux2_tool.clock import Clock, SystemClock
 from flux2_tool.credentials import Credentials
@@ -33,7 +33,7 @@ from flux2_tool.order import place_order
 from flux2_tool.pacing import Paces
 from flux2_tool.pricing import Price, Prices, list_price
 from flux2_tool.push import Push, WebhookRefusedError
-from flux2_tool.registry import Account, Begun, Registry
+from flux2_tool.registry import Account, Begun, Registry, heir_of
 from flux2_tool.reporting import report
 from flux2_tool.results import ImageInfo, ToolResult, as_object, error_object
 from flux2_tool.route_memory import FILE_NAME, RouteMemory
@@ -101,11 +101,12 @@ class Flux2Tool:
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=self.manifest, folder=settings.home, clock=self._clock)
         # Whose calls without a session are: a connection's over MCP; an OpenClaw that names no session has but one.
-        self._own_session = f"connection:{new_id()}" if host == "mcp" else "default"
+        owner = owner or ThisProcess()
+        self._own_session = f"{CONNECTION}{owner.name}" if host == "mcp" else "default"
         self._registry = Registry(
             folder=settings.home,
             mode=settings.journal,
-            owner=owner or ThisProcess(),
+            owner=owner,
             opener=opener,
             surroundings=Surroundings(
                 clock=self._clock,
@@ -338,8 +339,6 @@ class Flux2Tool:
                 storage=self._http_for(call.account.base_url),
             )
         price = await self._price(call)
-        if call.abort.is_set:
-            raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         order = place_order(
             self.manifest,
             call.tool,
@@ -393,6 +392,7 @@ class Flux2Tool:
     def _rules(self, call: Call, caller: Caller, *, new: bool) -> ClaimRules:
         return ClaimRules(
             join="never" if new else "interrupted" if caller.session is None else "session",
+            heir_of=heir_of(caller.session),
             repeat_max=self.settings.repeat_max if caller.by_model and caller.session is not None else None,
             repeat_window_s=self.settings.repeat_window_s,
             caps=caps_of(self.settings, caller, base_url=call.account.base_url, now=self._clock.now()),

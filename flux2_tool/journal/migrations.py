@@ -89,6 +89,13 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         DROP INDEX records_spending;
         """,
     ),
+    (
+        "0008_requests",
+        """
+        ALTER TABLE records ADD COLUMN request_key TEXT;
+        CREATE INDEX records_by_request_key ON records (request_key, created_at);
+        """,
+    ),
 )
 
 

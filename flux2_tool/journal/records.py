@@ -35,6 +35,7 @@ class Intent:
         record_id: Opaque, unique; names the record.
         session: Whose request it is; None for a command line call without one.
         equal_key: The same for requests that count as equal.
+        request_key: The same for requests that would count as equal if they were of one session.
         label: The prompt's beginning, for people who list tasks.
         price_usd: What it is expected to cost, None when unknown.
         sender: The person who asked, as the host names them.
@@ -57,6 +58,7 @@ class Intent:
     price_usd: float | None
     sender: str | None = None
     reserved_usd: float = 0.0
+    request_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ class Record:
     sender: str | None = None
     reserved_usd: float = 0.0
     duration_s: float | None = None
+    request_key: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -162,12 +165,15 @@ class ClaimRules:
     Attributes:
         join: "session" joins what is in flight, unknown, or completed and not yet returned; "interrupted" joins only
             what is unknown or was left behind by a process that is gone; "never" always makes a new image.
+        heir_of: Sessions whose names begin with this, followed by their owner's name, are inherited from: what such an
+            owner has left behind and nobody was shown is joined, and becomes the new request's session's.
         repeat_max: At most this many new tasks with equal arguments in the window; None for no limit.
         repeat_window_s: The window's length.
         caps: Bounds that a new request must keep, first come first told.
     """
 
     join: Literal["session", "interrupted", "never"]
+    heir_of: str | None = None
     repeat_max: int | None = None
     repeat_window_s: float = 600.0
     caps: tuple[Cap, ...] = ()
@@ -245,9 +251,18 @@ class Journal(Protocol):
         ...
 
     def newest(
-        self, *, fingerprint: str, base_url: str, session: str | None, shown_first: bool = False
+        self,
+        *,
+        fingerprint: str,
+        base_url: str,
+        session: str | None,
+        shown_first: bool = False,
+        heir_of: str | None = None,
     ) -> Record | None:
-        """Return a session's newest record with pictures; with `shown_first` one that was returned, if there is any."""
+        """Return a session's newest record with pictures; with `shown_first` one that was returned, if there is any.
+
+        When there is none and `heir_of` is given, it is the newest of the sessions whose owner is gone; see ClaimRules.
+        """
         ...
 
     def carry_over(self, records: Sequence[Record]) -> None:

@@ -118,7 +118,7 @@ class SqliteJournal:
     def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
         with self._transaction(synced=True):
             if rules.join != "never":
-                joined = self._joinable(intent, rules, now)
+                joined = self._joinable(intent, rules, now) or self._inherited(intent, rules, now)
                 if joined is not None:
                     return Claim(outcome="joined", record=joined)
             if rules.repeat_max is not None:
@@ -237,14 +237,27 @@ class SqliteJournal:
             self._update(record_id, saved=json.dumps([asdict(copy) for copy in copies]))
 
     def newest(
-        self, *, fingerprint: str, base_url: str, session: str | None, shown_first: bool = False
+        self,
+        *,
+        fingerprint: str,
+        base_url: str,
+        session: str | None,
+        shown_first: bool = False,
+        heir_of: str | None = None,
     ) -> Record | None:
+        where = "fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?"
+        order = f"{'returned_at IS NULL, ' if shown_first else ''}created_at DESC, rowid DESC LIMIT 1"
         with self._guarded():
-            found = self._select(
-                "fingerprint = ? AND base_url = ? AND session IS ? AND state = 'completed'",
-                (fingerprint, base_url, session),
-                f"{'returned_at IS NULL, ' if shown_first else ''}created_at DESC, rowid DESC LIMIT 1",
-            )
+            found = self._select(where, (fingerprint, base_url, session), order)
+            if not found and heir_of is not None:
+                for (left,) in self._connection.execute(
+                    "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
+                    " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(created_at) DESC",
+                    (fingerprint, base_url, len(heir_of), heir_of),
+                ):
+                    if self._owner.is_gone(left.removeprefix(heir_of)):
+                        found = self._select(where, (fingerprint, base_url, left), order)
+                        break
             return found[0] if found else None
 
     def carry_over(self, records: Sequence[Record]) -> None:
@@ -353,6 +366,30 @@ class SqliteJournal:
             left_behind = record.state == "unknown" or record.interrupted or not self._is_held(record, now)
             if rules.join == "session" or left_behind:
                 return record
+        return None
+
+    def _inherited(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
+        """Make an equal record that a session whose owner is gone has left behind the intent's session's own."""
+        if rules.heir_of is None or intent.request_key is None:
+            return None
+        candidates = self._select(
+            "request_key = ? AND substr(session, 1, ?) = ? AND (state IN ('sending', 'processing', 'unknown')"
+            " OR (state = 'completed' AND returned_at IS NULL))",
+            (intent.request_key, len(rules.heir_of), rules.heir_of),
+        )
+        for record in reversed(candidates):
+            is_gone = self._owner.is_gone((record.session or "").removeprefix(rules.heir_of))
+            # An owner that closed in good order, or of whose process nobody here can tell.
+            is_left = record.state != "unknown" and not record.given_up and not self._is_held(record, now)
+            if (is_gone or is_left or record.interrupted) and not (
+                record.state == "completed" and _is_out_of_reach(record, now)
+            ):
+                # Ours from here on, unless another process is finishing it, so that nobody inherits it from us.
+                mine = {} if self._is_held(record, now) else {"owner": self._name, "lease_until": now + LEASE_S}
+                self._update(
+                    record.record_id, session=intent.session, equal_key=intent.equal_key, interrupted=0, **mine
+                )
+                return self._one("record_id = ?", (record.record_id,))
         return None
 
     def _spending(self, cap: Cap) -> Spending:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux2_tool.journal import ClaimRules, SavedCopy
+from flux2_tool.journal import Claim, ClaimRules, SavedCopy
 from flux2_tool.registry import equal_key
 
 from .stage import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
@@ -60,6 +60,53 @@ def test_a_picture_that_can_no_longer_be_had_is_not_joined(machine: Machine, tmp
 
     assert in_time.outcome == "joined"
     assert late.outcome == ("joined" if is_saved else "new")
+
+
+HEIR = ClaimRules(join="session", heir_of="connection:")
+
+
+def _ask_over(machine: Machine, process: str, *, at_s: float = 0.0) -> Claim:
+    """Have a connection, which is named by its process, ask for a fox."""
+    session = f"connection:{process}"
+    values = {"session": session, "equal_key": f"a fox of {session}", "request_key": "a fox"}
+    return machine.begin(machine.open(process), HEIR, at_s=at_s, **values)
+
+
+@pytest.mark.parametrize("state", ["sending", "processing", "completed", "unknown"])
+def test_a_connection_inherits_what_one_that_is_gone_has_left(machine: Machine, state: str) -> None:
+    """The host connects anew, and the model asks again for what it never got: it becomes the new connection's own."""
+    journal = machine.open("p1")
+    left = begun(_ask_over(machine, "p1"))
+    if state in ("processing", "completed"):
+        accept(journal, left)
+    if state == "completed":
+        complete(journal, left)
+    if state == "unknown":
+        journal.note_end(left.record_id, "unknown", now=NOON + 1.0)
+    machine.gone.add("p1")
+
+    inherited = _ask_over(machine, "p2", at_s=9.0)
+    other = _ask_over(machine, "p3", at_s=10.0)
+    again = _ask_over(machine, "p2", at_s=11.0)
+
+    assert (inherited.outcome, other.outcome, again.outcome) == ("joined", "new", "joined")
+    assert inherited.record is not None
+    assert (inherited.record.record_id, inherited.record.session) == (left.record_id, "connection:p2")
+
+
+def test_nothing_is_inherited_from_a_living_connection_nor_what_was_shown(machine: Machine) -> None:
+    """Two people who ask for the same thing get a picture each; and who has one may have another."""
+    living, lost = begun(_ask_over(machine, "p1")), begun(_ask_over(machine, "p2"))
+    machine.open("p2").note_end(lost.record_id, "unknown", now=NOON + 1.0)
+    shown = begun(_ask_over(machine, "p3"))
+    complete(machine.open("p3"), shown)
+    machine.open("p3").note_returned(shown.record_id, now=NOON + 8.0)
+    machine.gone.add("p3")
+    stranger = begun(machine.begin(machine.open("p4"), session="main", equal_key="a fox of main", request_key="a fox"))
+    machine.gone.add("p4")
+
+    assert _ask_over(machine, "p5", at_s=9.0).outcome == "new"
+    assert {living.session, lost.session, stranger.session} == {"connection:p1", "connection:p2", "main"}
 
 
 @pytest.mark.parametrize("state", ["failed", "not_created"])

@@ -272,6 +272,46 @@ def test_another_connection_fetches_what_the_first_left(
     assert len(sandbox.books.creates) == 1
 
 
+def test_a_connection_made_anew_gets_what_the_last_one_asked_for(
+    environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock
+) -> None:
+    """OpenClaw ends its servers on Stop, compaction and every change of its config; then the model calls again."""
+    environ["FLUX2_TOOL_WAIT_S"] = "0.5"
+
+    async def ask(client: Client) -> dict[str, Any]:
+        return result_of(await client.call_tool("text_to_image", {"prompt": "[slow] a castle"}))
+
+    async def ask_twice(client: Client) -> list[dict[str, Any]]:
+        joined = await ask(client)
+        return [joined, await ask(client)]
+
+    begun = talk(environ, ask)
+    clock.offset_s += 200
+    joined, later = talk(environ, ask_twice)
+
+    assert begun["task"]["state"] == "processing"
+    assert (joined["task"]["id"], joined["task"]["joined"]) == (begun["task"]["id"], True)
+    assert joined["task"]["state"] == "completed"
+    assert later["task"]["joined"] is False
+    assert len(sandbox.books.creates) == 2
+
+
+def test_the_last_picture_outlives_the_connection(environ: dict[str, str], sandbox: Sandbox) -> None:
+    """The person in the chat does not know what a connection is."""
+
+    async def make(client: Client) -> dict[str, Any]:
+        return result_of(await client.call_tool("text_to_image", FOX))
+
+    async def edit(client: Client) -> dict[str, Any]:
+        arguments = {"prompt": "make it night", "source_image_urls": ["task:last"]}
+        return result_of(await client.call_tool("remix_image", arguments))
+
+    made, edited = talk(environ, make), talk(environ, edit)
+
+    assert edited["task"]["state"] == "completed"
+    assert made["images"][0]["url"].encode() in sandbox.books.creates[-1].body
+
+
 def test_two_connections_are_two_sessions(environ: dict[str, str], sandbox: Sandbox) -> None:
     """Two people who ask for the same thing at once get a picture each."""
 
