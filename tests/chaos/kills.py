@@ -232,7 +232,12 @@ class _KillSchedule:
             while len(self._lane.sandbox.books.creates) == posts and not worker.answered.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, 2.0)]))
-        self._kills += await worker.kill()
+        if self._rng.random() < 0.5:
+            self._kills += await worker.kill()
+        else:
+            if self._rng.random() < 0.7:
+                await worker.answered.wait()
+            await worker.lose_its_peer()
         self._take(wish, worker.result)
 
     async def _start_worker(self, wish: Wish) -> WorkerProcess:

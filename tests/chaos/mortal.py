@@ -68,6 +68,8 @@ class Process:
         self.is_dead = False
         self.died_at: str | None = None
         self.stalled_until_s = 0.0
+        self.calls = 0
+        self.has_lost_its_peer = False
         self._steps = 0
         self._cut_at = cut_at
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -118,7 +120,12 @@ class Process:
         """End in good order, or die on the way."""
         if not self.is_dead:
             with contextlib.suppress(ProcessDiedError, asyncio.CancelledError):
-                await self.start(self.tool.aclose())
+                await self.start(self.tool.aclose(delivered=not self.has_lost_its_peer))
+
+    async def lose_its_peer(self) -> None:
+        """End because whoever asked has died, and perhaps without having read the last answer."""
+        self.has_lost_its_peer = True
+        await self.aclose()
 
     def forget(self) -> None:
         """Close the files that the process held open; the world is over."""

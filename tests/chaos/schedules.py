@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flux2_tool.sandbox import Fault, SandboxOptions
 from tests.chaos.mortal import Process
-from tests.chaos.world import KEY, Verdict, Wish, World, judge, keys_on_disk, now
+from tests.chaos.world import KEY, Verdict, Wish, World, judge, keys_on_disk, late_resends, now
 from tests.core.virtual_time import run_virtual
 
 MOST_CALLS: Final = 6
@@ -60,7 +60,8 @@ class _Schedule:
             drawn_images=False,
             seed=self._seed,
         )
-        self.world = world = World(self._home, options=options, seed=self._seed)
+        settings = {"save_dir": str(self._home / "kept")} if rng.random() < 0.2 else {}
+        self.world = world = World(self._home, options=options, seed=self._seed, **settings)
         self._machines = ["here"] if rng.random() < 0.7 else ["here", "there"]
         self._deadly = rng.random() < 0.7
         wishes = [self._new_wish(number) for number in range(rng.choice([1, 1, 1, 2, 3]))]
@@ -73,7 +74,7 @@ class _Schedule:
         faults = dict(world.sandbox.faults.committed)
         await self._calm()
         verdict = judge(world.sandbox.books, world.records(), world.wishes, now=now())
-        verdict.broken += world.overdue + keys_on_disk(self._home, KEY)
+        verdict.broken += world.overdue + keys_on_disk(self._home, KEY) + late_resends(world.sandbox.books)
         world.finish()
         return Played(seed=self._seed, faults=faults, kills=sum(world.deaths.values()), verdict=verdict)
 
@@ -111,24 +112,31 @@ class _Schedule:
             for result in results:
                 if result is not None and "task" in result:
                     task_id = result["task"]["id"] or task_id
-            await asyncio.sleep(rng.choice([0.0, 0.5, rng.uniform(0.0, 60.0)]))
+            # Now and then until nobody may send again what was lost.
+            pauses_s = [0.0, 0.5, rng.uniform(0.0, 60.0), rng.uniform(0.0, 60.0), rng.uniform(0.0, 1500.0)]
+            await asyncio.sleep(rng.choice(pauses_s[:3] if rng.random() < 0.8 else pauses_s))
 
     async def _ask_once(
         self, wish: Wish, wait_s: float, abort_after_s: float | None, task_id: str | None, *, machine: str, lane: int
     ) -> dict[str, Any] | None:
+        process = self._open("cli", machine) if wish.host == "cli" else self._worker(wish.host, machine, lane)
+        result = await self.world.ask(
+            process,
+            wish,
+            wait_s=wait_s,
+            abort_after_s=abort_after_s,
+            task_id=task_id,
+            peer_dies=self._deadly and self._rng.random() < 0.1,
+        )
         if wish.host == "cli":
-            process = self._open("cli", machine)
-            result = await self.world.ask(process, wish, wait_s=wait_s, abort_after_s=abort_after_s, task_id=task_id)
             await process.aclose()
-            return result
-        process = self._worker(wish.host, machine, lane)
-        return await self.world.ask(process, wish, wait_s=wait_s, abort_after_s=abort_after_s, task_id=task_id)
+        return result
 
     def _worker(self, host: str, machine: str, lane: int) -> Process:
         """Return the long-lived process of a host, a new one when the last has died."""
         name = f"{host} {machine} {lane}"
         worker = self._workers.get(name)
-        if worker is None or worker.is_dead:
+        if worker is None or worker.is_dead or worker.has_lost_its_peer:
             worker = self._workers[name] = self._open(host, machine)
         return worker
 
@@ -153,7 +161,8 @@ class _Schedule:
             if living and rng.random() < 0.5:
                 self.world.kill(rng.choice(living))
             elif living:
-                rng.choice(living).stalled_until_s = asyncio.get_running_loop().time() + rng.uniform(5.0, 90.0)
+                stall_s = rng.uniform(5.0, 90.0) if rng.random() < 0.8 else rng.uniform(600.0, 1500.0)
+                rng.choice(living).stalled_until_s = asyncio.get_running_loop().time() + stall_s
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -221,6 +230,7 @@ _CREATE_FAULTS: Final = (
     _status("create", 409),
     _status("create", 409, accepted=True),
     _status("create", 401, 402),
+    *[_status("create", 400, 413, 415, 422)] * 3,
     _plain("redirect", "create"),
     _plain("failed", "create"),
     _plain("no_images", "create"),
@@ -241,5 +251,6 @@ _POLL_FAULTS: Final = (
     _plain("no_images", "poll"),
     _plain("retry_after", "poll", retry_after=7),
     _plain("failed", "poll"),
+    *[_late("storage", accepted=True)] * 2,
     lambda rng: Fault(kind="oversized_body", on=rng.choice(["create", "poll"]), size_bytes=4_200_000),
 )

@@ -56,6 +56,12 @@ class WorkerProcess:
             self._process.send_signal(signal.SIGKILL)
         return await self._ended() == -signal.SIGKILL
 
+    async def lose_its_peer(self) -> None:
+        """Have it see that its host is gone: its input ends, and whatever it has answered was read by nobody."""
+        self.result = None
+        await self.close()
+        self.result = None
+
     async def close(self) -> None:
         """Let it end by the end of its input."""
         assert self._process.stdin is not None

@@ -18,6 +18,8 @@ from flux2_tool.generation import RESEND_WINDOW_S
 from flux2_tool.journal import Record, ThisProcess, open_journal
 from flux2_tool.journal.store import FILE_NAME
 from flux2_tool.sandbox import Books, SandboxOptions
+from flux2_tool.sandbox.books import CreateRecord
+from flux2_tool.tool import SAVE_GRACE_S
 from flux2_tool.waiting import SUBMIT_GRACE_S, Abort
 from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
 from tests.core.stage import SandboxTransport
@@ -120,8 +122,14 @@ class World:
         wait_s: float,
         abort_after_s: float | None = None,
         task_id: str | None = None,
+        peer_dies: bool = False,
     ) -> dict[str, Any] | None:
-        """Call the tool once for a wish, or ask for its task; None when the process ended meanwhile."""
+        """Call the tool once for a wish, or ask for its task; None when nobody got an answer.
+
+        Args:
+            peer_dies: Whether who asked dies before it reads the answer, while the process lives; ignored when others
+                wait for an answer of the same process.
+        """
         abort = Abort()
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
@@ -129,21 +137,34 @@ class World:
         tool, arguments = ("text_to_image", wish.arguments)
         if task_id is not None:
             tool, arguments = ("get_image_task", {"task_id": task_id})
-        call = process.start(process.tool.call(tool, arguments, wait_s=wait_s, session=wish.session, abort=abort))
+
+        async def answered() -> tuple[dict[str, Any], bool]:
+            result = await process.tool.call(tool, arguments, wait_s=wait_s, session=wish.session, abort=abort)
+            return result, abort.is_set
+
+        call = process.start(answered())
+        process.calls += 1
         try:
             await asyncio.wait([call])
         finally:
+            process.calls -= 1
             if timer is not None:
                 timer.cancel()
         took_s = loop.time() - begun_s
-        budget_s = wait_s + SUBMIT_GRACE_S + SLACK_S
+        budget_s = wait_s + SUBMIT_GRACE_S + (SAVE_GRACE_S if "save_dir" in self._settings else 0.0) + SLACK_S
         if took_s > (budget_s if abort_after_s is None else min(budget_s, abort_after_s + SLACK_S)):
             self.overdue.append(f"a call took {took_s:.2f} s; it had {wait_s:g} s (abort: {abort_after_s})")
         if call.cancelled() or isinstance(call.exception(), ProcessDiedError):
             return None
-        result: dict[str, Any] = call.result()
+        if peer_dies and process.calls == 0:
+            self.deaths["of who had asked"] += 1
+            await process.lose_its_peer()
+            return None
+        result, is_aborted = call.result()
         wish.last = result
-        self._note(wish, result)
+        # Whoever had stopped the call does not look at its answer any more.
+        if not is_aborted:
+            self._note(wish, result)
         return result
 
     def kill(self, process: Process, place: str = "at a moment") -> None:
@@ -167,7 +188,9 @@ class World:
 
     def _note(self, wish: Wish, result: Mapping[str, Any]) -> None:
         if "error" in result:
-            if result["error"]["code"] in ("repeated_request", "invalid_arguments", "authentication"):
+            # What may have been paid is asked for again.
+            is_over = result["error"]["code"] in ("repeated_request", "invalid_arguments", "authentication")
+            if is_over and result["error"]["charged"] == "no":
                 wish.ended = result["error"]["code"]
         elif result["task"]["state"] == "completed":
             wish.images += [image["url"] for image in result["images"]]
@@ -260,6 +283,19 @@ def _too_many(books: Books, by_key: Mapping[str, Record], wishes: list[Wish], br
     if len(records) > len(wishes):
         broken.append(f'billed {len(records)} times: "{wishes[0].prompt}", wished for {len(wishes)} times')
     return max(excess, len(records) - len(wishes), 0)
+
+
+def late_resends(books: Books) -> list[str]:
+    """Name every POST that was repeated when the service may have forgotten its key; that is for a person to order."""
+    first: dict[str, CreateRecord] = {}
+    for create in books.creates:
+        if create.outcome == "created":
+            first.setdefault(create.idempotency_key or "", create)
+    return [
+        f"sent again after {create.at - made.at:.0f} s: idempotency key {create.idempotency_key}"
+        for create in books.creates
+        if (made := first.get(create.idempotency_key or "")) is not None and create.at > made.at + RESEND_WINDOW_S
+    ]
 
 
 def _has_reason(record: Record | None, now: float) -> bool:
