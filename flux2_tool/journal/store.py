@@ -1,8 +1,7 @@
 """The journal in SQLite: one file, several processes, every write committed before the caller goes on.
 
-WAL lets readers and one writer work side by side. What stands between a POST and a second payment is synced to the disk
-before the caller goes on, and so survives a power cut; what RunAPI can be asked again is not, because a sync holds up
-every other call. Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html#pragma_synchronous.
+What stands between a POST and a second payment is synced to the disk before the caller goes on, and so survives a power
+cut; what RunAPI can be asked again is not, because a sync holds up every other call.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ import contextlib
 import json
 import os
 import sqlite3
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool import wire
 from flux2_tool.clock import iso_utc
-from flux2_tool.journal.migrations import migrate
 from flux2_tool.journal.owner import Owner
 from flux2_tool.journal.records import (
     Cap,
@@ -32,19 +29,14 @@ from flux2_tool.journal.records import (
     SavedCopy,
     Spending,
 )
+from flux2_tool.journal.table import RecordTable, connect, row_of
 
 FILE_NAME: Final = "journal.db"
 LEASE_S: Final = 30.0
-BUSY_TIMEOUT_S: Final = 5.0
 # Sums of prices are not exact; this much too much is not past a cap.
 CENT_FRACTION: Final = 1e-6
 
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
-_RECORD_COLUMNS: Final = (
-    *(item.name for item in fields(Record) if item.name != "error"),
-    "error_code",
-    "error_message",
-)
 
 
 def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
@@ -54,57 +46,29 @@ def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJour
         JournalError: The folder or the file cannot be used; nothing was changed.
     """
     if folder is None:
-        return SqliteJournal(_connect(":memory:", now=now), None, owner)
+        return SqliteJournal(connect(":memory:", now=now), None, owner)
     path = folder / FILE_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Made by hand first, because SQLite would give the file whatever mode the umask leaves.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        return SqliteJournal(_connect(str(path), now=now), path, owner)
+        return SqliteJournal(connect(str(path), now=now), path, owner)
     except OSError as exc:
         raise JournalError(f"the journal {path} cannot be opened: {exc.strerror}") from exc
     except sqlite3.Error as exc:
         raise JournalError(f"the journal {path} cannot be opened: {exc}") from exc
 
 
-def _connect(target: str, *, now: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        connection.row_factory = sqlite3.Row
-        _switch_to_wal(connection)
-        migrate(connection, now=now)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Switch the journal mode, waiting while another process does: SQLite's busy timeout does not cover that."""
-    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_s:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
-class SqliteJournal:
+class SqliteJournal(RecordTable):
     """The `Journal` of one process over one SQLite database. Not for use from several threads at once."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None, owner: Owner) -> None:
-        self._connection = connection
-        self._where = "the journal in memory" if path is None else f"the journal {path}"
+        super().__init__(connection, "the journal in memory" if path is None else f"the journal {path}")
         self._path = path
         self._inode = None if path is None else path.stat().st_ino
         self._owner = owner
         self._name = owner.name
-        self._is_synced: bool | None = None
 
     def is_in_place(self) -> bool:
         """Return whether the file this journal writes to is still the one at its path."""
@@ -265,7 +229,7 @@ class SqliteJournal:
             for record in records:
                 known = self._one("record_id = ?", (record.record_id,))
                 if known is None or (known.owner in (None, self._name) and _progress(known) <= _progress(record)):
-                    self._insert(_row(record), or_update=True)
+                    self._insert(row_of(record), or_update=True)
 
     def get(self, record_id: str) -> Record | None:
         with self._guarded():
@@ -428,56 +392,6 @@ class SqliteJournal:
     def _is_held_by_another(self, record: Record, now: float) -> bool:
         return record.owner != self._name and self._is_held(record, now)
 
-    def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
-        sql = f"INSERT INTO records ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - own names
-        if or_update:
-            # Not REPLACE: columns that a newer version has added keep their values.
-            sql += f" ON CONFLICT (record_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}"
-        self._connection.execute(sql, tuple(values.values()))
-
-    def _update(self, record_id: str, **values: Any) -> None:
-        assignments = ", ".join(f"{name} = ?" for name in values)
-        self._connection.execute(
-            f"UPDATE records SET {assignments} WHERE record_id = ?",  # noqa: S608 - own names
-            (*values.values(), record_id),
-        )
-
-    def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
-        """Return the newest of what a condition selects."""
-        found = self._select(condition, values, "created_at DESC, rowid DESC LIMIT 1")
-        return found[0] if found else None
-
-    def _select(self, condition: str, values: tuple[Any, ...], order: str = "created_at, rowid") -> list[Record]:
-        rows = self._connection.execute(
-            f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY {order}",  # noqa: S608
-            values,
-        )
-        return [_record(row) for row in rows]
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        # Beside SQLite's own errors: text that is no text, a number too large, a cell that somebody spoilt.
-        except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
-            raise JournalError(f"{self._where} cannot be used: {exc}") from exc
-
-    @contextlib.contextmanager
-    def _transaction(self, *, synced: bool = False) -> Iterator[None]:
-        """One atomic step; a failed one leaves nothing behind. Only a synced one must survive a power cut."""
-        with self._guarded():
-            if synced != self._is_synced:
-                self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
-                self._is_synced = synced
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-
 
 def _is_out_of_reach(record: Record, now: float) -> bool:
     """Whether the pictures of a record can no longer be had: every link has expired, and no saved copy is left."""
@@ -496,22 +410,3 @@ def _progress(record: Record) -> tuple[int, bool]:
         ("completed",),
     )
     return next(index for index, states in enumerate(steps) if record.state in states), record.returned_at is not None
-
-
-def _row(record: Record) -> dict[str, Any]:
-    values = {item.name: getattr(record, item.name) for item in fields(Record)}
-    values["error_code"], values["error_message"] = values.pop("error") or (None, None)
-    return {
-        name: json.dumps(value, default=asdict) if isinstance(value, tuple) else value for name, value in values.items()
-    }
-
-
-def _record(row: sqlite3.Row) -> Record:
-    values = {name: row[name] for name in _RECORD_COLUMNS}
-    code, message = values.pop("error_code"), values.pop("error_message")
-    values["error"] = None if code is None else (code, message or "")
-    values["images"] = tuple((url, expires_at) for url, expires_at in json.loads(values["images"]))
-    values["saved"] = tuple(SavedCopy(**copy) for copy in json.loads(values["saved"]))
-    for name in ("conflict", "given_up", "interrupted"):
-        values[name] = bool(values[name])
-    return Record(**values)
