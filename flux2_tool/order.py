@@ -10,9 +10,10 @@ from typing import Any
 
 from flux2_tool import wire
 from flux2_tool.caller import Caller
+from flux2_tool.equality import equal_key
 from flux2_tool.journal import Intent
 from flux2_tool.manifest import Manifest
-from flux2_tool.registry import Account, equal_key
+from flux2_tool.registry import Account
 from flux2_tool.reporting import slug_of
 from flux2_tool.sources import ResolvedSources
 from flux2_tool.submission import CreateRequest

@@ -7,19 +7,17 @@ left behind; keeps the leases of what is ours.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from flux2_tool.budget import budget_error
-from flux2_tool.caller import CONNECTION, Caller
+from flux2_tool.caller import Caller
 from flux2_tool.client import RunapiClient
-from flux2_tool.clock import iso_utc
-from flux2_tool.errors import RepeatedRequestError, TaskNotFoundError
+from flux2_tool.equality import heir_of, repeated_error
+from flux2_tool.errors import TaskNotFoundError
 from flux2_tool.generation import Generation, Surroundings
 from flux2_tool.journal import (
     ClaimRules,
@@ -36,7 +34,6 @@ from flux2_tool.journal import (
 from flux2_tool.journal.entry import unavailable
 from flux2_tool.journal.store import LEASE_S
 from flux2_tool.pacing import Kind
-from flux2_tool.results import task_ref
 from flux2_tool.settings import JournalMode
 from flux2_tool.submission import CreateRequest
 
@@ -70,16 +67,6 @@ class Begun:
     generation: Generation
     joined: bool = False
     warnings: list[str] = field(default_factory=list)
-
-
-def equal_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
-    """Return the same text for requests that count as equal.
-
-    Args:
-        arguments: Canonical: with the defaults filled in, so that leaving one out and naming it are the same.
-    """
-    text = json.dumps([session, fingerprint, base_url, tool, arguments], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 class Registry:
@@ -135,7 +122,7 @@ class Registry:
             journal, warnings = self._journals.without_file(exc)
             claim = journal.claim(intent, rules, now=self._clock.now())
         if claim.outcome == "repeated":
-            raise _repeated(claim.repeated, rules)
+            raise repeated_error(claim.repeated, rules)
         if claim.spending is not None:
             raise budget_error(
                 claim.spending,
@@ -370,11 +357,6 @@ class Registry:
             self._journals.beat()
 
 
-def heir_of(session: str | None) -> str | None:
-    """Return how the names of the sessions begin from which this one inherits: a connection from earlier ones."""
-    return CONNECTION if session is not None and session.startswith(CONNECTION) else None
-
-
 def _check_belongs(entry: Entry | None, caller: Caller) -> None:
     """Raise unless a task is the caller's own; what nobody here has begun belongs to nobody."""
     if entry is None or caller.may_use(entry.record.session):
@@ -382,19 +364,4 @@ def _check_belongs(entry: Entry | None, caller: Caller) -> None:
     raise TaskNotFoundError(
         f"Task {entry.record.task_id} belongs to another conversation.",
         hint="Use a task of this conversation, or ask the owner.",
-    )
-
-
-def _repeated(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
-    made = [record for record in equal if record.state != "failed"]
-    said = [task_ref(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made]
-    if len(made) < len(equal):
-        said.append(f"{len(equal) - len(made)} failed")
-    return RepeatedRequestError(
-        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: {', '.join(said)}. "
-        "Nothing was sent.",
-        hint="Show the images that were made (get_image_task brings each again), or change the prompt. "
-        "Do not repeat this call."
-        if made
-        else "Change the prompt, and tell the user that this one brings no image. Do not repeat this call.",
     )

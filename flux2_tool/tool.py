@@ -23,6 +23,7 @@ from flux2_tool.caller import AGENT_HOSTS, CONNECTION, Caller
 from flux2_tool.client import HttpTimeouts, RunapiClient, is_loopback_url, open_http
 from flux2_tool.clock import Clock, SystemClock
 from flux2_tool.credentials import Credentials
+from flux2_tool.equality import heir_of
 from flux2_tool.errors import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
 from flux2_tool.gathering import SOURCE_LOOKUP_WAIT_S, Gathering
 from flux2_tool.generation import Generation, Surroundings
@@ -33,7 +34,7 @@ from flux2_tool.order import place_order
 from flux2_tool.pacing import Paces
 from flux2_tool.pricing import Price, Prices, list_price
 from flux2_tool.push import Push, WebhookRefusedError
-from flux2_tool.registry import Account, Begun, Registry, heir_of
+from flux2_tool.registry import Account, Begun, Registry
 from flux2_tool.reporting import report
 from flux2_tool.results import ImageInfo, ToolResult, as_object, error_object
 from flux2_tool.route_memory import FILE_NAME, RouteMemory

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux2_tool.equality import equal_key
 from flux2_tool.journal import Claim, ClaimRules, SavedCopy
-from flux2_tool.registry import equal_key
 
 from .stage import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
 
