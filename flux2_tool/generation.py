@@ -181,6 +181,7 @@ class Generation:
         self.attendance.leave(listener)
         is_alone = not (self.is_over or self.attendance.is_waited_for)
         if is_alone and self.is_unsent and self._runner is not None:
+            self._give_up()
             self._runner.cancel()
             return
         # In a session an equal call joins it anyway; without one, only because of this.
@@ -237,8 +238,7 @@ class Generation:
                 self.entry.release(given_up=True)
         except asyncio.CancelledError:
             if self.is_unsent and not self.is_over:
-                gone = CancelledCallError("The wait ended before the image was requested.", charged="no")
-                self._end("failed", error=gone, record_as="not_created")
+                self._give_up()
             raise
         except SubmissionError as exc:
             self._end("failed", error=exc.error, record_as=_RECORD_AS[exc.outcome], conflict=exc.conflict)
@@ -256,6 +256,11 @@ class Generation:
                 ),
                 record_as="unknown",
             )
+
+    def _give_up(self) -> None:
+        """End what was never sent, at once, so that no equal call can join it any more."""
+        gone = CancelledCallError("The wait ended before the image was requested.", charged="no")
+        self._end("failed", error=gone, record_as="not_created")
 
     async def _watch(self, entry: Entry) -> bool:
         """Look on while another process takes care of the record; True once it is ours, False when it is over."""

@@ -284,6 +284,30 @@ def test_an_equal_call_keeps_a_queued_request_alive(home: Path) -> None:
     assert len(transport.posts) == 2
 
 
+def test_an_equal_call_that_comes_as_the_last_waiter_leaves_gets_its_picture(home: Path) -> None:
+    """A user who presses stop and asks again must not be answered with the stop."""
+    transport = service(delay_s=3.0)
+
+    async def main() -> list[dict[str, Any]]:
+        results = []
+        async with opened_tool(home, transport, max_creates=1) as tool:
+            first = asyncio.create_task(ask(tool, 0))
+            await asyncio.sleep(0.1)
+            for ticks in range(6):
+                abort = Abort()
+                stopped = asyncio.create_task(ask(tool, 10 + ticks, session="s", abort=abort))
+                await asyncio.sleep(0.1)
+                abort.set()
+                for _ in range(ticks):
+                    await asyncio.sleep(0)
+                results.append(await ask(tool, 10 + ticks, session="s"))
+                await stopped
+            await first
+        return results
+
+    assert [result["task"]["state"] for result in run_virtual(main())] == ["completed"] * 6
+
+
 def test_what_was_given_up_in_one_process_is_not_sent_by_another(home: Path) -> None:
     """A command that was stopped in its back-off must not cost money when the gateway's next call comes."""
 
