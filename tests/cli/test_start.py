@@ -18,7 +18,7 @@ from flux2_tool.manifest_check import error_codes
 
 from .command import Command
 
-HEAVY = ("httpx", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
+HEAVY = ("httpx", "aiohttp", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["call", "--help"], ["manifest", "--help"]])
@@ -33,6 +33,22 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_a_worker_is_ready_before_it_loads_what_a_call_needs() -> None:
+    """The plugin greets it in mid-chat; what a call needs is loaded by the call."""
+    code = (
+        "import asyncio, sys\nfrom flux2_tool.worker import Worker\n"
+        "asyncio.run(Worker(lambda line: print(line.decode(), end=''), environ={}).receive("
+        'b\'{"jsonrpc": "2.0", "id": 1, "method": "initialize"}\'))\n'
+        f"print([name for name in {(*HEAVY, 'sqlite3')!r} if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    answer, loaded = done.stdout.splitlines()
+    assert load_manifest().version in answer
+    assert loaded == "[]"
 
 
 def test_the_list_of_commands_imports_none_of_them() -> None:

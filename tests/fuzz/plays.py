@@ -25,12 +25,13 @@ from flux2_tool.account import read_balance
 from flux2_tool.caller import Caller
 from flux2_tool.client import RunapiClient, open_http
 from flux2_tool.errors import Flux2Error
+from flux2_tool.json_rpc import INTERNAL_ERROR
 from flux2_tool.manifest import load_manifest
 from flux2_tool.price_answers import MAX_PRICE_USD
 from flux2_tool.pricing import Prices
 from flux2_tool.probe import probe
 from flux2_tool.tool import Flux2Tool
-from flux2_tool.worker import INTERNAL_ERROR, Worker
+from flux2_tool.worker import Worker
 from tests.core.stage import credentials, settings_at
 from tests.core.virtual_time import START_S, VirtualClock, run_virtual
 

@@ -1,0 +1,54 @@
+"""JSON-RPC 2.0 as the worker speaks it: one message a line, ids that are text or whole numbers.
+
+Source: https://www.jsonrpc.org/specification.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+
+RequestId = str | int
+
+
+class ProtocolFaultError(Exception):
+    """A message breaks the protocol; answered as a JSON-RPC error, under the request's id unless told otherwise."""
+
+    def __init__(self, code: int, message: str, *, names_request: bool = True) -> None:
+        super().__init__(message)
+        self.code = code
+        self.names_request = names_request
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """Return the message of a line.
+
+    Raises:
+        ProtocolFaultError: It is not JSON, or no message of this version.
+    """
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise ProtocolFaultError(INVALID_REQUEST, 'a message is one JSON object with "jsonrpc": "2.0"')
+    return message
+
+
+def request_id_of(message: Mapping[str, Any]) -> RequestId | None:
+    """Return the id that a message or a notification's params name, None where there is no proper one."""
+    value = message.get("id")
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def line_of(message: Mapping[str, Any]) -> bytes:
+    """Return a message as a line, its version added."""
+    text = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=True, separators=(",", ":"))
+    return text.encode("ascii") + b"\n"
