@@ -27,7 +27,7 @@ from flux2_tool.caller import Caller, working_folder, workspace_of
 from flux2_tool.clock import Clock
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.errors import Flux2Error, InternalError, InvalidArgumentsError
-from flux2_tool.manifest import load_manifest
+from flux2_tool.manifest import Host, load_manifest
 from flux2_tool.projection import Format, export
 from flux2_tool.results import ToolResult, error_object
 from flux2_tool.settings import Settings, load_settings
@@ -118,13 +118,20 @@ class Flux2Tool:
             explicit_base_url=base_url,
             settings_base_url=settings.base_url,
         )
-        self._engine = Engine(
-            settings=self.settings, credentials=credentials, host="cli", transport=transport, clock=clock
-        )
+
+        def engine(host: Host) -> Engine:
+            return Engine(
+                settings=self.settings,
+                credentials=credentials,
+                host=host,
+                transport=transport,
+                clock=clock,
+                is_peer_in_process=True,
+            )
+
+        self._engine = engine("cli")
         # What a model calls has its own: other limits, another default wait. They share the journal.
-        self._agents_engine = Engine(
-            settings=self.settings, credentials=credentials, host="mcp", transport=transport, clock=clock
-        )
+        self._agents_engine = engine("mcp")
 
     async def text_to_image(
         self,

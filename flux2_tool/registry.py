@@ -78,6 +78,7 @@ class Registry:
         owner: This process, as a name for leases.
         surroundings: Clock, chance, memory of routes.
         opener: Opens the journal.
+        is_peer_in_process: Whether whoever gets the results is this very process, so that none is lost on the way.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class Registry:
         owner: Owner,
         surroundings: Surroundings,
         opener: OpenJournal = open_journal,
+        is_peer_in_process: bool = False,
     ) -> None:
         self._around = surroundings
+        self._is_peer_in_process = is_peer_in_process
         self._clock = surroundings.clock
         self._journals = JournalInUse(
             folder=folder,
@@ -331,8 +334,9 @@ class Registry:
                 await self._clock.sleep(HAND_OVER_S)
                 self._note_returned()
         finally:
-            # An event loop that ends in good order, as that of a script which closes nothing, has delivered them.
-            self._note_returned()
+            # A script that closes nothing has had them all the same when its event loop ends in good order.
+            if self._is_peer_in_process:
+                self._note_returned()
 
     def _note_returned(self, *, equal_key: str | None = None, session: str | None = None) -> None:
         """Write down what was handed over: all of it, or what a call that has come after it shows to have arrived."""

@@ -68,6 +68,7 @@ class Flux2Tool:
         new_id: Makes idempotency keys, record and request ids.
         owner: Who owns what is begun here; by default this process.
         opener: Opens the task journal; by default the SQLite file in the data folder.
+        is_peer_in_process: Whether whoever gets the results is this very process.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Flux2Tool:
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         owner: Owner | None = None,
         opener: OpenJournal = open_journal,
+        is_peer_in_process: bool = False,
     ) -> None:
         self.settings = settings
         self.manifest = manifest or load_manifest()
@@ -109,6 +111,7 @@ class Flux2Tool:
             mode=settings.journal,
             owner=owner,
             opener=opener,
+            is_peer_in_process=is_peer_in_process,
             surroundings=Surroundings(
                 clock=self._clock,
                 random=self._random,
