@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def test_the_other_route_is_tried_only_after_nothing_but_missing_routes(posts: l
         return again(mine)
 
     _called(StandIn(answer))
-    on_guide = [mine for path, mine in given_to if not path.startswith("/api/")]
+    # The service's route may redirect to any path.
+    on_guide = [mine for _, mine in takewhile(lambda one: not one[0].startswith("/api/"), given_to)]
     if len(on_guide) < len(given_to):
         harmless = (404, 405, 410, 501, 429, 301, 302, 307, 308)
         assert all(
