@@ -176,13 +176,18 @@ class _Schedule:
             world.kill(process, "at the end") if self._rng.random() < 0.5 else await process.aclose()
         # Longer than any lease: a process of the other machine is never seen to be gone.
         await asyncio.sleep(60.0)
-        for wish in world.wishes:
-            if not wish.images and wish.ended is None:
-                await self._ask_once(wish, CALM_WAIT_S, None, None, machine="here", lane=0)
+        await self._ask_a_last_time()
         last = world.open("native")
         await last.start(last.tool.resume())
+        # What was followed in vain may have come to an end by this.
+        await self._ask_a_last_time()
         for process in world.processes:
             await process.aclose()
+
+    async def _ask_a_last_time(self) -> None:
+        for wish in self.world.wishes:
+            if not wish.images and wish.ended is None:
+                await self._ask_once(wish, CALM_WAIT_S, None, None, machine="here", lane=0)
 
 
 def draw_fault(rng: random.Random) -> Fault:
