@@ -303,14 +303,14 @@ class Registry:
         Args:
             delivered: Whether the results of the last moments have reached who asked; False when that peer is gone.
         """
+        if not delivered:
+            self._handed_over.clear()
         own = [task for task in (self._heart, self._hand_over) if task is not None]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
         await asyncio.gather(*(generation.stop() for generation in [*self._live.values(), *self._lookups]))
-        if delivered:
-            self._note_returned()
-        self._handed_over.clear()
+        self._note_returned()
         self._journals.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------

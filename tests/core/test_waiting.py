@@ -201,7 +201,9 @@ def test_an_abort_before_anything_was_sent_sends_nothing(home: Path) -> None:
 
 def test_an_abort_while_the_price_is_asked_for_sends_nothing(home: Path) -> None:
     """Nobody published max's price, so it is asked for first; whoever leaves meanwhile must not pay."""
-    transport = StandIn(lambda request: (200, {}) if "price" in request.path else (200, CREATED), delay_s=1.0)
+    transport = StandIn(
+        lambda request: (200, {}) if "price" in request.path else (200, CREATED), delay_s=1.0, has_prices=True
+    )
     abort = Abort()
     arguments = {**FOX, "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
 
@@ -215,6 +217,7 @@ def test_an_abort_while_the_price_is_asked_for_sends_nothing(home: Path) -> None
     error = run_virtual(main())["error"]
 
     assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert transport.seen
     assert all("price" in request.path for request in transport.seen)
 
 
