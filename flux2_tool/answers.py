@@ -405,6 +405,11 @@ def _redacted(value: Any, secrets: tuple[str, ...], depth: int) -> Any:
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
-        for form in {secret, quote(secret), quote(secret, safe="")}:
+        for form in _spellings(secret):
             text = text.replace(form, "[key]")
     return text
+
+
+@lru_cache(maxsize=32)
+def _spellings(secret: str) -> tuple[str, ...]:
+    return tuple({secret, quote(secret), quote(secret, safe="")})

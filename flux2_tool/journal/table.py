@@ -121,12 +121,16 @@ def row_of(record: Record) -> dict[str, Any]:
     }
 
 
+def _listed(text: str) -> Any:
+    return () if text == "[]" else json.loads(text)
+
+
 def _record(row: sqlite3.Row) -> Record:
-    values = {name: row[name] for name in _RECORD_COLUMNS}
+    values: dict[str, Any] = dict(zip(_RECORD_COLUMNS, row, strict=True))
     code, message = values.pop("error_code"), values.pop("error_message")
     values["error"] = None if code is None else (code, message or "")
-    values["images"] = tuple((url, expires_at) for url, expires_at in json.loads(values["images"]))
-    values["saved"] = tuple(SavedCopy(**copy) for copy in json.loads(values["saved"]))
+    values["images"] = tuple((url, expires_at) for url, expires_at in _listed(values["images"]))
+    values["saved"] = tuple(SavedCopy(**copy) for copy in _listed(values["saved"]))
     for name in ("conflict", "given_up", "interrupted"):
         values[name] = bool(values[name])
     return Record(**values)
