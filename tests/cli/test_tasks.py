@@ -240,7 +240,7 @@ def test_a_spoilt_record_says_what_to_do_about_the_journal(command: Command) -> 
     done = command.run("tasks")
 
     assert (done.returncode, done.stdout) == (3, "")
-    assert "move the file away" in done.stderr
+    assert "flux2-tool doctor" in done.stderr
 
 
 def test_prune_keeps_a_month_unless_told_otherwise(command: Command) -> None:
