@@ -31,6 +31,8 @@ from flux2_tool.settings import Settings, load_settings, normalized_base_url
 
 METHOD: Final = "flux2.doctor"
 _RESTART: Final = "openclaw gateway restart"
+# Instead of a secret that is masked; base64, as a webhook secret is.
+_STAND_IN: Final = "bWFza2Vk"
 
 
 def openclaw(
@@ -105,7 +107,7 @@ def _plugin(status: Status) -> Iterator[Finding]:
 def _settings(config: Any, manifest: Manifest) -> tuple[Settings | None, Finding]:
     """Return the plugin's own settings, None for wrong ones, and what is to say of them.
 
-    Its secrets are masked, so they are not looked at.
+    Its secrets are masked, so that they are set is all there is to see of them.
     """
     hints, properties = manifest.config_hints, manifest.config_schema["properties"]
     # OpenClaw fills in the defaults, which nobody set.
@@ -114,7 +116,7 @@ def _settings(config: Any, manifest: Manifest) -> tuple[Settings | None, Finding
         for key, value in (config.items() if isinstance(config, Mapping) else ())
         if key not in properties or "default" not in properties[key] or value != properties[key]["default"]
     }
-    shown = {key: value for key, value in entries.items() if not (key in hints and hints[key].sensitive)}
+    shown = {key: _STAND_IN if key in hints and hints[key].sensitive else value for key, value in entries.items()}
     where = f"plugins.entries.{manifest.id}.config"
     try:
         settings = load_settings({}, config=shown, manifest=manifest)

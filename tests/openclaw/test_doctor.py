@@ -248,6 +248,20 @@ def test_a_wrong_setting_of_the_plugin_is_told(openclaw: FakeOpenClaw) -> None: 
     assert "plugins.entries.flux2.config.wait_s" in findings[0].said
 
 
+def test_webhooks_whose_secret_is_masked_are_no_fault(openclaw: FakeOpenClaw) -> None:  # noqa: F811
+    """OpenClaw shows no secret; that it is set must be enough, or every gateway with webhooks looks broken."""
+    config = {"callback_public_url": "https://agent.example.com", "callback_secret": "__OPENCLAW_REDACTED__"}
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
+
+    whole = [finding.state for finding in _look(openclaw, RUNAPI_API_KEY=KEY)]
+    del config["callback_secret"]
+    openclaw.change(config={"plugins.entries.flux2.config": config})
+    half = [finding.said for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
+
+    assert set(whole) == {"ok"}
+    assert half == ["callback_public_url and callback_secret belong together: one is set, the other is not"]
+
+
 def test_only_what_somebody_set_is_told_of_the_plugins_settings(openclaw: FakeOpenClaw) -> None:  # noqa: F811
     """OpenClaw answers with every default filled in."""
     config = {"journal": "required", "tiers": ["pro"]}
