@@ -1,4 +1,4 @@
-"""The README says what is true: its tables, commands, links and versions are held to their sources.
+"""The READMEs say what is true: their tables, commands, links and versions are held to their sources.
 
 Runs in a checkout and beside an installed wheel, where only the tests and the files they read are at hand.
 """
@@ -11,18 +11,22 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from flux2_tool.cli import cli
 from flux2_tool.manifest import load_manifest
+from flux2_tool.openclaw.install import consent
+from flux2_tool.openclaw.plugin import MINIMUM_OPENCLAW
+from tests.readme import NAMES, ROOT, blocks, links, read
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = read("README.md")
+BOTH = "\n".join(read(name) for name in NAMES)
 PROGRAM = "flux2-tool"
 IS_CHECKOUT = (ROOT / ".git").exists() and shutil.which("git") is not None
 
@@ -52,23 +56,33 @@ def test_each_command_that_ci_runs_from_the_readme_is_one_line(name: str) -> Non
     assert done.stdout.startswith("python3 -m venv .venv && ")
 
 
-def _fenced_commands() -> Iterator[list[str]]:
-    """Yield the words of every `flux2-tool …` in the README's blocks of shell."""
-    for block in re.findall(r"^```(?:sh|console)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE):
-        for line in block.splitlines():
-            yield from _commands_of(line.removeprefix("$ "))
+def _fenced_commands() -> list[list[str]]:
+    """Return the words of every `flux2-tool …` in the READMEs' blocks of shell, each once."""
+    lines = [
+        line.removeprefix("$ ")
+        for block in blocks(BOTH)
+        for line in block.code.splitlines()
+        if block.language == "sh" or (block.language == "console" and line.startswith("$ "))
+    ]
+    return _once(words for line in lines if PROGRAM in line for words in _commands_of(line))
 
 
 def _commands_of(line: str) -> Iterator[list[str]]:
-    for part in line.split(" && "):
+    for part in re.split(r" && | > ", line):
         words = shlex.split(part, comments=True)
+        if words[:3] == ["docker", "compose", "exec"]:
+            words = words[4:]
         if words and Path(words[0]).name == PROGRAM:
             yield words[1:]
 
 
 def _mentioned_commands() -> list[list[str]]:
-    """Return the words of every `flux2-tool …` in the README's running text."""
-    return [shlex.split(found) for found in re.findall(rf"`{PROGRAM} ([^`\n]+)`", README)]
+    """Return the words of every `flux2-tool …` in the READMEs' running text, each once."""
+    return _once(shlex.split(found) for found in re.findall(rf"`{PROGRAM} ([^`\n]+)`", BOTH))
+
+
+def _once(commands: Iterable[list[str]]) -> list[list[str]]:
+    return [list(words) for words in dict.fromkeys(tuple(words) for words in commands)]
 
 
 def _resolved(words: Sequence[str]) -> tuple[click.Command, list[str]]:
@@ -86,10 +100,57 @@ def test_the_readme_shows_the_commands_people_need() -> None:
     """Without this a change of the README's form could leave nothing to check."""
     shown = {words[0] for words in _fenced_commands()}
 
-    assert shown >= {"demo", "openclaw", "generate", "remix", "call", "task", "tasks", "resume"}
+    assert shown >= {"demo", "openclaw", "generate", "remix", "call", "task", "tasks", "resume", "doctor", "mcp"}
 
 
-@pytest.mark.parametrize("words", list(_fenced_commands()), ids=" ".join)
+def test_each_block_of_commands_says_who_runs_it() -> None:
+    """A block that nobody runs is one that nobody notices when it breaks."""
+    kinds = {"command", "runs", "runs in OpenClaw", "shown"}
+
+    unmarked = [block.code for block in blocks(BOTH) if block.language in ("sh", "console") and block.kind not in kinds]
+    unshown = [block.code for block in blocks(BOTH) if block.language == "console" and block.kind != "shown"]
+
+    assert unmarked == []
+    assert unshown == []
+
+
+def test_what_installing_shows_is_what_the_readme_says() -> None:
+    """It tells of the prices and of what is read and run; somebody agrees to it."""
+    [shown] = [block.code for block in blocks(README) if block.name == "install"]
+
+    told = consent(load_manifest(), python="~/.flux2-tool/bin/python3", openclaw=f"OpenClaw {MINIMUM_OPENCLAW}")
+
+    assert told in shown
+    assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in README
+
+
+@needs_checkout
+def test_what_the_dockerfile_copies_exists_and_its_data_folder_is_the_readmes() -> None:
+    """The journal outlives a container only when image, volume and setting name one folder."""
+    dockerfile = (ROOT / "docs" / "Dockerfile").read_text(encoding="utf-8")
+    copied = [name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]]
+    [folder] = re.findall(r"^ENV FLUX2_TOOL_HOME=(\S+)$", dockerfile, re.MULTILINE)
+
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert {"pyproject.toml", "openclaw_plugin.yaml", "README.md", "flux2_tool"} <= set(copied)
+    assert f"/bin/pip install --no-cache-dir /usr/local/src/{PROGRAM}" in dockerfile
+    assert f"--mode=0700 {folder}" in dockerfile
+    assert README.count(f"flux2-data:{folder}") == 2
+    assert f"plugins.entries.flux2.config.home {folder}" in README
+
+
+@needs_checkout
+def test_the_picture_of_a_chat_is_of_the_recorded_turn() -> None:
+    """It says that it is rendered from it; docs/render-chat notes in the picture from what."""
+    command = [sys.executable, str(ROOT / "docs" / "render-chat"), "--comment"]
+    expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with Image.open(ROOT / "docs" / "chat.jpg") as picture:
+        assert picture.info["comment"].decode() == expected, "run: .venv/bin/python docs/render-chat"
+    assert (ROOT / "docs" / "chat.jpg").stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("words", _fenced_commands(), ids=" ".join)
 def test_each_command_the_readme_shows_would_run(words: list[str]) -> None:
     """Every argument that is needed is there, and every option exists and takes this value."""
     command, left = _resolved(words)
@@ -112,7 +173,7 @@ def test_each_command_the_readme_mentions_exists(words: list[str]) -> None:
 def test_the_result_the_readme_shows_is_one_the_tools_return() -> None:
     """Somebody writes a program from it."""
     tool = load_manifest().tools["text_to_image"]
-    shown = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)]
+    shown = [json.loads(block.code) for block in blocks(README) if block.language == "json"]
 
     arguments = [block for block in shown if "prompt" in block]
     results = [block for block in shown if "prompt" not in block]
@@ -130,7 +191,7 @@ def test_each_variable_the_readme_names_is_a_setting() -> None:
     manifest = load_manifest()
     known = {hint.env for hint in manifest.config_hints.values()} | set(manifest.environment)
 
-    named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", README))
+    named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", BOTH))
 
     assert named <= known
     assert "RUNAPI_API_KEY" in named
@@ -139,13 +200,15 @@ def test_each_variable_the_readme_names_is_a_setting() -> None:
 @needs_checkout
 def test_each_file_the_readme_names_exists() -> None:
     """A dead link at the first step sends people away."""
-    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)\s]+)\)", README)
-    scripts = re.findall(r"(\.ci/[\w-]+)", README)
+    pages = [ROOT / name for name in (*NAMES, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    files = [link for link in links(text) if not re.match(r"https?://|#|mailto:", link)]
+    scripts = re.findall(r"(\.ci/[\w-]+)", text)
 
-    missing = [name for name in [*links, *scripts] if not (ROOT / name.partition("#")[0]).exists()]
+    missing = [name for name in [*files, *scripts] if not (ROOT / name.partition("#")[0]).exists()]
 
     assert missing == []
-    assert links
+    assert files
 
 
 def test_the_newest_version_of_the_changelog_is_this_one() -> None:
