@@ -1,38 +1,34 @@
-"""The turn that the README shows: how it is told, and its picture."""
+"""The turn that the READMEs show: how it is told in each language, and its picture."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageStat
 
 from flux2_tool.openclaw.plugin import MINIMUM_OPENCLAW
+from tests.readme import ROOT, read
 
 from .scripted_model import ToolCall
 
-README = Path(__file__).parents[2] / "README.md"
 PICTURE = Path(__file__).with_name("recorded-turn.jpg")
 BEGIN, END = "<!-- a recorded turn: begin -->\n", "<!-- a recorded turn: end -->"
 _WIDTH_PX = 720
-
-
-def recorded_turn(*, asked: str, call: ToolCall, answered: str, said: str) -> str:
-    """Return a turn as the README tells it, with ids and the long link shortened."""
-    answered = re.sub(r"tsk_\w+", "tsk_…", answered)
-    answered = re.sub(r"^https?://\S+$", "https://…", answered, flags=re.MULTILINE)
-    return f"""\
-In a Telegram group, with OpenClaw {MINIMUM_OPENCLAW}, recorded by the end-to-end tests: the chat model is scripted,
+_TOLD = {
+    "README.md": """\
+In a Telegram group, with OpenClaw {openclaw}, recorded by the end-to-end tests: the chat model is scripted,
 and the picture is the sandbox's.
 
 > **Fay:** {asked}
 
-The agent calls `{call.tool}`:
+The agent calls `{tool}`:
 
 ```json
-{json.dumps(call.arguments, ensure_ascii=False)}
+{arguments}
 ```
 
 and reads, when the picture is there:
@@ -43,17 +39,58 @@ and reads, when the picture is there:
 
 The group sees:
 
-> ![{call.arguments["prompt"]}, as the sandbox draws it](tests/e2e/{PICTURE.name})
+> ![{prompt}, as the sandbox draws it](tests/e2e/{picture})
 >
 > {said}
-"""
+""",
+    "README.zh-CN.md": """\
+在一个 Telegram 群里，OpenClaw {openclaw}，由端到端测试录下：聊天模型照脚本说话，图片是模拟服务画的。
+
+> **Fay：** {asked}
+
+智能体调用 `{tool}`：
+
+```json
+{arguments}
+```
+
+图片好了以后读到：
+
+```text
+{answered}
+```
+
+群里看到：
+
+> ![{prompt}，模拟服务所画](tests/e2e/{picture})
+>
+> {said}
+""",
+}
 
 
-def write_record(record: str, photo: bytes) -> None:
-    """Put a turn and its picture into the README's place for it."""
-    text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    README.write_text(f"{head}{BEGIN}{record}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+def recorded_turn(*, asked: str, call: ToolCall, answered: str, said: str) -> dict[str, str]:
+    """Return a turn as each README tells it, with ids and the long link shortened."""
+    answered = re.sub(r"tsk_\w+", "tsk_…", answered)
+    answered = re.sub(r"^https?://\S+$", "https://…", answered, flags=re.MULTILINE)
+    facts = {
+        "openclaw": MINIMUM_OPENCLAW,
+        "asked": asked,
+        "tool": call.tool,
+        "arguments": json.dumps(call.arguments, ensure_ascii=False),
+        "answered": answered,
+        "prompt": call.arguments["prompt"],
+        "picture": PICTURE.name,
+        "said": said,
+    }
+    return {name: told.format(**facts) for name, told in _TOLD.items()}
+
+
+def write_record(records: Mapping[str, str], photo: bytes) -> None:
+    """Put a turn and its picture into the READMEs' place for it; then docs/render-chat makes its picture of a chat."""
+    for name, record in records.items():
+        head, rest = read(name).split(BEGIN)
+        (ROOT / name).write_text(f"{head}{BEGIN}{record}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
     with Image.open(io.BytesIO(photo)) as picture:
         small = picture.convert("RGB").resize((_WIDTH_PX, round(picture.height * _WIDTH_PX / picture.width)))
     small.save(PICTURE, quality=80, optimize=True)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flux2_tool.sandbox import Sandbox
+from tests.readme import read
 
 from . import loopback_media
 from .conftest import KEY, World, wait_for
-from .recorded_turn import PICTURE, README, difference, recorded_turn, write_record
+from .recorded_turn import PICTURE, difference, recorded_turn, write_record
 from .scripted_model import Say, SeenRequest, Step, ToolCall
 from .telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
 from .test_sources import files_sent, jpeg
@@ -97,8 +98,8 @@ def test_the_owner_is_not_bound_by_the_cap_of_guests(world: World, telegram: Tel
     assert len(prompts_billed(world, "a castle")) == 2
 
 
-def test_the_readme_shows_a_turn_as_it_really_goes(world: World, telegram: Telegram) -> None:
-    """From a message in the group to the picture in it; `FLUX2_TEST_RECORD=1` writes what was seen into the README."""
+def test_the_readmes_show_a_turn_as_it_really_goes(world: World, telegram: Telegram) -> None:
+    """From a message in the group to the picture in it; `FLUX2_TEST_RECORD=1` writes what was seen into the READMEs."""
     made = world.sandbox.options
     world.sandbox.options = made.changed({"drawn_images": True})
     asked = "Could you make us a picture of a red fox in the snow? Wide, please."
@@ -111,11 +112,11 @@ def test_the_readme_shows_a_turn_as_it_really_goes(world: World, telegram: Teleg
 
     world.sandbox.options = made
     [photo] = sent.files.values()
-    record = recorded_turn(asked=asked, call=call, answered=world.model.tool_results("recorded")[0], said=sent.text)
+    records = recorded_turn(asked=asked, call=call, answered=world.model.tool_results("recorded")[0], said=sent.text)
     if os.environ.get("FLUX2_TEST_RECORD") == "1":
-        write_record(record, photo)
+        write_record(records, photo)
     assert sent.method == "sendPhoto"
-    assert record in README.read_text(encoding="utf-8")
+    assert [name for name, record in records.items() if record not in read(name)] == []
     assert difference(photo, PICTURE.read_bytes()) < 10
 
 
