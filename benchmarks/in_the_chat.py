@@ -12,6 +12,7 @@ Needs OpenClaw: eval "$(.ci/install-openclaw)" && python -m benchmarks.in_the_ch
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import statistics
 import tempfile
@@ -30,6 +31,7 @@ from tests.e2e.world import World, configure
 
 OWNER = 8001
 KEY = "sk-key-of-this-benchmark"
+SECRET = base64.b64encode(b"the secret of this benchmark").decode()
 TASK_S = 3.0
 PATIENCE_S = 120.0
 
@@ -38,10 +40,14 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--pictures", type=int, default=10, metavar="N", help="how many each makes (default 10)")
-    pictures: int = parser.parse_args().pictures
+    parser.add_argument("--webhooks", action="store_true", help="let RunAPI tell the gateway, for both")
+    chosen = parser.parse_args()
+    pictures: int = chosen.pictures
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="in-the-chat-")))
-        options = SandboxOptions(api_keys=frozenset({KEY}), duration_s=TASK_S, drawn_images=False)
+        options = SandboxOptions(
+            api_keys=frozenset({KEY}), duration_s=TASK_S, drawn_images=False, callback_secret=SECRET
+        )
         sandbox_url, sandbox = stack.enter_context(running_sandbox(options))
         telegram = stack.enter_context(running_telegram())
         model = stack.enter_context(running_model())
@@ -52,7 +58,8 @@ def main() -> None:
             environ={"RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": sandbox_url},
         )
         configure(openclaw, model)
-        ours = {"config": {"daily_cap_usd": 1000}}
+        push = {"callback_public_url": f"http://127.0.0.1:{openclaw.port}", "callback_secret": SECRET}
+        ours = {"config": {"daily_cap_usd": 1000, **(push if chosen.webhooks else {})}}
         openclaw.configure(
             channels={"telegram": telegram.channel(owner=OWNER)},
             commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
