@@ -1,7 +1,7 @@
 """The same comparison without I/O: this client's plan of polls, the fixed interval, and what is possible at all.
 
-`flux2_tool.pacing` decides as it does in the client; around it stand only draws from the sandbox's distribution and
-the client's jitter. It tells whether a measured figure is what the plan promises, and gives the curve of the best
+`tasks/poll_schedule.py` decides as it does in the client; around it stand only draws from the sandbox's distribution
+and the client's jitter. It tells whether a measured figure is what the plan promises, and gives the curve of the best
 possible trade-offs for the plot. Deterministic for a seed.
 """
 
@@ -16,8 +16,8 @@ from benchmarks.bench import LEARNING_TASKS
 from benchmarks.kinds import KINDS, Kind
 from benchmarks.lateness import LIES
 from benchmarks.optimum import Cost, Durations, best_plans, fixed_interval, spaced_by_hazard
-from flux2_tool.manifest import load_manifest
-from flux2_tool.pacing import Paces, Plan
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.tasks.poll_schedule import Paces, Plan
 
 TASKS = 4000
 PRICES_S = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09, 0.065, 0.045, 0.03)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flux2_tool.api import Flux2Tool
-    from flux2_tool.errors import Flux2Error
-    from flux2_tool.results import ToolResult
-    from flux2_tool.sync_api import SyncFlux2Tool
-    from flux2_tool.waiting import Progress
-    from flux2_tool.webhooks import Webhook, WebhookRefusedError, verify_webhook
+    from flux2_tool.engine.wait import Progress
+    from flux2_tool.exceptions import Flux2Error
+    from flux2_tool.hosts.python.client import Flux2Tool
+    from flux2_tool.hosts.python.sync_client import SyncFlux2Tool
+    from flux2_tool.runapi.webhooks import Webhook, WebhookRefusedError, verify_webhook
+    from flux2_tool.schema.results import ToolResult
 
 __all__ = [
     "Flux2Error",
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Flux2Error": "flux2_tool.errors",
-    "Flux2Tool": "flux2_tool.api",
-    "Progress": "flux2_tool.waiting",
-    "SyncFlux2Tool": "flux2_tool.sync_api",
-    "ToolResult": "flux2_tool.results",
-    "Webhook": "flux2_tool.webhooks",
-    "WebhookRefusedError": "flux2_tool.webhooks",
-    "verify_webhook": "flux2_tool.webhooks",
+    "Flux2Error": "flux2_tool.exceptions",
+    "Flux2Tool": "flux2_tool.hosts.python.client",
+    "Progress": "flux2_tool.engine.wait",
+    "SyncFlux2Tool": "flux2_tool.hosts.python.sync_client",
+    "ToolResult": "flux2_tool.schema.results",
+    "Webhook": "flux2_tool.runapi.webhooks",
+    "WebhookRefusedError": "flux2_tool.runapi.webhooks",
+    "verify_webhook": "flux2_tool.runapi.webhooks",
 }
 
 # Hidden from type checkers, which else would take any name for granted.

@@ -6,19 +6,16 @@ Keys, types, bounds and defaults are the manifest's `config_schema`; the environ
 
 from __future__ import annotations
 
-import base64
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from flux2_tool.errors import ConfigurationError
-from flux2_tool.manifest import Manifest, Tier, load_manifest
-from flux2_tool.suggestions import allowed, kind_of, nearest, nearest_bound, shown, shown_address
+from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.manifest import Manifest, Tier, load_manifest
+from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
 Route = Literal["auto", "guide", "service"]
 Spenders = Literal["owner", "everyone"]
@@ -192,7 +189,7 @@ def _finished(key: str, value: Any) -> Any:
     if key == "base_url":
         return normalized_base_url(value)
     if key == "callback_public_url":
-        return _public_url(value)
+        return normalized_public_url(value)
     if key == "callback_secret":
         webhook_key(value)
         return value.strip()
@@ -212,73 +209,6 @@ def _folder(text: str) -> Path:
     if not folder.is_absolute():
         raise ValueError("must be an absolute path, or begin with ~/")
     return folder
-
-
-def normalized_base_url(text: str) -> str:
-    """Return RunAPI's address without a trailing `/v1` or slash.
-
-    Raises:
-        ValueError: It is no http(s) URL, carries credentials, a query or a fragment, or is plain http to
-            another machine. The text follows the shown value in a message.
-    """
-    text = text.strip()
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("is not a URL such as https://runapi.ai") from None
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() or not c.isprintable() for c in text):
-        raise ValueError("is not a URL such as https://runapi.ai")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not carry a user name or password")
-    if parts.query or parts.fragment:
-        raise ValueError("must not carry a query or fragment")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError("would send the key unencrypted: use https (http is for loopback only)")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
-
-
-def _public_url(text: str) -> str:
-    """Return the gateway's public address without a trailing slash."""
-    text = text.strip()
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("is not a URL such as https://agent.example.com") from None
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() or not c.isprintable() for c in text):
-        raise ValueError("is not a URL such as https://agent.example.com")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ValueError("must not carry a user name, password, query or fragment")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError("must be https (http is for loopback only)")
-    return text.rstrip("/")
-
-
-def webhook_key(secret: str) -> bytes:
-    """Return the bytes of an account's webhook secret.
-
-    Raises:
-        ValueError: It is empty or not base64; the message does not quote it.
-    """
-    try:
-        key = base64.b64decode(secret.strip(), validate=True)
-    except ValueError:
-        key = b""
-    if not key:
-        raise ValueError("is not a webhook secret: base64 text, as RunAPI shows it")
-    return key
-
-
-@lru_cache(maxsize=256)
-def is_loopback(host: str) -> bool:
-    """Return whether a URL's host name or literal address is this machine; no name is looked up."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def host_wait_s(settings: Settings, host: str, *, manifest: Manifest | None = None) -> float:

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.exits import EXIT_CODES_HELP, INTERRUPTED, exit_code_of_error
+from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of_error
 from flux2_tool.cli.terminal import print_error, write_json
-from flux2_tool.errors import Flux2Error, InvalidArgumentsError
+from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tasks": ("flux2_tool.cli.tasks", "tasks", "List what was asked for and what became of it."),
     "resume": ("flux2_tool.cli.tasks", "resume", "Finish what was interrupted."),
     "call": ("flux2_tool.cli.call", "call", "Call a tool the way an agent does, JSON in and out."),
-    "prices": ("flux2_tool.cli.money", "prices", "List what images cost."),
-    "estimate": ("flux2_tool.cli.money", "estimate", "Say what a call would cost, without making it."),
-    "balance": ("flux2_tool.cli.money", "balance", "Show what the account can spend."),
+    "prices": ("flux2_tool.cli.prices", "prices", "List what images cost."),
+    "estimate": ("flux2_tool.cli.prices", "estimate", "Say what a call would cost, without making it."),
+    "balance": ("flux2_tool.cli.prices", "balance", "Show what the account can spend."),
     "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and what mends it."),
     "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
     "demo": ("flux2_tool.cli.demo", "demo", "Try the whole way against a sandbox, without a key."),
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from flux2_tool.manifest import load_manifest
+        from flux2_tool.schema.manifest import load_manifest
 
         click.echo(f"{PROGRAM} {load_manifest().version}")
         ctx.exit()
@@ -135,7 +135,7 @@ def _usage_error(exc: click.UsageError) -> int:
     command = exc.ctx.command_path if exc.ctx is not None else PROGRAM
     message, hint = exc.format_message(), f"{command} --help"
     if exc.ctx is not None and exc.ctx.command.name == "call":
-        from flux2_tool.results import error_object
+        from flux2_tool.schema.results import error_object
 
         write_json(error_object(InvalidArgumentsError(message, hint=hint, violations=(message,))))
     print_error(message, hint=hint)

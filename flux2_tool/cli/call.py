@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.exits import exit_code_of
+from flux2_tool.cli.exit_codes import exit_code_of
 from flux2_tool.cli.options import session_options, waiting_options
 from flux2_tool.cli.terminal import write_json
-from flux2_tool.manifest import load_manifest
+from flux2_tool.schema.manifest import load_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ def _run(
     tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output_dir: Path | None
 ) -> int:
     # Imported here because `--help` must not pay for httpx and jsonschema.
-    from flux2_tool.cli.outcome import print_failure
+    from flux2_tool.cli.output import print_failure
     from flux2_tool.cli.run import run_call
-    from flux2_tool.errors import CancelledCallError, InternalError, InvalidArgumentsError
-    from flux2_tool.results import error_object
-    from flux2_tool.validation import without_nulls
+    from flux2_tool.exceptions import CancelledCallError, InternalError, InvalidArgumentsError
+    from flux2_tool.schema.results import error_object
+    from flux2_tool.schema.validation import without_nulls
 
     codes: list[int] = []
 
@@ -73,7 +73,7 @@ def parse_arguments(text: str) -> Any:
         ValueError: It is not JSON, names a key twice, or is too large; the message says which.
     """
     # Imported here because `--help` must not pay for jsonschema.
-    from flux2_tool.validation import arguments_of_json
+    from flux2_tool.schema.validation import arguments_of_json
 
     if text == "-":
         data = sys.stdin.buffer.read(MAX_ARGUMENTS_BYTES + 1)

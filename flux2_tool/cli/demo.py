@@ -28,13 +28,13 @@ def demo(prompt: str, output_dir: Path) -> int:
     # Imported here because `--help` must not pay for them.
     from pydantic import SecretStr
 
-    from flux2_tool.cli.exits import TRY_LATER, exit_code_of
-    from flux2_tool.cli.outcome import print_failure
+    from flux2_tool.cli.exit_codes import TRY_LATER, exit_code_of
+    from flux2_tool.cli.output import print_failure
     from flux2_tool.cli.run import run_call
     from flux2_tool.cli.sandbox import sandbox_package
     from flux2_tool.cli.terminal import note, print_error, write_line
     from flux2_tool.credentials import Credentials
-    from flux2_tool.manifest import load_manifest
+    from flux2_tool.schema.manifest import load_manifest
     from flux2_tool.settings import load_settings
 
     package = sandbox_package()

@@ -6,9 +6,9 @@ import os
 
 import click
 
-from flux2_tool.cli.exits import DONE, WRONG_SETUP
+from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
 from flux2_tool.cli.terminal import write_json, write_line
-from flux2_tool.manifest import load_manifest
+from flux2_tool.schema.manifest import load_manifest
 
 
 @click.command()
@@ -20,7 +20,7 @@ def doctor(as_json: bool, openclaw: str | None, no_openclaw: bool) -> int:
 
     Each line is ok, a warning or a failure, with the command that mends it. Exit code 3 when there is a failure.
     """
-    from flux2_tool.doctor import examine, report
+    from flux2_tool.diagnostics.doctor import examine, report
 
     findings = examine(load_manifest(), os.environ, openclaw=openclaw, with_openclaw=not no_openclaw)
     failed = any(finding.state == "failure" for finding in findings)

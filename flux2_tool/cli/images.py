@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flux2_tool.cli.options import argument_options, given_arguments, session_options, waiting_options
-from flux2_tool.manifest import load_manifest
+from flux2_tool.schema.manifest import load_manifest
 
 _MANIFEST = load_manifest()
 
@@ -28,7 +28,7 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str
         **values: Any,
     ) -> int:
         # Imported here because `--help` must not pay for httpx and jsonschema.
-        from flux2_tool.cli.outcome import print_outcome, print_raw, show_images
+        from flux2_tool.cli.output import print_outcome, print_raw, show_images
         from flux2_tool.cli.run import run_call, run_raw
 
         if raw:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flux2_tool.errors import ConfigurationError
+from flux2_tool.exceptions import ConfigurationError
 
 
 def this_python() -> str:

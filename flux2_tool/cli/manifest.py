@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.exits import DONE, WRONG_SETUP
+from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
 from flux2_tool.cli.terminal import note, print_error, write_json, write_line
-from flux2_tool.manifest import MAX_MANIFEST_BYTES, load_manifest, manifest_path
+from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, load_manifest, manifest_path
 
 FORMATS = ("openclaw", "mcp", "openai", "anthropic")
 
@@ -27,7 +27,7 @@ def manifest(ctx: click.Context) -> int:
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
 def check(file: Any) -> int:
     """Find every problem of FILE ("-" for stdin), by default the manifest this installation uses."""
-    from flux2_tool.manifest_check import check_manifest
+    from flux2_tool.schema.manifest_check import check_manifest
 
     name = str(manifest_path()) if file is None else file.name
     data = manifest_path().read_bytes() if file is None else file.read(MAX_MANIFEST_BYTES + 1)
@@ -50,7 +50,7 @@ def check(file: Any) -> int:
 @click.option("--callback-hosts", metavar="LIST", help="Offer callback_url for these hosts, comma separated.")
 def export(shape: str, tiers: str | None, callback_hosts: str | None) -> int:
     """Print the tool definitions as JSON, ready to hand to a host or a model's API."""
-    from flux2_tool.projection import export as exported
+    from flux2_tool.schema.export import export as exported
     from flux2_tool.settings import load_settings
 
     overrides = {"tiers": _list(tiers), "callback_hosts": _list(callback_hosts)}

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import click
 
-from flux2_tool.cli.exits import DONE
+from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
-from flux2_tool.errors import ConfigurationError
-from flux2_tool.manifest import Manifest, load_manifest
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.manifest import Manifest, load_manifest
 from flux2_tool.settings import host_wait_s, load_settings
 
 # Above our own wait, so that a host never gives up on a call that is about to answer.
@@ -189,7 +189,7 @@ def _pip_line() -> str:
 
 def _server_module() -> Any:
     try:
-        return importlib.import_module("flux2_tool.mcp_server")
+        return importlib.import_module("flux2_tool.hosts.mcp_server")
     except ImportError as exc:
         if not (exc.name or "").startswith("mcp"):
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from flux2_tool.errors import JournalUnavailableError
+from flux2_tool.exceptions import JournalUnavailableError
 from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_journal
 from flux2_tool.settings import Settings
 

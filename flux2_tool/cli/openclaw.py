@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.exits import DONE, WRONG_SETUP
+from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
 from flux2_tool.cli.terminal import note, write_json, write_line
-from flux2_tool.errors import ConfigurationError
-from flux2_tool.manifest import load_manifest
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.manifest import load_manifest
 
 _command_option = click.option(
     "--openclaw", "command", metavar="PATH", help="The openclaw command. Default: the one on PATH."
@@ -38,8 +38,8 @@ def openclaw(ctx: click.Context) -> int:
 @click.option("--yes", is_flag=True, help="Agree without being asked.")
 def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     """Install or upgrade the plugin; its settings in OpenClaw's config stay as they are."""
-    from flux2_tool.openclaw.host import find_host
     from flux2_tool.openclaw.install import consent, install, serves_image_generate
+    from flux2_tool.openclaw.openclaw_cli import find_host
     from flux2_tool.settings import load_settings
 
     manifest = load_manifest()
@@ -82,7 +82,7 @@ def _this_python() -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(command: str | None, as_json: bool) -> int:
     """Show versions, key source and tools, and what hides them with the line that mends it."""
-    from flux2_tool.openclaw.host import find_host
+    from flux2_tool.openclaw.openclaw_cli import find_host
     from flux2_tool.openclaw.status import examine, report
 
     found = examine(find_host(command, os.environ), load_manifest(), os.environ)
@@ -99,8 +99,8 @@ def status(command: str | None, as_json: bool) -> int:
 @_command_option
 def uninstall(command: str | None) -> int:
     """Remove the plugin and its settings from OpenClaw."""
-    from flux2_tool.openclaw.host import find_host
     from flux2_tool.openclaw.install import uninstall
+    from flux2_tool.openclaw.openclaw_cli import find_host
     from flux2_tool.settings import load_settings
 
     manifest = load_manifest()

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from flux2_tool.manifest import Manifest, Model, Tool
+from flux2_tool.schema.manifest import Manifest, Model, Tool
 
 # What people read where the manifest's words are for a model, which has no terminal and pays with others' money.
 _FOR_PEOPLE = {

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flux2_tool.cli.exits import WRONG_SETUP, exit_code_of
+from flux2_tool.cli.exit_codes import WRONG_SETUP, exit_code_of
 from flux2_tool.cli.terminal import note, progress, write_line
-from flux2_tool.errors import ConfigurationError
-from flux2_tool.manifest import load_manifest
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.manifest import load_manifest
 
 if TYPE_CHECKING:
     from flux2_tool.credentials import Credentials
-    from flux2_tool.probe import Probed
+    from flux2_tool.diagnostics.probe import Probed
     from flux2_tool.settings import Settings
 
 
@@ -35,10 +35,10 @@ def probe(yes: bool, path: Path | None) -> int:
     The transcript has paths, codes, names and types, and says row by row whether the table this tool goes by is
     right. Attach it to a report of an unexpected answer.
     """
-    from flux2_tool.cli.money import price_now
-    from flux2_tool.cli.outcome import print_failure
+    from flux2_tool.cli.output import print_failure
+    from flux2_tool.cli.prices import price_now
     from flux2_tool.credentials import resolve_credentials
-    from flux2_tool.probe import MODEL, RESOLUTION
+    from flux2_tool.diagnostics.probe import MODEL, RESOLUTION
     from flux2_tool.settings import load_settings
 
     settings = load_settings(os.environ)
@@ -87,8 +87,8 @@ def _check_writable(path: Path) -> None:
 
 
 async def _run(settings: Settings, credentials: Credentials) -> Probed:
-    from flux2_tool.probe import probe
-    from flux2_tool.waiting import Abort
+    from flux2_tool.diagnostics.probe import probe
+    from flux2_tool.engine.wait import Abort
 
     abort, loop = Abort(), asyncio.get_running_loop()
 

@@ -11,17 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flux2_tool.caller import Caller, working_folder, workspace_of
 from flux2_tool.cli.open_journal import opened_journal
 from flux2_tool.cli.terminal import Reporter, progress
+from flux2_tool.context import Caller, working_folder, workspace_of
 from flux2_tool.credentials import Credentials, resolve_credentials
-from flux2_tool.errors import ConfigurationError, Flux2Error
-from flux2_tool.manifest import load_manifest
-from flux2_tool.results import error_object
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.exceptions import ConfigurationError, Flux2Error
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.results import error_object
+from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings, load_settings
-from flux2_tool.tool import Flux2Tool
-from flux2_tool.validation import validate_arguments
-from flux2_tool.waiting import Abort, Progress
 
 Result = TypeVar("Result")
 Shown = TypeVar("Shown")

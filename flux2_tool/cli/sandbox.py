@@ -15,7 +15,7 @@ import click
 
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
-from flux2_tool.errors import ConfigurationError
+from flux2_tool.exceptions import ConfigurationError
 
 EXAMPLE_KEY = "sk-sandbox"
 

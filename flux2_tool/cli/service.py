@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from flux2_tool.client import RunapiClient, open_http
 from flux2_tool.credentials import DEFAULT_BASE_URL, Credentials, resolve_credentials
-from flux2_tool.errors import Flux2Error
-from flux2_tool.manifest import load_manifest
+from flux2_tool.exceptions import Flux2Error
+from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.settings import Settings
 
 

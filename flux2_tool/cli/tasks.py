@@ -14,7 +14,7 @@ import click
 
 from flux2_tool.cli.options import Number, wait_option
 from flux2_tool.cli.terminal import note, write_json, write_line
-from flux2_tool.manifest import load_manifest
+from flux2_tool.schema.manifest import load_manifest
 
 if TYPE_CHECKING:
     from flux2_tool.journal import Journal, Record
@@ -93,7 +93,7 @@ def prune(days: float) -> int:
     repeats count.
     """
     # Imported here because `--help` must not pay for it.
-    from flux2_tool.budget import local_day
+    from flux2_tool.tasks.budget import local_day
 
     now = time.time()
     with _journal() as (journal, settings):
@@ -112,7 +112,7 @@ def forget(name: str) -> int:
     Look at the RunAPI dashboard first: if its image was made, it was paid for. Afterwards what was reserved for it
     counts against no cap, and an equal request makes a new image.
     """
-    from flux2_tool.errors import TaskNotFoundError
+    from flux2_tool.exceptions import TaskNotFoundError
 
     wanted = name.removeprefix("record:").lower()
     with _journal() as (journal, settings):
@@ -160,8 +160,8 @@ def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
     it still knows the key, and makes a new image, which costs, if it does not.
     """
     # Imported here because `--help` must not pay for httpx and jsonschema.
-    from flux2_tool.cli.exits import exit_code_of
-    from flux2_tool.cli.outcome import print_failure, print_outcome
+    from flux2_tool.cli.exit_codes import exit_code_of
+    from flux2_tool.cli.output import print_failure, print_outcome
     from flux2_tool.cli.run import run_resume
 
     tool = load_manifest().tools["get_image_task"]
@@ -187,7 +187,7 @@ resume.params.append(wait_option(load_manifest()))
 
 def record_object(record: Record) -> dict[str, Any]:
     """Return a record as `tasks --json` shows it; times are UTC, an id without a task is "record:…"."""
-    from flux2_tool.clock import iso_utc
+    from flux2_tool._clock import iso_utc
 
     def moment(value: float | None) -> str | None:
         return None if value is None else iso_utc(value)
@@ -248,7 +248,7 @@ def _line(record: Mapping[str, Any]) -> str:
 def _journal() -> Iterator[tuple[Journal, Settings]]:
     """Open the journal with the settings that name it; what fails says how to mend it."""
     from flux2_tool.cli.open_journal import JOURNAL_HINT, opened_journal
-    from flux2_tool.errors import JournalUnavailableError
+    from flux2_tool.exceptions import JournalUnavailableError
     from flux2_tool.journal import JournalError
     from flux2_tool.settings import load_settings
 

@@ -6,7 +6,7 @@ import click
 
 
 def _run() -> int:
-    from flux2_tool.worker import main
+    from flux2_tool.hosts.worker.server import main
 
     return main()
 

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from flux2_tool.journal.entry import Entry
-from flux2_tool.journal.in_use import JournalInUse
-from flux2_tool.journal.owner import Owner, ThisProcess
-from flux2_tool.journal.records import (
+from flux2_tool.journal.fallback import JournalInUse
+from flux2_tool.journal.handle import Entry
+from flux2_tool.journal.model import (
     Cap,
     Claim,
     ClaimRules,
@@ -21,7 +20,8 @@ from flux2_tool.journal.records import (
     SavedCopy,
     Spending,
 )
-from flux2_tool.journal.store import SqliteJournal, open_journal
+from flux2_tool.journal.process_id import Owner, ThisProcess
+from flux2_tool.journal.sqlite import SqliteJournal, open_journal
 
 __all__ = [
     "Cap",

@@ -1,1 +1,5 @@
-"""The native OpenClaw plugin, generated from the manifest, and the commands that install and examine it."""
+"""OpenClaw: the native plugin, generated from the manifest, and the commands that install and examine it.
+
+In: the manifest and the `openclaw` command. Out: the plugin's files (its hand-written JavaScript is in `plugin/`), and
+what keeps the tools from a model. Calls reach the engine through `hosts/worker/`.
+"""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flux2_tool.manifest import Manifest, Tool
+from flux2_tool.schema.manifest import Manifest, Tool
 
 PROVIDER = "runapi"
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flux2_tool.errors import ConfigurationError
-from flux2_tool.manifest import Manifest
-from flux2_tool.openclaw.host import Host, HostRefusedError
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.openclaw.bundle import NPM_NAME, npm_version, packed, plugin_files, write_plugin
 from flux2_tool.openclaw.image_provider import PROVIDER
-from flux2_tool.openclaw.plugin import NPM_NAME, npm_version, packed, plugin_files, write_plugin
+from flux2_tool.openclaw.openclaw_cli import Host, HostRefusedError
+from flux2_tool.schema.manifest import Manifest
 
 RELOAD_ATTEMPTS = 60
 RELOAD_PAUSE_S = 5.0

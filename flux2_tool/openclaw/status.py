@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
-from flux2_tool.errors import ConfigurationError, MissingApiKeyError
-from flux2_tool.manifest import Manifest
-from flux2_tool.openclaw.hiding import Hiding, HostConfig, conflicts, what_hides
-from flux2_tool.openclaw.host import GATEWAY_TIMEOUT_S, Host
+from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.install import inspected, is_error, message_of
+from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, Host
+from flux2_tool.openclaw.tool_policy import Hiding, HostConfig, conflicts, what_hides
+from flux2_tool.schema.manifest import Manifest
 
 INSTALL = "flux2-tool openclaw install"
 

@@ -12,9 +12,9 @@ It imports nothing from the rest of the package: if it shared the client's words
 from __future__ import annotations
 
 from flux2_tool.sandbox.app import SandboxApp, create_app
-from flux2_tool.sandbox.books import Books, CallbackDelivery, CreateRecord, Download, Leak
-from flux2_tool.sandbox.exchange import ConnectionDropped
+from flux2_tool.sandbox.fault_middleware import ConnectionDropped
 from flux2_tool.sandbox.faults import Fault, FaultRate, Faults
+from flux2_tool.sandbox.ledger import Books, CallbackDelivery, CreateRecord, Download, Leak
 from flux2_tool.sandbox.options import MARKERS_HELP, SandboxOptions
 from flux2_tool.sandbox.server import running_sandbox, serve
 from flux2_tool.sandbox.service import Sandbox

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from flux2_tool.sandbox import prices
 from flux2_tool.sandbox.access import bearer_key, json_object
-from flux2_tool.sandbox.answers import error_answer, json_answer
-from flux2_tool.sandbox.books import fingerprint
 from flux2_tool.sandbox.faults import Fault
+from flux2_tool.sandbox.ledger import fingerprint
+from flux2_tool.sandbox.responses import error_answer, json_answer
 from flux2_tool.sandbox.service import Sandbox, day_of, iso
 
 

@@ -17,12 +17,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flux2_tool.sandbox import account, control, files, generation, objects, tasks
-from flux2_tool.sandbox.answers import error_answer
+from flux2_tool.sandbox import account, admin_api, files, generation, objects, tasks
 from flux2_tool.sandbox.catalog import ACTIONS, Action
-from flux2_tool.sandbox.exchange import ConnectionDropped, Handler, endpoint
+from flux2_tool.sandbox.fault_middleware import ConnectionDropped, Handler, endpoint
 from flux2_tool.sandbox.faults import Target
 from flux2_tool.sandbox.options import PollPath, SandboxOptions
+from flux2_tool.sandbox.responses import error_answer
 from flux2_tool.sandbox.service import Clock, Sandbox, Sleep
 
 _MOST_REQUEST_ID_CHARS = 512
@@ -132,6 +132,6 @@ def _routes(sandbox: Sandbox) -> list[BaseRoute]:
         route("GET", "/api/v1/me/balance", "account", partial(account.balance, sandbox)),
         route("GET", "/api/v1/price_schedules", "account", partial(account.price_schedules, sandbox)),
         route("POST", "/api/v1/price_quotes", "account", partial(account.price_quotes, sandbox)),
-        *control.routes(sandbox),
+        *admin_api.routes(sandbox),
     ]
     return routes

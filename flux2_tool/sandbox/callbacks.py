@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from flux2_tool.sandbox.answers import callback_content, json_bytes
-from flux2_tool.sandbox.books import CallbackDelivery
+from flux2_tool.sandbox.ledger import CallbackDelivery
 from flux2_tool.sandbox.options import Forgery
+from flux2_tool.sandbox.responses import callback_content, json_bytes
 from flux2_tool.sandbox.service import Sandbox
 from flux2_tool.sandbox.tasks import Task
 

@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flux2_tool.sandbox.access import base_url, bearer_key, json_object
-from flux2_tool.sandbox.answers import error_answer, json_answer
-from flux2_tool.sandbox.books import fingerprint
 from flux2_tool.sandbox.catalog import is_web_url
 from flux2_tool.sandbox.faults import Fault
+from flux2_tool.sandbox.ledger import fingerprint
 from flux2_tool.sandbox.objects import stored_bytes
 from flux2_tool.sandbox.pictures import picture_size_px
+from flux2_tool.sandbox.responses import error_answer, json_answer
 from flux2_tool.sandbox.service import Sandbox, iso
 from flux2_tool.sandbox.storage import UPLOADS_PATH, StoredFile
 

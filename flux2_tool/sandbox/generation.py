@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flux2_tool.sandbox.access import base_url, bearer_key
-from flux2_tool.sandbox.answers import created_answer, envelope, error_answer, json_answer, task_content
-from flux2_tool.sandbox.books import CreateRecord, Leak, fingerprint
 from flux2_tool.sandbox.callbacks import follow
 from flux2_tool.sandbox.catalog import Action, problems
-from flux2_tool.sandbox.exchange import ConnectionDropped, after, before
+from flux2_tool.sandbox.fault_middleware import ConnectionDropped, after, before
 from flux2_tool.sandbox.faults import Fault
+from flux2_tool.sandbox.ledger import CreateRecord, Leak, fingerprint
 from flux2_tool.sandbox.options import PollPath
+from flux2_tool.sandbox.responses import created_answer, envelope, error_answer, json_answer, task_content
 from flux2_tool.sandbox.service import ConflictError, Sandbox, input_digest
 from flux2_tool.sandbox.storage import IMAGES_PATH
 from flux2_tool.sandbox.tasks import Route, Task

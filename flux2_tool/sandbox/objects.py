@@ -9,10 +9,10 @@ import hashlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux2_tool.sandbox.answers import storage_error
-from flux2_tool.sandbox.books import Download, Leak
 from flux2_tool.sandbox.faults import Fault
+from flux2_tool.sandbox.ledger import Download, Leak
 from flux2_tool.sandbox.pictures import picture_size_px, png_of
+from flux2_tool.sandbox.responses import storage_error
 from flux2_tool.sandbox.service import Sandbox
 from flux2_tool.sandbox.storage import StoredFile, query_of
 from flux2_tool.sandbox.tasks import Task

@@ -17,9 +17,9 @@ from typing import Any
 
 import httpx
 
-from flux2_tool.sandbox.books import Books
 from flux2_tool.sandbox.catalog import Action, nearest_ratio, price_cents, size_px
 from flux2_tool.sandbox.faults import Fault, Faults
+from flux2_tool.sandbox.ledger import Books
 from flux2_tool.sandbox.options import SandboxOptions
 from flux2_tool.sandbox.storage import Storage
 from flux2_tool.sandbox.tasks import Failure, Route, Task, draw_duration_s, foreseen_failure

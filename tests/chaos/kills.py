@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool.engine.wait import SUBMIT_GRACE_S
 from flux2_tool.sandbox import Books, Sandbox, SandboxOptions, running_sandbox
-from flux2_tool.waiting import SUBMIT_GRACE_S
 from tests.chaos.nursery import FastClock
 from tests.chaos.schedules import Played, draw_fault
 from tests.chaos.workers import WorkerProcess

@@ -21,10 +21,10 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
+from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.journal import Journal, Owner, open_journal
 from flux2_tool.settings import load_settings
-from flux2_tool.tool import Flux2Tool
-from tests.core.virtual_time import VirtualClock
+from tests.support.virtual_time import VirtualClock
 
 _CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 

@@ -25,13 +25,13 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from flux2_tool.client import HttpTimeouts
-from flux2_tool.clock import SystemClock
+from flux2_tool._clock import SystemClock
 from flux2_tool.credentials import Credentials
-from flux2_tool.manifest import load_manifest
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import load_settings
-from flux2_tool.tool import Flux2Tool
-from flux2_tool.validation import validate_arguments
 
 ATTEMPT_S: Final = 1.5
 STAYS_S: Final = 0.5

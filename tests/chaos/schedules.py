@@ -17,7 +17,7 @@ from typing import Any, Final
 from flux2_tool.sandbox import Fault, SandboxOptions
 from tests.chaos.mortal import Process
 from tests.chaos.world import KEY, Verdict, Wish, World, judge, keys_on_disk, late_resends, now
-from tests.core.virtual_time import run_virtual
+from tests.support.virtual_time import run_virtual
 
 MOST_CALLS: Final = 6
 CALM_WAIT_S: Final = 300.0

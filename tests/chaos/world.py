@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.generation import RESEND_WINDOW_S
+from flux2_tool.engine.engine import SAVE_GRACE_S
+from flux2_tool.engine.wait import SUBMIT_GRACE_S, Abort
 from flux2_tool.journal import Record, ThisProcess, open_journal
-from flux2_tool.journal.store import FILE_NAME
+from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Books, SandboxOptions
-from flux2_tool.sandbox.books import CreateRecord
-from flux2_tool.tool import SAVE_GRACE_S
-from flux2_tool.waiting import SUBMIT_GRACE_S, Abort
+from flux2_tool.sandbox.ledger import CreateRecord
+from flux2_tool.tasks.task import RESEND_WINDOW_S
 from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
-from tests.core.stage import SandboxTransport
-from tests.core.virtual_time import VirtualClock
+from tests.support.stage import SandboxTransport
+from tests.support.virtual_time import VirtualClock
 
 KEY: Final = "sk-chaos-0123456789abcdef"
 BASE_URL: Final = "http://127.0.0.1:9"

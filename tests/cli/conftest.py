@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
-
-from .command import KEY, Command, SandboxClock, scratch_environ
+from tests.support.command import KEY, Command, SandboxClock, scratch_environ
 
 
 @pytest.fixture

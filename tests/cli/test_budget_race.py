@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from flux2_tool.sandbox import Sandbox
-
-from .command import Command
+from tests.support.command import Command
 
 PROCESSES = 50
 AFFORDED = 10

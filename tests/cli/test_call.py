@@ -10,10 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from flux2_tool.manifest import load_manifest
 from flux2_tool.sandbox import Fault, Sandbox
-
-from .command import KEY, Command
+from flux2_tool.schema.manifest import load_manifest
+from tests.support.command import KEY, Command
 
 RESULT = Draft202012Validator(load_manifest().tools["text_to_image"].output_schema)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .command import Command
+from tests.support.command import Command
 
 
 def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Command) -> None:

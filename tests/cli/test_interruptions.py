@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox
-
-from .command import Command, SandboxClock, read_until, wait_until
+from tests.support.command import Command, SandboxClock, read_until, wait_until
 
 HOUR_S = 3600.0
 

@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from flux2_tool.manifest import load_manifest, manifest_path
-from flux2_tool.projection import FORMATS, export
-
-from .command import Command
+from flux2_tool.schema.export import FORMATS, export
+from flux2_tool.schema.manifest import load_manifest, manifest_path
+from tests.support.command import Command
 
 
 def test_the_installed_manifest_is_right(bare: Command) -> None:

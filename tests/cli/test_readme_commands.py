@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import EXAMPLE_TASK, Block, to_run
-
-from .command import Command, scratch_environ
+from tests.support.command import Command, scratch_environ
+from tests.support.readme import EXAMPLE_TASK, Block, to_run
 
 BLOCKS = to_run("runs")
 

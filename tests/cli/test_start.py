@@ -10,13 +10,12 @@ import click
 import pytest
 
 from flux2_tool.cli import COMMANDS, cli
-from flux2_tool.cli.exits import EXIT_CODE_BY_ERROR
+from flux2_tool.cli.exit_codes import EXIT_CODE_BY_ERROR
 from flux2_tool.cli.images import generate, remix, task
 from flux2_tool.cli.options import option_name, waiting_options
-from flux2_tool.manifest import load_manifest
-from flux2_tool.manifest_check import error_codes
-
-from .command import Command
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.manifest_check import error_codes
+from tests.support.command import Command
 
 HEAVY = ("httpx", "aiohttp", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
 
@@ -38,7 +37,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_a_worker_is_ready_before_it_loads_what_a_call_needs() -> None:
     """The plugin greets it in mid-chat; what a call needs is loaded by the call."""
     code = (
-        "import asyncio, sys\nfrom flux2_tool.worker import Worker\n"
+        "import asyncio, sys\nfrom flux2_tool.hosts.worker.server import Worker\n"
         "asyncio.run(Worker(lambda line: print(line.decode(), end=''), environ={}).receive("
         'b\'{"jsonrpc": "2.0", "id": 1, "method": "initialize"}\'))\n'
         f"print([name for name in {(*HEAVY, 'sqlite3')!r} if name in sys.modules])"

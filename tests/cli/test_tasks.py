@@ -14,9 +14,8 @@ import pytest
 
 from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
-from tests.journal.stage import Machine, begun
-
-from .command import KEY, Command, SandboxClock, wait_until
+from tests.support.command import KEY, Command, SandboxClock, wait_until
+from tests.support.journal import Machine, begun
 
 WEEK_S = 7 * 24 * 3600.0
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
-
-from .openclaw_host import Gateway, OpenClaw
-from .scripted_model import ScriptedModel, running_model
-from .world import World, configure
+from tests.e2e.openclaw_host import Gateway, OpenClaw
+from tests.e2e.scripted_model import ScriptedModel, running_model
+from tests.e2e.world import World, configure
 
 INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
 __all__ = ["KEY", "World", "wait_for"]

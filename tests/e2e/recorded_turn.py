@@ -10,10 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageStat
 
-from flux2_tool.openclaw.plugin import MINIMUM_OPENCLAW
-from tests.readme import ROOT, read
-
-from .scripted_model import ToolCall
+from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
+from tests.e2e.scripted_model import ToolCall
+from tests.support.readme import ROOT, read
 
 PICTURE = Path(__file__).with_name("recorded-turn.jpg")
 BEGIN, END = "<!-- a recorded turn: begin -->\n", "<!-- a recorded turn: end -->"

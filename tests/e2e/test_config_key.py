@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from flux2_tool.sandbox import Sandbox
-
-from .conftest import KEY, World
-from .openclaw_host import scripted_provider
-from .scripted_model import Say, ToolCall
-from .test_turns import run, task_of
+from tests.e2e.conftest import KEY, World
+from tests.e2e.openclaw_host import scripted_provider
+from tests.e2e.scripted_model import Say, ToolCall
+from tests.e2e.test_turns import run, task_of
 
 
 @pytest.fixture(scope="module")

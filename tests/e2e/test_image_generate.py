@@ -15,12 +15,11 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.sandbox.objects import stored_bytes
-
-from .conftest import KEY, World, wait_for
-from .scripted_model import Say, SeenRequest, ToolCall
-from .test_never_twice import tasks_of
-from .test_sources import files_of_task, jpeg
-from .test_turns import run
+from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.scripted_model import Say, SeenRequest, ToolCall
+from tests.e2e.test_never_twice import tasks_of
+from tests.e2e.test_sources import files_of_task, jpeg
+from tests.e2e.test_turns import run
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 import flux2_tool
-from flux2_tool.manifest import load_manifest, manifest_path
 from flux2_tool.sandbox import Sandbox
-
-from .conftest import KEY, World, wait_for
-from .openclaw_host import OpenClaw
-from .scripted_model import Say, Step, ToolCall
-from .test_turns import run
+from flux2_tool.schema.manifest import load_manifest, manifest_path
+from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.openclaw_host import OpenClaw
+from tests.e2e.scripted_model import Say, Step, ToolCall
+from tests.e2e.test_turns import run
 
 pytestmark = pytest.mark.timeout(600)
 

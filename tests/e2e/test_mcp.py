@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox, SandboxOptions, running_sandbox
-
-from .conftest import KEY, World, wait_for
-from .openclaw_host import Gateway, Turn
-from .scripted_model import Say, Step, ToolCall
+from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.openclaw_host import Gateway, Turn
+from tests.e2e.scripted_model import Say, Step, ToolCall
 
 if os.environ.get("FLUX2_TEST_REQUIRE_OPENCLAW") != "1":
     pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")

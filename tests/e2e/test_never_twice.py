@@ -11,11 +11,10 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.sandbox.tasks import Task
-
-from .conftest import KEY, World, wait_for
-from .openclaw_host import Gateway, Turn
-from .scripted_model import Say, Step, ToolCall
-from .test_turns import run
+from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.openclaw_host import Gateway, Turn
+from tests.e2e.scripted_model import Say, Step, ToolCall
+from tests.e2e.test_turns import run
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flux2_tool.sandbox import Sandbox
-from tests.readme import read
-
-from . import loopback_media
-from .conftest import KEY, World, wait_for
-from .recorded_turn import PICTURE, difference, recorded_turn, write_record
-from .scripted_model import Say, SeenRequest, Step, ToolCall
-from .telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
-from .test_sources import files_sent, jpeg
-from .test_turns import run, task_of
+from tests.e2e import loopback_media
+from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.recorded_turn import PICTURE, difference, recorded_turn, write_record
+from tests.e2e.scripted_model import Say, SeenRequest, Step, ToolCall
+from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
+from tests.e2e.test_sources import files_sent, jpeg
+from tests.e2e.test_turns import run, task_of
+from tests.support.readme import read
 
 OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY = range(8001, 8008)
 

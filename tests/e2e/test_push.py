@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flux2_tool.push import ROUTE_PATH
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
-
-from .conftest import KEY, World
-from .openclaw_host import Gateway
-from .scripted_model import Say, ToolCall
+from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
+from tests.e2e.conftest import KEY, World
+from tests.e2e.openclaw_host import Gateway
+from tests.e2e.scripted_model import Say, ToolCall
 
 pytestmark = pytest.mark.usefixtures("gateway")
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.sandbox import Sandbox
-from tests.readme import NAMES, ROOT, read, to_run
-
-from .conftest import KEY, World
-from .openclaw_host import OpenClaw
+from tests.e2e.conftest import KEY, World
+from tests.e2e.openclaw_host import OpenClaw
+from tests.support.readme import NAMES, ROOT, read, to_run
 
 pytestmark = pytest.mark.timeout(600)
 

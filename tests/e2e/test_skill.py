@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from .conftest import World
-from .scripted_model import Say
+from tests.e2e.conftest import World
+from tests.e2e.scripted_model import Say
 
 
 def test_an_agent_is_told_of_the_skill(world: World) -> None:

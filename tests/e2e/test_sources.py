@@ -13,10 +13,9 @@ from PIL import Image
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.sandbox.storage import StoredFile
 from flux2_tool.sandbox.tasks import Task
-
-from .conftest import KEY, World
-from .scripted_model import Say, ToolCall
-from .test_turns import run, task_of
+from tests.e2e.conftest import KEY, World
+from tests.e2e.scripted_model import Say, ToolCall
+from tests.e2e.test_turns import run, task_of
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from flux2_tool.manifest import load_manifest
-from flux2_tool.projection import export
 from flux2_tool.sandbox import Fault, Sandbox
-
-from .conftest import KEY, World, wait_for
-from .openclaw_host import Gateway, Turn
-from .scripted_model import Say, Step, ToolCall
+from flux2_tool.schema.export import export
+from flux2_tool.schema.manifest import load_manifest
+from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.openclaw_host import Gateway, Turn
+from tests.e2e.scripted_model import Say, Step, ToolCall
 
 pytestmark = pytest.mark.usefixtures("gateway")
 

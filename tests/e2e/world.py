@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flux2_tool.sandbox import Sandbox
-
-from .openclaw_host import TOKEN, OpenClaw, scripted_provider
-from .scripted_model import ScriptedModel
+from tests.e2e.openclaw_host import TOKEN, OpenClaw, scripted_provider
+from tests.e2e.scripted_model import ScriptedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

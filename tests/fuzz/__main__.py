@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
-from .plays import Played, play_answers, play_arguments, play_lines, play_probe
+from tests.fuzz.plays import Played, play_answers, play_arguments, play_lines, play_probe
 
 KINDS: Final[dict[str, Callable[[int], Played]]] = {
     "answers": play_answers,

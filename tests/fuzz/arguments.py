@@ -6,7 +6,7 @@ import math
 import random as random_module
 from typing import Any, Final
 
-from flux2_tool.manifest import Manifest
+from flux2_tool.schema.manifest import Manifest
 
 _TEXTS: Final = (
     "", " ", "\x00", "\x1b[2J", "\ud800", "a" * 6_000, "狐" * 5_000, "-1", "2K", "1:1 ", "16：9", "NaN", "null",

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from .leaks import KEY
+from tests.fuzz.leaks import KEY
 
 _ECHOES: Final = (
     KEY,

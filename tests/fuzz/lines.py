@@ -6,9 +6,8 @@ import json
 import random as random_module
 from typing import Any, Final
 
-from flux2_tool.manifest import Manifest
-
-from .arguments import HostileArguments
+from flux2_tool.schema.manifest import Manifest
+from tests.fuzz.arguments import HostileArguments
 
 _METHODS: Final = ("initialize", "call", "cancel", "progress", "", "shutdown\x00", "__init__", "call" * 100, None, 7)
 _MEMBERS: Final = ("api_key", "base_url", "workspace_dir", "state_dir", "session", "wait_s", "sandboxed", "sender",

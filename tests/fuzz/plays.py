@@ -21,24 +21,23 @@ from urllib.parse import urlsplit
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
-from flux2_tool.account import read_balance
-from flux2_tool.caller import Caller
-from flux2_tool.client import RunapiClient, open_http
-from flux2_tool.errors import Flux2Error
-from flux2_tool.json_rpc import INTERNAL_ERROR
-from flux2_tool.manifest import load_manifest
-from flux2_tool.price_answers import MAX_PRICE_USD
-from flux2_tool.pricing import Prices
-from flux2_tool.probe import probe
-from flux2_tool.tool import Flux2Tool
-from flux2_tool.worker import Worker
-from tests.core.stage import credentials, settings_at
-from tests.core.virtual_time import START_S, VirtualClock, run_virtual
-
-from .arguments import RIGHT, HostileArguments
-from .hostile import PIXEL, HostileTransport
-from .leaks import KEY, leaks_below, leaks_in
-from .lines import HostileLines
+from flux2_tool.context import Caller
+from flux2_tool.diagnostics.probe import probe
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.exceptions import Flux2Error
+from flux2_tool.hosts.worker.json_rpc import INTERNAL_ERROR
+from flux2_tool.hosts.worker.server import Worker
+from flux2_tool.runapi.balance import read_balance
+from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.price_responses import MAX_PRICE_USD
+from flux2_tool.runapi.prices import Prices
+from flux2_tool.schema.manifest import load_manifest
+from tests.fuzz.arguments import RIGHT, HostileArguments
+from tests.fuzz.hostile import PIXEL, HostileTransport
+from tests.fuzz.leaks import KEY, leaks_below, leaks_in
+from tests.fuzz.lines import HostileLines
+from tests.support.stage import credentials, settings_at
+from tests.support.virtual_time import START_S, VirtualClock, run_virtual
 
 MANIFEST: Final = load_manifest()
 RESULT: Final = Draft202012Validator(MANIFEST.tools["text_to_image"].output_schema)

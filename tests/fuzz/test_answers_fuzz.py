@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .__main__ import play_all
+from tests.fuzz.__main__ import play_all
 
 SEEDS = range(300)
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from .__main__ import main, play_all
-from .leaks import KEY, forms_of, leaks_in
+from tests.fuzz.__main__ import main, play_all
+from tests.fuzz.leaks import KEY, forms_of, leaks_in
 
 SEEDS = range(150)
 

@@ -11,20 +11,7 @@ import pytest
 # Last, so that an installed flux2_tool is still the one under test.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.core.stage import SandboxTransport
-from tests.journal.stage import Machine
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """An empty data folder."""
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def runapi() -> SandboxTransport:
-    """The sandbox in process: every picture takes exactly six virtual seconds."""
-    return SandboxTransport()
+from tests.support.journal import Machine
 
 
 @pytest.fixture

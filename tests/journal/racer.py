@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_journal
-
-from .stage import NOON, SESSION, Machine
+from tests.support.journal import NOON, SESSION, Machine
 
 
 def main() -> None:

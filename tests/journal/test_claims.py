@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux2_tool.equality import equal_key
 from flux2_tool.journal import Claim, ClaimRules, SavedCopy
-
-from .stage import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
+from flux2_tool.tasks.deduplication import equal_key
+from tests.support.journal import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
 
 DAY_S = 24 * 3600.0
 

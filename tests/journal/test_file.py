@@ -12,9 +12,8 @@ import pytest
 
 from flux2_tool.journal import JournalError, open_journal
 from flux2_tool.journal.migrations import MIGRATIONS
-from flux2_tool.journal.store import FILE_NAME
-
-from .stage import NOON, SESSION, Machine, Named, accept, begun, complete, full_disk
+from flux2_tool.journal.sqlite import FILE_NAME
+from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, full_disk
 
 
 def mode_of(path: Path) -> int:

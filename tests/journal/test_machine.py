@@ -22,7 +22,7 @@ from flux2_tool.sandbox import SandboxOptions
 from tests.chaos.mortal import Process
 from tests.chaos.schedules import draw_fault
 from tests.chaos.world import KEY, Wish, World, judge, keys_on_disk, now
-from tests.core.virtual_time import VirtualLoop
+from tests.support.virtual_time import VirtualLoop
 
 LANES = ("native here", "native there", "mcp here", "cli here")
 # Prompt and session: two conversations want the same picture, one wants two, and a terminal has no session.

@@ -8,9 +8,8 @@ import sys
 from typing import Any
 
 from flux2_tool.journal import ThisProcess
-from flux2_tool.journal.store import LEASE_S
-
-from .stage import NOON, Machine, accept, begun, complete
+from flux2_tool.journal.sqlite import LEASE_S
+from tests.support.journal import NOON, Machine, accept, begun, complete
 
 
 def test_a_living_process_keeps_what_it_began_as_long_as_its_heart_beats(machine: Machine) -> None:

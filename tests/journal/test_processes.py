@@ -17,9 +17,8 @@ import pytest
 
 from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.journal.migrations import MIGRATIONS
-from flux2_tool.journal.store import FILE_NAME
-
-from .stage import NOON, SESSION, Machine
+from flux2_tool.journal.sqlite import FILE_NAME
+from tests.support.journal import NOON, SESSION, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 RACERS = 5

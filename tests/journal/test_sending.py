@@ -10,13 +10,24 @@ from typing import Any
 import httpx
 import pytest
 
-from flux2_tool.generation import UNATTENDED_LIFE_S
+from flux2_tool.engine.wait import Abort
 from flux2_tool.journal import Record
 from flux2_tool.sandbox import Fault, SandboxOptions
-from flux2_tool.waiting import Abort
+from flux2_tool.tasks.task import UNATTENDED_LIFE_S
 from tests.chaos.world import World, records_of
-from tests.core.stage import CREATED, DONE, FOX, KEY, SandboxTransport, Seen, StandIn, opened_tool, run_call, scripted
-from tests.core.virtual_time import run_virtual
+from tests.support.stage import (
+    CREATED,
+    DONE,
+    FOX,
+    KEY,
+    SandboxTransport,
+    Seen,
+    StandIn,
+    opened_tool,
+    run_call,
+    scripted,
+)
+from tests.support.virtual_time import run_virtual
 
 OPTIONS = SandboxOptions(duration_s=6.0, drawn_images=False, seed=1)
 

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from flux2_tool.caller import Caller
-from flux2_tool.tool import Flux2Tool
-from flux2_tool.waiting import Abort
-from tests.core.stage import BASE_URL, DONE, FOX, SandboxTransport, Seen, StandIn, credentials, opened_tool
-from tests.core.virtual_time import run_virtual
+from flux2_tool.context import Caller
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.wait import Abort
+from tests.support.stage import BASE_URL, DONE, FOX, SandboxTransport, Seen, StandIn, credentials, opened_tool
+from tests.support.virtual_time import run_virtual
 
 
 async def ask(tool: Flux2Tool, prompt: str = "a red fox", **options: Any) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.journal.store import FILE_NAME
+from flux2_tool.journal.sqlite import FILE_NAME
 from tests.chaos.world import records_of
-from tests.core.stage import CREATED, DONE, FOX, SandboxTransport, Seen, StandIn, opened_tool, run_call, scripted
-from tests.core.virtual_time import run_virtual
-
-from .stage import full_disk
+from tests.support.journal import full_disk
+from tests.support.stage import CREATED, DONE, FOX, SandboxTransport, Seen, StandIn, opened_tool, run_call, scripted
+from tests.support.virtual_time import run_virtual
 
 
 @contextlib.contextmanager

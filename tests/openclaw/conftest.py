@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.manifest import Manifest, load_manifest
-from flux2_tool.openclaw.plugin import plugin_files, write_plugin
+from flux2_tool.openclaw.bundle import plugin_files, write_plugin
+from flux2_tool.schema.manifest import Manifest, load_manifest
 
 HERE = Path(__file__).parent
 INSTALL = 'run: eval "$(.ci/install-openclaw)"'
@@ -144,3 +144,39 @@ def fake_python(path: Path, *, version: str, sha: str) -> Path:
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{worker}" --version {version} --sha256 {sha} "$@"\n')
     path.chmod(0o755)
     return path
+
+
+class FakeOpenClaw:
+    """An `openclaw` command that only remembers what it was asked, and the state behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.command = folder / "openclaw"
+        self._file = folder / "state.json"
+        self.change(version="2026.9.6", busy=0, plugin=None, config={}, others=[], log=[])
+        self.command.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "fake_openclaw.py"}" "{self._file}" "$@"\n'
+        )
+        self.command.chmod(0o755)
+
+    def change(self, **values: Any) -> None:
+        """Change a part of its state."""
+        state = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._file.write_text(json.dumps({**state, **values}))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Its state now."""
+        found: dict[str, Any] = json.loads(self._file.read_text())
+        return found
+
+
+@pytest.fixture
+def openclaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeOpenClaw:
+    """An `openclaw` command that only remembers what it was asked, and a shell with a key and nothing else."""
+    for name in [name for name in os.environ if name.startswith(("RUNAPI_", "FLUX2_TOOL_", "OPENCLAW_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FLUX2_TOOL_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("RUNAPI_API_KEY", "sk-secret-0123456789")
+    return FakeOpenClaw(tmp_path)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flux2_tool.push import ROUTE_PATH
-
-from .conftest import PluginHost
+from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
+from tests.openclaw.conftest import PluginHost
 
 CONFIG = {"callback_public_url": "https://agent.example.com", "callback_secret": "c2VjcmV0"}
 SIGNED = {"x-callback-id": "evt_1", "x-callback-timestamp": "1", "x-callback-signature": "abc", "cookie": "private"}

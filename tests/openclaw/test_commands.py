@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flux2_tool.cli import main
-from flux2_tool.manifest import load_manifest
-
-from .conftest import HERE
+from flux2_tool.schema.manifest import load_manifest
+from tests.openclaw.conftest import FakeOpenClaw
 
 VERSION = load_manifest().version
 TOOLS = list(load_manifest().tools)
-
-
-class FakeOpenClaw:
-    """The state behind the fake command."""
-
-    def __init__(self, folder: Path) -> None:
-        self.command = folder / "openclaw"
-        self._file = folder / "state.json"
-        self.change(version="2026.9.6", busy=0, plugin=None, config={}, others=[], log=[])
-        self.command.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "fake_openclaw.py"}" "{self._file}" "$@"\n'
-        )
-        self.command.chmod(0o755)
-
-    def change(self, **values: Any) -> None:
-        """Change a part of its state."""
-        state = json.loads(self._file.read_text()) if self._file.exists() else {}
-        self._file.write_text(json.dumps({**state, **values}))
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Its state now."""
-        found: dict[str, Any] = json.loads(self._file.read_text())
-        return found
-
-
-@pytest.fixture
-def openclaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeOpenClaw:
-    for name in [name for name in os.environ if name.startswith(("RUNAPI_", "FLUX2_TOOL_", "OPENCLAW_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("FLUX2_TOOL_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setenv("RUNAPI_API_KEY", "sk-secret-0123456789")
-    return FakeOpenClaw(tmp_path)
 
 
 def test_install_writes_installs_and_verifies(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:

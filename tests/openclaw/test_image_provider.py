@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import PluginHost
+from tests.openclaw.conftest import PluginHost
 
 MakePlugin = Callable[..., Path]
 

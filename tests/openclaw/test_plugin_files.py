@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from flux2_tool.manifest import Manifest
+from flux2_tool.openclaw.bundle import npm_version, packed, plugin_files, plugin_manifest, write_plugin
 from flux2_tool.openclaw.image_provider import image_provider
-from flux2_tool.openclaw.plugin import npm_version, packed, plugin_files, plugin_manifest, write_plugin
-from flux2_tool.projection import export
-
-from .conftest import PluginHost
+from flux2_tool.schema.export import export
+from flux2_tool.schema.manifest import Manifest
+from tests.openclaw.conftest import PluginHost
 
 TIERS = ("pro", "flex", "max")
 TIER_SETS = [chosen for size in (1, 2, 3) for chosen in itertools.combinations(TIERS, size)]

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from flux2_tool.credentials import key_fingerprint
-from flux2_tool.manifest import load_manifest
-
-from .conftest import PluginHost, fake_python, text_of
+from flux2_tool.schema.manifest import load_manifest
+from tests.openclaw.conftest import PluginHost, fake_python, text_of
 
 MakePlugin = Callable[..., Path]
 StartHost = Callable[..., PluginHost]
@@ -115,7 +114,7 @@ def test_a_task_that_is_not_finished_is_no_failure(host: PluginHost, make_plugin
 def test_the_text_names_what_the_skill_speaks_of(host: PluginHost, make_plugin: MakePlugin) -> None:
     """The model reads the text alone; advice about a member that stands only in the object helps nobody."""
     host.register(make_plugin())
-    skill = files("flux2_tool.openclaw").joinpath("skills/flux2/SKILL.md").read_text(encoding="utf-8")
+    skill = files("flux2_tool.openclaw").joinpath("plugin/skills/flux2/SKILL.md").read_text(encoding="utf-8")
     section = skill.partition("## When the result is not a picture")[2].partition("\n## ")[0]
 
     read = text_of(host.call("processing")) + text_of(host.call("poor"))

@@ -17,8 +17,7 @@ from typing import Any
 import httpx
 
 from flux2_tool.sandbox import SandboxOptions, create_app
-
-from .conftest import FakeClock
+from tests.sandbox.conftest import FakeClock
 
 HOOK = "http://127.0.0.1:8787/flux2/hook"
 SECRET = base64.b64encode(b"a secret that the test chose").decode()

@@ -14,8 +14,7 @@ import httpx
 import pytest
 
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
-
-from .receivers import BODY, HEADERS, heard_it, receiver
+from tests.sandbox.receivers import BODY, HEADERS, heard_it, receiver
 
 
 def test_a_callback_arrives_within_milliseconds_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

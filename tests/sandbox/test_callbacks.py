@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from flux2_tool.sandbox import Fault
-
-from .conftest import NOON
-from .receivers import BODY, HOOK, SECRET, Delivery, HandClock, Hooked
+from tests.sandbox.conftest import NOON
+from tests.sandbox.receivers import BODY, HOOK, SECRET, Delivery, HandClock, Hooked
 
 
 def test_a_finished_task_is_told_at_its_end_and_signed() -> None:

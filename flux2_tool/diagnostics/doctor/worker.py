@@ -1,0 +1,70 @@
+"""Whether the worker starts under an interpreter, as the plugin would start it: initialize, then shutdown."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok
+from flux2_tool.runapi.responses import printable
+from flux2_tool.schema.manifest import Manifest
+
+START_S: Final = 30.0
+# What the plugin passes on to the worker; a key is never among it.
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LANG|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR|OPENCLAW_STATE_DIR|LC_\w+|XDG_\w+"
+    r"|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY"
+)
+
+
+def worker(python: str, manifest: Manifest, environ: Mapping[str, str]) -> Finding:
+    """Start `python -m flux2_tool worker`, have it say its version, and end it. Nothing is sent to RunAPI."""
+    mend = f"{python} -m pip install flux2-tool=={manifest.version}"
+    lines = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"plugin_version": manifest.version}},
+        {"jsonrpc": "2.0", "id": 2, "method": "shutdown", "params": {}},
+    ]
+    begun_s = time.monotonic()
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter or the one the plugin was installed with
+            [python, "-P", "-m", "flux2_tool", "worker"],
+            input="".join(json.dumps(line) + "\n" for line in lines),
+            env={name: value for name, value in environ.items() if _PASSED_ON.fullmatch(name)},
+            cwd=environ.get("HOME") or None,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=START_S,
+            check=False,
+        )
+    except OSError as exc:
+        return failure("worker", f"{python} does not start: {exc.strerror}", "flux2-tool openclaw install")
+    except subprocess.TimeoutExpired:
+        return failure("worker", f"{python} does not start the worker within {START_S:.0f} s", mend)
+    said = _answer(done.stdout)
+    if said is None:
+        last = printable((done.stderr.strip().splitlines() or ["it said nothing"])[-1], 200)
+        return failure("worker", f"{python} does not start the worker: {last}", mend)
+    if (said.get("version"), said.get("manifest_sha256")) != (manifest.version, manifest.sha256):
+        version = printable(str(said.get("version")), 40)
+        return failure("worker", f"{python} has flux2-tool {version} or another manifest", mend)
+    took_s = time.monotonic() - begun_s
+    return ok("worker", f"starts and ends, {took_s:.1f} s, {python}", elapsed_s=round(took_s, 2))
+
+
+def _answer(stdout: str) -> Mapping[str, Any] | None:
+    """Return the result of `initialize` among the lines the worker wrote."""
+    for line in stdout.splitlines():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(message, Mapping) and message.get("id") == 1 and isinstance(message.get("result"), Mapping):
+            found: Mapping[str, Any] = message["result"]
+            return found
+    return None

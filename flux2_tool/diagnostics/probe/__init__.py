@@ -1,0 +1,154 @@
+"""Make one picture and write down, without any secret, what RunAPI really answers: the proof of `wire.py`'s table.
+
+None of that table was tried against the live service, so whoever has a key can. It costs one image; all else is free.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from flux2_tool._clock import Clock, iso_utc
+from flux2_tool.context import Caller
+from flux2_tool.credentials import Credentials
+from flux2_tool.diagnostics.probe.contract_check import ACTION, MODEL, Row, poll_templates, rows
+from flux2_tool.diagnostics.probe.recorder import RecordingTransport, described, network, without
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.wait import Abort, OnProgress
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.client import ForeignRedirectError, MaybeSentError, NotSentError, RunapiClient, open_http
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.settings import Settings
+
+__all__ = ["MODEL", "RESOLUTION", "Probed", "probe"]
+
+RESOLUTION: Final = "1k"
+PROMPT: Final = "a red fox in the snow"
+WAIT_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What came of it: the call's result object, the table, and the transcript's text."""
+
+    result: Mapping[str, Any]
+    table: Sequence[Row]
+    transcript: str
+
+
+async def probe(
+    settings: Settings,
+    credentials: Credentials,
+    manifest: Manifest,
+    *,
+    now: float,
+    on_progress: OnProgress | None = None,
+    abort: Abort | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock | None = None,
+) -> Probed:
+    """Make one pro image at 1k through the tool itself, and ask for all that is free around it.
+
+    Args:
+        settings: As for any call; the image is in the journal like every other.
+        credentials: Whose account pays.
+        manifest: This package's.
+        now: The wall clock, for the transcript's head.
+        on_progress: Told about the wait.
+        abort: Stops the wait.
+        transport: Replaces the network, for tests.
+        clock: Replaces the machine's clock, for tests.
+    """
+    recorder = RecordingTransport(transport or network(credentials.base_url))
+    tool = Flux2Tool(settings=settings, credentials=credentials, host="cli", transport=recorder, clock=clock)
+    key = credentials.api_key.get_secret_value()
+    async with open_http(credentials.base_url, transport=recorder) as http:
+        client = RunapiClient(
+            http,
+            base_url=credentials.base_url,
+            api_key=credentials.api_key,
+            user_agent=f"flux2-tool/{manifest.version}",
+        )
+        try:
+            await _ask_for_prices(client.without_key())
+            result = await tool.call(
+                ACTION,
+                {"prompt": PROMPT, "model": MODEL, "output_resolution": RESOLUTION},
+                wait_s=WAIT_S,
+                caller=Caller(is_owner=True),
+                new=True,
+                on_progress=on_progress,
+                abort=abort,
+            )
+            task_id = _task_id(result)
+            await _ask_everywhere(client, task_id)
+        finally:
+            await tool.aclose()
+    table = rows(recorder.exchanges, task_id=task_id)
+    lines = [
+        f"# Probe of RunAPI by flux2-tool {manifest.version}, {iso_utc(now)}",
+        "",
+        f"{MODEL} at {RESOLUTION}. Names and types only: no key, no signature, no task id. Safe to attach to a report.",
+        "",
+        *_outcome(result),
+        "",
+        "## The table of paths, statuses and fields",
+        "",
+        "| what | the table says | seen | |",
+        "| --- | --- | --- | --- |",
+        *(f"| {row.what} | {row.expected} | {row.seen.replace('|', '/')} | {row.verdict} |" for row in table),
+        "",
+        "## Exchanges",
+        "",
+        "```",
+        *(line for one in recorder.exchanges for line in described(one, task_id=task_id, key=key)),
+        "```",
+    ]
+    transcript = "\n".join(without(line, task_id=task_id, key=key) for line in lines) + "\n"
+    return Probed(result=result, table=table, transcript=transcript)
+
+
+async def _ask_for_prices(client: RunapiClient) -> None:
+    for service in contract.SERVICE_NAMES:
+        asked = {"service": service, "action": ACTION, "model": MODEL}
+        await _try(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{urlencode(asked)}")
+        params = {"prompt": PROMPT, "model": MODEL, "output_resolution": RESOLUTION}
+        await _try(client, "POST", contract.PRICE_QUOTES_PATH, json.dumps({**asked, "params": params}).encode())
+
+
+async def _ask_everywhere(client: RunapiClient, task_id: str | None) -> None:
+    """Ask every place the table has for the task's status, and for the balance. All of it is free."""
+    if task_id is not None:
+        for template in poll_templates():
+            await _try(client, "GET", template.format(id=quote(task_id, safe="")))
+    await _try(client, "GET", contract.BALANCE_PATH)
+
+
+async def _try(client: RunapiClient, method: Any, path: str, body: bytes | None = None) -> None:
+    try:
+        await client.send(method, path, body=body)
+    except (NotSentError, MaybeSentError, ForeignRedirectError):
+        return  # the recorder has it
+
+
+def _task_id(result: Mapping[str, Any]) -> str | None:
+    if "error" in result:
+        reference = result["error"]["task_ref"]
+        return str(reference).removeprefix("task:") if reference else None
+    found: str | None = result["task"]["id"]
+    return found
+
+
+def _outcome(result: Mapping[str, Any]) -> list[str]:
+    if "error" in result:
+        error = result["error"]
+        # Not its message, which quotes the service.
+        return [f"The call failed: {error['code']}. Charged: {error['charged']}."]
+    cost = result["cost"]
+    price = "an unknown price" if cost["usd"] is None else f"{cost['usd']:g} USD ({cost['basis']})"
+    return [f"The call ended {result['task']['state']}, {len(result['images'])} image(s), {price}."]

@@ -1,0 +1,193 @@
+"""Write down what goes over the wire: paths, codes, names and types, and never a value that signs or authorises.
+
+A transport between the client and the network, and the words an exchange is described in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from flux2_tool._net import is_loopback_url, is_web_url
+from flux2_tool._redaction import masked_text
+from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, printable
+
+MAX_RECORDED_BYTES: Final = 8 * 1024 * 1024
+MAX_DEPTH: Final = 6
+MAX_MEMBERS: Final = 60
+# Whose values are words of the service's own vocabulary, or public prices.
+_TOLD: Final = frozenset(
+    {"status", "state", "model", "action", "service", "currency", "pricing_status", "catalog_status", "billing_unit",
+     "billing_strategy", "estimate_basis", "unit_price_cents", "reservation_amount_cents", "cost", "code"}
+)  # fmt: skip
+_TOLD_HEADERS: Final = frozenset({"content-type", "retry-after", "cache-control"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and its answer. Bodies are decoded JSON, None where there is none."""
+
+    method: str
+    url: str
+    sent_headers: tuple[str, ...]
+    sent: Any
+    code: int | None
+    headers: Mapping[str, str]
+    body: Any
+    said: str
+
+    @property
+    def path(self) -> str:
+        """The path without its query."""
+        return urlsplit(self.url).path
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the answer is a 2xx."""
+        return self.code is not None and 200 <= self.code < 300
+
+
+@dataclass
+class RecordingTransport(httpx.AsyncBaseTransport):
+    """Passes requests on to the network and keeps what was sent and answered."""
+
+    inner: httpx.AsyncBaseTransport
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sent = await request.aread()
+        try:
+            answer = await self.inner.handle_async_request(request)
+            received = bytearray()
+            if isinstance(answer.stream, httpx.AsyncByteStream):
+                async for chunk in answer.stream:
+                    received += chunk
+                    if len(received) > MAX_RECORDED_BYTES:
+                        break
+                await answer.stream.aclose()
+        except httpx.HTTPError as exc:
+            self._keep(request, sent, None, f"no answer ({type(exc).__name__})")
+            raise
+        self._keep(request, sent, (answer, bytes(received)), "")
+        return httpx.Response(
+            answer.status_code,
+            headers=answer.headers,
+            stream=httpx.ByteStream(bytes(received)),
+            extensions=answer.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+    def _keep(
+        self, request: httpx.Request, sent: bytes, answer: tuple[httpx.Response, bytes] | None, said: str
+    ) -> None:
+        headers, body = {}, None
+        if answer is not None:
+            headers = {name.lower(): value for name, value in answer[0].headers.items()}
+            body, said = _body_of(*answer)
+        self.exchanges.append(
+            Exchange(
+                method=request.method,
+                url=str(request.url),
+                sent_headers=tuple(sorted(name.lower() for name in request.headers)),
+                sent=_json_or_none(sent),
+                code=None if answer is None else answer[0].status_code,
+                headers=headers,
+                body=body,
+                said=said,
+            )
+        )
+
+
+def network(base_url: str) -> httpx.AsyncBaseTransport:
+    """Return the network as `open_http` would use it, with the proxy of the environment."""
+    parts = urlsplit(base_url)
+    proxies = {} if is_loopback_url(base_url) or proxy_bypass(parts.hostname or "") else getproxies()
+    return httpx.AsyncHTTPTransport(proxy=proxies.get(parts.scheme) or proxies.get("all"))
+
+
+def shape_of(value: Any, *, name: str = "", depth: int = 0) -> str:
+    """Return what a JSON value is made of: names and types; values only of words that are the service's own."""
+    if isinstance(value, Mapping):
+        if depth >= MAX_DEPTH:
+            return "{…}"
+        if name == "billing_config":
+            return printable(json.dumps(value, default=str), 500)
+        members = (
+            f"{printable(str(key), 60)}: {shape_of(item, name=str(key), depth=depth + 1)}"
+            for key, item in list(value.items())[:MAX_MEMBERS]
+        )
+        return f"{{{', '.join(members)}{', …' if len(value) > MAX_MEMBERS else ''}}}"
+    if isinstance(value, list):
+        inner = shape_of(value[0], name=name, depth=depth + 1) if value and depth < MAX_DEPTH else ""
+        return f"[{len(value)} × {inner}]" if value else "[]"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (int, float)):
+        return f"number {value}" if name in _TOLD and abs(value) < 1e9 else "number"
+    if is_web_url(value):
+        return link_of(value)
+    return f'text "{printable(str(value), 60)}"' if name in _TOLD else f"text of {len(str(value))}"
+
+
+def link_of(url: str) -> str:
+    """Return a link's scheme and the names in its query."""
+    parts = urlsplit(url)
+    names = sorted({name for name, _ in parse_qsl(parts.query, keep_blank_values=True)})
+    return f"{parts.scheme} URL" + (f" with {', '.join(printable(name, 40) for name in names[:20])}" if names else "")
+
+
+def described(exchange: Exchange, *, task_id: str | None, key: str) -> list[str]:
+    """Return an exchange as lines without its secrets: the task's id and the key are left out wherever they stand."""
+    path, query = exchange.path, urlsplit(exchange.url).query
+    names = ", ".join(f"{name}=…" for name, _ in parse_qsl(query, keep_blank_values=True))
+    lines = [
+        f"{exchange.method} {path}{f'?{names}' if names else ''}",
+        f"  sent:    {', '.join(exchange.sent_headers)}",
+    ]
+    if exchange.sent is not None:
+        lines.append(f"  body:    {shape_of(exchange.sent)}")
+    lines.append(f"  answer:  {'none' if exchange.code is None else f'HTTP {exchange.code}'}{_more(exchange)}")
+    if exchange.headers:
+        told = (
+            f"{n}: {printable(v, 80)}" if n in _TOLD_HEADERS else printable(n, 60) for n, v in exchange.headers.items()
+        )
+        lines.append(f"  headers: {', '.join(sorted(told))}")
+    if exchange.body is not None:
+        lines.append(f"  body:    {shape_of(exchange.body)}")
+    return [without(line, task_id=task_id, key=key) for line in lines]
+
+
+def without(text: str, *, task_id: str | None, key: str) -> str:
+    """Return text in which neither the key nor the task's id stands."""
+    text = masked_text(text, key)
+    return text.replace(task_id, "{id}") if task_id else text
+
+
+def _more(exchange: Exchange) -> str:
+    return f", {printable(exchange.said, 120)}" if exchange.said else ""
+
+
+def _body_of(answer: httpx.Response, data: bytes) -> tuple[Any, str]:
+    """Return the JSON of an answer, or None and what it was instead."""
+    try:
+        whole = httpx.Response(answer.status_code, headers=answer.headers, content=data).content
+        return decode_json(whole, answer.headers.get("content-type", "")), ""
+    except AnswerUnreadableError as exc:
+        return None, str(exc)
+    except httpx.HTTPError as exc:
+        return None, f"a body that cannot be decoded ({type(exc).__name__})"
+
+
+def _json_or_none(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

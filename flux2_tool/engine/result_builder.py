@@ -1,0 +1,122 @@
+"""Turn a generation into the result object: state, pictures, cost, times, warnings and what the agent should do next.
+
+Pure: reads a generation and the manifest, does no I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from flux2_tool._clock import iso_utc
+from flux2_tool.schema.manifest import Host, Manifest
+from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult, task_ref
+from flux2_tool.tasks.task import Generation
+
+
+def report(
+    generation: Generation,
+    manifest: Manifest,
+    *,
+    host: Host,
+    now: float,
+    joined: bool = False,
+    images: Sequence[ImageInfo] = (),
+    warnings: Sequence[str] = (),
+) -> ToolResult:
+    """Return the result object of a generation that is completed or still processing.
+
+    Args:
+        generation: Not failed; a failed one is an error object instead.
+        manifest: For list prices.
+        host: Decides how `next` words the delivery.
+        now: The wall clock, in seconds since 1970.
+        joined: Whether this call got a task that another call had begun.
+        images: The pictures, from `saving.py`.
+        warnings: Added to those the generation itself gives.
+    """
+    done = generation.stage == "completed"
+    cost = _cost(generation, manifest)
+    begun = generation.submitted_at
+    until = generation.finished_at if done else now
+    said = [*_warnings(generation, cost, done=done), *warnings]
+    if any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images):
+        said.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
+    return ToolResult(
+        task=TaskInfo(
+            id=generation.task_id,
+            ref=task_ref(generation.task_id),
+            state="completed" if done else "processing",
+            tool=generation.tool,
+            model=generation.model,
+            joined=joined,
+        ),
+        images=tuple(images),
+        cost=cost,
+        timing=Timing(
+            submitted_at=None if begun is None else iso_utc(begun),
+            finished_at=iso_utc(generation.finished_at) if done and generation.finished_at is not None else None,
+            elapsed_s=None if begun is None or until is None else round(max(0.0, until - begun), 3),
+            polls=generation.log.polls,
+        ),
+        warnings=tuple(said),
+        next=_next(generation, cost, images, host=host, done=done),
+    )
+
+
+def money(cost: Cost) -> str:
+    """Return a cost as people say it: "$0.05 (billed)"."""
+    return "an unknown price" if cost.usd is None else f"${cost.usd:.2f} ({cost.basis})"
+
+
+def _cost(generation: Generation, manifest: Manifest) -> Cost:
+    if generation.final is not None and generation.final.cost_usd is not None:
+        return Cost(usd=generation.final.cost_usd, basis="billed")
+    model = manifest.models.get(generation.model or "")
+    price = None if model is None or generation.resolution is None else model.prices_usd.get(generation.resolution)
+    return Cost(usd=None, basis="unknown") if price is None else Cost(usd=price, basis="list price")
+
+
+def _warnings(generation: Generation, cost: Cost, *, done: bool) -> list[str]:
+    said: list[str] = []
+    if done:
+        # A quote or a schedule is neither a bill nor the list price, and so is told apart from both.
+        expected_usd = None if generation.entry is None else generation.entry.record.price_usd
+        if cost.basis != "billed" and expected_usd not in (None, cost.usd):
+            said.append(
+                f"expected_price: RunAPI did not say what it billed; ${expected_usd:.2f} was expected and reserved"
+            )
+        return said
+    if generation.log.unknown_statuses:
+        words = ", ".join(f'"{word}"' for word in generation.log.unknown_statuses[:5])
+        said.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
+    if generation.log.last_trouble is not None:
+        said.append(
+            f"last_poll_failed: the last question about the task brought no status: {generation.log.last_trouble.said}"
+        )
+    return said
+
+
+def _next(generation: Generation, cost: Cost, images: Sequence[ImageInfo], *, host: Host, done: bool) -> str:
+    ref = task_ref(generation.task_id)
+    if not done:
+        shown = (
+            " It already names a picture under a status this version does not know; you may show it." if images else ""
+        )
+        return (
+            f'The image is still being made. Call get_image_task with task_id "{generation.task_id}" to wait for it. '
+            f"Do not generate it again: that would pay for a second image.{shown}"
+        )
+    edit = f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else ""
+    if host == "native":
+        return f"The image is ready; it cost {money(cost)}. Tell the user so in a few words.{edit}"
+    shown = "is saved at images[0].path" if images and images[0].path else "is at images[0].url"
+    return f"The image {shown}; show it to the user. It cost {money(cost)}.{edit}"
+
+
+_UNSAFE = re.compile(r"[^\w]+", re.UNICODE)
+
+
+def slug_of(prompt: str, *, limit: int = 40) -> str:
+    """Return a prompt as part of a file name: letters and digits of any script, joined by hyphens."""
+    return _UNSAFE.sub("-", prompt).strip("-_")[:limit].strip("-_").lower() or "image"

@@ -1,0 +1,88 @@
+"""Keep a finished generation's pictures on disk and say where they are and how large.
+
+A picture that cannot be saved is a warning, never a failed result: it was made and its link works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, SavedImage, download_image, file_stem
+from flux2_tool.journal import SavedCopy
+from flux2_tool.schema.results import ImageInfo
+from flux2_tool.tasks.task import Generation
+
+
+async def image_infos(
+    generation: Generation,
+    *,
+    http: httpx.AsyncClient,
+    folder: Path | None,
+    loopback_allowed: bool,
+    within_s: float = DOWNLOAD_TIMEOUT_S,
+    stopped: asyncio.Event | None = None,
+) -> tuple[list[ImageInfo], list[str]]:
+    """Return the pictures' entries, saving them first where a folder is given, and the warnings of doing so.
+
+    Args:
+        generation: Any; one that is not completed has the pictures its last answer names, if any.
+        http: Carries no key of its own.
+        folder: Where to save; None only tells of copies saved earlier.
+        loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
+        within_s: How much longer whoever asked will wait; a picture that takes longer is not saved.
+        stopped: Set when nobody waits any more.
+    """
+    answer = generation.final if generation.stage == "completed" else generation.log.last_answer
+    links = () if answer is None else answer.images
+    copies = dict(enumerate(generation.saved))
+    warnings: list[str] = []
+    if folder is not None and generation.stage == "completed" and generation.finished_at is not None:
+        stem = file_stem(at=generation.finished_at, slug=generation.label or "image", task_id=generation.task_id)
+        for index, link in enumerate(links):
+            if index in copies and Path(copies[index].path).parent == folder:
+                continue
+            try:
+                saving = download_image(
+                    http,
+                    link.url,
+                    folder,
+                    stem,
+                    loopback_allowed=loopback_allowed,
+                    timeout_s=min(DOWNLOAD_TIMEOUT_S, within_s),
+                )
+                saved = await _unless_stopped(saving, stopped or asyncio.Event())
+            except DownloadError as exc:
+                warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
+            else:
+                copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
+        if generation.entry is not None and copies:
+            generation.entry.saved(list(copies.values()))
+    infos = [
+        ImageInfo(
+            url=link.url,
+            expires_at=generation.expires_at(link),
+            path=copies[index].path if index in copies else None,
+            width_px=copies[index].width_px if index in copies else None,
+            height_px=copies[index].height_px if index in copies else None,
+        )
+        for index, link in enumerate(links)
+    ]
+    return infos, warnings
+
+
+async def _unless_stopped(saving: Coroutine[Any, Any, SavedImage], stopped: asyncio.Event) -> SavedImage:
+    arriving, stop = asyncio.ensure_future(saving), asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait((arriving, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not arriving.done():
+            raise DownloadError("the call was stopped before it had arrived")
+        return arriving.result()
+    finally:
+        arriving.cancel()
+        stop.cancel()
+        await asyncio.gather(arriving, stop, return_exceptions=True)

@@ -1,0 +1,246 @@
+"""One call's wait for a generation: progress on the way, the deadline, and a host that stops it.
+
+The generation itself runs on in any case; whoever waits only looks on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from flux2_tool._clock import Clock
+from flux2_tool.exceptions import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
+from flux2_tool.tasks.registry import Account
+from flux2_tool.tasks.submit import QueuedFor
+from flux2_tool.tasks.task import Generation
+
+logger = logging.getLogger(__name__)
+
+# A wait may end while the POST is on its way; without its answer there is no task to name, so it gets this much more.
+SUBMIT_GRACE_S: Final = 8.0
+PROGRESS_EVERY_S: Final = 5.0
+_QUEUED: Final[dict[QueuedFor, str]] = {
+    "place": "waiting for a turn: other images are being requested",
+    "rate": "waiting for a turn: RunAPI limits the rate",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a waiting call can tell the people who wait."""
+
+    state: str
+    elapsed_s: float
+    attempt: int
+    message: str
+    task_id: str | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Abort:
+    """Lets a host stop a call's wait. The task itself goes on: RunAPI has no cancel."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._listeners: set[asyncio.Event] = set()
+
+    def set(self) -> None:
+        """Stop the wait; the call answers with the error `cancelled`."""
+        self.is_set = True
+        for listener in self._listeners:
+            listener.set()
+
+    def watch(self, listener: asyncio.Event) -> None:
+        """Have an event set when the abort comes, at once if it has come already."""
+        self._listeners.add(listener)
+        if self.is_set:
+            listener.set()
+
+    def unwatch(self, listener: asyncio.Event) -> None:
+        """Forget an event."""
+        self._listeners.discard(listener)
+
+
+class OpenCalls:
+    """The calls that a tool has not answered yet, so that whoever closes it can end them first."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._aborts: dict[asyncio.Event, Abort] = {}
+
+    @contextlib.contextmanager
+    def opened(self, abort: Abort) -> Iterator[None]:
+        """Count a call as open as long as the block runs.
+
+        Raises:
+            CancelledCallError: No call may begin any more.
+        """
+        if self.is_closed:
+            raise CancelledCallError("The tool was closed before this call. Nothing was sent.", charged="no")
+        answered = asyncio.Event()
+        self._aborts[answered] = abort
+        try:
+            yield
+        finally:
+            del self._aborts[answered]
+            answered.set()
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Let no further call begin, stop the wait of those that are open, and give them time to answer."""
+        self.is_closed = True
+        for abort in self._aborts.values():
+            abort.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for answered in list(self._aborts):
+                    await answered.wait()
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call on its way through the tool."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    account: Account
+    deadline_s: float
+    begun_s: float
+    abort: Abort
+    on_progress: OnProgress
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def wait_for(
+    call: Call,
+    generation: Generation,
+    *,
+    clock: Clock,
+    deadline_s: float | None = None,
+    until_answered: bool = False,
+) -> None:
+    """Wait until the generation is over or the deadline has come, telling progress on the way.
+
+    Args:
+        deadline_s: Another deadline than the call's own.
+        until_answered: Return as soon as RunAPI has been asked once and has said anything about the task.
+
+    Raises:
+        CancelledCallError: The host stopped the wait.
+        ServiceUnavailableError: The wait ended while nothing was heard of the task at all.
+    """
+    deadline_s = call.deadline_s if deadline_s is None else deadline_s
+    generation.attend(call.wake, deadline_s)
+    call.abort.watch(call.wake)
+    generation.start()
+    told, told_at_s = "", float("-inf")
+    # Whoever asks for a task wants to know how it is now, so even a wait of nothing asks once.
+    heard_before = generation.log.heard if call.tool == "get_image_task" or until_answered else -1
+    try:
+        while not generation.is_over:
+            call.wake.clear()
+            if call.abort.is_set:
+                raise _cancelled(generation)
+            message = _message(generation)
+            now_s = clock.monotonic()
+            if message != told or now_s - told_at_s >= PROGRESS_EVERY_S:
+                told, told_at_s = message, now_s
+                tell(
+                    call,
+                    generation.stage,
+                    message + _time_left(generation),
+                    now_s=now_s,
+                    attempt=generation.attempt,
+                    task_id=generation.task_id,
+                )
+            unheard = generation.log.last_answer is None or generation.log.heard == heard_before
+            left_s = deadline_s - now_s + (SUBMIT_GRACE_S if unheard else 0.0)
+            if left_s <= 0 or (until_answered and not unheard):
+                break
+            await clock.wait(call.wake, max(0.01, min(left_s, told_at_s + PROGRESS_EVERY_S - now_s)))
+        if generation.is_over or generation.log.last_answer is not None:
+            return
+        raise _unheard(generation)
+    finally:
+        call.abort.unwatch(call.wake)
+        generation.leave(call.wake)
+
+
+def tell(call: Call, state: str, message: str, *, now_s: float, attempt: int = 0, task_id: str | None = None) -> None:
+    """Tell the call's host how far it is."""
+    elapsed_s = round(now_s - call.begun_s, 1)
+    try:
+        call.on_progress(Progress(state=state, elapsed_s=elapsed_s, attempt=attempt, message=message, task_id=task_id))
+    except Exception:  # the host's own code; a broken display must not cost a paid picture
+        logger.warning("the host's progress display failed", exc_info=True)
+
+
+def _cancelled(generation: Generation) -> CancelledCallError:
+    if generation.is_unsent:
+        if generation.attendance.is_waited_for_by_others:
+            return CancelledCallError(
+                "The wait was stopped. Another call still waits for the same image, so it will be requested.",
+                hint="Call again with exactly the same arguments if the image is still wanted.",
+                charged="unknown",
+            )
+        return CancelledCallError("The call was stopped before anything was sent.", charged="no")
+    if generation.task_id is not None:
+        return CancelledCallError(
+            f"The wait was stopped. Task {generation.task_id} goes on at RunAPI and may still be charged: "
+            "there is no way to cancel it.",
+            hint=f'Call get_image_task with task_id "{generation.task_id}" to fetch the image later.',
+            task_id=generation.task_id,
+            charged="unknown",
+        )
+    return CancelledCallError(
+        "The wait was stopped while the request was being sent. It may have been accepted and may be charged.",
+        hint="Call again with exactly the same arguments if the image is still wanted.",
+        charged="unknown",
+    )
+
+
+def _unheard(generation: Generation) -> Flux2Error:
+    if generation.request is None:
+        trouble = generation.log.last_trouble
+        return ServiceUnavailableError(
+            f"RunAPI told nothing about task {generation.task_id}: {trouble.said if trouble else 'no answer yet'}.",
+            hint=f'Call get_image_task with task_id "{generation.task_id}" again in a minute.',
+            task_id=generation.task_id,
+            charged="unknown",
+        )
+    if generation.is_unsent:
+        reason = "RunAPI limits the rate" if generation.queued_for != "place" else "too many requests came before it"
+        return RateLimitedError(
+            f"The wait ended before the image could be requested: {reason}. Nothing was sent.",
+            hint="Call again in a minute.",
+        )
+    return ServiceUnavailableError(
+        "RunAPI has not answered the request yet. Whether the image was accepted is not known.",
+        hint="Call again with exactly the same arguments in a minute.",
+        charged="unknown",
+    )
+
+
+def _message(generation: Generation) -> str:
+    if generation.stage == "submitting":
+        if generation.queued_for is not None:
+            return _QUEUED[generation.queued_for]
+        return (
+            "sending the request" if generation.attempt <= 1 else f"sending the request, attempt {generation.attempt}"
+        )
+    answer = generation.log.last_answer
+    if answer is None:
+        return "looking for the task"
+    return "waiting in RunAPI's queue" if (answer.status or "").lower() in ("pending", "queued") else "making the image"
+
+
+def _time_left(generation: Generation) -> str:
+    left_s = generation.left_s if generation.stage == "processing" else None
+    if left_s is None or left_s < 1.0:
+        return ""
+    return f", about {left_s:.0f} s left" if left_s < 20 else f", about {5 * round(left_s / 5)} s left"

@@ -1,0 +1,221 @@
+"""The MCP server, `flux2-tool mcp`: the manifest's tools for any MCP host, over stdin and stdout.
+
+It needs the extra `mcp`; nothing else imports that package. The SDK's low-level server carries our own JSON Schemas
+unchanged and leaves the arguments to us, so that a model reads our violations instead of the SDK's. A tool's failure
+is a result with `isError`; a JSON-RPC error is for a protocol fault. The session is the connection, and the process
+ends with it. Source: the MCP specification, 2025-11-25 and 2026-07-28, server/tools and basic/utilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+)
+
+from flux2_tool.context import Caller, working_folder, workspace_of
+from flux2_tool.credentials import resolve_credentials
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.exceptions import ConfigurationError, Flux2Error
+from flux2_tool.schema.export import export
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.results import error_object
+from flux2_tool.schema.validation import without_nulls
+from flux2_tool.settings import Settings, host_wait_s, load_settings
+
+logger = logging.getLogger(__name__)
+
+STOP_GRACE_S: Final = 3.0
+PARENT_CHECK_S: Final = 1.0
+# MCP wants every progress value to be above the one before, also when two changes fall into one instant.
+PROGRESS_STEP_S: Final = 0.001
+
+
+class ToolServer:
+    """Answers one connection's requests.
+
+    Wrong settings do not keep the server from starting: every call says what to mend, where an agent can read it.
+
+    Args:
+        environ: Settings and key.
+        folder: The folder the host started the server in; None when it was deleted.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, folder: Path | None) -> None:
+        self._environ = environ
+        self._manifest = load_manifest()
+        self._settings: Settings | None = None
+        self._fault: ConfigurationError | None = None
+        self._tool: Flux2Tool | None = None
+        self._calls: dict[asyncio.Task[dict[str, Any]], Abort] = {}
+        self._caller = Caller(
+            is_owner=True,
+            workspace_dir=workspace_of(folder, environ),
+            state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
+        )
+        try:
+            self._settings = load_settings(environ)
+            self._tool = Flux2Tool(settings=self._settings, host="mcp", manifest=self._manifest)
+            if self._settings.spenders != "everyone" or self._settings.sender_daily_cap_usd is not None:
+                logger.warning(
+                    "spenders and sender_daily_cap_usd bind nobody over MCP: a host does not tell who asks, so that "
+                    "everybody counts as the owner"
+                )
+        except ConfigurationError as exc:
+            logger.warning("wrong settings: %s", exc)
+            self._fault = exc
+
+    def server(self) -> Server[Any]:
+        """Return the SDK's server with this one's handlers."""
+        return Server(
+            "flux2-tool",
+            version=self._manifest.version,
+            title=self._manifest.name,
+            instructions=self._manifest.description,
+            on_list_tools=self.list_tools,
+            on_call_tool=self.call_tool,
+        )
+
+    async def list_tools(
+        self, _ctx: ServerRequestContext[Any], _params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        """Answer `tools/list` with the projection that every model is offered."""
+        if self._settings is None:
+            default = self._manifest.config_schema["properties"]["tiers"]["default"]
+            definitions = export(self._manifest, "mcp", tiers=default)
+        else:
+            settings = self._settings
+            definitions = export(
+                self._manifest,
+                "mcp",
+                tiers=settings.tiers,
+                callback_hosts=settings.callback_hosts,
+                wait_s=settings.wait_s,
+            )
+        return ListToolsResult(tools=[Tool.model_validate(definition) for definition in definitions])
+
+    async def call_tool(self, ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+        """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
+        abort = Abort()
+        told: asyncio.Queue[Progress | None] = asyncio.Queue()
+        call = asyncio.create_task(self._run(params, abort, told.put_nowait))
+        self._calls[call] = abort
+        call.add_done_callback(lambda done: self._calls.pop(done, None))
+        call.add_done_callback(lambda _done: told.put_nowait(None))
+        last_s = -PROGRESS_STEP_S
+        try:
+            while (progress := await told.get()) is not None:
+                last_s = max(progress.elapsed_s, last_s + PROGRESS_STEP_S)
+                await ctx.session.report_progress(last_s, message=progress.message)
+        finally:
+            # Cancelled on the way: the call ends by itself, in good order, while nobody listens.
+            abort.set()
+        return as_tool_result(call.result())
+
+    async def aclose(self) -> None:
+        """Stop every wait and close the connections. Tasks at RunAPI go on."""
+        for abort in self._calls.values():
+            abort.set()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
+        if self._tool is not None:
+            # The client is gone, and perhaps before it read the last answers.
+            await self._tool.aclose(delivered=False)
+
+    async def _run(
+        self, params: CallToolRequestParams, abort: Abort, tell: Callable[[Progress], None]
+    ) -> dict[str, Any]:
+        try:
+            if self._tool is None or self._settings is None:
+                raise self._fault or ConfigurationError("there are no settings")
+            credentials = resolve_credentials(environ=self._environ, settings_base_url=self._settings.base_url)
+        except Flux2Error as exc:
+            return error_object(exc)
+        return await self._tool.call(
+            params.name,
+            without_nulls(params.arguments or {}),
+            credentials=credentials,
+            # A host gives up after a time of its own, whatever the model asked for.
+            longest_wait_s=host_wait_s(self._settings, "mcp", manifest=self._manifest),
+            caller=self._caller,
+            on_progress=tell,
+            abort=abort,
+        )
+
+
+def as_tool_result(result: Mapping[str, Any]) -> CallToolResult:
+    """Return a result object as MCP carries it: as structured content, and the same JSON as text.
+
+    OpenClaw shows both unless the text is character by character what JavaScript makes of the structured content
+    with an indent of 2: so whole numbers have no point. A lone surrogate, which no UTF-8 message can carry, becomes
+    a question mark.
+    """
+    carried = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
+    found = json.loads(carried, parse_float=_javascript_number)
+    return CallToolResult(
+        content=[TextContent(type="text", text=json.dumps(found, ensure_ascii=False, indent=2))],
+        structured_content=found,
+        is_error="error" in result,
+    )
+
+
+def _javascript_number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+async def serve(environ: Mapping[str, str], *, folder: Path | None) -> None:
+    """Serve stdin and stdout until the client closes them, a signal comes, or the parent process is gone."""
+    tools = ToolServer(environ, folder=folder)
+    server = tools.server()
+    stopped = asyncio.Event()
+    if sys.platform != "win32":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with stdio_server() as (read, write):
+        serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
+        others = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(_parent_gone(os.getppid()))]
+        await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
+        await tools.aclose()
+        if not serving.done():
+            # Our stdin is still open: the thread that reads it would never end.
+            leave()
+        for other in others:
+            other.cancel()
+        await serving
+
+
+async def _parent_gone(parent: int) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent's end
+        await asyncio.sleep(PARENT_CHECK_S)
+
+
+def leave() -> None:
+    """End this process at once, whatever its threads do."""
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    """Run the server process; it does not return."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(os.environ, folder=working_folder()))
+    leave()

@@ -1,0 +1,338 @@
+"""The Python API: `from flux2_tool import Flux2Tool`. Typed and async; `sync_api.py` is its synchronous front.
+
+    async with Flux2Tool() as flux:
+        fox = await flux.text_to_image("a red fox in the snow", aspect_ratio="16:9")
+        night = await flux.remix_image("make it night", fox)
+        print(night.images[0].url, night.cost.usd)
+
+Two kinds of callers meet here. The named methods are for code that people wrote: they return frozen results and raise
+the exceptions of `errors.py`. `call` is for what a model decided: it takes a tool's name and arguments, never raises,
+keeps source files to the working folder (to none where that is the home folder or above it), and stops a model that
+repeats itself, as in every agent's host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+import httpx
+
+from flux2_tool._clock import Clock
+from flux2_tool.context import Caller, working_folder, workspace_of
+from flux2_tool.credentials import resolve_credentials
+from flux2_tool.engine.engine import Flux2Tool as Engine
+from flux2_tool.engine.wait import OnProgress
+from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
+from flux2_tool.schema.export import Format, export
+from flux2_tool.schema.manifest import Host, load_manifest
+from flux2_tool.schema.results import ToolResult, error_object
+from flux2_tool.schema.validation import arguments_of_json, without_nulls
+from flux2_tool.settings import Settings, load_settings
+
+# The manifest's enums, for type checkers; a test holds them together.
+TextToImageModel = Literal["flux-2-pro-text-to-image", "flux-2-flex-text-to-image", "flux-2-max-text-to-image"]
+RemixImageModel = Literal["flux-2-pro-remix-image", "flux-2-flex-remix-image", "flux-2-max-remix-image"]
+AspectRatio = Literal["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
+RemixAspectRatio = Literal[AspectRatio, "auto"]
+OutputResolution = Literal["1k", "2k"]
+
+Source = str | Path | ToolResult
+
+
+class WaitOptions(TypedDict, total=False):
+    """How one call waits.
+
+    Attributes:
+        wait_s: The longest wait, in seconds; the result's state is "processing" when the image takes longer.
+        session: Whose call this is, instead of the tool's own session.
+        output_dir: A folder to save the pictures in as well; a failed download is a warning in the result.
+        on_progress: Told about the wait at every change and every few seconds, on the event loop's thread.
+    """
+
+    wait_s: float | None
+    session: str | None
+    output_dir: str | Path | None
+    on_progress: OnProgress | None
+
+
+class ImageOptions(WaitOptions, total=False):
+    """How one call makes its image.
+
+    Attributes:
+        new: Always make, and pay for, a new image, also where an equal call of the session is still unanswered.
+        enable_safety_checker: RunAPI's safety checker; pro and flex only.
+        callback_url: A public webhook address; its host must be one of the setting `callback_hosts`.
+    """
+
+    new: bool
+    enable_safety_checker: bool | None
+    callback_url: str | None
+
+
+class Flux2Tool:
+    """Makes and edits pictures with Flux 2 by RunAPI.
+
+    Args:
+        api_key: The key; by default RUNAPI_API_KEY, else `~/.config/runapi/config.json`.
+        base_url: RunAPI's address; by default the one that belongs to the key.
+        session: Whose calls these are: equal calls of one session share a task until its image was returned.
+            Without one the named methods take up only what was interrupted; `call` has a session of its own.
+        wait_s: The longest wait of a call, in seconds; by default the setting, else 900, and 50 for `call`.
+        settings: By default those of the environment.
+        environ: By default the process's own.
+        transport: Replaces the network, for tests.
+        clock: Replaces time, for tests.
+
+    Raises:
+        MissingApiKeyError: There is no key.
+        ConfigurationError: A setting or the key is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        session: str | None = None,
+        wait_s: float | None = None,
+        settings: Settings | None = None,
+        environ: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        settings = settings or load_settings(environ)
+        self.settings = settings if wait_s is None else replace(settings, wait_s=wait_s)
+        self._session = session
+        self._environ = environ
+        self._is_closed = False
+        credentials = resolve_credentials(
+            environ=environ,
+            explicit_key=api_key,
+            explicit_base_url=base_url,
+            settings_base_url=settings.base_url,
+        )
+
+        def engine(host: Host) -> Engine:
+            return Engine(
+                settings=self.settings,
+                credentials=credentials,
+                host=host,
+                transport=transport,
+                clock=clock,
+                is_peer_in_process=True,
+            )
+
+        self._engine = engine("cli")
+        # What a model calls has its own: other limits, another default wait. They share the journal.
+        self._agents_engine = engine("mcp")
+
+    async def text_to_image(
+        self,
+        prompt: str,
+        *,
+        model: TextToImageModel | None = None,
+        aspect_ratio: AspectRatio | None = None,
+        output_resolution: OutputResolution | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> ToolResult:
+        """Make one picture from text.
+
+        Args:
+            prompt: What to show, in any language; text to render in quotes.
+            model: By default the pro one.
+            aspect_ratio: Width to height; max needs it.
+            output_resolution: By default 1k; max makes no other.
+            options: See `ImageOptions`.
+
+        Returns:
+            The task with its images; without them when it is "processing" still, see `get_image_task`.
+
+        Raises:
+            InvalidArgumentsError: The arguments break a rule; `violations` names every one. Nothing was sent.
+            Flux2Error: Any other failure; its class says what to do, `charged` whether it cost anything.
+        """
+        arguments = {
+            "prompt": prompt,
+            "model": model,
+            "aspect_ratio": aspect_ratio,
+            "output_resolution": output_resolution,
+        }
+        return await self._make("text_to_image", arguments, options)
+
+    async def remix_image(
+        self,
+        prompt: str,
+        sources: Source | Sequence[Source],
+        *,
+        model: RemixImageModel | None = None,
+        aspect_ratio: RemixAspectRatio | None = None,
+        output_resolution: OutputResolution | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> ToolResult:
+        """Edit or combine pictures.
+
+        Args:
+            prompt: What to change and what to keep.
+            sources: In the order the prompt speaks of them: earlier results, "task:ID", "task:last" (of the
+                session), public URLs, data URLs, and picture files in any folder, which are uploaded.
+            model: By default the pro one; max takes exactly one source.
+            aspect_ratio: Width to height; "auto" follows the source, but not for max.
+            output_resolution: By default 1k; max makes no other.
+            options: See `ImageOptions`.
+
+        Raises:
+            SourceRefusedError: A source cannot be used. Nothing was sent.
+            Flux2Error: See `text_to_image`.
+        """
+        every = [sources] if isinstance(sources, str | Path | ToolResult) else list(sources)
+        arguments = {
+            "prompt": prompt,
+            "source_image_urls": [_source(source) for source in every],
+            "model": model,
+            "aspect_ratio": aspect_ratio,
+            "output_resolution": output_resolution,
+        }
+        return await self._make("remix_image", arguments, options)
+
+    async def get_image_task(self, task: str | ToolResult, **options: Unpack[WaitOptions]) -> ToolResult:
+        """Wait again for an image, or fetch an earlier result anew. It makes and costs nothing.
+
+        Args:
+            task: A task's id or reference, or an earlier result.
+            options: See `WaitOptions`.
+
+        Raises:
+            TaskNotFoundError: RunAPI knows no such task under this key.
+            Flux2Error: See `text_to_image`.
+        """
+        task_id = _source(task)
+        return await self._run("get_image_task", {"task_id": task_id}, options)
+
+    async def call(self, tool: str, arguments: Any, **options: Unpack[WaitOptions]) -> dict[str, Any]:
+        """Run a tool as a model called it and return the object for the model to read.
+
+        Args:
+            tool: The tool's name, as in `definitions`.
+            arguments: Whatever the model gave, as an object or as its JSON text; it is checked first. Members that
+                are null count as left out.
+            options: See `WaitOptions`. Give each conversation a `session` of its own.
+
+        Returns:
+            `{"task", "images", "cost", "timing", "warnings", "next"}` or `{"error": {…}}`; it raises nothing but
+            asyncio.CancelledError, and RuntimeError once the tool is closed.
+        """
+        self._check_open()
+        try:
+            given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
+        except ValueError as exc:
+            said = str(exc)
+            return error_object(InvalidArgumentsError(said, hint="give one JSON object", violations=(said,)))
+        return await self._agents_engine.call(
+            tool,
+            without_nulls(given),
+            wait_s=options.get("wait_s"),
+            caller=Caller(
+                session=options.get("session") or self._session,
+                is_owner=True,
+                workspace_dir=workspace_of(working_folder(), self._environ),
+            ),
+            on_progress=options.get("on_progress"),
+            output_dir=_folder(options.get("output_dir")),
+        )
+
+    def definitions(self, shape: Format) -> list[dict[str, Any]]:
+        """Return the tools as a model is offered them, as `flux2-tool manifest export` prints them.
+
+        Args:
+            shape: openai (chat completions), anthropic, mcp or openclaw.
+        """
+        settings = self.settings
+        return export(
+            load_manifest(),
+            shape,
+            tiers=settings.tiers,
+            callback_hosts=settings.callback_hosts,
+            wait_s=settings.wait_s,
+        )
+
+    async def aclose(self) -> None:
+        """End the waits of calls that still run and close the connections; a later call raises RuntimeError.
+
+        Tasks at RunAPI go on, and the journal knows them.
+        """
+        self._is_closed = True
+        await asyncio.gather(self._engine.aclose(), self._agents_engine.aclose())
+
+    async def __aenter__(self) -> Self:
+        """Return the tool."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.aclose()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this Flux2Tool is closed")
+
+    async def _make(self, tool: str, arguments: dict[str, Any], options: ImageOptions) -> ToolResult:
+        arguments["enable_safety_checker"] = options.get("enable_safety_checker")
+        arguments["callback_url"] = options.get("callback_url")
+        return await self._run(tool, arguments, options, new=options.get("new", False))
+
+    async def _run(
+        self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
+    ) -> ToolResult:
+        self._check_open()
+        result = await self._engine.call(
+            tool,
+            {name: value for name, value in arguments.items() if value is not None},
+            wait_s=options.get("wait_s"),
+            caller=Caller(
+                session=options.get("session") or self._session,
+                is_owner=True,
+                workspace_dir=working_folder(),
+                any_folder=True,
+            ),
+            new=new,
+            on_progress=options.get("on_progress"),
+            output_dir=_folder(options.get("output_dir")),
+        )
+        if "error" in result:
+            raise error_of(result["error"])
+        return ToolResult.model_validate(result)
+
+
+def error_of(info: Mapping[str, Any]) -> Flux2Error:
+    """Return the exception that an error object stands for."""
+    kind = {kind.code: kind for kind in Flux2Error.__subclasses__()}.get(info["code"], InternalError)
+    error: Flux2Error = kind(info["message"], hint=info["hint"])
+    if isinstance(error, InvalidArgumentsError):
+        error.violations = tuple(info.get("violations", ()))
+    ref: str | None = info["task_ref"]
+    error.task_id = None if ref is None else ref.removeprefix("task:")
+    error.request_id, error.charged, error.retryable = info["request_id"], info["charged"], info["retryable"]
+    if error.hint:
+        error.add_note(f"Hint: {error.hint}")
+    return error
+
+
+def _source(source: Source) -> str:
+    if not isinstance(source, ToolResult):
+        return str(source)
+    if source.task.ref is None:
+        raise InvalidArgumentsError("this result has no task id, so it cannot be referred to")
+    return source.task.ref
+
+
+def _folder(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path).absolute()

@@ -1,0 +1,136 @@
+"""The Python API for code without an event loop: `from flux2_tool import SyncFlux2Tool`. The same code, waited for.
+
+with SyncFlux2Tool() as flux:
+    print(flux.text_to_image("a red fox in the snow").images[0].url)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from flux2_tool.exceptions import CancelledCallError
+from flux2_tool.hosts.python.client import Flux2Tool
+from flux2_tool.schema.export import Format
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def _sync(
+    method: Callable[Concatenate[Flux2Tool, Parameters], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[SyncFlux2Tool, Parameters], Result]:
+    """Return a method of the async tool as one that waits."""
+
+    @functools.wraps(method)
+    def waiting(self: SyncFlux2Tool, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return self._wait(lambda: method(self._flux, *args, **kwargs))
+
+    return waiting
+
+
+class SyncFlux2Tool:
+    """The same tool for code without an event loop: each method waits for its result.
+
+    It runs a `Flux2Tool` on a thread of its own, may be used from several threads, and should be closed, which
+    `with` does; the end of the program does it too.
+
+    Args:
+        flux: What to run; by default `Flux2Tool()`.
+    """
+
+    def __init__(self, flux: Flux2Tool | None = None) -> None:
+        self._flux = flux or Flux2Tool()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
+        self._thread.start()
+        self._lock = threading.Lock()
+        # Also at the end of a script that never closes it: what it was handed must not count as never shown.
+        self._finalizer = weakref.finalize(self, _end, self._flux, self._loop, self._thread)
+
+    text_to_image = _sync(Flux2Tool.text_to_image)
+    remix_image = _sync(Flux2Tool.remix_image)
+    get_image_task = _sync(Flux2Tool.get_image_task)
+    call = _sync(Flux2Tool.call)
+
+    def definitions(self, shape: Format) -> list[dict[str, Any]]:
+        """Return the tools as a model is offered them; see `Flux2Tool.definitions`."""
+        return self._flux.definitions(shape)
+
+    def close(self) -> None:
+        """End the waits of other threads' calls, close the connections and end the thread.
+
+        Tasks at RunAPI go on, and the journal knows them. A second time does nothing.
+        """
+        self._check_thread()
+        with self._lock:
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        """Return the tool."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _wait(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        self._check_thread()
+        with self._lock:
+            if not self._finalizer.alive:
+                raise RuntimeError("it is closed")
+            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise CancelledCallError(
+                "The tool was closed during this call. The image may have been accepted and may be charged.",
+                hint="Call again with exactly the same arguments if the image is still wanted.",
+                charged="unknown",
+            ) from None
+        finally:
+            # After a Ctrl-C the wait must not go on behind the caller's back; when it is over this does nothing.
+            future.cancel()
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("on_progress must not call the tool")
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _end(flux: Flux2Tool, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Close the tool, then its loop and thread. Called once: by `close`, by the collector, or when Python ends."""
+    asyncio.run_coroutine_threadsafe(_close(flux, loop), loop)
+    # The collector may run on the loop's own thread, which cannot wait for itself.
+    if threading.current_thread() is not thread:
+        thread.join()
+
+
+async def _close(flux: Flux2Tool, loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        await flux.aclose()
+        # A call that did not answer in time would leave its thread waiting for ever.
+        late = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        # At the end of Python its threads have ended already, and no thread can be started to end them.
+        with contextlib.suppress(RuntimeError):
+            await loop.shutdown_default_executor()
+    finally:
+        loop.stop()

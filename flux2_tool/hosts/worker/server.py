@@ -1,0 +1,272 @@
+"""The worker, `python -m flux2_tool worker`: one long-lived process that runs a gateway's tool calls.
+
+JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout is protocol only; logs go to stderr.
+
+    requests        initialize {plugin_version?, host?, config?}   -> {version, manifest_sha256}
+                    call {tool, arguments, api_key, base_url, session, workspace_dir, state_dir, sandboxed, wait_s,
+                    sender?, is_owner?, unattributed?, source_dirs?, output_dir?} -> the result object
+                    webhook {headers, body_base64}                 -> {accepted}
+                    shutdown                                       -> {}, then the process ends
+    notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
+
+A tool's failure is a result with `error`; a JSON-RPC error is for a protocol fault and harms no other call. The worker
+ends when its input does, or its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from io import FileIO
+from typing import TYPE_CHECKING, Any, Final
+
+from flux2_tool.exceptions import Flux2Error
+from flux2_tool.hosts.worker.json_rpc import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    ProtocolFaultError,
+    RequestId,
+    decoded,
+    line_of,
+    request_id_of,
+)
+from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter
+from flux2_tool.schema.manifest import Host, load_manifest
+
+if TYPE_CHECKING:
+    from flux2_tool.engine.wait import Abort, Progress
+    from flux2_tool.hosts.worker.calls import WorkerCalls
+
+logger = logging.getLogger(__name__)
+
+PARENT_CHECK_S: Final = 1.0
+SHUTDOWN_GRACE_S: Final = 3.0
+
+
+class Worker:
+    """Serves one peer until it is told to stop.
+
+    Args:
+        send: Writes one message line; must not block for long.
+        environ: Settings and key outside OpenClaw; under the plugin nothing of ours stands in it.
+    """
+
+    def __init__(self, send: Callable[[bytes], None], *, environ: Mapping[str, str]) -> None:
+        self._send = send
+        self._environ = environ
+        self._manifest = load_manifest()
+        self._host: Host = "native"
+        self._config: Mapping[str, Any] = {}
+        self._calls: WorkerCalls | None = None
+        self._running: dict[RequestId, tuple[asyncio.Task[None], Abort]] = {}
+        self.stopped = asyncio.Event()
+
+    async def receive(self, line: bytes) -> None:
+        """Handle one line; every fault in it is answered and none is raised."""
+        request_id: RequestId | None = None
+        is_request = True
+        try:
+            if len(line.rstrip(b"\r\n")) > MAX_MESSAGE_BYTES:
+                raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_MESSAGE_BYTES} bytes long")
+            message = decoded(line)
+            request_id = request_id_of(message)
+            method, params = message.get("method"), message.get("params", {})
+            is_request = "id" in message or not isinstance(method, str)
+            if not isinstance(method, str):
+                raise ProtocolFaultError(INVALID_REQUEST, "method must be a string")
+            if not isinstance(params, dict):
+                raise ProtocolFaultError(INVALID_PARAMS, "params must be an object")
+            if not is_request:
+                self._notified(method, params)
+                return
+            await self._requested(request_id, method, params)
+        except ProtocolFaultError as exc:
+            if is_request:
+                self._answer_fault(request_id if exc.names_request else None, exc.code, str(exc))
+            else:
+                logger.info("ignored a notification: %s", exc)
+        except Flux2Error as exc:
+            self._answer_fault(request_id, INVALID_PARAMS, f"{exc.message} {exc.hint}".strip())
+        except Exception as exc:
+            logger.exception("a message could not be handled")
+            self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+
+    async def stop(self, *, delivered: bool) -> None:
+        """Stop every wait, let the calls answer, and close the connections.
+
+        Args:
+            delivered: Whether the peer is there to read the last answers.
+        """
+        for _task, abort in self._running.values():
+            abort.set()
+        running = [task for task, _abort in self._running.values()]
+        if running:
+            await asyncio.wait(running, timeout=SHUTDOWN_GRACE_S)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if self._calls is not None:
+            await self._calls.aclose(delivered=delivered)
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    async def _requested(self, request_id: RequestId | None, method: str, params: dict[str, Any]) -> None:
+        if request_id is None:
+            raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
+        if method == "call":
+            self._begin_call(request_id, params)
+        elif method == "initialize":
+            self._initialize(params)
+            self._answer(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
+        elif method == "webhook":
+            self._answer(request_id, {"accepted": self._loaded().webhook(params)})
+        elif method == "shutdown":
+            await self.stop(delivered=True)
+            self._answer(request_id, {})
+            self.stopped.set()
+        else:
+            raise ProtocolFaultError(
+                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, webhook, shutdown'
+            )
+
+    def _notified(self, method: str, params: dict[str, Any]) -> None:
+        if method == "cancel":
+            request_id = request_id_of(params)
+            found = None if request_id is None else self._running.get(request_id)
+            if found is not None:
+                found[1].set()
+        else:
+            logger.info("ignored the notification %r", method[:60])
+
+    def _initialize(self, params: dict[str, Any]) -> None:
+        host, config = params.get("host", "native"), params.get("config") or {}
+        if host not in list(self._manifest.host_waits_s):
+            raise ProtocolFaultError(INVALID_PARAMS, f"host must be one of {', '.join(self._manifest.host_waits_s)}")
+        if not isinstance(config, dict):
+            raise ProtocolFaultError(INVALID_PARAMS, "config must be an object")
+        if self._calls is not None and (host, config) != (self._host, self._config):
+            raise ProtocolFaultError(
+                INVALID_REQUEST, "host and config are fixed by the first call; start another worker"
+            )
+        self._host, self._config = host, config
+
+    def _begin_call(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        if request_id in self._running:
+            # An answer under this id would be taken for the running call's own.
+            said = json.dumps(request_id)[:60]
+            raise ProtocolFaultError(INVALID_REQUEST, f"the id {said} is in use by a running call", names_request=False)
+        from flux2_tool.engine.wait import Abort
+
+        self._loaded().check(params)
+        abort = Abort()
+        task = asyncio.get_running_loop().create_task(self._call(request_id, params, abort))
+        self._running[request_id] = (task, abort)
+
+    async def _call(self, request_id: RequestId, params: dict[str, Any], abort: Abort) -> None:
+        def tell(progress: Progress) -> None:
+            self._write(
+                {
+                    "method": "progress",
+                    "params": {
+                        "id": request_id,
+                        "state": progress.state,
+                        "elapsed_s": progress.elapsed_s,
+                        "attempt": progress.attempt,
+                        "message": progress.message,
+                    },
+                }
+            )
+
+        try:
+            result = await self._loaded().run(params, abort, tell)
+            self._answer(request_id, result)
+        except Exception as exc:
+            logger.exception("a call failed by a defect")
+            self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+        finally:
+            self._running.pop(request_id, None)
+
+    def _loaded(self) -> WorkerCalls:
+        if self._calls is None:
+            # At the first call: it brings everything else, and `initialize` should be answered at once.
+            from flux2_tool.hosts.worker.calls import WorkerCalls
+
+            self._calls = WorkerCalls(self._manifest, host=self._host, config=self._config, environ=self._environ)
+        return self._calls
+
+    # ---- answers -----------------------------------------------------------------------------------------------------
+
+    def _answer(self, request_id: RequestId, result: Mapping[str, Any]) -> None:
+        line = line_of({"id": request_id, "result": result})
+        if len(line) > MAX_MESSAGE_BYTES:
+            # The peer ends a worker that breaks the protocol, and every other session's call with it.
+            logger.error("a result of %d bytes is larger than a message may be", len(line))
+            from flux2_tool.hosts.worker.calls import too_large
+
+            line = line_of({"id": request_id, "result": too_large(result)})
+        self._send(line)
+
+    def _answer_fault(self, request_id: RequestId | None, code: int, message: str) -> None:
+        self._write({"id": request_id, "error": {"code": code, "message": message}})
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        self._send(line_of(message))
+
+
+async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
+    """Run the worker on this process's stdin and the given output until either side ends."""
+    loop = asyncio.get_running_loop()
+    worker = Worker(output.put, environ=environ)
+    output.on_broken(lambda: loop.call_soon_threadsafe(worker.stopped.set))
+    lines = LineReader(loop)
+    tasks = [
+        loop.create_task(_pump(worker, lines)),
+        loop.create_task(_watch_parent(worker, os.getppid())),
+        loop.create_task(worker.stopped.wait()),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * SHUTDOWN_GRACE_S):
+                # Its input has ended, its output is broken or its parent is gone: perhaps nobody read the last answers.
+                await worker.stop(delivered=False)
+
+
+async def _pump(worker: Worker, lines: LineReader) -> None:
+    while (line := await lines.next()) is not None:
+        if line.strip():
+            await worker.receive(line)
+
+
+async def _watch_parent(worker: Worker, parent: int) -> None:
+    """End with the parent even when another process keeps our input open."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent's end
+        await asyncio.sleep(PARENT_CHECK_S)
+    logger.info("the parent process is gone")
+    worker.stopped.set()
+
+
+def main() -> int:
+    """Run the worker process; returns its exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    # Stdout is the protocol's alone: whatever else prints goes to stderr.
+    output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(os.environ, output))
+    output.close(timeout_s=1.0)
+    # The thread on stdin may still block in a read; nothing is left to save, so do not wait for it.
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,195 @@
+"""Fetch one finished picture: bounded, whole or not at all, and without the API key.
+
+The link comes from an answer, so it is treated as data: https only (plain http on loopback while the base URL is
+loopback too), no private literal host, every redirect and every connected address checked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from flux2_tool._net import is_loopback, is_private_address, is_private_host, is_web_url
+from flux2_tool.images.inspect import PictureError, read_picture
+
+MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
+DOWNLOAD_TIMEOUT_S: Final = 60.0
+MAX_REDIRECTS: Final = 5
+
+
+class DownloadError(Exception):
+    """The picture could not be saved. The message says why; the link itself may still work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedImage:
+    """A picture on disk."""
+
+    path: Path
+    width_px: int
+    height_px: int
+
+
+def file_stem(*, at: float, slug: str, task_id: str | None) -> str:
+    """Return a file name without its ending, from time, prompt and task: it sorts by time and names its task."""
+    stamp = datetime.fromtimestamp(at, tz=UTC).strftime("%Y%m%d-%H%M%S")
+    safe_id = "".join(character if character.isalnum() or character in "-_" else "-" for character in task_id or "task")
+    return f"{stamp}-{slug}-{safe_id[-24:]}"
+
+
+async def download_image(
+    http: httpx.AsyncClient,
+    url: str,
+    folder: Path,
+    stem: str,
+    *,
+    loopback_allowed: bool,
+    timeout_s: float = DOWNLOAD_TIMEOUT_S,
+) -> SavedImage:
+    """Save the picture behind a link as `folder/stem.<type>` and return where, with its size in pixels.
+
+    Args:
+        http: Carries no key of its own.
+        url: The link as the service gave it.
+        folder: Made when missing; files are readable by their owner only.
+        stem: The file's name; a picture already there is kept and this one gets a number.
+        loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
+        timeout_s: The bound on the whole download.
+
+    Raises:
+        DownloadError: The link is refused, unreachable, too large, or not a picture. Nothing is left on disk.
+    """
+    try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        async with asyncio.timeout(timeout_s):
+            data = await _fetch(http, url, loopback_allowed=loopback_allowed)
+    except TimeoutError as exc:
+        raise DownloadError(f"it did not arrive within {timeout_s:g} s") from exc
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+        raise DownloadError(f"it did not arrive ({type(exc).__name__})") from exc
+    except OSError as exc:
+        raise DownloadError(f"the folder {folder} cannot be made: {exc.strerror}") from exc
+    try:
+        picture = await asyncio.to_thread(read_picture, data)
+    except PictureError as exc:
+        raise DownloadError(f"what arrived {exc}") from exc
+    try:
+        path = await asyncio.to_thread(_write_whole, folder, stem, picture.suffix, data)
+    except OSError as exc:
+        raise DownloadError(f"it could not be written to {folder}: {exc.strerror}") from exc
+    return SavedImage(path=path, width_px=picture.width_px, height_px=picture.height_px)
+
+
+def check_link(url: str, *, loopback_allowed: bool) -> None:
+    """Raise DownloadError unless a link may be fetched: https, or loopback where that is allowed."""
+    if not is_web_url(url):
+        raise DownloadError("its link is not a plain http(s) URL")
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if loopback_allowed and is_loopback(host):
+        return
+    if parts.scheme != "https":
+        raise DownloadError("its link is not https")
+    if is_private_host(host):
+        raise DownloadError("its link leads to a private address")
+
+
+def public_only(url: str, *, loopback_allowed: bool) -> dict[str, Any]:
+    """Return what makes httpx end a request, before anything is sent, whose public name has led to a private address.
+
+    The request then raises DownloadError. What a proxy connects to, only the proxy can tell. Source: httpx's and
+    httpcore's extension "trace".
+    """
+    host = httpx.URL(url).raw_host.decode("ascii")
+    dialled = ""
+
+    async def watch(event: str, info: Mapping[str, Any]) -> None:
+        nonlocal dialled
+        if event == "connection.connect_tcp.started":
+            dialled = info["host"]
+        elif event == "connection.connect_tcp.complete" and dialled == host:
+            stream = info["return_value"]
+            peer = str((stream.get_extra_info("server_addr") or ("",))[0])
+            if is_private_address(peer) and not (loopback_allowed and is_loopback(peer)):
+                await stream.aclose()
+                raise DownloadError("its link leads to a private address")
+
+    return {"trace": watch}
+
+
+async def _fetch(http: httpx.AsyncClient, url: str, *, loopback_allowed: bool) -> bytes:
+    for _ in range(MAX_REDIRECTS + 1):
+        check_link(url, loopback_allowed=loopback_allowed)
+        guard = public_only(url, loopback_allowed=loopback_allowed)
+        async with http.stream("GET", url, headers={"Accept": "image/*"}, extensions=guard) as response:
+            if response.is_redirect and "location" in response.headers:
+                url = _joined(url, response.headers["location"])
+                continue
+            if not response.is_success:
+                raise DownloadError(f"its link answered HTTP {response.status_code}")
+            data = bytearray()
+            async for chunk in response.aiter_bytes():
+                data += chunk
+                if len(data) > MAX_IMAGE_BYTES:
+                    raise DownloadError(f"it is larger than {MAX_IMAGE_BYTES // 1024 // 1024} MiB")
+            return bytes(data)
+    raise DownloadError(f"its link redirects more than {MAX_REDIRECTS} times")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as exc:
+        raise DownloadError("its link redirects to an unreadable address") from exc
+
+
+def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
+    """Write a temporary file beside the target and give it the name in one step, so no half picture is ever seen."""
+    temporary = folder / f".{stem}.{secrets.token_hex(4)}.part"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        for number in range(1, 1000):
+            target = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+            try:
+                _give_name(temporary, target)
+            except FileExistsError:
+                if target.read_bytes() == data:
+                    return target
+                continue
+            return target
+        raise OSError(None, "too many files of this name")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _give_name(temporary: Path, target: Path) -> None:
+    """Give a file a name that no other has, in one step where the file system can.
+
+    Raises:
+        FileExistsError: Another file has it.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT and many network shares have no second names: the name is taken first, then filled.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            temporary.replace(target)
+        except OSError:
+            target.unlink()
+            raise

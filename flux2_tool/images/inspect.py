@@ -1,0 +1,128 @@
+"""Look at a picture: what it is by its content, how large, whole or not, and a copy without its metadata.
+
+Decoding is Pillow's, imported only when a picture is at hand. The pixel count is checked before anything is decoded,
+because a small file can hold a picture that fills the memory.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from flux2_tool.images.metadata import is_only_the_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS: Final = 64_000_000
+SUFFIXES: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif"}
+_SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "PNG": {},
+    "JPEG": {"quality": 95},
+    "WEBP": {"quality": 95},
+    "GIF": {},
+}
+_ORIENTATION: Final = 0x0112  # an EXIF tag
+# By which of Pillow's turns a photo with this orientation comes upright.
+_TURNS: Final[dict[Any, str]] = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class PictureError(Exception):
+    """The bytes are not a picture this package handles. The message completes the sentence "it …"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A whole picture and its bytes."""
+
+    data: bytes
+    kind: str
+    width_px: int
+    height_px: int
+
+    @property
+    def suffix(self) -> str:
+        """The ending of a file name for it."""
+        return SUFFIXES[self.kind]
+
+
+def read_picture(data: bytes) -> Picture:
+    """Return what a picture is, by its content alone.
+
+    Raises:
+        PictureError: It is not a PNG, JPEG, WebP or GIF, is damaged or cut short, or has too many pixels.
+    """
+    with _opened(data) as (image, kind):
+        return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
+
+
+def without_metadata(data: bytes) -> Picture:
+    """Return a picture without metadata such as the GPS position; one that has none keeps its very bytes.
+
+    A turned photo is turned upright, because the note that says how it was held goes with the metadata. Of a moving
+    picture the first frame is kept then, whose pixels are bounded.
+
+    Raises:
+        PictureError: As `read_picture`.
+    """
+    with _opened(data) as (image, kind):
+        if is_only_the_picture(data, kind):
+            return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
+        clean = _upright(image)
+        # What Pillow would write along of its own accord; colours and transparency are kept by name.
+        clean.info = {}
+        kept = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
+        output = io.BytesIO()
+        clean.save(output, format=kind, **_SAVE_OPTIONS[kind], **kept)
+        return Picture(data=output.getvalue(), kind=kind, width_px=clean.size[0], height_px=clean.size[1])
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a copy of a picture's pixels, turned as its EXIF data says where they can be read."""
+    from PIL import Image
+
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # noqa: BLE001 - Pillow raises all kinds over odd EXIF data, of which only one tag matters here
+        turn = None
+    return image.copy() if turn is None else image.transpose(Image.Transpose[turn])
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of many pixels where we refuse them ourselves.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as image:
+                width_px, height_px = image.size
+                if width_px * height_px > MAX_PIXELS:
+                    raise PictureError(
+                        f"has {width_px} x {height_px} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+                    )
+                image.load()
+                # A phone's photo with a second picture behind the first is a JPEG to everybody else.
+                yield image, "JPEG" if image.format == "MPO" else str(image.format)
+    except Image.DecompressionBombError as exc:
+        raise PictureError(
+            f"has far too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+        ) from exc
+    except PictureError:
+        raise
+    except Exception as exc:  # decoders raise all kinds over odd data
+        raise PictureError("is not a whole PNG, JPEG, WebP or GIF picture by its content") from exc

@@ -1,0 +1,222 @@
+"""Read a source picture from the disk, and nothing else.
+
+A prompt-injected agent may be told to "remix" a private file, so a file is read only when it lies inside an allowed
+folder after every link is resolved, is a regular file without a hidden part in its path below that folder, and is a
+picture by its content. It is opened step by step without following links, so that nothing can be swapped in after the
+check. The error names the rule; it never shows what the file holds. Source of the flags: openat(2).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from flux2_tool.exceptions import SourceRefusedError
+
+MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
+INBOUND: Final = Path("media") / "inbound"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePlaces:
+    """Where source files of one call may lie.
+
+    Attributes:
+        roots: Allowed folders; None allows every folder, hidden ones too, for a person who types a path.
+        workspace: What relative paths are relative to; None when there is none.
+        inbound: OpenClaw's folder for pictures that came in by chat, None outside OpenClaw.
+        staged: Where OpenClaw puts copies of them for the agent of this session; None outside OpenClaw.
+        inbound_only: Whether only these two folders count, as in a sandboxed session.
+    """
+
+    roots: tuple[Path, ...] | None
+    workspace: Path | None
+    inbound: Path | None = None
+    staged: Path | None = None
+    inbound_only: bool = False
+
+
+def inbound_folder(parent: Path) -> Path:
+    """Return where pictures that came in by chat are, under OpenClaw's state folder or under a workspace.
+
+    Measured with OpenClaw 2026.9.6: a picture is saved under the state folder, and a copy in the session's workspace;
+    the model reads the copy's path, relative to the workspace in a sandboxed session.
+    """
+    return parent / INBOUND
+
+
+def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
+    """Return the path a source means: a plain path, a `file:` URL, or an inbound reference as OpenClaw writes it.
+
+    Raises:
+        SourceRefusedError: It is an inbound reference and there is no inbound folder, a `file:` URL of another
+            machine, or a relative path without a workspace.
+    """
+    for prefix, is_url in (("media://inbound/", True), ("media/inbound/", False)):
+        if source.startswith(prefix):
+            if places.inbound is None:
+                raise _refused(
+                    where, "pictures from the chat exist only in OpenClaw", "Use a link, a path, or task:ID."
+                )
+            name = unquote(source.removeprefix(prefix))
+            copy = None if is_url or places.staged is None else places.staged / name
+            return copy if copy is not None and _is_there(copy) else places.inbound / name
+    if source.lower().startswith("file:"):
+        try:
+            parts = urlsplit(source)
+        except ValueError:
+            raise _refused(where, "its file: URL cannot be read", "Use file:///path.") from None
+        if parts.netloc not in ("", "localhost"):
+            raise _refused(where, "a file: URL may not name another machine", "Use file:///path.")
+        source = unquote(parts.path)
+    if source.startswith("~/"):
+        return Path(source).expanduser()
+    path = Path(source)
+    if path.is_absolute():
+        return path
+    if places.workspace is None:
+        raise _refused(where, "a relative path needs a workspace and this call has none", "Use an absolute path.")
+    return places.workspace / path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
+    """Return a source file's bytes, bounded.
+
+    Args:
+        path: From `path_of`.
+        places: Where files may lie.
+        where: Names the argument in errors, such as `source_image_urls[0]`.
+
+    Raises:
+        SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, or too large.
+    """
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        # Outside the roots even the answer "there is no such file" would tell something.
+        lexical = Path(os.path.normpath(path)) if "\0" not in str(path) else Path("/")
+        if _root_of(lexical, places) is None:
+            raise _outside(where, places) from None
+        raise _refused(where, "there is no such file", "Check the path.") from None
+    root = _root_of(real, places)
+    if root is None:
+        raise _outside(where, places)
+    if any(part.startswith(".") for part in real.relative_to(root.inside).parts):
+        raise _refused(where, "hidden files and folders are never read", "Copy the picture to a plain folder.")
+    return _read_without_links(root.opened, real.relative_to(root.opened).parts, where)
+
+
+def read_saved_copy(path: Path, *, where: str) -> bytes:
+    """Return the bytes of a picture that this tool has saved, from its very place: a link put there is not followed.
+
+    Raises:
+        SourceRefusedError: It is gone, not a regular file, or too large.
+    """
+    return _read_without_links(path.parent, (path.name,), where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Root:
+    """An allowed folder, links resolved: what is opened first, and the folder in or below it that files must lie in."""
+
+    opened: Path
+    inside: Path
+
+
+def _root_of(path: Path, places: SourcePlaces) -> _Root | None:
+    """Return the nearest allowed folder around a path: in a hidden folder, such as OpenClaw's, the inner one counts."""
+    if places.roots is None and not places.inbound_only:
+        return _Root(opened=Path(path.anchor), inside=path.parent)
+    around = [root for root in _roots(places) if path.is_relative_to(root.inside)]
+    return max(around, key=lambda root: len(root.inside.parts), default=None)
+
+
+def _roots(places: SourcePlaces) -> Iterator[_Root]:
+    for folder in (*(() if places.inbound_only else places.roots or ()), places.inbound):
+        resolved = None if folder is None else _resolved(folder)
+        # A link to "/" would open everything; only whoever writes "/" means it.
+        if resolved is not None and (resolved != Path(resolved.anchor) or resolved == folder):
+            yield _Root(opened=resolved, inside=resolved)
+    workspace = None if places.workspace is None else _resolved(places.workspace)
+    if places.staged is not None and workspace is not None:
+        # Whoever writes in the workspace could put a link there in this folder's place: it is reached step by step.
+        yield _Root(opened=workspace, inside=inbound_folder(workspace))
+
+
+def _resolved(folder: Path) -> Path | None:
+    try:
+        return folder.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+
+
+def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
+    missing = _refused(where, "it cannot be opened as a plain file", "Check the path and its permissions.")
+    folder = descriptor = -1
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # Non-blocking, so that a pipe in the file's place cannot hold the call up.
+        descriptor = os.open(
+            parts[-1] if parts else ".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise missing
+        if status.st_size > MAX_SOURCE_BYTES:
+            raise too_large(where, status.st_size)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_SOURCE_BYTES + 1)
+    except OSError:
+        raise missing from None
+    finally:
+        for one in (folder, descriptor):
+            if one >= 0:
+                os.close(one)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise too_large(where, len(data))
+    return data
+
+
+def too_large(where: str, size_bytes: int) -> SourceRefusedError:
+    """Return the error of a source with too many bytes."""
+    return _refused(
+        where,
+        f"it has {size_bytes / 1024 / 1024:.0f} MiB and at most {MAX_SOURCE_BYTES // 1024 // 1024} MiB are allowed",
+        "Use a smaller picture.",
+    )
+
+
+def _outside(where: str, places: SourcePlaces) -> SourceRefusedError:
+    if places.inbound_only:
+        return _refused(
+            where,
+            "in a sandboxed session only pictures from the chat may be used",
+            "Use the media://inbound reference of an attached picture, a link, or task:ID.",
+        )
+    return _refused(
+        where,
+        "it lies outside the folders that source pictures may come from",
+        "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders with "
+        "the setting source_roots.",
+    )
+
+
+def _refused(where: str, rule: str, hint: str) -> SourceRefusedError:
+    return SourceRefusedError(f"{where} was refused: {rule}. Nothing was sent.", hint=hint)

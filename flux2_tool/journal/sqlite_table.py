@@ -1,0 +1,136 @@
+"""The table of records in SQLite: its connection, its rows, and one atomic step on it.
+
+WAL lets readers and one writer work side by side. Source: https://www.sqlite.org/wal.html and
+https://www.sqlite.org/pragma.html#pragma_synchronous.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from typing import Any, Final
+
+from flux2_tool.journal.migrations import migrate
+from flux2_tool.journal.model import JournalError, Record, SavedCopy
+
+BUSY_TIMEOUT_S: Final = 5.0
+
+_RECORD_COLUMNS: Final = (
+    *(item.name for item in fields(Record) if item.name != "error"),
+    "error_code",
+    "error_message",
+)
+
+
+def connect(target: str, *, now: float) -> sqlite3.Connection:
+    """Open a database and bring it up to date."""
+    connection = sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.row_factory = sqlite3.Row
+        _switch_to_wal(connection)
+        migrate(connection, now=now)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the journal mode, waiting while another process does: SQLite's busy timeout does not cover that."""
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_s:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+class RecordTable:
+    """Reads and writes rows as records. Not for use from several threads at once."""
+
+    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+        self._connection = connection
+        self._where = where
+        self._is_synced: bool | None = None
+
+    def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
+        sql = f"INSERT INTO records ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - own names
+        if or_update:
+            # Not REPLACE: columns that a newer version has added keep their values.
+            sql += f" ON CONFLICT (record_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}"
+        self._connection.execute(sql, tuple(values.values()))
+
+    def _update(self, record_id: str, **values: Any) -> None:
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        self._connection.execute(
+            f"UPDATE records SET {assignments} WHERE record_id = ?",  # noqa: S608 - own names
+            (*values.values(), record_id),
+        )
+
+    def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
+        """Return the newest of what a condition selects."""
+        found = self._select(condition, values, "created_at DESC, rowid DESC LIMIT 1")
+        return found[0] if found else None
+
+    def _select(self, condition: str, values: tuple[Any, ...], order: str = "created_at, rowid") -> list[Record]:
+        rows = self._connection.execute(
+            f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY {order}",  # noqa: S608
+            values,
+        )
+        return [_record(row) for row in rows]
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        # Beside SQLite's own errors: text that is no text, a number too large, a cell that somebody spoilt.
+        except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
+            raise JournalError(f"{self._where} cannot be used: {exc}") from exc
+
+    @contextlib.contextmanager
+    def _transaction(self, *, synced: bool = False) -> Iterator[None]:
+        """One atomic step; a failed one leaves nothing behind. Only a synced one must survive a power cut."""
+        with self._guarded():
+            if synced != self._is_synced:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+                self._is_synced = synced
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def row_of(record: Record) -> dict[str, Any]:
+    """Return a record as a row."""
+    values = {item.name: getattr(record, item.name) for item in fields(Record)}
+    values["error_code"], values["error_message"] = values.pop("error") or (None, None)
+    return {
+        name: json.dumps(value, default=asdict) if isinstance(value, tuple) else value for name, value in values.items()
+    }
+
+
+def _listed(text: str) -> Any:
+    return () if text == "[]" else json.loads(text)
+
+
+def _record(row: sqlite3.Row) -> Record:
+    values: dict[str, Any] = dict(zip(_RECORD_COLUMNS, row, strict=True))
+    code, message = values.pop("error_code"), values.pop("error_message")
+    values["error"] = None if code is None else (code, message or "")
+    values["images"] = tuple((url, expires_at) for url, expires_at in _listed(values["images"]))
+    values["saved"] = tuple(SavedCopy(**copy) for copy in _listed(values["saved"]))
+    for name in ("conflict", "given_up", "interrupted"):
+        values[name] = bool(values[name])
+    return Record(**values)

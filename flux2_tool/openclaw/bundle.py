@@ -1,0 +1,239 @@
+"""Generate the native OpenClaw plugin from the manifest: the same input always gives the same bytes.
+
+A plugin is `openclaw.plugin.json` and `package.json` (what OpenClaw reads before it runs anything), the
+hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index.js` reads:
+
+    version, manifest_sha256   compared with the worker's own when it starts
+    python                     the interpreter that has this package, or null in a packed plugin
+    tiers, default_tiers       every tier in the manifest's order, and those offered when nothing is set
+    tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
+                               parameters with everything enabled, callback_only: members left out without
+                               callback hosts, and with "{callback_hosts}" in their description where these stand,
+                               by_tiers["pro,flex"]: what differs for these tiers (text, properties, required)
+    callback_path              where the gateway takes RunAPI's webhooks, when they are configured
+    image_provider             null, or what serves OpenClaw's own `image_generate`; see `image_provider.py`
+
+Source for the fields: OpenClaw's own docs, `plugins/manifest.md` and `plugins/manifest/*.md`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
+from flux2_tool.schema.export import export
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
+
+MINIMUM_OPENCLAW = "2026.9.6"
+"""The lowest OpenClaw that the end-to-end tests ran with."""
+
+NPM_NAME = "flux2-tool"
+"""Not the plugin's id: an unrelated npm package has that name, and `openclaw plugins update` looks there."""
+
+_ICON = "assets/icon.png"
+_HAND_WRITTEN = {
+    "dist/account.js": "account.js",
+    "dist/callbacks.js": "callbacks.js",
+    "dist/index.js": "index.js",
+    "dist/image_provider.js": "image_provider.js",
+    "dist/worker.js": "worker.js",
+    _ICON: "icon.png",
+    "assets/activity.svg": "activity.svg",
+    "skills/flux2/SKILL.md": "skills/flux2/SKILL.md",
+}
+
+
+def plugin_files(manifest: Manifest, *, python: str | None, image_generate: bool = False) -> dict[str, bytes]:
+    """Return the plugin's files by their path inside its folder.
+
+    Args:
+        manifest: What to generate from.
+        python: Absolute path of the interpreter that runs the worker; None for a plugin that is to be
+            installed elsewhere, which takes `flux2-tool` from PATH unless it is configured.
+        image_generate: Whether it serves OpenClaw's own tool `image_generate` too.
+    """
+    package = resources.files("flux2_tool.openclaw") / "plugin"
+    files = {path: package.joinpath(name).read_bytes() for path, name in _HAND_WRITTEN.items()}
+    files["openclaw.plugin.json"] = _json(plugin_manifest(manifest, image_generate=image_generate))
+    files["package.json"] = _json(package_manifest(manifest))
+    files["dist/tools.json"] = _json(tools_data(manifest, python=python, image_generate=image_generate))
+    return dict(sorted(files.items()))
+
+
+def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict[str, Any]:
+    """Return `openclaw.plugin.json`: everything OpenClaw wants to know without running the plugin."""
+    providers = {"imageGenerationProviders": [PROVIDER]} if image_generate else {}
+    definitions = export(manifest, "openclaw", tiers=_tiers(manifest))
+    return {
+        "id": manifest.id,
+        "name": manifest.name,
+        "description": manifest.description,
+        "version": npm_version(manifest.version),
+        "categories": ["media"],
+        "skills": ["./skills"],
+        # Loaded with the gateway, so that its service can end the worker when the gateway stops.
+        "activation": {"onStartup": True},
+        "contracts": {"tools": [definition["name"] for definition in definitions], **providers},
+        # No authSignals: without a key the tools stay, and the first call says what is missing.
+        "toolMetadata": {
+            definition["name"]: {"profiles": ["coding", "messaging"], **definition["metadata"]}
+            for definition in definitions
+        },
+        # Also keeps an untrusted workspace's .env from setting the key.
+        "setup": {
+            "providers": [{"id": PROVIDER, "envVars": [name for name, v in manifest.environment.items() if v.secret]}],
+            "requiresRuntime": False,
+        },
+        "configSchema": manifest.config_schema,
+        "uiHints": {
+            key: {
+                "label": hint.label,
+                "help": hint.help,
+                **({"placeholder": hint.placeholder} if hint.placeholder else {}),
+                **({"advanced": True} if hint.advanced else {}),
+                **({"sensitive": True} if hint.sensitive else {}),
+            }
+            for key, hint in manifest.config_hints.items()
+        },
+    }
+
+
+def package_manifest(manifest: Manifest) -> dict[str, Any]:
+    """Return `package.json`: entry file and the versions of OpenClaw that may install it."""
+    return {
+        "name": NPM_NAME,
+        "version": npm_version(manifest.version),
+        "description": manifest.description,
+        "license": "MIT",
+        "type": "module",
+        "files": ["dist", "assets", "skills", "openclaw.plugin.json"],
+        "openclaw": {
+            "extensions": ["./dist/index.js"],
+            "compat": {"pluginApi": f">={MINIMUM_OPENCLAW}"},
+            "install": {"minHostVersion": f">={MINIMUM_OPENCLAW}"},
+        },
+    }
+
+
+def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool = False) -> dict[str, Any]:
+    """Return `dist/tools.json`, whose shape the module's docstring describes."""
+    tiers = _tiers(manifest)
+    sets = [chosen for size in range(1, len(tiers) + 1) for chosen in itertools.combinations(tiers, size)]
+    by_set = {
+        chosen: export(manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",)) for chosen in sets
+    }
+    without_callbacks = export(manifest, "openclaw", tiers=tiers)
+    return {
+        "version": manifest.version,
+        "manifest_sha256": manifest.sha256,
+        "python": python,
+        "tiers": list(tiers),
+        "default_tiers": manifest.config_schema["properties"]["tiers"]["default"],
+        "tools": [
+            _tool_data({chosen: by_set[chosen][index] for chosen in sets}, full=tiers, plain=plain)
+            for index, plain in enumerate(without_callbacks)
+        ],
+        "callback_path": ROUTE_PATH,
+        "image_provider": image_provider(manifest) if image_generate else None,
+    }
+
+
+def _tool_data(
+    by_tiers: Mapping[Sequence[str], dict[str, Any]], *, full: Sequence[str], plain: dict[str, Any]
+) -> dict[str, Any]:
+    base = by_tiers[full]
+    texts = {chosen: definition["description"] for chosen, definition in by_tiers.items()}
+    head, tail = _common_ends(texts.values())
+    differing = len(set(texts.values())) > 1
+    by_key = {
+        ",".join(chosen): _difference(definition["parameters"], base["parameters"])
+        | ({"text": texts[chosen][len(head) : len(texts[chosen]) - len(tail)]} if differing else {})
+        for chosen, definition in by_tiers.items()
+    }
+    properties = base["parameters"]["properties"]
+    return {
+        "name": base["name"],
+        "label": base["label"],
+        "description": f"{head}{{tiers}}{tail}" if differing else base["description"],
+        "parameters": base["parameters"],
+        "callback_only": [name for name in properties if name not in plain["parameters"]["properties"]],
+        "by_tiers": {key: difference for key, difference in by_key.items() if difference},
+    }
+
+
+def _difference(parameters: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties and `required` that are not as in `base`."""
+    if list(parameters["properties"]) != list(base["properties"]):
+        raise AssertionError("tiers change the members of a member, never which members there are")
+    found: dict[str, Any] = {}
+    changed = {k: v for k, v in parameters["properties"].items() if v != base["properties"][k]}
+    if changed:
+        found["properties"] = changed
+    if parameters["required"] != base["required"]:
+        found["required"] = parameters["required"]
+    return found
+
+
+def _common_ends(texts: Iterable[str]) -> tuple[str, str]:
+    """Return the longest shared start and, of what is left, the longest shared end."""
+    every = list(texts)
+    head = _common_start(every)
+    tail = _common_start([text[len(head) :][::-1] for text in every])[::-1]
+    return head, tail
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    length = sum(1 for _ in itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
+    return texts[0][:length]
+
+
+def _tiers(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(manifest.config_schema["properties"]["tiers"]["items"]["enum"])
+
+
+def npm_version(version: str) -> str:
+    """Return a Python version as npm writes it: "1.0.0rc1" is "1.0.0-rc.1"."""
+    return re.sub(r"^(\d+\.\d+\.\d+)\.?([a-z]+)(\d+)$", r"\1-\2.\3", version)
+
+
+def write_plugin(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files into a folder; anything else in it is removed, so that an upgrade leaves no remains."""
+    wanted = {folder / PurePosixPath(path): data for path, data in files.items()}
+    for path, data in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in wanted:
+            path.unlink()
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """Return the files as an npm tarball, byte for byte the same for the same files."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path, data in sorted(files.items()):
+            # npm's own fixed date, which every unpacker accepts.
+            entry = tarfile.TarInfo(f"package/{path}")
+            entry.size, entry.mode, entry.mtime = len(data), 0o644, 499162500
+            archive.addfile(entry, io.BytesIO(data))
+    compressed = io.BytesIO()
+    with gzip.GzipFile(fileobj=compressed, mode="wb", filename="", mtime=0) as stream:
+        stream.write(plain.getvalue())
+    return compressed.getvalue()
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()

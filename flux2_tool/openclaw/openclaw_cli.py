@@ -1,0 +1,160 @@
+"""Find and run the `openclaw` command.
+
+Everything this package wants of OpenClaw goes through its own command line, whose JSON output was
+measured with the version in `plugin.MINIMUM_OPENCLAW`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
+
+COMMAND_TIMEOUT_S = 300.0
+# A gateway that runs answers at once; one that hangs must not hold up all else there is to say.
+GATEWAY_TIMEOUT_S = 30.0
+_NO_JSON: Final = object()
+# What OpenClaw says of a path that its config may have and does not.
+_UNSET: Final = "valid but unset"
+_INSTALL = f"npm install -g openclaw@latest (it needs {MINIMUM_OPENCLAW} or newer, and Node 24.16 or newer)"
+
+
+class HostRefusedError(ConfigurationError):
+    """OpenClaw answered a command with a failure; `answer` is its JSON, when there was any."""
+
+    def __init__(self, message: str, *, hint: str = "", answer: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.answer = answer or {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One `openclaw` command and its version."""
+
+    command: Path
+    version: str
+    environ: Mapping[str, str]
+
+    def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Run a command and return what it printed.
+
+        Raises:
+            HostRefusedError: It failed; the message is OpenClaw's own.
+            ConfigurationError: It cannot be run, or did not end in time.
+        """
+        done = _run(self.command, arguments, self.environ, timeout_s)
+        if done.returncode != 0:
+            raise _refusal(arguments, done)
+        return done.stdout
+
+    def run_json(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
+        """Run a command that prints JSON and return that.
+
+        Raises:
+            HostRefusedError: It failed, or printed something else.
+            ConfigurationError: It cannot be run, or did not end in time.
+        """
+        text = self.run(*arguments, timeout_s=timeout_s)
+        found = _json_in(text)
+        if found is _NO_JSON:
+            raise HostRefusedError(f"openclaw {' '.join(arguments)} did not print JSON: {text[:200]!r}")
+        return found
+
+    def setting(self, path: str) -> Any:
+        """Return a value of OpenClaw's config with its secrets masked, or None when it is unset.
+
+        Raises:
+            HostRefusedError: The config is invalid, or cannot be read: a value that is not known is not an unset one.
+        """
+        try:
+            return self.run_json("config", "get", path, "--json")
+        except HostRefusedError as exc:
+            if exc.answer.get("issues") or _UNSET not in exc.message:
+                raise
+            return None
+
+
+def find_host(command: str | None, environ: Mapping[str, str]) -> Host:
+    """Return the `openclaw` command given, or the one on PATH.
+
+    Raises:
+        ConfigurationError: There is none, it does not run, or it is too old for the plugin.
+    """
+    path = shutil.which(command or "openclaw", path=environ.get("PATH"))
+    if path is None:
+        where = f'there is no program at "{command}"' if command else "the openclaw command is not on PATH"
+        raise ConfigurationError(where, hint=f"install OpenClaw: {_INSTALL}; or name the command with --openclaw PATH")
+    done = _run(Path(path), ("--version",), environ, COMMAND_TIMEOUT_S)
+    found = re.search(r"\b(\d{4}\.\d+\.\d+\S*)", done.stdout)
+    if done.returncode != 0 or found is None:
+        said = (done.stderr or done.stdout).strip()[:300]
+        raise ConfigurationError(f"{path} --version does not tell a version: {said}", hint=f"reinstall it: {_INSTALL}")
+    version = found.group(1)
+    if _numbers(version) < _numbers(MINIMUM_OPENCLAW):
+        raise ConfigurationError(
+            f"OpenClaw {version} at {path} is too old: the plugin needs {MINIMUM_OPENCLAW} or newer",
+            hint=f"upgrade it: {_INSTALL}",
+        )
+    return Host(command=Path(path), version=version, environ=environ)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _run(
+    command: Path, arguments: tuple[str, ...], environ: Mapping[str, str], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(  # noqa: S603 - the command is the user's own, the arguments are ours
+            [command, *arguments],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except OSError as exc:
+        raise ConfigurationError(f"cannot run {command}: {exc.strerror}", hint=f"reinstall it: {_INSTALL}") from exc
+    except subprocess.TimeoutExpired as exc:
+        raise ConfigurationError(
+            f"openclaw {' '.join(arguments)} did not end within {timeout_s:.0f} s",
+            hint="run it by itself to see what it waits for",
+        ) from exc
+
+
+def _refusal(arguments: tuple[str, ...], done: subprocess.CompletedProcess[str]) -> HostRefusedError:
+    answer = _json_in(done.stdout)
+    answer = answer if isinstance(answer, dict) else {}
+    error = answer.get("error")
+    said = str(error.get("message", "")) if isinstance(error, dict) else ""
+    said = said or (done.stderr or done.stdout).strip()[-1000:] or f"exit code {done.returncode}"
+    issues = [f"{issue.get('path')}: {issue.get('message')}" for issue in answer.get("issues", [])]
+    hint = "run: openclaw config validate" if issues else ""
+    return HostRefusedError(
+        f"openclaw {' '.join(arguments)} failed: {'; '.join([said, *issues])}", hint=hint, answer=answer
+    )
+
+
+def _json_in(text: str) -> Any:
+    """Return the JSON value in a command's output, before and after which notices may stand; _NO_JSON for none."""
+    for line in re.finditer(r"^[ \t]*(?=\S)", text, re.MULTILINE):
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, line.end())
+        except ValueError:
+            continue
+        # A notice may begin like JSON ("[1] …"), but then it goes on.
+        if not text[end:].partition("\n")[0].strip():
+            return value
+    return _NO_JSON

@@ -1,0 +1,340 @@
+"""HTTP with RunAPI: one request, one bounded answer, the key kept at home.
+
+The key goes out on the base URL's own origin only: redirects are followed by hand and never to another origin.
+Whether a request may be tried again is decided by `submission.py` and `polling.py`; this module says only whether
+a failed one may have reached the service. Source of paths and headers: `wire.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies
+
+import httpx
+from pydantic import SecretStr
+
+from flux2_tool._net import is_loopback_url, is_web_url, origin_of
+from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.backoff import parse_retry_after
+from flux2_tool.runapi.rate_limit import Pace
+from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, printable
+
+if TYPE_CHECKING:
+    from flux2_tool.runapi.transport import AiohttpTransport, RawHeaders
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+MAX_REDIRECTS: Final = 3
+MAX_CONNECTIONS: Final = 100
+KEEPALIVE_S: Final = 30.0
+
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+# Of such a body a reader sees nothing that does not stand in it letter for letter: no escapes, no tags, no unseen
+# characters.
+_READ_AS_IT_IS: Final = re.compile(rb"[\t\r\n -;=-\[\]-~]*")
+# What httpx would add by itself.
+_DIRECT_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class NotSentError(Exception):
+    """The request never left: no connection was made."""
+
+
+class MaybeSentError(Exception):
+    """The request may have arrived, but its answer did not (lost, late, truncated or too large)."""
+
+
+class ForeignRedirectError(Exception):
+    """The service points to another origin, or in circles; following would carry the key elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """A complete HTTP answer."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of this request, for its support."""
+        value = self.headers.get(contract.REQUEST_ID_HEADER)
+        return printable(value, 128) if value else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpTimeouts:
+    """How long one HTTP attempt may take, in seconds; apart from how long a call may wait."""
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    attempt_s: float = 45.0
+
+
+def open_http(
+    base_url: str, *, timeouts: HttpTimeouts | None = None, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """Return the HTTP client for one base URL: keep-alive, proxies and CA settings from the environment.
+
+    Args:
+        base_url: Where RunAPI is. A loopback one is never reached through a proxy.
+        timeouts: Bounds of one attempt.
+        transport: Replaces the network, for tests.
+
+    Raises:
+        ConfigurationError: The environment names a proxy or a CA file that cannot be used.
+    """
+    bounds = timeouts or HttpTimeouts()
+    trust_env = not is_loopback_url(base_url)
+    try:
+        ca_file = os.environ.get("SSL_CERT_FILE")
+        if trust_env and ca_file and not Path(ca_file).is_file():
+            # Older httpx goes on with other authorities and says nothing.
+            raise FileNotFoundError(ca_file)
+        timeout = httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s)
+        direct = None if transport is not None else _quicker(base_url, timeout, trust_env=trust_env)
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url))
+        http = _ServiceHttp(
+            timeout=timeout,
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S
+            ),
+            follow_redirects=False,
+            trust_env=trust_env,
+            transport=transport,
+            mounts=None if direct is None else {origin: direct},
+            headers={"Accept": "application/json"},
+            # Nothing here needs a cookie, and one with odd characters would spoil every later request.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+        http.direct = direct
+    except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:
+        # Without httpx's words: they may quote a proxy's password.
+        raise ConfigurationError(
+            f"the environment's proxy or CA settings cannot be used ({type(exc).__name__})",
+            hint="correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from None
+    return http
+
+
+class _ServiceHttp(httpx.AsyncClient):
+    """httpx's client, with quicker connections to one origin where there are any."""
+
+    direct: AiohttpTransport | None = None
+
+
+def _quicker(base_url: str, timeout: httpx.Timeout, *, trust_env: bool) -> AiohttpTransport | None:
+    """Return the quicker transport for the base URL's own origin, where no proxy stands before it.
+
+    Storage and image hosts stay with httpx's own pool, which tells the address it has connected to.
+    """
+    if trust_env and getproxies():
+        return None
+    # At the first use, because no command should pay for it at its start.
+    from flux2_tool.runapi.transport import AiohttpTransport
+
+    is_https = urlsplit(base_url).scheme == "https"
+    return AiohttpTransport(
+        ssl_context=httpx.create_ssl_context(trust_env=trust_env) if is_https else None,
+        max_connections=MAX_CONNECTIONS,
+        keepalive_s=KEEPALIVE_S,
+        timeout=timeout,
+    )
+
+
+class RunapiClient:
+    """One RunAPI account at one base URL, over a shared HTTP client.
+
+    Args:
+        http: From `open_http`; the caller closes it.
+        base_url: Without a trailing "/v1" or "/".
+        api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
+        user_agent: Names this package and its version.
+        attempt_timeout_s: The bound on one whole attempt, answer included.
+        pace: The account's turns to send, shared by all its calls; None for calls that need no turn.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        base_url: str,
+        api_key: SecretStr | None,
+        user_agent: str,
+        attempt_timeout_s: float = HttpTimeouts().attempt_s,
+        pace: Pace | None = None,
+    ) -> None:
+        self._http = http
+        self._direct = http.direct if isinstance(http, _ServiceHttp) else None
+        self.base_url = base_url
+        self._api_key = api_key
+        self._user_agent = user_agent
+        self._attempt_timeout_s = attempt_timeout_s
+        self._pace = pace
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never stand in a record or a message."""
+        return () if self._api_key is None else (self._api_key.get_secret_value(),)
+
+    def without_key(self) -> RunapiClient:
+        """Return a client of the same service that never sends the key."""
+        return RunapiClient(
+            self._http,
+            base_url=self.base_url,
+            api_key=None,
+            user_agent=self._user_agent,
+            attempt_timeout_s=self._attempt_timeout_s,
+        )
+
+    def same_origin_url(self, reference: str, *, seen_at: str | None = None) -> str | None:
+        """Return an absolute URL for a link from the service, or None when it leads to another origin.
+
+        Args:
+            reference: Absolute or relative, as the service gave it; anything at all.
+            seen_at: The URL whose answer has it; by default the base URL.
+        """
+        try:
+            url = urljoin(seen_at or f"{self.base_url}/", reference)
+            return url if is_web_url(url) and origin_of(url) == origin_of(self.base_url) else None
+        except ValueError:
+            return None
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether RunAPI limits this account's rate, so that a turn has to be waited for."""
+        return self._pace is not None and self._pace.is_slowed
+
+    async def turn(self) -> float | None:
+        """Wait for this account's turn to send; what it returns goes to `send`, at once."""
+        return None if self._pace is None else await self._pace.turn()
+
+    async def send(
+        self,
+        method: Literal["GET", "POST"],
+        path_or_url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        turn: float | None = None,
+    ) -> HttpAnswer:
+        """Send one request and return its complete answer, whatever its status code.
+
+        It waits for the account's turn first, unless the caller has done so and gives it as `turn`. Redirects within
+        the origin are followed with the method and body unchanged, except that a 303 to a POST is returned as it is: it
+        says where the result is.
+
+        Raises:
+            NotSentError: Nothing reached the service.
+            MaybeSentError: The request may have arrived; its answer is lost.
+            ForeignRedirectError: The service points elsewhere.
+        """
+        url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
+        sent = {"User-Agent": self._user_agent}
+        if self._api_key is not None:
+            sent["Authorization"] = f"Bearer {self._api_key.get_secret_value()}"
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
+        turn = await self.turn() if turn is None else turn
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._attempt(method, url, body, sent)
+            self._heard(answer, turn)
+            if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
+                return answer
+            if method == "POST" and answer.status_code == 303:
+                return answer
+            target = self.same_origin_url(answer.headers["location"], seen_at=url)
+            if target is None:
+                where = printable(answer.headers["location"].partition("?")[0], 100)
+                raise ForeignRedirectError(f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin")
+            url = target
+        raise ForeignRedirectError(f"more than {MAX_REDIRECTS} redirects")
+
+    def _heard(self, answer: HttpAnswer, turn: float | None) -> None:
+        if self._pace is not None and turn is not None:
+            asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._pace.now())
+            self._pace.heard(is_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s)
+
+    def _without_key(self, status_code: int, headers: RawHeaders, body: bytes) -> HttpAnswer:
+        """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
+        key = next(iter(self.secrets), None)
+        # Joined by what no key has, and what is printable.
+        every = b" ".join(value for _name, value in headers)
+        if _masked_header(every, key) != every:
+            headers = [(name, _masked_header(value, key)) for name, value in headers]
+        answer = HttpAnswer(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
+        if key is None or _READ_AS_IT_IS.fullmatch(answer.body):
+            return answer
+        return replace(answer, body=_masked_as_read(answer.body, answer.content_type, key))
+
+    async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpAnswer:
+        try:
+            async with asyncio.timeout(self._attempt_timeout_s):
+                code, answered, received = await self._exchange(method, url, body, headers)
+            if len(received) > MAX_ANSWER_BYTES:
+                raise MaybeSentError(f"HTTP {code} with more than {MAX_ANSWER_BYTES // 1024 // 1024} MiB")
+            return self._without_key(code, answered, received)
+        except _NOT_SENT as exc:
+            raise NotSentError(f"no connection ({self._named(exc)})") from exc
+        except UnicodeError as exc:  # a host name that no resolver takes
+            raise NotSentError(f"the host's name cannot be used ({type(exc).__name__})") from exc
+        except TimeoutError as exc:
+            raise MaybeSentError(f"no complete answer within {self._attempt_timeout_s:g} s") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+            raise MaybeSentError(f"the answer was lost ({self._named(exc)})") from exc
+
+    async def _exchange(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, RawHeaders, bytes]:
+        if self._direct is not None:
+            return await self._direct.exchange(
+                method, url, headers={**_DIRECT_HEADERS, **headers}, body=body, max_bytes=MAX_ANSWER_BYTES
+            )
+        async with self._http.stream(method, url, content=body, headers=dict(headers)) as response:
+            received = bytearray()
+            async for chunk in response.aiter_bytes():
+                received += chunk
+                if len(received) > MAX_ANSWER_BYTES:
+                    break
+            return response.status_code, response.headers.raw, bytes(received)
+
+    def _named(self, exc: Exception) -> str:
+        said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
+        return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+
+
+def _masked_header(value: bytes, key: str | None) -> bytes:
+    return masked_text(value.decode("utf-8", "surrogateescape"), key).encode("utf-8", "surrogateescape")
+
+
+def _masked_as_read(body: bytes, content_type: str, key: str) -> bytes:
+    """Return a body that has no key after it was read either: decoding and tidying may put one together again."""
+    try:
+        found = decode_json(body, content_type)
+    except AnswerUnreadableError as exc:
+        return MASK if holds_key(visible(str(exc)), key) else body
+    clean = masked_json(found, key)
+    return body if clean is found else json.dumps(clean).encode()

@@ -1,0 +1,104 @@
+"""RunAPI's paths, statuses, field names and headers: the one table a correction touches.
+
+Gathered from the vendor's OpenClaw guide for Flux 2 (route `guide`) and its SDK and MCP contract (route `service`);
+none of it was tried against the live service, so every reader of it stays lenient. Data only: no functions.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final, Literal
+
+Route = Literal["guide", "service"]
+Action = Literal["text_to_image", "remix_image"]
+
+ACTIONS: Final[tuple[Action, ...]] = ("text_to_image", "remix_image")
+ROUTES: Final[tuple[Route, ...]] = ("guide", "service")
+
+# ---- paths ---------------------------------------------------------------------------------------------------------
+CREATE_PATHS: Final = MappingProxyType(
+    {
+        "guide": "/v1/{action}",
+        "service": "/api/v1/flux_2/{action}",
+    }
+)
+# Where a task's status may be, after the create paths plus "/{id}".
+TASK_PATHS: Final = ("/v1/tasks/{id}", "/api/v1/tasks/{id}", "/api/v1/flux_2/{id}")
+
+# A path with this in it is one of the API's: when such a one is where an accepted task is, it ends in the task's id.
+API_PATH_PART: Final = "/v1/"
+
+PRICE_QUOTES_PATH: Final = "/api/v1/price_quotes"
+PRICE_SCHEDULES_PATH: Final = "/api/v1/price_schedules"
+BALANCE_PATH: Final = "/api/v1/me/balance"
+
+FILES_PREPARE_PATH: Final = "/api/v1/files/prepare"
+FILES_CONFIRM_PATH: Final = "/api/v1/files/confirm"
+
+# ---- statuses, compared in lower case -------------------------------------------------------------------------------
+ACTIVE_STATUSES: Final = frozenset({"pending", "processing", "queued", "running"})
+COMPLETED_STATUSES: Final = frozenset({"completed", "complete", "succeeded", "success", "finished"})
+FAILED_STATUSES: Final = frozenset({"failed", "error", "canceled", "cancelled", "timeout"})
+
+# ---- fields, as dotted paths, first present wins --------------------------------------------------------------------
+TASK_ID_FIELDS: Final = ("id", "task_id", "data.id", "data.task_id")
+STATUS_FIELDS: Final = ("status", "state", "data.status", "data.state")
+# Where the task's own status is when the first one was about the request.
+INNER_STATUS_FIELDS: Final = ("data.status", "data.state")
+STATUS_URL_FIELDS: Final = ("status_url", "urls.get", "data.status_url", "data.urls.get")
+MODEL_FIELDS: Final = ("model", "data.model")
+IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "url", "output", "outputs", "result", "data")
+# Where an answer that names no status at all is still plainly a finished task.
+SURE_IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "output", "outputs")
+ERROR_FIELDS: Final = ("error", "message", "detail", "errorMessage", "msg", "data.error", "data.message")
+COST_USD_FIELDS: Final = ("usage.cost", "data.usage.cost")
+COST_CENTS_FIELDS: Final = (
+    "billing.settlement.charged_amount_cents",
+    "data.billing.settlement.charged_amount_cents",
+    "cost_cents",
+    "data.cost_cents",
+)
+# Prices: how the service is spelt, which words mean that a price holds, and which units mean one image.
+SERVICE_NAMES: Final = ("flux-2", "flux_2")
+PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
+IMAGE_UNITS: Final = frozenset(
+    {"image", "per_image", "call", "per_call", "request", "per_request", "generation", "per_generation"}
+)
+# Words in a failure's code or text that mean moderation, not a fault; as whole words, since a field may be called
+# enable_safety_checker.
+REFUSAL_WORDS: Final = (
+    "moderation",
+    "moderated",
+    "content policy",
+    "content_policy",
+    "content_policy_violation",
+    "content_moderation",
+    "safety",
+    "safety_violation",
+    "unsafe",
+    "nsfw",
+    "flagged",
+    "sensitive",
+)
+
+# ---- headers --------------------------------------------------------------------------------------------------------
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+CLIENT_REQUEST_HEADER: Final = "X-Client-Request-Id"
+REQUEST_ID_HEADER: Final = "x-request-id"
+TASK_ID_HEADER: Final = "X-RunAPI-Task-Id"
+# Of a webhook: its event's id, the time it was signed in Unix seconds, and the base64 of the HMAC-SHA256 over
+# "{id}.{timestamp}." and the raw body, under the base64-decoded secret of the account.
+WEBHOOK_HEADERS: Final = ("X-Callback-Id", "X-Callback-Timestamp", "X-Callback-Signature")
+
+# ---- HTTP status codes ----------------------------------------------------------------------------------------------
+# An answer to the create POST that means: nothing was created, this route does not exist here.
+ROUTE_MISSING_CODES: Final = frozenset({404, 405, 410, 501})
+# Passing troubles: try the same request again.
+RETRYABLE_CODES: Final = frozenset({408, 425, 429, 455, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
+
+# ---- lifetimes and bounds -------------------------------------------------------------------------------------------
+IMAGE_URL_LIFE_S: Final = 7 * 24 * 3600
+UPLOAD_URL_LIFE_S: Final = 3600
+# A source's URL must outlive the time RunAPI may take before it fetches it.
+SOURCE_SPARE_LIFE_S: Final = 10 * 60
+MAX_TASK_ID_CHARS: Final = 256

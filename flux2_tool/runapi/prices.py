@@ -1,0 +1,227 @@
+"""What an image will cost, before it is asked for, and where that figure comes from.
+
+In order: a quote for action, model and resolution; a schedule whose `billing_config` is understood; the list price that
+ships with the manifest; else unknown, which is never zero. Quotes and schedules are asked for without the key, kept in
+memory and on disk, and no question holds a caller up for longer than it allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlencode
+
+from flux2_tool._clock import Clock, iso_utc
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.price_cache import FILE_NAME, Kept, PriceMemory, is_etag
+from flux2_tool.runapi.price_responses import read_quote, read_schedules
+from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json
+from flux2_tool.schema.manifest import Manifest, Model
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 2.0
+AHEAD_S: Final = 30.0
+QUOTE_LIFE_S: Final = 600.0
+SCHEDULE_LIFE_S: Final = 3600.0
+# A schedule that cannot be asked for again still says more than a list that shipped with the package.
+STALE_SCHEDULE_LIFE_S: Final = 30 * 24 * 3600.0
+# For so long after a question that brought no price nobody asks it again.
+SILENCE_S: Final = 300.0
+
+PriceBasis = Literal["quote", "schedule", "list price", "unknown"]
+
+# The service may check a quote's parameters as it does a request's. No prompt of anybody goes out here.
+_QUOTE_PARAMS: Final = {"prompt": "a picture", "aspect_ratio": "1:1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """The expected price of one image in US dollars; `as_of` is its date in UTC, None where it has none."""
+
+    usd: float | None
+    basis: PriceBasis
+    as_of: str | None = None
+
+
+def list_price(manifest: Manifest, model: str, resolution: str) -> Price:
+    """Return the price that ships with the manifest, or an unknown one."""
+    known = manifest.models.get(model)
+    usd = None if known is None else known.prices_usd.get(resolution)
+    return Price(usd=None, basis="unknown") if usd is None else Price(usd=usd, basis="list price")
+
+
+class Prices:
+    """Finds the price of a request, for one process.
+
+    Args:
+        manifest: Has the models and their list prices.
+        folder: The data folder, which keeps what was said; None keeps it in memory only.
+        clock: Time.
+    """
+
+    def __init__(self, *, manifest: Manifest, folder: Path | None, clock: Clock) -> None:
+        self._manifest = manifest
+        self._memory = PriceMemory(None if folder is None else folder / FILE_NAME)
+        self._clock = clock
+        self._asking: dict[str, asyncio.Task[Kept | None]] = {}
+        self._silent_until_s: dict[str, float] = {}
+        self._ahead: set[asyncio.Task[Price]] = set()
+
+    async def price_of(
+        self, client: RunapiClient, *, model: str, resolution: str, patience_s: float = PATIENCE_S
+    ) -> Price:
+        """Return what one image will cost; never raises for anything the service says or does not say.
+
+        Args:
+            client: The service to ask. Its key is not used.
+            model: A model of the manifest, which tells the action too; another one has an unknown price.
+            resolution: As in `output_resolution`.
+            patience_s: The longest this may take, in seconds; 0 asks nobody and reads what is kept.
+        """
+        known = self._manifest.models.get(model)
+        if known is None or resolution not in known.prices_usd:
+            return Price(usd=None, basis="unknown")
+        client = client.without_key()
+        until_s = self._clock.monotonic() + patience_s
+        named = f"{client.base_url} {known.tool} {model}"
+        key = f"quote {named} {resolution}"
+        quoted = await self._fresh(key, QUOTE_LIFE_S, until_s, lambda: self._quote(client, known, resolution, key))
+        if quoted is not None and resolution in quoted.usd:
+            return Price(usd=quoted.usd[resolution], basis="quote", as_of=quoted.as_of)
+        schedule_key = f"schedule {named}"
+        schedule = await self._fresh(
+            schedule_key, SCHEDULE_LIFE_S, until_s, lambda: self._schedule(client, known, schedule_key)
+        )
+        if schedule is None:
+            schedule = self._kept(schedule_key, STALE_SCHEDULE_LIFE_S)
+        if schedule is not None and resolution in schedule.usd:
+            return Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
+        return list_price(self._manifest, model, resolution)
+
+    def ask_ahead(self, client: RunapiClient, *, model: str, resolution: str) -> None:
+        """Ask in the background, so that the next request's price is known; nobody waits for the answer."""
+        asking = self.price_of(client, model=model, resolution=resolution, patience_s=AHEAD_S)
+        task = asyncio.get_running_loop().create_task(asking)
+        self._ahead.add(task)
+        task.add_done_callback(self._ahead.discard)
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        asking = [*self._ahead, *self._asking.values()]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    async def _fresh(
+        self, key: str, life_s: float, until_s: float, ask: Callable[[], Awaitable[Kept | None]]
+    ) -> Kept | None:
+        """Return what is kept, or the answer to a question that all callers share; it goes on when they leave."""
+        kept = self._kept(key, life_s)
+        now_s = self._clock.monotonic()
+        if kept is not None or now_s >= until_s or self._silent_until_s.get(key, now_s) > now_s:
+            return kept
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.get_running_loop().create_task(self._asked(key, ask))
+        done, _ = await asyncio.wait({task}, timeout=until_s - now_s)
+        if not done:
+            # The next caller need not wait for it as well.
+            self._silent_until_s[key] = self._clock.monotonic() + SILENCE_S
+        return task.result() if done and not task.cancelled() else None
+
+    async def _asked(self, key: str, ask: Callable[[], Awaitable[Kept | None]]) -> Kept | None:
+        try:
+            kept = await ask()
+            if kept is not None:
+                self._memory.remember(key, kept)
+                self._silent_until_s.pop(key, None)
+            else:
+                self._silent_until_s[key] = self._clock.monotonic() + SILENCE_S
+            return kept
+        finally:
+            del self._asking[key]
+
+    def _kept(self, key: str, life_s: float) -> Kept | None:
+        kept = self._memory.recall(key)
+        # A date in the future is a clock that was set back: how old it is cannot be known.
+        return kept if kept is not None and 0 <= self._clock.now() - kept.asked_at < life_s else None
+
+    async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> Kept | None:
+        for service in self._services(self._memory.recall(key)):
+            asked = {"service": service, "action": model.tool, "model": model.slug}
+            params = {"model": model.slug, **_QUOTE_PARAMS, "output_resolution": resolution}
+            body = json.dumps({**asked, "params": params}).encode()
+            answer = await _sent(client, "POST", contract.PRICE_QUOTES_PATH, body=body)
+            if answer is None:
+                return None
+            said = read_quote(_json_of(answer), action=model.tool, model=model.slug)
+            if said is not None:
+                now = self._clock.now()
+                as_of = said.as_of or iso_utc(now)
+                return Kept(usd={resolution: said.usd}, asked_at=now, as_of=as_of, service=service)
+        return None
+
+    async def _schedule(self, client: RunapiClient, model: Model, key: str) -> Kept | None:
+        known = self._memory.recall(key)
+        for service in self._services(known):
+            query = urlencode({"service": service, "action": model.tool, "model": model.slug})
+            etag = None if known is None or known.service != service else known.etag
+            tag = {} if etag is None else {"If-None-Match": etag}
+            answer = await _sent(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{query}", headers=tag)
+            if answer is None:
+                return None
+            now = self._clock.now()
+            if answer.status_code == 304 and known is not None and tag:
+                return replace(known, asked_at=now)
+            usd, as_of = read_schedules(
+                _json_of(answer), action=model.tool, model=model.slug, resolutions=tuple(model.prices_usd)
+            )
+            if usd:
+                etag = answer.headers.get("etag")
+                return Kept(
+                    usd=usd,
+                    asked_at=now,
+                    as_of=as_of or iso_utc(now),
+                    service=service,
+                    etag=etag if is_etag(etag) else None,
+                )
+        return None
+
+    @staticmethod
+    def _services(known: Kept | None) -> list[str]:
+        """Return the spellings of the service's name, the one that was understood before first."""
+        return sorted(contract.SERVICE_NAMES, key=lambda name: known is not None and name != known.service)
+
+
+async def _sent(
+    client: RunapiClient,
+    method: Literal["GET", "POST"],
+    path: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> HttpAnswer | None:
+    """Return the answer, or None when there is none that another spelling could change."""
+    try:
+        answer = await client.send(method, path, body=body, headers=headers)
+    except (NotSentError, MaybeSentError, ForeignRedirectError) as exc:
+        logger.info("no price: %s", exc)
+        return None
+    return None if answer.status_code in contract.RETRYABLE_CODES else answer
+
+
+def _json_of(answer: HttpAnswer) -> Any:
+    """Return the JSON of a good answer, None of any other."""
+    try:
+        return decode_json(answer.body, answer.content_type) if 200 <= answer.status_code < 300 else None
+    except AnswerUnreadableError:
+        return None

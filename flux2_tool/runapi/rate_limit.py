@@ -1,0 +1,106 @@
+"""Whose turn it is to send: an account's pace after a 429, and the places for create POSTs.
+
+A 429 is about the key, not about the request that met it, so it slows every call of that key: nothing is sent until
+RunAPI takes requests again, then they go in the order in which they came, spaced, and the spacing shrinks with every
+answer that is no 429. Otherwise a thousand waiting calls would come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final
+
+from flux2_tool._clock import Clock
+from flux2_tool.runapi.backoff import BACKOFF_BASE_S, BACKOFF_CEILING_S, RETRY_AFTER_CEILING_S
+
+FIRST_GAP_S: Final = 0.1
+LONGEST_GAP_S: Final = 2.0
+# A gap below this is none.
+SHORTEST_GAP_S: Final = 0.01
+GAP_RELIEF: Final = 0.75
+
+
+class Pace:
+    """One account's turns to send.
+
+    Args:
+        clock: Measures and waits.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._line = asyncio.Lock()  # first come, first served
+        self._gap_s = 0.0
+        self._closed_until_s = float("-inf")
+        self._last_s = float("-inf")
+        self._refusals = 0
+
+    def now(self) -> datetime:
+        """Return the wall clock, which a Retry-After date is read against."""
+        return datetime.fromtimestamp(self._clock.now(), tz=UTC)
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether a 429 still has an effect."""
+        return self._gap_s > 0.0
+
+    async def turn(self) -> float:
+        """Wait until this request may be sent; returns the moment, on the monotonic clock, to hand to `heard`."""
+        if not self.is_slowed:
+            return self._clock.monotonic()
+        async with self._line:
+            while (wait_s := self._next_s() - self._clock.monotonic()) > 0:
+                await self._clock.sleep(wait_s)
+            self._last_s = self._clock.monotonic()
+            return self._last_s
+
+    def heard(self, *, is_limited: bool, sent_at_s: float, retry_after_s: float | None = None) -> None:
+        """Take in an answer.
+
+        Args:
+            is_limited: Whether it was a 429.
+            sent_at_s: When its request was sent, from `turn`.
+            retry_after_s: What the 429 asks for, in seconds, if it does.
+        """
+        if not is_limited:
+            self._refusals = 0
+            self._gap_s = self._gap_s * GAP_RELIEF if self._gap_s * GAP_RELIEF >= SHORTEST_GAP_S else 0.0
+            return
+        now_s = self._clock.monotonic()
+        if sent_at_s >= self._closed_until_s:
+            # Requests that were on their way together are one refusal.
+            self._refusals += 1
+            self._gap_s = min(LONGEST_GAP_S, max(FIRST_GAP_S, self._gap_s * 2.0))
+        # The one that was refused backs off by itself, for this long at least.
+        own_s = min(BACKOFF_CEILING_S, BACKOFF_BASE_S * 2.0 ** min(self._refusals - 1, 16)) / 2.0
+        asked_s = own_s if retry_after_s is None else min(retry_after_s, RETRY_AFTER_CEILING_S)
+        self._closed_until_s = max(self._closed_until_s, now_s + asked_s)
+
+    def _next_s(self) -> float:
+        return max(self._closed_until_s, self._last_s + self._gap_s)
+
+
+class Places:
+    """How many create POSTs of this process may be in flight at once; the rest wait, first come first served.
+
+    Polls and running tasks take no place.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = asyncio.Semaphore(count)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next one has to wait."""
+        return self._free.locked()
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._free.release()

@@ -1,0 +1,400 @@
+"""Read what RunAPI answers: leniently, and as data that nobody trusts.
+
+Pure functions over decoded JSON. Which fields are read, and in which order, stands in `wire.py`. Text from the
+service is bounded and stripped of control characters before it goes anywhere; unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, Literal
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from flux2_tool._clock import iso_utc
+from flux2_tool._net import MAX_URL_CHARS, is_web_url
+from flux2_tool.runapi import contract
+
+Phase = Literal["active", "completed", "failed", "unknown", "absent"]
+
+# One task makes one picture; more than this is not a result but a flood.
+MAX_IMAGES: Final = 64
+# A cost above this is a fault of the answer, not a bill.
+MAX_COST_USD: Final = 10_000.0
+
+_MAX_DEPTH = 6
+_REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
+_NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
+_TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
+_SECRET_PARAMETER = re.compile(r"sig|token|key|secret|credential|password|auth", re.IGNORECASE)
+_SECRET_FIELD = re.compile(
+    r"token|secret|password|credential|signature|authorization|(api|access|private)[_-]?key", re.IGNORECASE
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ServiceError(_Frozen):
+    """An error as the service words it: bounded, printable, never an instruction."""
+
+    message: str
+    code: str | None = None
+
+
+class ImageLink(_Frozen):
+    """Where one finished picture lives."""
+
+    url: str
+    expires_at: str | None = None
+
+
+class TaskAnswer(_Frozen):
+    """One answer about a task. `phase` is `absent` when the answer names no status."""
+
+    phase: Phase
+    status: str | None = None
+    task_id: str | None = None
+    status_url: str | None = None
+    model: str | None = None
+    images: tuple[ImageLink, ...] = ()
+    cost_usd: float | None = None
+    error: ServiceError | None = None
+
+    @property
+    def is_about_a_task(self) -> bool:
+        """Whether this looks like a task at all, and not like some other page's JSON."""
+        return self.phase != "absent" or self.task_id is not None
+
+
+class AnswerUnreadableError(ValueError):
+    """The body is not JSON, or JSON nobody can work with. The message says what it was instead."""
+
+
+def decode_json(body: bytes, content_type: str = "") -> Any:
+    """Return the decoded JSON of an answer.
+
+    Raises:
+        AnswerUnreadableError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
+            encoding than UTF-8, which whoever looked for a key in the bytes could not read either.
+    """
+    if not body.strip():
+        raise AnswerUnreadableError("an empty body")
+    head = body[:512].lstrip().lower()
+    if "html" in content_type.lower() or head.startswith((b"<!doctype", b"<html")):
+        raise AnswerUnreadableError(f"an HTML page ({html_title(body)})")
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except RecursionError as exc:
+        raise AnswerUnreadableError("JSON nested too deeply") from exc
+    except ValueError as exc:
+        raise AnswerUnreadableError(f"{len(body)} bytes that are not JSON") from exc
+
+
+def html_title(body: bytes) -> str:
+    """Return the title or first heading of an HTML page, as one printable line."""
+    found = _TITLE.search(body[:65536].decode("utf-8", "replace"))
+    return printable(_TAG.sub("", found.group(2)), 80) if found else "no title"
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """Return text as one bounded line without control, format and surrogate characters.
+
+    Terminal escapes lose their escape byte here, and bidirectional overrides go too.
+    """
+    if len(text) <= limit and text.isprintable():  # nearly always, and much cheaper
+        return " ".join(text.split())
+    kept = "".join(
+        " " if character.isspace() else character
+        for character in text[: limit * 8]
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+    line = " ".join(kept.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def read_task(body: Any, *, https_only: bool = False) -> TaskAnswer:
+    """Return what an answer says about its task; an envelope at `Location` is unwrapped first.
+
+    Args:
+        body: The decoded JSON of the answer, whatever it is.
+        https_only: Whether a picture behind plain http counts as none, as it does unless the service is on loopback.
+    """
+    envelope_failed = False
+    if isinstance(body, Mapping):
+        inner = body.get("response")
+        if isinstance(inner, Mapping) and inner.get("body") is not None:
+            code = inner.get("status")
+            has_ended = phase_of(_first_text(body, contract.STATUS_FIELDS)) not in ("active", "unknown")
+            envelope_failed = has_ended and isinstance(code, int) and code >= 400
+            body = _unwrap(body, inner["body"])
+    status = _first_text(body, contract.STATUS_FIELDS)
+    phase = "failed" if envelope_failed else phase_of(status)
+    if phase == "active":  # most polls; nothing else of it counts
+        return TaskAnswer(
+            phase=phase,
+            status=printable(status or "", 60),
+            task_id=read_task_id(body),
+            status_url=_status_url(body),
+            model=_model(body),
+        )
+    links = _fit(image_links(body), https_only) if phase in ("completed", "unknown") else ()
+    if phase == "completed" and not links:
+        # "success" around the whole may be about the request alone; then the task's own word stands inside.
+        own = _first_text(body, contract.INNER_STATUS_FIELDS)
+        if phase_of(own) in ("active", "failed"):
+            status, phase = own, phase_of(own)
+    if phase == "absent":
+        links = _fit(image_links(body, contract.SURE_IMAGE_FIELDS), https_only)
+        phase = "completed" if links else "absent"
+    return TaskAnswer(
+        phase=phase,
+        status=None if status is None else printable(status, 60),
+        task_id=read_task_id(body),
+        status_url=_status_url(body),
+        model=_model(body),
+        images=links,
+        cost_usd=read_cost_usd(body),
+        error=read_error(body) if phase == "failed" else None,
+    )
+
+
+def phase_of(status: str | None) -> Phase:
+    """Return what a status word means; a word nobody knows is `unknown`, none at all is `absent`."""
+    if status is None:
+        return "absent"
+    word = status.strip().lower()
+    if word in contract.COMPLETED_STATUSES:
+        return "completed"
+    if word in contract.FAILED_STATUSES:
+        return "failed"
+    return "active" if word in contract.ACTIVE_STATUSES else "unknown"
+
+
+def read_task_id(body: Any, header: str | None = None) -> str | None:
+    """Return the task's id from the first field, or else the header, that holds a path-safe one."""
+    for path in contract.TASK_ID_FIELDS:
+        value = _dig(body, path)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str) and is_task_id(value):
+            return value
+    return header if header is not None and is_task_id(header) else None
+
+
+def is_task_id(value: str) -> bool:
+    """Return whether an id may stand in a URL path as one segment once it is percent-encoded."""
+    return (
+        0 < len(value) <= contract.MAX_TASK_ID_CHARS
+        and value not in (".", "..")
+        and value.isascii()
+        and value.isprintable()
+        and _NOT_PATH_SAFE.isdisjoint(value)
+    )
+
+
+def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> tuple[ImageLink, ...]:
+    """Return the pictures of the first field that holds any: a string, a list, or objects with `url`."""
+    return tuple(_links_in(body, fields, 0)[:MAX_IMAGES]) if isinstance(body, Mapping) else ()
+
+
+def read_cost_usd(body: Any) -> float | None:
+    """Return what was billed, in US dollars, or None where the answer does not say."""
+    for fields, divisor in ((contract.COST_USD_FIELDS, 1.0), (contract.COST_CENTS_FIELDS, 100.0)):
+        for path in fields:
+            value = _dig(body, path)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_COST_USD * divisor:
+                return round(value / divisor, 6)
+    return None
+
+
+def read_instant(value: Any) -> str | None:
+    """Return an ISO 8601 instant in the one form all instants have here, or None."""
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return iso_utc((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def read_error(body: Any) -> ServiceError:
+    """Return the service's own words for a failure, from any of the shapes seen."""
+    code: str | None = None
+    message = ""
+    for path in contract.ERROR_FIELDS:
+        value = _dig(body, path)
+        if isinstance(value, Mapping):
+            code = _text(value.get("code")) or _text(value.get("type")) or code
+            value = value.get("message") or value.get("detail") or code
+        if isinstance(value, str) and value.strip():
+            message = value
+            break
+    code = code or _text(_dig(body, "code")) or _text(_dig(body, "error_code"))
+    details = _field_errors(body)
+    whole = f"{message}: {details}" if message and details else message or details
+    return ServiceError(message=printable(whole, 400), code=None if code is None else printable(code, 60))
+
+
+def is_refusal(error: ServiceError) -> bool:
+    """Return whether a failure reads like moderation rather than a fault."""
+    return _REFUSAL.search(f"{error.code or ''} {error.message}") is not None
+
+
+def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> str:
+    """Return an answer as JSON text without keys and signatures, bounded, for the record."""
+    text = json.dumps(_redacted(body, secrets, 0), ensure_ascii=False, default=str)
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def redact_url(url: str) -> str:
+    """Return a URL whose query keeps its names but not the values that sign or authorise it."""
+    parts = urlsplit(url)
+    pairs = "&".join(map(_without_secret_value, parts.query.split("&")))
+    return urlunsplit(parts._replace(query=pairs, fragment="…" if parts.fragment else ""))
+
+
+@lru_cache(maxsize=256)
+def url_expiry(url: str, finished_at: float) -> str:
+    """Return when an image link ends, in UTC: from a presigned URL's own date and life, else seven days on.
+
+    Source: AWS Signature Version 4, query parameters X-Amz-Date and X-Amz-Expires.
+    """
+    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    try:
+        signed = datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        life_s = float(query["x-amz-expires"])
+        if not 0 <= life_s <= 10 * contract.IMAGE_URL_LIFE_S:
+            raise ValueError(life_s)
+        return iso_utc(signed + life_s)
+    except (KeyError, ValueError, OverflowError):
+        return iso_utc(finished_at + contract.IMAGE_URL_LIFE_S)
+
+
+# ---- private ---------------------------------------------------------------------------------------------------------
+
+
+def _without_secret_value(pair: str) -> str:
+    """Return one parameter of a query, in which ";" separates as "&" does for some servers."""
+    if ";" in pair:
+        return ";".join(map(_without_secret_value, pair.split(";")))
+    name, equals, _value = pair.partition("=")
+    return f"{name}{equals}…" if equals and _SECRET_PARAMETER.search(unquote(name)) else pair
+
+
+def _fit(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
+    return tuple(link for link in links if not https_only or urlsplit(link.url).scheme == "https")
+
+
+def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
+    if isinstance(inner, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            inner = json.loads(inner)
+    named = {key: outer[key] for key in ("id", "status") if key in outer}
+    return {**named, **(inner if isinstance(inner, Mapping) else {"result": inner})}
+
+
+@lru_cache(maxsize=128)
+def _keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
+def _dig(body: Any, path: str) -> Any:
+    for key in _keys(path):
+        if not isinstance(body, Mapping):
+            return None
+        body = body.get(key)
+    return body
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _first_text(body: Any, paths: tuple[str, ...]) -> str | None:
+    return next((value for path in paths if (value := _text(_dig(body, path))) is not None), None)
+
+
+def _model(body: Any) -> str | None:
+    model = _first_text(body, contract.MODEL_FIELDS)
+    return None if model is None else printable(model, 80)
+
+
+def _status_url(body: Any) -> str | None:
+    value = _first_text(body, contract.STATUS_URL_FIELDS)
+    return value if value is not None and len(value) <= MAX_URL_CHARS and value.isprintable() else None
+
+
+def _links_in(holder: Mapping[str, Any], fields: tuple[str, ...], depth: int) -> list[ImageLink]:
+    for field in fields:
+        found = _links_of(holder.get(field), depth)
+        if found:
+            return found
+    return []
+
+
+def _links_of(value: Any, depth: int) -> list[ImageLink]:
+    if depth > _MAX_DEPTH:
+        return []
+    if is_web_url(value):
+        return [ImageLink(url=value)]
+    if isinstance(value, list):
+        found = [link for item in value[:MAX_IMAGES] for link in _links_of(item, depth + 1)]
+        return list({link.url: link for link in found}.values())[:MAX_IMAGES]
+    if isinstance(value, Mapping):
+        if is_web_url(value.get("url")):
+            return [ImageLink(url=value["url"], expires_at=read_instant(value.get("expires_at")))]
+        return _links_in(value, contract.IMAGE_FIELDS, depth + 1)
+    return []
+
+
+def _field_errors(body: Any) -> str:
+    errors = _dig(body, "errors")
+    if isinstance(errors, Mapping):
+        return "; ".join(
+            f"{name} {' and '.join(str(item) for item in said) if isinstance(said, list) else said}"
+            for name, said in list(errors.items())[:20]
+        )
+    if isinstance(errors, list):
+        return "; ".join(_text(item) or _text(_dig(item, "message")) or "" for item in errors[:20]).strip("; ")
+    return ""
+
+
+def _redacted(value: Any, secrets: tuple[str, ...], depth: int) -> Any:
+    if depth > 20:
+        return "…"
+    if isinstance(value, Mapping):
+        return {
+            _without(key, secrets): "…"
+            if isinstance(item, str) and _SECRET_FIELD.search(key)
+            else _redacted(item, secrets, depth + 1)
+            for key, item in [(str(key), item) for key, item in value.items()][:200]
+        }
+    if isinstance(value, list):
+        return [_redacted(item, secrets, depth + 1) for item in value[:200]]
+    if not isinstance(value, str):
+        return value
+    return _without(redact_url(value) if is_web_url(value) else value, secrets)
+
+
+def _without(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        for form in _spellings(secret):
+            text = text.replace(form, "[key]")
+    return text
+
+
+@lru_cache(maxsize=32)
+def _spellings(secret: str) -> tuple[str, ...]:
+    return tuple({secret, quote(secret), quote(secret, safe="")})

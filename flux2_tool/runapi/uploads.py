@@ -1,0 +1,266 @@
+"""Bring local source pictures to RunAPI: prepare, PUT without the key, confirm; once per content while its URL lives.
+
+Uploading is free and makes no image, so a failed step is simply begun again. Source of the calls: `wire.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import httpx
+
+from flux2_tool._clock import Clock
+from flux2_tool._net import is_loopback_url, is_web_url
+from flux2_tool.exceptions import (
+    AuthenticationError,
+    Flux2Error,
+    RateLimitedError,
+    ServiceUnavailableError,
+    SourceRefusedError,
+    UnexpectedAnswerError,
+)
+from flux2_tool.images.download import DownloadError, check_link, public_only
+from flux2_tool.images.inspect import Picture
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
+from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, read_error
+
+ATTEMPTS: Final = 3
+RETRY_DELAY_S: Final = 1.0
+PUT_TIMEOUT_S: Final = 120.0
+_FORBIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Uploaded:
+    url: str
+    until: float
+
+
+class _LaterError(Exception):
+    """A step that failed, with how long the service asks to wait before the next try, in seconds."""
+
+    def __init__(self, error: Flux2Error, wait_s: float) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.wait_s = wait_s
+
+
+class Uploads:
+    """The uploads of one process. One that nobody waits for any more goes on, and is found done by the next call.
+
+    Args:
+        clock: Time.
+    """
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[tuple[str, str, str], _Uploaded] = {}
+        self._running: dict[tuple[str, str, str], asyncio.Task[_Uploaded]] = {}
+
+    async def url_of(
+        self, client: RunapiClient, storage: httpx.AsyncClient, *, fingerprint: str, picture: Picture, where: str
+    ) -> str:
+        """Return a URL that RunAPI can fetch a picture from, uploading it unless the same bytes are there already.
+
+        Args:
+            client: The account's client.
+            storage: Carries no key of its own; sends the bytes.
+            fingerprint: The account's; accounts never share an upload.
+            picture: What to upload.
+            where: Names the argument in errors.
+
+        Raises:
+            Flux2Error: The upload failed. No image was made and nothing was charged.
+        """
+        digest = hashlib.sha256(picture.data).hexdigest()
+        key = (fingerprint, client.base_url, digest)
+        known = self._known.get(key)
+        if known is not None and known.until - contract.SOURCE_SPARE_LIFE_S > self._clock.now():
+            return known.url
+        running = self._running.get(key)
+        if running is None:
+            running = asyncio.get_running_loop().create_task(self._upload(client, storage, picture, digest, where))
+            self._running[key] = running
+            running.add_done_callback(partial(self._note, key))
+        return (await asyncio.shield(running)).url
+
+    async def aclose(self) -> None:
+        """Stop what is on its way."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _note(self, key: tuple[str, str, str], done: asyncio.Task[_Uploaded]) -> None:
+        del self._running[key]
+        if not done.cancelled() and done.exception() is None:
+            now = self._clock.now()
+            self._known = {one: uploaded for one, uploaded in self._known.items() if uploaded.until > now}
+            self._known[key] = done.result()
+
+    async def _upload(
+        self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str
+    ) -> _Uploaded:
+        for attempt in range(1, ATTEMPTS + 1):
+            wait_s = RETRY_DELAY_S * attempt
+            try:
+                return await self._upload_once(client, storage, picture, digest, where)
+            except _LaterError as exc:
+                error, wait_s = exc.error, max(wait_s, exc.wait_s)
+            except Flux2Error as exc:
+                error = exc
+            if not error.retryable or attempt == ATTEMPTS or wait_s > RETRY_AFTER_CEILING_S:
+                raise error
+            await self._clock.sleep(wait_s)
+        raise AssertionError  # the last attempt returns or raises
+
+    async def _upload_once(
+        self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str
+    ) -> _Uploaded:
+        prepared = await self._post(
+            client,
+            contract.FILES_PREPARE_PATH,
+            {
+                "filename": f"{digest[:16]}{picture.suffix}",
+                "byte_size": len(picture.data),
+                "checksum": base64.b64encode(hashlib.md5(picture.data, usedforsecurity=False).digest()).decode("ascii"),
+            },
+            where,
+        )
+        signed_id, upload_url, headers = (prepared.get(name) for name in ("signed_id", "upload_url", "headers"))
+        if not isinstance(signed_id, str) or not is_web_url(upload_url) or not _are_headers(headers):
+            raise _unexpected("answered the upload's preparation without a usable upload_url, headers and signed_id")
+        try:
+            check_link(upload_url, loopback_allowed=is_loopback_url(client.base_url))
+        except DownloadError as exc:
+            raise _unexpected(f"named an upload address that is refused: {exc}") from exc
+        code, said_headers = await _put(
+            storage, upload_url, headers or {}, picture.data, where, loopback_allowed=is_loopback_url(client.base_url)
+        )
+        if code in contract.RETRYABLE_CODES:
+            error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
+            raise self._later(error, said_headers)
+        if not 200 <= code < 300:
+            raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
+        confirmed = await self._post(client, contract.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
+        url = confirmed.get("url")
+        if not is_web_url(url):
+            raise _unexpected("confirmed the upload without a URL")
+        return _Uploaded(url=url, until=_until(confirmed.get("expires_at"), self._clock.now()))
+
+    async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        try:
+            answer = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
+        except (NotSentError, MaybeSentError) as exc:
+            raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
+        except ForeignRedirectError as exc:
+            raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
+        if not 200 <= answer.status_code < 300:
+            raise self._later(_error_of(answer, where), answer.headers)
+        try:
+            decoded = decode_json(answer.body, answer.content_type)
+        except AnswerUnreadableError as exc:
+            raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
+        return decoded if isinstance(decoded, Mapping) else {}
+
+    def _later(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
+        """Return a failed step's error, with the time that the answer asks to wait where it does."""
+        now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
+        wait_s = parse_retry_after(headers.get("retry-after"), now=now)
+        return error if wait_s is None else _LaterError(error, wait_s)
+
+
+async def _put(
+    storage: httpx.AsyncClient,
+    url: str,
+    headers: Mapping[str, str],
+    data: bytes,
+    where: str,
+    *,
+    loopback_allowed: bool,
+) -> tuple[int, Mapping[str, str]]:
+    """Send the bytes and return the answer's code and headers; its body is not read, however long it is or lasts."""
+    try:
+        guard = public_only(url, loopback_allowed=loopback_allowed)
+        sending = storage.stream(
+            "PUT", url, content=data, headers=dict(headers), follow_redirects=False, extensions=guard
+        )
+        async with asyncio.timeout(PUT_TIMEOUT_S), sending as response:
+            return response.status_code, response.headers
+    except DownloadError as exc:
+        raise _unexpected(f"named an upload address that is refused: {exc}") from exc
+    except TimeoutError as exc:
+        raise _unavailable(f"{where} was not uploaded within {PUT_TIMEOUT_S:g} s.") from exc
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+        raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc
+
+
+def _error_of(answer: HttpAnswer, where: str) -> Flux2Error:
+    try:
+        words = read_error(decode_json(answer.body, answer.content_type)).message
+    except AnswerUnreadableError as exc:
+        words = str(exc)
+    code, request_id = answer.status_code, answer.request_id
+    said = f'HTTP {code}, it says: "{words}"' if words else f"HTTP {code}"
+    if code in (401, 403):
+        return AuthenticationError(
+            f"RunAPI refused the key ({said}).", hint="Replace RUNAPI_API_KEY with a valid key.", request_id=request_id
+        )
+    if code == 429:
+        return RateLimitedError(f"RunAPI limits the rate ({said}).", hint="Wait a little.", request_id=request_id)
+    if code in (400, 413, 415, 422):
+        return SourceRefusedError(
+            f"RunAPI refused {where} ({said}). Nothing was charged.",
+            hint="Use another picture, or a smaller one.",
+            request_id=request_id,
+        )
+    if code in contract.RETRYABLE_CODES or code >= 500:
+        return _unavailable(f"RunAPI could not take {where} ({said}).", request_id)
+    return _unexpected(f"answered the upload of {where} with {said}", request_id)
+
+
+def _unavailable(message: str, request_id: str | None = None) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"{message} No image was requested.", hint="Call again in a minute.", request_id=request_id
+    )
+
+
+def _unexpected(what: str, request_id: str | None = None) -> UnexpectedAnswerError:
+    return UnexpectedAnswerError(
+        f"RunAPI {what}. No image was requested.",
+        hint="Use a public link as the source instead.",
+        request_id=request_id,
+    )
+
+
+def _are_headers(headers: Any) -> bool:
+    if headers is None:
+        return True
+    return isinstance(headers, Mapping) and all(
+        isinstance(name, str)
+        and isinstance(value, str)
+        and name.isascii()
+        and value.isascii()
+        and (name + value).isprintable()
+        and name.lower() not in _FORBIDDEN_HEADERS
+        for name, value in headers.items()
+    )
+
+
+def _until(value: Any, now: float) -> float:
+    """Return when an uploaded file's URL ends; an hour from now where the service does not say."""
+    limit = now + contract.UPLOAD_URL_LIFE_S
+    try:
+        return min(limit, datetime.fromisoformat(str(value)).timestamp())
+    except (ValueError, OverflowError):
+        return limit

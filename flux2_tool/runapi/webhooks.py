@@ -1,0 +1,82 @@
+"""Check a webhook of RunAPI's: that it was signed with the account's secret, lately, and what task it is about.
+
+Pure: no I/O and no clock. For whoever receives webhooks, as the OpenClaw plugin's route does (`push.py`) or a service
+of your own; anybody can POST to a public address, so nothing in a webhook counts before it was checked.
+
+    webhook = verify_webhook(request.headers, await request.body(), secret=secret, now=time.time())
+
+Source of headers and signature: `wire.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flux2_tool._net import webhook_key
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.responses import AnswerUnreadableError, TaskAnswer, decode_json, read_task
+
+TOLERANCE_S: Final = 300.0
+MAX_EVENT_ID_CHARS: Final = 256
+_TIMESTAMP: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+
+
+class WebhookRefusedError(ValueError):
+    """A webhook that RunAPI did not send, or not lately. The message says which rule it broke, and none of its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """A webhook that RunAPI has signed.
+
+    Attributes:
+        event_id: The same for every delivery of one event; remember it for ten minutes to find duplicates.
+        sent_at: When this delivery was signed, in seconds since 1970.
+        task: What it says of its task. Cost and picture are told with more certainty by asking for the task.
+    """
+
+    event_id: str
+    sent_at: float
+    task: TaskAnswer
+
+
+def verify_webhook(
+    headers: Mapping[str, str], body: bytes, *, secret: str, now: float, tolerance_s: float = TOLERANCE_S
+) -> Webhook:
+    """Return a webhook's content once its signature and its age were found right.
+
+    Args:
+        headers: The request's; names in any case.
+        body: The request's body, byte for byte as it came.
+        secret: The account's webhook secret, base64 as RunAPI shows it.
+        now: The current time, in seconds since 1970.
+        tolerance_s: How far the signature's time may lie from it, in seconds, either way.
+
+    Raises:
+        WebhookRefusedError: A header is missing or wrong, the time is too far off, or the signature is not RunAPI's.
+        ValueError: The secret is not base64.
+    """
+    key = webhook_key(secret)
+    given = {name.lower(): value for name, value in headers.items()}
+    event_id, timestamp, signature = (given.get(name.lower(), "").strip() for name in contract.WEBHOOK_HEADERS)
+    if not 0 < len(event_id) <= MAX_EVENT_ID_CHARS or not event_id.isprintable():
+        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[0]} is missing or no id")
+    if not _TIMESTAMP.fullmatch(timestamp):
+        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[1]} is missing or no Unix time in seconds")
+    signed = f"{event_id}.{timestamp}.".encode("utf-8", "surrogatepass") + body
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
+    if not hmac.compare_digest(expected, signature.encode("utf-8", "replace")):
+        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[2]} is missing or not signed with this secret")
+    if abs(now - int(timestamp)) > tolerance_s:
+        raise WebhookRefusedError(f"it was signed more than {tolerance_s:g} s from now")
+    try:
+        decoded: Any = decode_json(body)
+    except AnswerUnreadableError as exc:
+        raise WebhookRefusedError(f"its body is {exc}") from exc
+    return Webhook(event_id=event_id, sent_at=float(timestamp), task=read_task(decoded))

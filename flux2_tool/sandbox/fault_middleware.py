@@ -1,0 +1,124 @@
+"""One request's passage through the sandbox: the fault it meets, the work, and what the fault does to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from flux2_tool.sandbox.faults import ELSEWHERE, Fault, Target
+from flux2_tool.sandbox.responses import error_answer, html_page, json_answer
+from flux2_tool.sandbox.service import Sandbox
+
+Handler = Callable[[Request, Fault | None], Awaitable[Response]]
+
+
+class ConnectionDropped(Exception):  # noqa: N818 (what happened, and not an error of ours)
+    """The sandbox closed the connection without an answer, or in the middle of one.
+
+    Over HTTP the socket is really closed. In process (`httpx.ASGITransport`) this exception reaches the caller
+    instead; a test that wants httpx's own errors there translates it.
+    """
+
+    def __init__(self, message: str, *, flush: bool = False) -> None:
+        super().__init__(message)
+        self.flush = flush
+
+
+class _CutAnswer(Response):
+    """An answer that promises more bytes than it sends."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        part = bytes(self.body)[: len(self.body) // 2]
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        raise ConnectionDropped("the connection closed in the middle of the answer", flush=True)
+
+
+def endpoint(sandbox: Sandbox, target: Target, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a handler so that faults for its kind of request apply to it."""
+
+    async def answer(request: Request) -> Response:
+        sandbox.settle(sandbox.clock())
+        fault = sandbox.faults.take(target)
+        if fault is None:
+            return await handler(request, None)
+        instead = await before(sandbox, fault)
+        if instead is not None:
+            return instead
+        response = await handler(request, fault)
+        return await after(sandbox, fault, response)
+
+    return answer
+
+
+async def before(sandbox: Sandbox, fault: Fault) -> Response | None:
+    """Commit a fault that keeps the request from the service; None when the work is to be done."""
+    if fault.delay_s and not fault.accepted:
+        await sandbox.sleep(fault.delay_s)
+        sandbox.settle(sandbox.clock())
+    if fault.kind == "drop_before":
+        raise ConnectionDropped("the connection closed before the request was accepted")
+    if fault.kind == "redirect":
+        status = fault.status if 300 <= fault.status < 400 else 307
+        return Response(status_code=status, headers={"location": fault.value or ELSEWHERE})
+    if fault.kind == "status" and not fault.accepted:
+        return _status_answer(sandbox, fault)
+    return None
+
+
+async def after(sandbox: Sandbox, fault: Fault, response: Response) -> Response:
+    """Spoil the answer to work that was done."""
+    if fault.delay_s and fault.accepted:
+        await sandbox.sleep(fault.delay_s)
+    if fault.kind == "drop_after":
+        raise ConnectionDropped("the connection closed after the request was accepted")
+    if fault.kind == "status" and fault.accepted:
+        return _status_answer(sandbox, fault)
+    if fault.kind == "retry_after":
+        response.headers.update(_retry_after(sandbox, fault))
+    elif fault.kind == "truncated_body":
+        return _CutAnswer(response.body, response.status_code, media_type=response.headers.get("content-type"))
+    elif fault.kind == "broken_json":
+        body = bytes(response.body)
+        return Response(body[: max(1, len(body) * 2 // 3)], response.status_code, media_type="application/json")
+    elif fault.kind == "oversized_body":
+        return Response(
+            _padded(bytes(response.body), fault.size_bytes), response.status_code, media_type="application/json"
+        )
+    return response
+
+
+def _padded(body: bytes, size_bytes: int) -> bytes:
+    padding = b"x" * max(0, size_bytes - len(body))
+    if body.startswith(b"{") and body.endswith(b"}") and len(body) > 2:
+        return b'{"padding":"' + padding + b'",' + body[1:]
+    return body + padding
+
+
+def _status_answer(sandbox: Sandbox, fault: Fault) -> Response:
+    headers = _retry_after(sandbox, fault)
+    message = fault.value or {409: "Idempotency-Key conflict", 429: "Too many requests"}.get(
+        fault.status, "Service unavailable" if fault.status >= 500 else "Request failed"
+    )
+    if fault.body == "html":
+        return html_page(fault.status, message, headers)
+    if fault.body == "text":
+        return Response(message, fault.status, headers, media_type="text/plain")
+    if fault.body == "empty":
+        return Response(b"", fault.status, headers)
+    if sandbox.options.error_shape == "html":
+        return json_answer({"error": message}, fault.status, headers)
+    return error_answer(sandbox.options, fault.status, message, headers=headers)
+
+
+def _retry_after(sandbox: Sandbox, fault: Fault) -> dict[str, str]:
+    value = fault.retry_after
+    if value is None:
+        return {}
+    if isinstance(value, str) and value.startswith("date:"):
+        return {"retry-after": formatdate(sandbox.clock() + float(value.removeprefix("date:")), usegmt=True)}
+    return {"retry-after": f"{value:g}" if isinstance(value, int | float) else value}

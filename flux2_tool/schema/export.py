@@ -1,0 +1,180 @@
+"""Derive what a model is offered, and each host's tool definitions, from the manifest's input schemas.
+
+Model providers refuse `if`/`then`, `allOf` and `oneOf` in a tool's parameters, so an offered schema has
+types, enums, bounds, required and descriptions only; validation applies the full rules afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.manifest import Manifest, Model, Tool
+
+Format = Literal["openclaw", "mcp", "openai", "anthropic"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_BOUNDS = ("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
+_TIERS = "{tiers}"
+
+
+def enabled_models(tool: Tool, *, tiers: Sequence[str]) -> tuple[Model, ...]:
+    """Return the models of a tool that the enabled tiers allow, in the manifest's order."""
+    return tuple(model for model in tool.models if model.tier in tiers)
+
+
+def offered_parameters(
+    tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequence[str] = (), longest_wait_s: float | None = None
+) -> dict[str, Any]:
+    """Return the JSON Schema of a tool's arguments as a model is offered it.
+
+    Args:
+        tool: One of the manifest's tools.
+        tiers: The enabled tiers; models of others are left out.
+        callback_hosts: Hosts an agent may give as callback; with none, callback_url is left out.
+        longest_wait_s: The longest wait that a call may ask for, where the host bounds it, in seconds.
+
+    Returns:
+        A new object of type, enum, bounds, required, description, items and properties. `model` is
+        required when the tool's default model is not enabled.
+    """
+    schema = tool.input_schema
+    models = enabled_models(tool, tiers=tiers)
+    slugs = [model.slug for model in models]
+    properties: dict[str, Any] = {}
+    for name, item in schema["properties"].items():
+        audience = item.get("x-audience", "everyone")
+        if audience == "operator" or (audience == "callback" and not callback_hosts):
+            continue
+        offered = _offered_item(item)
+        if name == "model":
+            offered["enum"] = [slug for slug in offered["enum"] if slug in slugs]
+        if name == "output_resolution":
+            known = {resolution for model in models for resolution in model.prices_usd}
+            offered["enum"] = [resolution for resolution in offered["enum"] if resolution in known]
+        if name == "timeoutSeconds" and longest_wait_s is not None:
+            bound = min(offered["maximum"], longest_wait_s)
+            offered["maximum"] = int(bound) if float(bound).is_integer() else bound
+        if audience == "callback":
+            offered["description"] += f" Allowed hosts: {', '.join(callback_hosts)}."
+        default = item.get("default")
+        if default is not None and default in offered.get("enum", [default]):
+            said = offered.get("description", "")
+            offered["description"] = f"{said} Default {default}.".strip()
+        properties[name] = offered
+    required = list(schema.get("required", []))
+    if tool.default_model is not None and tool.default_model not in slugs:
+        required.append("model")
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _offered_item(item: dict[str, Any]) -> dict[str, Any]:
+    offered: dict[str, Any] = {}
+    for key in ("type", "enum", *_BOUNDS, "description"):
+        if key in item:
+            offered[key] = copy.deepcopy(item[key])
+    if "items" in item:
+        offered["items"] = _offered_item(item["items"])
+    return offered
+
+
+def offered_description(tool: Tool, *, tiers: Sequence[str]) -> str:
+    """Return a tool's description for a model, with the use, time and price of the enabled tiers."""
+    models = enabled_models(tool, tiers=tiers)
+    said = "; ".join(_tier_sentence(model) for model in models)
+    return tool.description.replace(_TIERS, f"Tiers, USD per image: {said}")
+
+
+def _tier_sentence(model: Model) -> str:
+    prices = " ".join(
+        f"{resolution} {'price unknown' if price is None else f'{price:.2f}'}"
+        for resolution, price in model.prices_usd.items()
+    )
+    seconds = f"~{min(model.typical_s.values()):.0f} s"
+    return f"{model.tier} ({', '.join(filter(None, (model.use_for, model.limits, seconds)))}) {prices}"
+
+
+def export(
+    manifest: Manifest,
+    shape: str,
+    *,
+    tiers: Sequence[str],
+    callback_hosts: Sequence[str] = (),
+    wait_s: float | None = None,
+) -> list[dict[str, Any]]:
+    """Return the tool definitions in one host's standard shape.
+
+    Args:
+        manifest: The manifest.
+        shape: openclaw (for the native plugin's generator), mcp, openai (chat completions) or anthropic.
+        tiers: The enabled tiers.
+        callback_hosts: Hosts an agent may give as callback.
+        wait_s: The operator's setting. Over MCP no call may ask for a longer wait than that, or than the default.
+
+    Raises:
+        ConfigurationError: The shape is not one of these.
+    """
+    build = {"openclaw": _openclaw, "mcp": _mcp, "openai": _openai, "anthropic": _anthropic}.get(shape)
+    if build is None:
+        raise ConfigurationError(f'format "{shape}" is not one of {", ".join(FORMATS)}')
+    longest_wait_s = None
+    if shape == "mcp":
+        longest_wait_s = manifest.host_waits_s["mcp"] if wait_s is None else wait_s
+    return [
+        build(
+            tool,
+            offered_description(tool, tiers=tiers),
+            offered_parameters(tool, tiers=tiers, callback_hosts=callback_hosts, longest_wait_s=longest_wait_s),
+        )
+        for tool in manifest.tools.values()
+    ]
+
+
+def _openclaw(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "label": tool.title,
+        "description": description,
+        "parameters": parameters,
+        "metadata": {
+            "sideEffecting": tool.hints.side_effecting,
+            "replaySafe": tool.hints.replay_safe,
+        },
+    }
+
+
+def _mcp(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "title": tool.title,
+        "description": description,
+        "inputSchema": parameters,
+        "outputSchema": copy.deepcopy(tool.output_schema),
+        "annotations": {
+            "title": tool.title,
+            "readOnlyHint": tool.hints.read_only,
+            "destructiveHint": tool.hints.destructive,
+            "idempotentHint": tool.hints.idempotent,
+            "openWorldHint": tool.hints.open_world,
+        },
+    }
+
+
+def _openai(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": description, "parameters": parameters},
+    }
+
+
+def _anthropic(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"name": tool.name, "description": description, "input_schema": parameters}
+
+
+def offered_tokens(definitions: Iterable[dict[str, Any]]) -> float:
+    """Return the size of definitions as a model reads them: characters of compact JSON divided by 4."""
+    import json
+
+    return sum(len(json.dumps(item, ensure_ascii=False, separators=(",", ":"))) for item in definitions) / 4

@@ -1,0 +1,112 @@
+"""The one result object every host returns, and its error form. Shapes as in the manifest's `output_schema`.
+
+Fields are added later, never renamed; a value that is not known is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from flux2_tool.exceptions import Charged, Flux2Error, InvalidArgumentsError
+
+TaskState = Literal["completed", "processing"]
+CostBasis = Literal["billed", "list price", "unknown"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskInfo(_Frozen):
+    """Which task this is about. `ref` is what other tools take as a source."""
+
+    id: str | None
+    ref: str | None
+    state: TaskState
+    tool: str | None
+    model: str | None
+    joined: bool = False
+
+
+class ImageInfo(_Frozen):
+    """One picture. Sizes and `path` are known once the picture was downloaded."""
+
+    url: str
+    expires_at: str | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    path: str | None = None
+
+
+class Cost(_Frozen):
+    """What the image costs, in US dollars, and where that figure comes from."""
+
+    usd: float | None
+    basis: CostBasis
+
+
+class Timing(_Frozen):
+    """Instants in UTC; `elapsed_s` runs from submission to the end, or to now."""
+
+    submitted_at: str | None
+    finished_at: str | None
+    elapsed_s: float | None
+    polls: int
+
+
+class ToolResult(_Frozen):
+    """A task that is completed, or still processing when the wait ended."""
+
+    task: TaskInfo
+    images: tuple[ImageInfo, ...]
+    cost: Cost
+    timing: Timing
+    warnings: tuple[str, ...]
+    next: str
+
+
+class ErrorInfo(_Frozen):
+    """Why there is no image, whether it was charged, and what to do."""
+
+    code: str
+    message: str
+    hint: str
+    retryable: bool
+    charged: Charged
+    task_ref: str | None
+    request_id: str | None
+
+
+class ErrorResult(_Frozen):
+    """The error form of the result object."""
+
+    error: ErrorInfo
+
+
+def task_ref(task_id: str | None) -> str | None:
+    """Return the short reference agents use for a task, "task:ID"."""
+    return None if task_id is None else f"task:{task_id}"
+
+
+def as_object(result: ToolResult | ErrorResult) -> dict[str, Any]:
+    """Return the JSON-ready object of a result."""
+    return result.model_dump(mode="json")
+
+
+def error_object(error: Flux2Error) -> dict[str, Any]:
+    """Return the JSON-ready error object of an exception; violations are listed one by one as well."""
+    info = ErrorInfo(
+        code=error.code,
+        message=error.message,
+        hint=error.hint,
+        retryable=error.retryable,
+        charged=error.charged,
+        task_ref=task_ref(error.task_id),
+        request_id=error.request_id,
+    )
+    found = as_object(ErrorResult(error=info))
+    if isinstance(error, InvalidArgumentsError) and error.violations:
+        found["error"]["violations"] = list(error.violations)
+    return found

@@ -1,0 +1,284 @@
+"""Check a tool's arguments before anything is sent or paid, and report every violation at once.
+
+The rules are the manifest's full input schemas; this module turns what jsonschema finds into
+sentences that say what was given, what is allowed, and what is nearest. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+from jsonschema import Draft202012Validator
+
+from flux2_tool.exceptions import InvalidArgumentsError
+from flux2_tool.schema.argument_aliases import answer_to_wish
+from flux2_tool.schema.manifest import Manifest, Tool
+from flux2_tool.schema.messages import kind_of, nearest, shown, shown_text
+from flux2_tool.schema.violations import Violation, near_text, violations_of, without_repeats
+
+MAX_MESSAGE_CHARS = 4000
+MAX_VIOLATIONS = 50
+MAX_DEPTH = 8
+MAX_VALUES = 2000
+
+
+def validate_arguments(
+    manifest: Manifest,
+    tool_name: str,
+    arguments: Any,
+    *,
+    tiers: Sequence[str],
+    agent_host: bool,
+    callback_hosts: Sequence[str] = (),
+    safety_checker: bool | None = None,
+) -> None:
+    """Return if a tool may be called with these arguments.
+
+    Args:
+        manifest: Where the tools and their full schemas are.
+        tool_name: As given by the caller; may be unknown.
+        arguments: As given by the caller; may be anything.
+        tiers: The tiers the operator enabled.
+        agent_host: Whether a model chose the arguments; then the operator's rules for the safety checker
+            and for callback hosts apply.
+        callback_hosts: Host names an agent may give as callback.
+        safety_checker: The operator's setting of that name.
+
+    Raises:
+        InvalidArgumentsError: One sentence per violation in `violations`, and in the message as many as fit; of more
+            than anyone would mend, `violations` names the first and counts the rest.
+    """
+    tool = manifest.tools.get(tool_name) if isinstance(tool_name, str) else None
+    if tool is None:
+        near = nearest(tool_name, manifest.tools)
+        text = f"there is no tool {shown(tool_name)}; tools are {', '.join(manifest.tools)}" + near_text(near)
+        raise InvalidArgumentsError(text, hint=f"call {near or 'one of these'}", violations=(text,))
+    if not isinstance(arguments, dict):
+        text = f"the arguments of {tool.name} must be an object such as {_example(tool)}, not {kind_of(arguments)}"
+        raise InvalidArgumentsError(text, hint="give an object with named arguments", violations=(text,))
+    rules = _OperatorRules(
+        manifest=manifest,
+        tool=tool,
+        tiers=tuple(tiers),
+        agent_host=agent_host,
+        callback_hosts=tuple(host.lower() for host in callback_hosts),
+        safety_checker=safety_checker,
+    )
+    found = list(_violations(tool, arguments, rules))
+    if found:
+        texts = tuple(dict.fromkeys(violation.text for violation in found))
+        named = texts
+        if len(texts) > MAX_VIOLATIONS:
+            named = (*texts[:MAX_VIOLATIONS], f"… and {len(texts) - MAX_VIOLATIONS} more")
+        raise InvalidArgumentsError(
+            _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=named
+        )
+
+
+def arguments_of_json(text: str) -> Any:
+    """Return the value that the JSON text of a tool call's arguments means.
+
+    Raises:
+        ValueError: It is not JSON, or names a key twice; the message says which.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
+    except RecursionError as exc:
+        raise ValueError("the arguments are nested too deep") from exc
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the arguments name one key twice")
+    return found
+
+
+def without_nulls(arguments: Any) -> Any:
+    """Return arguments without the members that are null: what a model leaves out where its host calls strictly."""
+    if not isinstance(arguments, dict):
+        return arguments
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) -> Iterator[Violation]:
+    properties = tool.input_schema["properties"]
+    unreadable: set[str] = set()
+    faults: list[Violation] = []
+    for name, value in arguments.items():
+        if not isinstance(name, str) or name not in properties:
+            yield _unknown(tool, name)
+            continue
+        for fault in _faults_of(value, name):
+            faults.append(fault)
+            if fault.kind == "unreadable":
+                unreadable.add(name)
+    yield from faults
+    readable = {name: arguments[name] for name in properties if name in arguments and name not in unreadable}
+    said = {fault.path for fault in faults}
+    found = [
+        violation
+        for error in Draft202012Validator(tool.input_schema).iter_errors(readable)
+        for violation in violations_of(tool, readable, unreadable, error, rules.tiers)
+        if violation.path not in said
+    ]
+    yield from without_repeats(found)
+    faulty = {item.path.partition("[")[0] for item in (*faults, *found)}
+    yield from rules.violations({name: value for name, value in readable.items() if name not in faulty})
+
+
+def _unknown(tool: Tool, name: Any) -> Violation:
+    if not isinstance(name, str):
+        return Violation(path="", kind="unknown", text=f"an argument's name must be text, not {kind_of(name)}")
+    said = answer_to_wish(name, tool)
+    if said is None:
+        near = nearest(name, tool.input_schema["properties"])
+        said = f"{tool.name} takes {', '.join(_public_names(tool))}" + near_text(near)
+    return Violation(path=name, kind="unknown", text=f'unknown argument "{shown_text(name)}": {said}')
+
+
+def _public_names(tool: Tool) -> list[str]:
+    properties = tool.input_schema["properties"]
+    return [name for name, item in properties.items() if "x-audience" not in item]
+
+
+def _faults_of(value: Any, name: str) -> Iterator[Violation]:
+    """Yield why a value is not JSON that can be sent; no recursion, and the schema never sees unreadable ones."""
+    stack: list[tuple[Any, str, int]] = [(value, name, 1)]
+    seen = 0
+    while stack:
+        item, path, depth = stack.pop()
+        seen += 1
+        unreadable = _unreadable(item)
+        if depth > MAX_DEPTH:
+            unreadable = f"is nested deeper than {MAX_DEPTH} levels"
+        elif seen > MAX_VALUES:
+            unreadable = f"holds more than {MAX_VALUES} values"
+        if unreadable is not None:
+            yield Violation(path=name, kind="unreadable", text=f"{_short_path(path)} {unreadable}")
+            return
+        wrong = _unsendable(item)
+        if wrong is not None:
+            yield Violation(path=path, kind="unsendable", text=f"{_short_path(path)} {wrong}")
+        if isinstance(item, list):
+            stack.extend((part, f"{path}[{index}]", depth + 1) for index, part in enumerate(item[: MAX_VALUES + 1]))
+        elif isinstance(item, dict):
+            for key, part in islice(item.items(), MAX_VALUES + 1):
+                stack.append((key, f"a name in {path}", depth + 1))
+                stack.append((part, f"{path}.{key}" if isinstance(key, str) else path, depth + 1))
+
+
+def _unreadable(item: Any) -> str | None:
+    if isinstance(item, int) and item.bit_length() > 1024:
+        return f"is a number of {item.bit_length()} bits, which is too large"
+    if item is None or isinstance(item, str | bool | int | float | list | dict):
+        return None
+    return f"is {kind_of(item)}, which is not a JSON value"
+
+
+def _unsendable(item: Any) -> str | None:
+    if item is None:
+        return "is null; leave it out instead"
+    if isinstance(item, float) and not math.isfinite(item):
+        return f"is {item}, which is no number JSON can carry"
+    if isinstance(item, str) and not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
+        return "has half of a character pair (a lone surrogate) that cannot be sent; write the text again"
+    return None
+
+
+def _short_path(path: str) -> str:
+    return shown_text(path, 80)
+
+
+def _example(tool: Tool) -> str:
+    examples = {"prompt": '"a red fox"', "source_image_urls": '["task:ID"]', "task_id": '"tsk_..."'}
+    return "{" + ", ".join(f'"{name}": {examples.get(name, "…")}' for name in tool.input_schema["required"]) + "}"
+
+
+def _message(tool: Tool, texts: Sequence[str]) -> str:
+    if len(texts) == 1:
+        return texts[0][:MAX_MESSAGE_CHARS]
+    said = f"{len(texts)} things are wrong with the arguments of {tool.name}:"
+    for index, text in enumerate(texts, 1):
+        item = f" {index}. {text};"
+        if len(said) + len(item) > MAX_MESSAGE_CHARS - 40:
+            return f"{said} … and {len(texts) - index + 1} more"
+        said += item
+    return said.removesuffix(";")
+
+
+def _url_violations(arguments: Mapping[str, Any]) -> Iterator[Violation]:
+    """Yield the URLs whose host or port no program can read, which a pattern cannot tell."""
+    urls = {f"source_image_urls[{index}]": url for index, url in enumerate(arguments.get("source_image_urls", ()))}
+    if "callback_url" in arguments:
+        urls["callback_url"] = arguments["callback_url"]
+    for path, url in urls.items():
+        if not url.lower().startswith(("http:", "https:")):
+            continue
+        try:
+            parts = urlsplit(url)
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            yield Violation(path=path, kind="url", text=f"{path} {shown(url)} has no usable host or port")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OperatorRules:
+    """What the operator's settings allow beyond the schema."""
+
+    manifest: Manifest
+    tool: Tool
+    tiers: tuple[str, ...]
+    agent_host: bool
+    callback_hosts: tuple[str, ...]
+    safety_checker: bool | None
+
+    def violations(self, arguments: Mapping[str, Any]) -> Iterator[Violation]:
+        """Yield what these arguments break; only arguments that match the schema are passed in."""
+        yield from self._tier_violations(arguments)
+        broken = list(_url_violations(arguments))
+        yield from broken
+        if not self.agent_host:
+            return
+        if arguments.get("enable_safety_checker") is False and self.safety_checker is not False:
+            text = (
+                "enable_safety_checker false is the operator's decision, not an agent's; leave it out"
+                f" {self._operator('safety_checker', 'set false as')}"
+            )
+            yield Violation(path="enable_safety_checker", kind="operator", text=text)
+        if "callback_url" in arguments and not any(item.path == "callback_url" for item in broken):
+            host = (urlsplit(arguments["callback_url"]).hostname or "").rstrip(".")
+            if host not in self.callback_hosts:
+                listed = ", ".join(self.callback_hosts) or "none"
+                text = (
+                    f'callback_url: the host "{shown_text(host)}" is not allowed; allowed hosts: {listed}'
+                    f" {self._operator('callback_hosts', 'add it to')}"
+                )
+                yield Violation(path="callback_url", kind="operator", text=text)
+
+    def _tier_violations(self, arguments: Mapping[str, Any]) -> Iterator[Violation]:
+        slug = arguments.get("model", self.tool.default_model)
+        model = self.manifest.models.get(slug) if slug else None
+        if model is None or model.tier in self.tiers:
+            return
+        usable = [item.slug for item in self.tool.models if item.tier in self.tiers]
+        given = "model is missing and the default" if "model" not in arguments else "model"
+        text = (
+            f"{given} {model.slug} is not enabled here; enabled: {', '.join(usable) or 'none'}"
+            f" {self._operator('tiers', f'add {model.tier} to')}"
+        )
+        yield Violation(path="model", kind="operator", text=text)
+
+    def _operator(self, key: str, value: str) -> str:
+        env = self.manifest.config_hints[key].env
+        return f"(an operator can {value} {key} in plugins.entries.{self.manifest.id}.config, or {env})"

@@ -1,0 +1,118 @@
+"""Caps on spending: which hold for a call, and what a caller is told when one is reached.
+
+The journal checks the caps and reserves the price in one step with writing the intent down, so that processes that race
+cannot pass a cap together. A day ends at local midnight. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from flux2_tool._net import is_loopback
+from flux2_tool.context import Caller
+from flux2_tool.exceptions import BudgetExceededError
+from flux2_tool.journal import Cap, Spending
+from flux2_tool.settings import Settings
+
+_SETTING_OF: Final = {
+    "image": "max_image_usd",
+    "day": "daily_cap_usd",
+    "session": "session_cap_usd",
+    "sender": "sender_daily_cap_usd",
+}
+_NO_RETRY: Final = "Tell the user so and do not try again before that."
+_ADVICE: Final = {
+    "image": "Use a cheaper model or output_resolution 1k if the user agrees, else tell the user so.",
+    "day": _NO_RETRY,
+    "session": "Tell the user so; no image can be made in this conversation any more.",
+    "sender": _NO_RETRY,
+}
+_NAME_OF: Final = {
+    "image": "cap per image",
+    "day": "daily cap",
+    "session": "cap per conversation",
+    "sender": "daily cap per person",
+}
+
+
+def local_day(now: float) -> tuple[float, float]:
+    """Return when the local day began and when it ends, in seconds since 1970; a day of a clock change is longer
+    or shorter."""
+    today = datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    return today.astimezone().timestamp(), (today + timedelta(days=1)).astimezone().timestamp()
+
+
+def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
+    """Return the cap of the local day for requests to this address.
+
+    The play money of a sandbox on this machine does not use up real money's cap.
+    """
+    begun, _ = local_day(now)
+    is_real = not is_loopback(urlsplit(base_url).hostname or "")
+    return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun, leaves_out_loopback=is_real)
+
+
+def caps_of(settings: Settings, caller: Caller, *, base_url: str, now: float) -> tuple[Cap, ...]:
+    """Return the caps that hold for a call, narrowest first.
+
+    Args:
+        settings: What the operator has set.
+        caller: Who asks, and in which conversation.
+        base_url: Where the request goes.
+        now: The wall clock, in seconds since 1970.
+
+    Raises:
+        BudgetExceededError: Only the owner may spend and somebody else asks, or it depends on who asks and the host
+            does not tell.
+    """
+    if caller.is_unattributed and (settings.spenders == "owner" or settings.sender_daily_cap_usd is not None):
+        setting = "spenders" if settings.spenders == "owner" else "sender_daily_cap_usd"
+        raise BudgetExceededError(
+            f"image_generate does not tell who asks, and the setting {setting} depends on that. Nothing was sent.",
+            hint="Call text_to_image or remix_image instead; they tell.",
+        )
+    if settings.spenders == "owner" and not caller.is_owner:
+        raise BudgetExceededError(
+            "Only the owner of this installation may make images, and somebody else asked. Nothing was sent.",
+            hint="Tell the user so. The owner can change it with the setting spenders.",
+        )
+    day = day_cap(settings, base_url=base_url, now=now)
+    caps = []
+    if settings.max_image_usd is not None:
+        caps.append(Cap(kind="image", limit_usd=settings.max_image_usd))
+    if settings.session_cap_usd is not None and caller.session is not None and not caller.is_unattributed:
+        limit_usd = settings.session_cap_usd
+        caps.append(replace(day, kind="session", limit_usd=limit_usd, since=None, session=caller.session))
+    if settings.sender_daily_cap_usd is not None and not caller.is_owner:
+        caps.append(replace(day, kind="sender", limit_usd=settings.sender_daily_cap_usd, sender=caller.sender))
+    return (*caps, day)
+
+
+def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, now: float) -> BudgetExceededError:
+    """Return the error of a request that would pass a cap: spent, reserved, cap, and when it resets."""
+    cap = spending.cap
+    price = f"${price_usd:.2f}" if price_is_known else f"an unknown price, counted as ${price_usd:.2f}"
+    setting, name = _SETTING_OF[cap.kind], _NAME_OF[cap.kind]
+    if cap.kind == "image":
+        said = f"This image would cost {price}, and the {name} is ${cap.limit_usd:.2f}."
+    else:
+        left = max(0.0, cap.limit_usd - spending.spent_usd - spending.reserved_usd)
+        said = (
+            f"This image would cost {price}, and of the {name} of ${cap.limit_usd:.2f} only ${left:.2f} is left: "
+            f"${spending.spent_usd:.2f} is spent and ${spending.reserved_usd:.2f} reserved for images being made or of "
+            "unknown outcome."
+        )
+    _, ends = local_day(now)
+    resets = ""
+    if cap.since is not None:
+        resets = f" It resets at {datetime.fromtimestamp(ends).astimezone().isoformat(timespec='minutes')}."
+    elif cap.kind == "session":
+        resets = " It does not reset by itself."
+    return BudgetExceededError(
+        f"{said} Nothing was sent.{resets}",
+        hint=f"{_ADVICE[cap.kind]} The operator can raise the setting {setting}: "
+        f"plugins.entries.flux2.config.{setting} in OpenClaw, FLUX2_TOOL_{setting.upper()} elsewhere.",
+    )

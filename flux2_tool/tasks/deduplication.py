@@ -1,0 +1,45 @@
+"""Which requests are one and the same, and what a caller is told who makes one too often. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flux2_tool._clock import iso_utc
+from flux2_tool.context import CONNECTION
+from flux2_tool.exceptions import RepeatedRequestError
+from flux2_tool.journal import ClaimRules, Record
+from flux2_tool.schema.results import task_ref
+
+
+def equal_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
+    """Return the same text for requests that count as equal.
+
+    Args:
+        arguments: Canonical: with the defaults filled in, so that leaving one out and naming it are the same.
+    """
+    text = json.dumps([session, fingerprint, base_url, tool, arguments], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def heir_of(session: str | None) -> str | None:
+    """Return how the names of the sessions begin from which this one inherits: a connection from earlier ones."""
+    return CONNECTION if session is not None and session.startswith(CONNECTION) else None
+
+
+def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
+    """Return the error of a request that was made too often: which images it has brought, and what to do instead."""
+    made = [record for record in equal if record.state != "failed"]
+    said = [task_ref(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made]
+    if len(made) < len(equal):
+        said.append(f"{len(equal) - len(made)} failed")
+    return RepeatedRequestError(
+        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: {', '.join(said)}. "
+        "Nothing was sent.",
+        hint="Show the images that were made (get_image_task brings each again), or change the prompt. "
+        "Do not repeat this call."
+        if made
+        else "Change the prompt, and tell the user that this one brings no image. Do not repeat this call.",
+    )

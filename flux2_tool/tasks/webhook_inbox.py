@@ -1,0 +1,92 @@
+"""Being told by RunAPI that a task is over, instead of finding out by asking.
+
+The gateway's HTTP route hands every webhook here. A good one wakes the call that waits for its task, which then asks
+once: the answer, not the webhook, brings picture and cost, so that a webhook can never change what a task is. Meanwhile
+the task is polled only now and then; when webhooks stay away twice in a row, it is polled as if there were none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+from flux2_tool._clock import Clock
+from flux2_tool.runapi.webhooks import TOLERANCE_S, WebhookRefusedError, verify_webhook
+
+logger = logging.getLogger(__name__)
+
+ROUTE_PATH: Final = "/flux2/callback"
+MISSES_TO_DISTRUST: Final = 2
+# An event may be delivered again for as long as its signature would still pass, and some more.
+REMEMBERED_S: Final = 2 * TOLERANCE_S
+REMEMBERED_EVENTS: Final = 20_000
+
+
+class Push:
+    """The webhooks of one process.
+
+    Args:
+        public_url: The gateway's address as RunAPI reaches it, without a trailing slash.
+        secret: The account's webhook secret.
+        clock: Measures.
+    """
+
+    def __init__(self, *, public_url: str, secret: str, clock: Clock) -> None:
+        self.callback_url = f"{public_url}{ROUTE_PATH}"
+        self._secret = secret
+        self._clock = clock
+        self._misses = 0
+        self._events: OrderedDict[str, float] = OrderedDict()
+        self._told: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether webhooks arrive, as far as is known."""
+        return self._misses < MISSES_TO_DISTRUST
+
+    def covers(self, body: bytes) -> bool:
+        """Return whether a create request asks for our own webhook."""
+        return json.dumps(self.callback_url, ensure_ascii=False).encode("utf-8") in body
+
+    def take(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        """Return the id of the task a webhook is about, or None when it was delivered before or names none.
+
+        Raises:
+            WebhookRefusedError: It is not RunAPI's.
+        """
+        now = self._clock.now()
+        webhook = verify_webhook(headers, body, secret=self._secret, now=now)
+        self._forget(now)
+        if webhook.event_id in self._events:
+            return None
+        self._events[webhook.event_id] = now
+        self._misses = 0
+        task_id = webhook.task.task_id
+        if task_id is None:
+            logger.info("a webhook names no task")
+            return None
+        self._told[task_id] = now
+        return task_id
+
+    def was_told_of(self, task_id: str | None) -> bool:
+        """Return whether a webhook about a task has come; it may be quicker than the create's own answer."""
+        return task_id in self._told
+
+    def note_end(self, *, was_told: bool) -> None:
+        """Take in how the end of a task that asked for a webhook was found out."""
+        self._misses = 0 if was_told else self._misses + 1
+        if self._misses == MISSES_TO_DISTRUST:
+            logger.warning("webhooks stay away; polling as if there were none")
+
+    def _forget(self, now: float) -> None:
+        for remembered in (self._events, self._told):
+            while remembered and (
+                len(remembered) >= REMEMBERED_EVENTS or next(iter(remembered.values())) < now - REMEMBERED_S
+            ):
+                remembered.popitem(last=False)
+
+
+__all__ = ["ROUTE_PATH", "Push", "WebhookRefusedError"]

@@ -1,1 +1,0 @@
-"""The core's behaviour: creating, polling, waiting, reading answers, downloading, the worker."""

@@ -1,0 +1,347 @@
+"""doctor: every fault by name, with the command that mends it, and never an image."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.diagnostics.doctor.journal import unusable
+from flux2_tool.diagnostics.doctor.runapi import clock_skew
+from flux2_tool.diagnostics.doctor.worker import worker
+from flux2_tool.journal import JournalError, ThisProcess, open_journal
+from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.schema.manifest import load_manifest
+from tests.support.command import KEY, Command, SandboxClock
+
+
+def _examined(command: Command, code: int = 0, **environ: str) -> dict[str, Mapping[str, Any]]:
+    done = command.run("doctor", "--json", "--no-openclaw", **environ)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["ok"] == (code == 0)
+    worst = {"failure": 2, "warning": 1, "ok": 0}
+    by_area: dict[str, Mapping[str, Any]] = {}
+    for finding in found["findings"]:
+        known = by_area.get(finding["area"])
+        if known is None or worst[finding["state"]] > worst[known["state"]]:
+            by_area[finding["area"]] = finding
+    return by_area
+
+
+def test_a_healthy_set_up_is_all_ok_and_spends_nothing(command: Command, sandbox: Sandbox) -> None:
+    """The first thing to run when something is wrong must not be what costs money."""
+    found = _examined(command)
+
+    assert {finding["state"] for finding in found.values()} == {"ok"}
+    assert set(found) >= {"python", "packages", "settings", "key", "runapi", "balance", "clock", "routes", "journal"}
+    assert found["balance"]["facts"]["balance_usd"] == 100.0
+    assert sandbox.books.creates == []
+    assert not (Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db").exists()
+
+
+def test_people_read_one_line_each_and_the_sum(command: Command) -> None:
+    """Also what mends it, where something is to be mended."""
+    fine = command.run("doctor", "--no-openclaw")
+    broken = command.run("doctor", "--no-openclaw", RUNAPI_API_KEY="")
+
+    assert fine.returncode == 0
+    assert fine.stdout.splitlines()[-1] == "all is well"
+    assert "sk-… (18 characters) from RUNAPI_API_KEY" in fine.stdout
+    assert broken.returncode == 3
+    assert "failure  key" in broken.stdout
+    assert "mend: set RUNAPI_API_KEY to a key from https://runapi.ai" in broken.stdout
+    assert broken.stdout.splitlines()[-1] == "1 failure"
+
+
+@pytest.mark.parametrize(
+    ("environ", "area", "state", "said"),
+    [
+        ({"RUNAPI_API_KEY": "${RUNAPI_API_KEY}"}, "key", "failure", "placeholder"),
+        ({"RUNAPI_API_KEY": '"sk-quoted-0123456"'}, "key", "failure", "quotes"),
+        ({"RUNAPI_API_KEY": "wrong-key-0123456"}, "balance", "failure", "refused the key"),
+        ({"RUNAPI_API_KEY": "sk-short"}, "key", "warning", "short for a key"),
+        ({"RUNAPI_BASE_URL": "http://127.0.0.1:9"}, "runapi", "failure", "cannot be reached"),
+        ({"RUNAPI_BASE_URL": "http://runapi.ai"}, "settings", "failure", "unencrypted"),
+        ({"FLUX2_TOOL_WAIT_S": "soon"}, "settings", "failure", "FLUX2_TOOL_WAIT_S"),
+        ({"FLUX2_TOOL_WAITS": "3"}, "settings", "warning", "nearest: FLUX2_TOOL_WAIT_S"),
+        ({"FLUX2_TOOL_JOURNAL": "off"}, "journal", "warning", "off"),
+        ({"FLUX2_TOOL_HOME": "/proc/nowhere"}, "journal", "failure", "cannot be written to"),
+        ({"FLUX2_TOOL_SOURCE_ROOTS": "/nowhere/at/all"}, "sources", "warning", "/nowhere/at/all"),
+        ({"FLUX2_TOOL_SAVE_DIR": "/proc/nowhere"}, "pictures", "warning", "cannot be written to"),
+    ],
+)
+def test_each_fault_is_named_with_what_mends_it(
+    command: Command, environ: dict[str, str], area: str, state: str, said: str
+) -> None:
+    """A line that only says "failed" sends people to a forum."""
+    done = command.run("doctor", "--json", "--no-openclaw", **environ)
+
+    findings = [finding for finding in json.loads(done.stdout)["findings"] if finding["area"] == area]
+    found = next(finding for finding in findings if finding["state"] == state)
+    assert said in found["said"]
+    assert found["mend"]
+    assert done.returncode == (3 if state == "failure" else done.returncode)
+
+
+def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbox) -> None:
+    """Every image would be refused; the cheapest one says how much is missing."""
+    sandbox.change({"balance_cents": 4})
+
+    found = _examined(command, 3)["balance"]
+
+    assert "not enough for one image (0.05 USD)" in found["said"]
+    assert "top up" in found["mend"]
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+def test_a_service_that_cannot_tell_the_balance_is_a_warning(command: Command, sandbox: Sandbox, status: int) -> None:
+    """Images may still be made."""
+    sandbox.faults.queue(Fault(kind="status", on="account", status=status))
+
+    assert _examined(command)["balance"]["state"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("date", "state"),
+    [
+        ("Mon, 23 Nov 2026 00:00:30 GMT", "ok"),
+        ("Mon, 23 Nov 2026 00:01:40 GMT", "warning"),
+        ("Sun, 22 Nov 2026 23:40:00 GMT", "failure"),
+    ],
+)
+def test_a_clock_that_is_off_is_told(date: str, state: str) -> None:
+    """Signatures and expiry dates depend on it."""
+    (found,) = clock_skew(date, 1_795_392_000.0)
+
+    assert found.state == state
+    assert (found.mend == "") == (state == "ok")
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Mon, 99 Foo 2026 00:00:30 GMT", "0"])
+def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
+    """A header is data, too."""
+    assert clock_skew(date, 1_795_392_000.0) == []
+
+
+def test_what_is_open_in_the_journal_is_counted(command: Command, sandbox: Sandbox, clock: SandboxClock) -> None:
+    """A request of unknown outcome may have been paid for."""
+    command.run("generate", "a red fox")
+    sandbox.faults.queue(Fault(kind="drop_after", on="create", times=20))
+    command.run("generate", "a blue fox", "--wait", "0")
+
+    found = _examined(command)["journal"]
+
+    assert found["facts"]["tasks"] == 2
+    assert found["facts"]["open"] + found["facts"]["unknown"] == 1
+    assert (found["state"] == "warning") == (found["facts"]["unknown"] == 1)
+
+
+def test_what_is_left_of_the_daily_cap_is_told(command: Command, sandbox: Sandbox) -> None:
+    """Before an agent is refused in mid-chat."""
+    command.run("generate", "a red fox")
+
+    fine = _examined(command)["budget"]
+    spent = _examined(command, FLUX2_TOOL_DAILY_CAP_USD="0.07")["budget"]
+
+    assert (fine["state"], fine["facts"]) == ("ok", {"spent_usd": 0.05, "reserved_usd": 0.0, "cap_usd": 5.0})
+    assert spent["state"] == "warning"
+    assert "not enough for one image until " in spent["said"]
+    assert "FLUX2_TOOL_DAILY_CAP_USD" in spent["mend"]
+
+
+def test_the_routes_that_answered_are_told_and_never_guessed(command: Command, sandbox: Sandbox) -> None:
+    """Finding out would cost an image."""
+    sandbox.change({"guide_route": False})
+    before = _examined(command)["routes"]
+    command.run("generate", "a red fox")
+    made = len(sandbox.books.creates)
+    after = _examined(command)["routes"]
+
+    assert "not known yet" in before["said"]
+    assert after["facts"]["create"] == "service"
+    assert len(sandbox.books.creates) == made
+
+
+def _damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xaa" * (len(data) - 4096)
+    path.write_bytes(bytes(data))
+
+
+def _lock(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(_damage, id="damaged pages"),
+        pytest.param(lambda path: path.write_bytes(b"no database at all" * 300), id="another file"),
+        pytest.param(_lock, id="a folder in its place"),
+    ],
+)
+def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any) -> None:
+    """It lists what was paid for: the advice moves it away and keeps it."""
+    command.run("generate", "a red fox")
+    path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    for beside in path.parent.glob("journal.db-*"):
+        beside.unlink()
+    harm(path)
+
+    found = _examined(command, 3)["journal"]
+
+    assert "it is damaged" in found["said"]
+    assert found["mend"].startswith(f"mkdir {path.parent}/journal-broken-")
+
+
+def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Command, tmp_path: Path) -> None:
+    """The newest records stand in the file beside it, which SQLite deletes as soon as the journal itself is gone."""
+    folder = Path(command.environ["FLUX2_TOOL_HOME"])
+    command.run("generate", "a red fox")
+    opened = open_journal(folder, owner=ThisProcess(), now=1.0)
+    opened.note_interrupted(command.tasks()[0]["record_id"])
+    assert (folder / "journal.db-wal").stat().st_size > 0
+    before = {file.name: file.read_bytes() for file in folder.glob("journal.db*")}
+    _, mend = unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
+
+    subprocess.run(["/bin/sh", "-c", mend.partition("   ")[0]], check=True)
+    command.run("generate", "a blue fox")
+
+    (kept,) = folder.glob("journal-broken-*")
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
+    assert [task["label"] for task in command.tasks()] == ["a-blue-fox"]
+    opened.close()
+
+
+def _busy(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as holder, closing(sqlite3.connect(path, timeout=0)) as late:
+        holder.execute("BEGIN IMMEDIATE")
+        late.execute("BEGIN IMMEDIATE")
+
+
+def _read_only(path: Path) -> None:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("CREATE TABLE more (a)")
+
+
+def _full(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA max_page_count = 2")
+        connection.execute("CREATE TABLE more AS SELECT zeroblob(100000)")
+
+
+def _forbidden(path: Path) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said", "mend"),
+    [
+        pytest.param(_busy, "another process holds it", "lsof ", id="locked"),
+        pytest.param(_read_only, "permissions", "chmod ", id="read-only"),
+        pytest.param(_forbidden, "permissions", "chmod ", id="another user's"),
+        pytest.param(_full, "disk is full", "df ", id="full"),
+    ],
+)
+def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: Any, said: str, mend: str) -> None:
+    """Who follows that advice forgets what was paid for, because of a file that was only in use."""
+    path = tmp_path / "journal.db"
+    sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
+    with pytest.raises((sqlite3.Error, OSError)) as caught:
+        harm(path)
+    error = JournalError(str(caught.value))
+    error.__cause__ = caught.value
+
+    for exc in (caught.value, error):
+        why, line = unusable(exc, path, now=0.0)
+
+        assert said in why
+        assert line.startswith(mend)
+
+
+def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
+    """It holds prompts and links."""
+    command.run("generate", "a red fox")
+    path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
+    path.chmod(0o644)
+
+    found = _examined(command)["journal"]
+
+    assert (found["state"], found["mend"]) == ("warning", f"chmod 600 {path}")
+
+
+def test_two_different_keys_are_told(command: Command) -> None:
+    """Which of them pays?"""
+    config = command.folder / ".config" / "runapi" / "config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"api_key": "sk-another-0123456789"}))
+
+    found = _examined(command)["key"]
+
+    assert found["state"] == "warning"
+    assert "another key; RUNAPI_API_KEY wins" in found["said"]
+
+
+def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
+    """It needs none to say its version, so it gets none: other users may list a process's environment."""
+    program, listed = tmp_path / "python", tmp_path / "environment"
+    program.write_text(f"#!/bin/sh\nenv > {listed}\necho 'No module named flux2_tool' >&2\nexit 1\n")
+    program.chmod(0o755)
+
+    found = worker(
+        str(program), load_manifest(), {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "PATH": "/usr/bin:/bin"}
+    )
+
+    assert KEY not in listed.read_text()
+    assert f"HOME={tmp_path}" in listed.read_text()
+    assert found.state == "failure"
+    assert "No module named flux2_tool" in found.said
+    assert found.mend == f"{program} -m pip install flux2-tool=={load_manifest().version}"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('echo \'{"jsonrpc":"2.0","id":1,"result":{"version":"0.0.1"}}\'', "has flux2-tool 0.0.1"),
+        ("echo not json; echo '[]'; echo '{\"id\":1,\"result\":7}'", "it said nothing"),
+    ],
+)
+def test_a_worker_of_another_version_is_told_from_none_at_all(tmp_path: Path, script: str, said: str) -> None:
+    """The one is mended by an upgrade of that interpreter, the other may need another one."""
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+    found = worker(str(program), load_manifest(), {"HOME": str(tmp_path)})
+
+    assert found.state == "failure"
+    assert said in found.said
+
+
+def test_an_interpreter_that_is_gone_is_told(tmp_path: Path) -> None:
+    """After a Python upgrade the plugin names one that no longer exists."""
+    found = worker(str(tmp_path / "gone"), load_manifest(), {})
+
+    assert (found.state, found.mend) == ("failure", "flux2-tool openclaw install")
+
+
+def test_without_openclaw_its_side_is_a_warning_only(command: Command) -> None:
+    """Who uses the command line alone needs none."""
+    done = command.run("doctor", PATH="/usr/bin:/bin")
+
+    assert done.returncode == 0
+    assert "warning  openclaw" in done.stdout
+    assert "npm install -g openclaw" in done.stdout

@@ -1,0 +1,313 @@
+"""doctor's look at the gateway, with an `openclaw` command that answers what a test wants."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux2_tool.cli import main
+from flux2_tool.credentials import key_fingerprint
+from flux2_tool.diagnostics.doctor.finding import Finding
+from flux2_tool.diagnostics.doctor.gateway import METHOD
+from flux2_tool.diagnostics.doctor.gateway import openclaw as look
+from flux2_tool.diagnostics.doctor.runapi import key as look_at_key
+from flux2_tool.journal import ClaimRules, ThisProcess, open_journal
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.settings import load_settings
+from tests.openclaw.conftest import FakeOpenClaw
+from tests.support.journal import Machine
+
+KEY = "sk-secret-0123456789"
+MANIFEST = load_manifest()
+RUNNING: dict[str, Any] = {
+    "version": MANIFEST.version,
+    "manifest_sha256": MANIFEST.sha256,
+    "key": {"source": "environment", "state": "set", "fingerprint": key_fingerprint(KEY)},
+    "base_url": None,
+    "worker": {"problem": None},
+}
+
+
+def _look(openclaw: FakeOpenClaw, **environ: str) -> list[Finding]:
+    """Examine the gateway's side from a shell with these variables."""
+    shell = {"HOME": str(openclaw.command.parent), "PATH": f"{openclaw.command.parent}:/usr/bin:/bin", **environ}
+    credentials, _ = look_at_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
+    return look(None, MANIFEST, shell, credentials, now=time.time())
+
+
+def _installed(openclaw: FakeOpenClaw, said: Any = None, **state: Any) -> None:
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(gateway={} if said is None else {METHOD: said, "tools.catalog": {"groups": []}}, **state)
+
+
+def _only(findings: list[Finding], area: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.area == area]
+    return found
+
+
+def test_a_healthy_gateway_has_nothing_to_mend(openclaw: FakeOpenClaw) -> None:
+    """Version, plugin, settings, key and worker, each looked at where it counts."""
+    _installed(openclaw, RUNNING)
+
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert {finding.state for finding in findings} == {"ok"}
+    assert {finding.area for finding in findings} == {
+        "openclaw",
+        "plugin",
+        "gateway journal",
+        "gateway budget",
+        "gateway",
+        "gateway key",
+        "worker",
+    }
+    assert KEY not in repr(findings)
+
+
+def test_a_key_of_the_shell_alone_is_a_failure_with_the_line_that_mends_it(openclaw: FakeOpenClaw) -> None:
+    """The commonest fault: exported in a terminal, never seen by the service. The line names the variable only."""
+    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert found.state == "failure"
+    assert "RUNAPI_API_KEY has one here, but the gateway's environment has no RUNAPI_API_KEY" in found.said
+    assert found.mend == ('echo "RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env && openclaw gateway restart')
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "said"),
+    [
+        ({"source": "environment", "state": "placeholder"}, "failure", "nothing filled in"),
+        ({"source": "environment", "state": "empty"}, "failure", "is empty"),
+        ({"source": "provider", "state": "set", "fingerprint": key_fingerprint(KEY)}, "ok", "provider runapi"),
+        ({"source": "environment", "state": "set", "fingerprint": "0" * 16}, "warning", "another key"),
+        ({"source": "environment", "state": "set"}, "ok", "its environment"),
+        ({}, "failure", "has no RUNAPI_API_KEY"),
+        ({"state": ["odd"], "source": 7, "fingerprint": {}}, "failure", "has no RUNAPI_API_KEY"),
+    ],
+)
+def test_what_the_gateway_says_of_its_key_is_told(
+    openclaw: FakeOpenClaw,
+    key: dict[str, Any],
+    state: str,
+    said: str,
+) -> None:
+    """A placeholder, an empty value and another account each look like "the key is refused" from the chat."""
+    _installed(openclaw, {**RUNNING, "key": key})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert found.state == state
+    assert said in found.said
+    assert (found.mend == "") == (state == "ok")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"source": "environment", "state": "placeholder"},
+        {"source": "environment", "state": "empty"},
+        {"source": "environment", "state": "set", "fingerprint": "0" * 16},
+    ],
+)
+def test_a_key_that_the_gateway_was_started_with_is_corrected_where_it_comes_from(
+    openclaw: FakeOpenClaw,
+    key: dict[str, Any],
+) -> None:
+    """A line in `.env` never replaces a variable that is set already: who adds one has changed nothing."""
+    _installed(openclaw, {**RUNNING, "key": key})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert "correct RUNAPI_API_KEY where the gateway gets it" in found.mend
+    assert "echo" not in found.mend
+
+
+def test_without_a_key_no_line_is_printed_that_would_write_a_wrong_one(openclaw: FakeOpenClaw) -> None:
+    """People run what they are given; then a placeholder is the key, and RunAPI refuses it."""
+    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+
+    mends = [finding.mend for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.mend]
+
+    assert mends == ["add a line RUNAPI_API_KEY=… with your key to ~/.openclaw/.env, then: openclaw gateway restart"]
+
+
+def test_a_gateway_whose_worker_has_the_key_of_the_vendors_file_works(openclaw: FakeOpenClaw) -> None:
+    """Its environment needs none then; a failure would send people to break a working set-up."""
+    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+    path = openclaw.command.parent / ".config" / "runapi" / "config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"api_key": KEY}))
+
+    found = _only(_look(openclaw), "gateway key")
+
+    assert (found.state, found.said) == ("ok", f"none in its environment; its worker takes the one in {path}")
+
+
+def test_a_gateway_that_hangs_costs_its_own_lines_alone(
+    openclaw: FakeOpenClaw,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known of everything else is worth the more when it does."""
+    _installed(openclaw, RUNNING)
+    openclaw.change(hangs=True)
+    monkeypatch.setattr("flux2_tool.diagnostics.doctor.gateway.GATEWAY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("flux2_tool.openclaw.status.GATEWAY_TIMEOUT_S", 0.5)
+
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert "did not end within" in _only(findings, "gateway").said
+    assert {finding.area for finding in findings} >= {"openclaw", "plugin"}
+
+
+def test_the_worker_that_does_not_start_in_the_gateway_is_told_with_its_own_hint(
+    openclaw: FakeOpenClaw,
+) -> None:
+    """It may start in this shell and not there."""
+    problem = {
+        "error": {
+            "code": "configuration_error",
+            "message": "no such file\x1b[2J",
+            "hint": "Nothing was sent. To mend it, run: this",
+        }
+    }
+    _installed(openclaw, {**RUNNING, "worker": {"problem": problem}})
+
+    found = _only(_look(openclaw), "worker")
+
+    assert (found.state, found.said, found.mend) == ("failure", "no such file[2J", "this")
+
+
+def test_an_older_plugin_in_the_gateway_is_a_warning(openclaw: FakeOpenClaw) -> None:
+    """Nothing changed after an upgrade: because the gateway was not restarted."""
+    _installed(openclaw, {**RUNNING, "version": "0.0.1"})
+
+    found = _only(_look(openclaw), "gateway")
+
+    assert (found.state, found.mend) == ("warning", "flux2-tool openclaw install, then openclaw gateway restart")
+
+
+def test_a_plugin_that_knows_no_such_question_is_older(openclaw: FakeOpenClaw) -> None:
+    """It cannot be asked; a restart loads the one that can."""
+    _installed(openclaw)
+
+    found = _only(_look(openclaw), "gateway")
+
+    assert (found.state, found.mend) == ("warning", "openclaw gateway restart")
+
+
+def test_a_gateway_that_does_not_answer_leaves_what_the_files_tell(openclaw: FakeOpenClaw) -> None:
+    """A key in this shell alone is worth a word even then."""
+    main(["openclaw", "install", "--yes"])
+
+    shell_only = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
+    (openclaw.command.parent / ".openclaw").mkdir()
+    (openclaw.command.parent / ".openclaw" / ".env").write_text(f"RUNAPI_API_KEY={KEY}\n")
+    kept = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
+
+    assert shell_only.state == kept.state == "warning"
+    assert "Gateway not reachable" in shell_only.said
+    assert '"RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env' in shell_only.mend
+    assert kept.mend == "openclaw gateway status"
+
+
+@pytest.mark.parametrize("said", [[], 7, None, {}, {"key": 1, "worker": 2, "version": {"a": 1}}])
+def test_an_odd_answer_of_the_plugin_crashes_nothing(openclaw: FakeOpenClaw, said: Any) -> None:
+    """Another version may answer anything."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(gateway={METHOD: said})
+
+    assert all(finding.said for finding in _look(openclaw))
+
+
+def test_a_missing_plugin_and_hidden_tools_are_told_with_what_mends_them(openclaw: FakeOpenClaw) -> None:
+    """As `openclaw status` tells them."""
+    missing = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "plugin")
+    _installed(openclaw, RUNNING, config={"tools": {"allow": ["read"]}})
+    hidden = _only(_look(openclaw), "tools")
+
+    assert (missing.state, missing.mend) == ("failure", "flux2-tool openclaw install")
+    assert hidden.state == "failure"
+    assert hidden.mend.startswith("openclaw config set tools.allow")
+
+
+def test_a_wrong_setting_of_the_plugin_is_told(openclaw: FakeOpenClaw) -> None:
+    """The worker refuses every call because of it, and only says so in the chat."""
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": {"wait_s": -1}})
+
+    findings = [finding for finding in _look(openclaw) if finding.area == "plugin" and finding.state == "failure"]
+
+    assert "plugins.entries.flux2.config.wait_s" in findings[0].said
+
+
+def test_webhooks_whose_secret_is_masked_are_no_fault(openclaw: FakeOpenClaw) -> None:
+    """OpenClaw shows no secret; that it is set must be enough, or every gateway with webhooks looks broken."""
+    config = {"callback_public_url": "https://agent.example.com", "callback_secret": "__OPENCLAW_REDACTED__"}
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
+
+    whole = [finding.state for finding in _look(openclaw, RUNAPI_API_KEY=KEY)]
+    del config["callback_secret"]
+    openclaw.change(config={"plugins.entries.flux2.config": config})
+    half = [finding.said for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
+
+    assert set(whole) == {"ok"}
+    assert half == ["callback_public_url and callback_secret belong together: one is set, the other is not"]
+
+
+def test_only_what_somebody_set_is_told_of_the_plugins_settings(openclaw: FakeOpenClaw) -> None:
+    """OpenClaw answers with every default filled in."""
+    config = {"journal": "required", "tiers": ["pro"]}
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
+
+    said = [finding.said for finding in _look(openclaw) if finding.area == "plugin"]
+
+    assert "plugins.entries.flux2.config sets tiers" in said
+
+
+def test_the_gateways_own_cap_and_journal_are_told(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
+    """This shell's settings are none of the gateway's: its cap may be reached while the shell's is not."""
+    home = tmp_path / "of the gateway"
+    journal = open_journal(home, owner=ThisProcess(), now=time.time())
+    with closing(journal):
+        journal.claim(Machine(home).intent(reserved_usd=0.05), ClaimRules(join="never"), now=time.time())
+    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": {"home": str(home), "daily_cap_usd": 0.08}})
+
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").said
+    budget = _only(findings, "gateway budget")
+    assert budget.state == "warning"
+    assert "0.05 reserved of 0.08 today: not enough for one image" in budget.said
+
+
+def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
+    """Missing may be meant; too old is not."""
+    openclaw.change(version="2025.1.1")
+    (too_old,) = _look(openclaw)
+    openclaw.command.rename(tmp_path / "elsewhere")
+    (missing,) = _look(openclaw)
+
+    assert (too_old.state, missing.state) == ("failure", "warning")
+    assert "too old" in too_old.said
+
+
+def test_the_command_looks_at_all_of_it(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object for scripts, with the gateway's side in it."""
+    _installed(openclaw, RUNNING)
+    capsys.readouterr()
+
+    code = main(["doctor", "--json"])
+
+    found = json.loads(capsys.readouterr().out)
+    # RunAPI itself is out of reach here.
+    assert code == 3
+    assert {"gateway key", "worker", "python", "journal"} <= {finding["area"] for finding in found["findings"]}
+    assert KEY not in json.dumps(found)
+    assert any(sys.executable in finding["said"] for finding in found["findings"])

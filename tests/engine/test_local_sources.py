@@ -1,0 +1,511 @@
+"""Source pictures from this machine: what may be read, what is uploaded, and what never leaves the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import resource
+import struct
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flux2_tool.context import Caller
+from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
+from flux2_tool.sandbox import SandboxOptions
+from tests.support.stage import FOX, PICTURE_URL, SandboxTransport, opened_tool
+from tests.support.virtual_time import run_virtual
+
+WHERE = "source_image_urls[0]"
+
+
+def picture(kind: str = "PNG", size: tuple[int, int] = (32, 16), **options: Any) -> bytes:
+    """Return a small picture's bytes."""
+    output = io.BytesIO()
+    Image.new("RGB", size, "teal").save(output, kind, **options)
+    return output.getvalue()
+
+
+def giant_png(width_px: int, height_px: int) -> bytes:
+    """Return a PNG of a few bytes that claims any number of pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """An agent's workspace with one picture in it."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (folder / "cat.png").write_bytes(picture())
+    return folder
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """OpenClaw's state folder with one picture that came in by chat."""
+    inbound = tmp_path / ".openclaw" / "media" / "inbound"
+    inbound.mkdir(parents=True)
+    (inbound / "photo---1.jpg").write_bytes(picture("JPEG"))
+    (tmp_path / ".openclaw" / "openclaw.json").write_text('{"secret": 1}')
+    return tmp_path / ".openclaw"
+
+
+def remix(home: Path, runapi: SandboxTransport, caller: Caller, *sources: str, **settings: Any) -> dict[str, Any]:
+    """Make one remix call and return its result object."""
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, **settings) as tool:
+            arguments = {"prompt": "make it blue", "source_image_urls": list(sources)}
+            return await tool.call("remix_image", arguments, caller=caller)
+
+    return run_virtual(main())
+
+
+def sent_sources(runapi: SandboxTransport, result: dict[str, Any]) -> list[str]:
+    """Return the links that reached RunAPI."""
+    sources: list[str] = runapi.sandbox.books.tasks[result["task"]["id"]].arguments["source_image_urls"]
+    return sources
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("cat.png", id="relative to the workspace"),
+        pytest.param("./sub/../cat.png", id="a path that turns back"),
+        pytest.param("{workspace}/cat.png", id="absolute"),
+        pytest.param("file://{workspace}/cat.png", id="a file URL"),
+        pytest.param("media://inbound/photo---1.jpg", id="an inbound reference"),
+        pytest.param("media/inbound/photo---1.jpg", id="an inbound reference of a sandbox"),
+        pytest.param("{state}/media/inbound/photo---1.jpg", id="an inbound path"),
+        pytest.param("data:image/png;base64,{data}", id="a data URL"),
+    ],
+)
+def test_a_picture_of_the_agents_own_is_uploaded(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, source: str
+) -> None:
+    """In a chat, pictures come from people; they are files, not links."""
+    (workspace / "sub").mkdir()
+    data = base64.b64encode(picture()).decode()
+    source = source.format(workspace=workspace, state=state, data=data)
+
+    result = remix(home, runapi, Caller(session="s", workspace_dir=workspace, state_dir=state), source)
+
+    assert result["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.uploads) == 1
+    assert sent_sources(runapi, result)[0].startswith("https://runapi.test/")
+    assert runapi.sandbox.books.authorization_leaks == []
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        pytest.param("/etc/hostname", "outside the folders", id="outside"),
+        pytest.param("../secret.png", "outside the folders", id="by turning back"),
+        pytest.param("link.png", "outside the folders", id="a link out"),
+        pytest.param("linked/secret.png", "outside the folders", id="a linked folder"),
+        pytest.param("/no/such/file.png", "outside the folders", id="outside and missing: nothing is told"),
+        pytest.param("{state}/openclaw.json", "outside the folders", id="OpenClaw's own configuration"),
+        pytest.param("media://inbound/../../openclaw.json", None, id="an inbound reference that climbs"),
+        pytest.param("media://inbound/%2e%2e%2fopenclaw.json", "outside the folders", id="climbing, encoded"),
+        pytest.param(".hidden.png", "hidden", id="a hidden file"),
+        pytest.param(".ssh/key.png", "hidden", id="in a hidden folder"),
+        pytest.param("nothing.png", "no such file", id="missing"),
+        pytest.param("folder", "plain file", id="a folder"),
+        pytest.param("pipe.png", "plain file", id="a pipe"),
+        pytest.param("notes.png", "not a whole PNG", id="text named .png"),
+        pytest.param("giant.png", "pixels", id="200 megapixels"),
+        pytest.param("cut.jpg", "not a whole PNG", id="a picture cut short"),
+        pytest.param("huge.png", "MiB", id="too many bytes"),
+        pytest.param("file://fileserver/cat.png", "another machine", id="another machine's file"),
+        pytest.param("file://[x", "cannot be read", id="a broken file URL"),
+        pytest.param("data:image/png;base64,AAAA", "not a whole PNG", id="data that is no picture"),
+        pytest.param("http://127.0.0.1/x.png", "private address", id="loopback"),
+        pytest.param("http://2130706433/x.png", "private address", id="loopback as a number"),
+        pytest.param("http://[::ffff:10.0.0.1]/x.png", "private address", id="a mapped address"),
+        pytest.param("http://127。0。0。1/x.png", "private address", id="loopback with other dots"),
+        pytest.param("http://%31%32%37.0.0.1/x.png", "private address", id="loopback, percent-encoded"),
+        pytest.param("http://[64:ff9b::a9fe:a9fe]/x.png", "private address", id="a translated address"),
+        pytest.param("http://169.254.169.254/latest/meta-data", "private address", id="a cloud's metadata service"),
+        pytest.param("https://printer.local/x.png", "private address", id="a local name"),
+        pytest.param("task:last", "no finished picture", id="no last picture"),
+    ],
+)
+def test_what_may_not_be_read_is_refused_with_its_rule_and_nothing_leaves(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, source: str, rule: str | None
+) -> None:
+    """A prompt-injected agent may be told to "remix" a private file."""
+    (workspace.parent / "secret.png").write_bytes(picture())
+    (workspace / "link.png").symlink_to(workspace.parent / "secret.png")
+    (workspace / "linked").symlink_to(workspace.parent)
+    (workspace / ".hidden.png").write_bytes(picture())
+    (workspace / ".ssh").mkdir()
+    (workspace / ".ssh" / "key.png").write_bytes(picture())
+    (workspace / "folder").mkdir()
+    os.mkfifo(workspace / "pipe.png")
+    (workspace / "notes.png").write_text("the launch code is 0000")
+    (workspace / "giant.png").write_bytes(giant_png(20_000, 10_000))
+    (workspace / "cut.jpg").write_bytes(picture("JPEG", (400, 400), quality=95)[:700])
+    with (workspace / "huge.png").open("wb") as file:
+        file.truncate(MAX_SOURCE_BYTES + 1)
+    caller = Caller(session="s", workspace_dir=workspace, state_dir=state)
+
+    # The good picture comes first: a refusal must come before even that is uploaded.
+    error = remix(home, runapi, caller, "cat.png", source.format(state=state))["error"]
+
+    assert error["code"] == ("source_refused" if rule else "invalid_arguments")
+    assert "source_image_urls[1]" in error["message"]
+    assert rule is None or rule in error["message"]
+    assert error["charged"] == "no"
+    assert error["hint"]
+    assert "0000" not in str(error)
+    assert runapi.sandbox.books.uploads == []
+    assert runapi.sandbox.books.creates == []
+
+
+def test_a_sandboxed_session_may_use_pictures_from_the_chat_only(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path
+) -> None:
+    """Its own files are in the sandbox; the host's are none of its business."""
+    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
+
+    refused = remix(home, runapi, caller, "cat.png")
+    allowed = remix(home, runapi, caller, "media/inbound/photo---1.jpg")
+
+    assert refused["error"]["code"] == "source_refused"
+    assert "sandboxed" in refused["error"]["message"]
+    assert allowed["task"]["state"] == "completed"
+
+
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_the_copy_that_openclaw_puts_into_the_workspace_is_a_picture_from_the_chat(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path, sandboxed: bool
+) -> None:
+    """That copy's path is what the model reads; it works in a sandbox and whatever folders are configured."""
+    copy = workspace / "media" / "inbound" / "openclaw-staged-1" / "input-photo.jpg"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(picture("JPEG"))
+    (copy.parent / "link.jpg").symlink_to(state / "openclaw.json")
+    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=sandboxed)
+    relative = "media/inbound/openclaw-staged-1/input-photo.jpg"
+
+    results = [
+        remix(home, runapi, caller, source, source_roots=(str(tmp_path / "album"),))
+        for source in (relative, str(copy), "media/inbound/openclaw-staged-1/link.jpg", "cat.png")
+    ]
+
+    assert [result.get("task", {}).get("state") for result in results[:2]] == ["completed", "completed"]
+    assert [result["error"]["code"] for result in results[2:]] == ["source_refused", "source_refused"]
+
+
+@pytest.mark.parametrize("replaced", ["media", "media/inbound"])
+def test_a_sandboxed_session_cannot_turn_the_copies_folder_into_a_link_to_another(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path, replaced: str
+) -> None:
+    """It writes in its own workspace; what it puts in that folder's place must not open the host's folders."""
+    album = tmp_path / "album"
+    (album / "inbound").mkdir(parents=True)
+    for folder in (album, album / "inbound"):
+        (folder / "passport.png").write_bytes(picture())
+    (workspace / replaced).parent.mkdir(exist_ok=True)
+    (workspace / replaced).symlink_to(album)
+    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
+
+    errors = [
+        remix(home, runapi, caller, source)["error"]
+        for source in ("media/inbound/passport.png", str(album / "passport.png"))
+    ]
+
+    assert [error["code"] for error in errors] == ["source_refused", "source_refused"]
+    assert runapi.sandbox.books.uploads == []
+
+
+def test_a_workspace_that_is_reached_through_a_link_still_has_its_copies(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path
+) -> None:
+    """Where the operator put the workspace is not the agent's doing."""
+    (workspace / "media" / "inbound").mkdir(parents=True)
+    (workspace / "media" / "inbound" / "photo.png").write_bytes(picture())
+    (tmp_path / "link").symlink_to(workspace)
+    caller = Caller(session="s", workspace_dir=tmp_path / "link", state_dir=state, sandboxed=True)
+
+    assert remix(home, runapi, caller, "media/inbound/photo.png")["task"]["state"] == "completed"
+
+
+def test_configured_roots_stand_in_the_workspaces_place(
+    home: Path, runapi: SandboxTransport, workspace: Path, tmp_path: Path
+) -> None:
+    """An operator narrows or widens where pictures may come from."""
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "dog.png").write_bytes(picture())
+    caller = Caller(session="s", workspace_dir=workspace)
+
+    allowed = remix(home, runapi, caller, str(album / "dog.png"), source_roots=(str(album),))
+    refused = remix(home, runapi, caller, "cat.png", source_roots=(str(album),))
+
+    assert allowed["task"]["state"] == "completed"
+    assert refused["error"]["code"] == "source_refused"
+
+
+def test_pictures_from_the_chat_may_be_used_when_a_wider_folder_is_allowed_too(
+    home: Path, runapi: SandboxTransport, state: Path, tmp_path: Path
+) -> None:
+    """OpenClaw's state folder is a hidden one, often inside the folder that an operator allows."""
+    caller = Caller(session="s", workspace_dir=tmp_path, state_dir=state)
+
+    allowed = remix(home, runapi, caller, "media://inbound/photo---1.jpg")
+    refused = remix(home, runapi, caller, str(state / "openclaw.json"))
+
+    assert allowed["task"]["state"] == "completed"
+    assert "hidden" in refused["error"]["message"]
+
+
+def test_a_path_that_a_person_typed_may_lie_in_a_hidden_folder(
+    home: Path, runapi: SandboxTransport, state: Path
+) -> None:
+    """Whoever types a path knows where the picture is; a hidden file itself is rarely meant."""
+    inbound = state / "media" / "inbound"
+    (inbound / ".secret.jpg").write_bytes((inbound / "photo---1.jpg").read_bytes())
+    caller = Caller(session="s", any_folder=True, is_owner=True)
+
+    allowed = remix(home, runapi, caller, str(inbound / "photo---1.jpg"), host="cli")
+    refused = remix(home, runapi, caller, str(inbound / ".secret.jpg"), host="cli")
+
+    assert allowed["task"]["state"] == "completed"
+    assert "hidden" in refused["error"]["message"]
+
+
+def test_a_folder_that_cannot_be_opened_is_a_refusal(workspace: Path) -> None:
+    """A process that has run out of files, or a folder closed to it, is no defect of this package."""
+    places = SourcePlaces(roots=(workspace,), workspace=workspace)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(SourceRefusedError, match="plain file"):
+            read_source(workspace / "cat.png", places, where=WHERE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(tmp_path: Path) -> None:
+    """Between a check and its use an attacker may act; here that goes on for the whole test."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "a").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "x.png").write_bytes(b"private")
+    (root / "a" / "x.png").write_bytes(b"public")
+    (root / "evil").symlink_to(outside)
+    places = SourcePlaces(roots=(root,), workspace=root)
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            (root / "a").rename(root / "b")
+            (root / "evil").rename(root / "a")
+            (root / "a").rename(root / "evil")
+            (root / "b").rename(root / "a")
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        read: set[bytes] = set()
+        for _ in range(3000):
+            try:
+                read.add(read_source(root / "a" / "x.png", places, where=WHERE))
+            except SourceRefusedError:
+                read.add(b"refused")
+    finally:
+        done.set()
+        thread.join()
+
+    assert b"private" not in read
+    assert b"public" in read
+
+
+def test_eight_kinds_mix_and_equal_bytes_go_up_once(
+    home: Path, runapi: SandboxTransport, workspace: Path, state: Path
+) -> None:
+    """Uploading takes seconds of somebody's wait."""
+    (workspace / "copy.png").write_bytes((workspace / "cat.png").read_bytes())
+    caller = Caller(session="s", workspace_dir=workspace, state_dir=state)
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = await tool.call("text_to_image", FOX, caller=caller)
+            data = "data:image/png;base64," + base64.b64encode(picture(size=(8, 8))).decode()
+            sources = [
+                "cat.png",
+                str(workspace / "copy.png"),
+                f"file://{workspace}/cat.png",
+                "media://inbound/photo---1.jpg",
+                data,
+                PICTURE_URL,
+                first["task"]["ref"],
+                "task:last",
+            ]
+            return first, await tool.call("remix_image", {"prompt": "all", "source_image_urls": sources}, caller=caller)
+
+    first, result = run_virtual(main())
+    links = sent_sources(runapi, result)
+
+    assert len(runapi.sandbox.books.uploads) == 3
+    assert links[0] == links[1] == links[2]
+    assert links[5] == PICTURE_URL
+    assert links[6] == links[7] == first["images"][0]["url"]
+
+
+def test_an_equal_request_is_known_by_its_content_not_by_its_temporary_link(
+    home: Path, runapi: SandboxTransport, workspace: Path
+) -> None:
+    """A host that times out repeats the call; the second upload's link must not make it a second image."""
+    caller = Caller(session="s", workspace_dir=workspace)
+    (workspace / "copy.png").write_bytes((workspace / "cat.png").read_bytes())
+    arguments = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = await tool.call("remix_image", arguments, caller=caller, wait_s=1)
+        async with opened_tool(home, runapi) as other:
+            same = await other.call("remix_image", {**arguments, "source_image_urls": ["copy.png"]}, caller=caller)
+            (workspace / "cat.png").write_bytes(picture(size=(64, 64)))
+            return first, same, await other.call("remix_image", arguments, caller=caller)
+
+    first, same, changed = run_virtual(main())
+
+    assert (same["task"]["id"], same["task"]["joined"]) == (first["task"]["id"], True)
+    assert changed["task"]["joined"] is False
+    assert runapi.billed == 2
+
+
+def test_the_place_a_photo_was_taken_does_not_leave_unless_configured(
+    home: Path, runapi: SandboxTransport, workspace: Path
+) -> None:
+    """People do not know what their phone writes into a picture."""
+    notes = Image.Exif()
+    notes[0x0112] = 6  # held upright: the pixels lie on their side
+    notes[0x010F] = "CameraMaker"
+    (workspace / "photo.jpg").write_bytes(picture("JPEG", (40, 20), exif=notes))
+    caller = Caller(session="s", workspace_dir=workspace)
+
+    remix(home, runapi, caller, "photo.jpg")
+    remix(home, runapi, caller, "photo.jpg", keep_metadata=True)
+    clean, kept = (stored.content or b"" for stored in runapi.sandbox.storage.files.values())
+
+    assert b"CameraMaker" not in clean
+    with Image.open(io.BytesIO(clean)) as image:
+        assert image.size == (20, 40)
+    assert kept == (workspace / "photo.jpg").read_bytes()
+
+
+def test_another_conversations_task_is_refused_and_the_owner_may(home: Path, runapi: SandboxTransport) -> None:
+    """In a group gateway one person's picture is not another's."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            first = await tool.call("text_to_image", FOX, caller=Caller(session="agent/alice"))
+            arguments = {"prompt": "make it blue", "source_image_urls": [first["task"]["ref"]]}
+            return [
+                await tool.call("remix_image", arguments, caller=Caller(session="agent/bob")),
+                await tool.call("get_image_task", {"task_id": first["task"]["id"]}, caller=Caller(session="agent/bob")),
+                await tool.call("remix_image", arguments, caller=Caller(session="agent/bob", is_owner=True)),
+                await tool.call("remix_image", arguments, caller=Caller(session="agent/alice")),
+            ]
+
+    source, look, owner, own = run_virtual(main())
+
+    assert source["error"]["code"] == "source_refused"
+    assert "another conversation" in source["error"]["message"]
+    assert look["error"]["code"] == "task_not_found"
+    assert owner["task"]["state"] == own["task"]["state"] == "completed"
+
+
+def test_an_expired_picture_is_taken_from_its_saved_copy(home: Path, tmp_path: Path) -> None:
+    """Links live seven days; an album lives longer."""
+    runapi = SandboxTransport(SandboxOptions(duration_s=6.0, drawn_images=False, seed=1, image_life_s=3600))
+
+    async def main(**settings: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        session = f"agent/{len(settings)}"
+        async with opened_tool(home, runapi, **settings) as tool:
+            first = await tool.call("text_to_image", {"prompt": f"an album {settings}"}, session=session)
+            await asyncio.sleep(7200)
+            again = await tool.call("get_image_task", {"task_id": first["task"]["id"]}, session=session)
+            arguments = {"prompt": str(settings), "source_image_urls": ["task:last"]}
+            return first, again, await tool.call("remix_image", arguments, session=session)
+
+    album = tmp_path / "album"
+    first, again, remixed = run_virtual(main(save_dir=str(album)))
+    _, _, without = run_virtual(main())
+
+    assert first["warnings"] == []
+    assert Path(first["images"][0]["path"]).parent == album
+    assert again["images"][0]["path"] == first["images"][0]["path"]
+    assert any(warning.startswith("expired_url") for warning in again["warnings"])
+    assert remixed["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.uploads) == 1
+    assert without["error"]["code"] == "source_refused"
+    assert "expired" in without["error"]["message"]
+
+
+@pytest.mark.parametrize(("is_saved", "uploads"), [(True, 1), (False, 0)])
+def test_a_link_about_to_expire_gives_way_to_the_saved_copy_where_there_is_one(
+    home: Path, tmp_path: Path, is_saved: bool, uploads: int
+) -> None:
+    """RunAPI may fetch a source minutes after it was asked; a dead link then fails the task."""
+    runapi = SandboxTransport(SandboxOptions(duration_s=6.0, drawn_images=False, seed=1, image_life_s=3600))
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, **({"save_dir": str(tmp_path / "album")} if is_saved else {})) as tool:
+            await tool.call("text_to_image", FOX, session="s")
+            await asyncio.sleep(3300)
+            arguments = {"prompt": "make it blue", "source_image_urls": ["task:last"]}
+            return await tool.call("remix_image", arguments, session="s")
+
+    assert run_virtual(main())["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.uploads) == uploads
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a link", "a folder"])
+def test_a_saved_copy_that_is_no_longer_there_is_a_refusal_and_no_link_is_followed(
+    home: Path, tmp_path: Path, instead: str
+) -> None:
+    """The folder may be anybody's to write in; what was put in the copy's place is not our picture."""
+    runapi = SandboxTransport(SandboxOptions(duration_s=6.0, drawn_images=False, seed=1, image_life_s=3600))
+    (tmp_path / "private.png").write_bytes(picture())
+
+    def replace(copy: Path) -> None:
+        copy.unlink()
+        if instead == "a link":
+            copy.symlink_to(tmp_path / "private.png")
+        elif instead == "a folder":
+            copy.mkdir()
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, save_dir=str(tmp_path / "album")) as tool:
+            first = await tool.call("text_to_image", FOX, session="s")
+            replace(Path(first["images"][0]["path"]))
+            await asyncio.sleep(7200)
+            arguments = {"prompt": "make it blue", "source_image_urls": ["task:last"]}
+            return await tool.call("remix_image", arguments, session="s")
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("source_refused", "no")
+    assert runapi.sandbox.books.uploads == []
+
+
+def test_a_relative_path_needs_a_workspace() -> None:
+    """Relative to the gateway's own folder would be a lottery."""
+    with pytest.raises(SourceRefusedError, match="workspace"):
+        path_of("cat.png", SourcePlaces(roots=(), workspace=None), where=WHERE)

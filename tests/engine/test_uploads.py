@@ -1,0 +1,290 @@
+"""Bringing source pictures to RunAPI within a call's wait: bounded, stoppable, told, and never to a private address."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from flux2_tool.context import Caller
+from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.images.download import DownloadError, download_image
+from flux2_tool.runapi.client import open_http
+from tests.support.stage import CREATED, Answer, SandboxTransport, Seen, StandIn, opened_tool
+from tests.support.virtual_time import run_virtual
+
+REMIX = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Caller:
+    """Somebody with one picture in the workspace."""
+    output = io.BytesIO()
+    Image.new("RGB", (32, 16), "teal").save(output, "PNG")
+    (tmp_path / "cat.png").write_bytes(output.getvalue())
+    return Caller(session="s", workspace_dir=tmp_path)
+
+
+def now_s() -> float:
+    """Return the seconds since the play began."""
+    return asyncio.get_running_loop().time()
+
+
+# ---- the call's wait -------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_hangs_ends_with_the_wait_and_the_next_call_finds_it_done(
+    home: Path, runapi: SandboxTransport, caller: Caller
+) -> None:
+    """A host that gives up first never learns whether something was paid; here nothing was, and nothing is lost."""
+    runapi.fault("latency", on="storage", delay_s=40.0)
+    told: list[Progress] = []
+
+    async def main() -> tuple[dict[str, Any], float, int, dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            late = await tool.call("remix_image", REMIX, caller=caller, wait_s=20, on_progress=told.append)
+            took_s, creates = now_s(), len(runapi.sandbox.books.creates)
+            await asyncio.sleep(30)
+            return late, took_s, creates, await tool.call("remix_image", REMIX, caller=caller, wait_s=20)
+
+    late, took_s, creates, again = run_virtual(main())
+
+    assert (late["error"]["code"], late["error"]["charged"]) == ("service_unavailable", "no")
+    assert "source_image_urls[0] was not uploaded" in late["error"]["message"]
+    assert took_s == pytest.approx(20.0, abs=0.1)
+    assert creates == 0
+    assert [progress.message for progress in told] == ["uploading the picture"] * len(told)
+    assert len(told) >= 3
+    assert again["task"]["state"] == "completed"
+    assert len(runapi.sandbox.books.uploads) == 1
+
+
+def test_an_abort_during_an_upload_is_answered_at_once(home: Path, runapi: SandboxTransport, caller: Caller) -> None:
+    """Somebody pressed stop; nothing was asked for yet."""
+    runapi.fault("latency", on="storage", delay_s=300.0)
+
+    async def main() -> tuple[dict[str, Any], float]:
+        abort = Abort()
+        async with opened_tool(home, runapi) as tool:
+            call = asyncio.ensure_future(tool.call("remix_image", REMIX, caller=caller, abort=abort))
+            await asyncio.sleep(5.0)
+            abort.set()
+            return await call, now_s()
+
+    result, took_s = run_virtual(main())
+
+    assert (result["error"]["code"], result["error"]["charged"]) == ("cancelled", "no")
+    assert took_s == pytest.approx(5.0, abs=0.1)
+    assert runapi.sandbox.books.creates == []
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 5.0])
+def test_a_call_that_does_not_wait_still_uploads_and_asks(
+    home: Path, runapi: SandboxTransport, caller: Caller, delay_s: float
+) -> None:
+    """A wait of nothing means "come back later", not "do not begin"."""
+    runapi.fault("latency", on="storage", delay_s=delay_s)
+    runapi.fault("latency", on="create", delay_s=5.0)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller, wait_s=0)
+
+    assert run_virtual(main())["task"]["state"] == "processing"
+
+
+def test_closing_the_tool_stops_the_uploads_on_their_way(home: Path, runapi: SandboxTransport, caller: Caller) -> None:
+    """A worker that ends must not hang on a storage that does."""
+    runapi.fault("latency", on="storage", delay_s=300.0)
+
+    async def main() -> tuple[float, list[str]]:
+        async with opened_tool(home, runapi) as tool:
+            await tool.call("remix_image", REMIX, caller=caller, wait_s=10)
+        left = [repr(task) for task in asyncio.all_tasks() if "Uploads._upload" in repr(task)]
+        return now_s(), left
+
+    took_s, left = run_virtual(main())
+
+    assert took_s == pytest.approx(10.0, abs=0.5)
+    assert left == []
+
+
+def test_eight_earlier_tasks_are_looked_up_at_once(home: Path) -> None:
+    """One after the other, a service that is down would hold the answer back for minutes."""
+
+    def answer(request: Seen) -> Answer:
+        return (200, CREATED) if request.method == "POST" else httpx.ConnectError("refused")
+
+    transport = StandIn(answer)
+    sources = [f"task:tsk_{number}" for number in range(8)]
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, transport) as tool:
+            arguments = {"prompt": "all", "source_image_urls": sources}
+            return await tool.call("remix_image", arguments, wait_s=600), now_s()
+
+    result, took_s = run_virtual(main())
+
+    assert (result["error"]["code"], result["error"]["charged"]) == ("service_unavailable", "no")
+    assert "tsk_0" in result["error"]["message"]
+    assert took_s < 30
+    assert transport.posts == []
+
+
+def test_who_may_not_spend_is_told_so_before_anything_is_uploaded(
+    home: Path, runapi: SandboxTransport, caller: Caller
+) -> None:
+    """Other people's photos should not leave for nothing."""
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi, spenders="owner") as tool:
+            return await tool.call("remix_image", REMIX, caller=caller)
+
+    assert run_virtual(main())["error"]["code"] == "budget_exceeded"
+    assert runapi.sandbox.books.uploads == []
+
+
+# ---- a service that asks to wait -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on", ["files", "storage"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_upload_is_tried_again_when_the_service_asks_for_it(
+    home: Path, runapi: SandboxTransport, caller: Caller, on: str, status: int
+) -> None:
+    """Coming back sooner makes it worse, and three tries in three seconds are spent for nothing."""
+    runapi.fault("status", on=on, status=status, retry_after=20)
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller, wait_s=200), now_s()
+
+    result, took_s = run_virtual(main())
+
+    assert result["task"]["state"] == "completed"
+    assert 20.0 < took_s < 40.0
+
+
+def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(
+    home: Path, runapi: SandboxTransport, caller: Caller
+) -> None:
+    """The agent can tell the user; a call that hangs cannot."""
+    runapi.fault("status", on="files", status=429, retry_after=3600)
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller, wait_s=200), now_s()
+
+    result, took_s = run_virtual(main())
+
+    assert (result["error"]["code"], result["error"]["charged"]) == ("rate_limited", "no")
+    assert took_s < 1.0
+
+
+# ---- where a connection leads ----------------------------------------------------------------------------------------
+
+
+class Listener:
+    """A machine of the private network: takes connections and remembers what they said."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.heard: list[bytes] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5.0)
+                self.heard.append(connection.recv(1000))
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@contextmanager
+def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """Have `cdn.example` lead to this machine, as a hostile name server would."""
+    look_up = socket.getaddrinfo
+
+    def hostile(host: Any, *rest: Any, **options: Any) -> Any:
+        return look_up("127.0.0.1" if host in ("cdn.example", b"cdn.example") else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hostile)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    listener = Listener()
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["no proxy", "a proxy for other hosts"])
+def test_a_public_name_that_leads_to_a_private_address_is_left_before_a_word_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str | None
+) -> None:
+    """The name in the link is anybody's, and so is what it leads to."""
+    with a_name_that_leads_home(monkeypatch) as listener:
+        if proxy is not None:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            monkeypatch.setenv("NO_PROXY", "cdn.example")
+
+        async def main() -> None:
+            async with open_http("https://runapi.test") as http:
+                url = f"https://cdn.example:{listener.port}/fox.png"
+                await download_image(http, url, tmp_path / "out", "fox", loopback_allowed=False)
+
+        with pytest.raises(DownloadError, match="private address"):
+            asyncio.run(main())
+
+    assert listener.heard == [b""]
+
+
+def test_a_picture_is_not_uploaded_to_a_name_that_leads_to_a_private_address(
+    home: Path, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PUT does more harm inside a network than a GET."""
+    with a_name_that_leads_home(monkeypatch) as listener:
+        upload = {"signed_id": "sgn_1", "upload_url": f"https://cdn.example:{listener.port}/up", "headers": {}}
+        service = StandIn(lambda request: (200, upload if request.path.endswith("/prepare") else CREATED))
+
+        class Mixed(httpx.AsyncBaseTransport):
+            """RunAPI by hand, everything else over real sockets."""
+
+            def __init__(self) -> None:
+                self.network = httpx.AsyncHTTPTransport()
+
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                way = service if request.url.host == "runapi.test" else self.network
+                return await way.handle_async_request(request)
+
+            async def aclose(self) -> None:
+                await self.network.aclose()
+
+        async def main() -> dict[str, Any]:
+            async with opened_tool(home, Mixed()) as tool:
+                return await tool.call("remix_image", REMIX, caller=caller)
+
+        error = asyncio.run(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
+    assert "private address" in error["message"]
+    assert listener.heard == [b""]

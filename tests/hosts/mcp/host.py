@@ -1,0 +1,66 @@
+"""An MCP host as small as it can be: the SDK's own client, which starts the server and speaks to it over its pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonschema
+import pytest
+
+from flux2_tool.schema.manifest import load_manifest
+
+pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
+
+from mcp import Client, StdioServerParameters, stdio_client
+from mcp.types import CallToolResult, TextContent
+
+ARGUMENTS = ("-P", "-m", "flux2_tool", "mcp")
+FOX = {"prompt": "a red fox in the snow"}
+
+TALK_S = 90
+"""No conversation here takes this long, on any machine; one that hangs must not hold up all others."""
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def connected(
+    environ: Mapping[str, str],
+    *,
+    command: str = sys.executable,
+    arguments: tuple[str, ...] = ARGUMENTS,
+    folder: Path | None = None,
+    **options: Any,
+) -> AsyncIterator[Client]:
+    """Start the server with this environment and connect to it."""
+    parameters = StdioServerParameters(command=command, args=list(arguments), env=dict(environ), cwd=folder)
+    async with Client(stdio_client(parameters), **options) as client:
+        yield client
+
+
+def talk(environ: Mapping[str, str], talking: Callable[[Client], Awaitable[T]], **options: Any) -> T:
+    """Run one conversation with a server of its own and return what came of it."""
+
+    async def main() -> T:
+        async with asyncio.timeout(TALK_S), connected(environ, **options) as client:
+            return await talking(client)
+
+    return asyncio.run(main())
+
+
+def result_of(answer: CallToolResult) -> dict[str, Any]:
+    """Return the result object of an answer, after checking what every answer must hold."""
+    found = answer.structured_content
+    assert isinstance(found, dict)
+    [content] = answer.content
+    assert isinstance(content, TextContent)
+    assert json.loads(content.text) == found
+    jsonschema.validate(found, load_manifest().tools["text_to_image"].output_schema)
+    assert answer.is_error == ("error" in found)
+    return found

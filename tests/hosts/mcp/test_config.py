@@ -1,0 +1,168 @@
+"""`mcp config`: what it prints must start the server in each host as it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts.mcp.host import talk
+
+SECRET = "sk-never-to-be-printed-0123456789"
+
+
+def printed(host: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "flux2_tool", "mcp", "config", "--host", host],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def of_openclaw(text: str) -> dict[str, Any]:
+    """Read the command's last argument."""
+    *command, entry = shlex.split(text)
+    assert command == ["openclaw", "mcp", "set", "flux2"]
+    found: dict[str, Any] = json.loads(entry)
+    return found
+
+
+def of_json(text: str) -> dict[str, Any]:
+    """Read a file of Claude Code or Cursor."""
+    found: dict[str, Any] = json.loads(text)["mcpServers"]["flux2"]
+    return found
+
+
+def of_codex(text: str) -> dict[str, Any]:
+    """Read a part of Codex' config.toml; it passes on the variables that it is told to."""
+    found: dict[str, Any] = tomllib.loads(text)["mcp_servers"]["flux2"]
+    return {**found, "env": {**found.get("env", {}), **{name: f"${{{name}}}" for name in found["env_vars"]}}}
+
+
+HOSTS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "openclaw": of_openclaw,
+    "claude-code": of_json,
+    "codex": of_codex,
+    "cursor": of_json,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_is_printed_starts_the_server(host: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """With nothing but what stands in it and the key that the host fills in, from any folder."""
+    # A folder that an agent works in may hold anything, also a package of our name.
+    (tmp_path / "flux2_tool").mkdir()
+    (tmp_path / "flux2_tool" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    entry = HOSTS[host](printed(host, {**environ, "FLUX2_TOOL_TIERS": "max"}).stdout)
+    filled = {
+        name: re.sub(r"^\$\{(env:)?RUNAPI_API_KEY(:-)?\}$", environ["RUNAPI_API_KEY"], value)
+        for name, value in entry["env"].items()
+    }
+
+    async def call(client: Any) -> tuple[list[str], Any]:
+        models = [tool.input_schema["properties"].get("model", {}) for tool in (await client.list_tools()).tools]
+        arguments = {"prompt": "a fox", "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
+        return models[0]["enum"], await client.call_tool("text_to_image", arguments)
+
+    models, answer = talk(
+        {"HOME": environ["HOME"], **filled},
+        call,
+        command=entry["command"],
+        arguments=tuple(entry["args"]),
+        folder=tmp_path,
+    )
+
+    assert models == ["flux-2-max-text-to-image"]
+    assert not answer.is_error
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_key_is_named_and_never_printed(host: str, environ: dict[str, str]) -> None:
+    """The output is pasted into files that are shared, and stays in a shell's history."""
+    done = printed(host, {**environ, "RUNAPI_API_KEY": SECRET})
+
+    assert SECRET not in done.stdout + done.stderr
+    assert "RUNAPI_API_KEY" in done.stdout
+
+
+@pytest.mark.parametrize(("wait_s", "timeout_s"), [("50", 180), ("300", 330), ("0.5", 180)])
+def test_a_host_waits_longer_than_a_call_does(environ: dict[str, str], wait_s: str, timeout_s: int) -> None:
+    """A host that gives up first turns a picture that is paid for into an error."""
+    environ["FLUX2_TOOL_WAIT_S"] = wait_s
+
+    assert of_openclaw(printed("openclaw", environ).stdout)["requestTimeoutMs"] == timeout_s * 1000
+    assert of_codex(printed("codex", environ).stdout)["tool_timeout_sec"] == timeout_s
+
+
+def test_what_the_server_needs_of_this_environment_goes_along_but_for_passwords(environ: dict[str, str]) -> None:
+    """Hosts start it with an environment of their own; a proxy's password must not land in a file that is shared."""
+    needed = {"XDG_DATA_HOME": "/d", "SSL_CERT_FILE": "/c.pem", "https_proxy": "http://proxy:3128", "NO_PROXY": "a.b"}
+    secret = {"HTTPS_PROXY": "http://ada:hunter2@proxy:3128"}
+
+    done = printed("cursor", {**environ, **needed, **secret})
+
+    found = of_json(done.stdout)["env"]
+    assert needed.items() <= found.items()
+    assert "HTTPS_PROXY" not in found
+    assert "HTTPS_PROXY" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("configured", [True, False], ids=["of its config", "its default"])
+def test_openclaw_starts_the_server_in_its_workspace(environ: dict[str, str], tmp_path: Path, configured: bool) -> None:
+    """Elsewhere no file of the agent's could be a source."""
+    state = tmp_path / ".openclaw"
+    workspace = tmp_path / "agents-own" if configured else state / "workspace"
+    workspace.mkdir(parents=True)
+    state.mkdir(exist_ok=True)
+    config = {"agents": {"defaults": {"workspace": str(workspace)}}} if configured else {}
+    (state / "openclaw.json").write_text(json.dumps(config))
+
+    assert of_openclaw(printed("openclaw", environ).stdout)["cwd"] == str(workspace)
+
+
+def test_a_workspace_that_is_not_there_is_not_named(environ: dict[str, str]) -> None:
+    """No server starts in a folder that does not exist."""
+    assert "cwd" not in of_openclaw(printed("openclaw", environ).stdout)
+
+
+def test_openclaws_operator_is_told_that_everybody_counts_as_the_owner(environ: dict[str, str]) -> None:
+    """Caps per person that silently bind nobody are worse than none."""
+    note = printed("openclaw", environ).stderr
+
+    assert "spenders" in note
+    assert "sender_daily_cap_usd" in note
+
+
+def test_without_the_extra_it_says_what_to_install(environ: dict[str, str]) -> None:
+    """Else the host's log is where somebody would have to find it."""
+    arguments = ["mcp", "config", "--host", "cursor"]
+    hidden = (
+        "import importlib.util as util, sys; find = util.find_spec; "
+        "util.find_spec = lambda name, *rest: None if name == 'mcp' else find(name, *rest); "
+        f"from flux2_tool.cli import main; sys.exit(main({arguments}))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", hidden], env=environ, capture_output=True, text=True, check=True)
+
+    assert 'pip install "flux2-tool[mcp]"' in done.stderr
+    assert "pip install" not in printed("cursor", environ).stderr
+
+
+def test_openclaw_waits_longer_than_we_do_and_shares_its_inbox(environ: dict[str, str]) -> None:
+    """Its own limit of a minute would end a call that is about to answer; pictures from the chat are sources."""
+    entry = of_openclaw(printed("openclaw", environ).stdout)
+
+    assert entry["requestTimeoutMs"] > 60_000
+    assert entry["env"]["OPENCLAW_STATE_DIR"] == f"{environ['HOME']}/.openclaw"

@@ -1,0 +1,374 @@
+"""The async API, as a developer uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from flux2_tool import Flux2Error, Flux2Tool, Progress, ToolResult
+from flux2_tool.exceptions import (
+    CancelledCallError,
+    CreditsExhaustedError,
+    InvalidArgumentsError,
+    MissingApiKeyError,
+    TaskNotFoundError,
+)
+from flux2_tool.hosts.python.client import (
+    AspectRatio,
+    OutputResolution,
+    RemixAspectRatio,
+    RemixImageModel,
+    TextToImageModel,
+    error_of,
+)
+from flux2_tool.sandbox import Fault
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.results import error_object
+from tests.hosts.python.conftest import Service
+
+
+def test_a_picture_from_text_is_a_typed_frozen_result(service: Service) -> None:
+    """Attributes complete in an editor, and nobody changes a result that others hold."""
+
+    async def main() -> ToolResult:
+        async with service.tool() as flux:
+            return await flux.text_to_image("a red fox", aspect_ratio="16:9", output_resolution="2k")
+
+    result = asyncio.run(main())
+
+    assert result.task.state == "completed"
+    assert result.images[0].url.startswith("https://runapi.test/")
+    assert (result.cost.usd, result.cost.basis) == (0.07, "billed")
+    [create] = service.sandbox.books.creates
+    assert json.loads(create.body) == {
+        "prompt": "a red fox",
+        "model": "flux-2-pro-text-to-image",
+        "aspect_ratio": "16:9",
+        "output_resolution": "2k",
+    }
+    with pytest.raises(ValidationError):
+        result.next = "something else"
+
+
+def test_an_edit_takes_results_files_and_references(service: Service, picture: Callable[[str], Path]) -> None:
+    """In the order given, because a prompt speaks of the first and the second picture."""
+    path = picture("stone.png")
+
+    async def main() -> tuple[ToolResult, ToolResult]:
+        async with service.tool(session="one") as flux:
+            fox = await flux.text_to_image("a red fox")
+            return fox, await flux.remix_image("put both together", [path, fox, "task:last"], aspect_ratio="auto")
+
+    fox, edited = asyncio.run(main())
+
+    create = json.loads(service.sandbox.books.creates[-1].body)
+    first, second, third = create["source_image_urls"]
+    assert "/storage/" in first
+    assert second == third == fox.images[0].url
+    assert edited.task.tool == "remix_image"
+
+
+@pytest.mark.parametrize("source", ["task", "result"])
+def test_one_source_needs_no_list(service: Service, source: str) -> None:
+    """A lone string must not be taken for a list of letters."""
+
+    async def main() -> ToolResult:
+        async with service.tool() as flux:
+            fox = await flux.text_to_image("a red fox")
+            return await flux.remix_image("make it night", fox if source == "result" else str(fox.task.ref))
+
+    assert asyncio.run(main()).task.state == "completed"
+
+
+def test_wrong_arguments_raise_every_violation_and_send_nothing(service: Service) -> None:
+    """The exception is what a developer reads in a traceback."""
+
+    async def main() -> None:
+        async with service.tool() as flux:
+            await flux.text_to_image(" ", aspect_ratio="2:1")  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidArgumentsError) as caught:
+        asyncio.run(main())
+
+    assert len(caught.value.violations) == 2
+    assert caught.value.charged == "no"
+    assert "Hint: " in caught.value.__notes__[0]
+    assert not service.sandbox.books.creates
+
+
+def test_an_empty_account_is_an_exception_of_its_own(service: Service) -> None:
+    """One class per decision: a program tops up or gives up, and never parses a message."""
+    service.sandbox.faults.queue(Fault(kind="status", on="create", status=402))
+
+    async def main() -> None:
+        async with service.tool() as flux:
+            await flux.text_to_image("a golden palace")
+
+    with pytest.raises(CreditsExhaustedError) as caught:
+        asyncio.run(main())
+
+    assert not caught.value.retryable
+    assert caught.value.request_id
+
+
+def test_every_error_code_of_the_manifest_is_an_exception() -> None:
+    """A code without a class would reach a program as a defect of ours."""
+    codes = load_manifest().tools["text_to_image"].output_schema["properties"]["error"]["properties"]["code"]["enum"]
+    info = error_object(Flux2Error("it failed", task_id="tsk_1", charged="unknown", retryable=True))["error"]
+
+    raised = [error_of({**info, "code": code}) for code in codes]
+
+    assert [error.code for error in raised] == codes
+    assert {(error.task_id, error.charged, error.retryable) for error in raised} == {("tsk_1", "unknown", True)}
+
+
+def test_without_a_key_it_says_so_at_once(service: Service) -> None:
+    """Not at the first picture, in the middle of somebody's night."""
+    with pytest.raises(MissingApiKeyError):
+        service.tool(api_key=None)
+
+
+def test_an_image_that_takes_longer_than_the_wait_is_fetched_later(service: Service) -> None:
+    """It is no error: the image is being paid for."""
+
+    async def main() -> tuple[ToolResult, ToolResult]:
+        async with service.tool(wait_s=2) as flux:
+            begun = await flux.text_to_image("a cathedral")
+            return begun, await flux.get_image_task(begun, wait_s=60)
+
+    begun, done = asyncio.run(main())
+
+    assert (begun.task.state, begun.images) == ("processing", ())
+    assert (done.task.state, done.task.id) == ("completed", begun.task.id)
+    assert service.images_paid == 1
+
+
+def test_an_unknown_task_is_told(service: Service) -> None:
+    """A typing error must not wait out the deadline in silence."""
+
+    async def main() -> None:
+        async with service.tool() as flux:
+            await flux.get_image_task("tsk_nobody_knows")
+
+    with pytest.raises(TaskNotFoundError):
+        asyncio.run(main())
+
+
+def test_progress_is_told_while_it_waits(service: Service) -> None:
+    """For a progress bar, or a line in a log."""
+    told: list[Progress] = []
+
+    async def main() -> None:
+        async with service.tool() as flux:
+            await flux.text_to_image("a red fox", on_progress=told.append)
+
+    asyncio.run(main())
+
+    assert told[0].message == "sending the request"
+    assert told[-1].task_id is not None
+
+
+def test_a_broken_progress_bar_loses_no_picture(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """The image is paid for, whatever the caller's code does meanwhile."""
+
+    def broken(_progress: Progress) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> ToolResult:
+        async with service.tool() as flux:
+            return await flux.text_to_image("a red fox", on_progress=broken)
+
+    assert asyncio.run(main()).task.state == "completed"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_cancelled_call_keeps_its_task(service: Service) -> None:
+    """RunAPI has no cancel, so an equal call of the session gets the same picture."""
+
+    async def main() -> ToolResult:
+        async with service.tool(session="one") as flux:
+            begun = asyncio.Event()
+            call = asyncio.create_task(
+                flux.text_to_image("a snail", on_progress=lambda told: begun.set() if told.task_id else None)
+            )
+            async with asyncio.timeout(30):
+                await begun.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            return await flux.text_to_image("a snail")
+
+    assert asyncio.run(main()).task.joined
+    assert service.images_paid == 1
+
+
+def test_closing_ends_the_calls_that_wait_and_lets_no_other_begin(service: Service) -> None:
+    """Nobody follows a task any more, so a wait would be for nothing; and a late call would pay unseen."""
+    service.sandbox.change({"duration_s": 100_000})
+
+    async def main() -> None:
+        flux = service.tool()
+        own_begun, models_begun = asyncio.Event(), asyncio.Event()
+        own = asyncio.create_task(
+            flux.text_to_image("a snail", wait_s=100_000, on_progress=lambda told: told.task_id and own_begun.set())
+        )
+        models = asyncio.create_task(
+            flux.call(
+                "text_to_image",
+                {"prompt": "a slug"},
+                wait_s=100_000,
+                on_progress=lambda told: told.task_id and models_begun.set(),
+            )
+        )
+        async with asyncio.timeout(30):
+            await own_begun.wait()
+            await models_begun.wait()
+            await flux.aclose()
+            with pytest.raises(CancelledCallError):
+                await own
+            assert (await models)["error"]["code"] == "cancelled"
+        with pytest.raises(RuntimeError, match="closed"):
+            await flux.text_to_image("a late snail")
+        with pytest.raises(RuntimeError, match="closed"):
+            await flux.call("text_to_image", {"prompt": "a late slug"})
+        await flux.aclose()
+
+    asyncio.run(main())
+
+    assert len(service.sandbox.books.creates) == 2
+
+
+def test_equal_calls_at_once_share_a_task_unless_told_otherwise(service: Service) -> None:
+    """Within a session; `new` is for who wants two pictures of one prompt."""
+
+    async def main() -> list[ToolResult]:
+        async with service.tool(session="one") as flux:
+            first = asyncio.create_task(flux.text_to_image("a red fox"))
+            second = asyncio.create_task(flux.text_to_image("a red fox"))
+            third = asyncio.create_task(flux.text_to_image("a red fox", new=True))
+            fourth = asyncio.create_task(flux.text_to_image("a red fox", session="two"))
+            return [await task for task in (first, second, third, fourth)]
+
+    first, second, third, fourth = asyncio.run(main())
+
+    assert first.task.id == second.task.id
+    assert len({first.task.id, third.task.id, fourth.task.id}) == 3
+    assert service.images_paid == 3
+
+
+def test_pictures_are_saved_where_asked(service: Service, tmp_path: Path) -> None:
+    """With their size, which only the bytes tell."""
+
+    async def main() -> ToolResult:
+        async with service.tool() as flux:
+            return await flux.text_to_image("a red fox", aspect_ratio="1:1", output_dir=tmp_path / "out")
+
+    [image] = asyncio.run(main()).images
+
+    assert image.path is not None
+    assert Path(image.path).parent == tmp_path / "out"
+    assert image.width_px == image.height_px
+
+
+def test_a_models_call_returns_an_object_and_raises_nothing(service: Service) -> None:
+    """It goes back to the model as it is, the failure too."""
+
+    async def main() -> list[dict[str, object]]:
+        async with service.tool() as flux:
+            return [
+                await flux.call("text_to_image", {"prompt": "a red fox"}),
+                await flux.call("text_to_image", {"prompt": "a red fox", "size": "big"}),
+                await flux.call("make_me_rich", None),
+            ]
+
+    good, wrong, unknown = asyncio.run(main())
+
+    assert {"task", "images", "cost", "next"} <= set(good)
+    assert "error" in wrong
+    assert "error" in unknown
+
+
+def test_a_models_arguments_may_be_json_text_and_hold_nulls(service: Service) -> None:
+    """So do chat completions bring them, and strict function calling fills in what the model leaves out."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with service.tool() as flux:
+            return [
+                await flux.call("text_to_image", '{"prompt": "a red fox", "model": null, "aspect_ratio": null}'),
+                await flux.call("text_to_image", {"prompt": "a blue fox", "output_resolution": None}),
+                await flux.call("text_to_image", '{"prompt": "a half'),
+                await flux.call("text_to_image", '{"prompt": null}'),
+            ]
+
+    text, members, broken, empty = asyncio.run(main())
+
+    assert [text["task"]["state"], members["task"]["state"]] == ["completed", "completed"]
+    assert "not JSON" in broken["error"]["message"]
+    assert "prompt is missing" in empty["error"]["message"]
+    creates = [json.loads(create.body) for create in service.sandbox.books.creates]
+    assert [set(body) for body in creates] == [{"prompt", "model"}] * 2
+
+
+def test_a_models_call_has_the_limits_of_an_agents_host(service: Service, picture: Callable[[str], Path]) -> None:
+    """The developer's own code may read any file and repeat itself; a model that was talked into it may not."""
+    path = picture("secret.png")
+
+    async def main() -> list[dict[str, dict[str, object]]]:
+        async with service.tool(variables={"FLUX2_TOOL_REPEAT_MAX": "1"}) as flux:
+            fox = {"prompt": "a red fox"}
+            await flux.remix_image("make it blue", path)
+            return [
+                await flux.call("text_to_image", fox),
+                await flux.call("text_to_image", fox),
+                await flux.call("remix_image", {"prompt": "make it blue", "source_image_urls": [str(path)]}),
+                await flux.call("text_to_image", {"prompt": "an owl", "enable_safety_checker": False}),
+            ]
+
+    _first, again, file, unsafe = asyncio.run(main())
+
+    assert again["error"]["code"] == "repeated_request"
+    assert file["error"]["code"] == "source_refused"
+    assert unsafe["error"]["code"] == "invalid_arguments"
+
+
+def test_a_model_may_upload_no_file_where_the_program_runs_in_the_home_folder(
+    service: Service, picture: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no project: any picture of the machine would be within reach of whoever steers the model."""
+    picture("secret.png")
+    monkeypatch.chdir(service.home)
+
+    async def main() -> dict[str, dict[str, object]]:
+        async with service.tool() as flux:
+            return await flux.call("remix_image", {"prompt": "make it blue", "source_image_urls": ["secret.png"]})
+
+    assert asyncio.run(main())["error"]["code"] == "source_refused"
+    assert not service.sandbox.books.creates
+
+
+def test_the_types_are_the_manifests() -> None:
+    """Written for type checkers, and held to the one source of truth."""
+
+    def enum(tool: str, name: str) -> list[str]:
+        found: list[str] = load_manifest().tools[tool].input_schema["properties"][name]["enum"]
+        return found
+
+    assert list(get_args(TextToImageModel)) == enum("text_to_image", "model")
+    assert list(get_args(RemixImageModel)) == enum("remix_image", "model")
+    assert list(get_args(AspectRatio)) == enum("text_to_image", "aspect_ratio")
+    assert list(get_args(RemixAspectRatio)) == enum("remix_image", "aspect_ratio")
+    assert list(get_args(OutputResolution)) == enum("text_to_image", "output_resolution")
+
+
+def test_it_needs_no_event_loop_to_be_made(service: Service) -> None:
+    """A program makes it where it reads its settings."""
+    flux = service.tool()
+
+    assert isinstance(flux, Flux2Tool)
+    asyncio.run(flux.aclose())

@@ -1,0 +1,182 @@
+"""A picture freed of what it carries beside its pixels, whatever its file looks like."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops, ImageCms, ImageDraw
+
+from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
+
+KINDS = ("PNG", "JPEG", "WEBP", "GIF")
+
+
+def scene(size: tuple[int, int] = (48, 32)) -> Image.Image:
+    """Return a picture that looks different each way it is turned."""
+    image = Image.new("RGB", size, "teal")
+    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 2, size[1] // 3), fill="orange")
+    return image
+
+
+def file_of(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
+    """Return a picture's file."""
+    output = io.BytesIO()
+    (image or scene()).save(output, kind, **options)
+    return output.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    """Return a file's picture."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def camera_notes(orientation: int = 1) -> bytes:
+    """Return what a phone writes into a photo."""
+    notes = Image.Exif()
+    notes[0x0112] = orientation
+    notes[0x010F] = "CameraMaker"
+    notes.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0), 0x1D: "2020:01:01"})
+    return notes.tobytes()
+
+
+def with_chunk(png: bytes, name: bytes, body: bytes) -> bytes:
+    """Return a PNG with one more chunk before its last one."""
+    chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    return png[:-12] + chunk + png[-12:]
+
+
+def with_segment(jpeg: bytes, marker: int, body: bytes) -> bytes:
+    """Return a JPEG with one more segment at its beginning."""
+    return jpeg[:2] + bytes((0xFF, marker)) + struct.pack(">H", 2 + len(body)) + body + jpeg[2:]
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+FRAMES = [Image.new("RGB", (48, 32), colour) for colour in ("red", "green", "blue")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(pytest.param(file_of(kind), id=kind) for kind in KINDS),
+        pytest.param(file_of("JPEG", progressive=True, quality=60), id="progressive JPEG"),
+        pytest.param(file_of("JPEG", restart_marker_rows=1), id="JPEG with restarts"),
+        pytest.param(file_of("JPEG", scene().convert("CMYK")), id="CMYK JPEG"),
+        pytest.param(file_of("JPEG", icc_profile=SRGB), id="JPEG with colours"),
+        pytest.param(file_of("PNG", icc_profile=SRGB, dpi=(72, 72)), id="PNG with colours"),
+        pytest.param(file_of("PNG", scene().convert("P"), transparency=0), id="PNG with a palette"),
+        pytest.param(file_of("WEBP", scene().convert("RGBA"), lossless=True), id="lossless WebP"),
+        pytest.param(file_of("WEBP", icc_profile=SRGB), id="WebP with colours"),
+        pytest.param(file_of("GIF", FRAMES[0], save_all=True, append_images=FRAMES[1:], loop=0), id="moving GIF"),
+        pytest.param(file_of("WEBP", FRAMES[0], save_all=True, append_images=FRAMES[1:]), id="moving WebP"),
+        pytest.param(file_of("PNG", FRAMES[0], save_all=True, append_images=FRAMES[1:]), id="moving PNG"),
+    ],
+)
+def test_a_picture_that_carries_nothing_else_keeps_its_very_bytes(data: bytes) -> None:
+    """Coding a picture anew costs quality; it is done only where something must go."""
+    assert without_metadata(data).data == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(pytest.param(file_of(kind, exif=camera_notes()), id=f"EXIF in {kind}") for kind in ("PNG", "JPEG", "WEBP")),
+        *(pytest.param(file_of(kind) + b"SECRET", id=f"behind a {kind}") for kind in KINDS),
+        pytest.param(with_chunk(file_of("PNG"), b"tEXt", b"Author\0SECRET"), id="text in PNG"),
+        pytest.param(with_chunk(file_of("PNG"), b"tIME", b"\x07\xe4SECRE"), id="time in PNG"),
+        pytest.param(with_chunk(file_of("PNG"), b"prVt", b"SECRET"), id="private part of PNG"),
+        pytest.param(with_segment(file_of("JPEG"), 0xEB, b"SECRET"), id="APP11 of JPEG"),
+        pytest.param(with_segment(file_of("JPEG"), 0xEC, b"SECRET"), id="APP12 of JPEG"),
+        pytest.param(with_segment(file_of("JPEG"), 0xED, b"Photoshop 3.0\0SECRET"), id="APP13 of JPEG"),
+        pytest.param(with_segment(file_of("JPEG"), 0xE0, b"JFXX\0SECRET"), id="a small picture in JPEG"),
+        pytest.param(file_of("JPEG", comment=b"SECRET"), id="comment in JPEG"),
+        pytest.param(file_of("WEBP", xmp=b"<x>SECRET</x>"), id="XMP in WebP"),
+        pytest.param(file_of("GIF", comment=b"SECRET"), id="comment in GIF"),
+        pytest.param(file_of("MPO", append_images=[scene()], save_all=True), id="a photo with a second picture"),
+    ],
+)
+def test_whatever_else_a_picture_carries_is_left_out(data: bytes) -> None:
+    """People do not know what their phones and programs write into a picture, and neither does a list of names."""
+    clean = without_metadata(data)
+
+    assert clean.data != data
+    assert without_metadata(clean.data).data == clean.data
+    for said in (b"SECRET", b"CameraMaker", b"MPF"):
+        assert said not in clean.data
+    far = ImageChops.difference(opened(clean.data).convert("RGB"), opened(data).convert("RGB")).getextrema()
+    assert max(high for _, high in far) < 32
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photo_is_upright_as_every_viewer_shows_it(orientation: int) -> None:
+    """The note that says how the phone was held goes with the rest."""
+    turned = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    lying = scene() if orientation == 1 else scene().transpose(turned[orientation])
+
+    clean = without_metadata(file_of("PNG", lying, exif=camera_notes(orientation)))
+
+    assert (clean.width_px, clean.height_px) == (48, 32)
+    assert opened(clean.data).tobytes() == scene().tobytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_photo_with_odd_camera_notes_is_still_a_photo(kind: str) -> None:
+    """Cameras and editors write EXIF data that nobody can read back; the pixels are fine."""
+    dice = random.Random(5)  # noqa: S311 - damage
+    notes = camera_notes(6)
+    for _ in range(300):
+        odd = bytearray(notes)
+        for _ in range(dice.randint(1, 6)):
+            odd[dice.randrange(6, len(odd))] = dice.choice((0, 255, dice.randrange(256)))
+        data = file_of(kind, exif=bytes(odd))
+
+        clean = without_metadata(data)
+
+        assert {clean.width_px, clean.height_px} == {48, 32}
+        assert b"CameraMaker" not in clean.data
+
+
+def test_no_damage_to_a_picture_gets_further_than_an_error() -> None:
+    """Decoders raise all kinds of exceptions; each must become the one that names the source as the reason."""
+    dice = random.Random(2)  # noqa: S311 - damage
+    outcomes = {"read": 0, "refused": 0}
+    for kind in KINDS:
+        options = {} if kind == "GIF" else {"exif": camera_notes(6)}
+        whole = file_of(kind, **options)
+        for _ in range(200):
+            data = bytearray(whole)
+            for _ in range(dice.randint(1, 8)):
+                data[dice.randrange(len(data))] = dice.randrange(256)
+            for read in (read_picture, without_metadata):
+                try:
+                    read(bytes(data))
+                except PictureError:
+                    outcomes["refused"] += 1
+                else:
+                    outcomes["read"] += 1
+
+    assert min(outcomes.values()) > 50
+
+
+def test_of_a_moving_picture_with_metadata_the_first_frame_is_kept() -> None:
+    """A small file may hold a thousand large frames, and only the first one's pixels are counted."""
+    data = file_of("GIF", FRAMES[0], save_all=True, append_images=FRAMES[1:], comment=b"SECRET")
+
+    clean = opened(without_metadata(data).data)
+
+    assert getattr(clean, "n_frames", 1) == 1
+    assert clean.convert("RGB").getpixel((0, 0)) == (255, 0, 0)

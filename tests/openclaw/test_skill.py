@@ -1,0 +1,83 @@
+"""The skill that the plugin ships: what an agent reads before it makes a picture."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from flux2_tool.openclaw.bundle import package_manifest, plugin_files, plugin_manifest
+from flux2_tool.schema.manifest import load_manifest
+
+PATH = "skills/flux2/SKILL.md"
+TEXT = files("flux2_tool.openclaw").joinpath("plugin", PATH).read_text(encoding="utf-8")
+_, HEAD, BODY = TEXT.split("---\n", 2)
+
+
+def test_the_plugin_ships_the_skill_where_its_manifest_says() -> None:
+    """OpenClaw looks in the listed folders, and npm packs only the listed files."""
+    manifest = load_manifest()
+
+    assert plugin_files(manifest, python=None)[PATH] == TEXT.encode()
+    assert plugin_manifest(manifest)["skills"] == ["./skills"]
+    assert "skills" in package_manifest(manifest)["files"]
+
+
+def test_its_head_is_what_openclaw_asks_for() -> None:
+    """Every conversation's prompt carries name and description: one short line, the same name as the folder."""
+    head = yaml.safe_load(HEAD)
+
+    assert head["name"] == PATH.split("/")[1]
+    assert len(head["description"]) <= 160
+    assert "\n" not in head["description"]
+    assert len(TEXT) < 10_000
+
+
+def test_it_names_only_what_there_is() -> None:
+    """A tool or an argument that was renamed would send every agent astray."""
+    manifest = load_manifest()
+    schemas = [tool.input_schema["properties"] for tool in manifest.tools.values()]
+    result = manifest.tools["text_to_image"].output_schema["properties"]
+    known = {
+        *manifest.tools,
+        *(name for schema in schemas for name in schema),
+        *(value for schema in schemas for item in schema.values() for value in item.get("enum", ())),
+        *result["task"]["properties"]["state"]["enum"],
+        *result["error"]["properties"]["code"]["enum"],
+        *(name for part in result.values() for name in [*part.get("properties", {})]),
+        *result,
+    }
+
+    named = set(re.findall(r"`([a-z_]+)`", BODY))
+
+    assert named <= known
+    assert set(manifest.tools) <= named
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        pytest.param(r"\*\*pro\*\*.*\*\*flex\*\*.*\*\*max\*\*", id="which tier"),
+        pytest.param(r"task:last", id="edits start from the newest picture"),
+        pytest.param(
+            r"Never call `text_to_image` or `remix_image` again", id="a picture in the making is not bought twice"
+        ),
+        pytest.param(r"what it cost", id="the user is told the cost"),
+        pytest.param(r"no negative prompts", id="what the model does not understand"),
+        pytest.param(r"中文.*绝不重新生成", id="the same in Chinese"),
+    ],
+)
+def test_it_gives_the_advice_that_saves_money_and_pictures(advice: str) -> None:
+    """It may be rewritten, but not lose one of these."""
+    assert re.search(advice, BODY, re.DOTALL)
+
+
+def test_it_repeats_no_price() -> None:
+    """Prices change; they are in the tools' descriptions, from the manifest."""
+    prices = {
+        f"{price:.2f}" for model in load_manifest().models.values() for price in model.prices_usd.values() if price
+    }
+
+    assert not prices & set(re.findall(r"\d+\.\d\d", BODY))

@@ -1,0 +1,102 @@
+"""Checking a webhook: anybody can POST to a public address, so only what RunAPI has signed, lately, counts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flux2_tool
+from flux2_tool.runapi.webhooks import WebhookRefusedError, verify_webhook
+
+SECRET = base64.b64encode(b"the account's secret").decode()
+NOW = 1_795_600_000.0
+BODY = json.dumps(
+    {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+).encode()
+
+
+def signed(
+    body: bytes = BODY, *, event_id: str = "evt_1", at: str = "1795600000", secret: str = SECRET
+) -> dict[str, str]:
+    """Return the headers RunAPI would send."""
+    digest = hmac.new(base64.b64decode(secret), f"{event_id}.{at}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "X-Callback-Id": event_id,
+        "X-Callback-Timestamp": at,
+        "X-Callback-Signature": base64.b64encode(digest).decode(),
+    }
+
+
+def test_a_signed_webhook_says_what_became_of_its_task() -> None:
+    """What a developer's own service needs to know."""
+    webhook = flux2_tool.verify_webhook(signed(), BODY, secret=SECRET, now=NOW)
+
+    assert (webhook.event_id, webhook.sent_at) == ("evt_1", NOW)
+    assert (webhook.task.task_id, webhook.task.phase) == ("tsk_abc123", "completed")
+    assert webhook.task.images[0].url == "https://cdn.example/a.png"
+
+
+def test_header_names_may_come_in_any_case() -> None:
+    """Every web framework has its own habit."""
+    for change in (str.lower, str.upper):
+        headers = {change(name): value for name, value in signed().items()}
+        assert verify_webhook(headers, BODY, secret=SECRET, now=NOW).event_id == "evt_1"
+
+
+@pytest.mark.parametrize("off_s", [-300, 300])
+def test_the_window_is_five_minutes_either_way(off_s: int) -> None:
+    """Clocks differ; a recorded delivery must not work for ever."""
+    headers = signed(at=str(int(NOW) + off_s))
+    assert verify_webhook(headers, BODY, secret=SECRET, now=NOW).event_id == "evt_1"
+
+    headers = signed(at=str(int(NOW) + off_s + (1 if off_s > 0 else -1)))
+    with pytest.raises(WebhookRefusedError, match="300 s"):
+        verify_webhook(headers, BODY, secret=SECRET, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="no headers"),
+        pytest.param(signed() | {"X-Callback-Signature": ""}, id="unsigned"),
+        pytest.param(signed(secret=base64.b64encode(b"another").decode()), id="another secret"),
+        pytest.param(signed() | {"X-Callback-Id": "evt_2"}, id="another event's id"),
+        pytest.param(signed() | {"X-Callback-Timestamp": "1795600001"}, id="another time"),
+        pytest.param(signed(body=BODY + b" "), id="another body"),
+        pytest.param(signed(at="nan"), id="a time that is none"),
+        pytest.param(signed(at="1795600000.5"), id="a time with fractions"),
+        pytest.param(signed(at="٣"), id="digits of another script"),
+        pytest.param(signed() | {"X-Callback-Signature": "\udcff"}, id="a signature that is no text"),
+    ],
+)
+def test_anything_else_is_refused(headers: dict[str, str]) -> None:
+    """One forged message that passes tells a stranger's lie to every waiting call."""
+    with pytest.raises(WebhookRefusedError):
+        verify_webhook(headers, BODY, secret=SECRET, now=NOW)
+
+
+@pytest.mark.parametrize("secret", ["", "not base64!", "   "])
+def test_a_wrong_secret_is_the_operators_fault_and_is_not_quoted(secret: str) -> None:
+    """An empty key would sign what anybody can sign."""
+    with pytest.raises(ValueError, match="webhook secret") as caught:
+        verify_webhook(signed(), BODY, secret=secret, now=NOW)
+
+    assert not isinstance(caught.value, WebhookRefusedError)
+
+
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["X-Callback-Id", "x-callback-timestamp", "X-Callback-Signature", "other"]), st.text()
+    ),
+    body=st.binary(max_size=200),
+)
+def test_nothing_unsigned_passes_and_nothing_breaks(headers: dict[str, str], body: bytes) -> None:
+    """The route is open to the internet."""
+    with pytest.raises(WebhookRefusedError):
+        verify_webhook(headers, body, secret=SECRET, now=NOW)

@@ -1,0 +1,150 @@
+"""What a model is offered, derived from the full schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.export import FORMATS, export, offered_description, offered_parameters, offered_tokens
+from flux2_tool.schema.manifest import load_manifest
+
+MANIFEST = load_manifest()
+TOOLS = MANIFEST.tools
+DEFAULT_TIERS = ("pro", "flex")
+ALL_TIERS = ("pro", "flex", "max")
+ALLOWED_WORDS = {
+    *("type", "enum", "required", "description", "items", "properties", "additionalProperties"),
+    *("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"),
+}
+
+
+def _words(schema: Any) -> Iterator[str]:
+    for key, value in schema.items():
+        yield key
+        if key == "properties":
+            for item in value.values():
+                yield from _words(item)
+        elif key == "items":
+            yield from _words(value)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("tiers", [DEFAULT_TIERS, ALL_TIERS, ("max",)])
+def test_an_offered_schema_has_only_words_every_provider_takes(name: str, tiers: tuple[str, ...]) -> None:
+    """Providers refuse the whole request for one if/then or allOf in a tool's parameters."""
+    parameters = offered_parameters(TOOLS[name], tiers=tiers, callback_hosts=("hooks.example.com",))
+
+    assert set(_words(parameters)) <= ALLOWED_WORDS
+    Draft202012Validator.check_schema(parameters)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_the_offered_bounds_are_those_of_the_full_schema(name: str) -> None:
+    """Written once: an enum or a bound that differs would be a second truth."""
+    full = TOOLS[name].input_schema["properties"]
+
+    offered = offered_parameters(TOOLS[name], tiers=ALL_TIERS, callback_hosts=("a.example",))["properties"]
+
+    for key, item in offered.items():
+        for word in ("type", "enum", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"):
+            assert item.get(word) == full[key].get(word)
+
+
+def test_a_model_is_not_offered_the_operators_settings() -> None:
+    """The safety checker is switched by people, and callbacks go where the operator allows."""
+    offered = offered_parameters(TOOLS["text_to_image"], tiers=ALL_TIERS)["properties"]
+
+    assert set(offered) == {"prompt", "model", "aspect_ratio", "output_resolution"}
+
+
+def test_callback_url_is_offered_once_hosts_are_allowed() -> None:
+    """Without an allowed host every use would be refused, so it is not worth a model's attention."""
+    for name in ("text_to_image", "remix_image"):
+        offered = offered_parameters(TOOLS[name], tiers=ALL_TIERS, callback_hosts=("hooks.example.com",))
+
+        assert "hooks.example.com" in offered["properties"]["callback_url"]["description"]
+
+
+def test_over_mcp_no_longer_wait_is_offered_than_the_host_has() -> None:
+    """Its host would give up on the call; elsewhere nobody does."""
+
+    def longest(shape: str, **options: float) -> Any:
+        tool = export(MANIFEST, shape, tiers=DEFAULT_TIERS, **options)[-1]
+        parameters = tool.get("inputSchema") or tool["input_schema"]
+        return parameters["properties"]["timeoutSeconds"]["maximum"]
+
+    assert longest("anthropic") == 600
+    assert longest("anthropic", wait_s=20) == 600
+    assert longest("mcp") == 50
+    assert longest("mcp", wait_s=20) == 20
+    assert longest("mcp", wait_s=3600) == 600
+
+
+def test_models_of_disabled_tiers_are_not_offered() -> None:
+    """A price nobody published is the operator's risk to take."""
+    offered = offered_parameters(TOOLS["remix_image"], tiers=DEFAULT_TIERS)
+
+    assert offered["properties"]["model"]["enum"] == ["flux-2-pro-remix-image", "flux-2-flex-remix-image"]
+    assert offered["required"] == ["prompt", "source_image_urls"]
+    assert "max" not in offered_description(TOOLS["remix_image"], tiers=DEFAULT_TIERS)
+
+
+def test_the_model_must_be_given_when_the_default_is_disabled() -> None:
+    """Leaving it out would mean a model the operator switched off."""
+    offered = offered_parameters(TOOLS["text_to_image"], tiers=("max",))
+
+    assert "model" in offered["required"]
+    assert offered["properties"]["output_resolution"]["enum"] == ["1k"]
+
+
+def test_descriptions_carry_prices_from_the_models_table() -> None:
+    """The agent tells people what a picture costs; the figures have one source."""
+    said = offered_description(TOOLS["text_to_image"], tiers=ALL_TIERS)
+
+    assert "{" not in said
+    for part in ("1k 0.05 2k 0.07", "1k 0.14 2k 0.24", "price unknown", "aspect_ratio required"):
+        assert part in said
+
+
+@pytest.mark.parametrize(("tiers", "hosts"), [(DEFAULT_TIERS, ()), (ALL_TIERS, ("hooks.example.com",)), (("max",), ())])
+def test_all_three_definitions_fit_in_900_tokens(tiers: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+    """Every turn of every chat carries them."""
+    definitions = [
+        {key: item[key] for key in ("name", "description", "parameters")}
+        for item in export(MANIFEST, "openclaw", tiers=tiers, callback_hosts=hosts)
+    ]
+
+    assert len(definitions) == 3
+    assert offered_tokens(definitions) <= 900
+
+
+def test_each_format_has_its_hosts_shape() -> None:
+    """Agent developers paste the export into their host's SDK as it is."""
+    found = {shape: export(MANIFEST, shape, tiers=DEFAULT_TIERS)[0] for shape in FORMATS}
+
+    assert set(found["openclaw"]) == {"name", "label", "description", "parameters", "metadata"}
+    assert set(found["mcp"]) == {"name", "title", "description", "inputSchema", "outputSchema", "annotations"}
+    assert found["mcp"]["annotations"]["readOnlyHint"] is False
+    assert found["openai"]["type"] == "function"
+    assert set(found["openai"]["function"]) == {"name", "description", "parameters"}
+    assert set(found["anthropic"]) == {"name", "description", "input_schema"}
+
+
+def test_an_unknown_format_is_named_with_the_known_ones() -> None:
+    """The command line passes the word through."""
+    with pytest.raises(ConfigurationError, match="openclaw, mcp, openai, anthropic"):
+        export(MANIFEST, "gemini", tiers=DEFAULT_TIERS)
+
+
+def test_changing_an_export_does_not_change_the_manifest() -> None:
+    """Hosts rewrite definitions in place; the next export must be clean."""
+    first = export(MANIFEST, "mcp", tiers=DEFAULT_TIERS)
+    first[0]["inputSchema"]["properties"].clear()
+    first[0]["outputSchema"].clear()
+
+    assert export(MANIFEST, "mcp", tiers=DEFAULT_TIERS)[0]["inputSchema"]["properties"]
+    assert TOOLS["text_to_image"].output_schema

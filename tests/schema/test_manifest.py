@@ -1,0 +1,193 @@
+"""The manifest: what the package loads, and what its own check finds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.manifest import load_manifest, manifest_path
+from flux2_tool.schema.manifest_check import check_manifest, error_codes
+
+TEXT = manifest_path().read_text(encoding="utf-8")
+
+
+def test_the_shipped_manifest_has_no_problem() -> None:
+    """Everything else derives from it, so a fault here is a fault everywhere."""
+    assert check_manifest(TEXT) == []
+
+
+def test_plain_safe_load_reads_the_same_data() -> None:
+    """Other tools read the file too; it must need nothing but YAML's plain types."""
+    assert yaml.safe_load(TEXT) == load_manifest().raw
+
+
+def test_the_version_stands_where_the_build_reads_it() -> None:
+    """hatchling takes the version from that line with this pattern."""
+    found = re.search(r'(?m)^version: "(?P<version>[^"]+)"$', TEXT)
+
+    assert found is not None
+    assert found["version"] == load_manifest().version
+
+
+def test_the_fingerprint_is_of_the_files_bytes() -> None:
+    """Worker and plugin compare it to see that they come from one installation."""
+    assert load_manifest().sha256 == hashlib.sha256(manifest_path().read_bytes()).hexdigest()
+
+
+def test_error_codes_are_those_the_package_raises() -> None:
+    """A host switches on the code; one that is not listed would be a surprise."""
+    for tool in load_manifest().tools.values():
+        listed = tool.output_schema["properties"]["error"]["properties"]["code"]["enum"]
+
+        assert set(listed) == error_codes()
+
+
+def test_defaults_are_the_pro_models() -> None:
+    """A default must never be the more expensive choice."""
+    tools = load_manifest().tools
+
+    assert tools["text_to_image"].default_model == "flux-2-pro-text-to-image"
+    assert tools["remix_image"].default_model == "flux-2-pro-remix-image"
+    assert tools["get_image_task"].default_model is None
+
+
+def test_prices_are_the_published_ones_and_unknown_is_not_zero() -> None:
+    """What a model says an image costs comes from here."""
+    models = load_manifest().models
+
+    for action in ("text-to-image", "remix-image"):
+        assert dict(models[f"flux-2-pro-{action}"].prices_usd) == {"1k": 0.05, "2k": 0.07}
+        assert dict(models[f"flux-2-flex-{action}"].prices_usd) == {"1k": 0.14, "2k": 0.24}
+        assert dict(models[f"flux-2-max-{action}"].prices_usd) == {"1k": None}
+
+
+def test_only_tools_that_make_images_have_side_effects() -> None:
+    """A host may repeat a call that is replay safe, and must not repeat one that costs money."""
+    hints = {name: tool.hints for name, tool in load_manifest().tools.items()}
+
+    assert hints["get_image_task"].replay_safe
+    assert hints["get_image_task"].read_only
+    for name in ("text_to_image", "remix_image"):
+        assert hints[name].side_effecting
+        assert not hints[name].replay_safe
+        assert not hints[name].idempotent
+
+
+def _replaced(old: str, new: str) -> Callable[[str], str]:
+    def edit(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        pytest.param(_replaced("id: flux2", "id: Flux 2"), "id: ", id="a field of the wrong form"),
+        pytest.param(_replaced("id: flux2\n", ""), "'id' is a required property", id="a missing field"),
+        pytest.param(_replaced("id: flux2\n", "id: flux2\nidd: x\n"), "idd", id="an unknown field"),
+        pytest.param(
+            _replaced("id: flux2\n", "id: flux2\nid: flux3\n"), 'the key "id" stands twice', id="a doubled key"
+        ),
+        pytest.param(
+            _replaced("name: Flux 2 images", "name: !!python/object/apply:os.getcwd []"),
+            "not usable YAML",
+            id="a tag that builds an object",
+        ),
+        pytest.param(_replaced("id: flux2", "id: [flux2"), "not usable YAML", id="broken YAML"),
+        pytest.param(_replaced('version: "0.1.0"', "version: 0.1.0"), "line of its own", id="an unquoted version"),
+        pytest.param(
+            _replaced("default: flux-2-pro-text-to-image", "default: flux-2-pro"),
+            "tools[0].input_schema.properties.model.default",
+            id="a default model that does not exist",
+        ),
+        pytest.param(
+            _replaced("flux-2-max-text-to-image]", "flux-2-max-text-to-image, flux-2-new]"),
+            "there is no model flux-2-new",
+            id="an offered model that does not exist",
+        ),
+        pytest.param(
+            _replaced("    tool: text_to_image\n    tier: pro", "    tool: draw\n    tier: pro"),
+            "models.flux-2-pro-text-to-image.tool: there is no tool draw",
+            id="a model of no tool",
+        ),
+        pytest.param(
+            _replaced("prices_usd: { 1k: 0.05, 2k: 0.07 }", "prices_usd: { 1k: 0.05, 4k: 0.07 }"),
+            "prices_usd.4k",
+            id="a price for a resolution nobody can ask for",
+        ),
+        pytest.param(
+            _replaced("prices_usd: { 1k: 0.05, 2k: 0.07 }", "prices_usd: { 1k: 0, 2k: 0.07 }"),
+            "prices_usd.1k",
+            id="a price of zero",
+        ),
+        pytest.param(
+            _replaced("env: FLUX2_TOOL_HOME", "env: FLUX_HOME"),
+            "config_hints.home.env: must be FLUX2_TOOL_HOME",
+            id="a variable of another name",
+        ),
+        pytest.param(
+            _replaced("                - worker_stopped\n", ""), "worker_stopped is missing", id="a missing error code"
+        ),
+        pytest.param(
+            _replaced("remix_image. {tiers}. Returns", "remix_image. Returns"),
+            "tools[0].description",
+            id="a description without its prices",
+        ),
+        pytest.param(
+            _replaced("required: [prompt]", "required: [promt]"), "there is no property promt", id="a required typo"
+        ),
+        pytest.param(
+            _replaced("pattern: '\\S'", "pattern: '['"), "tools[0].input_schema", id="a pattern that does not compile"
+        ),
+        pytest.param(_replaced("x-audience: operator", "x-audience: nobody"), "x-audience", id="an unknown audience"),
+        pytest.param(
+            _replaced("default: [pro, flex]", "default: [pro, ultra]"),
+            "config_schema.properties.tiers.default",
+            id="a default that its own schema refuses",
+        ),
+        pytest.param(_replaced("schema_version: 1", "schema_version: &a [*a]"), "contain itself", id="a cycle"),
+        pytest.param(_replaced("schema_version: 1", "1: 1"), "is not text", id="a key that is not text"),
+        pytest.param(_replaced("schema_version: 1", "schema_version: 2026-01-01"), "schema_version: date", id="a date"),
+    ],
+)
+def test_the_check_names_the_problem_and_where_it_is(edit: Callable[[str], str], problem: str) -> None:
+    """Whoever edits the manifest learns of a slip before an agent does."""
+    problems = check_manifest(edit(TEXT))
+
+    assert any(problem in found for found in problems), problems
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "a", "{}", "\x00", "a: " + "[" * 5000, "- " * 500])
+def test_the_check_answers_for_anything(text: str) -> None:
+    """A wrong file is an answer, not a crash."""
+    assert check_manifest(text)
+
+
+def test_a_broken_file_says_which_command_explains_it(tmp_path: Path) -> None:
+    """Loading is quick and shallow; the check has the details."""
+    path = tmp_path / "plugin.yaml"
+    path.write_text("id: flux2\n", encoding="utf-8")
+
+    with pytest.raises(ConfigurationError, match="is incomplete") as caught:
+        load_manifest(path)
+
+    assert "manifest check" in caught.value.hint
+
+
+def test_loading_does_not_import_jsonschema() -> None:
+    """Every command loads the manifest, and `--help` must stay quick."""
+    code = "import sys, flux2_tool.schema.manifest as m; m.load_manifest(); print('jsonschema' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"

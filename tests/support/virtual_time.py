@@ -1,0 +1,85 @@
+"""An event loop whose time jumps: to the next timer, whenever nothing is ready. Hours pass in milliseconds.
+
+Threads stay possible (`asyncio.to_thread`): while one works, time stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from flux2_tool._clock import SystemClock
+
+START_S: Final = 1_795_392_000.0  # 2026-11-23 00:00:00 UTC
+_STUCK_AFTER_S: Final = 5.0
+
+T = TypeVar("T")
+
+
+class StuckError(AssertionError):
+    """Everybody waits for something that nothing will ever bring."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Never blocks for a timer; moves the loop's time on instead."""
+
+    jump: Callable[[float], None]
+    threads_at_work = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        events = super().select(0)
+        if events or timeout == 0:
+            return events
+        if self.threads_at_work:
+            return super().select(_STUCK_AFTER_S)
+        if timeout is None:
+            events = super().select(_STUCK_AFTER_S)
+            if not events:
+                raise StuckError("nothing is ready, no timer is set, and nothing arrived from outside")
+            return events
+        self.jump(timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop that starts at second 0 and waits for nothing."""
+
+    def __init__(self) -> None:
+        self._elapsed_s = 0.0
+        selector = _JumpingSelector()
+        selector.jump = self._jump
+        self._jumping = selector
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self._elapsed_s
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        self._jumping.threads_at_work += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _future: asyncio.Future[Any]) -> None:
+        self._jumping.threads_at_work -= 1
+
+    def _jump(self, seconds: float) -> None:
+        self._elapsed_s += seconds
+
+
+class VirtualClock(SystemClock):
+    """`flux2_tool._clock.Clock` on the running virtual loop."""
+
+    def __init__(self, start_s: float = START_S) -> None:
+        self._start_s = start_s
+
+    def now(self) -> float:
+        return self._start_s + asyncio.get_running_loop().time()
+
+
+def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a virtual loop of its own; whatever it leaves running is cancelled."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)

@@ -1,0 +1,282 @@
+"""Caps on spending: what counts, what is given back, who is bound, and what the refusal says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from flux2_tool.context import Caller
+from flux2_tool.settings import load_settings
+from flux2_tool.tasks.budget import local_day
+from tests.support.stage import FOX, SandboxTransport, StandIn, opened_tool, run_call, scripted
+from tests.support.virtual_time import run_virtual
+
+
+def calls(
+    home: Path, transport: Any, *requests: tuple[dict[str, Any], Caller | None], **settings: Any
+) -> list[dict[str, Any]]:
+    """Make calls one after the other in one process and return their result objects."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport, **settings) as tool:
+            return [await tool.call("text_to_image", arguments, caller=caller) for arguments, caller in requests]
+
+    return run_virtual(main())
+
+
+def prompts(count: int, caller: Caller | None = None) -> list[tuple[dict[str, Any], Caller | None]]:
+    """Return distinct requests."""
+    return [({"prompt": f"a red fox, number {number}"}, caller) for number in range(count)]
+
+
+def test_a_daily_cap_holds_to_the_cent_and_says_how_it_stands(home: Path, runapi: SandboxTransport) -> None:
+    """The most frequent complaint of people who give agents paid tools is the surprise bill."""
+    results = calls(home, runapi, *prompts(5), daily_cap_usd=0.20)
+    error = results[4]["error"]
+
+    assert [("task" in result) for result in results] == [True, True, True, True, False]
+    assert error["code"] == "budget_exceeded"
+    assert (error["charged"], error["retryable"]) == ("no", False)
+    assert "daily cap of $0.20" in error["message"]
+    assert "$0.20 is spent and $0.00 reserved" in error["message"]
+    assert "resets at " in error["message"]
+    assert "plugins.entries.flux2.config.daily_cap_usd" in error["hint"]
+    assert "FLUX2_TOOL_DAILY_CAP_USD" in error["hint"]
+    assert len(runapi.sandbox.books.creates) == 4
+
+
+def test_the_next_day_begins_anew(home: Path) -> None:
+    """At local midnight."""
+    transport = scripted()
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport, daily_cap_usd=0.05) as tool:
+            first = await tool.call("text_to_image", FOX)
+            second = await tool.call("text_to_image", {"prompt": "another fox"})
+            await asyncio.sleep(24 * 3600)
+            return [first, second, await tool.call("text_to_image", {"prompt": "a third fox"})]
+
+    first, second, third = run_virtual(main())
+
+    assert "task" in first
+    assert second["error"]["code"] == "budget_exceeded"
+    assert "task" in third
+
+
+def test_what_is_being_made_is_reserved_and_a_failed_image_is_given_back(home: Path, runapi: SandboxTransport) -> None:
+    """Two calls at once must not both take the last five cents."""
+
+    async def main() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        async with opened_tool(home, runapi, daily_cap_usd=0.05) as tool:
+            together = await asyncio.gather(
+                tool.call("text_to_image", {"prompt": "a fox [fail]"}), tool.call("text_to_image", FOX)
+            )
+            return list(together), await tool.call("text_to_image", {"prompt": "a fox after all"})
+
+    together, later = run_virtual(main())
+
+    assert sorted(result["error"]["code"] for result in together) == ["budget_exceeded", "generation_failed"]
+    refused = next(result["error"] for result in together if result["error"]["code"] == "budget_exceeded")
+    assert "$0.05 reserved" in refused["message"]
+    assert later["task"]["state"] == "completed"
+
+
+def test_an_image_of_unknown_outcome_stays_reserved(home: Path) -> None:
+    """It may have been charged."""
+    transport = scripted(posts=[httpx.ReadError("lost")])
+    first, second = calls(home, transport, *prompts(2), daily_cap_usd=0.05)
+
+    assert first["error"]["charged"] == "unknown"
+    assert second["error"]["code"] == "budget_exceeded"
+    assert "$0.05 reserved" in second["error"]["message"]
+
+
+def test_what_was_billed_counts_not_what_was_expected(home: Path) -> None:
+    """A discount or a dearer day is RunAPI's word."""
+    done = {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+    transport = scripted(gets=[(200, {**done, "usage": {"cost": 0.01}})])
+
+    results = calls(home, transport, *prompts(6), daily_cap_usd=0.09)
+
+    assert [("task" in result) for result in results] == [True, True, True, True, True, False]
+
+
+def test_a_cap_per_image_refuses_the_dear_ones_only(home: Path, runapi: SandboxTransport) -> None:
+    """2k costs more than 1k, flex more than pro."""
+    cheap, dear = calls(
+        home,
+        runapi,
+        ({"prompt": "a fox"}, None),
+        ({"prompt": "a fox", "output_resolution": "2k"}, None),
+        max_image_usd=0.06,
+    )
+
+    assert "task" in cheap
+    assert dear["error"]["code"] == "budget_exceeded"
+    assert "$0.07" in dear["error"]["message"]
+    assert "max_image_usd" in dear["error"]["hint"]
+
+
+def test_caps_of_conversations_and_people_are_their_own(home: Path, runapi: SandboxTransport) -> None:
+    """One member of a group must not spend the others' share; the owner is bound by the day alone."""
+    alice = Caller(session="agent/group", sender="alice")
+    bob = Caller(session="agent/group", sender="bob")
+    owner = Caller(session="agent/group", sender="olivia", is_owner=True)
+    by_person = calls(home, runapi, *prompts(2, alice), *prompts(1, bob), *prompts(2, owner), sender_daily_cap_usd=0.05)
+    by_session = calls(
+        home.parent / "other",
+        runapi,
+        *prompts(2, Caller(session="one")),
+        *prompts(1, Caller(session="two")),
+        session_cap_usd=0.05,
+    )
+
+    assert [("task" in result) for result in by_person] == [True, False, True, True, True]
+    assert "per person" in by_person[1]["error"]["message"]
+    assert [("task" in result) for result in by_session] == [True, False, True]
+    assert "resets" not in by_session[1]["error"]["message"]
+
+
+def test_only_the_owner_may_spend_where_it_is_set_so(home: Path, runapi: SandboxTransport) -> None:
+    """In a public group."""
+    guest, owner = calls(
+        home,
+        runapi,
+        (FOX, Caller(session="s", sender="guest")),
+        (FOX, Caller(session="s", sender="olivia", is_owner=True)),
+        spenders="owner",
+    )
+
+    assert guest["error"]["code"] == "budget_exceeded"
+    assert "spenders" in guest["error"]["hint"]
+    assert "task" in owner
+
+
+def test_an_unknown_price_counts_as_configured_and_never_as_nothing(home: Path) -> None:
+    """Max has no published price."""
+    done = {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+
+    def answer(request: Any) -> Any:
+        if "price" in request.path:
+            return 404, {"error": "Not found"}
+        return 200, ({"task_id": "tsk_abc123", "status": "pending"} if request.method == "POST" else done)
+
+    arguments = {"prompt": "a fox", "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
+    first, second = calls(
+        home,
+        StandIn(answer, has_prices=True),
+        (arguments, None),
+        ({**arguments, "prompt": "two foxes"}, None),
+        tiers=("pro", "max"),
+        daily_cap_usd=0.9,
+    )
+
+    assert first["cost"] == {"usd": None, "basis": "unknown"}
+    assert second["error"]["code"] == "budget_exceeded"
+    assert "unknown price, counted as $0.50" in second["error"]["message"]
+
+
+def test_joining_an_image_in_flight_costs_nothing_more(home: Path, runapi: SandboxTransport) -> None:
+    """A host that repeats a call after a time-out must not meet the cap its own first call has filled."""
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi, daily_cap_usd=0.05) as tool:
+            first = await tool.call("text_to_image", FOX, session="s", wait_s=1)
+            return first, await tool.call("text_to_image", FOX, session="s")
+
+    first, second = run_virtual(main())
+
+    assert first["task"]["state"] == "processing"
+    assert (second["task"]["state"], second["task"]["joined"]) == ("completed", True)
+
+
+def test_without_a_journal_the_caps_hold_for_the_process(home: Path, runapi: SandboxTransport) -> None:
+    """Better than none."""
+    results = calls(home, runapi, *prompts(3), daily_cap_usd=0.10, journal="off")
+
+    assert [("task" in result) for result in results] == [True, True, False]
+
+
+@pytest.mark.parametrize("cap", ["daily_cap_usd", "session_cap_usd", "sender_daily_cap_usd"])
+def test_play_money_of_a_sandbox_does_not_use_up_a_cap_on_real_money(home: Path, cap: str) -> None:
+    """Whoever tries it out at the sandbox first would find the first real image refused."""
+    caller = Caller(session="one", sender="alice")
+    played = calls(home, scripted(), *prompts(2, caller), base_url="http://127.0.0.1:8321", **{cap: 0.05})
+    real = calls(home, scripted(), *prompts(2, caller), **{cap: 0.05})
+    played_after = calls(home, scripted(), *prompts(1, caller), base_url="http://localhost:9", **{cap: 0.05})
+
+    assert [("task" in result) for result in played] == [True, False]
+    assert [("task" in result) for result in real] == [True, False]
+    assert "$0.05 is spent" in real[1]["error"]["message"]
+    assert "error" in played_after[0]
+
+
+def test_the_advice_fits_the_cap(home: Path, runapi: SandboxTransport) -> None:
+    """ "Do not try again before that" helps nobody where no such moment comes."""
+    dear = {"prompt": "a fox", "output_resolution": "2k"}
+    (image,) = calls(home, runapi, (dear, None), max_image_usd=0.06)
+    _, session = calls(home, runapi, *prompts(2, Caller(session="one")), session_cap_usd=0.05)
+    _, day = calls(home.parent / "other", runapi, *prompts(2), daily_cap_usd=0.05)
+
+    assert "cheaper model or output_resolution 1k" in image["error"]["hint"]
+    assert "does not reset by itself" in session["error"]["message"]
+    assert "before that" not in image["error"]["hint"] + session["error"]["hint"]
+    assert "do not try again before that" in day["error"]["hint"]
+
+
+def test_the_default_cap_is_five_dollars(home: Path) -> None:
+    """A hundred pro images; the first refusal explains how to change it."""
+    assert load_settings({}, overrides={"home": home}).daily_cap_usd == 5.0
+    assert "task" in run_call(home, scripted())
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Shanghai", "America/Los_Angeles"])
+@pytest.mark.parametrize("month_day", [(3, 29), (10, 25), (11, 23)])
+def test_a_day_runs_from_local_midnight_to_local_midnight(
+    monkeypatch: pytest.MonkeyPatch, zone: str, month_day: tuple[int, int]
+) -> None:
+    """Also on the days on which the clocks change."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        noon = datetime(2026, *month_day, 12, tzinfo=ZoneInfo(zone)).timestamp()
+
+        begins, ends = local_day(noon)
+
+        assert begins <= noon < ends
+        for edge in (begins, ends):
+            local = datetime.fromtimestamp(edge, tz=ZoneInfo(zone))
+            assert (local.hour, local.minute, local.second) == (0, 0, 0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("rule", [{"spenders": "owner"}, {"sender_daily_cap_usd": 1.0}])
+def test_where_it_depends_on_who_asks_a_call_that_does_not_tell_is_refused(
+    home: Path, runapi: SandboxTransport, rule: dict[str, Any]
+) -> None:
+    """OpenClaw's image_generate names nobody: neither the owner's money nor a person's share can be told there."""
+    caller = Caller(session="main/image_generate", is_unattributed=True)
+    [refused] = calls(home, runapi, (FOX, caller), **rule)
+
+    assert refused["error"]["code"] == "budget_exceeded"
+    assert "image_generate does not tell who asks" in refused["error"]["message"]
+    assert next(iter(rule)) in refused["error"]["message"]
+    assert "text_to_image" in refused["error"]["hint"]
+    assert runapi.sandbox.books.creates == []
+
+
+def test_a_cap_per_conversation_does_not_lump_together_who_is_in_none(home: Path, runapi: SandboxTransport) -> None:
+    """All people of a gateway would share the cap of one conversation."""
+    caller = Caller(session="main/image_generate", is_unattributed=True)
+    results = calls(home, runapi, *prompts(3, caller), session_cap_usd=0.05)
+
+    assert [("task" in result) for result in results] == [True, True, True]

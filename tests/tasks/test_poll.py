@@ -1,0 +1,561 @@
+"""Following an accepted task: where it is looked for, and what never fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flux2_tool.sandbox import SandboxOptions
+from tests.support.stage import (
+    BASE_URL,
+    CREATED,
+    DONE,
+    FOX,
+    KEY,
+    PICTURE_URL,
+    Answer,
+    SandboxTransport,
+    Seen,
+    StandIn,
+    again,
+    json_answer,
+    opened_tool,
+    run_call,
+    scripted,
+)
+from tests.support.virtual_time import run_virtual
+
+PENDING = {"id": "tsk_abc123", "status": "processing"}
+TASK_ID = "tsk_abc123"
+PLACES = [
+    f"/v1/text_to_image/{TASK_ID}",
+    f"/api/v1/flux_2/text_to_image/{TASK_ID}",
+    f"/v1/tasks/{TASK_ID}",
+    f"/api/v1/tasks/{TASK_ID}",
+    f"/api/v1/flux_2/{TASK_ID}",
+]
+
+
+def _at(place: str, answer: Callable[[Seen], Answer], *, elsewhere: Answer = (404, {"error": "Not found"})) -> StandIn:
+    """A service that knows a task's status at one path only."""
+
+    def handle(request: Seen) -> Answer:
+        if request.method == "POST":
+            return 200, CREATED
+        return answer(request) if request.path == place else again(elsewhere)
+
+    return StandIn(handle)
+
+
+# ---- where -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("elsewhere", "lateness_s"),
+    [
+        *(pytest.param((code, {"error": "no"}), 12.0, id=str(code)) for code in (404, 405, 410, 501)),
+        *(pytest.param((code, {"error": "no"}), 40.0, id=str(code)) for code in (400, 401, 403, 422, 429, 500, 503)),
+        pytest.param((200, {"error": "no such page"}), 40.0, id="200 with an error"),
+        pytest.param((200, {}), 40.0, id="200 with nothing"),
+        pytest.param((200, {"detail": "Not Found"}), 40.0, id="200 with a detail"),
+        pytest.param(httpx.Response(200, content=b"<html><title>Docs</title></html>"), 40.0, id="200 with HTML"),
+        pytest.param(httpx.Response(302, headers={"location": "https://docs.test/"}), 40.0, id="a redirect elsewhere"),
+        pytest.param(httpx.ReadError("reset"), 40.0, id="a closed connection"),
+    ],
+)
+def test_the_status_is_found_at_each_candidate_alone(home: Path, place: str, elsewhere: Any, lateness_s: float) -> None:
+    """The guide only says "poll the task status endpoint"."""
+    transport = _at(place, lambda _request: (200, DONE), elsewhere=elsewhere)
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert len(transport.posts) == 1
+    assert transport.gets[0].path == PLACES[0]
+    assert transport.gets[-1].at_s - transport.posts[0].at_s < lateness_s
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_place_that_answered_is_asked_first_by_the_next_process(home: Path, place: str) -> None:
+    """Only the first image of all pays for the search."""
+    transport = _at(place, lambda _request: (200, DONE))
+    run_call(home, transport)
+    asked = len(transport.gets)
+    run_call(home, transport)
+
+    assert [poll.path for poll in transport.gets[asked:]] == [place]
+
+
+@pytest.mark.parametrize("path", ["guide", "service", "service_plain", "v1_tasks", "api_tasks"])
+@pytest.mark.parametrize("route", ["guide", "service"])
+def test_the_sandbox_is_understood_at_each_of_its_poll_paths(home: Path, path: Any, route: str) -> None:
+    """Both routes, each with one poll path alone, both actions."""
+    runapi = SandboxTransport(SandboxOptions(poll_paths=frozenset({path}), duration_s=3.0, seed=1))
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi, route=route) as tool:
+            first = await tool.call("text_to_image", FOX)
+            return [first, await tool.call("remix_image", {"prompt": "bluer", "source_image_urls": [PICTURE_URL]})]
+
+    for result in run_virtual(main()):
+        assert result["task"]["state"] == "completed"
+
+
+@pytest.mark.parametrize("route", ["guide", "service"])
+def test_the_path_of_the_create_call_is_asked_first(home: Path, route: str) -> None:
+    """The route that took the task is the likeliest to know it, also when it was forced."""
+    transport = scripted()
+    run_call(home, transport, route=route)
+
+    assert transport.gets[0].path == f"{transport.posts[0].path}/{TASK_ID}"
+
+
+@pytest.mark.parametrize(
+    "created",
+    [
+        pytest.param(json_answer({**CREATED, "status_url": "/v9/status/7?full=1"}), id="status_url, relative"),
+        pytest.param(json_answer({**CREATED, "status_url": f"{BASE_URL}/v9/status/7?full=1"}), id="status_url"),
+        pytest.param(json_answer({**CREATED, "urls": {"get": f"{BASE_URL}/v9/status/7?full=1"}}), id="urls.get"),
+        pytest.param(json_answer({"data": {**CREATED, "urls": {"get": "/v9/status/7?full=1"}}}), id="inside data"),
+        pytest.param(json_answer(CREATED, 202, location="/v9/status/7?full=1"), id="Location"),
+        pytest.param(json_answer(CREATED, 202, location=f"{BASE_URL.upper()}/v9/status/7?full=1"), id="Location, caps"),
+    ],
+)
+def test_a_status_url_of_the_answer_is_asked_first(home: Path, created: httpx.Response) -> None:
+    """The service knows best where its task is."""
+    transport = StandIn(lambda request: created if request.method == "POST" else (200, DONE))
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert [httpx.URL(poll.url).raw_path for poll in transport.gets] == [b"/v9/status/7?full=1"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.test/v9/status/7",
+        "//evil.test/v9/status/7",
+        "http://runapi.test/v9/status/7",
+        "https://runapi.test:444/v9/status/7",
+        "https://runapi.test@evil.test/",
+        "https://u:p@runapi.test/v9",
+        "https://[::1",
+        "javascript:alert(1)",
+        "\x00",
+        "x" * 9000,
+    ],
+)
+@pytest.mark.parametrize("where", ["status_url", "urls", "location"])
+def test_a_status_url_of_another_origin_is_never_asked(home: Path, url: str, where: str) -> None:
+    """The key would go there with the question."""
+    if where == "location":
+        created = json_answer(CREATED, location=url.replace("\x00", "")[:4000])
+    else:
+        created = json_answer({**CREATED, where: {"get": url} if where == "urls" else url})
+    transport = StandIn(lambda request: created if request.method == "POST" else (200, DONE))
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    for request in transport.seen:
+        assert request.url.startswith(f"{BASE_URL}/")
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("link", ["location", "status_url", "urls_get"])
+@pytest.mark.parametrize("envelope", [False, True])
+@pytest.mark.parametrize("body_shape", ["flat", "data", "header"])
+def test_the_sandbox_is_understood_through_its_status_links(
+    home: Path, link: Any, envelope: bool, body_shape: Any
+) -> None:
+    """With every other path off, the link is the only way to the picture."""
+    options = SandboxOptions(
+        poll_paths=frozenset(),
+        status_link=link,
+        status_link_envelope=envelope,
+        body_shape=body_shape,
+        duration_s=3.0,
+        seed=1,
+    )
+    result = run_call(home, SandboxTransport(options))
+
+    assert result["task"]["state"] == "completed"
+    assert result["cost"] == {"usd": 0.05, "basis": "billed"}
+
+
+@pytest.mark.parametrize("elsewhere", [404, 500, 401])
+def test_a_status_url_that_does_not_answer_is_left_for_the_known_paths(home: Path, elsewhere: int) -> None:
+    """A wrong link must not cost the picture."""
+
+    def handle(request: Seen) -> Answer:
+        if request.method == "POST":
+            return 200, {**CREATED, "status_url": "/v9/nowhere"}
+        return (200, DONE) if request.path == PLACES[0] else (elsewhere, {"error": "no"})
+
+    assert run_call(home, StandIn(handle))["task"]["state"] == "completed"
+
+
+@pytest.mark.parametrize("visible_after_s", [0.5, 2.5, 10.0, 30.0])
+@pytest.mark.parametrize("place", [PLACES[0], PLACES[3]])
+def test_a_task_that_is_not_visible_yet_is_waited_for(home: Path, visible_after_s: float, place: str) -> None:
+    """A 404 soon after the create means "not yet"; later it means "not here" or "still not"."""
+
+    def answer(request: Seen) -> Answer:
+        return (200, DONE) if request.at_s >= visible_after_s else (404, {"error": "Not found"})
+
+    transport = _at(place, answer)
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert transport.gets[-1].at_s < visible_after_s + 12.0
+    assert len(transport.gets) < 80
+
+
+@pytest.mark.parametrize("status", ["error", "failed", "success"])
+def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str) -> None:
+    """A guessed path may answer 200 for anything; its word about the request is not the task's."""
+    page = (200, {"status": status, "message": "Not found"})
+    answers = {PLACES[3]: (200, DONE), PLACES[2]: page}
+    transport = StandIn(
+        lambda request: (
+            (200, CREATED) if request.method == "POST" else answers.get(request.path, (404, {"error": "no"}))
+        )
+    )
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert len(transport.posts) == 1
+
+
+def test_a_failure_that_names_no_task_ends_it_when_no_other_place_has_it(home: Path) -> None:
+    """Otherwise a service with one odd path would let every failed task wait for its deadline."""
+    failed = (200, {"status": "failed", "error": "out of luck"})
+    transport = _at(PLACES[3], lambda _request: failed)
+    result = run_call(home, transport)
+
+    assert result["error"]["code"] == "generation_failed"
+
+
+def test_the_search_for_a_task_does_not_hammer_the_service(home: Path) -> None:
+    """Five places asked in vain, for minutes, by every agent of an installation."""
+    transport = _at("/nowhere", lambda _request: (404, {}))
+    result = run_call(home, transport, wait_s=300)
+
+    assert result["task"]["state"] == "processing"
+    assert len(transport.gets) < 300
+
+
+def test_a_missing_page_with_retry_after_does_not_bind_the_search_to_it(home: Path) -> None:
+    """A gateway may add Retry-After to every answer."""
+    missing = json_answer({"error": "Not found"}, 404, retry_after="1")
+    transport = _at(PLACES[2], lambda _request: (200, DONE), elsewhere=missing)
+
+    assert run_call(home, transport)["task"]["state"] == "completed"
+
+
+# ---- what never fails it ---------------------------------------------------------------------------------------------
+
+PASSING: list[Any] = [
+    *(pytest.param((code, {"error": "down"}), id=str(code)) for code in (408, 425, 429, 455, 500, 502, 503, 504, 529)),
+    pytest.param((400, {"error": "?"}), id="400"),
+    pytest.param((401, {"error": "no key"}), id="401 in between"),
+    pytest.param((402, {"error": "?"}), id="402"),
+    pytest.param((403, {"error": "?"}), id="403 in between"),
+    pytest.param((404, {"error": "?"}), id="404 in between"),
+    pytest.param((409, {"error": "?"}), id="409"),
+    pytest.param((422, {"error": "moderation"}), id="422 about the question, not the task"),
+    pytest.param((204, None), id="204"),
+    pytest.param(httpx.Response(200, content=b""), id="empty"),
+    pytest.param(httpx.Response(502, content=b"<html><h1>Bad Gateway</h1></html>"), id="an HTML page"),
+    pytest.param(httpx.Response(200, content=b"<!doctype html><title>Login</title>"), id="200 with HTML"),
+    pytest.param(httpx.Response(200, content=b'{"id": "tsk_abc123", "status": "fai'), id="cut JSON"),
+    pytest.param(httpx.Response(200, content=b"[" * 50_000), id="deep nesting"),
+    pytest.param(httpx.Response(200, content=b"\xff\xfe\x00"), id="no text"),
+    pytest.param(httpx.Response(200, content=b" " * 100 + b'{"a":"' + b"x" * 4 * 1024 * 1024 + b'"}'), id="flood"),
+    pytest.param((200, {"hello": "world"}), id="JSON of something else"),
+    pytest.param((200, []), id="a list"),
+    pytest.param((200, None), id="null"),
+    pytest.param((200, {"status": "verifying"}), id="an unknown status"),
+    pytest.param((200, {"id": TASK_ID}), id="no status"),
+    pytest.param((200, {"id": TASK_ID, "status": None}), id="a null status"),
+    pytest.param((200, {"id": TASK_ID, "status": 3}), id="a status that is a number"),
+    pytest.param((200, {"id": TASK_ID, "status": "completed"}), id="completed without images, for now"),
+    pytest.param((200, {"id": TASK_ID, "status": "completed", "images": [{"url": "file:///x"}]}), id="a bad link"),
+    pytest.param(
+        (200, {"id": TASK_ID, "status": "processing", "usage": {"cost": 10**400}}), id="a cost that is no number"
+    ),
+    pytest.param(httpx.ConnectError("refused"), id="connect error"),
+    pytest.param(httpx.ReadError("reset"), id="read error"),
+    pytest.param(httpx.ReadTimeout("slow"), id="time-out"),
+    pytest.param(httpx.RemoteProtocolError("cut"), id="truncated"),
+    pytest.param(httpx.DecodingError("gzip"), id="broken compression"),
+    pytest.param(httpx.Response(302, headers={"location": "http://[bad"}), id="a redirect to nonsense"),
+    pytest.param(httpx.Response(307, headers={"location": "https://evil.test/"}), id="a redirect elsewhere"),
+]
+
+
+@pytest.mark.parametrize("trouble", PASSING)
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_passing_trouble_never_fails_an_accepted_task(home: Path, trouble: Any, times: int) -> None:
+    """The image is being made and will be paid; whatever one answer says, the next may bring it."""
+    transport = scripted(gets=[(200, PENDING), *[trouble] * times, (200, DONE)])
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert result["images"][0]["url"] == PICTURE_URL
+    assert len(transport.posts) == 1
+
+
+@pytest.mark.parametrize("trouble", PASSING)
+def test_trouble_from_the_first_poll_on_never_fails_an_accepted_task(home: Path, trouble: Any) -> None:
+    """No path is proven yet, so every path meets the trouble."""
+    transport = scripted(gets=[*[trouble] * 6, (200, DONE)])
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert len(transport.posts) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble", [one for one in PASSING if "completed without" not in one.id and "bad l" not in one.id]
+)
+def test_trouble_to_the_deadline_ends_as_processing_and_never_as_a_failure(home: Path, trouble: Any) -> None:
+    """The agent is told to ask later and not to generate again."""
+    transport = scripted(gets=[trouble])
+    result = run_call(home, transport, wait_s=60)
+
+    assert result["task"]["state"] == "processing"
+    assert "get_image_task" in result["next"]
+    assert f"task:{TASK_ID}" in (result["task"]["ref"], f"task:{TASK_ID}")
+    assert len(transport.posts) == 1
+    assert 3 < len(transport.gets) < 120
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "drop_after", "truncated_body", "broken_json", "oversized_body"])
+def test_the_sandboxs_poll_faults_never_fail_a_task(home: Path, runapi: SandboxTransport, fault: str) -> None:
+    """The same on the service's side of the wire."""
+    runapi.fault(fault, on="poll", times=3, size_bytes=5 * 1024 * 1024)
+    result = run_call(home, runapi)
+
+    assert result["task"]["state"] == "completed"
+    assert runapi.billed == 1
+
+
+def test_an_unknown_status_counts_as_active_and_is_named_at_the_deadline(home: Path) -> None:
+    """A new word of the service must not look like a failure."""
+    transport = scripted(gets=[(200, {"id": TASK_ID, "status": "Being\x1b[31m dreamed"})])
+    result = run_call(home, transport, wait_s=20)
+
+    assert result["task"]["state"] == "processing"
+    assert any('"Being[31m dreamed"' in warning for warning in result["warnings"])
+
+
+def test_a_picture_under_an_unknown_status_is_shown_but_not_taken_as_the_end(home: Path) -> None:
+    """The status may mean "preview" or "done"; only the service knows."""
+    transport = scripted(gets=[(200, {"id": TASK_ID, "status": "ready", "images": [PICTURE_URL]})])
+    result = run_call(home, transport, wait_s=20)
+
+    assert result["task"]["state"] == "processing"
+    assert result["images"][0]["url"] == PICTURE_URL
+
+
+def test_the_last_trouble_is_named_at_the_deadline(home: Path) -> None:
+    """Else "processing" hides an outage."""
+    result = run_call(home, scripted(gets=[(503, {"error": "maintenance until noon"})]), wait_s=20)
+
+    assert any("maintenance until noon" in warning for warning in result["warnings"])
+
+
+# ---- completed without a picture -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("polls", [1, 3, 8])
+def test_images_that_come_a_little_after_completed_are_waited_for(
+    home: Path, runapi: SandboxTransport, polls: int
+) -> None:
+    """Storage may lag behind the status."""
+    runapi.fault("late_images", polls=polls)
+    result = run_call(home, runapi)
+
+    assert result["task"]["state"] == "completed"
+    assert len(result["images"]) == 1
+
+
+def test_completed_without_images_for_good_is_an_error_that_may_have_been_charged(
+    home: Path, runapi: SandboxTransport
+) -> None:
+    """Neither "no charge" nor "try again" would be true."""
+    runapi.fault("no_images")
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("text_to_image", FOX), asyncio.get_running_loop().time()
+
+    result, took_s = run_virtual(main())
+    error = result["error"]
+
+    assert (error["code"], error["charged"], error["retryable"]) == ("unexpected_answer", "unknown", False)
+    assert error["task_ref"].startswith("task:tsk_")
+    assert "get_image_task" in error["hint"]
+    assert 15.0 < took_s < 40.0
+
+
+def test_the_picture_of_such_a_task_is_still_found_by_asking_later(home: Path) -> None:
+    """The id is kept, and the next look starts anew."""
+    empty = {"id": TASK_ID, "status": "completed"}
+    transport = scripted(gets=[*[(200, empty)] * 60, (200, DONE)])
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport) as tool:
+            results = [await tool.call("text_to_image", FOX)]
+            while "error" in results[-1] and len(results) < 20:
+                results.append(await tool.call("get_image_task", {"task_id": TASK_ID}))
+            return results
+
+    results = run_virtual(main())
+
+    assert results[0]["error"]["code"] == "unexpected_answer"
+    assert results[-1]["images"][0]["url"] == PICTURE_URL
+    assert len(transport.posts) == 1
+
+
+# ---- failed ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ({"status": "failed", "error": "no GPU"}, "generation_failed", "no GPU"),
+        ({"status": "failed", "error": {"code": "E7", "message": "no GPU"}}, "generation_failed", "no GPU"),
+        ({"status": "error", "message": "no GPU"}, "generation_failed", "no GPU"),
+        ({"status": "FAILED", "detail": "no GPU"}, "generation_failed", "no GPU"),
+        ({"state": "failed", "errorMessage": "no GPU"}, "generation_failed", "no GPU"),
+        ({"status": "timeout", "msg": "no GPU"}, "generation_failed", "no GPU"),
+        ({"status": "cancelled"}, "generation_failed", ""),
+        ({"status": "canceled", "error": None}, "generation_failed", ""),
+        ({"data": {"status": "failed", "error": "no GPU"}}, "generation_failed", "no GPU"),
+        ({"status": "failed", "error": {"code": "content_policy_violation"}}, "content_refused", "content_policy"),
+        ({"status": "failed", "error": "Flagged by moderation"}, "content_refused", "Flagged by moderation"),
+        ({"status": "failed", "error": {"type": "nsfw", "message": "sorry"}}, "content_refused", "sorry"),
+        (
+            {"status": "failed", "response": {"status": 422, "body": {"error": "safety checker"}}},
+            "content_refused",
+            "safety checker",
+        ),
+    ],
+)
+def test_a_failed_task_is_told_in_the_services_words(home: Path, body: Any, code: str, said: str) -> None:
+    """Moderation and a fault need different reactions; neither is charged."""
+    transport = scripted(gets=[json_answer({"id": TASK_ID, **body}, x_request_id="req_9")])
+    error = run_call(home, transport)["error"]
+
+    assert (error["code"], error["charged"]) == (code, "no")
+    assert error["task_ref"] == f"task:{TASK_ID}"
+    assert error["request_id"] == "req_9"
+    assert error["retryable"] is (code == "generation_failed")
+    assert said in error["message"]
+    assert not said or '"' in error["message"]
+    assert len(transport.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"), [("a fox [fail]", "generation_failed"), ("a fox [moderated]", "content_refused")]
+)
+@pytest.mark.parametrize("shape", ["text", "object"])
+def test_the_sandboxs_failures_are_told_and_not_billed(home: Path, prompt: str, code: str, shape: Any) -> None:
+    """The same against the stand-in's own shapes and books."""
+    runapi = SandboxTransport(SandboxOptions(error_shape=shape, duration_s=3.0, seed=1))
+    error = run_call(home, runapi, arguments={"prompt": prompt})["error"]
+
+    assert (error["code"], error["charged"]) == (code, "no")
+    assert runapi.billed == 0
+
+
+def test_a_failure_that_was_billed_all_the_same_says_so(home: Path) -> None:
+    """Hiding it would be a lie about money."""
+    transport = scripted(gets=[(200, {"status": "failed", "usage": {"cost": 0.05}})])
+    error = run_call(home, transport)["error"]
+    from_the_journal = run_call(home, transport, "get_image_task", {"task_id": "tsk_abc123"})["error"]
+
+    assert error["charged"] == from_the_journal["charged"] == "yes"
+    assert "$0.05" in error["message"]
+
+
+# ---- how often -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("retry_after", "gap_s"), [("5", 5.0), ("20", 20.0), ("3600", 60.0), ("1e9", 60.0)])
+def test_retry_after_on_a_poll_answer_is_obeyed_and_capped(home: Path, retry_after: str, gap_s: float) -> None:
+    """It may come with a 200; an absurd one must not put the task to sleep."""
+    transport = scripted(gets=[json_answer(PENDING, retry_after=retry_after), (200, DONE)])
+    run_call(home, transport, wait_s=300)
+    first, second = transport.gets
+
+    assert second.at_s - first.at_s == pytest.approx(gap_s, abs=0.2)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_retry_after_on_a_refused_poll_is_obeyed(home: Path, code: int) -> None:
+    """The service is in trouble; a client that keeps asking prolongs it."""
+    date = "Mon, 23 Nov 2026 00:00:15 GMT"
+    transport = scripted(gets=[(200, PENDING), json_answer({"error": "x"}, code, retry_after=date), (200, DONE)])
+    run_call(home, transport, wait_s=300)
+
+    assert 14.5 <= transport.gets[2].at_s <= 16.0
+
+
+@pytest.mark.parametrize("retry_after", ["30", "3600"])
+def test_retry_after_on_the_create_answer_is_obeyed_and_capped(home: Path, retry_after: str) -> None:
+    """It says when the first poll is worth its request."""
+    transport = scripted([json_answer(CREATED, retry_after=retry_after)])
+    run_call(home, transport, wait_s=300)
+
+    assert transport.gets[0].at_s - transport.posts[0].at_s == pytest.approx(min(60.0, float(retry_after)), abs=0.2)
+
+
+@pytest.mark.parametrize("answer", [(200, PENDING), (429, {"error": "x"}), (503, {"error": "x"})])
+def test_a_retry_after_of_nothing_does_not_make_the_client_hammer(home: Path, answer: Any) -> None:
+    """ "Retry-After: 0" on every answer is common; ten polls a second would not be welcome."""
+    transport = scripted(gets=[json_answer(answer[1], answer[0], retry_after="0")])
+    run_call(home, transport, wait_s=60)
+
+    assert len(transport.gets) <= 130
+
+
+def test_a_slow_task_is_polled_less_and_less(home: Path) -> None:
+    """A task of ten minutes is not worth six hundred questions."""
+    transport = scripted(gets=[(200, PENDING)])
+    run_call(home, transport, wait_s=900)
+    early = [poll for poll in transport.gets if poll.at_s <= 30]
+    late = [poll for poll in transport.gets if poll.at_s > 600]
+
+    assert 20 <= len(early) <= 40
+    assert len(late) <= 90
+
+
+def test_the_picture_is_there_soon_after_the_service_has_it(home: Path, runapi: SandboxTransport) -> None:
+    """Six seconds of work must not become ten of waiting."""
+
+    async def main() -> float:
+        async with opened_tool(home, runapi) as tool:
+            await tool.call("text_to_image", FOX)
+            return asyncio.get_running_loop().time()
+
+    assert 6.0 <= run_virtual(main()) <= 7.3
+
+
+def test_the_key_goes_with_every_poll_and_nowhere_else(home: Path) -> None:
+    """Polls are authorised; nothing of the key stands in a path."""
+    transport = scripted(gets=[(404, {}), (200, PENDING), (200, DONE)])
+    run_call(home, transport)
+
+    for poll in transport.gets:
+        assert poll.headers["authorization"] == f"Bearer {KEY}"
+        assert KEY not in poll.url
+        assert "idempotency-key" not in poll.headers
+        assert json.dumps(poll.headers).count(KEY) == 1

@@ -1,0 +1,126 @@
+"""When to poll, learned from durations: held to its figures in simulation, and to its bounds whatever the history."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux2_tool.tasks.poll_schedule import FIXED_DELAY_S, MAX_DELAY_S, MIN_DELAY_S, Expectation, Learner, Plan
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Mean lateness and polls of learned polling, as shares of polling every 2 s from the start."""
+
+    lateness: float
+    polls: float
+
+
+def simulate(median_s: float, sigma: float, history: Sequence[float], *, tasks: int, skip: int = 0) -> Figures:
+    """Run tasks of a log-normal duration one after the other, learning from each as the journal does."""
+    chance = random.Random(11)  # noqa: S311 - a simulation
+    learner = Learner(prior_s=8.0)
+    for duration_s in history:
+        learner.learn(duration_s)
+    late, polls, fixed_late, fixed_polls = [], [], [], []
+    for _ in range(tasks):
+        duration_s = chance.lognormvariate(math.log(median_s), sigma)
+        plan, at_s, before_s, count = Plan(learner.expectation()), 0.0, 0.0, 0
+        while at_s < duration_s:
+            before_s = at_s
+            at_s += plan.delay_s(at_s) * (0.95 + 0.1 * chance.random())
+            count += 1
+        late.append(at_s - duration_s)
+        polls.append(count)
+        fixed = math.ceil(duration_s / FIXED_DELAY_S)
+        fixed_late.append(fixed * FIXED_DELAY_S - duration_s)
+        fixed_polls.append(fixed + 1)
+        learner.learn((before_s + at_s) / 2)
+    return Figures(
+        lateness=fmean(late[skip:]) / fmean(fixed_late[skip:]), polls=fmean(polls[skip:]) / fmean(fixed_polls[skip:])
+    )
+
+
+@pytest.mark.parametrize(("median_s", "sigma"), [(6.0, 0.2), (9.0, 0.2), (10.0, 0.25)])
+def test_warm_it_is_far_sooner_for_as_many_polls(median_s: float, sigma: float) -> None:
+    """The time between "the image is ready" and "it is in the chat" is the part that is ours."""
+    figures = simulate(median_s, sigma, [], tasks=600, skip=60)
+
+    assert figures.lateness <= 0.40
+    assert figures.polls <= 1.10
+
+
+@pytest.mark.parametrize("lie_s", [0.5, 2.0, 4.0, 20.0, 60.0, 600.0, 80_000.0])
+@pytest.mark.parametrize(("median_s", "sigma"), [(6.0, 0.2), (10.0, 0.25), (40.0, 0.4)])
+def test_a_lying_history_costs_little(median_s: float, sigma: float, lie_s: float) -> None:
+    """The service may change from one day to the next."""
+    chance = random.Random(5)  # noqa: S311 - a simulation
+    history = [lie_s * math.exp(chance.gauss(0, 0.1)) for _ in range(40)]
+
+    figures = simulate(median_s, sigma, history, tasks=40)
+
+    assert figures.lateness <= 1.5
+    assert figures.polls <= 1.25
+
+
+def test_two_surprises_in_a_row_turn_learning_off_and_agreement_turns_it_on_again() -> None:
+    """What is wrong twice is not an outlier."""
+    learner = Learner(prior_s=8.0)
+    for _ in range(30):
+        learner.learn(6.0)
+
+    learner.learn(30.0)
+    assert learner.expectation() is not None
+    learner.learn(31.0)
+    assert learner.expectation() is None
+    assert Plan(learner.expectation()).delay_s(5.0) == FIXED_DELAY_S
+
+    for duration_s in (30.0, 32.0, 29.0, 31.0, 30.0, 33.0, 30.0):
+        learner.learn(duration_s)
+    expectation = learner.expectation()
+    assert expectation is not None
+    assert expectation.median_s == pytest.approx(30.5, rel=0.1)
+
+
+def test_polls_are_dense_where_completion_is_likely() -> None:
+    """Few early, many in the middle, the plain interval when the expectation is exhausted."""
+    plan = Plan(Expectation(median_s=20.0, sigma=0.2))
+
+    early, middle, late = plan.delay_s(0.0), plan.delay_s(20.0), plan.delay_s(200.0)
+
+    assert early > 2 * middle
+    assert middle < FIXED_DELAY_S
+    assert late >= FIXED_DELAY_S
+
+
+@given(
+    durations=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=60),
+    elapsed_s=st.floats(min_value=0, max_value=1e6),
+)
+def test_no_history_breaks_the_bounds(durations: list[float], elapsed_s: float) -> None:
+    """A journal is a file; anything may stand in it."""
+    learner = Learner(prior_s=8.0)
+    for duration_s in durations:
+        learner.learn(duration_s)
+
+    delay_s = Plan(learner.expectation()).delay_s(elapsed_s)
+
+    assert MIN_DELAY_S <= delay_s <= MAX_DELAY_S
+
+
+def test_the_time_left_shrinks_and_then_nobody_can_say() -> None:
+    """ "About 8 s left" must not be said of a task that is long overdue."""
+    expectation = Expectation(median_s=10.0, sigma=0.2)
+    begun, later, overdue = (expectation.left_s(elapsed_s) for elapsed_s in (0.1, 6.0, 60.0))
+
+    assert begun == pytest.approx(9.9, abs=0.2)
+    assert later is not None
+    assert 3.0 < later < 5.0
+    assert overdue is None

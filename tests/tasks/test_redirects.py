@@ -1,0 +1,178 @@
+"""Redirects: followed within the origin with body and key, and never a step further."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.stage import BASE_URL, CREATED, DONE, KEY, PICTURE_URL, Answer, Seen, StandIn, json_answer, run_call
+
+HOST = "runapi.test"
+
+
+def _redirecting(status: int, location: str, *, on: str = "POST") -> StandIn:
+    """Redirect the first address of a kind; everything else, on any host, answers well."""
+
+    def answer(request: Seen) -> Answer:
+        first = "/v1/text_to_image" if on == "POST" else "/v1/text_to_image/tsk_abc123"
+        if request.method == on and request.path == first and HOST in request.url:
+            return httpx.Response(status, headers={"location": location})
+        return (200, CREATED) if request.method == "POST" else (200, DONE)
+
+    return StandIn(answer)
+
+
+def _hosts_with_key(transport: StandIn) -> set[str]:
+    return {
+        httpx.URL(request.url).host
+        for request in transport.seen
+        if any(KEY in value for value in request.headers.values()) or KEY.encode() in request.body
+    }
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize(
+    "location", ["/v2/text_to_image", f"{BASE_URL}/v2/text_to_image", "//runapi.test/v2/text_to_image"]
+)
+def test_a_redirect_within_the_origin_takes_body_and_keys_along(home: Path, status: int, location: str) -> None:
+    """A POST that turned into a GET would make nothing, or something else."""
+    transport = _redirecting(status, location)
+    result = run_call(home, transport)
+    first, second = transport.posts
+
+    assert result["task"]["state"] == "completed"
+    assert second.url == f"{BASE_URL}/v2/text_to_image"
+    assert second.body == first.body
+    for name in ("authorization", "idempotency-key", "content-type"):
+        assert second.headers[name] == first.headers[name]
+
+
+# httpx itself gives these up as a broken answer, which counts as a lost one.
+UNREADABLE = ["https://[::1/", "javascript:alert(1)"]
+ELSEWHERE = [
+    *UNREADABLE,
+    "https://evil.test/v1/text_to_image",
+    "//evil.test/v1/text_to_image",
+    "http://runapi.test/v1/text_to_image",
+    "https://runapi.test:8443/v1/text_to_image",
+    "https://runapi.test.evil.test/",
+    "https://runapi.test@evil.test/",
+    "https://user:pass@runapi.test/",
+    "http://[bad",
+    "https://runapi.test:99999/",
+    "file:///etc/passwd",
+    "https://runapi.test\\@evil.test/",
+    "",
+]
+
+
+@pytest.mark.parametrize("location", ELSEWHERE)
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_create_that_is_sent_elsewhere_is_refused_and_the_key_stays_home(
+    home: Path, location: str, status: int
+) -> None:
+    """Whoever can make the service redirect must not get the key."""
+    transport = _redirecting(status, location)
+    error = run_call(home, transport)["error"]
+
+    if location not in UNREADABLE:
+        assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
+    assert _hosts_with_key(transport) == {HOST}
+    assert {httpx.URL(request.url).host for request in transport.seen} == {HOST}
+
+
+@pytest.mark.parametrize("location", ELSEWHERE)
+def test_a_poll_that_is_sent_elsewhere_moves_on_to_the_next_place(home: Path, location: str) -> None:
+    """An accepted task is never failed for a strange path, and the key is never sent after it."""
+    transport = _redirecting(302, location, on="GET")
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert result["images"][0]["url"] == PICTURE_URL
+    assert _hosts_with_key(transport) == {HOST}
+    assert len(transport.posts) == 1
+
+
+def test_a_redirect_in_circles_ends(home: Path) -> None:
+    """It would hang the call."""
+    transport = _redirecting(307, "/v1/text_to_image")
+    error = run_call(home, transport)["error"]
+
+    assert error["code"] == "unexpected_answer"
+    assert len(transport.posts) <= 5
+
+
+def test_a_polls_redirect_within_the_origin_is_followed(home: Path) -> None:
+    """A moved status page is still this task's."""
+    transport = _redirecting(301, "/v3/status/tsk_abc123", on="GET")
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert [poll.path for poll in transport.gets] == ["/v1/text_to_image/tsk_abc123", "/v3/status/tsk_abc123"]
+
+
+@pytest.mark.parametrize("location", ["/v1/results/tsk_abc123", f"{BASE_URL}/v1/results/tsk_abc123?full=1"])
+@pytest.mark.parametrize("body", [b"", json.dumps(CREATED).encode()])
+def test_a_303_says_where_the_result_is_and_is_never_posted_to(home: Path, location: str, body: bytes) -> None:
+    """See Other means: accepted, ask there. Posting there again could make a second image."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return httpx.Response(303, headers={"location": location}, content=body)
+        return (200, DONE) if request.path == "/v1/results/tsk_abc123" else (404, {})
+
+    transport = StandIn(answer)
+    result = run_call(home, transport)
+
+    assert result["task"]["id"] == "tsk_abc123"
+    assert result["task"]["state"] == "completed"
+    assert len(transport.posts) == 1
+    assert transport.gets[0].url.startswith(f"{BASE_URL}/v1/results/tsk_abc123")
+
+
+@pytest.mark.parametrize(
+    "location", [*ELSEWHERE[len(UNREADABLE) :], "https://sso.test/v1/signin", "/signin", "/", "/home?from=/v1/x"]
+)
+def test_a_303_to_what_is_no_task_of_the_service_names_no_task(home: Path, location: str) -> None:
+    """A page to sign in at must not become "the task signin", which is then asked for for a quarter of an hour."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return httpx.Response(303, headers={"location": location})
+        return 200, DONE
+
+    transport = StandIn(answer)
+    error = run_call(home, transport)["error"]
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
+    assert "elsewhere" in error["message"]
+    assert "base URL" in error["hint"]
+    assert len(transport.seen) == 1
+
+
+def test_a_303_to_another_origin_with_the_task_in_it_accepts_the_task_but_is_not_asked(home: Path) -> None:
+    """The task is paid for; its status is looked for at home."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return json_answer(CREATED, 303, location="https://evil.test/results/tsk_abc123")
+        return 200, DONE
+
+    transport = StandIn(answer)
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert _hosts_with_key(transport) == {HOST}
+
+
+def test_a_page_instead_of_an_answer_names_no_task_by_its_location(home: Path) -> None:
+    """A captive portal answers 200 and says where its page is."""
+    page = httpx.Response(200, headers={"location": "/home", "content-type": "text/html"}, content=b"<html>Hi</html>")
+    transport = StandIn(lambda request: page if request.method == "POST" else (404, {}))
+    error = run_call(home, transport, wait_s=30)["error"]
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
+    assert transport.gets == []

@@ -1,0 +1,229 @@
+"""Being told by RunAPI instead of asking: sooner, with fewer polls, and never at the word of a stranger."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.sandbox import Sandbox, SandboxOptions
+from tests.support.stage import FOX, SandboxTransport, Seen, StandIn, json_answer, opened_tool
+from tests.support.virtual_time import VirtualClock, run_virtual
+
+SECRET = base64.b64encode(b"the account's secret").decode()
+PUBLIC_URL = "http://127.0.0.1:18789"
+CALLBACK_URL = f"{PUBLIC_URL}/flux2/callback"
+TASK_S = 6.0
+
+
+class Gateway(httpx.AsyncBaseTransport):
+    """The gateway's route: hands each delivery to the tool, and remembers what it answered."""
+
+    def __init__(self) -> None:
+        self.tool: Flux2Tool | None = None
+        self.answers: list[bool] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        assert self.tool is not None
+        assert str(request.url) == CALLBACK_URL
+        self.answers.append(self.tool.webhook(request.headers, await request.aread()))
+        return httpx.Response(200 if self.answers[-1] else 401)
+
+
+def play(
+    home: Path,
+    do: Callable[[Flux2Tool, Sandbox], Awaitable[Any]],
+    *,
+    configured: bool = True,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Any, SandboxTransport, Gateway]:
+    """Run calls against a sandbox that delivers webhooks; return what they gave, the sandbox and the gateway."""
+    gateway = Gateway()
+    options = {"duration_s": TASK_S, "drawn_images": False, "seed": 1, "callback_secret": SECRET, **options}
+    transport = SandboxTransport(SandboxOptions(**options), callbacks=gateway)
+    push = {"callback_public_url": PUBLIC_URL, "callback_secret": SECRET} if configured else {}
+
+    async def main() -> Any:
+        async with opened_tool(home, transport, **push, **(settings or {})) as tool:
+            gateway.tool = tool
+            found = await do(tool, transport.sandbox)
+            await transport.sandbox.callbacks_done()
+            return found
+
+    return run_virtual(main()), transport, gateway
+
+
+async def one_picture(tool: Flux2Tool, _sandbox: Sandbox) -> dict[str, Any]:
+    return await tool.call("text_to_image", FOX)
+
+
+def lateness_s(transport: SandboxTransport) -> list[float]:
+    """Return how long after its end each task was seen to be over, in seconds."""
+    tasks = transport.sandbox.books.tasks.values()
+    return [(task.first_seen_finished_at or float("inf")) - task.finish_at for task in tasks]
+
+
+def polls(transport: SandboxTransport) -> int:
+    return sum(method == "GET" for method, _path in transport.requests)
+
+
+def signed_webhook(task_id: str) -> tuple[dict[str, str], bytes]:
+    """Return headers and body of a webhook as RunAPI signs it, now."""
+    body = json.dumps({"id": task_id, "status": "completed"}).encode()
+    stamp = str(int(VirtualClock().now()))
+    digest = hmac.new(base64.b64decode(SECRET), f"evt_{task_id}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    headers = {
+        "x-callback-id": f"evt_{task_id}",
+        "x-callback-timestamp": stamp,
+        "x-callback-signature": base64.b64encode(digest).decode(),
+    }
+    return headers, body
+
+
+def test_a_call_is_woken_by_the_webhook_and_asks_once(home: Path) -> None:
+    """The picture is in the chat when it is ready, not at the next poll."""
+    result, transport, gateway = play(home, one_picture)
+
+    assert result["task"]["state"] == "completed"
+    assert result["cost"] == {"usd": 0.05, "basis": "billed"}, "told by the poll; a webhook has no cost"
+    assert gateway.answers == [True]
+    assert lateness_s(transport)[0] < 0.05
+    assert polls(transport) == 1
+
+
+def test_without_configuration_the_body_stays_what_the_agent_gave(home: Path) -> None:
+    """The guide's arguments make exactly the guide's JSON."""
+    _result, transport, gateway = play(home, one_picture, configured=False)
+
+    assert json.loads(transport.sandbox.books.creates[0].body) == {"model": "flux-2-pro-text-to-image", **FOX}
+    assert gateway.answers == []
+
+
+def test_an_agents_own_callback_wins_and_polling_works_alone(home: Path) -> None:
+    """Somebody else's service waits for that webhook."""
+    theirs = "https://hooks.example.com/done"
+
+    async def ask(tool: Flux2Tool, _sandbox: Sandbox) -> dict[str, Any]:
+        return await tool.call("text_to_image", {**FOX, "callback_url": theirs})
+
+    result, transport, gateway = play(home, ask, settings={"callback_hosts": ["hooks.example.com"]})
+
+    assert json.loads(transport.sandbox.books.creates[0].body)["callback_url"] == theirs
+    assert result["task"]["state"] == "completed"
+    assert gateway.answers == []
+    assert lateness_s(transport)[0] < 2.0
+
+
+@pytest.mark.parametrize("forgery", ["bad_signature", "stale_timestamp", "unsigned", "wrong_task"])
+def test_a_forged_webhook_changes_nothing(home: Path, forgery: str) -> None:
+    """It says that the task failed; a stranger must not cost anybody a picture, or even a poll."""
+    result, transport, gateway = play(home, one_picture, callback_forgery=forgery)
+
+    assert result["task"]["state"] == "completed"
+    assert gateway.answers[-1] is True
+    if forgery != "wrong_task":  # well signed, but about a task that nobody waits for
+        assert gateway.answers == [False, True]
+    assert polls(transport) == 1
+
+
+def test_a_duplicate_is_taken_and_wakes_nobody_again(home: Path) -> None:
+    """RunAPI delivers again whenever it is not sure."""
+    _result, transport, gateway = play(home, one_picture, callback_duplicates=3)
+
+    assert gateway.answers == [True] * 4
+    assert polls(transport) == 1
+
+
+def test_a_webhook_that_comes_too_early_does_not_end_the_task(home: Path) -> None:
+    """The answer of a poll decides; a webhook only says when to ask."""
+    result, transport, _gateway = play(home, one_picture, callback_early=True)
+
+    assert result["task"]["state"] == "completed"
+    assert 2 <= polls(transport) <= 12
+
+
+def test_lost_webhooks_cost_some_seconds_twice_and_then_no_more(home: Path) -> None:
+    """A public address that does not work must not make every picture late for good."""
+
+    async def ask(tool: Flux2Tool, _sandbox: Sandbox) -> list[dict[str, Any]]:
+        return [await tool.call("text_to_image", {"prompt": f"fox {number}"}) for number in range(5)]
+
+    results, transport, _gateway = play(home, ask, callbacks=False)
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 5
+    late = lateness_s(transport)
+    assert max(late) < 8.5
+    assert max(late[2:]) < 2.0
+
+
+def test_webhooks_are_trusted_again_once_one_comes(home: Path) -> None:
+    """The tunnel was down for a while."""
+
+    async def ask(tool: Flux2Tool, sandbox: Sandbox) -> None:
+        for number in range(6):
+            if number == 3:
+                sandbox.change({"callbacks": True})
+            await tool.call("text_to_image", {"prompt": f"fox {number}"})
+
+    _nothing, transport, _gateway = play(home, ask, callbacks=False)
+
+    assert max(lateness_s(transport)[4:]) < 0.05
+
+
+def test_a_webhook_that_overtakes_the_creates_answer_is_not_lost(home: Path) -> None:
+    """A quick task can be over before we have read its id."""
+    result, transport, gateway = play(home, one_picture, duration_s=0.0)
+
+    assert result["task"]["state"] == "completed"
+    assert True in gateway.answers
+    assert polls(transport) <= 1
+
+
+def test_a_webhook_ends_a_pause_that_the_service_itself_asked_for(home: Path) -> None:
+    """It asked for the pause before it knew that the picture is ready."""
+    told: list[float] = []
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            return 200, {"task_id": "tsk_abc123", "status": "pending"}
+        if not told:
+            return json_answer({"status": "processing"}, retry_after="50")
+        return 200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+
+    transport = StandIn(answer)
+
+    async def main() -> float:
+        async with opened_tool(home, transport, callback_public_url=PUBLIC_URL, callback_secret=SECRET) as tool:
+            call = asyncio.create_task(tool.call("text_to_image", FOX))
+            await asyncio.sleep(12.0)
+            told.append(12.0)
+            assert tool.webhook(*signed_webhook("tsk_abc123"))
+            await call
+            return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) < 12.5
+
+
+def test_other_hosts_ask_for_no_webhook(home: Path) -> None:
+    """Only a gateway has a route that takes it."""
+    transport = SandboxTransport()
+
+    async def main() -> None:
+        async with opened_tool(
+            home, transport, host="cli", callback_public_url=PUBLIC_URL, callback_secret=SECRET
+        ) as tool:
+            await tool.call("text_to_image", FOX)
+
+    run_virtual(main())
+
+    assert "callback_url" not in json.loads(transport.sandbox.books.creates[0].body)

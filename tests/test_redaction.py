@@ -1,0 +1,92 @@
+"""A key that is echoed is taken out, in whatever form; everything else stays byte for byte."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flux2_tool._redaction import MASK, masked, masked_text
+
+KEY = "sk-a+b/c=d&e~f<0123456789"
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "in a URL": lambda key: quote(key, safe=""),
+    "in a URL, small letters": lambda key: quote(key, safe="").lower().replace("sk", "sk"),
+    "in a URL twice": lambda key: quote(quote(key, safe=""), safe=""),
+    "in JSON": lambda key: json.dumps(key)[1:-1],
+    "in JSON with slashes escaped": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "in JSON, all escaped": lambda key: "".join(f"\\u{ord(character):04x}" for character in key),
+    "in base64, escaped in JSON": lambda key: "".join(
+        f"\\u{ord(character):04X}" for character in base64.b64encode(key.encode()).decode()
+    ),
+    "in HTML": html.escape,
+    "in HTML, numbered": lambda key: "".join(f"&#{ord(character)};" for character in key),
+    "in HTML, numbered in hexadecimal": lambda key: "".join(f"&#x{ord(character):X};" for character in key),
+    "in hexadecimal": lambda key: key.encode().hex(),
+    "in hexadecimal capitals": lambda key: key.encode().hex().upper(),
+    "in base64": lambda key: base64.b64encode(key.encode()).decode(),
+    "in base64 for URLs": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
+    "in base64 behind a word": lambda key: base64.b64encode(f"Bearer {key}".encode()).decode(),
+    "in base64 between words": lambda key: base64.b64encode(f"ab{key}yz".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_echo_is_masked_in_every_form(form: str) -> None:
+    """A proxy's error page, a debugging answer, a link with the key in it."""
+    echo = FORMS[form](KEY)
+
+    found = masked(f'{{"error": "bad: {echo}"}}'.encode(), KEY)
+
+    assert MASK in found
+    assert b"0123456789" not in found
+    assert echo[4:20].encode() not in found
+
+
+@given(text=st.text())
+def test_what_is_no_key_stays_as_it_is(text: str) -> None:
+    """Answers are read after this; it must not bend them."""
+    assert masked_text(text, KEY) == text
+    assert masked(text.encode(), None) == text.encode()
+
+
+@example(key="000000\\/", form="in HTML")
+@example(key="00000<\\/", form="in HTML")
+@given(
+    key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=80),
+    form=st.sampled_from(sorted(FORMS)),
+)
+def test_any_key_is_masked(key: str, form: str) -> None:
+    """Keys may have any printable character."""
+    if "small letters" not in form:
+        assert MASK in masked(FORMS[form](key).encode(), key)
+
+
+@given(value=st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_means_the_same_afterwards(value: object) -> None:
+    """Escapes are undone on the way, but only those that mean nothing."""
+    text = json.dumps(value)
+    forms = [text, json.dumps(text), text.replace("/", "\\/")]
+    if "\\" not in text:
+        forms.append(text.replace("a", "\\u0061"))
+
+    for form in forms:
+        assert json.loads(masked(form.encode(), KEY)) == json.loads(form)
+
+
+def test_a_text_too_short_for_a_key_is_left_alone() -> None:
+    """Masking a word would spoil every answer that has it."""
+    assert masked(b'{"status": "pending"}', "pending"[:7]) == b'{"status": "pending"}'
+
+
+def test_lone_surrogates_survive() -> None:
+    """The text of an error may hold anything."""
+    assert masked_text("\ud800 a", KEY) == "\ud800 a"
