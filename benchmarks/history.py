@@ -53,7 +53,7 @@ def _intent(record_id: str, kind: Kind, base_url: str) -> Intent:
     return Intent(
         record_id=record_id,
         session=None,
-        equal_key=record_id,
+        dedup_key=record_id,
         fingerprint=_FINGERPRINT,
         base_url=base_url,
         tool="text_to_image",

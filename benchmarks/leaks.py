@@ -1,6 +1,6 @@
 """Whether a worker grows: its memory, open files and threads over ten thousand calls, and what a call costs then.
 
-Short tasks in a sandbox of its own. The worker keeps some two thousand generations at hand, so memory rises at first;
+Short tasks in a sandbox of its own. The worker keeps some two thousand image tasks at hand, so memory rises at first;
 in the second half it must not. Open files are its pool of connections.
 """
 

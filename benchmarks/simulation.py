@@ -17,7 +17,7 @@ from benchmarks.kinds import KINDS, Kind
 from benchmarks.lateness import LIES
 from benchmarks.optimum import Cost, Durations, best_plans, fixed_interval, spaced_by_hazard
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.tasks.poll_schedule import Paces, Plan
+from flux2_tool.tasks.poll_schedule import PollSchedule, PollScheduler
 
 TASKS = 4000
 PRICES_S = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09, 0.065, 0.045, 0.03)
@@ -57,17 +57,17 @@ def _one_plan(kind: Kind, history: list[float], rng: random.Random) -> Cost:
 
 def _learning(kind: Kind, rng: random.Random) -> Cost:
     """Return the cost while learning goes on, task by task, after a true history."""
-    paces = _paces(kind, [_draw_s(kind, rng) for _ in range(LEARNING_TASKS)])
+    poll_scheduler = _paces(kind, [_draw_s(kind, rng) for _ in range(LEARNING_TASKS)])
     seen = []
     for _ in range(TASKS):
-        plan = paces.plan(_ADDRESS, kind.model, kind.resolution)
+        plan = poll_scheduler.plan(_ADDRESS, kind.model, kind.resolution)
         one = _follow(plan, _draw_s(kind, rng), rng)
         seen.append(one)
-        paces.learn(_ADDRESS, kind.model, kind.resolution, one[2])
+        poll_scheduler.learn(_ADDRESS, kind.model, kind.resolution, one[2])
     return _mean(seen)
 
 
-def _follow(plan: Plan, duration_s: float, rng: random.Random) -> tuple[int, float, float]:
+def _follow(plan: PollSchedule, duration_s: float, rng: random.Random) -> tuple[int, float, float]:
     """Return how often a task is polled, how late its end is seen, and how long the client thinks that it took."""
     polls, last_s, at_s = 1, 0.0, plan.delay_s(0.0)
     while at_s < duration_s:
@@ -77,9 +77,9 @@ def _follow(plan: Plan, duration_s: float, rng: random.Random) -> tuple[int, flo
     return polls, at_s - duration_s, (last_s + at_s) / 2
 
 
-def _paces(kind: Kind, history: list[float]) -> Paces:
+def _paces(kind: Kind, history: list[float]) -> PollScheduler:
     typical = load_manifest().models[kind.model].typical_s
-    return Paces(typical_s=lambda _model, resolution: typical[resolution], history=lambda _kind: history)
+    return PollScheduler(typical_s=lambda _model, resolution: typical[resolution], history=lambda _kind: history)
 
 
 def _draw_s(kind: Kind, rng: random.Random) -> float:

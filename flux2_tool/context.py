@@ -14,7 +14,7 @@ CONNECTION: Final = "connection:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class CallContext:
     """One call's circumstances.
 
     Attributes:

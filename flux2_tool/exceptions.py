@@ -209,7 +209,9 @@ class InternalError(Flux2Error):
     code = "internal_error"
 
 
-def error_of_code(code: str, message: str, *, task_id: str | None = None, request_id: str | None = None) -> Flux2Error:
+def error_from_code(
+    code: str, message: str, *, task_id: str | None = None, request_id: str | None = None
+) -> Flux2Error:
     """Return an error again from what the journal kept of it."""
     kinds = {kind.code: kind for kind in Flux2Error.__subclasses__()}
     error = kinds.get(code, InternalError)(message)

@@ -19,7 +19,7 @@ from flux2_tool.schema.manifest import load_manifest
 
 if TYPE_CHECKING:
     from flux2_tool.credentials import Credentials
-    from flux2_tool.diagnostics.probe import Probed
+    from flux2_tool.diagnostics.probe import ProbeResult
     from flux2_tool.settings import Settings
 
 
@@ -86,15 +86,15 @@ def _check_writable(path: Path) -> None:
         raise ConfigurationError(f"cannot write to {path.absolute().parent}", hint="choose another file with --output")
 
 
-async def _run(settings: Settings, credentials: Credentials) -> Probed:
+async def _run(settings: Settings, credentials: Credentials) -> ProbeResult:
     from flux2_tool.diagnostics.probe import probe
-    from flux2_tool.engine.wait import Abort
+    from flux2_tool.engine.wait import CancelToken
 
-    abort, loop = Abort(), asyncio.get_running_loop()
+    cancel, loop = CancelToken(), asyncio.get_running_loop()
 
     def interrupt() -> None:
         # The image may be paid for by now: end the wait and write down what was seen. The second Ctrl-C ends it all.
-        abort.set()
+        cancel.set()
         loop.remove_signal_handler(signal.SIGINT)
 
     if sys.platform != "win32":
@@ -106,5 +106,5 @@ async def _run(settings: Settings, credentials: Credentials) -> Probed:
             load_manifest(),
             now=time.time(),
             on_progress=lambda state: report(state.message),
-            abort=abort,
+            cancel=cancel,
         )

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from flux2_tool.cli.open_journal import opened_journal
 from flux2_tool.cli.terminal import Reporter, progress
-from flux2_tool.context import Caller, working_folder, workspace_of
+from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import Credentials, resolve_credentials
 from flux2_tool.engine.engine import Flux2Tool
-from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import error_object
@@ -25,7 +25,7 @@ from flux2_tool.settings import Settings, load_settings
 
 Result = TypeVar("Result")
 Shown = TypeVar("Shown")
-Work = Callable[[Flux2Tool, Abort, Reporter], Awaitable[Result]]
+Work = Callable[[Flux2Tool, CancelToken, Reporter], Awaitable[Result]]
 
 
 def run_call(
@@ -63,7 +63,7 @@ def run_call(
         return show(error_object(exc))
 
     folder = working_folder()
-    caller = Caller(
+    caller = CallContext(
         session=session,
         is_owner=True,
         workspace_dir=workspace_of(folder, environ) if by_model else folder,
@@ -71,7 +71,7 @@ def run_call(
         any_folder=not by_model,
     )
 
-    def work(flux: Flux2Tool, abort: Abort, report: Reporter) -> Awaitable[dict[str, Any]]:
+    def work(flux: Flux2Tool, cancel: CancelToken, report: Reporter) -> Awaitable[dict[str, Any]]:
         return flux.call(
             tool,
             arguments,
@@ -80,7 +80,7 @@ def run_call(
             new=new,
             on_progress=lambda state: report(_progress_line(state)),
             output_dir=output_dir,
-            abort=abort,
+            cancel=cancel,
         )
 
     return _in_loop(settings, credentials, work, show)
@@ -114,16 +114,16 @@ def run_resume(
     if wait_s is not None:
         settings = replace(settings, wait_s=wait_s)
 
-    async def work(flux: Flux2Tool, abort: Abort, report: Reporter) -> list[dict[str, Any]]:
+    async def work(flux: Flux2Tool, cancel: CancelToken, report: Reporter) -> list[dict[str, Any]]:
         if record_id is not None:
             report("sending the request once more")
-            return [await flux.resend(record_id, abort=abort)]
+            return [await flux.resend(record_id, cancel=cancel)]
 
         def on_begun(count: int) -> None:
             if count:
                 report(f"{count} to finish")
 
-        return await flux.resume(on_begun=on_begun, abort=abort)
+        return await flux.resume(on_begun=on_begun, cancel=cancel)
 
     return _in_loop(settings, credentials, work, show)
 
@@ -136,8 +136,8 @@ def run_raw(task_id: str, *, environ: Mapping[str, str] | None = None) -> str | 
     except Flux2Error as exc:
         return error_object(exc)
 
-    def work(flux: Flux2Tool, _abort: Abort, _report: Reporter) -> Awaitable[str | dict[str, Any]]:
-        return flux.raw_answer(task_id)
+    def work(flux: Flux2Tool, _abort: CancelToken, _report: Reporter) -> Awaitable[str | dict[str, Any]]:
+        return flux.raw_response(task_id)
 
     return _in_loop(settings, credentials, work, lambda answer: answer)
 
@@ -177,12 +177,12 @@ async def _run(
     work: Work[Result],
     show: Callable[[Result], Shown],
 ) -> Shown:
-    abort = Abort()
+    cancel = CancelToken()
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
         # The first Ctrl-C ends the wait in good order; the second ends the process.
-        abort.set()
+        cancel.set()
         loop.remove_signal_handler(signal.SIGINT)
 
     if sys.platform != "win32":
@@ -192,7 +192,7 @@ async def _run(
     is_shown = False
     try:
         with progress() as report:
-            result = await work(flux, abort, report)
+            result = await work(flux, cancel, report)
         shown = show(result)
         is_shown = True
         return shown

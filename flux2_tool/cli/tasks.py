@@ -50,7 +50,7 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     if ctx.invoked_subcommand is not None:
         return 0
     with _journal() as (journal, settings):
-        _settle_lost(journal, settings)
+        _mark_unconfirmed(journal, settings)
         found = journal.records(states=states, since=since)  # type: ignore[arg-type]
     if as_json:
         write_json([record_object(record) for record in found])
@@ -75,13 +75,13 @@ def _note_lost(found: Sequence[Record]) -> None:
         note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown what became of it")
 
 
-def _settle_lost(journal: Journal, settings: Settings) -> None:
+def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
     """Call unknown what a process that is gone has sent and nobody may send again by itself."""
     from flux2_tool.journal import JournalError
 
     now = time.time()
     with contextlib.suppress(JournalError):  # a list that is a little behind is still a list
-        journal.settle_lost(sent_before=now - settings.resend_window_s, now=now)
+        journal.mark_unconfirmed(sent_before=now - settings.resend_window_s, now=now)
 
 
 @tasks.command(short_help="Forget tasks that are over and older.")
@@ -116,7 +116,7 @@ def forget(name: str) -> int:
 
     wanted = name.removeprefix("record:").lower()
     with _journal() as (journal, settings):
-        _settle_lost(journal, settings)
+        _mark_unconfirmed(journal, settings)
         found = [
             record
             for record in journal.records(states=("unknown",))
@@ -206,7 +206,7 @@ def record_object(record: Record) -> dict[str, Any]:
         "created_at": moment(record.created_at),
         "accepted_at": moment(record.accepted_at),
         "finished_at": moment(record.finished_at),
-        "returned_at": moment(record.returned_at),
+        "delivered_at": moment(record.delivered_at),
         "cost": _cost(record),
         "images": [
             {
@@ -237,7 +237,7 @@ def _line(record: Mapping[str, Any]) -> str:
     cost = record["cost"]
     price = "price unknown" if cost["usd"] is None else f"{cost['usd']:.2f} USD ({cost['basis']})"
     expired = " (link expired)" if any(image["expired"] for image in record["images"]) else ""
-    shown = "" if record["state"] != "completed" or record["returned_at"] else " (not shown yet)"
+    shown = "" if record["state"] != "completed" or record["delivered_at"] else " (not shown yet)"
     # Without a task's id there is no other way to its picture.
     links = "" if record["task_id"] else "".join(f"  {image['url']}" for image in record["images"])
     said = f"{record['label']}{shown}{expired}{links}"

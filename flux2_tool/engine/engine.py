@@ -1,6 +1,6 @@
 """The one entry of every host: a tool's name and arguments in, one result object out.
 
-Validation comes first, then the sources, then the generation and the wait; nothing is sent or paid before the
+Validation comes first, then the sources, then the image task and the wait; nothing is sent or paid before the
 arguments are right. A tool's failure is a result object with `error`, never an exception.
 """
 
@@ -19,32 +19,32 @@ import httpx
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool._net import is_loopback_url
-from flux2_tool.context import AGENT_HOSTS, CONNECTION, Caller
+from flux2_tool.context import AGENT_HOSTS, CONNECTION, CallContext
 from flux2_tool.credentials import Credentials
-from flux2_tool.engine.request_builder import place_order
+from flux2_tool.engine.request_builder import build_request
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.saving import image_infos
-from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S, Gathering
+from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S, SourceResolver
 from flux2_tool.engine.sources import TASK_PREFIX
-from flux2_tool.engine.wait import Abort, Call, OnProgress, OpenCalls, wait_for
+from flux2_tool.engine.wait import Call, CancelToken, OnProgress, OpenCalls, wait_for
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
 from flux2_tool.journal import ClaimRules, OpenJournal, Owner, ThisProcess, open_journal
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import HttpTimeouts, RunapiClient, open_http
 from flux2_tool.runapi.prices import Price, Prices, list_price
-from flux2_tool.runapi.rate_limit import Pace, Places
-from flux2_tool.runapi.route_cache import FILE_NAME, RouteMemory
+from flux2_tool.runapi.rate_limit import ConcurrencyLimiter, RateLimiter
+from flux2_tool.runapi.route_cache import FILE_NAME, RouteCache
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Host, Manifest, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult, as_object, error_object
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings, host_wait_s
 from flux2_tool.tasks.budget import caps_of
-from flux2_tool.tasks.deduplication import heir_of
-from flux2_tool.tasks.poll_schedule import Paces
-from flux2_tool.tasks.registry import Account, Begun, Registry
-from flux2_tool.tasks.task import Generation, Surroundings
-from flux2_tool.tasks.webhook_inbox import Push, WebhookRefusedError
+from flux2_tool.tasks.deduplication import inherited_session_prefix
+from flux2_tool.tasks.poll_schedule import PollScheduler
+from flux2_tool.tasks.registry import Account, Registry, TaskHandle
+from flux2_tool.tasks.task import ImageTask, TaskDependencies
+from flux2_tool.tasks.webhook_inbox import WebhookInbox, WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +97,10 @@ class Flux2Tool:
         self._clock = clock or SystemClock()
         self._random = random or random_module.Random()  # noqa: S311 - jitter needs no secrecy
         self._new_id = new_id
-        self._memory = RouteMemory(settings.home / FILE_NAME)
+        self._memory = RouteCache(settings.home / FILE_NAME)
         self._http: dict[str, httpx.AsyncClient] = {}
-        self._push = _push_of(settings, host, self._clock)
-        self._turns: dict[tuple[str, str], Pace] = {}
+        self._webhook_inbox = _webhook_inbox_of(settings, host, self._clock)
+        self._rate_limiters: dict[tuple[str, str], RateLimiter] = {}
         self._calls = OpenCalls()
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=self.manifest, folder=settings.home, clock=self._clock)
@@ -113,18 +113,20 @@ class Flux2Tool:
             owner=owner,
             opener=opener,
             is_peer_in_process=is_peer_in_process,
-            surroundings=Surroundings(
+            dependencies=TaskDependencies(
                 clock=self._clock,
                 random=self._random,
                 memory=self._memory,
-                paces=Paces(typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)),
-                places=Places(settings.max_creates),
-                push=self._push,
+                poll_scheduler=PollScheduler(
+                    typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)
+                ),
+                create_slots=ConcurrencyLimiter(settings.max_creates),
+                webhook_inbox=self._webhook_inbox,
                 route=settings.route,
                 resend_window_s=settings.resend_window_s,
             ),
         )
-        self._gathering = Gathering(
+        self._source_resolver = SourceResolver(
             registry=self._registry, uploads=self._uploads, settings=settings, clock=self._clock
         )
 
@@ -137,11 +139,11 @@ class Flux2Tool:
         wait_s: float | None = None,
         longest_wait_s: float | None = None,
         session: str | None = None,
-        caller: Caller | None = None,
+        caller: CallContext | None = None,
         new: bool = False,
         on_progress: OnProgress | None = None,
         output_dir: Path | None = None,
-        abort: Abort | None = None,
+        cancel: CancelToken | None = None,
     ) -> dict[str, Any]:
         """Run one tool call to its result object.
 
@@ -156,18 +158,18 @@ class Flux2Tool:
             new: Always make a new image, whatever equal calls came before.
             on_progress: Told about the wait at every change and every few seconds.
             output_dir: Where to save the pictures as well; a failed download is a warning.
-            abort: Stops the wait.
+            cancel: Stops the wait.
 
         Returns:
             The manifest's output schema: `{"task", "images", …}`, or `{"error": {…}}`. It raises only
             asyncio.CancelledError.
         """
-        abort = abort or Abort()
-        caller = caller or Caller(session=session, is_owner=self.host != "native")
+        cancel = cancel or CancelToken()
+        caller = caller or CallContext(session=session, is_owner=self.host != "native")
         if self.host in AGENT_HOSTS:
             caller = replace(caller, session=caller.session or self._own_session, by_model=True)
         try:
-            with self._calls.opened(abort):
+            with self._calls.opened(cancel):
                 validate_arguments(
                     self.manifest,
                     tool,
@@ -178,7 +180,7 @@ class Flux2Tool:
                     safety_checker=self.settings.safety_checker,
                 )
                 account = self._account(credentials)
-                call = self._open_call(tool, arguments, account, wait_s, on_progress, abort)
+                call = self._open_call(tool, arguments, account, wait_s, on_progress, cancel)
                 if longest_wait_s is not None:
                     call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
                 if self.host in AGENT_HOSTS:
@@ -200,44 +202,46 @@ class Flux2Tool:
             )
 
     async def resume(
-        self, *, on_begun: Callable[[int], None] = lambda _count: None, abort: Abort | None = None
+        self, *, on_begun: Callable[[int], None] = lambda _count: None, cancel: CancelToken | None = None
     ) -> list[dict[str, Any]]:
         """Finish what processes that are gone have left of the tool's own account, and return each result object."""
         account = self._account(None)
-        left = self._registry.resume(account, at_most_every_s=0.0, given_up_too=True)
+        left = self._registry.resume(account, at_most_every_s=0.0, abandoned_too=True)
         on_begun(len(left))
-        return await self._finish(account, left, abort)
+        return await self._finish(account, left, cancel)
 
-    async def resend(self, record_id: str, *, abort: Abort | None = None) -> dict[str, Any]:
+    async def resend(self, record_id: str, *, cancel: CancelToken | None = None) -> dict[str, Any]:
         """Send a request of unknown outcome once more, under its first idempotency key, and wait for its image."""
         account = self._account(None)
         try:
-            generation = self._registry.resend(account, record_id)
+            image_task = self._registry.resend(account, record_id)
         except Flux2Error as exc:
             return error_object(exc)
-        if generation is None:
+        if image_task is None:
             return error_object(
                 TaskNotFoundError(
                     f'No request of unknown outcome begins with the id "{record_id}".',
                     hint="`flux2-tool tasks --state unknown` lists them.",
                 )
             )
-        return (await self._finish(account, [generation], abort))[0]
+        return (await self._finish(account, [image_task], cancel))[0]
 
-    async def raw_answer(self, task_id: str) -> str | dict[str, Any]:
+    async def raw_response(self, task_id: str) -> str | dict[str, Any]:
         """Return RunAPI's last answer about a task as redacted JSON text, asking once more unless it is over."""
         try:
             account = self._account(None)
-            generation = self._registry.find(account, task_id.removeprefix(TASK_PREFIX), caller=Caller(is_owner=True))
+            image_task = self._registry.find(
+                account, task_id.removeprefix(TASK_PREFIX), caller=CallContext(is_owner=True)
+            )
             call = self._open_call("get_image_task", {}, account, SOURCE_LOOKUP_WAIT_S, None, None)
-            if generation.raw_answer is None or not generation.is_over:
-                await wait_for(call, generation, clock=self._clock, until_answered=True)
+            if image_task.raw_response is None or not image_task.is_over:
+                await wait_for(call, image_task, clock=self._clock, until_answered=True)
         except Flux2Error as exc:
             return error_object(exc)
-        if generation.raw_answer is not None:
-            return generation.raw_answer
+        if image_task.raw_response is not None:
+            return image_task.raw_response
         return error_object(
-            generation.error
+            image_task.error
             or TaskNotFoundError(f"There is no answer about task {task_id} yet.", hint="Ask again in a moment.")
         )
 
@@ -248,16 +252,16 @@ class Flux2Tool:
             headers: The request's; names in any case.
             body: The request's body, byte for byte.
         """
-        if self._push is None:
+        if self._webhook_inbox is None:
             return False
         try:
-            task_id = self._push.take(headers, body)
+            task_id = self._webhook_inbox.receive(headers, body)
         except WebhookRefusedError as exc:
             # Anybody can send one, and must not be able to fill the log that people read.
             logger.info("a webhook was refused: %s", exc)
             return False
         if task_id is not None:
-            self._registry.told(task_id)
+            self._registry.notify_finished(task_id)
         return True
 
     async def aclose(self, *, delivered: bool = True) -> None:
@@ -289,7 +293,7 @@ class Flux2Tool:
         account: Account,
         wait_s: float | None,
         on_progress: OnProgress | None,
-        abort: Abort | None,
+        cancel: CancelToken | None,
     ) -> Call:
         chosen_s = arguments.get("timeoutSeconds")
         chosen_s = wait_s if chosen_s is None else chosen_s
@@ -301,29 +305,29 @@ class Flux2Tool:
             account=account,
             begun_s=now_s,
             deadline_s=now_s + max(0.0, float(chosen_s)),
-            abort=abort or Abort(),
+            cancel=cancel or CancelToken(),
             on_progress=on_progress or (lambda _progress: None),
         )
 
-    async def _run(self, call: Call, caller: Caller, *, new: bool, output_dir: Path | None) -> ToolResult:
+    async def _run(self, call: Call, caller: CallContext, *, new: bool, output_dir: Path | None) -> ToolResult:
         if call.tool == "get_image_task":
             task_id = str(call.arguments["task_id"]).removeprefix(TASK_PREFIX)
-            begun = Begun(generation=self._registry.find(call.account, task_id, caller=caller))
+            begun = TaskHandle(image_task=self._registry.find(call.account, task_id, caller=caller))
         else:
             begun = await self._begin(call, caller, new=new)
-        generation = begun.generation
-        await wait_for(call, generation, clock=self._clock)
-        if generation.error is not None:
-            raise generation.error
-        images, warnings = await self._images(call, generation, output_dir)
+        image_task = begun.image_task
+        await wait_for(call, image_task, clock=self._clock)
+        if image_task.error is not None:
+            raise image_task.error
+        images, warnings = await self._images(call, image_task, output_dir)
         # OpenClaw's own image tool, which lends a folder, passes on files and no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
-        if generation.stage == "completed" and is_all_there and not call.abort.is_set:
-            self._registry.returned(generation, caller.session)
-        if generation.entry is not None:
-            warnings += generation.entry.warnings
+        if image_task.stage == "completed" and is_all_there and not call.cancel.is_set:
+            self._registry.delivered(image_task, caller.session)
+        if image_task.entry is not None:
+            warnings += image_task.entry.warnings
         return report(
-            generation,
+            image_task,
             self.manifest,
             host=self.host,
             now=self._clock.now(),
@@ -332,20 +336,20 @@ class Flux2Tool:
             warnings=[*begun.warnings, *warnings],
         )
 
-    async def _begin(self, call: Call, caller: Caller, *, new: bool) -> Begun:
+    async def _begin(self, call: Call, caller: CallContext, *, new: bool) -> TaskHandle:
         """Resolve the sources, build the exact request once, then join an equal one or begin it."""
         # Whoever may not spend at all is told so before anything is uploaded.
         rules = self._rules(call, caller, new=new)
         sources = None
         if "source_image_urls" in call.arguments:
-            sources = await self._gathering.gather(
+            sources = await self._source_resolver.gather(
                 call,
                 caller,
                 call.arguments["source_image_urls"],
                 storage=self._http_for(call.account.base_url),
             )
         price = await self._price(call)
-        order = place_order(
+        order = build_request(
             self.manifest,
             call.tool,
             call.arguments,
@@ -353,26 +357,26 @@ class Flux2Tool:
             account=call.account,
             sources=sources,
             safety_checker=self.settings.safety_checker,
-            callback_url=None if self._push is None else self._push.callback_url,
+            callback_url=None if self._webhook_inbox is None else self._webhook_inbox.callback_url,
             routes=self._routes(call.account.base_url),
             price_usd=price.usd,
             unknown_price_usd=self.settings.unknown_price_usd,
             new_id=self._new_id,
         )
-        if call.abort.is_set:
+        if call.cancel.is_set:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         return self._registry.begin(call.account, order.intent, order.request, rules)
 
     async def _images(
-        self, call: Call, generation: Generation, folder: Path | None
+        self, call: Call, image_task: ImageTask, folder: Path | None
     ) -> tuple[list[ImageInfo], list[str]]:
-        """Return a generation's pictures, saved within what is left of the call's wait, and the warnings of it."""
+        """Return an image task's pictures, saved within what is left of the call's wait, and the warnings of it."""
         base_url = call.account.base_url
         stopped = asyncio.Event()
-        call.abort.watch(stopped)
+        call.cancel.watch(stopped)
         try:
             return await image_infos(
-                generation,
+                image_task,
                 http=self._http_for(base_url),
                 folder=folder,
                 loopback_allowed=is_loopback_url(base_url),
@@ -380,7 +384,7 @@ class Flux2Tool:
                 stopped=stopped,
             )
         finally:
-            call.abort.unwatch(stopped)
+            call.cancel.unwatch(stopped)
 
     async def _price(self, call: Call) -> Price:
         """Return what the image will cost; only a price that nobody published is waited for."""
@@ -395,36 +399,36 @@ class Flux2Tool:
             self._prices.ask_ahead(client, model=model, resolution=resolution)
         return price
 
-    def _rules(self, call: Call, caller: Caller, *, new: bool) -> ClaimRules:
+    def _rules(self, call: Call, caller: CallContext, *, new: bool) -> ClaimRules:
         return ClaimRules(
-            join="never" if new else "interrupted" if caller.session is None else "session",
-            heir_of=heir_of(caller.session),
+            join="never" if new else "orphaned" if caller.session is None else "session",
+            inherited_session_prefix=inherited_session_prefix(caller.session),
             repeat_max=self.settings.repeat_max if caller.by_model and caller.session is not None else None,
             repeat_window_s=self.settings.repeat_window_s,
             caps=caps_of(self.settings, caller, base_url=call.account.base_url, now=self._clock.now()),
         )
 
     async def _finish(
-        self, account: Account, generations: Sequence[Generation], abort: Abort | None
+        self, account: Account, image_tasks: Sequence[ImageTask], cancel: CancelToken | None
     ) -> list[dict[str, Any]]:
-        results = await asyncio.gather(*(self._finish_one(account, one, abort) for one in generations))
+        results = await asyncio.gather(*(self._finish_one(account, one, cancel) for one in image_tasks))
         # All at once, because nothing is shown before the last of them is over.
-        for generation in generations:
-            if generation.stage == "completed":
-                self._registry.returned(generation, None)
+        for image_task in image_tasks:
+            if image_task.stage == "completed":
+                self._registry.delivered(image_task, None)
         return list(results)
 
-    async def _finish_one(self, account: Account, generation: Generation, abort: Abort | None) -> dict[str, Any]:
-        call = self._open_call("get_image_task", {}, account, None, None, abort)
+    async def _finish_one(self, account: Account, image_task: ImageTask, cancel: CancelToken | None) -> dict[str, Any]:
+        call = self._open_call("get_image_task", {}, account, None, None, cancel)
         try:
-            await wait_for(call, generation, clock=self._clock)
-            if generation.error is not None:
-                raise generation.error
+            await wait_for(call, image_task, clock=self._clock)
+            if image_task.error is not None:
+                raise image_task.error
         except Flux2Error as exc:
             return error_object(exc)
-        images, warnings = await self._images(call, generation, self.settings.save_dir)
+        images, warnings = await self._images(call, image_task, self.settings.save_dir)
         return as_object(
-            report(generation, self.manifest, host=self.host, now=self._clock.now(), images=images, warnings=warnings)
+            report(image_task, self.manifest, host=self.host, now=self._clock.now(), images=images, warnings=warnings)
         )
 
     # ---- what calls share --------------------------------------------------------------------------------------------
@@ -446,7 +450,9 @@ class Flux2Tool:
             api_key=account.api_key,
             user_agent=f"flux2-tool/{self.manifest.version}",
             attempt_timeout_s=self._timeouts.attempt_s,
-            pace=self._turns.setdefault((account.base_url, account.fingerprint), Pace(self._clock)),
+            rate_limiter=self._rate_limiters.setdefault(
+                (account.base_url, account.fingerprint), RateLimiter(self._clock)
+            ),
         )
 
     def _http_for(self, base_url: str) -> httpx.AsyncClient:
@@ -455,8 +461,8 @@ class Flux2Tool:
         return self._http[base_url]
 
 
-def _push_of(settings: Settings, host: Host, clock: Clock) -> Push | None:
+def _webhook_inbox_of(settings: Settings, host: Host, clock: Clock) -> WebhookInbox | None:
     """Return the webhooks of this process, where a gateway's route hands them on and they are configured."""
     if host != "native" or settings.callback_public_url is None or settings.callback_secret is None:
         return None
-    return Push(public_url=settings.callback_public_url, secret=settings.callback_secret, clock=clock)
+    return WebhookInbox(public_url=settings.callback_public_url, secret=settings.callback_secret, clock=clock)

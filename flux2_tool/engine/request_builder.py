@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.engine.result_builder import slug_of
 from flux2_tool.engine.sources import ResolvedSources
 from flux2_tool.journal import Intent
 from flux2_tool.runapi import contract
 from flux2_tool.schema.manifest import Manifest
-from flux2_tool.tasks.deduplication import equal_key
+from flux2_tool.tasks.deduplication import dedup_key
 from flux2_tool.tasks.registry import Account
 from flux2_tool.tasks.submit import CreateRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class PreparedRequest:
     """A request that is ready to be written down and sent."""
 
     request: CreateRequest
     intent: Intent
 
 
-def place_order(
+def build_request(
     manifest: Manifest,
     tool_name: str,
     arguments: Mapping[str, Any],
     *,
-    caller: Caller,
+    caller: CallContext,
     account: Account,
     sources: ResolvedSources | None,
     safety_checker: bool | None,
@@ -41,7 +41,7 @@ def place_order(
     price_usd: float | None,
     unknown_price_usd: float,
     new_id: Callable[[], str],
-) -> Order:
+) -> PreparedRequest:
     """Return the request: what the agent gave, plus the model and what the operator has set, and nothing else.
 
     Args:
@@ -77,13 +77,13 @@ def place_order(
         routes=tuple(routes),
     )
     key_in = partial(
-        equal_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=tool_name, arguments=canonical
+        dedup_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=tool_name, arguments=canonical
     )
     intent = Intent(
         record_id=new_id(),
         session=caller.session,
-        equal_key=key_in(session=caller.session),
-        request_key=key_in(session=None),
+        dedup_key=key_in(session=caller.session),
+        cross_session_dedup_key=key_in(session=None),
         fingerprint=account.fingerprint,
         base_url=account.base_url,
         tool=request.action,
@@ -98,4 +98,4 @@ def place_order(
         sender=caller.sender,
         reserved_usd=unknown_price_usd if price_usd is None else price_usd,
     )
-    return Order(request=request, intent=intent)
+    return PreparedRequest(request=request, intent=intent)

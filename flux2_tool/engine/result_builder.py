@@ -1,6 +1,6 @@
-"""Turn a generation into the result object: state, pictures, cost, times, warnings and what the agent should do next.
+"""Turn an image task into the result object: state, pictures, cost, times, warnings and what the agent should do next.
 
-Pure: reads a generation and the manifest, does no I/O.
+Pure: reads an image task and the manifest, does no I/O.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from flux2_tool._clock import iso_utc
 from flux2_tool.schema.manifest import Host, Manifest
 from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult, task_ref
-from flux2_tool.tasks.task import Generation
+from flux2_tool.tasks.task import ImageTask
 
 
 def report(
-    generation: Generation,
+    image_task: ImageTask,
     manifest: Manifest,
     *,
     host: Host,
@@ -24,43 +24,43 @@ def report(
     images: Sequence[ImageInfo] = (),
     warnings: Sequence[str] = (),
 ) -> ToolResult:
-    """Return the result object of a generation that is completed or still processing.
+    """Return the result object of an image task that is completed or still processing.
 
     Args:
-        generation: Not failed; a failed one is an error object instead.
+        image task: Not failed; a failed one is an error object instead.
         manifest: For list prices.
         host: Decides how `next` words the delivery.
         now: The wall clock, in seconds since 1970.
         joined: Whether this call got a task that another call had begun.
         images: The pictures, from `saving.py`.
-        warnings: Added to those the generation itself gives.
+        warnings: Added to those the image task itself gives.
     """
-    done = generation.stage == "completed"
-    cost = _cost(generation, manifest)
-    begun = generation.submitted_at
-    until = generation.finished_at if done else now
-    said = [*_warnings(generation, cost, done=done), *warnings]
+    done = image_task.stage == "completed"
+    cost = _cost(image_task, manifest)
+    begun = image_task.submitted_at
+    until = image_task.finished_at if done else now
+    said = [*_warnings(image_task, cost, done=done), *warnings]
     if any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images):
         said.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     return ToolResult(
         task=TaskInfo(
-            id=generation.task_id,
-            ref=task_ref(generation.task_id),
+            id=image_task.task_id,
+            ref=task_ref(image_task.task_id),
             state="completed" if done else "processing",
-            tool=generation.tool,
-            model=generation.model,
+            tool=image_task.tool,
+            model=image_task.model,
             joined=joined,
         ),
         images=tuple(images),
         cost=cost,
         timing=Timing(
             submitted_at=None if begun is None else iso_utc(begun),
-            finished_at=iso_utc(generation.finished_at) if done and generation.finished_at is not None else None,
+            finished_at=iso_utc(image_task.finished_at) if done and image_task.finished_at is not None else None,
             elapsed_s=None if begun is None or until is None else round(max(0.0, until - begun), 3),
-            polls=generation.log.polls,
+            polls=image_task.log.polls,
         ),
         warnings=tuple(said),
-        next=_next(generation, cost, images, host=host, done=done),
+        next=_next(image_task, cost, images, host=host, done=done),
     )
 
 
@@ -69,42 +69,42 @@ def money(cost: Cost) -> str:
     return "an unknown price" if cost.usd is None else f"${cost.usd:.2f} ({cost.basis})"
 
 
-def _cost(generation: Generation, manifest: Manifest) -> Cost:
-    if generation.final is not None and generation.final.cost_usd is not None:
-        return Cost(usd=generation.final.cost_usd, basis="billed")
-    model = manifest.models.get(generation.model or "")
-    price = None if model is None or generation.resolution is None else model.prices_usd.get(generation.resolution)
+def _cost(image_task: ImageTask, manifest: Manifest) -> Cost:
+    if image_task.final is not None and image_task.final.cost_usd is not None:
+        return Cost(usd=image_task.final.cost_usd, basis="billed")
+    model = manifest.models.get(image_task.model or "")
+    price = None if model is None or image_task.resolution is None else model.prices_usd.get(image_task.resolution)
     return Cost(usd=None, basis="unknown") if price is None else Cost(usd=price, basis="list price")
 
 
-def _warnings(generation: Generation, cost: Cost, *, done: bool) -> list[str]:
+def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
     said: list[str] = []
     if done:
         # A quote or a schedule is neither a bill nor the list price, and so is told apart from both.
-        expected_usd = None if generation.entry is None else generation.entry.record.price_usd
+        expected_usd = None if image_task.entry is None else image_task.entry.record.price_usd
         if cost.basis != "billed" and expected_usd not in (None, cost.usd):
             said.append(
                 f"expected_price: RunAPI did not say what it billed; ${expected_usd:.2f} was expected and reserved"
             )
         return said
-    if generation.log.unknown_statuses:
-        words = ", ".join(f'"{word}"' for word in generation.log.unknown_statuses[:5])
+    if image_task.log.unknown_statuses:
+        words = ", ".join(f'"{word}"' for word in image_task.log.unknown_statuses[:5])
         said.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
-    if generation.log.last_trouble is not None:
+    if image_task.log.last_failure is not None:
         said.append(
-            f"last_poll_failed: the last question about the task brought no status: {generation.log.last_trouble.said}"
+            f"last_poll_failed: the last question about the task brought no status: {image_task.log.last_failure.said}"
         )
     return said
 
 
-def _next(generation: Generation, cost: Cost, images: Sequence[ImageInfo], *, host: Host, done: bool) -> str:
-    ref = task_ref(generation.task_id)
+def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: Host, done: bool) -> str:
+    ref = task_ref(image_task.task_id)
     if not done:
         shown = (
             " It already names a picture under a status this version does not know; you may show it." if images else ""
         )
         return (
-            f'The image is still being made. Call get_image_task with task_id "{generation.task_id}" to wait for it. '
+            f'The image is still being made. Call get_image_task with task_id "{image_task.task_id}" to wait for it. '
             f"Do not generate it again: that would pay for a second image.{shown}"
         )
     edit = f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else ""

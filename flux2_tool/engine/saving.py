@@ -1,4 +1,4 @@
-"""Keep a finished generation's pictures on disk and say where they are and how large.
+"""Keep a finished image task's pictures on disk and say where they are and how large.
 
 A picture that cannot be saved is a warning, never a failed result: it was made and its link works.
 """
@@ -15,11 +15,11 @@ import httpx
 from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, SavedImage, download_image, file_stem
 from flux2_tool.journal import SavedCopy
 from flux2_tool.schema.results import ImageInfo
-from flux2_tool.tasks.task import Generation
+from flux2_tool.tasks.task import ImageTask
 
 
 async def image_infos(
-    generation: Generation,
+    image_task: ImageTask,
     *,
     http: httpx.AsyncClient,
     folder: Path | None,
@@ -30,19 +30,19 @@ async def image_infos(
     """Return the pictures' entries, saving them first where a folder is given, and the warnings of doing so.
 
     Args:
-        generation: Any; one that is not completed has the pictures its last answer names, if any.
+        image task: Any; one that is not completed has the pictures its last answer names, if any.
         http: Carries no key of its own.
         folder: Where to save; None only tells of copies saved earlier.
         loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
         within_s: How much longer whoever asked will wait; a picture that takes longer is not saved.
         stopped: Set when nobody waits any more.
     """
-    answer = generation.final if generation.stage == "completed" else generation.log.last_answer
+    answer = image_task.final if image_task.stage == "completed" else image_task.log.last_response
     links = () if answer is None else answer.images
-    copies = dict(enumerate(generation.saved))
+    copies = dict(enumerate(image_task.saved))
     warnings: list[str] = []
-    if folder is not None and generation.stage == "completed" and generation.finished_at is not None:
-        stem = file_stem(at=generation.finished_at, slug=generation.label or "image", task_id=generation.task_id)
+    if folder is not None and image_task.stage == "completed" and image_task.finished_at is not None:
+        stem = file_stem(at=image_task.finished_at, slug=image_task.label or "image", task_id=image_task.task_id)
         for index, link in enumerate(links):
             if index in copies and Path(copies[index].path).parent == folder:
                 continue
@@ -60,12 +60,12 @@ async def image_infos(
                 warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
             else:
                 copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
-        if generation.entry is not None and copies:
-            generation.entry.saved(list(copies.values()))
+        if image_task.entry is not None and copies:
+            image_task.entry.saved(list(copies.values()))
     infos = [
         ImageInfo(
             url=link.url,
-            expires_at=generation.expires_at(link),
+            expires_at=image_task.expires_at(link),
             path=copies[index].path if index in copies else None,
             width_px=copies[index].width_px if index in copies else None,
             height_px=copies[index].height_px if index in copies else None,

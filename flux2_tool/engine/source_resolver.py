@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 
 from flux2_tool._clock import Clock
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.engine.sources import ResolvedSources, SourceHelp, resolve_sources, source_places
 from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, Call, tell, wait_for
 from flux2_tool.exceptions import CancelledCallError, ServiceUnavailableError
@@ -21,12 +21,12 @@ from flux2_tool.images.inspect import Picture
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.registry import Registry
-from flux2_tool.tasks.task import Generation
+from flux2_tool.tasks.task import ImageTask
 
 SOURCE_LOOKUP_WAIT_S: Final = 15.0
 
 
-class Gathering:
+class SourceResolver:
     """What brings the sources of one process's calls.
 
     Args:
@@ -43,7 +43,7 @@ class Gathering:
         self._clock = clock
 
     async def gather(
-        self, call: Call, caller: Caller, sources: Sequence[str], *, storage: httpx.AsyncClient
+        self, call: Call, caller: CallContext, sources: Sequence[str], *, storage: httpx.AsyncClient
     ) -> ResolvedSources:
         """Return one URL per source before the call's wait ends; the wait is then at least not over for the image.
 
@@ -65,19 +65,19 @@ class Gathering:
         call.deadline_s = max(call.deadline_s, self._clock.monotonic())
         return resolved
 
-    def _help(self, call: Call, caller: Caller, storage: httpx.AsyncClient, uploading: set[str]) -> SourceHelp:
+    def _help(self, call: Call, caller: CallContext, storage: httpx.AsyncClient, uploading: set[str]) -> SourceHelp:
         account = call.account
 
-        async def find_task(task_id: str) -> Generation:
-            generation = self._registry.find(account, task_id, caller=caller, as_source=True)
-            if not generation.is_over:
+        async def find_task(task_id: str) -> ImageTask:
+            image_task = self._registry.find(account, task_id, caller=caller, as_source=True)
+            if not image_task.is_over:
                 deadline_s = min(call.deadline_s, self._clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
                 # Several are looked up at once, so each wait is woken by its own.
                 own = replace(call, wake=asyncio.Event())
-                await wait_for(own, generation, clock=self._clock, deadline_s=deadline_s, until_answered=True)
-            if generation.error is not None:
-                raise generation.error
-            return generation
+                await wait_for(own, image_task, clock=self._clock, deadline_s=deadline_s, until_answered=True)
+            if image_task.error is not None:
+                raise image_task.error
+            return image_task
 
         async def upload(picture: Picture, where: str) -> str:
             uploading.add(where)
@@ -104,12 +104,12 @@ class Gathering:
         deadline_s = max(call.deadline_s, call.begun_s + SUBMIT_GRACE_S)
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _task: call.wake.set())
-        call.abort.watch(call.wake)
+        call.cancel.watch(call.wake)
         told, told_at_s = "", float("-inf")
         try:
             while not task.done():
                 call.wake.clear()
-                if call.abort.is_set:
+                if call.cancel.is_set:
                     raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
                 now_s = self._clock.monotonic()
                 if now_s >= deadline_s:
@@ -121,7 +121,7 @@ class Gathering:
                 await self._clock.wait(call.wake, min(deadline_s - now_s, PROGRESS_EVERY_S))
             return task.result()
         finally:
-            call.abort.unwatch(call.wake)
+            call.cancel.unwatch(call.wake)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

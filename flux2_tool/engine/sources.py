@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from flux2_tool._clock import iso_utc
 from flux2_tool._net import is_private_host
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.exceptions import (
     ContentRefusedError,
     Flux2Error,
@@ -39,7 +39,7 @@ from flux2_tool.images.safe_open import (
     too_large,
 )
 from flux2_tool.runapi import contract
-from flux2_tool.tasks.task import Generation
+from flux2_tool.tasks.task import ImageTask
 
 TASK_PREFIX: Final = "task:"
 LAST_TASK: Final = "task:last"
@@ -51,14 +51,14 @@ class SourceHelp:
     """What resolving needs from the rest of the tool.
 
     Attributes:
-        find_task: Brings the generation of a task id or of "last"; asks RunAPI when this process never saw it.
+        find_task: Brings the image task of a task id or of "last"; asks RunAPI when this process never saw it.
         upload: Brings a picture to RunAPI and returns its URL; also given the argument's name for errors.
         places: Where files may lie.
         keep_metadata: Whether pictures go out with their metadata.
         now: The wall clock.
     """
 
-    find_task: Callable[[str], Awaitable[Generation]]
+    find_task: Callable[[str], Awaitable[ImageTask]]
     upload: Callable[[Picture, str], Awaitable[str]]
     places: SourcePlaces
     keep_metadata: bool
@@ -110,7 +110,7 @@ async def resolve_sources(sources: Sequence[str], help_: SourceHelp) -> Resolved
     return ResolvedSources(urls=list(urls), identities=[item.identity for item in checked])
 
 
-def source_places(caller: Caller, source_roots: tuple[Path, ...]) -> SourcePlaces:
+def source_places(caller: CallContext, source_roots: tuple[Path, ...]) -> SourcePlaces:
     """Return where a caller's source files may lie; configured roots stand in the workspace's place."""
     workspace = () if caller.workspace_dir is None else (caller.workspace_dir,)
     staged = None
@@ -163,7 +163,7 @@ def _check_link(source: str, where: str) -> None:
 
 async def _check_task(source: str, where: str, help_: SourceHelp, decoding: asyncio.Semaphore) -> _Checked:
     try:
-        generation = await help_.find_task(source.removeprefix(TASK_PREFIX))
+        image_task = await help_.find_task(source.removeprefix(TASK_PREFIX))
     except (TaskNotFoundError, GenerationFailedError, ContentRefusedError, UnexpectedAnswerError) as exc:
         raise SourceRefusedError(
             f"{where}: {source} cannot be used: {exc.message}",
@@ -174,26 +174,26 @@ async def _check_task(source: str, where: str, help_: SourceHelp, decoding: asyn
         # The source is not at fault, and whatever its own task cost, this call has cost nothing.
         exc.charged = "no"
         raise
-    if generation.final is None or not generation.final.images:
+    if image_task.final is None or not image_task.final.images:
         raise SourceRefusedError(
             f"{where}: {source} is not finished yet.",
-            hint=f'Call get_image_task with task_id "{generation.task_id}" first, then use it as a source.',
-            task_id=generation.task_id,
+            hint=f'Call get_image_task with task_id "{image_task.task_id}" first, then use it as a source.',
+            task_id=image_task.task_id,
         )
-    identity = f"{TASK_PREFIX}{generation.task_id}"
-    link = generation.final.images[0]
-    expires_at = link.expires_at or generation.expires_at(link)
-    needed_until = help_.now() + (contract.SOURCE_SPARE_LIFE_S if generation.saved else 0.0)
+    identity = f"{TASK_PREFIX}{image_task.task_id}"
+    link = image_task.final.images[0]
+    expires_at = link.expires_at or image_task.expires_at(link)
+    needed_until = help_.now() + (contract.SOURCE_SPARE_LIFE_S if image_task.saved else 0.0)
     if expires_at is None or expires_at > iso_utc(needed_until):
         return _Checked(identity=identity, url=link.url)
-    if not generation.saved:
+    if not image_task.saved:
         raise SourceRefusedError(
             f"{where}: the picture of {source} has expired at {expires_at} and there is no saved copy.",
             hint="Use another picture; set save_dir so that pictures are kept.",
-            task_id=generation.task_id,
+            task_id=image_task.task_id,
         )
     async with decoding:
-        data = await asyncio.to_thread(read_saved_copy, Path(generation.saved[0].path), where=where)
+        data = await asyncio.to_thread(read_saved_copy, Path(image_task.saved[0].path), where=where)
         return _Checked(identity=identity, picture=(await _check_bytes(data, where, help_)).picture)
 
 

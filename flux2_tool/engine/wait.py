@@ -1,6 +1,6 @@
-"""One call's wait for a generation: progress on the way, the deadline, and a host that stops it.
+"""One call's wait for an image task: progress on the way, the deadline, and a host that stops it.
 
-The generation itself runs on in any case; whoever waits only looks on.
+The image task itself runs on in any case; whoever waits only looks on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flux2_tool._clock import Clock
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
 from flux2_tool.tasks.registry import Account
 from flux2_tool.tasks.submit import QueuedFor
-from flux2_tool.tasks.task import Generation
+from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Abort:
+class CancelToken:
     """Lets a host stop a call's wait. The task itself goes on: RunAPI has no cancel."""
 
     def __init__(self) -> None:
@@ -72,10 +72,10 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self.is_closed = False
-        self._aborts: dict[asyncio.Event, Abort] = {}
+        self._cancel_tokens: dict[asyncio.Event, CancelToken] = {}
 
     @contextlib.contextmanager
-    def opened(self, abort: Abort) -> Iterator[None]:
+    def opened(self, cancel: CancelToken) -> Iterator[None]:
         """Count a call as open as long as the block runs.
 
         Raises:
@@ -84,21 +84,21 @@ class OpenCalls:
         if self.is_closed:
             raise CancelledCallError("The tool was closed before this call. Nothing was sent.", charged="no")
         answered = asyncio.Event()
-        self._aborts[answered] = abort
+        self._cancel_tokens[answered] = cancel
         try:
             yield
         finally:
-            del self._aborts[answered]
+            del self._cancel_tokens[answered]
             answered.set()
 
     async def close(self, *, timeout_s: float) -> None:
         """Let no further call begin, stop the wait of those that are open, and give them time to answer."""
         self.is_closed = True
-        for abort in self._aborts.values():
-            abort.set()
+        for cancel in self._cancel_tokens.values():
+            cancel.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for answered in list(self._aborts):
+                for answered in list(self._cancel_tokens):
                     await answered.wait()
 
 
@@ -111,20 +111,20 @@ class Call:
     account: Account
     deadline_s: float
     begun_s: float
-    abort: Abort
+    cancel: CancelToken
     on_progress: OnProgress
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def wait_for(
     call: Call,
-    generation: Generation,
+    image_task: ImageTask,
     *,
     clock: Clock,
     deadline_s: float | None = None,
     until_answered: bool = False,
 ) -> None:
-    """Wait until the generation is over or the deadline has come, telling progress on the way.
+    """Wait until the image task is over or the deadline has come, telling progress on the way.
 
     Args:
         deadline_s: Another deadline than the call's own.
@@ -135,40 +135,40 @@ async def wait_for(
         ServiceUnavailableError: The wait ended while nothing was heard of the task at all.
     """
     deadline_s = call.deadline_s if deadline_s is None else deadline_s
-    generation.attend(call.wake, deadline_s)
-    call.abort.watch(call.wake)
-    generation.start()
+    image_task.subscribe(call.wake, deadline_s)
+    call.cancel.watch(call.wake)
+    image_task.start()
     told, told_at_s = "", float("-inf")
     # Whoever asks for a task wants to know how it is now, so even a wait of nothing asks once.
-    heard_before = generation.log.heard if call.tool == "get_image_task" or until_answered else -1
+    heard_before = image_task.log.heard if call.tool == "get_image_task" or until_answered else -1
     try:
-        while not generation.is_over:
+        while not image_task.is_over:
             call.wake.clear()
-            if call.abort.is_set:
-                raise _cancelled(generation)
-            message = _message(generation)
+            if call.cancel.is_set:
+                raise _cancelled(image_task)
+            message = _message(image_task)
             now_s = clock.monotonic()
             if message != told or now_s - told_at_s >= PROGRESS_EVERY_S:
                 told, told_at_s = message, now_s
                 tell(
                     call,
-                    generation.stage,
-                    message + _time_left(generation),
+                    image_task.stage,
+                    message + _time_left(image_task),
                     now_s=now_s,
-                    attempt=generation.attempt,
-                    task_id=generation.task_id,
+                    attempt=image_task.attempt,
+                    task_id=image_task.task_id,
                 )
-            unheard = generation.log.last_answer is None or generation.log.heard == heard_before
+            unheard = image_task.log.last_response is None or image_task.log.heard == heard_before
             left_s = deadline_s - now_s + (SUBMIT_GRACE_S if unheard else 0.0)
             if left_s <= 0 or (until_answered and not unheard):
                 break
             await clock.wait(call.wake, max(0.01, min(left_s, told_at_s + PROGRESS_EVERY_S - now_s)))
-        if generation.is_over or generation.log.last_answer is not None:
+        if image_task.is_over or image_task.log.last_response is not None:
             return
-        raise _unheard(generation)
+        raise _unheard(image_task)
     finally:
-        call.abort.unwatch(call.wake)
-        generation.leave(call.wake)
+        call.cancel.unwatch(call.wake)
+        image_task.unsubscribe(call.wake)
 
 
 def tell(call: Call, state: str, message: str, *, now_s: float, attempt: int = 0, task_id: str | None = None) -> None:
@@ -180,21 +180,21 @@ def tell(call: Call, state: str, message: str, *, now_s: float, attempt: int = 0
         logger.warning("the host's progress display failed", exc_info=True)
 
 
-def _cancelled(generation: Generation) -> CancelledCallError:
-    if generation.is_unsent:
-        if generation.attendance.is_waited_for_by_others:
+def _cancelled(image_task: ImageTask) -> CancelledCallError:
+    if image_task.is_unsent:
+        if image_task.waiters.has_others:
             return CancelledCallError(
                 "The wait was stopped. Another call still waits for the same image, so it will be requested.",
                 hint="Call again with exactly the same arguments if the image is still wanted.",
                 charged="unknown",
             )
         return CancelledCallError("The call was stopped before anything was sent.", charged="no")
-    if generation.task_id is not None:
+    if image_task.task_id is not None:
         return CancelledCallError(
-            f"The wait was stopped. Task {generation.task_id} goes on at RunAPI and may still be charged: "
+            f"The wait was stopped. Task {image_task.task_id} goes on at RunAPI and may still be charged: "
             "there is no way to cancel it.",
-            hint=f'Call get_image_task with task_id "{generation.task_id}" to fetch the image later.',
-            task_id=generation.task_id,
+            hint=f'Call get_image_task with task_id "{image_task.task_id}" to fetch the image later.',
+            task_id=image_task.task_id,
             charged="unknown",
         )
     return CancelledCallError(
@@ -204,17 +204,17 @@ def _cancelled(generation: Generation) -> CancelledCallError:
     )
 
 
-def _unheard(generation: Generation) -> Flux2Error:
-    if generation.request is None:
-        trouble = generation.log.last_trouble
+def _unheard(image_task: ImageTask) -> Flux2Error:
+    if image_task.request is None:
+        trouble = image_task.log.last_failure
         return ServiceUnavailableError(
-            f"RunAPI told nothing about task {generation.task_id}: {trouble.said if trouble else 'no answer yet'}.",
-            hint=f'Call get_image_task with task_id "{generation.task_id}" again in a minute.',
-            task_id=generation.task_id,
+            f"RunAPI told nothing about task {image_task.task_id}: {trouble.said if trouble else 'no answer yet'}.",
+            hint=f'Call get_image_task with task_id "{image_task.task_id}" again in a minute.',
+            task_id=image_task.task_id,
             charged="unknown",
         )
-    if generation.is_unsent:
-        reason = "RunAPI limits the rate" if generation.queued_for != "place" else "too many requests came before it"
+    if image_task.is_unsent:
+        reason = "RunAPI limits the rate" if image_task.queued_for != "place" else "too many requests came before it"
         return RateLimitedError(
             f"The wait ended before the image could be requested: {reason}. Nothing was sent.",
             hint="Call again in a minute.",
@@ -226,21 +226,21 @@ def _unheard(generation: Generation) -> Flux2Error:
     )
 
 
-def _message(generation: Generation) -> str:
-    if generation.stage == "submitting":
-        if generation.queued_for is not None:
-            return _QUEUED[generation.queued_for]
+def _message(image_task: ImageTask) -> str:
+    if image_task.stage == "submitting":
+        if image_task.queued_for is not None:
+            return _QUEUED[image_task.queued_for]
         return (
-            "sending the request" if generation.attempt <= 1 else f"sending the request, attempt {generation.attempt}"
+            "sending the request" if image_task.attempt <= 1 else f"sending the request, attempt {image_task.attempt}"
         )
-    answer = generation.log.last_answer
+    answer = image_task.log.last_response
     if answer is None:
         return "looking for the task"
     return "waiting in RunAPI's queue" if (answer.status or "").lower() in ("pending", "queued") else "making the image"
 
 
-def _time_left(generation: Generation) -> str:
-    left_s = generation.left_s if generation.stage == "processing" else None
+def _time_left(image_task: ImageTask) -> str:
+    left_s = image_task.left_s if image_task.stage == "processing" else None
     if left_s is None or left_s < 1.0:
         return ""
     return f", about {left_s:.0f} s left" if left_s < 20 else f", about {5 * round(left_s / 5)} s left"

@@ -30,10 +30,10 @@ from mcp_types import (
     Tool,
 )
 
-from flux2_tool.context import Caller, working_folder, workspace_of
+from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Flux2Tool
-from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
@@ -65,8 +65,8 @@ class ToolServer:
         self._settings: Settings | None = None
         self._fault: ConfigurationError | None = None
         self._tool: Flux2Tool | None = None
-        self._calls: dict[asyncio.Task[dict[str, Any]], Abort] = {}
-        self._caller = Caller(
+        self._calls: dict[asyncio.Task[dict[str, Any]], CancelToken] = {}
+        self._caller = CallContext(
             is_owner=True,
             workspace_dir=workspace_of(folder, environ),
             state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
@@ -114,10 +114,10 @@ class ToolServer:
 
     async def call_tool(self, ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
-        abort = Abort()
+        cancel = CancelToken()
         told: asyncio.Queue[Progress | None] = asyncio.Queue()
-        call = asyncio.create_task(self._run(params, abort, told.put_nowait))
-        self._calls[call] = abort
+        call = asyncio.create_task(self._run(params, cancel, told.put_nowait))
+        self._calls[call] = cancel
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: told.put_nowait(None))
         last_s = -PROGRESS_STEP_S
@@ -127,13 +127,13 @@ class ToolServer:
                 await ctx.session.report_progress(last_s, message=progress.message)
         finally:
             # Cancelled on the way: the call ends by itself, in good order, while nobody listens.
-            abort.set()
+            cancel.set()
         return as_tool_result(call.result())
 
     async def aclose(self) -> None:
         """Stop every wait and close the connections. Tasks at RunAPI go on."""
-        for abort in self._calls.values():
-            abort.set()
+        for cancel in self._calls.values():
+            cancel.set()
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
         if self._tool is not None:
@@ -141,7 +141,7 @@ class ToolServer:
             await self._tool.aclose(delivered=False)
 
     async def _run(
-        self, params: CallToolRequestParams, abort: Abort, tell: Callable[[Progress], None]
+        self, params: CallToolRequestParams, cancel: CancelToken, tell: Callable[[Progress], None]
     ) -> dict[str, Any]:
         try:
             if self._tool is None or self._settings is None:
@@ -157,7 +157,7 @@ class ToolServer:
             longest_wait_s=host_wait_s(self._settings, "mcp", manifest=self._manifest),
             caller=self._caller,
             on_progress=tell,
-            abort=abort,
+            cancel=cancel,
         )
 
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from flux2_tool.journal.fallback import JournalInUse
-from flux2_tool.journal.handle import Entry
+from flux2_tool.journal.fallback import JournalWithFallback
+from flux2_tool.journal.handle import RecordHandle
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -27,14 +27,14 @@ __all__ = [
     "Cap",
     "Claim",
     "ClaimRules",
-    "Entry",
     "Intent",
     "Journal",
     "JournalError",
-    "JournalInUse",
+    "JournalWithFallback",
     "OpenJournal",
     "Owner",
     "Record",
+    "RecordHandle",
     "RecordState",
     "SavedCopy",
     "Spending",

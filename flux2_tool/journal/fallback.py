@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from flux2_tool.journal.handle import Entry, unavailable
+from flux2_tool.journal.handle import RecordHandle, unavailable
 from flux2_tool.journal.model import Journal, JournalError, OpenJournal, Record
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.settings import JournalMode
@@ -23,7 +23,7 @@ LONGEST_DAY_S: Final = 25 * 3600.0
 _OFF = "journal_unavailable: the task journal is off, so nothing outlives this process"
 
 
-class JournalInUse:
+class JournalWithFallback:
     """Chooses the journal, and chooses again whenever it is asked.
 
     Args:
@@ -43,7 +43,7 @@ class JournalInUse:
         owner: Owner,
         now: Callable[[], float],
         opener: OpenJournal,
-        entries: Callable[[], Iterable[Entry]],
+        entries: Callable[[], Iterable[RecordHandle]],
     ) -> None:
         self._folder = folder
         self._mode = mode

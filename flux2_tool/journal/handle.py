@@ -1,7 +1,7 @@
-"""One record's place in the journal, as the generation that fills it sees it.
+"""One record's place in the journal, as the image task that fills it sees it.
 
 Before money is spent a required journal that fails stops the request. Afterwards it must not lose the picture: the
-failure becomes a warning, the generation goes on, and what could not be written is written as soon as it can be.
+failure becomes a warning, the image task goes on, and what could not be written is written as soon as it can be.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 WARNING = "journal_unavailable: the task journal cannot be written, so this task may be forgotten when the process ends"
 
 
-class Entry:
+class RecordHandle:
     """Writes one record.
 
     Args:
@@ -78,7 +78,7 @@ class Entry:
         cost_usd: float | None = None,
         error: tuple[str, str] | None = None,
         conflict: bool = False,
-        given_up: bool = False,
+        abandoned: bool = False,
         raw: str | None = None,
         request_id: str | None = None,
         polls: int = 0,
@@ -95,7 +95,7 @@ class Entry:
                 cost_usd=cost_usd,
                 error=error,
                 conflict=conflict,
-                given_up=given_up,
+                abandoned=abandoned,
                 raw=raw,
                 request_id=request_id,
                 polls=polls,
@@ -107,31 +107,31 @@ class Entry:
             cost_usd=cost_usd,
             error=error,
             conflict=conflict,
-            given_up=given_up,
+            abandoned=abandoned,
             raw=raw,
             request_id=request_id,
             polls=polls,
         )
 
-    def returned(self) -> None:
+    def delivered(self) -> None:
         """Write down that the pictures were returned to a call of the record's session."""
         now = self._now()
-        self._write(lambda: self._journal.note_returned(self.record.record_id, now=now), returned_at=now)
+        self._write(lambda: self._journal.note_delivered(self.record.record_id, now=now), delivered_at=now)
 
     def saved(self, copies: Sequence[SavedCopy]) -> None:
         """Write down where the pictures were saved."""
         if tuple(copies) != self.record.saved:
             self._write(lambda: self._journal.note_saved(self.record.record_id, copies), saved=tuple(copies))
 
-    def interrupted(self) -> None:
+    def orphan(self) -> None:
         """Write down that everybody who waited for it has left before its end."""
-        if not self.record.interrupted:
-            self._write(lambda: self._journal.note_interrupted(self.record.record_id), interrupted=True)
+        if not self.record.orphaned:
+            self._write(lambda: self._journal.note_orphaned(self.record.record_id), orphaned=True)
 
-    def release(self, *, given_up: bool = False) -> None:
+    def release(self, *, abandoned: bool = False) -> None:
         """Let another process take it over."""
         if self.is_ours:
-            self._write(lambda: self._journal.release(self.record.record_id, given_up=given_up), owner=None)
+            self._write(lambda: self._journal.release(self.record.record_id, abandoned=abandoned), owner=None)
             self.is_ours = False
 
     def take_over(self) -> bool:

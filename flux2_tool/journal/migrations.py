@@ -96,6 +96,17 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         CREATE INDEX records_by_request_key ON records (request_key, created_at);
         """,
     ),
+    (
+        # The one step that renames: no version with the old names was published.
+        "0009_terms",
+        """
+        ALTER TABLE records RENAME COLUMN equal_key TO dedup_key;
+        ALTER TABLE records RENAME COLUMN request_key TO cross_session_dedup_key;
+        ALTER TABLE records RENAME COLUMN given_up TO abandoned;
+        ALTER TABLE records RENAME COLUMN interrupted TO orphaned;
+        ALTER TABLE records RENAME COLUMN returned_at TO delivered_at;
+        """,
+    ),
 )
 
 

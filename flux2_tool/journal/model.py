@@ -34,8 +34,8 @@ class Intent:
     Attributes:
         record_id: Opaque, unique; names the record.
         session: Whose request it is; None for a command line call without one.
-        equal_key: The same for requests that count as equal.
-        request_key: The same for requests that would count as equal if they were of one session.
+        dedup_key: The same for requests that count as equal.
+        cross_session_dedup_key: The same for requests that would count as equal if they were of one session.
         label: The prompt's beginning, for people who list tasks.
         price_usd: What it is expected to cost, None when unknown.
         sender: The person who asked, as the host names them.
@@ -44,7 +44,7 @@ class Intent:
 
     record_id: str
     session: str | None
-    equal_key: str
+    dedup_key: str
     fingerprint: str
     base_url: str
     tool: contract.Action
@@ -58,7 +58,7 @@ class Intent:
     price_usd: float | None
     sender: str | None = None
     reserved_usd: float = 0.0
-    request_key: str | None = None
+    cross_session_dedup_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +76,11 @@ class Record:
 
     Attributes:
         conflict: RunAPI answered 409: sending it again cannot clear up what happened.
-        given_up: It was followed to the end of patience without a result.
+        abandoned: It was followed to the end of patience without a result.
         owner: The process that takes care of it, None when nobody does.
         images: Links with the end of their life, in order.
         saved: Copies on disk.
-        interrupted: The call that began it ended before it did, or its process.
+        orphaned: The call that began it ended before it did, or its process.
         error: Code and message of a failure.
         raw: RunAPI's last answer as redacted JSON text.
         duration_s: How long it took RunAPI, as far as polling can tell; None when it cannot.
@@ -88,7 +88,7 @@ class Record:
 
     record_id: str
     session: str | None
-    equal_key: str
+    dedup_key: str
     fingerprint: str
     base_url: str
     tool: contract.Action
@@ -106,11 +106,11 @@ class Record:
     status_url: str | None
     accepted_at: float | None
     finished_at: float | None
-    returned_at: float | None
+    delivered_at: float | None
     owner: str | None
     lease_until: float | None
     conflict: bool
-    given_up: bool
+    abandoned: bool
     images: tuple[tuple[str, str | None], ...]
     cost_usd: float | None
     error: tuple[str, str] | None
@@ -118,11 +118,11 @@ class Record:
     request_id: str | None
     polls: int
     saved: tuple[SavedCopy, ...] = ()
-    interrupted: bool = False
+    orphaned: bool = False
     sender: str | None = None
     reserved_usd: float = 0.0
     duration_s: float | None = None
-    request_key: str | None = None
+    cross_session_dedup_key: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -163,17 +163,18 @@ class ClaimRules:
     """Which earlier requests a new one may join, and how many equal ones may be new.
 
     Attributes:
-        join: "session" joins what is in flight, unknown, or completed and not yet returned; "interrupted" joins only
-            what is unknown or was left behind by a process that is gone; "never" always makes a new image.
-        heir_of: Sessions whose names begin with this, followed by their owner's name, are inherited from: what such an
-            owner has left behind and nobody was shown is joined, and becomes the new request's session's.
+        join: "session" joins what is in flight, unknown, or completed and not yet returned; "orphaned" joins only
+            what is unknown or was left behind by a dead process; "never" always makes a new image.
+        inherited_session_prefix: Sessions whose names begin with this, followed by their owner's name, are
+            inherited from: what such an owner has left behind and nobody was shown is joined, and its session becomes
+            the new request's.
         repeat_max: At most this many new tasks with equal arguments in the window; None for no limit.
         repeat_window_s: The window's length.
         caps: Bounds that a new request must keep, first come first told.
     """
 
-    join: Literal["session", "interrupted", "never"]
-    heir_of: str | None = None
+    join: Literal["session", "orphaned", "never"]
+    inherited_session_prefix: str | None = None
     repeat_max: int | None = None
     repeat_window_s: float = 600.0
     caps: tuple[Cap, ...] = ()
@@ -201,11 +202,11 @@ class Journal(Protocol):
         """Become the owner unless a living process is; None when one is."""
         ...
 
-    def release(self, record_id: str, *, given_up: bool = False) -> None:
+    def release(self, record_id: str, *, abandoned: bool = False) -> None:
         """Stop owning a record."""
         ...
 
-    def note_interrupted(self, record_id: str) -> None:
+    def note_orphaned(self, record_id: str) -> None:
         """Write down that everybody who waited for it has left before its end."""
         ...
 
@@ -233,7 +234,7 @@ class Journal(Protocol):
         cost_usd: float | None = None,
         error: tuple[str, str] | None = None,
         conflict: bool = False,
-        given_up: bool = False,
+        abandoned: bool = False,
         raw: str | None = None,
         request_id: str | None = None,
         polls: int = 0,
@@ -242,7 +243,7 @@ class Journal(Protocol):
         """Write down how it ended, or that nobody knows."""
         ...
 
-    def note_returned(self, record_id: str, *, now: float) -> None:
+    def note_delivered(self, record_id: str, *, now: float) -> None:
         """Write down that its pictures reached a call of its session."""
         ...
 
@@ -257,11 +258,12 @@ class Journal(Protocol):
         base_url: str,
         session: str | None,
         shown_first: bool = False,
-        heir_of: str | None = None,
+        inherited_session_prefix: str | None = None,
     ) -> Record | None:
         """Return a session's newest record with pictures; with `shown_first` one that was returned, if there is any.
 
-        When there is none and `heir_of` is given, it is the newest of the sessions whose owner is gone; see ClaimRules.
+        When there is none and `inherited_session_prefix` is given, it is the newest of the sessions whose owner is
+        gone; see ClaimRules.
         """
         ...
 
@@ -278,7 +280,7 @@ class Journal(Protocol):
         ...
 
     def abandoned(
-        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, given_up_too: bool = False
+        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, abandoned_too: bool = False
     ) -> list[Record]:
         """Return an account's unfinished records that no living process owns; those without a task id only when
         they were first sent since the given time and have no conflict, those followed in vain only on demand."""
@@ -296,7 +298,7 @@ class Journal(Protocol):
         """Return where a cap stands."""
         ...
 
-    def settle_lost(self, *, sent_before: float, now: float) -> None:
+    def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         """Make `unknown` what is `sending`, was begun before a time, and no living process owns."""
         ...
 

@@ -82,13 +82,13 @@ class SqliteJournal(RecordTable):
     def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
         with self._transaction(synced=True):
             if rules.join != "never":
-                joined = self._joinable(intent, rules, now) or self._inherited(intent, rules, now)
+                joined = self._joinable(intent, rules, now) or self._adopted(intent, rules, now)
                 if joined is not None:
                     return Claim(outcome="joined", record=joined)
             if rules.repeat_max is not None:
                 equal = self._select(
-                    "equal_key = ? AND created_at > ? AND state != 'not_created'",
-                    (intent.equal_key, now - rules.repeat_window_s),
+                    "dedup_key = ? AND created_at > ? AND state != 'not_created'",
+                    (intent.dedup_key, now - rules.repeat_window_s),
                 )
                 if len(equal) >= rules.repeat_max:
                     return Claim(outcome="repeated", repeated=tuple(equal))
@@ -106,22 +106,22 @@ class SqliteJournal(RecordTable):
             record = self._one("record_id = ?", (record_id,))
             if record is None or record.is_over or self._is_held_by_another(record, now):
                 return None
-            interrupted = record.interrupted or record.owner != self._name
-            values = {"owner": self._name, "lease_until": now + LEASE_S, "interrupted": int(interrupted)}
-            self._update(record_id, **values, given_up=0)
+            orphaned = record.orphaned or record.owner != self._name
+            values = {"owner": self._name, "lease_until": now + LEASE_S, "orphaned": int(orphaned)}
+            self._update(record_id, **values, abandoned=0)
             return self._one("record_id = ?", (record_id,))
 
-    def release(self, record_id: str, *, given_up: bool = False) -> None:
+    def release(self, record_id: str, *, abandoned: bool = False) -> None:
         with self._transaction():
             self._connection.execute(
-                "UPDATE records SET owner = NULL, lease_until = NULL, given_up = max(given_up, ?)"
+                "UPDATE records SET owner = NULL, lease_until = NULL, abandoned = max(abandoned, ?)"
                 " WHERE record_id = ? AND owner = ?",
-                (int(given_up), record_id, self._name),
+                (int(abandoned), record_id, self._name),
             )
 
-    def note_interrupted(self, record_id: str) -> None:
+    def note_orphaned(self, record_id: str) -> None:
         with self._transaction():
-            self._update(record_id, interrupted=1)
+            self._update(record_id, orphaned=1)
 
     def heartbeat(self, *, now: float) -> None:
         with self._transaction():
@@ -159,7 +159,7 @@ class SqliteJournal(RecordTable):
         cost_usd: float | None = None,
         error: tuple[str, str] | None = None,
         conflict: bool = False,
-        given_up: bool = False,
+        abandoned: bool = False,
         raw: str | None = None,
         request_id: str | None = None,
         polls: int = 0,
@@ -179,7 +179,7 @@ class SqliteJournal(RecordTable):
                 error_code=code,
                 error_message=message,
                 conflict=int(conflict),
-                given_up=int(given_up),
+                abandoned=int(abandoned),
                 raw=raw,
                 request_id=request_id,
                 polls=polls,
@@ -188,10 +188,10 @@ class SqliteJournal(RecordTable):
             if state != "completed":
                 self._update(record_id, owner=None, lease_until=None)
 
-    def note_returned(self, record_id: str, *, now: float) -> None:
+    def note_delivered(self, record_id: str, *, now: float) -> None:
         with self._transaction():
             self._connection.execute(
-                "UPDATE records SET returned_at = coalesce(returned_at, ?), owner = NULL, lease_until = NULL"
+                "UPDATE records SET delivered_at = coalesce(delivered_at, ?), owner = NULL, lease_until = NULL"
                 " WHERE record_id = ?",
                 (now, record_id),
             )
@@ -207,19 +207,19 @@ class SqliteJournal(RecordTable):
         base_url: str,
         session: str | None,
         shown_first: bool = False,
-        heir_of: str | None = None,
+        inherited_session_prefix: str | None = None,
     ) -> Record | None:
         where = "fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?"
-        order = f"{'returned_at IS NULL, ' if shown_first else ''}created_at DESC, rowid DESC LIMIT 1"
+        order = f"{'delivered_at IS NULL, ' if shown_first else ''}created_at DESC, rowid DESC LIMIT 1"
         with self._guarded():
             found = self._select(where, (fingerprint, base_url, session), order)
-            if not found and heir_of is not None:
+            if not found and inherited_session_prefix is not None:
                 for (left,) in self._connection.execute(
                     "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
                     " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(created_at) DESC",
-                    (fingerprint, base_url, len(heir_of), heir_of),
+                    (fingerprint, base_url, len(inherited_session_prefix), inherited_session_prefix),
                 ):
-                    if self._owner.is_gone(left.removeprefix(heir_of)):
+                    if self._owner.is_gone(left.removeprefix(inherited_session_prefix)):
                         found = self._select(where, (fingerprint, base_url, left), order)
                         break
             return found[0] if found else None
@@ -240,12 +240,12 @@ class SqliteJournal(RecordTable):
             return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
 
     def abandoned(
-        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, given_up_too: bool = False
+        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, abandoned_too: bool = False
     ) -> list[Record]:
         with self._guarded():
             open_ones = self._select(
-                "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND given_up <= ?",
-                (fingerprint, base_url, int(given_up_too)),
+                "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND abandoned <= ?",
+                (fingerprint, base_url, int(abandoned_too)),
             )
         return [
             record
@@ -278,7 +278,7 @@ class SqliteJournal(RecordTable):
         with self._guarded():
             return self._spending(cap)
 
-    def settle_lost(self, *, sent_before: float, now: float) -> None:
+    def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         with self._transaction():
             for record in self._select("state = 'sending' AND created_at < ?", (sent_before,)):
                 if not self._is_held(record, now):
@@ -303,7 +303,7 @@ class SqliteJournal(RecordTable):
         with self._transaction():
             cursor = self._connection.execute(
                 "DELETE FROM records WHERE created_at < ? AND (state IN ('failed', 'not_created')"
-                " OR (state = 'completed' AND returned_at IS NOT NULL))",
+                " OR (state = 'completed' AND delivered_at IS NOT NULL))",
                 (before,),
             )
             return cursor.rowcount
@@ -320,39 +320,37 @@ class SqliteJournal(RecordTable):
     def _joinable(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
         """Return the newest equal record a new request should share rather than pay again."""
         candidates = self._select(
-            "equal_key = ? AND (state IN ('sending', 'processing', 'unknown')"
-            " OR (state = 'completed' AND returned_at IS NULL))",
-            (intent.equal_key,),
+            "dedup_key = ? AND (state IN ('sending', 'processing', 'unknown')"
+            " OR (state = 'completed' AND delivered_at IS NULL))",
+            (intent.dedup_key,),
         )
         for record in reversed(candidates):
             if record.state == "completed" and _is_out_of_reach(record, now):
                 continue
-            left_behind = record.state == "unknown" or record.interrupted or not self._is_held(record, now)
+            left_behind = record.state == "unknown" or record.orphaned or not self._is_held(record, now)
             if rules.join == "session" or left_behind:
                 return record
         return None
 
-    def _inherited(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
+    def _adopted(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
         """Make an equal record that a session whose owner is gone has left behind the intent's session's own."""
-        if rules.heir_of is None or intent.request_key is None:
+        if rules.inherited_session_prefix is None or intent.cross_session_dedup_key is None:
             return None
         candidates = self._select(
-            "request_key = ? AND substr(session, 1, ?) = ? AND (state IN ('sending', 'processing', 'unknown')"
-            " OR (state = 'completed' AND returned_at IS NULL))",
-            (intent.request_key, len(rules.heir_of), rules.heir_of),
+            "cross_session_dedup_key = ? AND substr(session, 1, ?) = ?"
+            " AND (state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))",
+            (intent.cross_session_dedup_key, len(rules.inherited_session_prefix), rules.inherited_session_prefix),
         )
         for record in reversed(candidates):
-            is_gone = self._owner.is_gone((record.session or "").removeprefix(rules.heir_of))
+            is_gone = self._owner.is_gone((record.session or "").removeprefix(rules.inherited_session_prefix))
             # An owner that closed in good order, or of whose process nobody here can tell.
-            is_left = record.state != "unknown" and not record.given_up and not self._is_held(record, now)
-            if (is_gone or is_left or record.interrupted) and not (
+            is_left = record.state != "unknown" and not record.abandoned and not self._is_held(record, now)
+            if (is_gone or is_left or record.orphaned) and not (
                 record.state == "completed" and _is_out_of_reach(record, now)
             ):
                 # Ours from here on, unless another process is finishing it, so that nobody inherits it from us.
                 mine = {} if self._is_held(record, now) else {"owner": self._name, "lease_until": now + LEASE_S}
-                self._update(
-                    record.record_id, session=intent.session, equal_key=intent.equal_key, interrupted=0, **mine
-                )
+                self._update(record.record_id, session=intent.session, dedup_key=intent.dedup_key, orphaned=0, **mine)
                 return self._one("record_id = ?", (record.record_id,))
         return None
 
@@ -409,4 +407,4 @@ def _progress(record: Record) -> tuple[int, bool]:
         ("failed",),
         ("completed",),
     )
-    return next(index for index, states in enumerate(steps) if record.state in states), record.returned_at is not None
+    return next(index for index, states in enumerate(steps) if record.state in states), record.delivered_at is not None

@@ -131,6 +131,6 @@ def _record(row: sqlite3.Row) -> Record:
     values["error"] = None if code is None else (code, message or "")
     values["images"] = tuple((url, expires_at) for url, expires_at in _listed(values["images"]))
     values["saved"] = tuple(SavedCopy(**copy) for copy in _listed(values["saved"]))
-    for name in ("conflict", "given_up", "interrupted"):
+    for name in ("conflict", "abandoned", "orphaned"):
         values[name] = bool(values[name])
     return Record(**values)

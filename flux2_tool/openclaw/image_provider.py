@@ -4,7 +4,7 @@
     models[]        name as OpenClaw shows it, tier, text_to_image and remix_image (the slugs), aspect_ratios,
                     needs_aspect_ratio, resolutions, max_sources
 
-Source: OpenClaw's own docs, `tools/image-generation.md` and `plugins/sdk-provider-plugins/media-and-search.md`.
+Source: OpenClaw's own docs, `tools/image-image_task.md` and `plugins/sdk-provider-plugins/media-and-search.md`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.install import inspected, is_error, message_of
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, Host
-from flux2_tool.openclaw.tool_policy import Hiding, HostConfig, conflicts, what_hides
+from flux2_tool.openclaw.tool_policy import HostConfig, PolicyBlock, conflicts, find_policy_blocks
 from flux2_tool.schema.manifest import Manifest
 
 INSTALL = "flux2-tool openclaw install"
@@ -48,7 +48,7 @@ class Status:
     """The tools that the plugin registers."""
     offered: tuple[str, ...]
     """Those of them that nothing hides from every model."""
-    hidden: tuple[Hiding, ...] = ()
+    hidden: tuple[PolicyBlock, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     """What OpenClaw says of the plugin that is no fault."""
@@ -97,10 +97,10 @@ def examine(host: Host, manifest: Manifest, environ: Mapping[str, str]) -> Statu
     names = tuple(manifest.tools)
     plugin: Mapping[str, Any] = (found["plugin"] or {}).get("plugin", {})
     config = HostConfig(tools=found["tools"], agents=found["agents"], plugins=found["plugins"])
-    hidden: list[Hiding] = []
+    hidden: list[PolicyBlock] = []
     if plugin:
         hidden = [
-            *what_hides(config, plugin=manifest.id, tools=names),
+            *find_policy_blocks(config, plugin=manifest.id, tools=names),
             *conflicts(found["others"], plugin=manifest.id, tools=names),
         ]
     made = _made(plugin)

@@ -20,7 +20,7 @@ PROFILES_WITH_US = {"coding", "messaging", "full"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hiding:
+class PolicyBlock:
     """One thing that hides tools: where it stands, which tools it hides, and the command that mends it."""
 
     where: str
@@ -43,7 +43,7 @@ class HostConfig:
     plugins: Section
 
 
-def what_hides(config: HostConfig, *, plugin: str, tools: Sequence[str]) -> list[Hiding]:
+def find_policy_blocks(config: HostConfig, *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
     """Return everything in the config that hides some of the tools, the plugin's own switches first."""
     found = [
         *_plugin_switches(config.plugins, plugin, tools),
@@ -54,7 +54,7 @@ def what_hides(config: HostConfig, *, plugin: str, tools: Sequence[str]) -> list
     return [*found, *_sandbox(config, plugin, tools)]
 
 
-def conflicts(others: Sequence[Section], *, plugin: str, tools: Sequence[str]) -> list[Hiding]:
+def conflicts(others: Sequence[Section], *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
     """Return the enabled plugins that have a tool of the same name; OpenClaw then offers only one of the two.
 
     Args:
@@ -69,30 +69,30 @@ def conflicts(others: Sequence[Section], *, plugin: str, tools: Sequence[str]) -
         if same and other.get("enabled") and other["id"] != plugin:
             why = f"the plugin {other['id']} has a tool of the same name, and only one of them can be offered"
             mend = f"openclaw plugins disable {shlex.quote(str(other['id']))}"
-            found.append(Hiding(where=f"plugins.entries.{other['id']}", tools=same, why=why, mend=mend))
+            found.append(PolicyBlock(where=f"plugins.entries.{other['id']}", tools=same, why=why, mend=mend))
     return found
 
 
-def _plugin_switches(plugins: Section, plugin: str, tools: Sequence[str]) -> Iterator[Hiding]:
+def _plugin_switches(plugins: Section, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     every = tuple(tools)
     entry = (plugins.get("entries") or {}).get(plugin) or {}
     if plugins.get("enabled") is False:
         mend = "openclaw config set plugins.enabled true"
-        yield Hiding(where="plugins.enabled", tools=every, why="all plugins are switched off", mend=mend)
+        yield PolicyBlock(where="plugins.enabled", tools=every, why="all plugins are switched off", mend=mend)
     if entry.get("enabled") is False:
         mend = f"openclaw plugins enable {plugin}"
         where = f"plugins.entries.{plugin}.enabled"
-        yield Hiding(where=where, tools=every, why="the plugin is disabled", mend=mend)
+        yield PolicyBlock(where=where, tools=every, why="the plugin is disabled", mend=mend)
     denied, allowed = plugins.get("deny") or [], plugins.get("allow") or []
     if plugin in denied:
         mend = _set("plugins.deny", [item for item in denied if item != plugin])
-        yield Hiding(where="plugins.deny", tools=every, why="the list names this plugin", mend=mend)
+        yield PolicyBlock(where="plugins.deny", tools=every, why="the list names this plugin", mend=mend)
     if allowed and plugin not in allowed:
         mend = _set("plugins.allow", [*allowed, plugin])
-        yield Hiding(where="plugins.allow", tools=every, why="the list lacks this plugin", mend=mend)
+        yield PolicyBlock(where="plugins.allow", tools=every, why="the list lacks this plugin", mend=mend)
 
 
-def _policies(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[Hiding]:
+def _policies(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     yield from _policy(where, policy, plugin, tools)
     for provider, section in (policy.get("byProvider") or {}).items():
         yield from _policy(f"{where}.byProvider{_key(provider)}", section, plugin, tools)
@@ -100,7 +100,7 @@ def _policies(where: str, policy: Section, plugin: str, tools: Sequence[str]) ->
         yield from _policy(f"{where}.toolsBySender{_key(sender)}", section, plugin, tools)
 
 
-def _policy(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[Hiding]:
+def _policy(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     also, allowed, denied = (list(policy.get(key) or []) for key in ("alsoAllow", "allow", "deny"))
     profile = policy.get("profile")
     if profile is not None and profile not in PROFILES_WITH_US:
@@ -108,26 +108,28 @@ def _policy(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> I
         # The two may not stand in one scope, so what is wanted goes where a list already is.
         mend = _set(f"{where}.profile", "full") if allowed else _set(f"{where}.alsoAllow", [*also, plugin])
         if hidden:
-            yield Hiding(where=f"{where}.profile", tools=hidden, why=f"the profile {profile} lacks them", mend=mend)
+            yield PolicyBlock(
+                where=f"{where}.profile", tools=hidden, why=f"the profile {profile} lacks them", mend=mend
+            )
     if allowed:
         hidden = _without(tools, plugin, allowed)
         if hidden:
             mend = _set(f"{where}.allow", [*allowed, plugin])
-            yield Hiding(
+            yield PolicyBlock(
                 where=f"{where}.allow", tools=hidden, why="a list of all that is allowed lacks them", mend=mend
             )
     yield from _denials(where, denied, plugin, tools)
 
 
-def _denials(where: str, denied: Sequence[str], plugin: str, tools: Sequence[str]) -> Iterator[Hiding]:
+def _denials(where: str, denied: Sequence[str], plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     hidden = tuple(tool for tool in tools if _named(tool, plugin, denied))
     if hidden:
         kept = [entry for entry in denied if not any(_named(tool, plugin, [entry]) for tool in tools)]
         mend = _set(f"{where}.deny", kept)
-        yield Hiding(where=f"{where}.deny", tools=hidden, why="the list forbids them", mend=mend)
+        yield PolicyBlock(where=f"{where}.deny", tools=hidden, why="the list forbids them", mend=mend)
 
 
-def _sandbox(config: HostConfig, plugin: str, tools: Sequence[str]) -> Iterator[Hiding]:
+def _sandbox(config: HostConfig, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     default = ((config.agents.get("defaults") or {}).get("sandbox") or {}).get("mode", "off")
     common = ((config.tools.get("sandbox") or {}).get("tools")) or {}
     scopes: dict[str, tuple[str, Section]] = {}
@@ -147,7 +149,7 @@ def _sandbox(config: HostConfig, plugin: str, tools: Sequence[str]) -> Iterator[
         if hidden:
             key, entries = ("allow", list(allowed)) if allowed else ("alsoAllow", also)
             why = f"sandboxed sessions (mode {mode}) have a gate of their own"
-            yield Hiding(where=where, tools=hidden, why=why, mend=_set(f"{where}.{key}", [*entries, plugin]))
+            yield PolicyBlock(where=where, tools=hidden, why=why, mend=_set(f"{where}.{key}", [*entries, plugin]))
         yield from _denials(where, list(gate.get("deny") or []), plugin, tools)
 
 

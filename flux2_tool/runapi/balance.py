@@ -17,8 +17,8 @@ from flux2_tool.exceptions import (
     UnexpectedAnswerError,
 )
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, read_error
+from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_error
 
 MAX_CENTS: Final = 1e12
 
@@ -48,14 +48,14 @@ async def read_balance(client: RunapiClient) -> Balance:
         raise ServiceUnavailableError(
             f"RunAPI could not be reached at {client.base_url}: {exc}.", hint="Check the network and the base URL."
         ) from exc
-    except ForeignRedirectError as exc:
+    except CrossOriginRedirectError as exc:
         raise UnexpectedAnswerError(
             f"RunAPI redirects GET {contract.BALANCE_PATH} elsewhere: {exc}. The key was not sent there.",
             hint="Check the base URL.",
         ) from exc
 
 
-def balance_of(answer: HttpAnswer) -> Balance:
+def balance_of(answer: HttpResponse) -> Balance:
     """Return the balance an answer names.
 
     Raises:
@@ -64,7 +64,7 @@ def balance_of(answer: HttpAnswer) -> Balance:
     try:
         body = decode_json(answer.body, answer.content_type)
         said = read_error(body).message
-    except AnswerUnreadableError as exc:
+    except UnreadableResponseError as exc:
         body, said = None, str(exc)
     if not 200 <= answer.status_code < 300:
         raise _refusal(answer, said)
@@ -86,7 +86,7 @@ def balance_of(answer: HttpAnswer) -> Balance:
     return balance
 
 
-def _refusal(answer: HttpAnswer, said: str) -> Flux2Error:
+def _refusal(answer: HttpResponse, said: str) -> Flux2Error:
     code = answer.status_code
     quoted = f', it says: "{said}"' if said else ""
     if code in (401, 403):

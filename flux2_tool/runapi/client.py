@@ -27,13 +27,13 @@ from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_t
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
-from flux2_tool.runapi.rate_limit import Pace
-from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, printable
+from flux2_tool.runapi.rate_limit import RateLimiter
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, printable
 
 if TYPE_CHECKING:
     from flux2_tool.runapi.transport import AiohttpTransport, RawHeaders
 
-MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
 MAX_CONNECTIONS: Final = 100
 KEEPALIVE_S: Final = 30.0
@@ -61,12 +61,12 @@ class MaybeSentError(Exception):
     """The request may have arrived, but its answer did not (lost, late, truncated or too large)."""
 
 
-class ForeignRedirectError(Exception):
+class CrossOriginRedirectError(Exception):
     """The service points to another origin, or in circles; following would carry the key elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAnswer:
+class HttpResponse:
     """A complete HTTP answer."""
 
     status_code: int
@@ -173,7 +173,7 @@ class RunapiClient:
         api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
         user_agent: Names this package and its version.
         attempt_timeout_s: The bound on one whole attempt, answer included.
-        pace: The account's turns to send, shared by all its calls; None for calls that need no turn.
+        rate_limiter: The account's turns to send, shared by all its calls; None for calls that need no turn.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class RunapiClient:
         api_key: SecretStr | None,
         user_agent: str,
         attempt_timeout_s: float = HttpTimeouts().attempt_s,
-        pace: Pace | None = None,
+        rate_limiter: RateLimiter | None = None,
     ) -> None:
         self._http = http
         self._direct = http.direct if isinstance(http, _ServiceHttp) else None
@@ -192,7 +192,7 @@ class RunapiClient:
         self._api_key = api_key
         self._user_agent = user_agent
         self._attempt_timeout_s = attempt_timeout_s
-        self._pace = pace
+        self._rate_limiter = rate_limiter
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -225,11 +225,11 @@ class RunapiClient:
     @property
     def is_slowed(self) -> bool:
         """Whether RunAPI limits this account's rate, so that a turn has to be waited for."""
-        return self._pace is not None and self._pace.is_slowed
+        return self._rate_limiter is not None and self._rate_limiter.is_slowed
 
-    async def turn(self) -> float | None:
+    async def acquire_turn(self) -> float | None:
         """Wait for this account's turn to send; what it returns goes to `send`, at once."""
-        return None if self._pace is None else await self._pace.turn()
+        return None if self._rate_limiter is None else await self._rate_limiter.acquire()
 
     async def send(
         self,
@@ -239,7 +239,7 @@ class RunapiClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         turn: float | None = None,
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         """Send one request and return its complete answer, whatever its status code.
 
         It waits for the account's turn first, unless the caller has done so and gives it as `turn`. Redirects within
@@ -249,7 +249,7 @@ class RunapiClient:
         Raises:
             NotSentError: Nothing reached the service.
             MaybeSentError: The request may have arrived; its answer is lost.
-            ForeignRedirectError: The service points elsewhere.
+            CrossOriginRedirectError: The service points elsewhere.
         """
         url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
         sent = {"User-Agent": self._user_agent}
@@ -258,10 +258,10 @@ class RunapiClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
-        turn = await self.turn() if turn is None else turn
+        turn = await self.acquire_turn() if turn is None else turn
         for _ in range(MAX_REDIRECTS + 1):
             answer = await self._attempt(method, url, body, sent)
-            self._heard(answer, turn)
+            self._record_response(answer, turn)
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                 return answer
             if method == "POST" and answer.status_code == 303:
@@ -269,33 +269,37 @@ class RunapiClient:
             target = self.same_origin_url(answer.headers["location"], seen_at=url)
             if target is None:
                 where = printable(answer.headers["location"].partition("?")[0], 100)
-                raise ForeignRedirectError(f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin")
+                raise CrossOriginRedirectError(
+                    f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin"
+                )
             url = target
-        raise ForeignRedirectError(f"more than {MAX_REDIRECTS} redirects")
+        raise CrossOriginRedirectError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _heard(self, answer: HttpAnswer, turn: float | None) -> None:
-        if self._pace is not None and turn is not None:
-            asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._pace.now())
-            self._pace.heard(is_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s)
+    def _record_response(self, answer: HttpResponse, turn: float | None) -> None:
+        if self._rate_limiter is not None and turn is not None:
+            asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._rate_limiter.now())
+            self._rate_limiter.record_response(
+                is_rate_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s
+            )
 
-    def _without_key(self, status_code: int, headers: RawHeaders, body: bytes) -> HttpAnswer:
+    def _without_key(self, status_code: int, headers: RawHeaders, body: bytes) -> HttpResponse:
         """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
         key = next(iter(self.secrets), None)
         # Joined by what no key has, and what is printable.
         every = b" ".join(value for _name, value in headers)
         if _masked_header(every, key) != every:
             headers = [(name, _masked_header(value, key)) for name, value in headers]
-        answer = HttpAnswer(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
+        answer = HttpResponse(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
         if key is None or _READ_AS_IT_IS.fullmatch(answer.body):
             return answer
         return replace(answer, body=_masked_as_read(answer.body, answer.content_type, key))
 
-    async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpAnswer:
+    async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
                 code, answered, received = await self._exchange(method, url, body, headers)
-            if len(received) > MAX_ANSWER_BYTES:
-                raise MaybeSentError(f"HTTP {code} with more than {MAX_ANSWER_BYTES // 1024 // 1024} MiB")
+            if len(received) > MAX_RESPONSE_BYTES:
+                raise MaybeSentError(f"HTTP {code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
             return self._without_key(code, answered, received)
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._named(exc)})") from exc
@@ -311,13 +315,13 @@ class RunapiClient:
     ) -> tuple[int, RawHeaders, bytes]:
         if self._direct is not None:
             return await self._direct.exchange(
-                method, url, headers={**_DIRECT_HEADERS, **headers}, body=body, max_bytes=MAX_ANSWER_BYTES
+                method, url, headers={**_DIRECT_HEADERS, **headers}, body=body, max_bytes=MAX_RESPONSE_BYTES
             )
         async with self._http.stream(method, url, content=body, headers=dict(headers)) as response:
             received = bytearray()
             async for chunk in response.aiter_bytes():
                 received += chunk
-                if len(received) > MAX_ANSWER_BYTES:
+                if len(received) > MAX_RESPONSE_BYTES:
                     break
             return response.status_code, response.headers.raw, bytes(received)
 
@@ -334,7 +338,7 @@ def _masked_as_read(body: bytes, content_type: str, key: str) -> bytes:
     """Return a body that has no key after it was read either: decoding and tidying may put one together again."""
     try:
         found = decode_json(body, content_type)
-    except AnswerUnreadableError as exc:
+    except UnreadableResponseError as exc:
         return MASK if holds_key(visible(str(exc)), key) else body
     clean = masked_json(found, key)
     return body if clean is found else json.dumps(clean).encode()

@@ -13,10 +13,10 @@ from flux2_tool.exceptions import (
     GenerationFailedError,
     UnexpectedAnswerError,
 )
-from flux2_tool.runapi.responses import TaskAnswer, is_refusal
+from flux2_tool.runapi.responses import TaskResponse, is_refusal
 
 
-def failure_of(answer: TaskAnswer, *, task_id: str | None, request_id: str | None) -> Flux2Error | None:
+def failure_of(answer: TaskResponse, *, task_id: str | None, request_id: str | None) -> Flux2Error | None:
     """Return why a task that has ended brought no picture, or None when it brought one."""
     if answer.phase == "completed":
         if answer.images:

@@ -29,7 +29,7 @@ _LATEST_S: Final = 1e11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class CachedPrices:
     """Prices in USD by resolution, as one answer said them.
 
     Attributes:
@@ -46,18 +46,18 @@ class Kept:
     etag: str | None = None
 
 
-class PriceMemory:
+class PriceCache:
     """What was said, by a key that names base URL, kind of answer and model. `path` None keeps it in memory only."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._known: dict[str, Kept] = {}
+        self._known: dict[str, CachedPrices] = {}
 
-    def recall(self, key: str) -> Kept | None:
+    def recall(self, key: str) -> CachedPrices | None:
         """Return what was said last, here or by another process."""
         return self._known.get(key) or self._read().get(key)
 
-    def remember(self, key: str, kept: Kept) -> None:
+    def remember(self, key: str, kept: CachedPrices) -> None:
         """Keep it; a file that cannot be written is a log line, not an error."""
         self._known[key] = kept
         if self._path is None:
@@ -76,7 +76,7 @@ class PriceMemory:
         except OSError as exc:
             logger.warning("could not keep the price: %s", exc)
 
-    def _read(self) -> dict[str, Kept]:
+    def _read(self) -> dict[str, CachedPrices]:
         if self._path is None:
             return {}
         try:
@@ -91,8 +91,8 @@ class PriceMemory:
         return {key: kept for key, kept in found.items() if kept is not None}
 
 
-def _kept(entry: Any) -> Kept | None:
-    if not isinstance(entry, Mapping) or set(entry) != {item.name for item in fields(Kept)}:
+def _kept(entry: Any) -> CachedPrices | None:
+    if not isinstance(entry, Mapping) or set(entry) != {item.name for item in fields(CachedPrices)}:
         return None
     usd, asked_at, etag = entry["usd"], entry["asked_at"], entry["etag"]
     if not isinstance(usd, Mapping) or not isinstance(asked_at, int | float) or not 0 < asked_at < _LATEST_S:
@@ -103,7 +103,7 @@ def _kept(entry: Any) -> Kept | None:
     texts_fit = entry["service"] in contract.SERVICE_NAMES and (etag is None or is_etag(etag))
     if as_of is None or not texts_fit or not prices or None in prices.values():
         return None
-    return Kept(
+    return CachedPrices(
         usd={name: value for name, value in prices.items() if value is not None},
         asked_at=float(asked_at),
         as_of=as_of,

@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.price_cache import FILE_NAME, Kept, PriceMemory, is_etag
+from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.price_cache import FILE_NAME, CachedPrices, PriceCache, is_etag
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
-from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.schema.manifest import Manifest, Model
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ class Prices:
 
     def __init__(self, *, manifest: Manifest, folder: Path | None, clock: Clock) -> None:
         self._manifest = manifest
-        self._memory = PriceMemory(None if folder is None else folder / FILE_NAME)
+        self._memory = PriceCache(None if folder is None else folder / FILE_NAME)
         self._clock = clock
-        self._asking: dict[str, asyncio.Task[Kept | None]] = {}
+        self._asking: dict[str, asyncio.Task[CachedPrices | None]] = {}
         self._silent_until_s: dict[str, float] = {}
         self._ahead: set[asyncio.Task[Price]] = set()
 
@@ -122,8 +122,8 @@ class Prices:
     # ---- private -----------------------------------------------------------------------------------------------------
 
     async def _fresh(
-        self, key: str, life_s: float, until_s: float, ask: Callable[[], Awaitable[Kept | None]]
-    ) -> Kept | None:
+        self, key: str, life_s: float, until_s: float, ask: Callable[[], Awaitable[CachedPrices | None]]
+    ) -> CachedPrices | None:
         """Return what is kept, or the answer to a question that all callers share; it goes on when they leave."""
         kept = self._kept(key, life_s)
         now_s = self._clock.monotonic()
@@ -138,7 +138,7 @@ class Prices:
             self._silent_until_s[key] = self._clock.monotonic() + SILENCE_S
         return task.result() if done and not task.cancelled() else None
 
-    async def _asked(self, key: str, ask: Callable[[], Awaitable[Kept | None]]) -> Kept | None:
+    async def _asked(self, key: str, ask: Callable[[], Awaitable[CachedPrices | None]]) -> CachedPrices | None:
         try:
             kept = await ask()
             if kept is not None:
@@ -150,12 +150,12 @@ class Prices:
         finally:
             del self._asking[key]
 
-    def _kept(self, key: str, life_s: float) -> Kept | None:
+    def _kept(self, key: str, life_s: float) -> CachedPrices | None:
         kept = self._memory.recall(key)
         # A date in the future is a clock that was set back: how old it is cannot be known.
         return kept if kept is not None and 0 <= self._clock.now() - kept.asked_at < life_s else None
 
-    async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> Kept | None:
+    async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> CachedPrices | None:
         for service in self._services(self._memory.recall(key)):
             asked = {"service": service, "action": model.tool, "model": model.slug}
             params = {"model": model.slug, **_QUOTE_PARAMS, "output_resolution": resolution}
@@ -167,10 +167,10 @@ class Prices:
             if said is not None:
                 now = self._clock.now()
                 as_of = said.as_of or iso_utc(now)
-                return Kept(usd={resolution: said.usd}, asked_at=now, as_of=as_of, service=service)
+                return CachedPrices(usd={resolution: said.usd}, asked_at=now, as_of=as_of, service=service)
         return None
 
-    async def _schedule(self, client: RunapiClient, model: Model, key: str) -> Kept | None:
+    async def _schedule(self, client: RunapiClient, model: Model, key: str) -> CachedPrices | None:
         known = self._memory.recall(key)
         for service in self._services(known):
             query = urlencode({"service": service, "action": model.tool, "model": model.slug})
@@ -187,7 +187,7 @@ class Prices:
             )
             if usd:
                 etag = answer.headers.get("etag")
-                return Kept(
+                return CachedPrices(
                     usd=usd,
                     asked_at=now,
                     as_of=as_of or iso_utc(now),
@@ -197,7 +197,7 @@ class Prices:
         return None
 
     @staticmethod
-    def _services(known: Kept | None) -> list[str]:
+    def _services(known: CachedPrices | None) -> list[str]:
         """Return the spellings of the service's name, the one that was understood before first."""
         return sorted(contract.SERVICE_NAMES, key=lambda name: known is not None and name != known.service)
 
@@ -209,19 +209,19 @@ async def _sent(
     *,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
-) -> HttpAnswer | None:
+) -> HttpResponse | None:
     """Return the answer, or None when there is none that another spelling could change."""
     try:
         answer = await client.send(method, path, body=body, headers=headers)
-    except (NotSentError, MaybeSentError, ForeignRedirectError) as exc:
+    except (NotSentError, MaybeSentError, CrossOriginRedirectError) as exc:
         logger.info("no price: %s", exc)
         return None
     return None if answer.status_code in contract.RETRYABLE_CODES else answer
 
 
-def _json_of(answer: HttpAnswer) -> Any:
+def _json_of(answer: HttpResponse) -> Any:
     """Return the JSON of a good answer, None of any other."""
     try:
         return decode_json(answer.body, answer.content_type) if 200 <= answer.status_code < 300 else None
-    except AnswerUnreadableError:
+    except UnreadableResponseError:
         return None

@@ -22,7 +22,7 @@ SHORTEST_GAP_S: Final = 0.01
 GAP_RELIEF: Final = 0.75
 
 
-class Pace:
+class RateLimiter:
     """One account's turns to send.
 
     Args:
@@ -46,8 +46,8 @@ class Pace:
         """Whether a 429 still has an effect."""
         return self._gap_s > 0.0
 
-    async def turn(self) -> float:
-        """Wait until this request may be sent; returns the moment, on the monotonic clock, to hand to `heard`."""
+    async def acquire(self) -> float:
+        """Wait until this request may be sent; returns the moment, on the monotonic clock, for `record_response`."""
         if not self.is_slowed:
             return self._clock.monotonic()
         async with self._line:
@@ -56,15 +56,15 @@ class Pace:
             self._last_s = self._clock.monotonic()
             return self._last_s
 
-    def heard(self, *, is_limited: bool, sent_at_s: float, retry_after_s: float | None = None) -> None:
+    def record_response(self, *, is_rate_limited: bool, sent_at_s: float, retry_after_s: float | None = None) -> None:
         """Take in an answer.
 
         Args:
-            is_limited: Whether it was a 429.
-            sent_at_s: When its request was sent, from `turn`.
+            is_rate_limited: Whether it was a 429.
+            sent_at_s: When its request was sent, from `acquire`.
             retry_after_s: What the 429 asks for, in seconds, if it does.
         """
-        if not is_limited:
+        if not is_rate_limited:
             self._refusals = 0
             self._gap_s = self._gap_s * GAP_RELIEF if self._gap_s * GAP_RELIEF >= SHORTEST_GAP_S else 0.0
             return
@@ -82,7 +82,7 @@ class Pace:
         return max(self._closed_until_s, self._last_s + self._gap_s)
 
 
-class Places:
+class ConcurrencyLimiter:
     """How many create POSTs of this process may be in flight at once; the rest wait, first come first served.
 
     Polls and running tasks take no place.

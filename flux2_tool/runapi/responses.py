@@ -58,7 +58,7 @@ class ImageLink(_Frozen):
     expires_at: str | None = None
 
 
-class TaskAnswer(_Frozen):
+class TaskResponse(_Frozen):
     """One answer about a task. `phase` is `absent` when the answer names no status."""
 
     phase: Phase
@@ -76,7 +76,7 @@ class TaskAnswer(_Frozen):
         return self.phase != "absent" or self.task_id is not None
 
 
-class AnswerUnreadableError(ValueError):
+class UnreadableResponseError(ValueError):
     """The body is not JSON, or JSON nobody can work with. The message says what it was instead."""
 
 
@@ -84,20 +84,20 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
     """Return the decoded JSON of an answer.
 
     Raises:
-        AnswerUnreadableError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
+        UnreadableResponseError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
             encoding than UTF-8, which whoever looked for a key in the bytes could not read either.
     """
     if not body.strip():
-        raise AnswerUnreadableError("an empty body")
+        raise UnreadableResponseError("an empty body")
     head = body[:512].lstrip().lower()
     if "html" in content_type.lower() or head.startswith((b"<!doctype", b"<html")):
-        raise AnswerUnreadableError(f"an HTML page ({html_title(body)})")
+        raise UnreadableResponseError(f"an HTML page ({html_title(body)})")
     try:
         return json.loads(body.decode("utf-8-sig"))
     except RecursionError as exc:
-        raise AnswerUnreadableError("JSON nested too deeply") from exc
+        raise UnreadableResponseError("JSON nested too deeply") from exc
     except ValueError as exc:
-        raise AnswerUnreadableError(f"{len(body)} bytes that are not JSON") from exc
+        raise UnreadableResponseError(f"{len(body)} bytes that are not JSON") from exc
 
 
 def html_title(body: bytes) -> str:
@@ -122,7 +122,7 @@ def printable(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def read_task(body: Any, *, https_only: bool = False) -> TaskAnswer:
+def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
     """Return what an answer says about its task; an envelope at `Location` is unwrapped first.
 
     Args:
@@ -140,7 +140,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskAnswer:
     status = _first_text(body, contract.STATUS_FIELDS)
     phase = "failed" if envelope_failed else phase_of(status)
     if phase == "active":  # most polls; nothing else of it counts
-        return TaskAnswer(
+        return TaskResponse(
             phase=phase,
             status=printable(status or "", 60),
             task_id=read_task_id(body),
@@ -156,7 +156,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskAnswer:
     if phase == "absent":
         links = _fit(image_links(body, contract.SURE_IMAGE_FIELDS), https_only)
         phase = "completed" if links else "absent"
-    return TaskAnswer(
+    return TaskResponse(
         phase=phase,
         status=None if status is None else printable(status, 60),
         task_id=read_task_id(body),

@@ -20,7 +20,7 @@ FILE_NAME: Final = "routes.json"
 Kind = Literal["create", "poll"]
 
 
-class RouteMemory:
+class RouteCache:
     """What answered, per base URL. `path` None keeps it in memory only."""
 
     def __init__(self, path: Path | None) -> None:

@@ -31,8 +31,8 @@ from flux2_tool.images.download import DownloadError, check_link, public_only
 from flux2_tool.images.inspect import Picture
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
-from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, read_error
+from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_error
 
 ATTEMPTS: Final = 3
 RETRY_DELAY_S: Final = 1.0
@@ -163,13 +163,13 @@ class Uploads:
             answer = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
         except (NotSentError, MaybeSentError) as exc:
             raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
-        except ForeignRedirectError as exc:
+        except CrossOriginRedirectError as exc:
             raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
         if not 200 <= answer.status_code < 300:
             raise self._later(_error_of(answer, where), answer.headers)
         try:
             decoded = decode_json(answer.body, answer.content_type)
-        except AnswerUnreadableError as exc:
+        except UnreadableResponseError as exc:
             raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
         return decoded if isinstance(decoded, Mapping) else {}
 
@@ -205,10 +205,10 @@ async def _put(
         raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc
 
 
-def _error_of(answer: HttpAnswer, where: str) -> Flux2Error:
+def _error_of(answer: HttpResponse, where: str) -> Flux2Error:
     try:
         words = read_error(decode_json(answer.body, answer.content_type)).message
-    except AnswerUnreadableError as exc:
+    except UnreadableResponseError as exc:
         words = str(exc)
     code, request_id = answer.status_code, answer.request_id
     said = f'HTTP {code}, it says: "{words}"' if words else f"HTTP {code}"

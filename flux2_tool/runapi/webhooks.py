@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from flux2_tool._net import webhook_key
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.responses import AnswerUnreadableError, TaskAnswer, decode_json, read_task
+from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_task
 
 TOLERANCE_S: Final = 300.0
 MAX_EVENT_ID_CHARS: Final = 256
@@ -43,7 +43,7 @@ class Webhook:
 
     event_id: str
     sent_at: float
-    task: TaskAnswer
+    task: TaskResponse
 
 
 def verify_webhook(
@@ -77,6 +77,6 @@ def verify_webhook(
         raise WebhookRefusedError(f"it was signed more than {tolerance_s:g} s from now")
     try:
         decoded: Any = decode_json(body)
-    except AnswerUnreadableError as exc:
+    except UnreadableResponseError as exc:
         raise WebhookRefusedError(f"its body is {exc}") from exc
     return Webhook(event_id=event_id, sent_at=float(timestamp), task=read_task(decoded))

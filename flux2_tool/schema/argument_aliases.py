@@ -41,7 +41,7 @@ _PICTURES = frozenset(
 )
 
 
-def answer_to_wish(name: str, tool: Tool) -> str | None:
+def alias_hint(name: str, tool: Tool) -> str | None:
     """Return what to do instead of an argument this tool does not have, or None for a name nobody expects."""
     key = name.strip().casefold().replace("-", "_").replace(" ", "_")
     properties = tool.input_schema["properties"]

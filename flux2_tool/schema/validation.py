@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from jsonschema import Draft202012Validator
 
 from flux2_tool.exceptions import InvalidArgumentsError
-from flux2_tool.schema.argument_aliases import answer_to_wish
+from flux2_tool.schema.argument_aliases import alias_hint
 from flux2_tool.schema.manifest import Manifest, Tool
 from flux2_tool.schema.messages import kind_of, nearest, shown, shown_text
 from flux2_tool.schema.violations import Violation, near_text, violations_of, without_repeats
@@ -138,7 +138,7 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
 def _unknown(tool: Tool, name: Any) -> Violation:
     if not isinstance(name, str):
         return Violation(path="", kind="unknown", text=f"an argument's name must be text, not {kind_of(name)}")
-    said = answer_to_wish(name, tool)
+    said = alias_hint(name, tool)
     if said is None:
         near = nearest(name, tool.input_schema["properties"])
         said = f"{tool.name} takes {', '.join(_public_names(tool))}" + near_text(near)

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flux2_tool._net import is_loopback
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.exceptions import BudgetExceededError
 from flux2_tool.journal import Cap, Spending
 from flux2_tool.settings import Settings
@@ -55,7 +55,7 @@ def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
     return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun, leaves_out_loopback=is_real)
 
 
-def caps_of(settings: Settings, caller: Caller, *, base_url: str, now: float) -> tuple[Cap, ...]:
+def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: float) -> tuple[Cap, ...]:
     """Return the caps that hold for a call, narrowest first.
 
     Args:

@@ -14,7 +14,7 @@ from flux2_tool.journal import ClaimRules, Record
 from flux2_tool.schema.results import task_ref
 
 
-def equal_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
+def dedup_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
     """Return the same text for requests that count as equal.
 
     Args:
@@ -24,7 +24,7 @@ def equal_key(*, session: str | None, fingerprint: str, base_url: str, tool: str
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def heir_of(session: str | None) -> str | None:
+def inherited_session_prefix(session: str | None) -> str | None:
     """Return how the names of the sessions begin from which this one inherits: a connection from earlier ones."""
     return CONNECTION if session is not None and session.startswith(CONNECTION) else None
 

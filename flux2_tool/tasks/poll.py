@@ -21,9 +21,9 @@ from flux2_tool._net import is_loopback_url
 from flux2_tool.exceptions import AuthenticationError, Flux2Error, TaskNotFoundError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
-from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import AnswerUnreadableError, TaskAnswer, decode_json, read_error, read_task
-from flux2_tool.tasks.poll_schedule import Plan
+from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_error, read_task
+from flux2_tool.tasks.poll_schedule import PollSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ UNATTENDED_DELAY_S: Final = 8.0
 FAILURES_BEFORE_NEXT_PATH: Final = 2
 FAILURES_BEFORE_LEAVING_PROVEN_PATH: Final = 5
 
-TroubleKind = Literal["missing", "refused", "passing"]
+PollFailureKind = Literal["missing", "refused", "passing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +89,10 @@ def poll_paths(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class PollFailure:
     """Why a poll told nothing about the task."""
 
-    kind: TroubleKind
+    kind: PollFailureKind
     said: str
     request_id: str | None = None
 
@@ -103,9 +103,9 @@ class PollLog:
 
     polls: int = 0
     heard: int = 0
-    last_answer: TaskAnswer | None = None
+    last_response: TaskResponse | None = None
     last_raw: Any = None
-    last_trouble: Trouble | None = None
+    last_failure: PollFailure | None = None
     request_id: str | None = None
     unknown_statuses: list[str] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class Poller:
         random: random_module.Random,
         log: PollLog,
         accepted_at_s: float,
-        plan: Plan,
+        plan: PollSchedule,
         task_id: str | None = None,
         on_path_proven: Callable[[PollPath], None] = lambda _path: None,
     ) -> None:
@@ -155,7 +155,7 @@ class Poller:
         self._moves = 0
         self._empty_since_s: float | None = None
         self._retry_after_s: float | None = None
-        self._seen: dict[int, TroubleKind] = {}
+        self._seen: dict[int, PollFailureKind] = {}
 
     @property
     def proven(self) -> bool:
@@ -163,7 +163,7 @@ class Poller:
         return self._proven
 
     @property
-    def verdict_of_all_paths(self) -> TroubleKind | None:
+    def verdict_of_all_paths(self) -> PollFailureKind | None:
         """What every place said when each was asked in vain: "missing", "refused" where any refused the key, or
         None while one was not asked yet or had a passing trouble."""
         kinds = set(self._seen.values())
@@ -172,7 +172,7 @@ class Poller:
         return "refused" if "refused" in kinds else "missing"
 
     @property
-    def is_told_when(self) -> bool:
+    def has_retry_after(self) -> bool:
         """Whether the server itself said when to ask again."""
         return self._retry_after_s is not None
 
@@ -181,23 +181,23 @@ class Poller:
         """The place that is asked next."""
         return self._paths[self._index]
 
-    async def poll(self) -> TaskAnswer | Trouble:
+    async def poll(self) -> TaskResponse | PollFailure:
         """Ask once. The answer is also kept in the log; a trouble moves on to the next place when this one fails."""
         self._log.polls += 1
         path = self.path
         outcome = await self._ask(path)
-        if isinstance(outcome, TaskAnswer) and self._is_doubtful(outcome):
-            outcome = Trouble(
+        if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome):
+            outcome = PollFailure(
                 kind="missing", said=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
             )
         self._log.heard += 1
-        if isinstance(outcome, Trouble):
-            self._log.last_trouble = outcome
+        if isinstance(outcome, PollFailure):
+            self._log.last_failure = outcome
             self._log.request_id = outcome.request_id or self._log.request_id
             self._move_on(outcome)
             return outcome
         self._failures = self._failures_here = self._moves = 0
-        self._log.last_answer, self._log.last_trouble = outcome, None
+        self._log.last_response, self._log.last_failure = outcome, None
         if outcome.phase == "unknown" and outcome.status and outcome.status not in self._log.unknown_statuses:
             self._log.unknown_statuses.append(outcome.status)
         if not self._proven:
@@ -205,7 +205,7 @@ class Poller:
             self._on_path_proven(path)
         return outcome
 
-    def _is_doubtful(self, answer: TaskAnswer) -> bool:
+    def _is_doubtful(self, answer: TaskResponse) -> bool:
         """Whether an end without pictures may be about the request rather than the task: an answer that names no task,
         at a place that is only a guess, while another place may still have it."""
         is_guess = self._index > 0 and not self._proven and self.path.template is not None
@@ -214,7 +214,7 @@ class Poller:
         seen_elsewhere = set(self._seen) | {self._index}
         return is_guess and is_end and not names_task and len(seen_elsewhere) < len(self._paths)
 
-    def is_terminal(self, answer: TaskAnswer) -> bool:
+    def is_terminal(self, answer: TaskResponse) -> bool:
         """Return whether an answer ends the task; "completed" without a picture does so only after some patience."""
         if answer.phase == "failed" or (answer.phase == "completed" and answer.images):
             return True
@@ -225,11 +225,11 @@ class Poller:
         self._empty_since_s = now_s if self._empty_since_s is None else self._empty_since_s
         return now_s - self._empty_since_s >= EMPTY_PATIENCE_S
 
-    def delay_s(self, outcome: TaskAnswer | Trouble, *, attended: bool) -> float:
+    def delay_s(self, outcome: TaskResponse | PollFailure, *, attended: bool) -> float:
         """Return the pause before the next poll, in seconds; the server's own hint wins, within a ceiling."""
         elapsed_s = self._clock.monotonic() - self._accepted_at_s
         asked_s = self._retry_after_s
-        if isinstance(outcome, TaskAnswer):
+        if isinstance(outcome, TaskResponse):
             if asked_s is None:
                 return self._planned_s(elapsed_s) if attended else UNATTENDED_DELAY_S
             return min(max(asked_s, SHORTEST_HINT_S), RETRY_AFTER_CEILING_S)
@@ -243,7 +243,7 @@ class Poller:
         # So that many tasks that were begun together do not ask together.
         return self._plan.delay_s(elapsed_s) * (0.95 + 0.1 * self._random.random())
 
-    def _delay_after_trouble_s(self, trouble: Trouble, elapsed_s: float) -> float:
+    def _delay_after_trouble_s(self, trouble: PollFailure, elapsed_s: float) -> float:
         """Go through the places quickly, and back off after each full round in vain."""
         rounds, place = divmod(self._moves, len(self._paths))
         if self._failures_here == 0 and place > 0:
@@ -254,25 +254,27 @@ class Poller:
             return backoff_s(max(1, rounds), random=self._random)
         return backoff_s(max(1, self._failures - len(self._paths)), random=self._random)
 
-    async def _ask(self, path: PollPath) -> TaskAnswer | Trouble:
+    async def _ask(self, path: PollPath) -> TaskResponse | PollFailure:
         self._retry_after_s = None
         try:
             answer = await self._client.send("GET", path.reference)
         except (NotSentError, MaybeSentError) as exc:
-            return Trouble(kind="passing", said=str(exc))
-        except ForeignRedirectError as exc:
-            return Trouble(kind="missing", said=str(exc))
+            return PollFailure(kind="passing", said=str(exc))
+        except CrossOriginRedirectError as exc:
+            return PollFailure(kind="missing", said=str(exc))
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
         self._retry_after_s = parse_retry_after(answer.headers.get("retry-after"), now=now)
         if not 200 <= answer.status_code < 300:
             return self._trouble_of(answer)
         try:
             body = decode_json(answer.body, answer.content_type)
-        except AnswerUnreadableError as exc:
-            return Trouble(kind="passing", said=f"HTTP {answer.status_code} with {exc}", request_id=answer.request_id)
+        except UnreadableResponseError as exc:
+            return PollFailure(
+                kind="passing", said=f"HTTP {answer.status_code} with {exc}", request_id=answer.request_id
+            )
         task = read_task(body, https_only=not is_loopback_url(self._client.base_url))
         if not task.is_about_a_task:
-            return Trouble(
+            return PollFailure(
                 kind="passing",
                 said=f"HTTP {answer.status_code} with JSON that names neither a status nor a task",
                 request_id=answer.request_id,
@@ -280,23 +282,23 @@ class Poller:
         self._log.last_raw, self._log.request_id = body, answer.request_id
         return task
 
-    def _trouble_of(self, answer: HttpAnswer) -> Trouble:
-        kind: TroubleKind = "passing"
+    def _trouble_of(self, answer: HttpResponse) -> PollFailure:
+        kind: PollFailureKind = "passing"
         if answer.status_code in contract.ROUTE_MISSING_CODES:
             kind = "missing"
         elif answer.status_code in (401, 403):
             kind = "refused"
         try:
             said = read_error(decode_json(answer.body, answer.content_type)).message
-        except AnswerUnreadableError as exc:
+        except UnreadableResponseError as exc:
             said = str(exc)
-        return Trouble(
+        return PollFailure(
             kind=kind,
             said=f'HTTP {answer.status_code}, it says: "{said}"' if said else f"HTTP {answer.status_code}",
             request_id=answer.request_id,
         )
 
-    def _move_on(self, trouble: Trouble) -> None:
+    def _move_on(self, trouble: PollFailure) -> None:
         """Choose the next place: a proven one is left late, an unproven one soon, a new task's 404 not at once."""
         self._failures += 1
         self._failures_here += 1
@@ -307,7 +309,7 @@ class Poller:
             self._failures_here = 0
             self._proven = False
 
-    def _patience_with(self, trouble: Trouble) -> int:
+    def _patience_with(self, trouble: PollFailure) -> int:
         if self._proven:
             return FAILURES_BEFORE_LEAVING_PROVEN_PATH
         if trouble.kind == "missing":
@@ -317,7 +319,7 @@ class Poller:
         return FAILURES_BEFORE_NEXT_PATH if self._retry_after_s is None else FAILURES_BEFORE_LEAVING_PROVEN_PATH
 
 
-def lookup_failure(verdict: TroubleKind | None, trouble: Trouble, *, task_id: str) -> Flux2Error | None:
+def lookup_failure(verdict: PollFailureKind | None, trouble: PollFailure, *, task_id: str) -> Flux2Error | None:
     """Return why a task nobody here has begun cannot be found, or None while it may still turn up.
 
     Args:

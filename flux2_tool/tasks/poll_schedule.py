@@ -26,7 +26,7 @@ FIRST_DELAY_S: Final = 0.75
 SAMPLES_TO_TRUST: Final = 5
 MAX_DELAY_S: Final = 8.0
 # While RunAPI tells when a task is over, polling only catches what is lost on the way.
-NET_DELAY_S: Final = 8.0
+WEBHOOK_EXPECTED_DELAY_S: Final = 8.0
 PRIOR_SIGMA: Final = 0.45
 PRIOR_WEIGHT: Final = 1.5
 # How many samples the wide spread of the beginning counts for.
@@ -79,18 +79,18 @@ class Expectation:
         return self.quantile_s((1.0 + done) / 2.0) - elapsed_s
 
 
-class Plan:
+class PollSchedule:
     """When to poll one task.
 
     Args:
         expectation: How long it will probably take; None for the fixed interval.
-        is_net: Whether polling is only a safety net, because RunAPI tells of the end itself.
+        webhook_expected: Whether polling is only a safety net, because RunAPI tells of the end itself.
     """
 
-    def __init__(self, expectation: Expectation | None, *, is_net: bool = False) -> None:
+    def __init__(self, expectation: Expectation | None, *, webhook_expected: bool = False) -> None:
         self.expectation = expectation
-        self._is_net = is_net
-        self._times = () if expectation is None or is_net else _poll_times(expectation)
+        self._webhook_expected = webhook_expected
+        self._times = () if expectation is None or webhook_expected else _poll_times(expectation)
 
     def delay_s(self, elapsed_s: float) -> float:
         """Return the pause from now until the next poll, in seconds, before jitter.
@@ -98,8 +98,8 @@ class Plan:
         Args:
             elapsed_s: How long the task has been running, on this machine's clock.
         """
-        if self._is_net:
-            return NET_DELAY_S
+        if self._webhook_expected:
+            return WEBHOOK_EXPECTED_DELAY_S
         # A poll that comes a little early counts as the planned one.
         index = bisect.bisect_right(self._times, elapsed_s + MIN_DELAY_S / 2)
         if index < len(self._times):
@@ -157,7 +157,7 @@ def _spaced(weights: Sequence[float], scale: float, *, step_s: float, gaps_s: tu
 
 
 @dataclass(slots=True)
-class Learner:
+class DurationEstimator:
     """What is known of one kind of task: tool, model and resolution at one base URL.
 
     Attributes:
@@ -218,10 +218,10 @@ class Learner:
         )
 
 
-Kind = tuple[str, str, str]
+TaskKind = tuple[str, str, str]
 
 
-class Paces:
+class PollScheduler:
     """The learners of one process, one per base URL, model and resolution.
 
     Args:
@@ -229,29 +229,33 @@ class Paces:
         history: Durations seen earlier, oldest first, in seconds; asked for once per kind.
     """
 
-    def __init__(self, *, typical_s: Callable[[str, str], float], history: Callable[[Kind], Sequence[float]]) -> None:
+    def __init__(
+        self, *, typical_s: Callable[[str, str], float], history: Callable[[TaskKind], Sequence[float]]
+    ) -> None:
         self._typical_s = typical_s
         self._history = history
-        self._learners: dict[Kind, Learner] = {}
-        self._plans: dict[Kind, tuple[int, Plan]] = {}
+        self._learners: dict[TaskKind, DurationEstimator] = {}
+        self._plans: dict[TaskKind, tuple[int, PollSchedule]] = {}
 
-    def plan(self, base_url: str, model: str | None, resolution: str | None, *, is_net: bool = False) -> Plan:
+    def plan(
+        self, base_url: str, model: str | None, resolution: str | None, *, webhook_expected: bool = False
+    ) -> PollSchedule:
         """Return when to poll a task of this kind; the fixed interval for one nobody knows.
 
         Args:
-            is_net: Whether RunAPI tells of the end itself, so that polling is only a safety net.
+            webhook_expected: Whether RunAPI tells of the end itself, so that polling is only a safety net.
         """
-        if is_net:
+        if webhook_expected:
             known = self.plan(base_url, model, resolution)
-            return Plan(known.expectation, is_net=True)
+            return PollSchedule(known.expectation, webhook_expected=True)
         if model is None or resolution is None:
-            return Plan(None)
+            return PollSchedule(None)
         kind = (base_url, model, resolution)
         learner = self._learner(kind)
         samples, plan = self._plans.get(kind, (-1, None))
         # Planning costs more than a poll; one more sample among many hardly changes a plan.
         if plan is None or learner.samples - samples > samples // 10 or learner.is_fixed != (plan.expectation is None):
-            plan = Plan(learner.expectation())
+            plan = PollSchedule(learner.expectation())
             self._plans[kind] = (learner.samples, plan)
         return plan
 
@@ -260,10 +264,10 @@ class Paces:
         if model is not None and resolution is not None:
             self._learner((base_url, model, resolution)).learn(duration_s)
 
-    def _learner(self, kind: Kind) -> Learner:
+    def _learner(self, kind: TaskKind) -> DurationEstimator:
         learner = self._learners.get(kind)
         if learner is None:
-            learner = self._learners[kind] = Learner(prior_s=self._typical_s(kind[1], kind[2]))
+            learner = self._learners[kind] = DurationEstimator(prior_s=self._typical_s(kind[1], kind[2]))
             for duration_s in self._history(kind):
                 learner.learn(duration_s)
         return learner

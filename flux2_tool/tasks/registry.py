@@ -1,4 +1,4 @@
-"""Which generations this process takes care of, and their records in the journal.
+"""Which image tasks this process takes care of, and their records in the journal.
 
 Decides whether a request is new, joins an earlier one, or repeats too often; takes up what a process that is gone has
 left behind; keeps the leases of what is ours.
@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.exceptions import TaskNotFoundError
 from flux2_tool.journal import (
     ClaimRules,
-    Entry,
     Intent,
     Journal,
     JournalError,
-    JournalInUse,
+    JournalWithFallback,
     OpenJournal,
     Owner,
     Record,
+    RecordHandle,
     open_journal,
 )
 from flux2_tool.journal.handle import unavailable
@@ -32,10 +32,10 @@ from flux2_tool.journal.sqlite import LEASE_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
-from flux2_tool.tasks.deduplication import heir_of, repeated_error
-from flux2_tool.tasks.poll_schedule import Kind
+from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
+from flux2_tool.tasks.poll_schedule import TaskKind
 from flux2_tool.tasks.submit import CreateRequest
-from flux2_tool.tasks.task import Generation, Surroundings
+from flux2_tool.tasks.task import ImageTask, TaskDependencies
 
 logger = logging.getLogger(__name__)
 
@@ -61,22 +61,22 @@ class Account:
 
 
 @dataclass(slots=True, kw_only=True)
-class Begun:
-    """A generation a call may wait for, and how the call came to it."""
+class TaskHandle:
+    """An image task a call may wait for, and how the call came to it."""
 
-    generation: Generation
+    image_task: ImageTask
     joined: bool = False
     warnings: list[str] = field(default_factory=list)
 
 
 class Registry:
-    """The generations of one process.
+    """The image tasks of one process.
 
     Args:
         folder: The data folder that holds the journal.
         mode: Whether money may be spent without a usable journal file.
         owner: This process, as a name for leases.
-        surroundings: Clock, chance, memory of routes.
+        dependencies: Clock, chance, memory of routes.
         opener: Opens the journal.
         is_peer_in_process: Whether whoever gets the results is this very process, so that none is lost on the way.
     """
@@ -87,14 +87,14 @@ class Registry:
         folder: Path,
         mode: JournalMode,
         owner: Owner,
-        surroundings: Surroundings,
+        dependencies: TaskDependencies,
         opener: OpenJournal = open_journal,
         is_peer_in_process: bool = False,
     ) -> None:
-        self._around = surroundings
+        self._deps = dependencies
         self._is_peer_in_process = is_peer_in_process
-        self._clock = surroundings.clock
-        self._journals = JournalInUse(
+        self._clock = dependencies.clock
+        self._journals = JournalWithFallback(
             folder=folder,
             mode=mode,
             owner=owner,
@@ -102,14 +102,14 @@ class Registry:
             opener=opener,
             entries=lambda: [one.entry for one in self._live.values() if one.entry is not None],
         )
-        self._live: dict[str, Generation] = {}
-        self._handed_over: dict[str, Entry] = {}
+        self._live: dict[str, ImageTask] = {}
+        self._handed_over: dict[str, RecordHandle] = {}
         self._hand_over: asyncio.Task[None] | None = None
-        self._lookups: set[Generation] = set()
+        self._lookups: set[ImageTask] = set()
         self._resumed_at_s: dict[tuple[str, str], float] = {}
         self._heart: asyncio.Task[None] | None = None
 
-    def begin(self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules) -> Begun:
+    def begin(self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules) -> TaskHandle:
         """Join an earlier equal request or begin this one; its record is on disk when this returns.
 
         Raises:
@@ -117,7 +117,7 @@ class Registry:
             BudgetExceededError: It would pass a cap.
             JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
         """
-        self._note_returned(equal_key=intent.equal_key)
+        self._note_delivered(dedup_key=intent.dedup_key)
         journal, warnings = self._journals.for_spending()
         try:
             claim = journal.claim(intent, rules, now=self._clock.now())
@@ -135,14 +135,14 @@ class Registry:
             )
         assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
         if claim.outcome == "joined":
-            generation = self._adopt(account, journal, claim.record)
-            if generation.entry is not None and generation.entry.record.session != claim.record.session:
-                generation.entry.refresh()  # it was taken up before it was inherited
-            return Begun(generation=generation, joined=True, warnings=warnings)
+            image_task = self._adopt(account, journal, claim.record)
+            if image_task.entry is not None and image_task.entry.record.session != claim.record.session:
+                image_task.entry.refresh()  # it was taken up before it was inherited
+            return TaskHandle(image_task=image_task, joined=True, warnings=warnings)
         entry = self._entry(journal, claim.record, is_ours=True)
-        generation = Generation(
+        image_task = ImageTask(
             account.client,
-            surroundings=self._around,
+            dependencies=self._deps,
             request=request,
             tool=intent.tool,
             model=intent.model,
@@ -150,12 +150,12 @@ class Registry:
             label=intent.label,
             entry=entry,
         )
-        self._keep(intent.record_id, generation)
+        self._keep(intent.record_id, image_task)
         self._beat()
-        return Begun(generation=generation, warnings=warnings)
+        return TaskHandle(image_task=image_task, warnings=warnings)
 
-    def find(self, account: Account, task_id: str, *, caller: Caller, as_source: bool = False) -> Generation:
-        """Return the generation of a task: a live one, a recorded one, or one to be looked up at RunAPI.
+    def find(self, account: Account, task_id: str, *, caller: CallContext, as_source: bool = False) -> ImageTask:
+        """Return the image task of a task: a live one, a recorded one, or one to be looked up at RunAPI.
 
         Args:
             task_id: An id, or "last" for the newest one of the caller's session that brought pictures.
@@ -169,11 +169,11 @@ class Registry:
         """
         if task_id == LAST:
             return self._newest(account, caller, shown_first=as_source)
-        for generation in [*self._live.values(), *self._lookups]:
-            mine = generation.client.base_url == account.base_url and generation.account == account.fingerprint
-            if generation.task_id == task_id and mine and generation.error is None:
-                _check_belongs(generation.entry, caller)
-                return generation
+        for image_task in [*self._live.values(), *self._lookups]:
+            mine = image_task.client.base_url == account.base_url and image_task.account == account.fingerprint
+            if image_task.task_id == task_id and mine and image_task.error is None:
+                _check_belongs(image_task.entry, caller)
+                return image_task
         journal = self._journals.for_reading()
         if journal is not None:
             try:
@@ -182,17 +182,17 @@ class Registry:
                 logger.warning("%s", exc)
             else:
                 if record is not None:
-                    generation = self._adopt(account, journal, record)
-                    _check_belongs(generation.entry, caller)
-                    return generation
-        generation = Generation(account.client, surroundings=self._around, task_id=task_id, account=account.fingerprint)
+                    image_task = self._adopt(account, journal, record)
+                    _check_belongs(image_task.entry, caller)
+                    return image_task
+        image_task = ImageTask(account.client, dependencies=self._deps, task_id=task_id, account=account.fingerprint)
         self._lookups = {known for known in self._lookups if not known.is_over}
-        self._lookups.add(generation)
-        return generation
+        self._lookups.add(image_task)
+        return image_task
 
-    def _newest(self, account: Account, caller: Caller, *, shown_first: bool) -> Generation:
+    def _newest(self, account: Account, caller: CallContext, *, shown_first: bool) -> ImageTask:
         # A session that speaks of its last picture has got what was handed over to it.
-        self._note_returned(session=caller.session)
+        self._note_delivered(session=caller.session)
         try:
             journal = self._journals.for_reading_at_all()
             record = journal.newest(
@@ -200,7 +200,7 @@ class Registry:
                 base_url=account.base_url,
                 session=caller.session,
                 shown_first=shown_first,
-                heir_of=heir_of(caller.session),
+                inherited_session_prefix=inherited_session_prefix(caller.session),
             )
         except JournalError as exc:
             raise unavailable(exc) from exc
@@ -211,13 +211,13 @@ class Registry:
         return self._adopt(account, journal, record)
 
     def resume(
-        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, given_up_too: bool = False
-    ) -> list[Generation]:
+        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, abandoned_too: bool = False
+    ) -> list[ImageTask]:
         """Take up in the background what a process that is gone has left of this account; returns what was begun.
 
         Args:
             at_most_every_s: Does nothing when this was done less than so many seconds ago.
-            given_up_too: Whether to follow again what was followed in vain.
+            abandoned_too: Whether to follow again what was followed in vain.
         """
         now_s = self._clock.monotonic()
         key = (account.fingerprint, account.base_url)
@@ -228,30 +228,30 @@ class Registry:
         if journal is None:
             return []
         now = self._clock.now()
-        resend_since = now - self._around.resend_window_s
+        resend_since = now - self._deps.resend_window_s
         try:
-            journal.settle_lost(sent_before=resend_since, now=now)
+            journal.mark_unconfirmed(sent_before=resend_since, now=now)
             left = journal.abandoned(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 now=now,
                 resend_since=resend_since,
-                given_up_too=given_up_too,
+                abandoned_too=abandoned_too,
             )
         except JournalError as exc:
             logger.warning("%s", exc)
             return []
         begun = []
         for record in left:
-            generation = self._adopt(account, journal, record)
-            if not generation.is_over and not generation.is_running:
+            image_task = self._adopt(account, journal, record)
+            if not image_task.is_over and not image_task.is_running:
                 logger.info("taking up %s, left behind by a process that is gone", record.task_id or record.record_id)
-                generation.start()
-                begun.append(generation)
+                image_task.start()
+                begun.append(image_task)
         return begun
 
-    def resend(self, account: Account, record_id: str) -> Generation | None:
-        """Return the generation of a record whose outcome is unknown, allowed to be sent once more; None if there is
+    def resend(self, account: Account, record_id: str) -> ImageTask | None:
+        """Return the image task of a record whose outcome is unknown, allowed to be sent once more; None if there is
         no such record of this account. `record_id` may be its beginning.
 
         Raises:
@@ -266,12 +266,12 @@ class Registry:
             mine = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
             if mine and record.task_id is None and record.record_id.startswith(record_id):
                 self._live.pop(record.record_id, None)
-                generation = self._adopt(account, journal, record)
-                generation.force_resend()
-                return generation
+                image_task = self._adopt(account, journal, record)
+                image_task.force_resend()
+                return image_task
         return None
 
-    def durations(self, kind: Kind) -> Sequence[float]:
+    def durations(self, kind: TaskKind) -> Sequence[float]:
         """Return how long the last tasks of a kind took, oldest first, in seconds."""
         journal = self._journals.for_reading()
         if journal is None:
@@ -283,15 +283,15 @@ class Registry:
             logger.warning("%s", exc)
             return ()
 
-    def told(self, task_id: str) -> None:
+    def notify_finished(self, task_id: str) -> None:
         """Have a task that is followed here asked for now: RunAPI says that it is over."""
-        for generation in [*self._live.values(), *self._lookups]:
-            if generation.task_id == task_id and not generation.is_over:
-                generation.told()
+        for image_task in [*self._live.values(), *self._lookups]:
+            if image_task.task_id == task_id and not image_task.is_over:
+                image_task.notify_finished()
 
-    def returned(self, generation: Generation, session: str | None) -> None:
+    def delivered(self, image_task: ImageTask, session: str | None) -> None:
         """Have it written down, in a moment, that a call of this session got the pictures."""
-        entry = generation.entry
+        entry = image_task.entry
         if entry is not None and (entry.record.session is None or entry.record.session == session):
             self._handed_over[entry.record.record_id] = entry
             if self._hand_over is None or self._hand_over.done():
@@ -309,44 +309,46 @@ class Registry:
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
-        await asyncio.gather(*(generation.stop() for generation in [*self._live.values(), *self._lookups]))
-        self._note_returned()
+        await asyncio.gather(*(image_task.stop() for image_task in [*self._live.values(), *self._lookups]))
+        self._note_delivered()
         self._journals.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _adopt(self, account: Account, journal: Journal, record: Record) -> Generation:
+    def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
         known = self._live.get(record.record_id)
         if known is not None and known.stage != "failed":
             return known
         entry = self._entry(journal, record, is_ours=False)
-        generation = Generation.of_record(account.client, entry, surroundings=self._around)
-        self._keep(record.record_id, generation)
+        image_task = ImageTask.of_record(account.client, entry, dependencies=self._deps)
+        self._keep(record.record_id, image_task)
         self._beat()
-        return generation
+        return image_task
 
-    def _entry(self, journal: Journal, record: Record, *, is_ours: bool) -> Entry:
-        return Entry(journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required)
+    def _entry(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
+        return RecordHandle(
+            journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required
+        )
 
     async def _finish_hand_over(self) -> None:
         try:
             while self._handed_over:
                 await self._clock.sleep(HAND_OVER_S)
-                self._note_returned()
+                self._note_delivered()
         finally:
             # A script that closes nothing has had them all the same when its event loop ends in good order.
             if self._is_peer_in_process:
-                self._note_returned()
+                self._note_delivered()
 
-    def _note_returned(self, *, equal_key: str | None = None, session: str | None = None) -> None:
+    def _note_delivered(self, *, dedup_key: str | None = None, session: str | None = None) -> None:
         """Write down what was handed over: all of it, or what a call that has come after it shows to have arrived."""
         for record_id, entry in list(self._handed_over.items()):
-            if equal_key in (None, entry.record.equal_key) and session in (None, entry.record.session):
+            if dedup_key in (None, entry.record.dedup_key) and session in (None, entry.record.session):
                 del self._handed_over[record_id]
-                entry.returned()
+                entry.delivered()
 
-    def _keep(self, record_id: str, generation: Generation) -> None:
-        self._live[record_id] = generation
+    def _keep(self, record_id: str, image_task: ImageTask) -> None:
+        self._live[record_id] = image_task
         if len(self._live) > KEPT_GENERATIONS:
             for known in [key for key, one in self._live.items() if one.is_over][: KEPT_GENERATIONS // 4]:
                 del self._live[known]
@@ -361,7 +363,7 @@ class Registry:
             self._journals.beat()
 
 
-def _check_belongs(entry: Entry | None, caller: Caller) -> None:
+def _check_belongs(entry: RecordHandle | None, caller: CallContext) -> None:
     """Raise unless a task is the caller's own; what nobody here has begun belongs to nobody."""
     if entry is None or caller.may_use(entry.record.session):
         return

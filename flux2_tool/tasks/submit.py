@@ -1,4 +1,4 @@
-"""Get one generation accepted by RunAPI, once.
+"""Get one image task accepted by RunAPI, once.
 
 A POST is repeated only byte-identical and under its first Idempotency-Key. The other route is tried only after an
 answer that means "no such route", and never while an earlier attempt may have arrived. Every way out says whether
@@ -33,12 +33,12 @@ from flux2_tool.exceptions import (
 )
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
-from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.rate_limit import Places
+from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.runapi.responses import (
-    AnswerUnreadableError,
     ServiceError,
-    TaskAnswer,
+    TaskResponse,
+    UnreadableResponseError,
     decode_json,
     is_refusal,
     is_task_id,
@@ -69,7 +69,7 @@ class CreateRequest:
     Attributes:
         action: The RunAPI action.
         body: The exact bytes of every attempt.
-        idempotency_key: Opaque, one per generation.
+        idempotency_key: Opaque, one per image_task.
         client_request_id: Echoed and stored by the service, for its support.
         routes: The routes that may be tried, in order.
         maybe_sent: Whether an earlier process may already have delivered this very request.
@@ -84,12 +84,12 @@ class CreateRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class AcceptedTask:
     """RunAPI took the task. `task_id` is None only when it answered the finished pictures at once without an id."""
 
     task_id: str | None
     route: contract.Route
-    answer: TaskAnswer
+    answer: TaskResponse
     raw: Any
     request_id: str | None
     retry_after_s: float | None
@@ -116,7 +116,7 @@ class Submission:
         request: What goes.
         clock: Measures and waits.
         random: Jitter of the back-off.
-        places: Where each POST takes a place while it is in flight.
+        create_slots: Each POST takes one while it is in flight.
         may_wait: Asked before each pause with its length in seconds; False ends the submission.
         is_wanted: Asked before each POST; False ends a submission of which nothing can have arrived.
         on_queued: Told when a POST has to wait for its turn.
@@ -131,7 +131,7 @@ class Submission:
         *,
         clock: Clock,
         random: random_module.Random,
-        places: Places,
+        create_slots: ConcurrencyLimiter,
         may_wait: Callable[[float], bool],
         is_wanted: Callable[[], bool] = lambda: True,
         on_queued: Callable[[], None] = lambda: None,
@@ -141,7 +141,7 @@ class Submission:
         self._request = request
         self._clock = clock
         self._random = random
-        self._places = places
+        self._create_slots = create_slots
         self._may_wait = may_wait
         self._is_wanted = is_wanted
         self._on_queued = on_queued
@@ -165,7 +165,7 @@ class Submission:
         """Whether surely nothing of it has arrived, and nothing is on its way."""
         return not (self._maybe_sent or self._is_sending)
 
-    async def run(self) -> Accepted:
+    async def run(self) -> AcceptedTask:
         """Send until the task is accepted or surely refused.
 
         Raises:
@@ -181,7 +181,7 @@ class Submission:
             )
         )
 
-    async def _try_route(self, route: contract.Route) -> Accepted | None:
+    async def _try_route(self, route: contract.Route) -> AcceptedTask | None:
         """Return the accepted task, or None when this route does not exist and nothing was created."""
         path = contract.CREATE_PATHS[route].format(action=self._request.action)
         headers = {
@@ -198,7 +198,7 @@ class Submission:
                 self._maybe_sent = True
                 await self._pause(self._unavailable(f"RunAPI did not answer: {exc}."))
                 continue
-            except ForeignRedirectError as exc:
+            except CrossOriginRedirectError as exc:
                 raise self._failed(self._elsewhere(path, str(exc))) from exc
             if answer.status_code in contract.ROUTE_MISSING_CODES:
                 self._missing.append(f"POST {path} answered HTTP {answer.status_code}{_quoted(answer)}")
@@ -211,12 +211,12 @@ class Submission:
             if accepted is not None:
                 return accepted
 
-    async def _post(self, path: str, headers: Mapping[str, str], route: contract.Route) -> HttpAnswer:
+    async def _post(self, path: str, headers: Mapping[str, str], route: contract.Route) -> HttpResponse:
         """Send once, when its turn has come."""
-        self._queue("place" if self._places.is_full else None)
-        async with self._places:
+        self._queue("place" if self._create_slots.is_full else None)
+        async with self._create_slots:
             self._queue("rate" if self._client.is_slowed else None)
-            turn = await self._client.turn()
+            turn = await self._client.acquire_turn()
             self._queue(None)
             if not (self._maybe_sent or self._is_wanted()):
                 raise self._failed(
@@ -242,7 +242,7 @@ class Submission:
             self.queued_for = what_for
             self._on_queued()
 
-    async def _judge(self, answer: HttpAnswer, route: contract.Route, path: str) -> Accepted | None:
+    async def _judge(self, answer: HttpResponse, route: contract.Route, path: str) -> AcceptedTask | None:
         """Return the accepted task, or None to send again after the pause already made; raise what is final."""
         code = answer.status_code
         wait_s = parse_retry_after(answer.headers.get("retry-after"), now=self._wall())
@@ -288,10 +288,12 @@ class Submission:
             return None
         raise self._failed(self._refused(answer))
 
-    def _read_accepted(self, answer: HttpAnswer, route: contract.Route, retry_after_s: float | None) -> Accepted | None:
+    def _read_accepted(
+        self, answer: HttpResponse, route: contract.Route, retry_after_s: float | None
+    ) -> AcceptedTask | None:
         try:
             body = decode_json(answer.body, answer.content_type)
-        except AnswerUnreadableError:
+        except UnreadableResponseError:
             body = None
         task = read_task(body, https_only=not is_loopback_url(self._client.base_url))
         location = answer.headers.get("location")
@@ -300,7 +302,7 @@ class Submission:
         task_id = task.task_id or read_task_id({}, answer.headers.get(contract.TASK_ID_HEADER)) or _task_id_in(link)
         if task_id is None and not (task.phase == "completed" and task.images):
             return None
-        return Accepted(
+        return AcceptedTask(
             task_id=task_id,
             route=route,
             answer=task.model_copy(update={"status_url": status_url, "task_id": task_id}),
@@ -309,7 +311,7 @@ class Submission:
             retry_after_s=retry_after_s,
         )
 
-    def _refused(self, answer: HttpAnswer) -> Flux2Error:
+    def _refused(self, answer: HttpResponse) -> Flux2Error:
         code, said = answer.status_code, _service_error(answer)
         quoted, request_id = _quoted(answer), answer.request_id
         if code in (401, 403):
@@ -346,7 +348,7 @@ class Submission:
             charged=self._charged,
         )
 
-    def _refused_bytes(self, answer: HttpAnswer, *, is_moderation: bool) -> Flux2Error:
+    def _refused_bytes(self, answer: HttpResponse, *, is_moderation: bool) -> Flux2Error:
         # A gateway's page, a moderation that sees it differently now or a complaint about the key's reuse proves
         # nothing about an earlier attempt whose answer was lost.
         settled = (
@@ -420,18 +422,18 @@ def _task_id_in(link: str | None) -> str | None:
     return segment if contract.API_PATH_PART in path and is_task_id(segment) else None
 
 
-def _service_error(answer: HttpAnswer) -> ServiceError | None:
+def _service_error(answer: HttpResponse) -> ServiceError | None:
     try:
         return read_error(decode_json(answer.body, answer.content_type))
-    except AnswerUnreadableError:
+    except UnreadableResponseError:
         return None
 
 
-def _quoted(answer: HttpAnswer) -> str:
+def _quoted(answer: HttpResponse) -> str:
     """Return the service's words as a quotation, so that nobody takes them for ours or for an instruction."""
     try:
         said = read_error(decode_json(answer.body, answer.content_type))
-    except AnswerUnreadableError as exc:
+    except UnreadableResponseError as exc:
         return f", {exc}"
     text = said.message or said.code or ""
     return f', it says: "{text}"' if text else ""

@@ -1,6 +1,6 @@
-"""Who waits for a generation, and until when.
+"""Who waits for an image task, and until when.
 
-A generation goes on when the last of them leaves, but slowly and not for ever; the first to come back hurries it.
+An image task goes on when the last of them leaves, but slowly and not for ever; the first to come back hurries it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import asyncio
 from flux2_tool._clock import Clock
 
 
-class Attendance:
-    """The waiting calls of one generation, each an event that is set at every change, with its deadline."""
+class Waiters:
+    """The waiting calls of one image task, each an event that is set at every change, with its deadline."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class Attendance:
         return bool(self._deadlines)
 
     @property
-    def is_waited_for_by_others(self) -> bool:
+    def has_others(self) -> bool:
         """Whether anybody but one waits."""
         return len(self._deadlines) > 1
 
@@ -35,15 +35,15 @@ class Attendance:
         """For how long nobody has waited, in seconds."""
         return 0.0 if self._deadlines else self._clock.monotonic() - self._alone_since_s
 
-    def join(self, listener: asyncio.Event, deadline_s: float) -> None:
+    def subscribe(self, listener: asyncio.Event, deadline_s: float) -> None:
         """Wait, until a point on the monotonic clock."""
         if not self._deadlines:
             # Only the first to come hurries a slow, unattended run; one more keeps the plan.
-            self.hurry()
+            self.wake()
         self._deadlines[listener] = deadline_s
         self._is_news_wanted = True
 
-    def leave(self, listener: asyncio.Event) -> None:
+    def unsubscribe(self, listener: asyncio.Event) -> None:
         """Stop waiting."""
         self._deadlines.pop(listener, None)
         if not self._deadlines:
@@ -58,7 +58,7 @@ class Attendance:
         now_s = self._clock.monotonic()
         return any(now_s + delay_s < deadline_s for deadline_s in self._deadlines.values())
 
-    def tell(self, *, is_news: bool = True) -> None:
+    def notify(self, *, is_news: bool = True) -> None:
         """Tell all who wait that something changed.
 
         Args:
@@ -71,22 +71,22 @@ class Attendance:
         for listener in self._deadlines:
             listener.set()
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Cut the pause short."""
         self._nudge.set()
 
-    async def pause(self, delay_s: float, *, unless: asyncio.Event, can_be_hurried: bool = True) -> None:
+    async def pause(self, delay_s: float, *, unless: asyncio.Event, can_be_woken: bool = True) -> None:
         """Wait.
 
         Args:
             delay_s: How long, in seconds.
             unless: Ends the pause whatever asked for it; whoever sets it calls `hurry` as well.
-            can_be_hurried: Whether the first one to come ends it; not when the service asked for this pause.
+            can_be_woken: Whether the first one to come ends it; not when the service asked for this pause.
         """
         self._nudge.clear()
         if unless.is_set():
             return
-        if not can_be_hurried:
+        if not can_be_woken:
             await self._clock.wait(unless, delay_s)
         elif delay_s > 0:
             await self._clock.wait(self._nudge, delay_s)

@@ -25,7 +25,7 @@ REMEMBERED_S: Final = 2 * TOLERANCE_S
 REMEMBERED_EVENTS: Final = 20_000
 
 
-class Push:
+class WebhookInbox:
     """The webhooks of one process.
 
     Args:
@@ -40,7 +40,7 @@ class Push:
         self._clock = clock
         self._misses = 0
         self._events: OrderedDict[str, float] = OrderedDict()
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._notified: OrderedDict[str, float] = OrderedDict()
 
     @property
     def is_trusted(self) -> bool:
@@ -51,7 +51,7 @@ class Push:
         """Return whether a create request asks for our own webhook."""
         return json.dumps(self.callback_url, ensure_ascii=False).encode("utf-8") in body
 
-    def take(self, headers: Mapping[str, str], body: bytes) -> str | None:
+    def receive(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """Return the id of the task a webhook is about, or None when it was delivered before or names none.
 
         Raises:
@@ -68,25 +68,25 @@ class Push:
         if task_id is None:
             logger.info("a webhook names no task")
             return None
-        self._told[task_id] = now
+        self._notified[task_id] = now
         return task_id
 
-    def was_told_of(self, task_id: str | None) -> bool:
+    def was_notified_of(self, task_id: str | None) -> bool:
         """Return whether a webhook about a task has come; it may be quicker than the create's own answer."""
-        return task_id in self._told
+        return task_id in self._notified
 
-    def note_end(self, *, was_told: bool) -> None:
+    def note_end(self, *, was_notified: bool) -> None:
         """Take in how the end of a task that asked for a webhook was found out."""
-        self._misses = 0 if was_told else self._misses + 1
+        self._misses = 0 if was_notified else self._misses + 1
         if self._misses == MISSES_TO_DISTRUST:
             logger.warning("webhooks stay away; polling as if there were none")
 
     def _forget(self, now: float) -> None:
-        for remembered in (self._events, self._told):
+        for remembered in (self._events, self._notified):
             while remembered and (
                 len(remembered) >= REMEMBERED_EVENTS or next(iter(remembered.values())) < now - REMEMBERED_S
             ):
                 remembered.popitem(last=False)
 
 
-__all__ = ["ROUTE_PATH", "Push", "WebhookRefusedError"]
+__all__ = ["ROUTE_PATH", "WebhookInbox", "WebhookRefusedError"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool.engine.engine import SAVE_GRACE_S
-from flux2_tool.engine.wait import SUBMIT_GRACE_S, Abort
+from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
 from flux2_tool.journal import Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Books, SandboxOptions
@@ -130,17 +130,17 @@ class World:
             peer_dies: Whether who asked dies before it reads the answer, while the process lives; ignored when others
                 wait for an answer of the same process.
         """
-        abort = Abort()
+        cancel = CancelToken()
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
-        timer = None if abort_after_s is None else loop.call_later(abort_after_s, abort.set)
+        timer = None if abort_after_s is None else loop.call_later(abort_after_s, cancel.set)
         tool, arguments = ("text_to_image", wish.arguments)
         if task_id is not None:
             tool, arguments = ("get_image_task", {"task_id": task_id})
 
         async def answered() -> tuple[dict[str, Any], bool]:
-            result = await process.tool.call(tool, arguments, wait_s=wait_s, session=wish.session, abort=abort)
-            return result, abort.is_set
+            result = await process.tool.call(tool, arguments, wait_s=wait_s, session=wish.session, cancel=cancel)
+            return result, cancel.is_set
 
         call = process.start(answered())
         process.calls += 1
@@ -153,7 +153,7 @@ class World:
         took_s = loop.time() - begun_s
         budget_s = wait_s + SUBMIT_GRACE_S + (SAVE_GRACE_S if "save_dir" in self._settings else 0.0) + SLACK_S
         if took_s > (budget_s if abort_after_s is None else min(budget_s, abort_after_s + SLACK_S)):
-            self.overdue.append(f"a call took {took_s:.2f} s; it had {wait_s:g} s (abort: {abort_after_s})")
+            self.overdue.append(f"a call took {took_s:.2f} s; it had {wait_s:g} s (cancel: {abort_after_s})")
         if call.cancelled() or isinstance(call.exception(), ProcessDiedError):
             return None
         if peer_dies and process.calls == 0:

@@ -191,7 +191,7 @@ def test_an_image_whose_reader_had_left_is_not_paid_again(command: Command, slow
 
     again = command.run(*call)
 
-    assert (listed["state"], listed["returned_at"]) == ("completed", None)
+    assert (listed["state"], listed["delivered_at"]) == ("completed", None)
     assert _object(again)["task"]["id"] == listed["task_id"]
     assert command.billed() == 1
 

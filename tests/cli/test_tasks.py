@@ -79,7 +79,7 @@ def test_the_json_list_holds_all_that_a_script_may_want(command: Command) -> Non
 
     (record,) = command.tasks()
 
-    times = {name: record.pop(name) for name in ("created_at", "accepted_at", "finished_at", "returned_at")}
+    times = {name: record.pop(name) for name in ("created_at", "accepted_at", "finished_at", "delivered_at")}
     assert all(datetime.fromisoformat(at).tzinfo is not None for at in times.values())
     assert sorted(times.values()) == [*times.values()]
     assert re.fullmatch(r"[0-9a-f-]{36}", record.pop("record_id"))

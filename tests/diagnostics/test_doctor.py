@@ -212,7 +212,7 @@ def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Com
     folder = Path(command.environ["FLUX2_TOOL_HOME"])
     command.run("generate", "a red fox")
     opened = open_journal(folder, owner=ThisProcess(), now=1.0)
-    opened.note_interrupted(command.tasks()[0]["record_id"])
+    opened.note_orphaned(command.tasks()[0]["record_id"])
     assert (folder / "journal.db-wal").stat().st_size > 0
     before = {file.name: file.read_bytes() for file in folder.glob("journal.db*")}
     _, mend = unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)

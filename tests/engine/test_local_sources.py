@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
 from flux2_tool.sandbox import SandboxOptions
@@ -62,7 +62,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / ".openclaw"
 
 
-def remix(home: Path, runapi: SandboxTransport, caller: Caller, *sources: str, **settings: Any) -> dict[str, Any]:
+def remix(home: Path, runapi: SandboxTransport, caller: CallContext, *sources: str, **settings: Any) -> dict[str, Any]:
     """Make one remix call and return its result object."""
 
     async def main() -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_a_picture_of_the_agents_own_is_uploaded(
     data = base64.b64encode(picture()).decode()
     source = source.format(workspace=workspace, state=state, data=data)
 
-    result = remix(home, runapi, Caller(session="s", workspace_dir=workspace, state_dir=state), source)
+    result = remix(home, runapi, CallContext(session="s", workspace_dir=workspace, state_dir=state), source)
 
     assert result["task"]["state"] == "completed"
     assert len(runapi.sandbox.books.uploads) == 1
@@ -159,7 +159,7 @@ def test_what_may_not_be_read_is_refused_with_its_rule_and_nothing_leaves(
     (workspace / "cut.jpg").write_bytes(picture("JPEG", (400, 400), quality=95)[:700])
     with (workspace / "huge.png").open("wb") as file:
         file.truncate(MAX_SOURCE_BYTES + 1)
-    caller = Caller(session="s", workspace_dir=workspace, state_dir=state)
+    caller = CallContext(session="s", workspace_dir=workspace, state_dir=state)
 
     # The good picture comes first: a refusal must come before even that is uploaded.
     error = remix(home, runapi, caller, "cat.png", source.format(state=state))["error"]
@@ -178,7 +178,7 @@ def test_a_sandboxed_session_may_use_pictures_from_the_chat_only(
     home: Path, runapi: SandboxTransport, workspace: Path, state: Path
 ) -> None:
     """Its own files are in the sandbox; the host's are none of its business."""
-    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
+    caller = CallContext(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
 
     refused = remix(home, runapi, caller, "cat.png")
     allowed = remix(home, runapi, caller, "media/inbound/photo---1.jpg")
@@ -197,7 +197,7 @@ def test_the_copy_that_openclaw_puts_into_the_workspace_is_a_picture_from_the_ch
     copy.parent.mkdir(parents=True)
     copy.write_bytes(picture("JPEG"))
     (copy.parent / "link.jpg").symlink_to(state / "openclaw.json")
-    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=sandboxed)
+    caller = CallContext(session="s", workspace_dir=workspace, state_dir=state, sandboxed=sandboxed)
     relative = "media/inbound/openclaw-staged-1/input-photo.jpg"
 
     results = [
@@ -220,7 +220,7 @@ def test_a_sandboxed_session_cannot_turn_the_copies_folder_into_a_link_to_anothe
         (folder / "passport.png").write_bytes(picture())
     (workspace / replaced).parent.mkdir(exist_ok=True)
     (workspace / replaced).symlink_to(album)
-    caller = Caller(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
+    caller = CallContext(session="s", workspace_dir=workspace, state_dir=state, sandboxed=True)
 
     errors = [
         remix(home, runapi, caller, source)["error"]
@@ -238,7 +238,7 @@ def test_a_workspace_that_is_reached_through_a_link_still_has_its_copies(
     (workspace / "media" / "inbound").mkdir(parents=True)
     (workspace / "media" / "inbound" / "photo.png").write_bytes(picture())
     (tmp_path / "link").symlink_to(workspace)
-    caller = Caller(session="s", workspace_dir=tmp_path / "link", state_dir=state, sandboxed=True)
+    caller = CallContext(session="s", workspace_dir=tmp_path / "link", state_dir=state, sandboxed=True)
 
     assert remix(home, runapi, caller, "media/inbound/photo.png")["task"]["state"] == "completed"
 
@@ -250,7 +250,7 @@ def test_configured_roots_stand_in_the_workspaces_place(
     album = tmp_path / "album"
     album.mkdir()
     (album / "dog.png").write_bytes(picture())
-    caller = Caller(session="s", workspace_dir=workspace)
+    caller = CallContext(session="s", workspace_dir=workspace)
 
     allowed = remix(home, runapi, caller, str(album / "dog.png"), source_roots=(str(album),))
     refused = remix(home, runapi, caller, "cat.png", source_roots=(str(album),))
@@ -263,7 +263,7 @@ def test_pictures_from_the_chat_may_be_used_when_a_wider_folder_is_allowed_too(
     home: Path, runapi: SandboxTransport, state: Path, tmp_path: Path
 ) -> None:
     """OpenClaw's state folder is a hidden one, often inside the folder that an operator allows."""
-    caller = Caller(session="s", workspace_dir=tmp_path, state_dir=state)
+    caller = CallContext(session="s", workspace_dir=tmp_path, state_dir=state)
 
     allowed = remix(home, runapi, caller, "media://inbound/photo---1.jpg")
     refused = remix(home, runapi, caller, str(state / "openclaw.json"))
@@ -278,7 +278,7 @@ def test_a_path_that_a_person_typed_may_lie_in_a_hidden_folder(
     """Whoever types a path knows where the picture is; a hidden file itself is rarely meant."""
     inbound = state / "media" / "inbound"
     (inbound / ".secret.jpg").write_bytes((inbound / "photo---1.jpg").read_bytes())
-    caller = Caller(session="s", any_folder=True, is_owner=True)
+    caller = CallContext(session="s", any_folder=True, is_owner=True)
 
     allowed = remix(home, runapi, caller, str(inbound / "photo---1.jpg"), host="cli")
     refused = remix(home, runapi, caller, str(inbound / ".secret.jpg"), host="cli")
@@ -339,7 +339,7 @@ def test_eight_kinds_mix_and_equal_bytes_go_up_once(
 ) -> None:
     """Uploading takes seconds of somebody's wait."""
     (workspace / "copy.png").write_bytes((workspace / "cat.png").read_bytes())
-    caller = Caller(session="s", workspace_dir=workspace, state_dir=state)
+    caller = CallContext(session="s", workspace_dir=workspace, state_dir=state)
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
@@ -370,7 +370,7 @@ def test_an_equal_request_is_known_by_its_content_not_by_its_temporary_link(
     home: Path, runapi: SandboxTransport, workspace: Path
 ) -> None:
     """A host that times out repeats the call; the second upload's link must not make it a second image."""
-    caller = Caller(session="s", workspace_dir=workspace)
+    caller = CallContext(session="s", workspace_dir=workspace)
     (workspace / "copy.png").write_bytes((workspace / "cat.png").read_bytes())
     arguments = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
 
@@ -397,7 +397,7 @@ def test_the_place_a_photo_was_taken_does_not_leave_unless_configured(
     notes[0x0112] = 6  # held upright: the pixels lie on their side
     notes[0x010F] = "CameraMaker"
     (workspace / "photo.jpg").write_bytes(picture("JPEG", (40, 20), exif=notes))
-    caller = Caller(session="s", workspace_dir=workspace)
+    caller = CallContext(session="s", workspace_dir=workspace)
 
     remix(home, runapi, caller, "photo.jpg")
     remix(home, runapi, caller, "photo.jpg", keep_metadata=True)
@@ -414,13 +414,15 @@ def test_another_conversations_task_is_refused_and_the_owner_may(home: Path, run
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
-            first = await tool.call("text_to_image", FOX, caller=Caller(session="agent/alice"))
+            first = await tool.call("text_to_image", FOX, caller=CallContext(session="agent/alice"))
             arguments = {"prompt": "make it blue", "source_image_urls": [first["task"]["ref"]]}
             return [
-                await tool.call("remix_image", arguments, caller=Caller(session="agent/bob")),
-                await tool.call("get_image_task", {"task_id": first["task"]["id"]}, caller=Caller(session="agent/bob")),
-                await tool.call("remix_image", arguments, caller=Caller(session="agent/bob", is_owner=True)),
-                await tool.call("remix_image", arguments, caller=Caller(session="agent/alice")),
+                await tool.call("remix_image", arguments, caller=CallContext(session="agent/bob")),
+                await tool.call(
+                    "get_image_task", {"task_id": first["task"]["id"]}, caller=CallContext(session="agent/bob")
+                ),
+                await tool.call("remix_image", arguments, caller=CallContext(session="agent/bob", is_owner=True)),
+                await tool.call("remix_image", arguments, caller=CallContext(session="agent/alice")),
             ]
 
     source, look, owner, own = run_virtual(main())

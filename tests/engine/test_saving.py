@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from flux2_tool.engine.engine import Flux2Tool
-from flux2_tool.engine.wait import Abort
+from flux2_tool.engine.wait import CancelToken
 from flux2_tool.images.download import MAX_IMAGE_BYTES, DownloadError, SavedImage, check_link, download_image, file_stem
 from flux2_tool.runapi.client import open_http
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
@@ -505,11 +505,11 @@ def test_an_abort_while_the_picture_is_fetched_is_answered_at_once_with_the_pict
     runapi = _slow_picture(300.0)
 
     async def main() -> tuple[dict[str, Any], float]:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, runapi, save_dir=str(tmp_path / "album")) as tool:
-            call = asyncio.ensure_future(tool.call("text_to_image", FOX, abort=abort))
+            call = asyncio.ensure_future(tool.call("text_to_image", FOX, cancel=cancel))
             await asyncio.sleep(9.0)
-            abort.set()
+            cancel.set()
             return await call, asyncio.get_running_loop().time()
 
     result, ended_s = run_virtual(main())

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flux2_tool.engine.wait import Abort
+from flux2_tool.engine.wait import CancelToken
 from tests.support.stage import (
     CREATED,
     DONE,
@@ -143,11 +143,11 @@ def test_an_abort_while_a_source_is_looked_up_is_a_cancellation_and_costs_nothin
     transport = _with_task(httpx.ConnectError("refused"))
 
     async def main() -> dict[str, Any]:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, transport) as tool:
-            call = asyncio.ensure_future(tool.call("remix_image", _remix("task:tsk_src"), abort=abort))
+            call = asyncio.ensure_future(tool.call("remix_image", _remix("task:tsk_src"), cancel=cancel))
             await asyncio.sleep(1.0)
-            abort.set()
+            cancel.set()
             return await call
 
     error = run_virtual(main())["error"]

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from flux2_tool.context import Caller
-from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.context import CallContext
+from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
 from tests.support.stage import CREATED, Answer, SandboxTransport, Seen, StandIn, opened_tool
@@ -26,12 +26,12 @@ REMIX = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
 
 
 @pytest.fixture
-def caller(tmp_path: Path) -> Caller:
+def caller(tmp_path: Path) -> CallContext:
     """Somebody with one picture in the workspace."""
     output = io.BytesIO()
     Image.new("RGB", (32, 16), "teal").save(output, "PNG")
     (tmp_path / "cat.png").write_bytes(output.getvalue())
-    return Caller(session="s", workspace_dir=tmp_path)
+    return CallContext(session="s", workspace_dir=tmp_path)
 
 
 def now_s() -> float:
@@ -43,7 +43,7 @@ def now_s() -> float:
 
 
 def test_an_upload_that_hangs_ends_with_the_wait_and_the_next_call_finds_it_done(
-    home: Path, runapi: SandboxTransport, caller: Caller
+    home: Path, runapi: SandboxTransport, caller: CallContext
 ) -> None:
     """A host that gives up first never learns whether something was paid; here nothing was, and nothing is lost."""
     runapi.fault("latency", on="storage", delay_s=40.0)
@@ -68,16 +68,18 @@ def test_an_upload_that_hangs_ends_with_the_wait_and_the_next_call_finds_it_done
     assert len(runapi.sandbox.books.uploads) == 1
 
 
-def test_an_abort_during_an_upload_is_answered_at_once(home: Path, runapi: SandboxTransport, caller: Caller) -> None:
+def test_an_abort_during_an_upload_is_answered_at_once(
+    home: Path, runapi: SandboxTransport, caller: CallContext
+) -> None:
     """Somebody pressed stop; nothing was asked for yet."""
     runapi.fault("latency", on="storage", delay_s=300.0)
 
     async def main() -> tuple[dict[str, Any], float]:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, runapi) as tool:
-            call = asyncio.ensure_future(tool.call("remix_image", REMIX, caller=caller, abort=abort))
+            call = asyncio.ensure_future(tool.call("remix_image", REMIX, caller=caller, cancel=cancel))
             await asyncio.sleep(5.0)
-            abort.set()
+            cancel.set()
             return await call, now_s()
 
     result, took_s = run_virtual(main())
@@ -89,7 +91,7 @@ def test_an_abort_during_an_upload_is_answered_at_once(home: Path, runapi: Sandb
 
 @pytest.mark.parametrize("delay_s", [0.0, 5.0])
 def test_a_call_that_does_not_wait_still_uploads_and_asks(
-    home: Path, runapi: SandboxTransport, caller: Caller, delay_s: float
+    home: Path, runapi: SandboxTransport, caller: CallContext, delay_s: float
 ) -> None:
     """A wait of nothing means "come back later", not "do not begin"."""
     runapi.fault("latency", on="storage", delay_s=delay_s)
@@ -102,7 +104,9 @@ def test_a_call_that_does_not_wait_still_uploads_and_asks(
     assert run_virtual(main())["task"]["state"] == "processing"
 
 
-def test_closing_the_tool_stops_the_uploads_on_their_way(home: Path, runapi: SandboxTransport, caller: Caller) -> None:
+def test_closing_the_tool_stops_the_uploads_on_their_way(
+    home: Path, runapi: SandboxTransport, caller: CallContext
+) -> None:
     """A worker that ends must not hang on a storage that does."""
     runapi.fault("latency", on="storage", delay_s=300.0)
 
@@ -141,7 +145,7 @@ def test_eight_earlier_tasks_are_looked_up_at_once(home: Path) -> None:
 
 
 def test_who_may_not_spend_is_told_so_before_anything_is_uploaded(
-    home: Path, runapi: SandboxTransport, caller: Caller
+    home: Path, runapi: SandboxTransport, caller: CallContext
 ) -> None:
     """Other people's photos should not leave for nothing."""
 
@@ -159,7 +163,7 @@ def test_who_may_not_spend_is_told_so_before_anything_is_uploaded(
 @pytest.mark.parametrize("on", ["files", "storage"])
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_upload_is_tried_again_when_the_service_asks_for_it(
-    home: Path, runapi: SandboxTransport, caller: Caller, on: str, status: int
+    home: Path, runapi: SandboxTransport, caller: CallContext, on: str, status: int
 ) -> None:
     """Coming back sooner makes it worse, and three tries in three seconds are spent for nothing."""
     runapi.fault("status", on=on, status=status, retry_after=20)
@@ -175,7 +179,7 @@ def test_an_upload_is_tried_again_when_the_service_asks_for_it(
 
 
 def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(
-    home: Path, runapi: SandboxTransport, caller: Caller
+    home: Path, runapi: SandboxTransport, caller: CallContext
 ) -> None:
     """The agent can tell the user; a call that hangs cannot."""
     runapi.fault("status", on="files", status=429, retry_after=3600)
@@ -259,7 +263,7 @@ def test_a_public_name_that_leads_to_a_private_address_is_left_before_a_word_is_
 
 
 def test_a_picture_is_not_uploaded_to_a_name_that_leads_to_a_private_address(
-    home: Path, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    home: Path, caller: CallContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PUT does more harm inside a network than a GET."""
     with a_name_that_leads_home(monkeypatch) as listener:

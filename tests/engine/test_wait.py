@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.stage import (
     CREATED,
@@ -184,15 +184,15 @@ def test_a_progress_display_that_breaks_does_not_break_the_call(home: Path) -> N
     assert result["task"]["state"] == "completed"
 
 
-# ---- abort -----------------------------------------------------------------------------------------------------------
+# ---- cancel ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_abort_before_anything_was_sent_sends_nothing(home: Path) -> None:
     """Nothing was charged, and the answer can say so."""
-    abort = Abort()
-    abort.set()
+    cancel = CancelToken()
+    cancel.set()
     transport = scripted()
-    error = run_call(home, transport, abort=abort)["error"]
+    error = run_call(home, transport, cancel=cancel)["error"]
 
     assert (error["code"], error["charged"]) == ("cancelled", "no")
     assert transport.seen == []
@@ -203,13 +203,13 @@ def test_an_abort_while_the_price_is_asked_for_sends_nothing(home: Path) -> None
     transport = StandIn(
         lambda request: (200, {}) if "price" in request.path else (200, CREATED), delay_s=1.0, has_prices=True
     )
-    abort = Abort()
+    cancel = CancelToken()
     arguments = {**FOX, "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
 
     async def main() -> dict[str, Any]:
         async with opened_tool(home, transport, tiers=["pro", "max"]) as tool:
-            asyncio.get_running_loop().call_later(0.5, abort.set)
-            error = await tool.call("text_to_image", arguments, abort=abort)
+            asyncio.get_running_loop().call_later(0.5, cancel.set)
+            error = await tool.call("text_to_image", arguments, cancel=cancel)
             await asyncio.sleep(30.0)
             return error
 
@@ -226,11 +226,11 @@ def test_an_abort_during_the_post_answers_at_once_and_never_cuts_the_post(home: 
     transport.delay_s = 5.0
 
     async def main() -> tuple[dict[str, Any], float, dict[str, Any]]:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, transport) as tool:
-            call = asyncio.ensure_future(tool.call("text_to_image", FOX, abort=abort))
+            call = asyncio.ensure_future(tool.call("text_to_image", FOX, cancel=cancel))
             await asyncio.sleep(1.0)
-            abort.set()
+            cancel.set()
             cancelled, at_s = await call, _now_s()
             await asyncio.sleep(10.0)
             return cancelled, at_s, await tool.call("text_to_image", FOX)
@@ -249,11 +249,11 @@ def test_an_abort_after_the_post_names_the_task_that_goes_on(home: Path, runapi:
     """RunAPI has no cancel: the picture will be made and charged, so it must be reachable."""
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, runapi) as tool:
-            call = asyncio.ensure_future(tool.call("text_to_image", FOX, abort=abort))
+            call = asyncio.ensure_future(tool.call("text_to_image", FOX, cancel=cancel))
             await asyncio.sleep(3.0)
-            abort.set()
+            cancel.set()
             error = (await call)["error"]
             await asyncio.sleep(30.0)
             return error, await tool.call("get_image_task", {"task_id": error["task_ref"], "timeoutSeconds": 0})
@@ -271,12 +271,12 @@ def test_one_calls_abort_leaves_others_that_wait_for_the_same_task_alone(home: P
     """Two calls may share one task."""
 
     async def main() -> list[dict[str, Any]]:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, runapi) as tool:
-            first = asyncio.ensure_future(tool.call("text_to_image", FOX, abort=abort, session="s"))
+            first = asyncio.ensure_future(tool.call("text_to_image", FOX, cancel=cancel, session="s"))
             second = asyncio.ensure_future(tool.call("text_to_image", FOX, session="s"))
             await asyncio.sleep(2.0)
-            abort.set()
+            cancel.set()
             return [await first, await second]
 
     first, second = run_virtual(main())

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.diagnostics.probe import probe
 from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.exceptions import Flux2Error
@@ -102,7 +102,7 @@ def play_answers(seed: int) -> Played:
                 name,
                 arguments,
                 wait_s=random.choice([0.0, 1.0, 20.0, 80.0, 300.0]),
-                caller=Caller(session=random.choice([None, "s1"]), is_owner=True, workspace_dir=folder),
+                caller=CallContext(session=random.choice([None, "s1"]), is_owner=True, workspace_dir=folder),
                 output_dir=folder / "pictures" if random.random() < 0.5 else None,
             )
             _judge(result, played, seed, base_url)
@@ -110,7 +110,7 @@ def play_answers(seed: int) -> Played:
         if random.random() < 0.3:
             await _ask_for_money(random, transport, base_url, folder)
         if random.random() < 0.2:
-            raw = await tool.raw_answer(last)
+            raw = await tool.raw_response(last)
             _find_leaks(played, seed, "the raw answer", json.dumps(raw))
         if random.random() < 0.2:
             for result in await tool.resume():
@@ -129,7 +129,7 @@ def play_arguments(seed: int) -> Played:
         for _ in range(12):
             name, arguments = hostile.call()
             played.calls += 1
-            caller = Caller(
+            caller = CallContext(
                 session=random.choice([None, "s1", "\ud800"]),
                 is_owner=random.random() < 0.5,
                 workspace_dir=random.choice([None, folder, Path("/nowhere")]),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux2_tool.journal import Claim, ClaimRules, SavedCopy
-from flux2_tool.tasks.deduplication import equal_key
+from flux2_tool.tasks.deduplication import dedup_key
 from tests.support.journal import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
 
 DAY_S = 24 * 3600.0
@@ -36,7 +36,7 @@ def test_a_finished_picture_is_joined_until_it_was_returned(machine: Machine) ->
     accept(journal, first)
     complete(journal, first)
     before = machine.begin(journal, at_s=60.0)
-    journal.note_returned(first.record_id, now=NOON + 61.0)
+    journal.note_delivered(first.record_id, now=NOON + 61.0)
     after = machine.begin(journal, at_s=62.0)
 
     assert before.outcome == "joined"
@@ -61,13 +61,13 @@ def test_a_picture_that_can_no_longer_be_had_is_not_joined(machine: Machine, tmp
     assert late.outcome == ("joined" if is_saved else "new")
 
 
-HEIR = ClaimRules(join="session", heir_of="connection:")
+HEIR = ClaimRules(join="session", inherited_session_prefix="connection:")
 
 
 def _ask_over(machine: Machine, process: str, *, at_s: float = 0.0) -> Claim:
     """Have a connection, which is named by its process, ask for a fox."""
     session = f"connection:{process}"
-    values = {"session": session, "equal_key": f"a fox of {session}", "request_key": "a fox"}
+    values = {"session": session, "dedup_key": f"a fox of {session}", "cross_session_dedup_key": "a fox"}
     return machine.begin(machine.open(process), HEIR, at_s=at_s, **values)
 
 
@@ -99,9 +99,11 @@ def test_nothing_is_inherited_from_a_living_connection_nor_what_was_shown(machin
     machine.open("p2").note_end(lost.record_id, "unknown", now=NOON + 1.0)
     shown = begun(_ask_over(machine, "p3"))
     complete(machine.open("p3"), shown)
-    machine.open("p3").note_returned(shown.record_id, now=NOON + 8.0)
+    machine.open("p3").note_delivered(shown.record_id, now=NOON + 8.0)
     machine.gone.add("p3")
-    stranger = begun(machine.begin(machine.open("p4"), session="main", equal_key="a fox of main", request_key="a fox"))
+    stranger = begun(
+        machine.begin(machine.open("p4"), session="main", dedup_key="a fox of main", cross_session_dedup_key="a fox")
+    )
     machine.gone.add("p4")
 
     assert _ask_over(machine, "p5", at_s=9.0).outcome == "new"
@@ -189,9 +191,9 @@ def test_the_guard_counts_new_tasks_in_the_window_and_neither_joins_nor_refusals
         record = begun(machine.begin(journal, rules, at_s=number * 10.0))
         assert machine.begin(journal, rules, at_s=number * 10.0 + 1.0).outcome == "joined"
         complete(journal, record, at_s=number * 10.0 + 2.0)
-        journal.note_returned(record.record_id, now=NOON + number * 10.0 + 3.0)
+        journal.note_delivered(record.record_id, now=NOON + number * 10.0 + 3.0)
     refused = machine.begin(journal, rules, at_s=50.0)
-    begun(machine.begin(journal, rules, equal_key="another fox", at_s=51.0))
+    begun(machine.begin(journal, rules, dedup_key="another fox", at_s=51.0))
     later = machine.begin(journal, rules, at_s=600.5)
 
     assert refused.outcome == "repeated"
@@ -231,13 +233,13 @@ def test_equal_means_session_key_address_tool_and_every_argument(
     one: dict[str, object], other: dict[str, object]
 ) -> None:
     """Distinct prompts are never merged, nor other accounts, addresses or conversations."""
-    assert (equal_key(**one) == equal_key(**other)) == (one == other)  # type: ignore[arg-type]
+    assert (dedup_key(**one) == dedup_key(**other)) == (one == other)  # type: ignore[arg-type]
 
 
 def test_the_order_of_arguments_does_not_matter() -> None:
     """A model writes them as it likes."""
 
     def key(arguments: dict[str, str]) -> str:
-        return equal_key(session=None, fingerprint="f", base_url="u", tool="t", arguments=arguments)
+        return dedup_key(session=None, fingerprint="f", base_url="u", tool="t", arguments=arguments)
 
     assert key({"prompt": "a", "model": "b"}) == key({"model": "b", "prompt": "a"})

@@ -66,7 +66,7 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, 
     old = journal.get("old")
 
     assert old is not None
-    assert (old.state, old.task_id, old.images, old.interrupted) == ("processing", "tsk_old", (), False)
+    assert (old.state, old.task_id, old.images, old.orphaned) == ("processing", "tsk_old", (), False)
     begun(machine.begin(journal))
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_page_is_an_error_and_no_wrong_answer(machine: Machine, home: 
     """A disk that lies must not make an equal request look new."""
     journal = machine.open()
     for number in range(50):
-        begun(machine.begin(journal, equal_key=f"fox {number}"))
+        begun(machine.begin(journal, dedup_key=f"fox {number}"))
     journal.close()
     size = (home / FILE_NAME).stat().st_size
     with (home / FILE_NAME).open("r+b") as file:
@@ -132,17 +132,17 @@ def test_a_damaged_page_is_an_error_and_no_wrong_answer(machine: Machine, home: 
         file.write(b"\xff" * (size - 4096))
 
     with pytest.raises(JournalError):
-        machine.begin(machine.open("p2"), SESSION, equal_key="fox 7")
+        machine.begin(machine.open("p2"), SESSION, dedup_key="fox 7")
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_record_unwritten(machine: Machine) -> None:
     """An intent that is not on disk must not be taken for one that is."""
     journal = machine.open()
-    before = begun(machine.begin(journal, equal_key="before"))
+    before = begun(machine.begin(journal, dedup_key="before"))
 
     with full_disk(), pytest.raises(JournalError, match=r"full|I/O"):
-        machine.begin(journal, equal_key="while it is full")
-    after = begun(machine.begin(journal, equal_key="after"))
+        machine.begin(journal, dedup_key="while it is full")
+    after = begun(machine.begin(journal, dedup_key="after"))
 
     assert {record.record_id for record in machine.open("p2").records()} == {before.record_id, after.record_id}
 
@@ -163,51 +163,51 @@ def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
     """What is open or of unknown outcome may have been paid for, and what nobody was shown surely was."""
     journal = machine.open()
     for name in ("open", "unknown", "done", "done lately", "done, not shown"):
-        record = begun(machine.begin(journal, equal_key=name, at_s=0.0 if name == "done lately" else -5000.0))
+        record = begun(machine.begin(journal, dedup_key=name, at_s=0.0 if name == "done lately" else -5000.0))
         if name == "unknown":
             journal.note_end(record.record_id, "unknown", now=NOON)
         elif name.startswith("done"):
             accept(journal, record, f"tsk_{name[-4:]}")
             complete(journal, record)
             if name != "done, not shown":
-                journal.note_returned(record.record_id, now=NOON)
+                journal.note_delivered(record.record_id, now=NOON)
 
     assert journal.prune(before=NOON - 1000.0) == 1
-    assert {record.equal_key for record in journal.records()} == {"open", "unknown", "done lately", "done, not shown"}
+    assert {record.dedup_key for record in journal.records()} == {"open", "unknown", "done lately", "done, not shown"}
 
 
 def test_only_what_is_of_unknown_outcome_is_forgotten_one_by_one(machine: Machine) -> None:
     """A person has looked at the dashboard; everything else settles itself."""
     journal = machine.open()
-    lost = begun(machine.begin(journal, equal_key="lost"))
+    lost = begun(machine.begin(journal, dedup_key="lost"))
     journal.note_end(lost.record_id, "unknown", now=NOON, conflict=True)
-    others = [begun(machine.begin(journal, equal_key=name)) for name in ("sending", "done")]
+    others = [begun(machine.begin(journal, dedup_key=name)) for name in ("sending", "done")]
     complete(journal, others[1])
 
     forgotten = [journal.forget(record.record_id, now=NOON + 1.0) for record in (lost, lost, *others)]
 
     assert forgotten == [True, False, False, False]
-    assert {record.equal_key for record in journal.records()} == {"sending", "done"}
-    assert machine.begin(journal, equal_key="lost", at_s=2.0).outcome == "new"
+    assert {record.dedup_key for record in journal.records()} == {"sending", "done"}
+    assert machine.begin(journal, dedup_key="lost", at_s=2.0).outcome == "new"
 
 
 def test_records_are_listed_by_state_and_age(machine: Machine) -> None:
     """`flux2-tool tasks --state --since`."""
     journal = machine.open()
-    old = begun(machine.begin(journal, equal_key="old", at_s=-100.0))
+    old = begun(machine.begin(journal, dedup_key="old", at_s=-100.0))
     accept(journal, old)
-    begun(machine.begin(journal, equal_key="new"))
+    begun(machine.begin(journal, dedup_key="new"))
 
-    assert [record.equal_key for record in journal.records()] == ["old", "new"]
-    assert [record.equal_key for record in journal.records(states=["processing"])] == ["old"]
-    assert [record.equal_key for record in journal.records(since=NOON - 1.0)] == ["new"]
+    assert [record.dedup_key for record in journal.records()] == ["old", "new"]
+    assert [record.dedup_key for record in journal.records(states=["processing"])] == ["old"]
+    assert [record.dedup_key for record in journal.records(since=NOON - 1.0)] == ["new"]
 
 
 def test_records_carried_over_keep_whatever_is_known_better(machine: Machine) -> None:
     """After a file could not be used for a while, what happened meanwhile goes back into it, and nothing else does."""
     file = machine.open("p1")
-    stale = begun(machine.begin(file, equal_key="finished meanwhile"))
-    taken = begun(machine.begin(file, equal_key="taken over meanwhile"))
+    stale = begun(machine.begin(file, dedup_key="finished meanwhile"))
+    taken = begun(machine.begin(file, dedup_key="taken over meanwhile"))
     memory = open_journal(None, owner=Named("p1", set()), now=NOON)
     memory.carry_over([stale, taken])
     accept(memory, stale)

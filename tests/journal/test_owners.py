@@ -64,29 +64,29 @@ def test_what_is_over_is_taken_over_by_nobody(machine: Machine) -> None:
 def test_only_the_accounts_own_open_tasks_are_abandoned_ones(machine: Machine) -> None:
     """Another key must never be used for them, nor another address."""
     journal = machine.open("p1")
-    accepted = begun(machine.begin(journal, equal_key="accepted"))
+    accepted = begun(machine.begin(journal, dedup_key="accepted"))
     accept(journal, accepted)
-    conflict = begun(machine.begin(journal, equal_key="conflict"))
+    conflict = begun(machine.begin(journal, dedup_key="conflict"))
     journal.note_end(conflict.record_id, "unknown", now=NOON + 1.0, conflict=True)
-    late = begun(machine.begin(journal, equal_key="late", at_s=-700.0))
-    late_accepted = begun(machine.begin(journal, equal_key="late but accepted", at_s=-700.0))
+    late = begun(machine.begin(journal, dedup_key="late", at_s=-700.0))
+    late_accepted = begun(machine.begin(journal, dedup_key="late but accepted", at_s=-700.0))
     accept(journal, late_accepted, "tsk_2")
-    lost = begun(machine.begin(journal, equal_key="lost"))
+    lost = begun(machine.begin(journal, dedup_key="lost"))
     journal.note_end(lost.record_id, "unknown", now=NOON + 1.0)
-    patience = begun(machine.begin(journal, equal_key="followed in vain"))
+    patience = begun(machine.begin(journal, dedup_key="followed in vain"))
     accept(journal, patience, "tsk_3")
-    journal.release(patience.record_id, given_up=True)
-    begun(machine.begin(journal, equal_key="other key", fingerprint="ffff"))
-    begun(machine.begin(journal, equal_key="other address", base_url="https://other.test"))
+    journal.release(patience.record_id, abandoned=True)
+    begun(machine.begin(journal, dedup_key="other key", fingerprint="ffff"))
+    begun(machine.begin(journal, dedup_key="other address", base_url="https://other.test"))
     machine.gone.add("p1")
 
     account: dict[str, Any] = {"fingerprint": accepted.fingerprint, "base_url": accepted.base_url}
     left = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0)
-    on_demand = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0, given_up_too=True)
+    on_demand = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0, abandoned_too=True)
 
-    assert {one.equal_key for one in left} == {"accepted", "late but accepted", "lost"}
-    assert {one.equal_key for one in on_demand} - {one.equal_key for one in left} == {"followed in vain"}
-    assert late.equal_key == "late"
+    assert {one.dedup_key for one in left} == {"accepted", "late but accepted", "lost"}
+    assert {one.dedup_key for one in on_demand} - {one.dedup_key for one in left} == {"followed in vain"}
+    assert late.dedup_key == "late"
 
 
 def test_whoever_follows_again_what_was_given_up_may_be_followed_by_the_next(machine: Machine) -> None:
@@ -94,27 +94,27 @@ def test_whoever_follows_again_what_was_given_up_may_be_followed_by_the_next(mac
     journal = machine.open("p1")
     record = begun(machine.begin(journal))
     accept(journal, record)
-    journal.release(record.record_id, given_up=True)
+    journal.release(record.record_id, abandoned=True)
 
     taken = journal.take_over(record.record_id, now=NOON + 900.0)
 
     assert taken is not None
-    assert taken.given_up is False
+    assert taken.abandoned is False
 
 
 def test_what_nobody_may_send_again_is_called_unknown_unless_somebody_has_it(machine: Machine) -> None:
     """Killed in the middle of its POST: a week later nothing is "sending" any more, and a person must decide."""
     journal, living = machine.open("p1"), machine.open("p2")
-    begun(machine.begin(journal, equal_key="old", at_s=-700.0))
-    begun(machine.begin(journal, equal_key="new"))
-    begun(machine.begin(living, equal_key="living", at_s=-700.0))
+    begun(machine.begin(journal, dedup_key="old", at_s=-700.0))
+    begun(machine.begin(journal, dedup_key="new"))
+    begun(machine.begin(living, dedup_key="living", at_s=-700.0))
     living.heartbeat(now=NOON)
-    accept(journal, begun(machine.begin(journal, equal_key="accepted", at_s=-700.0)))
+    accept(journal, begun(machine.begin(journal, dedup_key="accepted", at_s=-700.0)))
     machine.gone.add("p1")
 
-    machine.open("p3").settle_lost(sent_before=NOON - 600.0, now=NOON + 1.0)
+    machine.open("p3").mark_unconfirmed(sent_before=NOON - 600.0, now=NOON + 1.0)
 
-    assert {record.equal_key: record.state for record in living.records()} == {
+    assert {record.dedup_key: record.state for record in living.records()} == {
         "old": "unknown",
         "new": "sending",
         "living": "sending",
@@ -125,8 +125,8 @@ def test_what_nobody_may_send_again_is_called_unknown_unless_somebody_has_it(mac
 def test_closing_lets_go_of_ones_own_and_of_nothing_else(machine: Machine) -> None:
     """A program may hold two tools on one folder and close one of them."""
     first, second = machine.open("p1"), machine.open("p2")
-    mine = begun(machine.begin(first, equal_key="mine"))
-    theirs = begun(machine.begin(second, equal_key="theirs"))
+    mine = begun(machine.begin(first, dedup_key="mine"))
+    theirs = begun(machine.begin(second, dedup_key="theirs"))
     first.close()
 
     assert second.take_over(mine.record_id, now=NOON + 1.0) is not None

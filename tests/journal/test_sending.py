@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flux2_tool.engine.wait import Abort
+from flux2_tool.engine.wait import CancelToken
 from flux2_tool.journal import Record
 from flux2_tool.sandbox import Fault, SandboxOptions
 from flux2_tool.tasks.task import UNATTENDED_LIFE_S
@@ -119,7 +119,7 @@ def test_the_worker_takes_up_what_was_left_when_the_first_call_of_that_key_comes
 
     assert states[-1] == "completed"
     assert len(world.sandbox.books.billed_tasks) == 2
-    assert world.records()[0].returned_at is None
+    assert world.records()[0].delivered_at is None
 
 
 def test_a_command_finishes_nothing_but_its_own_unless_it_is_told_to(home: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_command_finishes_nothing_but_its_own_unless_it_is_told_to(home: Path)
     assert [result["task"]["state"] for result in results] == ["completed"]
     assert len(world.sandbox.books.billed_tasks) == 2
     # It was shown on a terminal; the conversation that asked for it has not seen it.
-    assert world.records()[0].returned_at is None
+    assert world.records()[0].delivered_at is None
 
 
 async def _ask_late(world: World, wish: Any, *, after_s: float) -> dict[str, Any] | None:
@@ -288,9 +288,9 @@ def test_an_abort_keeps_the_task_and_its_image_is_there_when_asked_for(home: Pat
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
-            abort = Abort()
-            asyncio.get_running_loop().call_later(3.0, abort.set)
-            stopped = await tool.call("text_to_image", dict(FOX), session="s", abort=abort)
+            cancel = CancelToken()
+            asyncio.get_running_loop().call_later(3.0, cancel.set)
+            stopped = await tool.call("text_to_image", dict(FOX), session="s", cancel=cancel)
             await asyncio.sleep(60.0)
             polls = runapi.sandbox.books.polls
             again = await tool.call("text_to_image", dict(FOX), session="s")
@@ -348,7 +348,7 @@ def test_following_a_task_ends_a_quarter_of_an_hour_after_the_last_one_left(home
     last_poll_s, record, early, late = run_virtual(main())
 
     assert UNATTENDED_LIFE_S - 60.0 < last_poll_s <= 5.0 + UNATTENDED_LIFE_S + 30.0
-    assert (record.state, record.given_up, record.owner) == ("processing", True, None)
+    assert (record.state, record.abandoned, record.owner) == ("processing", True, None)
     assert early is not None
     assert (early["task"]["state"], early["task"]["joined"]) == ("processing", True)
     assert late is not None

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.engine.engine import Flux2Tool
-from flux2_tool.engine.wait import Abort
+from flux2_tool.engine.wait import CancelToken
 from tests.support.stage import BASE_URL, DONE, FOX, SandboxTransport, Seen, StandIn, credentials, opened_tool
 from tests.support.virtual_time import run_virtual
 
@@ -154,12 +154,12 @@ def _with_pictures(path: Path, *, on_fetch: Callable[[], None] = lambda: None) -
 def test_a_picture_that_came_after_the_abort_is_not_returned(home: Path, tmp_path: Path) -> None:
     """Whoever had left while it was being saved has not seen it: the equal call gets it and pays nothing."""
     Image.new("RGB", (8, 8)).save(tmp_path / "fox.png")
-    abort = Abort()
-    transport = _with_pictures(tmp_path / "fox.png", on_fetch=abort.set)
+    cancel = CancelToken()
+    transport = _with_pictures(tmp_path / "fox.png", on_fetch=cancel.set)
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, transport, save_dir=str(tmp_path / "kept")) as tool:
-            left = await ask(tool, session="s", abort=abort)
+            left = await ask(tool, session="s", cancel=cancel)
             await asyncio.sleep(10.0)
             return [left, await ask(tool, session="s"), await ask(tool, session="s")]
 
@@ -177,7 +177,7 @@ def test_a_host_that_needs_the_file_has_not_got_a_picture_that_could_not_be_save
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, transport) as tool:
-            caller = Caller(session="s", source_dirs=(lent,))
+            caller = CallContext(session="s", source_dirs=(lent,))
             without = await ask(tool, caller=caller, output_dir=lent)
             await asyncio.sleep(10.0)
             Image.new("RGB", (8, 8)).save(tmp_path / "fox.png")
@@ -197,9 +197,9 @@ def test_without_a_session_a_call_joins_its_interrupted_forerunner(
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         async with opened_tool(home, runapi, host="cli") as tool:
-            abort = Abort()
-            asyncio.get_running_loop().call_later(2.0, abort.set)
-            stopped = await ask(tool, abort=abort)
+            cancel = CancelToken()
+            asyncio.get_running_loop().call_later(2.0, cancel.set)
+            stopped = await ask(tool, cancel=cancel)
             if is_same_process:
                 return stopped, await ask(tool)
         async with opened_tool(home, runapi, host="cli") as tool:

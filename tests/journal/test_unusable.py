@@ -158,7 +158,7 @@ def test_what_could_not_be_written_is_written_when_there_is_room_again(home: Pat
 
     assert result["task"]["state"] == "completed"
     assert (record.state, record.task_id, len(record.images)) == ("completed", "tsk_abc123", 1)
-    assert record.returned_at is not None
+    assert record.delivered_at is not None
 
 
 def test_what_could_not_be_written_is_written_at_the_latest_when_the_tool_is_closed(home: Path) -> None:

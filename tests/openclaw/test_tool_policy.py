@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.openclaw.tool_policy import HostConfig, conflicts, what_hides
+from flux2_tool.openclaw.tool_policy import HostConfig, conflicts, find_policy_blocks
 
 TOOLS = ("text_to_image", "remix_image", "get_image_task")
 ALSO = """openclaw config set tools.alsoAllow '["flux2"]'"""
@@ -16,7 +16,7 @@ SANDBOX = """openclaw config set tools.sandbox.tools.alsoAllow '["flux2"]'"""
 def hiding(**sections: Any) -> list[tuple[str, tuple[str, ...], str]]:
     """Return where, which tools and the mending line of everything that hides tools."""
     config = HostConfig(**{"tools": {}, "agents": {}, "plugins": {}, **sections})
-    return [(item.where, item.tools, item.mend) for item in what_hides(config, plugin="flux2", tools=TOOLS)]
+    return [(item.where, item.tools, item.mend) for item in find_policy_blocks(config, plugin="flux2", tools=TOOLS)]
 
 
 @pytest.mark.parametrize(

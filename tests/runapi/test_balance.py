@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flux2_tool.exceptions import PROBE_HINT, Flux2Error, UnexpectedAnswerError
 from flux2_tool.runapi.balance import Balance, balance_of
-from flux2_tool.runapi.client import HttpAnswer
+from flux2_tool.runapi.client import HttpResponse
 
 FULL = {
     "balance_cents": 1234,
@@ -24,10 +24,10 @@ FULL = {
 }
 
 
-def _answer(body: Any, status: int = 200, **headers: str) -> HttpAnswer:
+def _answer(body: Any, status: int = 200, **headers: str) -> HttpResponse:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HttpAnswer(status_code=status, headers=httpx.Headers(named), body=data)
+    return HttpResponse(status_code=status, headers=httpx.Headers(named), body=data)
 
 
 @pytest.mark.parametrize("body", [FULL, {"data": FULL}])
@@ -65,7 +65,7 @@ def test_what_is_missing_is_unknown() -> None:
         )),
     ],
 )  # fmt: skip
-def test_every_other_answer_is_an_error_that_says_what_came(answer: HttpAnswer, code: str, said: str) -> None:
+def test_every_other_answer_is_an_error_that_says_what_came(answer: HttpResponse, code: str, said: str) -> None:
     """ "It does not work" sends people looking in the wrong place."""
     with pytest.raises(Flux2Error) as caught:
         balance_of(answer)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux2_tool.runapi.price_cache import FILE_NAME, Kept, PriceMemory
+from flux2_tool.runapi.price_cache import FILE_NAME, CachedPrices, PriceCache
 from flux2_tool.runapi.price_responses import MAX_PRICE_USD, read_quote, read_schedules, usd_of_cents
 from flux2_tool.runapi.prices import Price, list_price
 from flux2_tool.sandbox.prices import schedules as sandbox_schedules
@@ -168,14 +168,16 @@ def test_the_list_price_is_the_manifests_or_unknown(model: str, resolution: str,
 
 # ---- on disk ---------------------------------------------------------------------------------------------------------
 
-KEPT = Kept(usd={"1k": 0.05}, asked_at=1_795_392_000.0, as_of="2026-11-23T00:00:00Z", service="flux_2", etag='W/"x"')
+KEPT = CachedPrices(
+    usd={"1k": 0.05}, asked_at=1_795_392_000.0, as_of="2026-11-23T00:00:00Z", service="flux_2", etag='W/"x"'
+)
 
 
 def test_what_is_kept_is_read_by_the_next_process(tmp_path: Path) -> None:
     """A command line call lives for seconds; the price it learned outlives it."""
-    PriceMemory(tmp_path / "deep" / FILE_NAME).remember("schedule x", KEPT)
+    PriceCache(tmp_path / "deep" / FILE_NAME).remember("schedule x", KEPT)
 
-    assert PriceMemory(tmp_path / "deep" / FILE_NAME).recall("schedule x") == KEPT
+    assert PriceCache(tmp_path / "deep" / FILE_NAME).recall("schedule x") == KEPT
     assert (tmp_path / "deep" / FILE_NAME).stat().st_mode & 0o077 == 0
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [FILE_NAME]
 
@@ -203,12 +205,12 @@ def test_what_is_kept_is_read_by_the_next_process(tmp_path: Path) -> None:
 def test_an_entry_that_was_tampered_with_is_as_if_it_were_not_there(tmp_path: Path, change: dict[str, Any]) -> None:
     """The file is only a cache: nothing in it may crash a call or pass for a price."""
     path = tmp_path / FILE_NAME
-    PriceMemory(path).remember("schedule x", KEPT)
+    PriceCache(path).remember("schedule x", KEPT)
     stored = json.loads(path.read_text())
     stored["schedule x"] |= change
     path.write_text(json.dumps(stored))
 
-    assert PriceMemory(path).recall("schedule x") is None
+    assert PriceCache(path).recall("schedule x") is None
 
 
 @pytest.mark.parametrize(
@@ -218,17 +220,17 @@ def test_a_broken_file_is_an_empty_one(tmp_path: Path, text: str) -> None:
     """And the next price that is learned replaces it."""
     path = tmp_path / FILE_NAME
     path.write_text(text)
-    memory = PriceMemory(path)
+    memory = PriceCache(path)
 
     assert memory.recall("schedule x") is None
     memory.remember("schedule x", KEPT)
-    assert PriceMemory(path).recall("schedule x") == KEPT
+    assert PriceCache(path).recall("schedule x") == KEPT
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_file(tmp_path: Path) -> None:
     """A read-only home must not stop anybody from asking for a price."""
     (tmp_path / "file").write_text("not a folder")
-    memory = PriceMemory(tmp_path / "file" / FILE_NAME)
+    memory = PriceCache(tmp_path / "file" / FILE_NAME)
 
     memory.remember("schedule x", KEPT)
 

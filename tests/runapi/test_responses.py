@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from flux2_tool._net import is_web_url
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.responses import (
-    AnswerUnreadableError,
     Phase,
+    UnreadableResponseError,
     decode_json,
     image_links,
     is_refusal,
@@ -423,7 +423,7 @@ def test_hostile_text_loses_what_could_act_on_a_terminal_or_a_reader() -> None:
 )
 def test_a_body_that_is_not_json_is_named_for_what_it_is(body: bytes, content_type: str, said: str) -> None:
     """The message is what an operator has to find the fault with."""
-    with pytest.raises(AnswerUnreadableError) as caught:
+    with pytest.raises(UnreadableResponseError) as caught:
         decode_json(body, content_type)
 
     assert str(caught.value) == said
@@ -503,7 +503,7 @@ def test_no_bytes_break_the_decoder(body: bytes) -> None:
     """Every fault of a body is one kind of error, which the caller knows to pass over."""
     try:
         decoded = decode_json(body)
-    except AnswerUnreadableError:
+    except UnreadableResponseError:
         return
 
     assert read_task(decoded).phase in get_args(Phase)
@@ -516,7 +516,7 @@ def test_deep_nesting_breaks_nothing(form: str, depth: int) -> None:
     for opening, closing in (("[", "]"), ('{"data":', "}")):
         try:
             body = decode_json(form.format(opening * depth + '"x"' + closing * depth).encode())
-        except AnswerUnreadableError:
+        except UnreadableResponseError:
             continue
         assert read_task(body).phase == "absent"
         assert len(read_error(body).message) <= 400

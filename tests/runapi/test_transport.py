@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import SecretStr
 
-from flux2_tool.runapi.client import HttpAnswer, HttpTimeouts, MaybeSentError, NotSentError, RunapiClient, open_http
+from flux2_tool.runapi.client import HttpResponse, HttpTimeouts, MaybeSentError, NotSentError, RunapiClient, open_http
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SHORT = HttpTimeouts(connect_s=5.0, read_s=0.2, attempt_s=5.0)
@@ -39,7 +39,7 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
         server.close()
 
 
-async def sent(base_url: str, *paths: str, method: str = "POST", timeouts: HttpTimeouts = SHORT) -> list[HttpAnswer]:
+async def sent(base_url: str, *paths: str, method: str = "POST", timeouts: HttpTimeouts = SHORT) -> list[HttpResponse]:
     """Send requests one after the other over one pool and return their answers."""
     async with open_http(base_url, timeouts=timeouts) as http:
         client = RunapiClient(http, base_url=base_url, api_key=SecretStr("sk-key-of-this-test"), user_agent="test/1")
@@ -181,7 +181,7 @@ def test_a_post_carries_each_header_once_and_its_exact_body() -> None:
         requests.append(request)
         writer.write(answer(b'{"id": "tsk_1"}', b"x-request-id: req_1"))
 
-    async def main() -> list[HttpAnswer]:
+    async def main() -> list[HttpResponse]:
         async with listening(serve) as base_url:
             return await sent(base_url, "/v1/text_to_image")
 
@@ -202,7 +202,7 @@ def test_a_compressed_answer_is_read() -> None:
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(gzip.compress(b'{"status": "completed"}'), b"content-encoding: gzip"))
 
-    async def main() -> list[HttpAnswer]:
+    async def main() -> list[HttpResponse]:
         async with listening(serve) as base_url:
             return await sent(base_url, "/v1/tasks/1", method="GET")
 

@@ -13,7 +13,7 @@ from flux2_tool.journal import Claim, ClaimRules, Intent, JournalError, Record, 
 
 NOON: Final = 1_795_435_200.0
 SESSION: Final = ClaimRules(join="session")
-INTERRUPTED: Final = ClaimRules(join="interrupted")
+INTERRUPTED: Final = ClaimRules(join="orphaned")
 NEVER: Final = ClaimRules(join="never")
 
 
@@ -43,20 +43,20 @@ class Machine:
         self._open.append(journal)
         return journal
 
-    def intent(self, equal_key: str = "a fox", **values: Any) -> Intent:
+    def intent(self, dedup_key: str = "a fox", **values: Any) -> Intent:
         """Return a new intent; every one has ids of its own."""
         self._made += 1
         defaults: dict[str, Any] = {
             "record_id": f"record-{self._made}",
             "session": "a session",
-            "equal_key": equal_key,
+            "dedup_key": dedup_key,
             "fingerprint": "0123456789abcdef",
             "base_url": "https://runapi.test",
             "tool": "text_to_image",
             "model": "flux-2-pro-text-to-image",
             "resolution": "1k",
             "label": "a-fox",
-            "body": json.dumps({"prompt": equal_key}).encode(),
+            "body": json.dumps({"prompt": dedup_key}).encode(),
             "idempotency_key": f"key-{self._made}",
             "client_request_id": f"request-{self._made}",
             "route": "guide",

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.settings import load_settings
 from flux2_tool.tasks.budget import local_day
 from tests.support.stage import FOX, SandboxTransport, StandIn, opened_tool, run_call, scripted
@@ -20,7 +20,7 @@ from tests.support.virtual_time import run_virtual
 
 
 def calls(
-    home: Path, transport: Any, *requests: tuple[dict[str, Any], Caller | None], **settings: Any
+    home: Path, transport: Any, *requests: tuple[dict[str, Any], CallContext | None], **settings: Any
 ) -> list[dict[str, Any]]:
     """Make calls one after the other in one process and return their result objects."""
 
@@ -31,7 +31,7 @@ def calls(
     return run_virtual(main())
 
 
-def prompts(count: int, caller: Caller | None = None) -> list[tuple[dict[str, Any], Caller | None]]:
+def prompts(count: int, caller: CallContext | None = None) -> list[tuple[dict[str, Any], CallContext | None]]:
     """Return distinct requests."""
     return [({"prompt": f"a red fox, number {number}"}, caller) for number in range(count)]
 
@@ -126,15 +126,15 @@ def test_a_cap_per_image_refuses_the_dear_ones_only(home: Path, runapi: SandboxT
 
 def test_caps_of_conversations_and_people_are_their_own(home: Path, runapi: SandboxTransport) -> None:
     """One member of a group must not spend the others' share; the owner is bound by the day alone."""
-    alice = Caller(session="agent/group", sender="alice")
-    bob = Caller(session="agent/group", sender="bob")
-    owner = Caller(session="agent/group", sender="olivia", is_owner=True)
+    alice = CallContext(session="agent/group", sender="alice")
+    bob = CallContext(session="agent/group", sender="bob")
+    owner = CallContext(session="agent/group", sender="olivia", is_owner=True)
     by_person = calls(home, runapi, *prompts(2, alice), *prompts(1, bob), *prompts(2, owner), sender_daily_cap_usd=0.05)
     by_session = calls(
         home.parent / "other",
         runapi,
-        *prompts(2, Caller(session="one")),
-        *prompts(1, Caller(session="two")),
+        *prompts(2, CallContext(session="one")),
+        *prompts(1, CallContext(session="two")),
         session_cap_usd=0.05,
     )
 
@@ -149,8 +149,8 @@ def test_only_the_owner_may_spend_where_it_is_set_so(home: Path, runapi: Sandbox
     guest, owner = calls(
         home,
         runapi,
-        (FOX, Caller(session="s", sender="guest")),
-        (FOX, Caller(session="s", sender="olivia", is_owner=True)),
+        (FOX, CallContext(session="s", sender="guest")),
+        (FOX, CallContext(session="s", sender="olivia", is_owner=True)),
         spenders="owner",
     )
 
@@ -207,7 +207,7 @@ def test_without_a_journal_the_caps_hold_for_the_process(home: Path, runapi: San
 @pytest.mark.parametrize("cap", ["daily_cap_usd", "session_cap_usd", "sender_daily_cap_usd"])
 def test_play_money_of_a_sandbox_does_not_use_up_a_cap_on_real_money(home: Path, cap: str) -> None:
     """Whoever tries it out at the sandbox first would find the first real image refused."""
-    caller = Caller(session="one", sender="alice")
+    caller = CallContext(session="one", sender="alice")
     played = calls(home, scripted(), *prompts(2, caller), base_url="http://127.0.0.1:8321", **{cap: 0.05})
     real = calls(home, scripted(), *prompts(2, caller), **{cap: 0.05})
     played_after = calls(home, scripted(), *prompts(1, caller), base_url="http://localhost:9", **{cap: 0.05})
@@ -222,7 +222,7 @@ def test_the_advice_fits_the_cap(home: Path, runapi: SandboxTransport) -> None:
     """ "Do not try again before that" helps nobody where no such moment comes."""
     dear = {"prompt": "a fox", "output_resolution": "2k"}
     (image,) = calls(home, runapi, (dear, None), max_image_usd=0.06)
-    _, session = calls(home, runapi, *prompts(2, Caller(session="one")), session_cap_usd=0.05)
+    _, session = calls(home, runapi, *prompts(2, CallContext(session="one")), session_cap_usd=0.05)
     _, day = calls(home.parent / "other", runapi, *prompts(2), daily_cap_usd=0.05)
 
     assert "cheaper model or output_resolution 1k" in image["error"]["hint"]
@@ -264,7 +264,7 @@ def test_where_it_depends_on_who_asks_a_call_that_does_not_tell_is_refused(
     home: Path, runapi: SandboxTransport, rule: dict[str, Any]
 ) -> None:
     """OpenClaw's image_generate names nobody: neither the owner's money nor a person's share can be told there."""
-    caller = Caller(session="main/image_generate", is_unattributed=True)
+    caller = CallContext(session="main/image_generate", is_unattributed=True)
     [refused] = calls(home, runapi, (FOX, caller), **rule)
 
     assert refused["error"]["code"] == "budget_exceeded"
@@ -276,7 +276,7 @@ def test_where_it_depends_on_who_asks_a_call_that_does_not_tell_is_refused(
 
 def test_a_cap_per_conversation_does_not_lump_together_who_is_in_none(home: Path, runapi: SandboxTransport) -> None:
     """All people of a gateway would share the cap of one conversation."""
-    caller = Caller(session="main/image_generate", is_unattributed=True)
+    caller = CallContext(session="main/image_generate", is_unattributed=True)
     results = calls(home, runapi, *prompts(3, caller), session_cap_usd=0.05)
 
     assert [("task" in result) for result in results] == [True, True, True]

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux2_tool.tasks.poll_schedule import FIXED_DELAY_S, MAX_DELAY_S, MIN_DELAY_S, Expectation, Learner, Plan
+from flux2_tool.tasks.poll_schedule import (
+    FIXED_DELAY_S,
+    MAX_DELAY_S,
+    MIN_DELAY_S,
+    DurationEstimator,
+    Expectation,
+    PollSchedule,
+)
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,13 @@ class Figures:
 def simulate(median_s: float, sigma: float, history: Sequence[float], *, tasks: int, skip: int = 0) -> Figures:
     """Run tasks of a log-normal duration one after the other, learning from each as the journal does."""
     chance = random.Random(11)  # noqa: S311 - a simulation
-    learner = Learner(prior_s=8.0)
+    learner = DurationEstimator(prior_s=8.0)
     for duration_s in history:
         learner.learn(duration_s)
     late, polls, fixed_late, fixed_polls = [], [], [], []
     for _ in range(tasks):
         duration_s = chance.lognormvariate(math.log(median_s), sigma)
-        plan, at_s, before_s, count = Plan(learner.expectation()), 0.0, 0.0, 0
+        plan, at_s, before_s, count = PollSchedule(learner.expectation()), 0.0, 0.0, 0
         while at_s < duration_s:
             before_s = at_s
             at_s += plan.delay_s(at_s) * (0.95 + 0.1 * chance.random())
@@ -72,7 +79,7 @@ def test_a_lying_history_costs_little(median_s: float, sigma: float, lie_s: floa
 
 def test_two_surprises_in_a_row_turn_learning_off_and_agreement_turns_it_on_again() -> None:
     """What is wrong twice is not an outlier."""
-    learner = Learner(prior_s=8.0)
+    learner = DurationEstimator(prior_s=8.0)
     for _ in range(30):
         learner.learn(6.0)
 
@@ -80,7 +87,7 @@ def test_two_surprises_in_a_row_turn_learning_off_and_agreement_turns_it_on_agai
     assert learner.expectation() is not None
     learner.learn(31.0)
     assert learner.expectation() is None
-    assert Plan(learner.expectation()).delay_s(5.0) == FIXED_DELAY_S
+    assert PollSchedule(learner.expectation()).delay_s(5.0) == FIXED_DELAY_S
 
     for duration_s in (30.0, 32.0, 29.0, 31.0, 30.0, 33.0, 30.0):
         learner.learn(duration_s)
@@ -91,7 +98,7 @@ def test_two_surprises_in_a_row_turn_learning_off_and_agreement_turns_it_on_agai
 
 def test_polls_are_dense_where_completion_is_likely() -> None:
     """Few early, many in the middle, the plain interval when the expectation is exhausted."""
-    plan = Plan(Expectation(median_s=20.0, sigma=0.2))
+    plan = PollSchedule(Expectation(median_s=20.0, sigma=0.2))
 
     early, middle, late = plan.delay_s(0.0), plan.delay_s(20.0), plan.delay_s(200.0)
 
@@ -106,11 +113,11 @@ def test_polls_are_dense_where_completion_is_likely() -> None:
 )
 def test_no_history_breaks_the_bounds(durations: list[float], elapsed_s: float) -> None:
     """A journal is a file; anything may stand in it."""
-    learner = Learner(prior_s=8.0)
+    learner = DurationEstimator(prior_s=8.0)
     for duration_s in durations:
         learner.learn(duration_s)
 
-    delay_s = Plan(learner.expectation()).delay_s(elapsed_s)
+    delay_s = PollSchedule(learner.expectation()).delay_s(elapsed_s)
 
     assert MIN_DELAY_S <= delay_s <= MAX_DELAY_S
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from flux2_tool._clock import Clock
-from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.journal import ThisProcess, open_journal
-from flux2_tool.runapi.rate_limit import Pace
+from flux2_tool.runapi.rate_limit import RateLimiter
 from tests.support.stage import CREATED, DONE, Seen, StandIn, credentials, json_answer, opened_tool
 from tests.support.virtual_time import VirtualClock, run_virtual
 
@@ -125,10 +125,10 @@ def test_the_spacing_is_forgotten_once_answers_come_again() -> None:
 
     async def main() -> tuple[float, bool]:
         clock: Clock = VirtualClock()
-        pace = Pace(clock)
-        pace.heard(is_limited=True, sent_at_s=await pace.turn(), retry_after_s=1.0)
+        pace = RateLimiter(clock)
+        pace.record_response(is_rate_limited=True, sent_at_s=await pace.acquire(), retry_after_s=1.0)
         for _ in range(20):
-            pace.heard(is_limited=False, sent_at_s=await pace.turn())
+            pace.record_response(is_rate_limited=False, sent_at_s=await pace.acquire())
         return clock.monotonic(), pace.is_slowed
 
     took_s, is_slowed = run_virtual(main())
@@ -217,15 +217,15 @@ def test_a_call_stopped_before_its_post_is_never_sent(
     home: Path, transport: Callable[[], StandIn], max_creates: int
 ) -> None:
     """The user pressed stop; paying for the picture some seconds later is a surprise."""
-    running, abort = transport(), Abort()
+    running, cancel = transport(), CancelToken()
 
     async def main() -> dict[str, Any]:
         async with opened_tool(home, running, max_creates=max_creates) as tool:
             other = asyncio.create_task(ask(tool, 0, wait_s=10.0))
             await asyncio.sleep(0.2)
-            stopped = asyncio.create_task(ask(tool, 1, abort=abort))
+            stopped = asyncio.create_task(ask(tool, 1, cancel=cancel))
             await asyncio.sleep(0.5)
-            abort.set()
+            cancel.set()
             result = await stopped
             await other
             await asyncio.sleep(120.0)
@@ -262,17 +262,17 @@ def test_a_wait_that_ends_in_the_queue_costs_nothing_and_says_so(home: Path) -> 
 
 def test_an_equal_call_keeps_a_queued_request_alive(home: Path) -> None:
     """One of two people who want the same picture may leave."""
-    transport, abort = service(delay_s=3.0), Abort()
+    transport, cancel = service(delay_s=3.0), CancelToken()
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         async with opened_tool(home, transport, max_creates=1) as tool:
             first = asyncio.create_task(ask(tool, 0))
             await asyncio.sleep(0.1)
-            stopped = asyncio.create_task(ask(tool, 1, session="s", abort=abort))
+            stopped = asyncio.create_task(ask(tool, 1, session="s", cancel=cancel))
             await asyncio.sleep(0.1)
             kept = asyncio.create_task(ask(tool, 1, session="s"))
             await asyncio.sleep(0.1)
-            abort.set()
+            cancel.set()
             await first
             return await stopped, await kept
 
@@ -293,10 +293,10 @@ def test_an_equal_call_that_comes_as_the_last_waiter_leaves_gets_its_picture(hom
             first = asyncio.create_task(ask(tool, 0))
             await asyncio.sleep(0.1)
             for ticks in range(6):
-                abort = Abort()
-                stopped = asyncio.create_task(ask(tool, 10 + ticks, session="s", abort=abort))
+                cancel = CancelToken()
+                stopped = asyncio.create_task(ask(tool, 10 + ticks, session="s", cancel=cancel))
                 await asyncio.sleep(0.1)
-                abort.set()
+                cancel.set()
                 for _ in range(ticks):
                     await asyncio.sleep(0)
                 results.append(await ask(tool, 10 + ticks, session="s"))
@@ -311,11 +311,11 @@ def test_what_was_given_up_in_one_process_is_not_sent_by_another(home: Path) -> 
     """A command that was stopped in its back-off must not cost money when the gateway's next call comes."""
 
     async def stopped() -> None:
-        abort = Abort()
+        cancel = CancelToken()
         async with opened_tool(home, service(_always_429), host="cli") as tool:
-            call = asyncio.create_task(ask(tool, 0, abort=abort))
+            call = asyncio.create_task(ask(tool, 0, cancel=cancel))
             await asyncio.sleep(0.5)
-            abort.set()
+            cancel.set()
             await call
 
     transport = service()

@@ -16,7 +16,7 @@ from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.exceptions import AuthenticationError, Flux2Error
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.balance import balance_of
-from flux2_tool.runapi.client import ForeignRedirectError, HttpAnswer, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 
@@ -74,7 +74,7 @@ async def runapi(
         answer = await client.send("GET", path)
     except (NotSentError, MaybeSentError) as exc:
         return [_unreachable(client, environ, str(exc))]
-    except ForeignRedirectError as exc:
+    except CrossOriginRedirectError as exc:
         said = f"{client.base_url} redirects elsewhere: {exc}; the key was not sent there"
         return [failure("runapi", said, "correct RUNAPI_BASE_URL")]
     findings = [ok("runapi", f"{client.base_url} answers (HTTP {answer.status_code})", status=answer.status_code)]
@@ -89,7 +89,7 @@ def _unreachable(client: RunapiClient, environ: Mapping[str, str], said: str) ->
     return failure("runapi", f"{client.base_url} cannot be reached{through}: {said}", f"curl -I {client.base_url}")
 
 
-def _balance(answer: HttpAnswer, manifest: Manifest) -> Finding:
+def _balance(answer: HttpResponse, manifest: Manifest) -> Finding:
     try:
         balance = balance_of(answer)
     except AuthenticationError as exc:

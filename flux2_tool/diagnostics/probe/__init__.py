@@ -14,18 +14,18 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from flux2_tool._clock import Clock, iso_utc
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.credentials import Credentials
 from flux2_tool.diagnostics.probe.contract_check import ACTION, MODEL, Row, poll_templates, rows
 from flux2_tool.diagnostics.probe.recorder import RecordingTransport, described, network, without
 from flux2_tool.engine.engine import Flux2Tool
-from flux2_tool.engine.wait import Abort, OnProgress
+from flux2_tool.engine.wait import CancelToken, OnProgress
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.client import ForeignRedirectError, MaybeSentError, NotSentError, RunapiClient, open_http
+from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient, open_http
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 
-__all__ = ["MODEL", "RESOLUTION", "Probed", "probe"]
+__all__ = ["MODEL", "RESOLUTION", "ProbeResult", "probe"]
 
 RESOLUTION: Final = "1k"
 PROMPT: Final = "a red fox in the snow"
@@ -33,7 +33,7 @@ WAIT_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probed:
+class ProbeResult:
     """What came of it: the call's result object, the table, and the transcript's text."""
 
     result: Mapping[str, Any]
@@ -48,10 +48,10 @@ async def probe(
     *,
     now: float,
     on_progress: OnProgress | None = None,
-    abort: Abort | None = None,
+    cancel: CancelToken | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
-) -> Probed:
+) -> ProbeResult:
     """Make one pro image at 1k through the tool itself, and ask for all that is free around it.
 
     Args:
@@ -60,7 +60,7 @@ async def probe(
         manifest: This package's.
         now: The wall clock, for the transcript's head.
         on_progress: Told about the wait.
-        abort: Stops the wait.
+        cancel: Stops the wait.
         transport: Replaces the network, for tests.
         clock: Replaces the machine's clock, for tests.
     """
@@ -80,10 +80,10 @@ async def probe(
                 ACTION,
                 {"prompt": PROMPT, "model": MODEL, "output_resolution": RESOLUTION},
                 wait_s=WAIT_S,
-                caller=Caller(is_owner=True),
+                caller=CallContext(is_owner=True),
                 new=True,
                 on_progress=on_progress,
-                abort=abort,
+                cancel=cancel,
             )
             task_id = _task_id(result)
             await _ask_everywhere(client, task_id)
@@ -110,7 +110,7 @@ async def probe(
         "```",
     ]
     transcript = "\n".join(without(line, task_id=task_id, key=key) for line in lines) + "\n"
-    return Probed(result=result, table=table, transcript=transcript)
+    return ProbeResult(result=result, table=table, transcript=transcript)
 
 
 async def _ask_for_prices(client: RunapiClient) -> None:
@@ -132,7 +132,7 @@ async def _ask_everywhere(client: RunapiClient, task_id: str | None) -> None:
 async def _try(client: RunapiClient, method: Any, path: str, body: bytes | None = None) -> None:
     try:
         await client.send(method, path, body=body)
-    except (NotSentError, MaybeSentError, ForeignRedirectError):
+    except (NotSentError, MaybeSentError, CrossOriginRedirectError):
         return  # the recorder has it
 
 

@@ -11,7 +11,7 @@ from flux2_tool._net import is_loopback_url
 from flux2_tool.diagnostics.probe.recorder import Exchange, link_of
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
-from flux2_tool.runapi.responses import TaskAnswer, image_links, phase_of, printable, read_task
+from flux2_tool.runapi.responses import TaskResponse, image_links, phase_of, printable, read_task
 
 Verdict = Literal["right", "wrong", "not seen"]
 
@@ -130,7 +130,7 @@ def _statuses(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Ro
         yield _row("status", "a known word", f'"{word}" ({phase})', agrees=phase != "unknown")
 
 
-def _completed(exchanges: Sequence[Exchange], task_id: str | None) -> tuple[Exchange, TaskAnswer] | None:
+def _completed(exchanges: Sequence[Exchange], task_id: str | None) -> tuple[Exchange, TaskResponse] | None:
     for one in [*polls(exchanges, task_id), *_creates(exchanges)]:
         task = read_task(one.body)
         if one.is_good and task.phase == "completed":

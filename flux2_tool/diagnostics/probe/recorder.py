@@ -16,7 +16,7 @@ import httpx
 
 from flux2_tool._net import is_loopback_url, is_web_url
 from flux2_tool._redaction import masked_text
-from flux2_tool.runapi.responses import AnswerUnreadableError, decode_json, printable
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, printable
 
 MAX_RECORDED_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 6
@@ -180,7 +180,7 @@ def _body_of(answer: httpx.Response, data: bytes) -> tuple[Any, str]:
     try:
         whole = httpx.Response(answer.status_code, headers=answer.headers, content=data).content
         return decode_json(whole, answer.headers.get("content-type", "")), ""
-    except AnswerUnreadableError as exc:
+    except UnreadableResponseError as exc:
         return None, str(exc)
     except httpx.HTTPError as exc:
         return None, f"a body that cannot be decoded ({type(exc).__name__})"

@@ -24,7 +24,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import httpx
 
 from flux2_tool._clock import Clock
-from flux2_tool.context import Caller, working_folder, workspace_of
+from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Flux2Tool as Engine
 from flux2_tool.engine.wait import OnProgress
@@ -238,7 +238,7 @@ class Flux2Tool:
             tool,
             without_nulls(given),
             wait_s=options.get("wait_s"),
-            caller=Caller(
+            caller=CallContext(
                 session=options.get("session") or self._session,
                 is_owner=True,
                 workspace_dir=workspace_of(working_folder(), self._environ),
@@ -297,7 +297,7 @@ class Flux2Tool:
             tool,
             {name: value for name, value in arguments.items() if value is not None},
             wait_s=options.get("wait_s"),
-            caller=Caller(
+            caller=CallContext(
                 session=options.get("session") or self._session,
                 is_owner=True,
                 workspace_dir=working_folder(),

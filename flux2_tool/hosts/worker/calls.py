@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.context import Caller
+from flux2_tool.context import CallContext
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Flux2Tool
-from flux2_tool.engine.wait import Abort, Progress
+from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, Flux2Error, InternalError
 from flux2_tool.hosts.worker.json_rpc import INVALID_PARAMS, ProtocolFaultError
 from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES
@@ -64,7 +64,9 @@ class WorkerCalls:
                 INVALID_PARAMS, f"wait_s must be a number of seconds from 0 to {LONGEST_WAIT_S:.0f}, or null"
             )
 
-    async def run(self, params: Mapping[str, Any], abort: Abort, tell: Callable[[Progress], None]) -> dict[str, Any]:
+    async def run(
+        self, params: Mapping[str, Any], cancel: CancelToken, tell: Callable[[Progress], None]
+    ) -> dict[str, Any]:
         """Run one call, whose params were checked, to its result object."""
         try:
             tool = self._opened()
@@ -84,7 +86,7 @@ class WorkerCalls:
             caller=_caller(params, self._environ),
             output_dir=Path(params["output_dir"]) if params.get("output_dir") else None,
             on_progress=tell,
-            abort=abort,
+            cancel=cancel,
         )
 
     def webhook(self, params: Mapping[str, Any]) -> bool:
@@ -133,12 +135,12 @@ def too_large(result: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _caller(params: Mapping[str, Any], environ: Mapping[str, str]) -> Caller:
+def _caller(params: Mapping[str, Any], environ: Mapping[str, str]) -> CallContext:
     state = params.get("state_dir") or environ.get("OPENCLAW_STATE_DIR") or str(Path.home() / ".openclaw")
     workspace, sender = params.get("workspace_dir"), params.get("sender")
     session = params.get("session")
     agent = session.get("agent_id") if isinstance(session, Mapping) else None
-    return Caller(
+    return CallContext(
         session=_session_name(session),
         shared_session=_session_name({"agent_id": agent, "session_key": IMAGE_GENERATE_SESSION}) if agent else None,
         is_unattributed=params.get("unattributed") is True,

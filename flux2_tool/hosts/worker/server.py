@@ -41,7 +41,7 @@ from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES, LineReader, LineWri
 from flux2_tool.schema.manifest import Host, load_manifest
 
 if TYPE_CHECKING:
-    from flux2_tool.engine.wait import Abort, Progress
+    from flux2_tool.engine.wait import CancelToken, Progress
     from flux2_tool.hosts.worker.calls import WorkerCalls
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Worker:
         self._host: Host = "native"
         self._config: Mapping[str, Any] = {}
         self._calls: WorkerCalls | None = None
-        self._running: dict[RequestId, tuple[asyncio.Task[None], Abort]] = {}
+        self._running: dict[RequestId, tuple[asyncio.Task[None], CancelToken]] = {}
         self.stopped = asyncio.Event()
 
     async def receive(self, line: bytes) -> None:
@@ -104,9 +104,9 @@ class Worker:
         Args:
             delivered: Whether the peer is there to read the last answers.
         """
-        for _task, abort in self._running.values():
-            abort.set()
-        running = [task for task, _abort in self._running.values()]
+        for _task, cancel in self._running.values():
+            cancel.set()
+        running = [task for task, _cancel in self._running.values()]
         if running:
             await asyncio.wait(running, timeout=SHUTDOWN_GRACE_S)
         for task in running:
@@ -162,14 +162,14 @@ class Worker:
             # An answer under this id would be taken for the running call's own.
             said = json.dumps(request_id)[:60]
             raise ProtocolFaultError(INVALID_REQUEST, f"the id {said} is in use by a running call", names_request=False)
-        from flux2_tool.engine.wait import Abort
+        from flux2_tool.engine.wait import CancelToken
 
         self._loaded().check(params)
-        abort = Abort()
-        task = asyncio.get_running_loop().create_task(self._call(request_id, params, abort))
-        self._running[request_id] = (task, abort)
+        cancel = CancelToken()
+        task = asyncio.get_running_loop().create_task(self._call(request_id, params, cancel))
+        self._running[request_id] = (task, cancel)
 
-    async def _call(self, request_id: RequestId, params: dict[str, Any], abort: Abort) -> None:
+    async def _call(self, request_id: RequestId, params: dict[str, Any], cancel: CancelToken) -> None:
         def tell(progress: Progress) -> None:
             self._write(
                 {
@@ -185,7 +185,7 @@ class Worker:
             )
 
         try:
-            result = await self._loaded().run(params, abort, tell)
+            result = await self._loaded().run(params, cancel, tell)
             self._answer(request_id, result)
         except Exception as exc:
             logger.exception("a call failed by a defect")

@@ -21,7 +21,7 @@ from mcp.types import ProgressNotification  # isort: skip
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_the_tools_are_offered_as_the_manifest_has_them(environ: dict[str, str], mode: str) -> None:
-    """Names, descriptions, both schemas and annotations, unchanged, over both generations of the protocol."""
+    """Names, descriptions, both schemas and annotations, unchanged, over both image tasks of the protocol."""
 
     async def listed(client: Client) -> list[dict[str, Any]]:
         found = await client.list_tools()
