@@ -10,7 +10,7 @@ from tests.chaos.__main__ import run
 
 
 @pytest.mark.timeout(600)
-def test_whatever_fails_and_dies_no_image_is_paid_twice_and_none_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_image_is_paid_twice_or_lost(capsys: pytest.CaptureFixture[str]) -> None:
     """The reason this package exists: money is spent at the POST, and processes end whenever they like."""
     totals = asyncio.run(run(1000, 120, seed=1))
 

@@ -39,7 +39,7 @@ def test_the_table_has_the_rows_that_are_checked() -> None:
 
 
 @needs_sources
-def test_every_folder_of_tests_is_told_of() -> None:
+def test_every_test_folder_stands_in_the_table() -> None:
     """Whoever adds a test looks for its like."""
     tests = ROOT / "tests"
     folders = {path.parent.relative_to(ROOT).as_posix() for path in tests.glob("*/**/test_*.py")}

@@ -114,7 +114,7 @@ def test_each_block_of_commands_says_who_runs_it() -> None:
     assert unshown == []
 
 
-def test_what_installing_shows_is_what_the_readme_says() -> None:
+def test_the_readme_shows_what_install_prints() -> None:
     """It tells of the prices and of what is read and run; somebody agrees to it."""
     [shown] = [block.code for block in blocks(README) if block.name == "install"]
 
@@ -125,7 +125,7 @@ def test_what_installing_shows_is_what_the_readme_says() -> None:
 
 
 @needs_checkout
-def test_what_the_dockerfile_copies_exists_and_its_data_folder_is_the_readmes() -> None:
+def test_the_dockerfile_matches_the_readme() -> None:
     """The journal outlives a container only when image, volume and setting name one folder."""
     dockerfile = (ROOT / "docs" / "Dockerfile").read_text(encoding="utf-8")
     copied = [name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]]
@@ -140,7 +140,7 @@ def test_what_the_dockerfile_copies_exists_and_its_data_folder_is_the_readmes() 
 
 
 @needs_checkout
-def test_the_picture_of_a_chat_is_of_the_recorded_turn() -> None:
+def test_the_chat_screenshot_is_of_the_recorded_turn() -> None:
     """It says that it is rendered from it; docs/render-chat notes in the picture from what."""
     command = [sys.executable, str(ROOT / "docs" / "render-chat"), "--comment"]
     expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -92,7 +92,7 @@ def test_each_link_inside_a_page_leads_to_a_section(name: str) -> None:
         pytest.param(lambda text: text.replace("| `home` |", "| `house` |"), "generated tables", id="a table"),
     ],
 )
-def test_what_was_changed_in_one_alone_is_found(change: Change, said: str) -> None:
+def test_a_change_in_one_language_alone_is_found(change: Change, said: str) -> None:
     """A comparison that finds nothing would always pass."""
     changed = change(ENGLISH)
 

@@ -24,7 +24,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Ite
         yield made
 
 
-def test_the_key_and_address_of_the_config_are_enough(world: World) -> None:
+def test_a_key_and_base_url_in_the_config_are_enough(world: World) -> None:
     """Whoever has RunAPI as chat provider needs to set nothing else."""
     made = world.sandbox.options
     world.sandbox.options = made.changed({"duration_s": 0.2})
@@ -35,7 +35,7 @@ def test_the_key_and_address_of_the_config_are_enough(world: World) -> None:
     assert len(turn.media_urls) == 1
 
 
-def test_doctor_finds_the_key_that_only_the_gateway_has(world: World) -> None:
+def test_doctor_finds_a_key_that_only_the_gateway_has(world: World) -> None:
     """Whoever runs it in a shell without a key must not be sent to set one that is there."""
     found = json.loads(world.openclaw.flux2_tool("doctor", "--json").stdout)["findings"]
 
@@ -43,7 +43,7 @@ def test_doctor_finds_the_key_that_only_the_gateway_has(world: World) -> None:
     assert (key["state"], key["facts"]["source"]) == ("ok", "provider"), key
 
 
-def test_the_enabled_tiers_decide_what_the_model_is_offered(world: World) -> None:
+def test_enabled_tiers_decide_what_the_model_is_offered(world: World) -> None:
     """An operator who leaves a tier out does not want to see it billed."""
     marker = world.model.script("tiers", [Say(text="Pro and max.")])
 
@@ -57,7 +57,7 @@ def test_the_enabled_tiers_decide_what_the_model_is_offered(world: World) -> Non
     assert "flex" not in offered["description"]
 
 
-def test_a_picture_that_takes_longer_is_fetched_and_attached_once(world: World) -> None:
+def test_a_slow_picture_is_fetched_and_attached_once(world: World) -> None:
     """A wait that ends early is no failure, costs no second image, and never shows the picture twice."""
     made = world.sandbox.options
     world.sandbox.options = made.changed({"duration_s": 4.0})
@@ -86,7 +86,7 @@ def test_a_picture_that_takes_longer_is_fetched_and_attached_once(world: World) 
     assert len([t for t in world.sandbox.books.tasks.values() if "tortoise" in t.arguments["prompt"]]) == 1
 
 
-def test_a_changed_setting_holds_from_the_next_turn_on(world: World) -> None:
+def test_a_changed_setting_holds_from_the_next_turn(world: World) -> None:
     """Nobody should have to restart a gateway to offer another tier."""
     world.openclaw.run("config", "set", "plugins.entries.flux2.config.tiers", '["flex"]')
     marker = world.model.script("changed", [Say(text="Flex only.")])

@@ -66,7 +66,7 @@ def managed_images(world: World, session: str) -> list[dict[str, Any]]:
     return list(wait_for(found))
 
 
-def test_a_picture_arrives_by_wake_up_and_openclaw_keeps_it(world: World, private_folder: Path) -> None:
+def test_image_generate_delivers_in_a_second_turn(world: World, private_folder: Path) -> None:
     """Bytes all the way: no link that ends after a week, and nothing left of how they travelled."""
     generate(world, "whale", prompt="a blue whale", aspectRatio="16:9", resolution="1K")
 
@@ -95,7 +95,7 @@ def test_an_input_image_is_remixed(world: World, private_folder: Path) -> None:
     assert list(private_folder.glob("flux2-*")) == []
 
 
-def test_a_picture_that_takes_too_long_is_named_and_joined_by_the_equal_next_call(world: World) -> None:
+def test_an_equal_call_joins_a_picture_that_took_too_long(world: World) -> None:
     """At the end of the time allowed nothing is lost: the second call brings the picture of the first."""
     made = world.sandbox.options
     world.sandbox.options = made.changed({"duration_s": 8.0})
@@ -110,7 +110,7 @@ def test_a_picture_that_takes_too_long_is_named_and_joined_by_the_equal_next_cal
     assert tasks_of(world, "a slow snail") == [task]
 
 
-def test_switched_off_again_nothing_of_it_is_left(world: World) -> None:
+def test_switching_image_generate_off_leaves_nothing(world: World) -> None:
     """It competes with our own tools for the same job. Last, because it changes the installation."""
     done = world.openclaw.flux2_tool("openclaw", "install", "--yes", "--no-image-generate")
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,7 @@ def inspected(openclaw: OpenClaw) -> dict[str, object]:
     return found
 
 
-def test_installing_shows_what_is_agreed_to_and_openclaw_finds_nothing_wrong(world: World) -> None:
+def test_install_shows_its_terms_and_openclaw_accepts_it(world: World) -> None:
     """Nobody should be surprised by a bill; and a plugin with diagnostics is half broken."""
     asked = world.openclaw.flux2_tool("openclaw", "install")
 
@@ -62,7 +62,7 @@ def test_installing_shows_what_is_agreed_to_and_openclaw_finds_nothing_wrong(wor
     assert not [value for value in doctor.values() if isinstance(value, list) and value]
 
 
-def test_status_names_what_hides_the_tools_and_its_line_mends_it(world: World) -> None:
+def test_status_names_what_hides_tools_and_its_fix_works(world: World) -> None:
     """ "The agent says it has no such tool" is answered by one command and mended by another."""
     world.openclaw.configure(tools={"allow": ["read"]})
     hidden = world.openclaw.flux2_tool("openclaw", "status", "--json")
@@ -84,7 +84,7 @@ def test_status_names_what_hides_the_tools_and_its_line_mends_it(world: World) -
     assert KEY not in hidden.stdout + hidden.stderr + status.stdout + status.stderr
 
 
-def test_an_upgrade_under_a_running_gateway_keeps_settings_and_the_call_in_flight(
+def test_an_upgrade_keeps_settings_and_calls_in_flight(
     make_world: Callable[..., World], sandbox: tuple[str, Sandbox], tmp_path: Path
 ) -> None:
     """From version N to N+1 without a restart, while a picture is being made."""
@@ -120,7 +120,7 @@ def test_an_upgrade_under_a_running_gateway_keeps_settings_and_the_call_in_fligh
     assert offered["parameters"]["properties"]["model"]["enum"] == ["flux-2-pro-text-to-image"]
 
 
-def test_a_packed_plugin_installs_by_npm_pack_and_runs_what_the_path_has(
+def test_a_packed_plugin_runs_flux2_tool_from_path(
     make_world: Callable[..., World], sandbox: tuple[str, Sandbox], tmp_path: Path
 ) -> None:
     """How a team installs it that has no checkout: one tarball, and `flux2-tool` on the gateway's PATH."""
@@ -149,7 +149,7 @@ def test_a_packed_plugin_installs_by_npm_pack_and_runs_what_the_path_has(
     assert found["install"]["source"] == "npm"  # type: ignore[index]
 
 
-def test_an_uninstalled_plugin_is_gone_and_can_come_back(world: World) -> None:
+def test_an_uninstalled_plugin_can_be_installed_again(world: World) -> None:
     """After a removal OpenClaw keeps a plugin disabled; installing it again must still bring the tools."""
     removed = world.openclaw.flux2_tool("openclaw", "uninstall")
 

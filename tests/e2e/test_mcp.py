@@ -87,7 +87,7 @@ def run(world: World, steps: Sequence[Step]) -> tuple[Turn, tuple[str, ...]]:
     return turn, world.model.tool_results(name)
 
 
-def test_the_registered_server_is_sound_and_the_key_stays_out_of_the_config(world: World) -> None:
+def test_the_registered_mcp_server_works_without_a_stored_key(world: World) -> None:
     """OpenClaw's own check starts it. People share their config, so the key is only named there."""
     report = json.loads(world.openclaw.run("mcp", "doctor", "flux2", "--probe", "--json").stdout)
     config = (world.openclaw.state / "openclaw.json").read_text()
@@ -97,7 +97,7 @@ def test_the_registered_server_is_sound_and_the_key_stays_out_of_the_config(worl
     assert "${RUNAPI_API_KEY}" in config
 
 
-def test_the_tools_are_found_by_what_a_user_wants(world: World) -> None:
+def test_tool_search_finds_the_tools_by_purpose(world: World) -> None:
     """Nothing else leads a model to them there."""
     search = ToolCall(tool="tool_search", arguments={"query": "make an image of a fox"})
 
@@ -106,7 +106,7 @@ def test_the_tools_are_found_by_what_a_user_wants(world: World) -> None:
     assert '"flux2__text_to_image"' in found
 
 
-def test_a_picture_is_made_once_and_told_once(world: World) -> None:
+def test_over_mcp_a_picture_is_made_once_and_reported_once(world: World) -> None:
     """The same object as text and as structured content must not fill the model's context twice."""
     _turn, [result] = run(world, [call("text_to_image", prompt="a red fox"), Say(text="Here is your fox.")])
 
@@ -115,7 +115,7 @@ def test_a_picture_is_made_once_and_told_once(world: World) -> None:
     assert len([task for task in world.sandbox.books.tasks.values() if task.arguments["prompt"] == "a red fox"]) == 1
 
 
-def test_a_failure_counts_as_one_and_can_be_read(world: World) -> None:
+def test_over_mcp_a_failure_is_readable_and_marked_as_error(world: World) -> None:
     """The agent must be able to tell its user to top up."""
     world.sandbox.faults.queue(Fault(kind="status", on="create", status=402))
 

@@ -51,7 +51,7 @@ def interrupt(world: World, gateway: Gateway, prompt: str, kill: Callable[[], No
     return task
 
 
-def test_a_killed_gateway_loses_no_picture_and_pays_for_none_twice(world: World) -> None:
+def test_a_killed_gateway_loses_no_picture_and_pays_once(world: World) -> None:
     """Killed with its worker as when memory runs out, or alone: the next gateway brings the picture of the old one."""
     world.sandbox.options = world.sandbox.options.changed({"duration_s": TASK_S})
     with world.openclaw.gateway() as gateway:
@@ -83,7 +83,7 @@ def fetch(world: World, task: Task, *, session: str) -> tuple[Turn, tuple[str, .
     )
 
 
-def test_a_model_that_repeats_its_call_is_stopped_and_told_what_it_has(world: World) -> None:
+def test_a_model_that_repeats_its_call_is_stopped(world: World) -> None:
     """A misled model was seen to call 2,300 times in ten minutes; nothing in the host stops it."""
     world.sandbox.options = world.sandbox.options.changed({"duration_s": 0.2})
     prompt = "an endless loop"

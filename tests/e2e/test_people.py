@@ -76,7 +76,7 @@ def prompts_billed(world: World, words: str) -> list[str]:
     return [task.arguments["prompt"] for task in world.sandbox.books.billed_tasks if words in task.arguments["prompt"]]
 
 
-def test_a_guest_is_refused_at_their_cap_while_others_are_served(world: World, telegram: Telegram) -> None:
+def test_a_guests_cap_refuses_that_guest_alone(world: World, telegram: Telegram) -> None:
     """One member of a group must not spend what the others may, and the model must be able to say why."""
     first = make(world, telegram, "a boat of Anna", sender=ANNA)
     refused = make(world, telegram, "another boat of Anna", sender=ANNA)
@@ -89,7 +89,7 @@ def test_a_guest_is_refused_at_their_cap_while_others_are_served(world: World, t
     assert prompts_billed(world, "boat of") == ["a boat of Anna", "a boat of Ben"]
 
 
-def test_the_owner_is_not_bound_by_the_cap_of_guests(world: World, telegram: Telegram) -> None:
+def test_the_guests_cap_does_not_apply_to_the_owner(world: World, telegram: Telegram) -> None:
     """`commands.ownerAllowFrom` names who pays the bill."""
     results = [make(world, telegram, f"a castle, {number}", sender=OWNER) for number in (1, 2)]
 
@@ -97,7 +97,7 @@ def test_the_owner_is_not_bound_by_the_cap_of_guests(world: World, telegram: Tel
     assert len(prompts_billed(world, "a castle")) == 2
 
 
-def test_the_readmes_show_a_turn_as_it_really_goes(world: World, telegram: Telegram) -> None:
+def test_the_readmes_show_a_recorded_turn(world: World, telegram: Telegram) -> None:
     """From a message in the group to the picture in it; `FLUX2_TEST_RECORD=1` writes what was seen into the READMEs."""
     made = world.sandbox.options
     world.sandbox.options = made.changed({"drawn_images": True})
@@ -146,7 +146,7 @@ def test_another_conversations_picture_is_refused_except_to_the_owner(world: Wor
     assert "0.05 USD (billed)" in served
 
 
-def test_only_the_owner_may_spend_when_it_is_set_so(world: World, telegram: Telegram) -> None:
+def test_spenders_owner_refuses_everybody_else(world: World, telegram: Telegram) -> None:
     """For a bot in a public group; whoever types on the gateway's own machine is the owner too."""
     world.openclaw.run("config", "set", "plugins.entries.flux2.config.spenders", "owner")
     steps: list[Step] = [

@@ -50,7 +50,7 @@ def gateway(world: World) -> Iterator[Gateway]:
         yield running
 
 
-def test_the_turn_has_its_picture_as_soon_as_runapi_tells_of_it(world: World) -> None:
+def test_a_webhook_ends_the_wait_at_once(world: World) -> None:
     """Neither the gateway's own login nor a forged message stands in the way, and nothing is asked for in vain."""
     prompts = [f"a red fox, told {number}" for number in range(3)]
     for prompt in prompts:
@@ -71,7 +71,7 @@ def test_the_turn_has_its_picture_as_soon_as_runapi_tells_of_it(world: World) ->
     assert told.count(("none", 200)) == 3
 
 
-def test_a_stranger_is_turned_away(world: World) -> None:
+def test_an_unsigned_webhook_is_refused(world: World) -> None:
     """The route is open to the internet."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{world.openclaw.port}{ROUTE_PATH}",

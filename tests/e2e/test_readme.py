@@ -47,7 +47,7 @@ def shell(openclaw: OpenClaw, code: str, environ: Mapping[str, str]) -> subproce
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout")
-def test_the_readmes_lines_bring_a_gateway_to_all_is_well(
+def test_the_readmes_lines_set_up_a_gateway_without_problems(
     make_world: Callable[..., World], sandbox: tuple[str, Sandbox]
 ) -> None:
     """What a newcomer copies, in the order in which it stands there; the gateway has its key from its file alone."""
@@ -77,9 +77,7 @@ def test_the_readmes_lines_bring_a_gateway_to_all_is_well(
     assert key["state"] == "ok"
 
 
-def test_each_openclaw_command_that_the_readmes_name_exists(
-    make_openclaw: Callable[..., OpenClaw], tmp_path: Path
-) -> None:
+def test_each_openclaw_command_in_the_readmes_exists(make_openclaw: Callable[..., OpenClaw], tmp_path: Path) -> None:
     """OpenClaw renames commands, and answers an unknown one with the help of the group around it."""
     openclaw = make_openclaw(tmp_path)
     text = "\n".join(read(name) for name in NAMES)

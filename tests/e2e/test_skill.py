@@ -8,7 +8,7 @@ from tests.e2e.conftest import World
 from tests.e2e.scripted_model import Say
 
 
-def test_an_agent_is_told_of_the_skill(world: World) -> None:
+def test_an_agent_is_offered_the_skill(world: World) -> None:
     """A skill that OpenClaw does not list is read by nobody."""
     skills = json.loads(world.openclaw.run("skills", "list", "--json").stdout)["skills"]
     [skill] = [skill for skill in skills if skill["name"] == "flux2"]

@@ -53,7 +53,7 @@ def files_of_task(world: World, task: Task) -> list[bytes]:
     return [file.content or b"" for file in found if isinstance(file, StoredFile)]
 
 
-def test_a_photo_in_the_inbound_folder_is_remixed_and_its_result_again(world: World) -> None:
+def test_a_photo_from_the_chat_can_be_remixed_twice(world: World) -> None:
     """By reference and by path, uploaded once; `task:last` is the newest picture of the conversation."""
     photo = jpeg("teal")
     inbound = world.openclaw.state / "media" / "inbound"
@@ -73,7 +73,7 @@ def test_a_photo_in_the_inbound_folder_is_remixed_and_its_result_again(world: Wo
     assert newest.image_id in json.loads(create.body)["source_image_urls"][0]
 
 
-def test_what_is_no_picture_of_the_agents_own_is_refused_by_its_rule(world: World, tmp_path: Path) -> None:
+def test_files_outside_the_agents_folders_are_refused(world: World, tmp_path: Path) -> None:
     """An agent that was talked into it must not carry private files out, nor fill the memory."""
     workspace = world.openclaw.home / "workspace"
     workspace.mkdir(exist_ok=True)

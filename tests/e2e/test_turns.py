@@ -47,7 +47,7 @@ def run(world: World, steps: Sequence[Step], *, session: str | None = None) -> t
     return turn, world.model.tool_results(name)
 
 
-def test_the_model_is_offered_the_tools_as_the_manifest_has_them(world: World) -> None:
+def test_the_model_is_offered_the_manifests_tools(world: World) -> None:
     """By exact name, directly and with every parameter: not behind a search the model may not make."""
     marker = world.model.script("offered", [Say(text="I see them.")])
 
@@ -60,7 +60,7 @@ def test_the_model_is_offered_the_tools_as_the_manifest_has_them(world: World) -
         assert found["description"] == wanted["description"]
 
 
-def test_a_picture_from_text_lands_in_the_chat_and_its_task_is_a_source(world: World) -> None:
+def test_a_picture_reaches_the_chat_and_its_task_can_be_remixed(world: World) -> None:
     """The main job: URL as text for the model, signed URL whole as attachment, then an edit by reference."""
     turn, results = run(
         world,
@@ -98,7 +98,7 @@ def test_a_picture_from_text_lands_in_the_chat_and_its_task_is_a_source(world: W
     assert "task:" not in create.body.decode()
 
 
-def test_null_arguments_are_taken_as_not_given(world: World) -> None:
+def test_null_arguments_count_as_omitted(world: World) -> None:
     """Models that fill every optional member with null must not be refused, nor billed for something else."""
     turn, results = run(
         world,
@@ -205,7 +205,7 @@ def test_a_worker_killed_between_two_turns_is_replaced(world: World, gateway: Ga
     assert replacement != pid
 
 
-def test_the_worker_has_neither_the_key_nor_the_gateways_settings(world: World, gateway: Gateway) -> None:
+def test_the_workers_environment_has_no_key_and_no_settings(world: World, gateway: Gateway) -> None:
     """Other users of the machine can read a process's arguments, and its children inherit its environment."""
     run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a lock"}), Say(text="Locked.")])
     [pid] = gateway.workers()

@@ -7,7 +7,7 @@ from tests.fuzz.__main__ import play_all
 SEEDS = range(300)
 
 
-def test_no_answer_of_the_service_crashes_a_call_or_brings_a_key_out() -> None:
+def test_no_response_crashes_a_call_or_leaks_a_key() -> None:
     """An answer is data: whatever it is, a call ends in a result that says what happened, and the key stays in."""
     played = play_all("answers", SEEDS)
 
@@ -18,7 +18,7 @@ def test_no_answer_of_the_service_crashes_a_call_or_brings_a_key_out() -> None:
     assert len(played.errors) >= 6
 
 
-def test_no_answer_brings_a_secret_into_the_transcript_of_a_probe() -> None:
+def test_no_response_leaks_a_secret_into_a_transcript() -> None:
     """It is written to be attached to a report that everybody reads."""
     played = play_all("probe", range(100))
 

@@ -241,7 +241,7 @@ def test_no_call_waits_longer_than_the_host_does(environ: dict[str, str], sandbo
     assert fetched["task"]["state"] == "processing"
 
 
-def test_null_arguments_are_taken_as_not_given(environ: dict[str, str], sandbox: Sandbox) -> None:
+def test_null_arguments_count_as_omitted(environ: dict[str, str], sandbox: Sandbox) -> None:
     """With strict function calling a model fills in every argument."""
 
     async def call(client: Client) -> dict[str, Any]:
