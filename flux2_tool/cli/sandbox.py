@@ -92,7 +92,7 @@ def sandbox(
             write_line(base_url)
             note(f"in another terminal: export RUNAPI_BASE_URL={base_url} RUNAPI_API_KEY={EXAMPLE_KEY}")
             note(f"for webhooks: export FLUX2_TOOL_CALLBACK_SECRET={service.callback_secret}")
-            note(f"books: {base_url}/_sandbox/books   end: Ctrl-C")
+            note(f"ledger: {base_url}/_sandbox/ledger   end: Ctrl-C")
             while not stop.wait(3600):
                 pass
     except OSError as exc:

@@ -6,7 +6,7 @@ It imports nothing from the rest of the package: if it shared the client's words
     with running_sandbox(SandboxOptions(speed=50)) as (base_url, sandbox):  # over real sockets
         sandbox.faults.queue(Fault(kind="drop_after", on="create"))
         ...
-        assert sandbox.books.billed_cents == 5
+        assert sandbox.ledger.billed_cents == 5
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from flux2_tool.sandbox.app import SandboxApp, create_app
 from flux2_tool.sandbox.fault_middleware import ConnectionDropped
 from flux2_tool.sandbox.faults import Fault, FaultRate, Faults
-from flux2_tool.sandbox.ledger import Books, CallbackDelivery, CreateRecord, Download, Leak
+from flux2_tool.sandbox.ledger import CallbackDelivery, CreateRecord, Download, Leak, Ledger
 from flux2_tool.sandbox.options import MARKERS_HELP, SandboxOptions
 from flux2_tool.sandbox.server import running_sandbox, serve
 from flux2_tool.sandbox.service import Sandbox
@@ -22,7 +22,6 @@ from flux2_tool.sandbox.tasks import Task
 
 __all__ = [
     "MARKERS_HELP",
-    "Books",
     "CallbackDelivery",
     "ConnectionDropped",
     "CreateRecord",
@@ -31,6 +30,7 @@ __all__ = [
     "FaultRate",
     "Faults",
     "Leak",
+    "Ledger",
     "Sandbox",
     "SandboxApp",
     "SandboxOptions",

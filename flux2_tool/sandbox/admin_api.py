@@ -1,4 +1,4 @@
-"""The sandbox's own addresses under `/_sandbox`: read the books, order faults, turn switches. They need no key."""
+"""The sandbox's own addresses under `/_sandbox`: read the ledger, order faults, turn switches. They need no key."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from flux2_tool.sandbox.service import Sandbox
 def routes(sandbox: Sandbox) -> list[BaseRoute]:
     """The control addresses of one sandbox."""
     return [
-        Route("/_sandbox/books", partial(_books, sandbox), methods=["GET"]),
+        Route("/_sandbox/ledger", partial(_ledger, sandbox), methods=["GET"]),
         Route("/_sandbox/faults", partial(_faults, sandbox), methods=["GET", "POST", "DELETE"]),
         Route("/_sandbox/options", partial(_options, sandbox), methods=["GET", "PATCH"]),
     ]
 
 
-async def _books(sandbox: Sandbox, request: Request) -> Response:
+async def _ledger(sandbox: Sandbox, request: Request) -> Response:
     """Everything that happened; `?bodies=0` leaves the create bodies out."""
-    return json_answer(sandbox.books.as_json(sandbox.clock(), bodies=request.query_params.get("bodies") != "0"))
+    return json_answer(sandbox.ledger.as_json(sandbox.clock(), bodies=request.query_params.get("bodies") != "0"))
 
 
 async def _faults(sandbox: Sandbox, request: Request) -> Response:

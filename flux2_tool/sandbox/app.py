@@ -88,7 +88,7 @@ def create_app(
     sleep: Sleep = asyncio.sleep,
     callback_transport: httpx.AsyncBaseTransport | None = None,
 ) -> SandboxApp:
-    """Make a sandbox. Its state, books and faults are at `app.state.sandbox`.
+    """Make a sandbox. Its state, ledger and faults are at `app.state.sandbox`.
 
     Args:
         options: Its switches; the defaults serve everything at believable speed.

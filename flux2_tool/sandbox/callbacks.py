@@ -57,7 +57,7 @@ def follow(sandbox: Sandbox, task: Task, url: str, image_url: Callable[[], str])
     loop, settled = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        # The books may be read, and so tasks settled, after the server's loop has ended.
+        # The ledger may be read, and so tasks settled, after the server's loop has ended.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settled.set)
 
@@ -155,7 +155,7 @@ def _book(
         forgery=forgery,
         error=error,
     )
-    sandbox.books.callbacks.append(record)
+    sandbox.ledger.callbacks.append(record)
     return record
 
 

@@ -43,9 +43,9 @@ async def create(sandbox: Sandbox, request: Request, route: Route, action: Actio
         idempotency_key=request.headers.get("idempotency-key"),
         body=await request.body(),
     )
-    sandbox.books.creates.append(record)
+    sandbox.ledger.creates.append(record)
     if key and key.encode() in record.body:
-        sandbox.books.authorization_leaks.append(Leak(at=now, path=record.path, where="create body"))
+        sandbox.ledger.authorization_leaks.append(Leak(at=now, path=record.path, where="create body"))
     options = sandbox.options
     if not (options.guide_route if route == "guide" else options.service_route):
         record.outcome, record.status = "route_off", options.route_off_status
@@ -155,12 +155,12 @@ async def poll(
     sandbox: Sandbox, request: Request, fault: Fault | None, path: PollPath | None, action: Action | None
 ) -> Response:
     """Tell a task's state at one of the poll addresses; `path` None is the address in a create answer."""
-    options, now, books = sandbox.options, sandbox.clock(), sandbox.books
-    books.polls += 1
+    options, now, ledger = sandbox.options, sandbox.clock(), sandbox.ledger
+    ledger.polls += 1
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
         return error_answer(options, 401, "Invalid or missing API key")
-    task = books.tasks.get(request.path_params["id"])
+    task = ledger.tasks.get(request.path_params["id"])
     if (
         (path is not None and path not in options.poll_paths)
         or task is None
@@ -168,7 +168,7 @@ async def poll(
         or (action is not None and task.action != action)
         or now < task.created_at + options.visible_after_s
     ):
-        books.polls_not_found += 1
+        ledger.polls_not_found += 1
         return error_answer(options, 404, "Not found")
     task.polls += 1
     if fault is not None and fault.kind == "failed":

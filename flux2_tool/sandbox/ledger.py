@@ -1,4 +1,4 @@
-"""The sandbox's books: everything that reached it and everything it did, for tests to hold a client to.
+"""The sandbox's ledger: everything that reached it and everything it did, for tests to hold a client to.
 
 In memory and append-only. The API key is never kept, only its fingerprint.
 """
@@ -79,7 +79,7 @@ class CallbackDelivery:
 
 
 @dataclass(slots=True)
-class Books:
+class Ledger:
     """All records of one sandbox, oldest first."""
 
     seed: int

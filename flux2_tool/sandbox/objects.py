@@ -53,7 +53,7 @@ async def upload(sandbox: Sandbox, request: Request, fault: Fault | None) -> Res
     if response is None:
         response = _received(file, request, content)
     now = sandbox.clock()
-    sandbox.books.uploads.append(Download(at=now, path=request.url.path, task_id=None, status=response.status_code))
+    sandbox.ledger.uploads.append(Download(at=now, path=request.url.path, task_id=None, status=response.status_code))
     return response
 
 
@@ -96,7 +96,7 @@ def _received(file: StoredFile | None, request: Request, content: bytes) -> Resp
 def _refusal(sandbox: Sandbox, request: Request) -> Response | None:
     now, path = sandbox.clock(), request.url.path
     if "authorization" in request.headers:
-        sandbox.books.authorization_leaks.append(Leak(at=now, path=path, where="authorization header to storage"))
+        sandbox.ledger.authorization_leaks.append(Leak(at=now, path=path, where="authorization header to storage"))
         return storage_error(400, "InvalidArgument", "Only one auth mechanism allowed")
     query = query_of(request.scope["query_string"])
     refusal = sandbox.storage.refusal(request.method, path, query, now=now)
@@ -106,5 +106,5 @@ def _refusal(sandbox: Sandbox, request: Request) -> Response | None:
 def _booked(sandbox: Sandbox, request: Request, response: Response | None, task_id: str | None) -> Response:
     response = response or storage_error(404, "NoSuchKey", "The specified key does not exist.")
     record = Download(at=sandbox.clock(), path=request.url.path, task_id=task_id, status=response.status_code)
-    sandbox.books.downloads.append(record)
+    sandbox.ledger.downloads.append(record)
     return response

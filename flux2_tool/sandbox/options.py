@@ -66,7 +66,7 @@ class SandboxOptions:
         callback_forgery: Send this first, once, claiming that the task failed: bad_signature (signed with another
             secret), stale_timestamp (well signed, ten minutes old), wrong_task (well signed, an event and a task
             nobody made) or unsigned (no signature header). All but wrong_task bear the true event's id.
-        seed: Of every random choice; None takes a fresh one, which the books name.
+        seed: Of every random choice; None takes a fresh one, which the ledger names.
     """
 
     guide_route: bool = True

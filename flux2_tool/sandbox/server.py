@@ -96,7 +96,7 @@ def running_sandbox(
     clock: Clock = time.time,
     rng: random.Random | None = None,
 ) -> Iterator[tuple[str, Sandbox]]:
-    """Serve from a thread while the block runs; gives the base URL and the sandbox (books, faults, options).
+    """Serve from a thread while the block runs; gives the base URL and the sandbox (ledger, faults, options).
 
     Raises:
         ValueError: The host is not a loopback address.

@@ -19,7 +19,7 @@ import httpx
 
 from flux2_tool.sandbox.catalog import Action, nearest_ratio, price_cents, size_px
 from flux2_tool.sandbox.faults import Fault, Faults
-from flux2_tool.sandbox.ledger import Books
+from flux2_tool.sandbox.ledger import Ledger
 from flux2_tool.sandbox.options import SandboxOptions
 from flux2_tool.sandbox.storage import Storage
 from flux2_tool.sandbox.tasks import Failure, Route, Task, draw_duration_s, foreseen_failure
@@ -71,8 +71,8 @@ class Sandbox:
         self.clock = clock
         self.sleep = sleep
         self.callback_transport = callback_transport
-        self._books = Books(seed)
-        self._ledger = Lock()
+        self._ledger = Ledger(seed)
+        self._settling = Lock()
         self.faults = Faults(random.Random(source.getrandbits(64)))  # noqa: S311
         self.storage = Storage(secret=source.randbytes(32))
         self._durations = random.Random(source.getrandbits(64))  # noqa: S311
@@ -85,10 +85,10 @@ class Sandbox:
         self._made = 0
 
     @property
-    def books(self) -> Books:
-        """The books, with everything settled that has finished by now. May be read from any thread."""
+    def ledger(self) -> Ledger:
+        """The ledger, with everything settled that has finished by now. May be read from any thread."""
         self.settle(self.clock())
-        return self._books
+        return self._ledger
 
     @property
     def callback_secret(self) -> str:
@@ -137,7 +137,7 @@ class Sandbox:
 
     def settle(self, now: float) -> None:
         """Book every task that has finished by now: charge it, or release what was reserved for it."""
-        with self._ledger:
+        with self._settling:
             while self._unsettled and self._unsettled[0][0] <= now:
                 _, _, task = heapq.heappop(self._unsettled)
                 if not task.settled:
@@ -209,9 +209,9 @@ class Sandbox:
             task.failure = Failure(code="generation_failed", message=fault.value or "Image generation failed")
         elif fault is not None and fault.kind in ("no_images", "late_images"):
             task.missing_images = fault.polls if fault.kind == "late_images" else -1
-        self._books.tasks[task.id] = task
+        self._ledger.tasks[task.id] = task
         self.storage.pictures[task.image_id] = task
-        with self._ledger:
+        with self._settling:
             account.reserved_cents += cents
             self._await_settlement(task)
         if idempotency_key is not None:
@@ -221,7 +221,7 @@ class Sandbox:
     def fail_task(self, task: Task, now: float, message: str) -> None:
         """End a task that is still running as failed."""
         if task.fail(now, Failure(code="generation_failed", message=message or "Image generation failed")):
-            with self._ledger:
+            with self._settling:
                 self._await_settlement(task)
             self.settle(now)
 

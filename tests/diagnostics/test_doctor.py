@@ -44,7 +44,7 @@ def test_a_healthy_set_up_is_all_ok_and_spends_nothing(command: Command, sandbox
     assert {finding["state"] for finding in found.values()} == {"ok"}
     assert set(found) >= {"python", "packages", "settings", "key", "runapi", "balance", "clock", "routes", "journal"}
     assert found["balance"]["facts"]["balance_usd"] == 100.0
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
     assert not (Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db").exists()
 
 
@@ -163,12 +163,12 @@ def test_the_routes_that_answered_are_told_and_never_guessed(command: Command, s
     sandbox.change({"guide_route": False})
     before = _examined(command)["routes"]
     command.run("generate", "a red fox")
-    made = len(sandbox.books.creates)
+    made = len(sandbox.ledger.creates)
     after = _examined(command)["routes"]
 
     assert "not known yet" in before["said"]
     assert after["facts"]["create"] == "service"
-    assert len(sandbox.books.creates) == made
+    assert len(sandbox.ledger.creates) == made
 
 
 def _damage(path: Path) -> None:

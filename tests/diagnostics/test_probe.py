@@ -35,7 +35,7 @@ def test_nothing_is_sent_before_somebody_agreed(command: Command, sandbox: Sandb
     assert done.returncode == 3
     assert "It costs 0.05 USD (quote of " in done.stderr
     assert "flux2-tool probe --yes" in done.stderr
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
     assert list(command.folder.glob("flux2-probe-*")) == []
 
 
@@ -45,7 +45,7 @@ def test_one_image_is_paid_for_and_every_row_has_its_verdict(command: Command, s
     found = _rows(transcript)
 
     assert command.billed() == 1
-    assert b"flux-2-pro-text-to-image" in sandbox.books.creates[0].body
+    assert b"flux-2-pro-text-to-image" in sandbox.ledger.creates[0].body
     assert found["create, guide route"] == [("HTTP 200", "right")]
     assert found["create, service route"] == [("not tried", "not seen")]
     assert len(found["poll"]) == 5
@@ -69,7 +69,7 @@ def test_no_key_signature_or_task_id_stands_in_the_transcript(command: Command, 
     """It is meant to be attached to a report that everybody reads."""
     sandbox.change({"status_link": "location"})
     transcript = _probed(command)
-    task = sandbox.books.creates[0].task_id
+    task = sandbox.ledger.creates[0].task_id
 
     assert task
     assert task not in transcript
@@ -126,7 +126,7 @@ def test_a_transcript_that_cannot_be_kept_costs_nothing(command: Command, sandbo
     assert (exists.returncode, nowhere.returncode) == (3, 3)
     assert "exists already" in exists.stderr
     assert (command.folder / "probe.md").read_text() == "an earlier one"
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
 
 
 def test_an_unexpected_answer_suggests_it(command: Command, sandbox: Sandbox) -> None:

@@ -101,7 +101,7 @@ def test_an_upgrade_under_a_running_gateway_keeps_settings_and_the_call_in_fligh
             Say(text="Arrived."),
         ]
         process = world.openclaw.begin_turn(f"Sail. {world.model.script('sea', steps)}", session="sea")
-        wait_for(lambda: [t for t in world.sandbox.books.tasks.values() if "at sea" in t.arguments["prompt"]])
+        wait_for(lambda: [t for t in world.sandbox.ledger.tasks.values() if "at sea" in t.arguments["prompt"]])
 
         world.openclaw.install_plugin(python=newer)
         world.sandbox.options = world.sandbox.options.changed({"duration_s": 1.0})

@@ -29,7 +29,7 @@ def test_a_callback_arrives_within_milliseconds_of_the_end(monkeypatch: pytest.M
                 f"{base_url}/v1/text_to_image", json={**BODY, "callback_url": url}, headers=HEADERS, trust_env=False
             )
             delivery = heard.get(timeout=10)
-            lateness_s.append(delivery.at - sandbox.books.tasks[delivery.content["id"]].finish_at)
+            lateness_s.append(delivery.at - sandbox.ledger.tasks[delivery.content["id"]].finish_at)
             assert delivery.is_signed_with(sandbox.callback_secret)
 
     assert min(lateness_s) >= 0
@@ -48,7 +48,7 @@ def test_a_connection_that_is_hung_up_is_tried_again() -> None:
     with receiver(answer) as (url, heard), running_sandbox(options) as (base_url, sandbox):
         httpx.post(f"{base_url}/v1/text_to_image", json={**BODY, "callback_url": url}, headers=HEADERS)
         first, second = heard.get(timeout=10), heard.get(timeout=10)
-        [lost, found] = sandbox.books.callbacks
+        [lost, found] = sandbox.ledger.callbacks
 
     assert (first.id, first.body) == (second.id, second.body)
     assert (lost.attempt, lost.status, found.attempt) == (1, None, 2)
@@ -67,7 +67,7 @@ def test_a_clock_moved_by_hand_brings_the_end_at_the_next_look() -> None:
         httpx.get(f"{base_url}/_sandbox/options")
         assert heard.empty()
         skipped_s = 3600.0
-        assert sandbox.books.billed_cents == 5
+        assert sandbox.ledger.billed_cents == 5
         delivery = heard.get(timeout=10)
 
     assert delivery.content["status"] == "completed"
@@ -96,7 +96,7 @@ def test_a_sandbox_stops_at_once_with_callbacks_under_way() -> None:
 
     assert took_s < 4
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
-    assert sandbox.books.callbacks[0].status is None
+    assert sandbox.ledger.callbacks[0].status is None
 
 
 def test_the_command_prints_the_secret_that_signs() -> None:

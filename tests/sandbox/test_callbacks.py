@@ -28,22 +28,22 @@ def test_a_finished_task_is_told_at_its_end_and_signed() -> None:
     assert delivery.headers["content-type"] == "application/json"
     assert (delivery.at, delivery.timestamp) == (NOON + 10, str(int(NOON + 10)))
     assert delivery.is_signed_with(SECRET)
-    assert hooked.sandbox.books.billed_cents == 5
+    assert hooked.sandbox.ledger.billed_cents == 5
 
 
-def test_the_books_name_task_event_address_and_answer() -> None:
+def test_the_ledger_names_task_event_address_and_answer() -> None:
     """A test in another process holds a receiver to them."""
     hooked = Hooked(503)
     task_id = hooked.run()
 
     async def read() -> Any:
-        return (await hooked.client.get("/_sandbox/books")).json()
+        return (await hooked.client.get("/_sandbox/ledger")).json()
 
-    books = asyncio.run(read())
+    ledger = asyncio.run(read())
     event_id = hooked.received[0].id
     common = {"task_id": task_id, "event_id": event_id, "url": HOOK, "forgery": "none", "error": None}
-    assert books["summary"]["callbacks"] == 2
-    assert books["callbacks"] == [
+    assert ledger["summary"]["callbacks"] == 2
+    assert ledger["callbacks"] == [
         {**common, "attempt": 1, "status": 503, "at": NOON + 10},
         {**common, "attempt": 2, "status": 204, "at": NOON + 11},
     ]
@@ -116,7 +116,7 @@ def test_what_was_not_heard_is_delivered_again(
     assert (first.id, first.body) == (second.id, second.body)
     assert (int(first.timestamp), int(second.timestamp)) == (int(NOON) + 10, int(NOON) + 11)
     assert second.is_signed_with(SECRET)
-    assert [(item.status, item.error) for item in hooked.sandbox.books.callbacks] == [(status, error), (204, None)]
+    assert [(item.status, item.error) for item in hooked.sandbox.ledger.callbacks] == [(status, error), (204, None)]
 
 
 @pytest.mark.parametrize("speed", [1.0, 4.0])
@@ -175,7 +175,7 @@ def test_a_message_for_another_task_is_well_signed() -> None:
     lie, truth = hooked.received
     assert lie.is_signed_with(SECRET)
     assert lie.id != truth.id
-    assert lie.content["id"] not in hooked.sandbox.books.tasks
+    assert lie.content["id"] not in hooked.sandbox.ledger.tasks
     assert (lie.content["status"], truth.content["id"]) == ("failed", task_id)
 
 
@@ -200,17 +200,17 @@ def test_a_forgery_is_sent_once_however_it_is_received() -> None:
     assert hooked.booked == [(0, "unsigned", None), (1, "none", 500), (2, "none", 204)]
 
 
-def test_switched_off_nothing_is_sent_and_the_books_say_so() -> None:
+def test_switched_off_nothing_is_sent_and_the_ledger_says_so() -> None:
     """Callbacks get lost; a client that only waits for them waits for ever."""
     hooked = Hooked(callbacks=False, callback_forgery="unsigned", callback_duplicates=2)
 
     task_id = hooked.run()
 
-    [record] = hooked.sandbox.books.callbacks
+    [record] = hooked.sandbox.ledger.callbacks
     assert hooked.received == []
     assert (record.task_id, record.attempt, record.status) == (task_id, 0, None)
     assert record.error == "callbacks are switched off"
-    assert hooked.sandbox.books.tasks[task_id].state(hooked.clock.now) == "completed"
+    assert hooked.sandbox.ledger.tasks[task_id].state(hooked.clock.now) == "completed"
 
 
 def test_switches_turned_while_a_task_runs_count_for_its_end() -> None:
@@ -278,7 +278,7 @@ def test_nothing_but_loopback_is_contacted(url: str) -> None:
 
     task_id = hooked.run(callback_url=url)
 
-    [record] = hooked.sandbox.books.callbacks
+    [record] = hooked.sandbox.ledger.callbacks
     assert hooked.received == []
     assert (record.task_id, record.url, record.attempt, record.status) == (task_id, url, 0, None)
     assert "not a loopback address" in (record.error or "")
@@ -290,7 +290,7 @@ def test_a_port_that_cannot_be_is_booked_like_any_failure_to_deliver() -> None:
 
     hooked.run(callback_url="http://127.0.0.1:99999/")
 
-    [record] = hooked.sandbox.books.callbacks
+    [record] = hooked.sandbox.ledger.callbacks
     assert (record.attempt, record.error, hooked.received) == (0, "no such port", [])
 
 
@@ -305,7 +305,7 @@ def test_a_task_without_callback_url_tells_nobody_and_starts_nothing() -> None:
         started = len(asyncio.all_tasks()) - before
         clock.move(100)
         await hooked.sandbox.callbacks_done()
-        return started, len(hooked.sandbox.books.callbacks) + len(hooked.received)
+        return started, len(hooked.sandbox.ledger.callbacks) + len(hooked.received)
 
     assert asyncio.run(play()) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""Every fault does what its name says, and the books tell what really happened."""
+"""Every fault does what its name says, and the ledger tells what really happened."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_429_says_when_to_come_back(call: Any, retry_after: Any, header: str |
     assert answer.status_code == 429
     assert answer.json() == {"error": "Too many requests"}
     assert answer.headers.get("retry-after") == header
-    assert call.sandbox.books.tasks == {}
+    assert call.sandbox.ledger.tasks == {}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_latency_before_and_after_acceptance_differ_in_when_the_task_begins(call
         Fault(kind="latency", on="create", delay_s=5.0), Fault(kind="latency", on="create", delay_s=5.0, accepted=True)
     )
 
-    created = [call.sandbox.books.tasks[call.task()].created_at - begun for _ in range(2)]
+    created = [call.sandbox.ledger.tasks[call.task()].created_at - begun for _ in range(2)]
 
     assert created == [5.0, 5.0]
     assert call.clock.now - begun == 10.0
@@ -94,8 +94,8 @@ def test_a_connection_dropped_before_acceptance_makes_nothing(call: Any) -> None
     with pytest.raises(ConnectionDropped):
         call.create(idempotency_key="k")
 
-    assert call.sandbox.books.tasks == {}
-    assert [(record.outcome, record.status) for record in call.sandbox.books.creates] == [("dropped_before", None)]
+    assert call.sandbox.ledger.tasks == {}
+    assert [(record.outcome, record.status) for record in call.sandbox.ledger.creates] == [("dropped_before", None)]
 
 
 @pytest.mark.parametrize("kind", ["drop_after", "truncated_body"])
@@ -107,9 +107,9 @@ def test_a_lost_answer_leaves_a_task_that_the_same_key_finds(call: Any, kind: An
 
     again = call.create(idempotency_key="k").json()["task_id"]
 
-    assert list(call.sandbox.books.tasks) == [again]
-    assert [record.task_id for record in call.sandbox.books.creates] == [again, again]
-    assert call.sandbox.books.creates[0].fault == kind
+    assert list(call.sandbox.ledger.tasks) == [again]
+    assert [record.task_id for record in call.sandbox.ledger.creates] == [again, again]
+    assert call.sandbox.ledger.creates[0].fault == kind
 
 
 def test_an_error_can_follow_an_acceptance(call: Any) -> None:
@@ -119,9 +119,9 @@ def test_an_error_can_follow_an_acceptance(call: Any) -> None:
     answer = call.create(idempotency_key="k")
 
     assert answer.status_code == 504
-    assert len(call.sandbox.books.tasks) == 1
-    assert call.sandbox.books.creates[0].outcome == "created"
-    assert call.sandbox.books.creates[0].status == 504
+    assert len(call.sandbox.ledger.tasks) == 1
+    assert call.sandbox.ledger.creates[0].outcome == "created"
+    assert call.sandbox.ledger.creates[0].status == 504
 
 
 def test_a_409_can_be_injected(call: Any) -> None:
@@ -177,7 +177,7 @@ def test_a_redirect_leads_to_another_origin(call: Any) -> None:
     assert first.status_code == 307
     assert not first.headers["location"].startswith(call.base_url)
     assert (second.status_code, second.headers["location"]) == (302, "http://evil.test/x")
-    assert call.sandbox.books.tasks == {}
+    assert call.sandbox.ledger.tasks == {}
 
 
 def test_an_unknown_status_is_told_once(call: Any) -> None:
@@ -204,11 +204,11 @@ def test_images_can_be_missing_from_one_answer_from_some_or_from_all(call: Any) 
     assert once == [False, True]
     assert some == [False, False, True]
     assert none == [False] * 5
-    assert call.sandbox.books.billed_cents == 15
+    assert call.sandbox.ledger.billed_cents == 15
 
 
 def test_a_task_can_be_failed_at_create_or_while_it_runs_but_not_afterwards(call: Any) -> None:
-    """The books stay true: what was charged was completed."""
+    """The ledger stays true: what was charged was completed."""
     call.sandbox.faults.queue(Fault(kind="failed", on="create", value="out of GPUs"))
     doomed, running, finished = (call.task() for _ in range(3))
     call.clock.now += 5
@@ -220,7 +220,7 @@ def test_a_task_can_be_failed_at_create_or_while_it_runs_but_not_afterwards(call
 
     assert call.poll(doomed).json()["error"] == "out of GPUs"
     assert (stopped["status"], kept["status"]) == ("failed", "completed")
-    assert call.sandbox.books.billed_cents == 5
+    assert call.sandbox.ledger.billed_cents == 5
     assert call.request("GET", "/api/v1/me/balance").json()["balance_cents"] == 9_995
 
 
@@ -257,7 +257,7 @@ def test_rates_are_drawn_from_a_seed(call_with: Any) -> None:
     assert 40 <= schedules[0].count(503) <= 80
 
 
-def test_the_books_count_the_faults_committed(call: Any) -> None:
+def test_the_ledger_counts_the_faults_committed(call: Any) -> None:
     """A chaos run reports them."""
     call.sandbox.faults.queue(Fault(kind="status", times=2), Fault(kind="retry_after", retry_after=1))
 
@@ -293,4 +293,4 @@ def test_over_sockets_the_connection_is_really_closed(kind: Any, message: str) -
         after = client.post("/v1/text_to_image", json=BODY, headers=KEY)
 
         assert after.status_code == 200
-        assert len(sandbox.books.tasks) == (2 if kind == "drop_before" else 3)
+        assert len(sandbox.ledger.tasks) == (2 if kind == "drop_before" else 3)

@@ -48,8 +48,8 @@ def test_a_route_that_is_switched_off_creates_nothing(call_with: Any, status: in
 
     assert refused.status_code == status
     assert accepted.status_code == 200
-    assert [record.outcome for record in call.sandbox.books.creates] == ["route_off", "created"]
-    assert len(call.sandbox.books.tasks) == 1
+    assert [record.outcome for record in call.sandbox.ledger.creates] == ["route_off", "created"]
+    assert len(call.sandbox.ledger.tasks) == 1
 
 
 @pytest.mark.parametrize("name", list(POLL_PREFIXES))
@@ -102,7 +102,7 @@ def test_a_request_needs_a_good_key(call_with: Any, key: str | None, good_keys: 
     assert answer.status_code == status
     if status == 401:
         assert answer.json() == {"error": "Invalid or missing API key"}
-        assert call.sandbox.books.creates[-1].outcome == "unauthorized"
+        assert call.sandbox.ledger.creates[-1].outcome == "unauthorized"
 
 
 def test_a_task_is_invisible_to_another_key(call: Any) -> None:

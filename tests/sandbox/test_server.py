@@ -35,7 +35,7 @@ def test_a_running_sandbox_answers_and_stops_cleanly() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com", "::"])  # noqa: S104 (must be refused)
 def test_only_loopback_is_served(host: str) -> None:
-    """It takes any key and gives away its books: nobody else may reach it."""
+    """It takes any key and gives away its ledger: nobody else may reach it."""
     with pytest.raises(ValueError, match="not a loopback address"):
         serve(host=host)
 
@@ -69,18 +69,18 @@ def test_serve_tells_its_address_and_ends_when_interrupted() -> None:
     assert lines[1] == "ended"
 
 
-def test_the_books_are_open_over_http_without_the_key() -> None:
+def test_the_ledger_is_open_over_http_without_the_key() -> None:
     """A test in another process reads them."""
     with running_sandbox(SandboxOptions(duration_s=0)) as (base_url, _), httpx.Client(base_url=base_url) as client:
         headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "k", "X-Extra": "kept"}
         task_id = client.post("/v1/text_to_image", json=BODY, headers=headers).json()["task_id"]
         done = client.get(f"/v1/text_to_image/{task_id}", headers=headers).json()
         client.get(done["images"][0]["url"])
-        answer = client.get("/_sandbox/books")
+        answer = client.get("/_sandbox/ledger")
 
-    books = answer.json()
+    ledger = answer.json()
     assert KEY not in answer.text
-    assert books["summary"] == {
+    assert ledger["summary"] == {
         "creates": 1,
         "tasks": 1,
         "billed_tasks": 1,
@@ -92,7 +92,7 @@ def test_the_books_are_open_over_http_without_the_key() -> None:
         "authorization_leaks": 0,
         "callbacks": 0,
     }
-    [record], [task] = books["creates"], books["tasks"]
+    [record], [task] = ledger["creates"], ledger["tasks"]
     assert (record["idempotency_key"], record["outcome"], record["task_id"]) == ("k", "created", task_id)
     assert "一只红狐狸" in record["body"] or "\\u4e00" in record["body"]
     assert ["x-extra", "kept"] in record["headers"]

@@ -18,8 +18,8 @@ def test_the_same_key_with_the_same_input_answers_the_same_task_on_either_route(
     elsewhere = call.create("/api/v1/flux_2/text_to_image", idempotency_key="k1", aspect_ratio="1:1").json()["id"]
 
     assert first == again == elsewhere
-    assert len(call.sandbox.books.tasks) == 1
-    assert [record.outcome for record in call.sandbox.books.creates] == ["created", "replayed", "replayed"]
+    assert len(call.sandbox.ledger.tasks) == 1
+    assert [record.outcome for record in call.sandbox.ledger.creates] == ["created", "replayed", "replayed"]
 
 
 def test_the_order_of_fields_does_not_make_another_input(call: Any) -> None:
@@ -42,7 +42,7 @@ def test_the_same_key_with_other_input_is_a_conflict(call: Any) -> None:
     answer = call.create(idempotency_key="k1", prompt="another prompt")
 
     assert answer.status_code == 409
-    assert len(call.sandbox.books.tasks) == 1
+    assert len(call.sandbox.ledger.tasks) == 1
 
 
 def test_another_account_may_use_the_same_idempotency_key(call: Any) -> None:
@@ -77,11 +77,11 @@ def test_a_task_goes_from_pending_over_processing_to_completed(call: Any) -> Non
     task_id = call.task()
     seen = []
     for now in (0.0, 0.99, 1.0, 9.99, 10.0, 500.0):
-        call.clock.now = call.sandbox.books.tasks[task_id].created_at + now
+        call.clock.now = call.sandbox.ledger.tasks[task_id].created_at + now
         seen.append(call.poll(task_id).json()["status"])
 
     assert seen == ["pending", "pending", "processing", "processing", "completed", "completed"]
-    assert call.sandbox.books.tasks[task_id].first_seen_finished_at == call.clock.now - 490.0
+    assert call.sandbox.ledger.tasks[task_id].first_seen_finished_at == call.clock.now - 490.0
 
 
 def test_a_completed_answer_has_the_image_and_the_cost(call: Any) -> None:
@@ -109,7 +109,7 @@ def test_durations_are_log_normal_around_the_models_median(
     for _ in range(300):
         call.create(model=f"flux-2-{tier}-text-to-image", output_resolution=resolution, aspect_ratio="1:1")
 
-    tasks = call.sandbox.books.tasks.values()
+    tasks = call.sandbox.ledger.tasks.values()
     logs = [math.log(task.finish_at - task.created_at) for task in tasks]
     assert math.exp(statistics.fmean(logs)) == pytest.approx(median_s, rel=0.06)
     assert statistics.stdev(logs) == pytest.approx(sigma, rel=0.15)
@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_durations_and_ids(call_with: Any) -> None:
     runs = [call_with(duration_s=None, seed=seed) for seed in (7, 7, 8)]
     made = []
     for call in runs:
-        task = call.sandbox.books.tasks[call.task()]
+        task = call.sandbox.ledger.tasks[call.task()]
         made.append((task.id, task.finish_at))
 
     assert made[0] == made[1]
@@ -131,7 +131,7 @@ def test_speed_divides_drawn_durations(call_with: Any) -> None:
     """Tests run at 50 times the speed."""
     calls = [call_with(duration_s=None, speed=speed) for speed in (1.0, 50.0)]
 
-    slow_s, fast_s = (call.sandbox.books.tasks[call.task()].finish_at - call.clock.now for call in calls)
+    slow_s, fast_s = (call.sandbox.ledger.tasks[call.task()].finish_at - call.clock.now for call in calls)
 
     assert slow_s == pytest.approx(50 * fast_s, rel=1e-3)
 
@@ -175,7 +175,7 @@ def test_money_is_reserved_at_once_and_spent_on_completion(call: Any) -> None:
         "spent_cents_today": 7,
         "spent_cents_total": 7,
     }
-    assert call.sandbox.books.billed_cents == 7
+    assert call.sandbox.ledger.billed_cents == 7
 
 
 def test_an_account_that_cannot_pay_gets_402_and_never_goes_negative(call_with: Any) -> None:
@@ -229,6 +229,6 @@ def test_the_cost_can_sit_in_older_fields_or_nowhere(call_with: Any, field: str,
 
 def test_a_sandbox_without_a_seed_names_the_one_it_took() -> None:
     """Otherwise a run could not be repeated."""
-    seeds = {create_app(SandboxOptions()).state.sandbox.books.seed for _ in range(3)}
+    seeds = {create_app(SandboxOptions()).state.sandbox.ledger.seed for _ in range(3)}
 
     assert len(seeds) == 3

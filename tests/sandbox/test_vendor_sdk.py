@@ -51,9 +51,9 @@ def test_the_sdk_runs_both_actions() -> None:
         assert (text.status, remix.status) == ("completed", "completed")
         assert (text.usage.cost, remix.usage.cost) == (0.05, 0.14)
         assert [picture.size for picture in pictures] == [(1360, 768), (1360, 768)]
-        assert all(task.polls == 2 for task in sandbox.books.tasks.values())
-        assert sandbox.books.billed_cents == 19
-        assert sandbox.books.authorization_leaks == []
+        assert all(task.polls == 2 for task in sandbox.ledger.tasks.values())
+        assert sandbox.ledger.billed_cents == 19
+        assert sandbox.ledger.authorization_leaks == []
 
 
 def test_the_sdk_reads_account_balance_schedules_and_quotes() -> None:
@@ -93,7 +93,7 @@ def test_the_sdk_uploads_a_file_and_remixes_it(tmp_path: Path) -> None:
         assert (uploaded.file_name, uploaded.mime_type) == ("照片.png", "image/png")
         assert copied.size_bytes == photo.stat().st_size
         assert picture.size == (864, 1152)
-        assert sandbox.books.authorization_leaks == []
+        assert sandbox.ledger.authorization_leaks == []
 
 
 def test_the_sdk_maps_the_sandboxs_refusals_to_its_own_errors() -> None:
