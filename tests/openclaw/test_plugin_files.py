@@ -7,6 +7,7 @@ import itertools
 import json
 import tarfile
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,18 @@ def test_writing_over_an_older_plugin_leaves_none_of_its_files(manifest: Manifes
     found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == files
     assert not (tmp_path / "dist" / "old").exists()
+
+
+def test_the_plugin_has_every_javascript_file_and_no_types(manifest: Manifest) -> None:
+    """A module that is missing fails in the gateway alone; the types are for the checker."""
+    written = {path.name for path in (resources.files("flux2_tool.openclaw") / "plugin").iterdir()}
+
+    shipped = {
+        path.removeprefix("dist/") for path in plugin_files(manifest, python=None) if path.endswith((".js", ".ts"))
+    }
+
+    assert shipped == {name for name in written if name.endswith(".js")}
+    assert "types.d.ts" in written
 
 
 def test_the_javascript_stays_small_and_needs_nothing_but_node(manifest: Manifest) -> None:
