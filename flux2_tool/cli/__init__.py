@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "prices": ("flux2_tool.cli.prices", "prices", "List what images cost."),
     "estimate": ("flux2_tool.cli.prices", "estimate", "Say what a call would cost, without making it."),
     "balance": ("flux2_tool.cli.prices", "balance", "Show what the account can spend."),
-    "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and what mends it."),
+    "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and how to fix it."),
     "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
     "demo": ("flux2_tool.cli.demo", "demo", "Try the whole way against a sandbox, without a key."),
     "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a RunAPI stand-in on this machine."),

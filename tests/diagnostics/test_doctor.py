@@ -1,4 +1,4 @@
-"""doctor: every fault by name, with the command that mends it, and never an image."""
+"""doctor: every fault by name, with the command that fixes it, and never an image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.diagnostics.doctor.journal import unusable
-from flux2_tool.diagnostics.doctor.runapi import clock_skew
-from flux2_tool.diagnostics.doctor.worker import worker
+from flux2_tool.diagnostics.doctor.journal import explain_unusable
+from flux2_tool.diagnostics.doctor.runapi import check_clock
+from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, open_journal
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
@@ -49,16 +49,16 @@ def test_a_healthy_set_up_is_all_ok_and_spends_nothing(command: Command, sandbox
 
 
 def test_people_read_one_line_each_and_the_sum(command: Command) -> None:
-    """Also what mends it, where something is to be mended."""
+    """Also the fix, where there is a problem."""
     fine = command.run("doctor", "--no-openclaw")
     broken = command.run("doctor", "--no-openclaw", RUNAPI_API_KEY="")
 
     assert fine.returncode == 0
-    assert fine.stdout.splitlines()[-1] == "all is well"
+    assert fine.stdout.splitlines()[-1] == "no problems found"
     assert "sk-… (18 characters) from RUNAPI_API_KEY" in fine.stdout
     assert broken.returncode == 3
     assert "failure  key" in broken.stdout
-    assert "mend: set RUNAPI_API_KEY to a key from https://runapi.ai" in broken.stdout
+    assert "fix: set RUNAPI_API_KEY to a key from https://runapi.ai" in broken.stdout
     assert broken.stdout.splitlines()[-1] == "1 failure"
 
 
@@ -79,7 +79,7 @@ def test_people_read_one_line_each_and_the_sum(command: Command) -> None:
         ({"FLUX2_TOOL_SAVE_DIR": "/proc/nowhere"}, "pictures", "warning", "cannot be written to"),
     ],
 )
-def test_each_fault_is_named_with_what_mends_it(
+def test_each_fault_is_named_with_its_fix(
     command: Command, environ: dict[str, str], area: str, state: str, said: str
 ) -> None:
     """A line that only says "failed" sends people to a forum."""
@@ -87,8 +87,8 @@ def test_each_fault_is_named_with_what_mends_it(
 
     findings = [finding for finding in json.loads(done.stdout)["findings"] if finding["area"] == area]
     found = next(finding for finding in findings if finding["state"] == state)
-    assert said in found["said"]
-    assert found["mend"]
+    assert said in found["message"]
+    assert found["fix"]
     assert done.returncode == (3 if state == "failure" else done.returncode)
 
 
@@ -98,8 +98,8 @@ def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbo
 
     found = _examined(command, 3)["balance"]
 
-    assert "not enough for one image (0.05 USD)" in found["said"]
-    assert "top up" in found["mend"]
+    assert "not enough for one image (0.05 USD)" in found["message"]
+    assert "top up" in found["fix"]
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])
@@ -120,16 +120,16 @@ def test_a_service_that_cannot_tell_the_balance_is_a_warning(command: Command, s
 )
 def test_a_clock_that_is_off_is_told(date: str, state: str) -> None:
     """Signatures and expiry dates depend on it."""
-    (found,) = clock_skew(date, 1_795_392_000.0)
+    (found,) = check_clock(date, 1_795_392_000.0)
 
     assert found.state == state
-    assert (found.mend == "") == (state == "ok")
+    assert (found.fix == "") == (state == "ok")
 
 
 @pytest.mark.parametrize("date", ["", "soon", "Mon, 99 Foo 2026 00:00:30 GMT", "0"])
 def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
     """A header is data, too."""
-    assert clock_skew(date, 1_795_392_000.0) == []
+    assert check_clock(date, 1_795_392_000.0) == []
 
 
 def test_what_is_open_in_the_journal_is_counted(command: Command, sandbox: Sandbox, clock: SandboxClock) -> None:
@@ -154,8 +154,8 @@ def test_what_is_left_of_the_daily_cap_is_told(command: Command, sandbox: Sandbo
 
     assert (fine["state"], fine["facts"]) == ("ok", {"spent_usd": 0.05, "reserved_usd": 0.0, "cap_usd": 5.0})
     assert spent["state"] == "warning"
-    assert "not enough for one image until " in spent["said"]
-    assert "FLUX2_TOOL_DAILY_CAP_USD" in spent["mend"]
+    assert "not enough for one image until " in spent["message"]
+    assert "FLUX2_TOOL_DAILY_CAP_USD" in spent["fix"]
 
 
 def test_the_routes_that_answered_are_told_and_never_guessed(command: Command, sandbox: Sandbox) -> None:
@@ -166,7 +166,7 @@ def test_the_routes_that_answered_are_told_and_never_guessed(command: Command, s
     made = len(sandbox.ledger.creates)
     after = _examined(command)["routes"]
 
-    assert "not known yet" in before["said"]
+    assert "not known yet" in before["message"]
     assert after["facts"]["create"] == "service"
     assert len(sandbox.ledger.creates) == made
 
@@ -203,8 +203,8 @@ def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any)
 
     found = _examined(command, 3)["journal"]
 
-    assert "it is damaged" in found["said"]
-    assert found["mend"].startswith(f"mkdir {path.parent}/journal-broken-")
+    assert "it is damaged" in found["message"]
+    assert found["fix"].startswith(f"mkdir {path.parent}/journal-broken-")
 
 
 def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Command, tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Com
     opened.note_orphaned(command.tasks()[0]["record_id"])
     assert (folder / "journal.db-wal").stat().st_size > 0
     before = {file.name: file.read_bytes() for file in folder.glob("journal.db*")}
-    _, mend = unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
+    _, fix = explain_unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
 
-    subprocess.run(["/bin/sh", "-c", mend.partition("   ")[0]], check=True)
+    subprocess.run(["/bin/sh", "-c", fix.partition("   ")[0]], check=True)
     command.run("generate", "a blue fox")
 
     (kept,) = folder.glob("journal-broken-*")
@@ -248,7 +248,7 @@ def _forbidden(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said", "mend"),
+    ("harm", "said", "fix"),
     [
         pytest.param(_busy, "another process holds it", "lsof ", id="locked"),
         pytest.param(_read_only, "permissions", "chmod ", id="read-only"),
@@ -256,7 +256,7 @@ def _forbidden(path: Path) -> None:
         pytest.param(_full, "disk is full", "df ", id="full"),
     ],
 )
-def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: Any, said: str, mend: str) -> None:
+def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: Any, said: str, fix: str) -> None:
     """Who follows that advice forgets what was paid for, because of a file that was only in use."""
     path = tmp_path / "journal.db"
     sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
@@ -266,10 +266,10 @@ def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: An
     error.__cause__ = caught.value
 
     for exc in (caught.value, error):
-        why, line = unusable(exc, path, now=0.0)
+        why, line = explain_unusable(exc, path, now=0.0)
 
         assert said in why
-        assert line.startswith(mend)
+        assert line.startswith(fix)
 
 
 def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
@@ -280,7 +280,7 @@ def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
 
     found = _examined(command)["journal"]
 
-    assert (found["state"], found["mend"]) == ("warning", f"chmod 600 {path}")
+    assert (found["state"], found["fix"]) == ("warning", f"chmod 600 {path}")
 
 
 def test_two_different_keys_are_told(command: Command) -> None:
@@ -292,7 +292,7 @@ def test_two_different_keys_are_told(command: Command) -> None:
     found = _examined(command)["key"]
 
     assert found["state"] == "warning"
-    assert "another key; RUNAPI_API_KEY wins" in found["said"]
+    assert "another key; RUNAPI_API_KEY wins" in found["message"]
 
 
 def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
@@ -301,41 +301,41 @@ def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\nenv > {listed}\necho 'No module named flux2_tool' >&2\nexit 1\n")
     program.chmod(0o755)
 
-    found = worker(
+    found = check_worker(
         str(program), load_manifest(), {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "PATH": "/usr/bin:/bin"}
     )
 
     assert KEY not in listed.read_text()
     assert f"HOME={tmp_path}" in listed.read_text()
     assert found.state == "failure"
-    assert "No module named flux2_tool" in found.said
-    assert found.mend == f"{program} -m pip install flux2-tool=={load_manifest().version}"
+    assert "No module named flux2_tool" in found.message
+    assert found.fix == f"{program} -m pip install flux2-tool=={load_manifest().version}"
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         ('echo \'{"jsonrpc":"2.0","id":1,"result":{"version":"0.0.1"}}\'', "has flux2-tool 0.0.1"),
-        ("echo not json; echo '[]'; echo '{\"id\":1,\"result\":7}'", "it said nothing"),
+        ("echo not json; echo '[]'; echo '{\"id\":1,\"result\":7}'", "it printed nothing"),
     ],
 )
 def test_a_worker_of_another_version_is_told_from_none_at_all(tmp_path: Path, script: str, said: str) -> None:
-    """The one is mended by an upgrade of that interpreter, the other may need another one."""
+    """The one is fixed by an upgrade of that interpreter, the other may need another one."""
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
 
-    found = worker(str(program), load_manifest(), {"HOME": str(tmp_path)})
+    found = check_worker(str(program), load_manifest(), {"HOME": str(tmp_path)})
 
     assert found.state == "failure"
-    assert said in found.said
+    assert said in found.message
 
 
 def test_an_interpreter_that_is_gone_is_told(tmp_path: Path) -> None:
     """After a Python upgrade the plugin names one that no longer exists."""
-    found = worker(str(tmp_path / "gone"), load_manifest(), {})
+    found = check_worker(str(tmp_path / "gone"), load_manifest(), {})
 
-    assert (found.state, found.mend) == ("failure", "flux2-tool openclaw install")
+    assert (found.state, found.fix) == ("failure", "flux2-tool openclaw install")
 
 
 def test_without_openclaw_its_side_is_a_warning_only(command: Command) -> None:

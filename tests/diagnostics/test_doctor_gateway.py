@@ -15,8 +15,8 @@ from flux2_tool.cli import main
 from flux2_tool.credentials import key_fingerprint
 from flux2_tool.diagnostics.doctor.finding import Finding
 from flux2_tool.diagnostics.doctor.gateway import METHOD
-from flux2_tool.diagnostics.doctor.gateway import openclaw as look
-from flux2_tool.diagnostics.doctor.runapi import key as look_at_key
+from flux2_tool.diagnostics.doctor.openclaw import check_openclaw
+from flux2_tool.diagnostics.doctor.runapi import check_key
 from flux2_tool.journal import ClaimRules, ThisProcess, open_journal
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.settings import load_settings
@@ -37,8 +37,8 @@ RUNNING: dict[str, Any] = {
 def _look(openclaw: FakeOpenClaw, **environ: str) -> list[Finding]:
     """Examine the gateway's side from a shell with these variables."""
     shell = {"HOME": str(openclaw.command.parent), "PATH": f"{openclaw.command.parent}:/usr/bin:/bin", **environ}
-    credentials, _ = look_at_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
-    return look(None, MANIFEST, shell, credentials, now=time.time())
+    credentials, _ = check_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
+    return check_openclaw(None, MANIFEST, shell, credentials, now=time.time())
 
 
 def _installed(openclaw: FakeOpenClaw, said: Any = None, **state: Any) -> None:
@@ -77,8 +77,8 @@ def test_a_key_of_the_shell_alone_is_a_failure_with_the_line_that_mends_it(openc
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
     assert found.state == "failure"
-    assert "RUNAPI_API_KEY has one here, but the gateway's environment has no RUNAPI_API_KEY" in found.said
-    assert found.mend == ('echo "RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env && openclaw gateway restart')
+    assert "RUNAPI_API_KEY has one here, but the gateway's environment has no RUNAPI_API_KEY" in found.message
+    assert found.fix == ('echo "RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env && openclaw gateway restart')
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_what_the_gateway_says_of_its_key_is_told(
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
     assert found.state == state
-    assert said in found.said
-    assert (found.mend == "") == (state == "ok")
+    assert said in found.message
+    assert (found.fix == "") == (state == "ok")
 
 
 @pytest.mark.parametrize(
@@ -126,17 +126,17 @@ def test_a_key_that_the_gateway_was_started_with_is_corrected_where_it_comes_fro
 
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
-    assert "correct RUNAPI_API_KEY where the gateway gets it" in found.mend
-    assert "echo" not in found.mend
+    assert "correct RUNAPI_API_KEY where the gateway gets it" in found.fix
+    assert "echo" not in found.fix
 
 
 def test_without_a_key_no_line_is_printed_that_would_write_a_wrong_one(openclaw: FakeOpenClaw) -> None:
     """People run what they are given; then a placeholder is the key, and RunAPI refuses it."""
     _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
 
-    mends = [finding.mend for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.mend]
+    fixes = [finding.fix for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.fix]
 
-    assert mends == ["add a line RUNAPI_API_KEY=… with your key to ~/.openclaw/.env, then: openclaw gateway restart"]
+    assert fixes == ["add a line RUNAPI_API_KEY=… with your key to ~/.openclaw/.env, then: openclaw gateway restart"]
 
 
 def test_a_gateway_whose_worker_has_the_key_of_the_vendors_file_works(openclaw: FakeOpenClaw) -> None:
@@ -148,7 +148,7 @@ def test_a_gateway_whose_worker_has_the_key_of_the_vendors_file_works(openclaw: 
 
     found = _only(_look(openclaw), "gateway key")
 
-    assert (found.state, found.said) == ("ok", f"none in its environment; its worker takes the one in {path}")
+    assert (found.state, found.message) == ("ok", f"none in its environment; its worker takes the one in {path}")
 
 
 def test_a_gateway_that_hangs_costs_its_own_lines_alone(
@@ -163,7 +163,7 @@ def test_a_gateway_that_hangs_costs_its_own_lines_alone(
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
-    assert "did not end within" in _only(findings, "gateway").said
+    assert "did not end within" in _only(findings, "gateway").message
     assert {finding.area for finding in findings} >= {"openclaw", "plugin"}
 
 
@@ -175,14 +175,14 @@ def test_the_worker_that_does_not_start_in_the_gateway_is_told_with_its_own_hint
         "error": {
             "code": "configuration_error",
             "message": "no such file\x1b[2J",
-            "hint": "Nothing was sent. To mend it, run: this",
+            "hint": "Nothing was sent. To fix it, run: this",
         }
     }
     _installed(openclaw, {**RUNNING, "worker": {"problem": problem}})
 
     found = _only(_look(openclaw), "worker")
 
-    assert (found.state, found.said, found.mend) == ("failure", "no such file[2J", "this")
+    assert (found.state, found.message, found.fix) == ("failure", "no such file[2J", "this")
 
 
 def test_an_older_plugin_in_the_gateway_is_a_warning(openclaw: FakeOpenClaw) -> None:
@@ -191,7 +191,7 @@ def test_an_older_plugin_in_the_gateway_is_a_warning(openclaw: FakeOpenClaw) -> 
 
     found = _only(_look(openclaw), "gateway")
 
-    assert (found.state, found.mend) == ("warning", "flux2-tool openclaw install, then openclaw gateway restart")
+    assert (found.state, found.fix) == ("warning", "flux2-tool openclaw install, then openclaw gateway restart")
 
 
 def test_a_plugin_that_knows_no_such_question_is_older(openclaw: FakeOpenClaw) -> None:
@@ -200,7 +200,7 @@ def test_a_plugin_that_knows_no_such_question_is_older(openclaw: FakeOpenClaw) -
 
     found = _only(_look(openclaw), "gateway")
 
-    assert (found.state, found.mend) == ("warning", "openclaw gateway restart")
+    assert (found.state, found.fix) == ("warning", "openclaw gateway restart")
 
 
 def test_a_gateway_that_does_not_answer_leaves_what_the_files_tell(openclaw: FakeOpenClaw) -> None:
@@ -213,9 +213,9 @@ def test_a_gateway_that_does_not_answer_leaves_what_the_files_tell(openclaw: Fak
     kept = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
 
     assert shell_only.state == kept.state == "warning"
-    assert "Gateway not reachable" in shell_only.said
-    assert '"RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env' in shell_only.mend
-    assert kept.mend == "openclaw gateway status"
+    assert "Gateway not reachable" in shell_only.message
+    assert '"RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env' in shell_only.fix
+    assert kept.fix == "openclaw gateway status"
 
 
 @pytest.mark.parametrize("said", [[], 7, None, {}, {"key": 1, "worker": 2, "version": {"a": 1}}])
@@ -224,7 +224,7 @@ def test_an_odd_answer_of_the_plugin_crashes_nothing(openclaw: FakeOpenClaw, sai
     main(["openclaw", "install", "--yes"])
     openclaw.change(gateway={METHOD: said})
 
-    assert all(finding.said for finding in _look(openclaw))
+    assert all(finding.message for finding in _look(openclaw))
 
 
 def test_a_missing_plugin_and_hidden_tools_are_told_with_what_mends_them(openclaw: FakeOpenClaw) -> None:
@@ -233,9 +233,9 @@ def test_a_missing_plugin_and_hidden_tools_are_told_with_what_mends_them(opencla
     _installed(openclaw, RUNNING, config={"tools": {"allow": ["read"]}})
     hidden = _only(_look(openclaw), "tools")
 
-    assert (missing.state, missing.mend) == ("failure", "flux2-tool openclaw install")
+    assert (missing.state, missing.fix) == ("failure", "flux2-tool openclaw install")
     assert hidden.state == "failure"
-    assert hidden.mend.startswith("openclaw config set tools.allow")
+    assert hidden.fix.startswith("openclaw config set tools.allow")
 
 
 def test_a_wrong_setting_of_the_plugin_is_told(openclaw: FakeOpenClaw) -> None:
@@ -244,7 +244,7 @@ def test_a_wrong_setting_of_the_plugin_is_told(openclaw: FakeOpenClaw) -> None:
 
     findings = [finding for finding in _look(openclaw) if finding.area == "plugin" and finding.state == "failure"]
 
-    assert "plugins.entries.flux2.config.wait_s" in findings[0].said
+    assert "plugins.entries.flux2.config.wait_s" in findings[0].message
 
 
 def test_webhooks_whose_secret_is_masked_are_no_fault(openclaw: FakeOpenClaw) -> None:
@@ -255,7 +255,7 @@ def test_webhooks_whose_secret_is_masked_are_no_fault(openclaw: FakeOpenClaw) ->
     whole = [finding.state for finding in _look(openclaw, RUNAPI_API_KEY=KEY)]
     del config["callback_secret"]
     openclaw.change(config={"plugins.entries.flux2.config": config})
-    half = [finding.said for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
+    half = [finding.message for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
 
     assert set(whole) == {"ok"}
     assert half == ["callback_public_url and callback_secret belong together: one is set, the other is not"]
@@ -266,7 +266,7 @@ def test_only_what_somebody_set_is_told_of_the_plugins_settings(openclaw: FakeOp
     config = {"journal": "required", "tiers": ["pro"]}
     _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
 
-    said = [finding.said for finding in _look(openclaw) if finding.area == "plugin"]
+    said = [finding.message for finding in _look(openclaw) if finding.area == "plugin"]
 
     assert "plugins.entries.flux2.config sets tiers" in said
 
@@ -281,10 +281,10 @@ def test_the_gateways_own_cap_and_journal_are_told(openclaw: FakeOpenClaw, tmp_p
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
-    assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").said
+    assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").message
     budget = _only(findings, "gateway budget")
     assert budget.state == "warning"
-    assert "0.05 reserved of 0.08 today: not enough for one image" in budget.said
+    assert "0.05 reserved of 0.08 today: not enough for one image" in budget.message
 
 
 def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpen
     (missing,) = _look(openclaw)
 
     assert (too_old.state, missing.state) == ("failure", "warning")
-    assert "too old" in too_old.said
+    assert "too old" in too_old.message
 
 
 def test_the_command_looks_at_all_of_it(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,4 +310,4 @@ def test_the_command_looks_at_all_of_it(openclaw: FakeOpenClaw, capsys: pytest.C
     assert code == 3
     assert {"gateway key", "worker", "python", "journal"} <= {finding["area"] for finding in found["findings"]}
     assert KEY not in json.dumps(found)
-    assert any(sys.executable in finding["said"] for finding in found["findings"])
+    assert any(sys.executable in finding["message"] for finding in found["findings"])

@@ -62,20 +62,20 @@ def test_installing_shows_what_is_agreed_to_and_openclaw_finds_nothing_wrong(wor
     assert not [value for value in doctor.values() if isinstance(value, list) and value]
 
 
-def test_status_names_what_hides_the_tools_and_its_line_mends_it(world: World) -> None:
-    """ "The agent says it has no such tool" is answered by one command and mended by another."""
+def test_status_names_what_hides_the_tools_and_its_command_fixes_it(world: World) -> None:
+    """ "The agent says it has no such tool" is answered by one command and fixed by another."""
     world.openclaw.configure(tools={"allow": ["read"]})
     hidden = world.openclaw.flux2_tool("openclaw", "status", "--json")
     [hiding] = json.loads(hidden.stdout)["hidden"]
 
-    mended = subprocess.run(
-        ["sh", "-c", hiding["mend"]], env=world.openclaw.full_environ(), capture_output=True, text=True, check=False
+    fixed = subprocess.run(
+        ["sh", "-c", hiding["fix"]], env=world.openclaw.full_environ(), capture_output=True, text=True, check=False
     )
     status = world.openclaw.flux2_tool("openclaw", "status", "--json")
 
     assert hidden.returncode == 3
     assert (hiding["where"], hiding["tools"]) == ("tools.allow", TOOLS)
-    assert mended.returncode == 0, mended.stderr
+    assert fixed.returncode == 0, fixed.stderr
     found = json.loads(status.stdout)
     assert found["ok"], found
     assert found["offered"] == TOOLS

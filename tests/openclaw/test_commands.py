@@ -228,7 +228,7 @@ def test_a_placeholder_and_an_empty_line_are_no_key(
     tmp_path: Path,
     value: str,
 ) -> None:
-    """OpenClaw hands out the name itself when nothing fills it in, and "all is well" would end the search."""
+    """OpenClaw hands out the name itself when nothing fills it in, and "no problems found" would end the search."""
     main(["openclaw", "install", "--yes"])
     monkeypatch.delenv("RUNAPI_API_KEY")
     (tmp_path / "state").mkdir()
@@ -242,8 +242,8 @@ def test_a_placeholder_and_an_empty_line_are_no_key(
     found = json.loads(capsys.readouterr().out)
     assert (code, found["key_sources"]) == (3, [])
     (problem,) = found["problems"]
-    assert problem["what"] == "no RunAPI key was found"
-    assert f"to {tmp_path}/state/.env" in problem["mend"]
+    assert problem["message"] == "no RunAPI key was found"
+    assert f"to {tmp_path}/state/.env" in problem["fix"]
 
 
 @pytest.mark.parametrize(

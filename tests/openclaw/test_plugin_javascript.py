@@ -382,7 +382,7 @@ def test_progress_is_shown_when_it_changes_and_not_at_every_poll(host: PluginHos
 def test_a_dead_worker_fails_its_calls_and_the_next_call_starts_another(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
 ) -> None:
-    """The model must learn that the outcome is unknown, and the tool must mend itself."""
+    """The model must learn that the outcome is unknown, and the tool must recover."""
     host.register(make_plugin())
     host.call("fox")
     first = host.pid()
@@ -416,7 +416,7 @@ def test_the_workers_log_reaches_the_gateways_log_at_its_level(host: PluginHost,
 
     logged = [line for line in host.ask("logs") if "ignored" not in line[1]]
     assert logged == [
-        ["debug", "flux2 worker: INFO all is well"],
+        ["debug", "flux2 worker: INFO everything works"],
         ["warn", "flux2 worker: WARNING something is odd"],
         ["warn", "flux2 worker:   because of this"],
         ["debug", "flux2 worker: INFO no error any more"],
@@ -516,7 +516,7 @@ def test_an_idle_worker_does_not_keep_the_host_alive(host: PluginHost, make_plug
 
 
 @pytest.mark.parametrize(
-    ("python", "config", "said", "mend"),
+    ("python", "config", "said", "fix"),
     [
         pytest.param("/no/such/python", {}, "ENOENT", "flux2-tool openclaw install", id="the installer's is gone"),
         pytest.param(
@@ -529,8 +529,8 @@ def test_an_idle_worker_does_not_keep_the_host_alive(host: PluginHost, make_plug
         ),
     ],
 )  # fmt: skip
-def test_a_missing_interpreter_names_the_command_that_mends_it(
-    host: PluginHost, make_plugin: MakePlugin, python: str | None, config: dict[str, Any], said: str, mend: str
+def test_a_missing_interpreter_names_the_command_that_fixes_it(
+    host: PluginHost, make_plugin: MakePlugin, python: str | None, config: dict[str, Any], said: str, fix: str
 ) -> None:
     """A virtual environment is easily deleted; the agent can then tell its user what to run."""
     host.register(make_plugin(python=python), config=config)
@@ -540,7 +540,7 @@ def test_a_missing_interpreter_names_the_command_that_mends_it(
     error = outcome["details"]["result"]["error"]
     assert error["code"] == "configuration_error"
     assert said in error["message"]
-    assert mend in error["hint"]
+    assert fix in error["hint"]
 
 
 def test_an_interpreter_without_the_package_is_told_to_install_it(
@@ -560,14 +560,14 @@ def test_an_interpreter_without_the_package_is_told_to_install_it(
 
 
 @pytest.mark.parametrize(
-    ("worker_version", "mend"),
+    ("worker_version", "fix"),
     [
         pytest.param("9.0.0", "flux2-tool openclaw install", id="the package was upgraded"),
         pytest.param("1.9.0", "-m pip install flux2-tool==1.10.0", id="the plugin was upgraded"),
     ],
 )
 def test_a_version_mismatch_names_the_side_to_upgrade(
-    host: PluginHost, make_plugin: MakePlugin, worker_version: str, mend: str
+    host: PluginHost, make_plugin: MakePlugin, worker_version: str, fix: str
 ) -> None:
     """Tools offered by one version and run by another would refuse their own parameters."""
     host.register(make_plugin(version="1.10.0", worker_version=worker_version))
@@ -575,10 +575,10 @@ def test_a_version_mismatch_names_the_side_to_upgrade(
     error = host.call("fox")["details"]["result"]["error"]
 
     assert error["code"] == "configuration_error"
-    assert mend in error["hint"]
+    assert fix in error["hint"]
 
 
-def test_a_mended_interpreter_serves_the_next_call(host: PluginHost, make_plugin: MakePlugin, manifest: Any) -> None:
+def test_a_fixed_interpreter_serves_the_next_call(host: PluginHost, make_plugin: MakePlugin, manifest: Any) -> None:
     """Nobody should have to restart the gateway after the repair."""
     python = host.folder / "later"
     host.register(make_plugin(python=str(python)))
@@ -628,7 +628,7 @@ def test_the_running_plugin_tells_of_its_key_and_worker_but_not_the_key(
 
 
 def test_the_running_plugin_tells_why_its_worker_does_not_start(host: PluginHost, make_plugin: MakePlugin) -> None:
-    """The command that mends it should not take a picture to find out."""
+    """The command that fixes it should not take a picture to find out."""
     host.register(make_plugin(python="/no/such/python"))
 
     found = host.ask("gatewayMethod", plugin="plugin", method="flux2.doctor")
