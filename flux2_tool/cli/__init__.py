@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and how to fix it."),
     "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
     "demo": ("flux2_tool.cli.demo", "demo", "Try the whole way against a sandbox, without a key."),
-    "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a RunAPI stand-in on this machine."),
+    "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a mock of RunAPI on this machine."),
     "openclaw": ("flux2_tool.cli.openclaw", "openclaw", "Install into OpenClaw, show the state, remove."),
     "mcp": ("flux2_tool.cli.mcp", "mcp", "Serve the tools to Claude Code, Codex, Cursor and other MCP hosts."),
     "manifest": ("flux2_tool.cli.manifest", "manifest", "Check the manifest, export tool definitions."),

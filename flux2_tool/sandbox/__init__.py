@@ -1,6 +1,7 @@
-"""A RunAPI stand-in on loopback, for demos, tests, chaos runs and benchmarks. Needs the extra `sandbox`.
+"""The sandbox: a mock server of RunAPI on loopback, for demos, tests, chaos runs and benchmarks. Needs the extra
+`sandbox`.
 
-It imports nothing from the rest of the package: if it shared the client's words, a misspelt field would pass.
+It imports nothing from the rest of the package: if it shared the client's names, a misspelt field would pass.
 
     app = create_app(SandboxOptions(duration_s=5), clock=fake_clock)      # in process, httpx.ASGITransport(app)
     with running_sandbox(SandboxOptions(speed=50)) as (base_url, sandbox):  # over real sockets
