@@ -48,7 +48,7 @@ def test_a_healthy_set_up_is_all_ok_and_spends_nothing(command: Command, sandbox
     assert not (Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db").exists()
 
 
-def test_people_read_one_line_each_and_the_sum(command: Command) -> None:
+def test_the_text_report_has_a_line_per_finding_and_a_count(command: Command) -> None:
     """Also the fix, where there is a problem."""
     fine = command.run("doctor", "--no-openclaw")
     broken = command.run("doctor", "--no-openclaw", RUNAPI_API_KEY="")
@@ -103,7 +103,7 @@ def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbo
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])
-def test_a_service_that_cannot_tell_the_balance_is_a_warning(command: Command, sandbox: Sandbox, status: int) -> None:
+def test_an_unknown_balance_is_a_warning(command: Command, sandbox: Sandbox, status: int) -> None:
     """Images may still be made."""
     sandbox.faults.queue(Fault(kind="status", on="account", status=status))
 
@@ -118,7 +118,7 @@ def test_a_service_that_cannot_tell_the_balance_is_a_warning(command: Command, s
         ("Sun, 22 Nov 2026 23:40:00 GMT", "failure"),
     ],
 )
-def test_a_clock_that_is_off_is_told(date: str, state: str) -> None:
+def test_clock_skew_is_reported(date: str, state: str) -> None:
     """Signatures and expiry dates depend on it."""
     (found,) = check_clock(date, 1_795_392_000.0)
 
@@ -127,12 +127,12 @@ def test_a_clock_that_is_off_is_told(date: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("date", ["", "soon", "Mon, 99 Foo 2026 00:00:30 GMT", "0"])
-def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
+def test_an_unreadable_date_gives_no_clock_finding(date: str) -> None:
     """A header is data, too."""
     assert check_clock(date, 1_795_392_000.0) == []
 
 
-def test_what_is_open_in_the_journal_is_counted(command: Command, sandbox: Sandbox, clock: SandboxClock) -> None:
+def test_open_and_unknown_tasks_are_counted(command: Command, sandbox: Sandbox, clock: SandboxClock) -> None:
     """A request of unknown outcome may have been paid for."""
     command.run("generate", "a red fox")
     sandbox.faults.queue(Fault(kind="drop_after", on="create", times=20))
@@ -145,7 +145,7 @@ def test_what_is_open_in_the_journal_is_counted(command: Command, sandbox: Sandb
     assert (found["state"] == "warning") == (found["facts"]["unknown"] == 1)
 
 
-def test_what_is_left_of_the_daily_cap_is_told(command: Command, sandbox: Sandbox) -> None:
+def test_the_rest_of_the_daily_cap_is_reported(command: Command, sandbox: Sandbox) -> None:
     """Before an agent is refused in mid-chat."""
     command.run("generate", "a red fox")
 
@@ -158,7 +158,7 @@ def test_what_is_left_of_the_daily_cap_is_told(command: Command, sandbox: Sandbo
     assert "FLUX2_TOOL_DAILY_CAP_USD" in spent["fix"]
 
 
-def test_the_routes_that_answered_are_told_and_never_guessed(command: Command, sandbox: Sandbox) -> None:
+def test_known_routes_are_reported_and_none_is_tried(command: Command, sandbox: Sandbox) -> None:
     """Finding out would cost an image."""
     sandbox.change({"guide_route": False})
     before = _examined(command)["routes"]
@@ -190,7 +190,7 @@ def _lock(path: Path) -> None:
         pytest.param(_lock, id="a folder in its place"),
     ],
 )
-def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any) -> None:
+def test_an_unusable_journal_is_a_failure(command: Command, harm: Any) -> None:
     """It lists what was paid for: the advice moves it away and keeps it."""
     command.run("generate", "a red fox")
     path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
@@ -207,7 +207,7 @@ def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any)
     assert found["fix"].startswith(f"mkdir {path.parent}/journal-broken-")
 
 
-def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Command, tmp_path: Path) -> None:
+def test_the_fix_for_a_damaged_journal_loses_no_record(command: Command, tmp_path: Path) -> None:
     """The newest records stand in the file beside it, which SQLite deletes as soon as the journal itself is gone."""
     folder = Path(command.environ["FLUX2_TOOL_HOME"])
     command.run("generate", "a red fox")
@@ -256,7 +256,7 @@ def _forbidden(path: Path) -> None:
         pytest.param(_full, "disk is full", "df ", id="full"),
     ],
 )
-def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: Any, said: str, fix: str) -> None:
+def test_the_fix_never_moves_an_intact_journal_away(tmp_path: Path, harm: Any, said: str, fix: str) -> None:
     """Who follows that advice forgets what was paid for, because of a file that was only in use."""
     path = tmp_path / "journal.db"
     sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
@@ -283,7 +283,7 @@ def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
     assert (found["state"], found["fix"]) == ("warning", f"chmod 600 {path}")
 
 
-def test_two_different_keys_are_told(command: Command) -> None:
+def test_two_different_keys_are_a_warning(command: Command) -> None:
     """Which of them pays?"""
     config = command.folder / ".config" / "runapi" / "config.json"
     config.parent.mkdir(parents=True)
@@ -319,7 +319,7 @@ def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
         ("echo not json; echo '[]'; echo '{\"id\":1,\"result\":7}'", "it printed nothing"),
     ],
 )
-def test_a_worker_of_another_version_is_told_from_none_at_all(tmp_path: Path, script: str, said: str) -> None:
+def test_another_worker_version_differs_from_no_worker(tmp_path: Path, script: str, said: str) -> None:
     """The one is fixed by an upgrade of that interpreter, the other may need another one."""
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -331,14 +331,14 @@ def test_a_worker_of_another_version_is_told_from_none_at_all(tmp_path: Path, sc
     assert said in found.message
 
 
-def test_an_interpreter_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_interpreter_is_a_failure(tmp_path: Path) -> None:
     """After a Python upgrade the plugin names one that no longer exists."""
     found = check_worker(str(tmp_path / "gone"), load_manifest(), {})
 
     assert (found.state, found.fix) == ("failure", "flux2-tool openclaw install")
 
 
-def test_without_openclaw_its_side_is_a_warning_only(command: Command) -> None:
+def test_a_missing_openclaw_is_only_a_warning(command: Command) -> None:
     """Who uses the command line alone needs none."""
     done = command.run("doctor", PATH="/usr/bin:/bin")
 

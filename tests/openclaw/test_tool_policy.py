@@ -44,7 +44,7 @@ def hiding(**sections: Any) -> list[tuple[str, tuple[str, ...], str]]:
         ),
     ],
 )
-def test_a_config_that_lets_the_tools_through_hides_nothing(sections: dict[str, Any]) -> None:
+def test_a_permissive_config_hides_nothing(sections: dict[str, Any]) -> None:
     """A false alarm sends people to break a working set-up."""
     assert hiding(**sections) == []
 
@@ -136,19 +136,19 @@ def test_a_config_that_lets_the_tools_through_hides_nothing(sections: dict[str, 
         ),
     ],
 )
-def test_each_thing_that_hides_all_tools_is_named_with_its_line(sections: dict[str, Any], where: str, fix: str) -> None:
+def test_each_setting_that_hides_all_tools_has_its_fix(sections: dict[str, Any], where: str, fix: str) -> None:
     """ "The agent says it has no such tool" has a dozen causes; one command must fix each."""
     assert hiding(**sections) == [(where, TOOLS, fix)]
 
 
-def test_a_single_forbidden_tool_is_named_alone() -> None:
+def test_a_single_denied_tool_is_named_alone() -> None:
     """The other tools still work, and the report must say so."""
     assert hiding(tools={"deny": ["remix*"]}) == [
         ("tools.deny", ("remix_image",), "openclaw config set tools.deny '[]'")
     ]
 
 
-def test_another_enabled_plugin_with_a_tool_of_the_same_name_is_a_conflict() -> None:
+def test_another_plugin_with_the_same_tool_name_is_a_conflict() -> None:
     """OpenClaw offers only one of the two and reports nothing."""
     others = [
         {"id": "flux2", "enabled": True, "toolNames": list(TOOLS)},

@@ -47,7 +47,7 @@ def test_an_image_url_looks_like_presigned_storage_and_stays_the_same(call: Any)
         ({"aspect_ratio": "2:3", "output_resolution": "2k"}, (1664, 2496)),
     ],
 )
-def test_the_picture_is_a_png_of_the_size_that_was_asked_for(
+def test_the_picture_is_a_png_of_the_requested_size(
     call: Any, arguments: dict[str, str], size_px: tuple[int, int]
 ) -> None:
     """About 1 megapixel at 1k and 4 at 2k."""
@@ -58,7 +58,7 @@ def test_the_picture_is_a_png_of_the_size_that_was_asked_for(
     assert opened(answer.content).size == size_px
 
 
-def test_an_automatic_ratio_follows_a_source_the_sandbox_knows(call: Any) -> None:
+def test_an_automatic_ratio_follows_a_known_source(call: Any) -> None:
     """A remix of a wide picture is wide; of an unknown one, square."""
     wide = call.image(aspect_ratio="16:9")
     ids = [
@@ -90,7 +90,7 @@ def test_an_image_url_expires_after_seven_days(call: Any) -> None:
         pytest.param(lambda url: url.partition("?")[0], id="no signature"),
     ],
 )
-def test_a_spoilt_signature_is_refused(call: Any, spoil: Any) -> None:
+def test_a_corrupted_signature_is_refused(call: Any, spoil: Any) -> None:
     """A client that cuts or re-encodes the query must notice here, not in production."""
     assert call.request("GET", spoil(call.image()), key=None).status_code == 403
 
@@ -106,14 +106,14 @@ def test_storage_refuses_and_records_a_request_that_carries_the_key(call: Any) -
     assert call.sandbox.ledger.downloads[-1].status == 400
 
 
-def test_a_key_inside_a_create_body_is_booked_as_a_leak(call: Any) -> None:
+def test_a_key_in_a_create_body_is_recorded_as_a_leak(call: Any) -> None:
     """The same for any other place of a request."""
     call.create(prompt="please use sk-test for this")
 
     assert [leak.where for leak in call.sandbox.ledger.authorization_leaks] == ["create body"]
 
 
-def test_another_base_can_stand_in_front_of_image_urls(call_with: Any) -> None:
+def test_image_urls_can_have_another_base(call_with: Any) -> None:
     """Hosts attach public https URLs only."""
     call = call_with(image_url_base="https://images.example.com/")
 
@@ -131,7 +131,7 @@ def test_an_unfinished_picture_cannot_be_fetched(call: Any) -> None:
     assert call.request("GET", url, key=None).status_code == 404
 
 
-def test_a_picture_is_the_same_for_the_same_prompt_and_differs_between_prompts() -> None:
+def test_equal_prompts_give_equal_pictures_and_others_do_not() -> None:
     """Two sessions must be able to tell whose picture they got."""
     one, again, other = (png_of(prompt, "m", (256, 256)) for prompt in ("a fox", "a fox", "a dog"))
 
@@ -139,7 +139,7 @@ def test_a_picture_is_the_same_for_the_same_prompt_and_differs_between_prompts()
     assert one != other
 
 
-def test_plain_pictures_have_the_right_size_too() -> None:
+def test_plain_pictures_have_the_right_size() -> None:
     """Benchmarks spend no time on drawing."""
     assert opened(png_of("a fox", "m", (1360, 768), drawn=False)).size == (1360, 768)
 

@@ -11,7 +11,7 @@ import pytest
 from flux2_tool.sandbox import SandboxOptions, create_app
 
 
-def test_the_same_key_with_the_same_input_answers_the_same_task_on_either_route(call: Any) -> None:
+def test_the_same_idempotency_key_gives_one_task_on_both_routes(call: Any) -> None:
     """A lost answer is asked for again, perhaps elsewhere, and must not cost twice."""
     first = call.create("/v1/text_to_image", idempotency_key="k1", aspect_ratio="1:1").json()["task_id"]
     again = call.create("/v1/text_to_image", idempotency_key="k1", aspect_ratio="1:1").json()["task_id"]
@@ -22,7 +22,7 @@ def test_the_same_key_with_the_same_input_answers_the_same_task_on_either_route(
     assert [record.outcome for record in call.sandbox.ledger.creates] == ["created", "replayed", "replayed"]
 
 
-def test_the_order_of_fields_does_not_make_another_input(call: Any) -> None:
+def test_the_order_of_fields_does_not_matter(call: Any) -> None:
     """Equal JSON is equal input."""
     bodies = [
         b'{"model":"flux-2-pro-text-to-image","prompt":"a fox"}',
@@ -54,7 +54,7 @@ def test_another_account_may_use_the_same_idempotency_key(call: Any) -> None:
     assert answer.status_code == 200
 
 
-def test_an_idempotency_key_can_be_forgotten(call_with: Any) -> None:
+def test_an_idempotency_key_expires(call_with: Any) -> None:
     """How long the service remembers is not documented, so a client may not count on it."""
     call = call_with(idempotency_life_s=60.0)
     first = call.task(idempotency_key="k1")
@@ -84,7 +84,7 @@ def test_a_task_goes_from_pending_over_processing_to_completed(call: Any) -> Non
     assert call.sandbox.ledger.tasks[task_id].first_seen_finished_at == call.clock.now - 490.0
 
 
-def test_a_completed_answer_has_the_image_and_the_cost(call: Any) -> None:
+def test_a_completed_response_has_the_image_and_the_cost(call: Any) -> None:
     """These are the SDK's field names."""
     task_id = call.create("/api/v1/flux_2/text_to_image").json()["id"]
     call.clock.now += 10
@@ -188,7 +188,7 @@ def test_an_account_that_cannot_pay_gets_402_and_never_goes_negative(call_with: 
     assert call.request("GET", "/api/v1/me/balance").json()["balance_cents"] == 2
 
 
-def test_a_failed_task_gives_its_reservation_back(call_with: Any) -> None:
+def test_a_failed_task_releases_its_reservation(call_with: Any) -> None:
     """A failed generation is not charged."""
     call = call_with(balance_cents=5)
     call.create(prompt="a fox [fail]")
@@ -199,7 +199,7 @@ def test_a_failed_task_gives_its_reservation_back(call_with: Any) -> None:
     assert (refused.status_code, accepted.status_code) == (402, 200)
 
 
-def test_spending_starts_anew_each_day(call: Any) -> None:
+def test_spending_is_counted_per_day(call: Any) -> None:
     """`spent_cents_today` is by the UTC day."""
     call.create()
     call.clock.now += 24 * 3600
@@ -218,7 +218,7 @@ def test_spending_starts_anew_each_day(call: Any) -> None:
         ("none", lambda answer: 5 if not {"usage", "billing", "cost_cents"} & set(answer) else 0),
     ],
 )
-def test_the_cost_can_sit_in_older_fields_or_nowhere(call_with: Any, field: str, read: Any) -> None:
+def test_the_cost_can_be_in_older_fields_or_missing(call_with: Any, field: str, read: Any) -> None:
     """A client must say "unknown" rather than zero."""
     call = call_with(cost_field=field)
     task_id = call.task()
@@ -227,7 +227,7 @@ def test_the_cost_can_sit_in_older_fields_or_nowhere(call_with: Any, field: str,
     assert read(call.poll(task_id).json()) == 5
 
 
-def test_a_sandbox_without_a_seed_names_the_one_it_took() -> None:
+def test_a_sandbox_without_a_seed_reports_its_own() -> None:
     """Otherwise a run could not be repeated."""
     seeds = {create_app(SandboxOptions()).state.sandbox.ledger.seed for _ in range(3)}
 

@@ -24,7 +24,7 @@ URL = "https://example.com/a.png"
     ],
 )
 def test_valid_requests_are_accepted(call: Any, arguments: dict[str, Any]) -> None:
-    """A stand-in stricter than the service would hide what works."""
+    """A mock stricter than the service would hide what works."""
     assert call.create(**arguments).status_code == 200
 
 
