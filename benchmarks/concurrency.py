@@ -20,7 +20,7 @@ from benchmarks.figures import samples_of
 from benchmarks.kinds import FASTEST, TEN_SECONDS
 from benchmarks.load import make_all
 from benchmarks.our_client import OurClient
-from benchmarks.sandbox_process import Booked, Books
+from benchmarks.sandbox_process import Booked, Ledger
 from benchmarks.scale import Level
 from benchmarks.vendor_client import VendorClient
 
@@ -40,8 +40,8 @@ async def measure(bench: Bench) -> list[dict[str, Any]]:
             for name in (OurClient.name, VendorClient.name):
                 say(f"in flight: {level.in_flight}, {name}")
                 runs.append(await _run(bench, level, name))
-    books = await bench.sandbox.books()
-    return [run.as_entry(books) for run in runs]
+    ledger = await bench.sandbox.ledger()
+    return [run.as_entry(ledger) for run in runs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,9 @@ class Run:
     wall_s: float
     sandbox_cpu_s: float
 
-    def as_entry(self, books: Books) -> dict[str, Any]:
-        """Return the run's figures, with the sandbox's books for what the client cannot know."""
-        booked = [books.tasks[one.task_id] for one in self.made if one.task_id in books.tasks]
+    def as_entry(self, ledger: Ledger) -> dict[str, Any]:
+        """Return the run's figures, with the sandbox's ledger for what the client cannot know."""
+        booked = [ledger.tasks[one.task_id] for one in self.made if one.task_id in ledger.tasks]
         return {
             "client": self.client,
             "in_flight": self.level.in_flight,
@@ -69,7 +69,7 @@ class Run:
             "wall_s": self.wall_s,
             "sandbox_cpu_s": self.sandbox_cpu_s,
             "most_at_once": most_at_once(booked),
-            **asdict(samples_of(self.made, books)),
+            **asdict(samples_of(self.made, ledger)),
         }
 
 
@@ -117,7 +117,7 @@ async def _make(client: Client, level: Level, place: int) -> list[Made]:
 
 
 def most_at_once(tasks: Sequence[Booked]) -> int:
-    """Return how many tasks were in the making or waiting to be fetched at the same time, by the sandbox's books.
+    """Return how many tasks were in the making or waiting to be fetched at the same time, by the sandbox's ledger.
 
     That so many were asked for would prove nothing.
     """

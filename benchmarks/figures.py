@@ -1,4 +1,4 @@
-"""What was measured, as plain data: from the books to JSON and back, and the few statistics the tables need."""
+"""What was measured, as plain data: from the ledger to JSON and back, and the few statistics the tables need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.client_process import Made
-from benchmarks.sandbox_process import Books
+from benchmarks.sandbox_process import Ledger
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Samples:
 
     Attributes:
         lateness_s: From the moment the picture was ready to the poll that got it, by the sandbox's clock.
-        polls: Polls of the task, by the sandbox's books.
+        polls: Polls of the task, by the sandbox's ledger.
         duration_s: How long the picture took.
         foretold_s: How long the client said at first that it would take, where it said so.
         failures: What went wrong, and how often.
@@ -48,20 +48,20 @@ class Samples:
         return statistics.fmean(self.polls)
 
 
-def samples_of(made: Sequence[Made], books: Books) -> Samples:
-    """Return the figures of answered pictures from the sandbox's books.
+def samples_of(made: Sequence[Made], ledger: Ledger) -> Samples:
+    """Return the figures of answered pictures from the sandbox's ledger.
 
-    A picture the client calls made and the books do not know, or know as never seen finished, counts as a failure: it
-    would mean that the client made it up, or that the lateness was measured on something else.
+    A picture the client calls made and the ledger does not know, or knows as never seen finished, counts as a
+    failure: it would mean that the client made it up, or that the lateness was measured on something else.
     """
     samples = Samples()
     failures: Counter[str] = Counter()
     for one in made:
-        booked = None if one.task_id is None else books.tasks.get(one.task_id)
+        booked = None if one.task_id is None else ledger.tasks.get(one.task_id)
         if one.failure is not None:
             failures[one.failure[:200]] += 1
         elif booked is None or booked.lateness_s is None:
-            failures["the books do not know that this picture was seen"] += 1
+            failures["the ledger does not know that this picture was seen"] += 1
         else:
             samples.lateness_s.append(round(booked.lateness_s, 4))
             samples.polls.append(booked.polls)

@@ -103,7 +103,7 @@ def one_picture(world: World, telegram: Telegram, tool: str, prompt: str) -> Lat
         if time.monotonic() > deadline:
             raise SystemExit(f"no picture for {prompt} after {PATIENCE_S:.0f} s")
         event.wait(0.05)
-    [task] = [task for task in world.sandbox.books.tasks.values() if task.arguments["prompt"] == prompt]
+    [task] = [task for task in world.sandbox.ledger.tasks.values() if task.arguments["prompt"] == prompt]
     event.wait(1.0)  # the turn ends a moment after it has posted
     seen_at = task.first_seen_finished_at or task.finish_at
     return Lateness(seen_s=seen_at - task.finish_at, posted_s=photos[0].at - task.finish_at)

@@ -1,6 +1,6 @@
 """How late a finished picture is seen, and for how many polls: cold, warm, and with a history that lies.
 
-Both clients make the same kinds at the same time against the same sandbox, whose books give the figures.
+Both clients make the same kinds at the same time against the same sandbox, whose ledger gives the figures.
 
 - cold: an empty journal; all tasks are begun before the first is over, so that none can learn from another.
 - warm: the same journal, in a new process; it holds what the cold tasks taught.
@@ -76,23 +76,23 @@ async def _side_by_side(
         tasks: How many of each kind.
         in_flight: How many of each kind at once; None begins all together.
     """
-    not_found = (await bench.sandbox.books()).polls_not_found
+    not_found = (await bench.sandbox.ledger()).polls_not_found
     clients = [*ours.values(), theirs]
     answers = await asyncio.gather(*(_make(bench, client, tasks, in_flight) for client in clients))
     await asyncio.sleep(SETTLE_S)
-    books = await bench.sandbox.books()
+    ledger = await bench.sandbox.ledger()
     for client, made in zip(clients, answers, strict=True):
-        if (creates := books.creates_of(client.api_key)) != len(made):
+        if (creates := ledger.creates_of(client.api_key)) != len(made):
             raise RuntimeError(f"{client.name} sent {creates} create POSTs for {len(made)} pictures")
-    if books.polls_not_found != not_found:
-        raise RuntimeError(f"{books.polls_not_found - not_found} polls asked where nothing is; they are in no figure")
+    if ledger.polls_not_found != not_found:
+        raise RuntimeError(f"{ledger.polls_not_found - not_found} polls asked where nothing is; they are in no figure")
     of_client = dict(zip(clients, answers, strict=True))
     return [
         {
             "client": client.name,
             "history": history,
             "kind": kind.name,
-            **asdict(samples_of([one for one in of_client[client] if one.kind == kind], books)),
+            **asdict(samples_of([one for one in of_client[client] if one.kind == kind], ledger)),
         }
         for history, mine in ours.items()
         for client in (mine, theirs)

@@ -46,11 +46,11 @@ async def measure(bench: Bench) -> list[dict[str, Any]]:
                 *(make_all(client, pictures, in_flight=len(pictures), ramp_s=BURST_RAMP_S) for client in (ours, theirs))
             )
             await asyncio.sleep(SETTLE_S)
-            books = await bench.sandbox.books()
+            ledger = await bench.sandbox.ledger()
     if accepted != len(pictures):
         raise RuntimeError(f"{accepted} webhooks were accepted for {len(pictures)} pictures")
     return [
-        {"client": client.name, **asdict(samples_of(made, books))}
+        {"client": client.name, **asdict(samples_of(made, ledger))}
         for client, made in zip((ours, theirs), answers, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own, and its books: who finished what, when it was ready and when it was seen."""
+"""The sandbox in a process of its own, and its ledger: who finished what, when it was ready and when it was seen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Booked:
-    """One task in the books.
+    """One task in the ledger.
 
     Attributes:
         duration_s: From its creation to the moment its picture is ready.
@@ -39,7 +39,7 @@ class Booked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
+class Ledger:
     """What the sandbox has seen so far.
 
     Attributes:
@@ -103,14 +103,14 @@ class SandboxProcess:
             raise RuntimeError("the sandbox was not started")
         return Meter(self._process.pid)
 
-    async def books(self) -> Books:
-        """Read its books; only between measurements, because it serves nobody meanwhile."""
-        books = await asyncio.to_thread(self._read_books)
-        tasks = {task["id"]: _booked(task) for task in books["tasks"]}
-        return Books(
+    async def ledger(self) -> Ledger:
+        """Read its ledger; only between measurements, because it serves nobody meanwhile."""
+        ledger = await asyncio.to_thread(self._read_ledger)
+        tasks = {task["id"]: _booked(task) for task in ledger["tasks"]}
+        return Ledger(
             tasks=tasks,
-            creates=Counter(create["key_fingerprint"] for create in books["creates"]),
-            polls_not_found=books["summary"]["polls_not_found"],
+            creates=Counter(create["key_fingerprint"] for create in ledger["creates"]),
+            polls_not_found=ledger["summary"]["polls_not_found"],
         )
 
     async def stop(self) -> None:
@@ -119,10 +119,10 @@ class SandboxProcess:
             self._process.terminate()
             await self._process.wait()
 
-    def _read_books(self) -> dict[str, Any]:
+    def _read_ledger(self) -> dict[str, Any]:
         with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as http:
-            books: dict[str, Any] = http.get(f"{self.base_url}/_sandbox/books?bodies=0").json()
-            return books
+            ledger: dict[str, Any] = http.get(f"{self.base_url}/_sandbox/ledger?bodies=0").json()
+            return ledger
 
 
 def _booked(task: dict[str, Any]) -> Booked:

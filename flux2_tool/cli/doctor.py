@@ -1,4 +1,4 @@
-"""`doctor`: what is right and wrong with this installation, and the command that mends each thing."""
+"""`doctor`: check this installation, and name the command that fixes each problem."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from flux2_tool.schema.manifest import load_manifest
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--openclaw", metavar="PATH", help="The openclaw command. Default: the one on PATH.")
-@click.option("--no-openclaw", is_flag=True, help="Do not look at OpenClaw, which takes some seconds.")
+@click.option("--no-openclaw", is_flag=True, help="Do not check OpenClaw, which takes some seconds.")
 def doctor(as_json: bool, openclaw: str | None, no_openclaw: bool) -> int:
-    """Look at everything an image needs; make none, and spend nothing.
+    """Check everything an image needs; make none, and spend nothing.
 
-    Each line is ok, a warning or a failure, with the command that mends it. Exit code 3 when there is a failure.
+    Each line is ok, a warning or a failure, with the command that fixes it. Exit code 3 when there is a failure.
     """
-    from flux2_tool.diagnostics.doctor import examine, report
+    from flux2_tool.diagnostics.doctor import report, run_checks
 
-    findings = examine(load_manifest(), os.environ, openclaw=openclaw, with_openclaw=not no_openclaw)
+    findings = run_checks(load_manifest(), os.environ, command=openclaw, with_openclaw=not no_openclaw)
     failed = any(finding.state == "failure" for finding in findings)
     if as_json:
         write_json({"ok": not failed, "findings": [finding.as_object() for finding in findings]})

@@ -1,4 +1,4 @@
-"""`openclaw install|status|uninstall|pack`: put the native plugin into OpenClaw and look after it."""
+"""`openclaw install|status|uninstall|pack`: install the native plugin into OpenClaw and manage it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
+from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_json, write_line
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import load_manifest
@@ -38,23 +38,23 @@ def openclaw(ctx: click.Context) -> int:
 @click.option("--yes", is_flag=True, help="Agree without being asked.")
 def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     """Install or upgrade the plugin; its settings in OpenClaw's config stay as they are."""
-    from flux2_tool.openclaw.install import consent, install, serves_image_generate
-    from flux2_tool.openclaw.openclaw_cli import find_host
+    from flux2_tool.openclaw.install import consent_text, install, serves_image_generate
+    from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
     from flux2_tool.settings import load_settings
 
     manifest = load_manifest()
     home = load_settings(os.environ).home
-    host = find_host(command, os.environ)
-    python = _this_python()
+    cli = find_openclaw_cli(command, os.environ)
+    python = this_python()
     if image_generate is None:
         image_generate = serves_image_generate(home)
-    target = f"OpenClaw {host.version}"
-    for line in consent(manifest, python=python, openclaw=target, image_generate=image_generate).splitlines():
+    target = f"OpenClaw {cli.version}"
+    for line in consent_text(manifest, python=python, openclaw=target, image_generate=image_generate).splitlines():
         note(line)
     if not yes and not _agreed():
         note("nothing was installed")
         return WRONG_SETUP
-    done = install(host, manifest, home=home, python=python, image_generate=image_generate, tell=note)
+    done = install(cli, manifest, home=home, python=python, image_generate=image_generate, notify=note)
     write_line(
         f"{manifest.id} {done.version} is installed in OpenClaw {done.openclaw_version}: {', '.join(done.tools)}"
     )
@@ -71,24 +71,17 @@ def _agreed() -> bool:
     return click.confirm("Install it?", err=True)
 
 
-def _this_python() -> str:
-    if not sys.executable:
-        raise ConfigurationError("this Python does not know its own path", hint="run it by its absolute path")
-    return str(Path(sys.executable).absolute())
-
-
 @openclaw.command(short_help="Show versions, key source, tools, what hides them.")
 @_command_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(command: str | None, as_json: bool) -> int:
-    """Show versions, key source and tools, and what hides them with the line that mends it."""
-    from flux2_tool.openclaw.openclaw_cli import find_host
-    from flux2_tool.openclaw.status import examine, report
+    """Show versions, key source and tools, and what hides them with the command that fixes it."""
+    from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
+    from flux2_tool.openclaw.status import get_status, report
 
-    found = examine(find_host(command, os.environ), load_manifest(), os.environ)
+    found = get_status(find_openclaw_cli(command, os.environ), load_manifest(), os.environ)
     if as_json:
-        answer: dict[str, Any] = found.as_object()
-        write_json(answer)
+        write_json(found.as_object())
     else:
         for line in report(found).splitlines():
             write_line(line)
@@ -100,14 +93,14 @@ def status(command: str | None, as_json: bool) -> int:
 def uninstall(command: str | None) -> int:
     """Remove the plugin and its settings from OpenClaw."""
     from flux2_tool.openclaw.install import uninstall
-    from flux2_tool.openclaw.openclaw_cli import find_host
+    from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
     from flux2_tool.settings import load_settings
 
     manifest = load_manifest()
-    host = find_host(command, os.environ)
-    had = uninstall(host, manifest, home=load_settings(os.environ).home)
-    where = f"OpenClaw {host.version}"
-    write_line(f"{manifest.id} is removed from {where}" if had else f"{where} has no plugin {manifest.id}")
+    cli = find_openclaw_cli(command, os.environ)
+    was_installed = uninstall(cli, manifest, home=load_settings(os.environ).home)
+    where = f"OpenClaw {cli.version}"
+    write_line(f"{manifest.id} is removed from {where}" if was_installed else f"{where} has no plugin {manifest.id}")
     return DONE
 
 

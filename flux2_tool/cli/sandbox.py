@@ -1,4 +1,4 @@
-"""`sandbox`: a RunAPI stand-in on loopback, with the faults you ask for."""
+"""`sandbox`: a mock server of RunAPI on loopback, with the faults you ask for."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sandbox_package() -> ModuleType:
     "changes",
     multiple=True,
     metavar="NAME=VALUE",
-    help='Any other switch, such as error_shape=html, poll_paths=["v1_tasks"] or callback_forgery=unsigned. '
+    help='Any other option, such as error_shape=html, poll_paths=["v1_tasks"] or callback_forgery=unsigned. '
     "May be given several times.",
 )
 def sandbox(
@@ -67,7 +67,7 @@ def sandbox(
     faults: Sequence[str],
     changes: Sequence[str],
 ) -> int:
-    """Serve a RunAPI stand-in on 127.0.0.1 and print its address. Ctrl-C ends it.
+    """Serve a mock of RunAPI on 127.0.0.1 and print its address. Ctrl-C ends it.
 
     Any key that starts with "sk-" is good. Words in a prompt steer its task: [fail] fails, [moderated] is
     refused, [slow] takes two minutes.
@@ -92,7 +92,7 @@ def sandbox(
             write_line(base_url)
             note(f"in another terminal: export RUNAPI_BASE_URL={base_url} RUNAPI_API_KEY={EXAMPLE_KEY}")
             note(f"for webhooks: export FLUX2_TOOL_CALLBACK_SECRET={service.callback_secret}")
-            note(f"books: {base_url}/_sandbox/books   end: Ctrl-C")
+            note(f"ledger: {base_url}/_sandbox/ledger   end: Ctrl-C")
             while not stop.wait(3600):
                 pass
     except OSError as exc:

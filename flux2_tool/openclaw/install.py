@@ -14,19 +14,19 @@ from typing import Any
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.bundle import NPM_NAME, npm_version, packed, plugin_files, write_plugin
 from flux2_tool.openclaw.image_provider import PROVIDER
-from flux2_tool.openclaw.openclaw_cli import Host, HostRefusedError
+from flux2_tool.openclaw.openclaw_cli import OpenClawCli, OpenClawCommandError
 from flux2_tool.schema.manifest import Manifest
 
 RELOAD_ATTEMPTS = 60
 RELOAD_PAUSE_S = 5.0
 
-# Measured with OpenClaw 2026.9.6: it refuses at once, with the new version saved but not loaded.
+# Measured with OpenClaw 2026.9.6: it refuses at once; the new version is saved but not loaded.
 _BUSY = "active retained work"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """What OpenClaw says of the plugin after it was installed."""
+class InstalledPlugin:
+    """The plugin as OpenClaw reports it after the installation."""
 
     version: str
     openclaw_version: str
@@ -55,8 +55,8 @@ _IMAGE_GENERATE = (
 )
 
 
-def consent(manifest: Manifest, *, python: str, openclaw: str, image_generate: bool = False) -> str:
-    """Return what somebody agrees to who installs the plugin."""
+def consent_text(manifest: Manifest, *, python: str, openclaw: str, image_generate: bool = False) -> str:
+    """Return the text that a person agrees to before the plugin is installed."""
     also = _IMAGE_GENERATE if image_generate else ()
     prices = [f"  {model.slug}: {_prices(model.prices_usd)}" for model in manifest.models.values()]
     secret = [name for name, variable in manifest.environment.items() if variable.secret]
@@ -81,28 +81,28 @@ def _prices(prices: Mapping[str, float | None]) -> str:
 
 
 def install(
-    host: Host,
+    cli: OpenClawCli,
     manifest: Manifest,
     *,
     home: Path,
     python: str,
     image_generate: bool = False,
     sleep: Callable[[float], None] = time.sleep,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Installed:
+    notify: Callable[[str], None] = lambda _: None,
+) -> InstalledPlugin:
     """Install or upgrade the plugin, enable it, and verify that OpenClaw loads it with all its tools.
 
     The user's config under `plugins.entries` stays as it is. A gateway that is busy with a turn refuses to
-    exchange a plugin, so this waits for it.
+    replace a plugin, so this waits for it.
 
     Args:
-        host: Where to.
-        manifest: What.
+        cli: The OpenClaw to install into.
+        manifest: The plugin's.
         home: Our data folder, which keeps the generated plugin.
         python: The interpreter that runs the worker.
         image_generate: Whether the plugin serves OpenClaw's own tool `image_generate` too.
         sleep: Waits some seconds.
-        tell: Told why it takes longer.
+        notify: Called with lines for the user: why it takes longer, and OpenClaw's notes.
 
     Raises:
         ConfigurationError: The folder cannot be written, OpenClaw refused, or the plugin does not load.
@@ -115,41 +115,41 @@ def install(
             f"cannot write the plugin to {folder}: {exc.strerror}", hint="set FLUX2_TOOL_HOME to a folder that is yours"
         ) from exc
     try:
-        host.run("plugins", "install", str(folder), "--force", "--accept-capabilities")
-    except HostRefusedError as exc:
+        cli.run("plugins", "install", str(folder), "--force", "--accept-capabilities")
+    except OpenClawCommandError as exc:
         if _BUSY not in exc.message:
             raise
-        tell("the gateway is in the middle of a turn with the plugin; waiting for it to finish")
-        _reload_when_idle(host, manifest, sleep=sleep)
-    found = inspected(host, manifest)
+        notify("the gateway is in the middle of a turn with the plugin; waiting for it to finish")
+        _reload_when_idle(cli, manifest, sleep=sleep)
+    found = inspect_plugin(cli, manifest)
     if found is not None and not found["plugin"].get("enabled"):
         # An uninstalled or disabled plugin stays disabled when it is installed again.
-        host.run("plugins", "enable", manifest.id, "--accept-capabilities")
-        found = inspected(host, manifest)
+        cli.run("plugins", "enable", manifest.id, "--accept-capabilities")
+        found = inspect_plugin(cli, manifest)
     for note in (found or {}).get("diagnostics") or []:
         if not is_error(note):
-            tell(f"OpenClaw notes: {message_of(note)}")
-    return _verified(host, manifest, found, folder)
+            notify(f"OpenClaw notes: {diagnostic_message(note)}")
+    return _verify(cli, manifest, found, folder)
 
 
 def is_error(diagnostic: Any) -> bool:
-    """Return whether a diagnostic of OpenClaw's tells of a fault; one of a level nobody knows does."""
+    """Return whether a diagnostic of OpenClaw's is an error; one of an unknown level is."""
     level = diagnostic.get("level") if isinstance(diagnostic, Mapping) else None
     return level not in ("warn", "warning", "info", "debug")
 
 
-def message_of(diagnostic: Any) -> str:
-    """Return the words of a diagnostic of OpenClaw's."""
+def diagnostic_message(diagnostic: Any) -> str:
+    """Return the message of a diagnostic of OpenClaw's."""
     return str(diagnostic.get("message", diagnostic)) if isinstance(diagnostic, Mapping) else str(diagnostic)
 
 
-def _reload_when_idle(host: Host, manifest: Manifest, *, sleep: Callable[[float], None]) -> None:
+def _reload_when_idle(cli: OpenClawCli, manifest: Manifest, *, sleep: Callable[[float], None]) -> None:
     """Have the gateway load what is already installed, as soon as no turn is using the old version."""
     for _ in range(RELOAD_ATTEMPTS):
         sleep(RELOAD_PAUSE_S)
         try:
-            host.run("plugins", "reload", manifest.id, "--accept-capabilities")
-        except HostRefusedError as exc:
+            cli.run("plugins", "reload", manifest.id, "--accept-capabilities")
+        except OpenClawCommandError as exc:
             if _BUSY not in exc.message:
                 raise
         else:
@@ -160,10 +160,10 @@ def _reload_when_idle(host: Host, manifest: Manifest, *, sleep: Callable[[float]
     )
 
 
-def _verified(host: Host, manifest: Manifest, found: Mapping[str, Any] | None, folder: Path) -> Installed:
+def _verify(cli: OpenClawCli, manifest: Manifest, found: Mapping[str, Any] | None, folder: Path) -> InstalledPlugin:
     plugin = {} if found is None else found["plugin"]
     tools = tuple(plugin.get("toolNames") or ())
-    problems = [message_of(item) for item in (found or {}).get("diagnostics") or [] if is_error(item)]
+    problems = [diagnostic_message(item) for item in (found or {}).get("diagnostics") or [] if is_error(item)]
     if plugin.get("status") != "loaded":
         problems.append(f"its status is {plugin.get('status', 'missing')}: {plugin.get('error') or 'no reason given'}")
     if plugin.get("version") != npm_version(manifest.version):
@@ -176,31 +176,31 @@ def _verified(host: Host, manifest: Manifest, found: Mapping[str, Any] | None, f
             f"OpenClaw installed the plugin {manifest.id}, but {'; '.join(problems)}",
             hint="run: flux2-tool openclaw status",
         )
-    return Installed(version=manifest.version, openclaw_version=host.version, folder=folder, tools=tools)
+    return InstalledPlugin(version=manifest.version, openclaw_version=cli.version, folder=folder, tools=tools)
 
 
-def inspected(host: Host, manifest: Manifest) -> dict[str, Any] | None:
-    """Return what `plugins inspect --runtime` says of the plugin, or None when it is not installed.
+def inspect_plugin(cli: OpenClawCli, manifest: Manifest) -> dict[str, Any] | None:
+    """Return the output of `plugins inspect --runtime` for the plugin, or None when it is not installed.
 
     Raises:
-        HostRefusedError: OpenClaw could not tell, for instance because its config is invalid.
+        OpenClawCommandError: OpenClaw could not tell, for instance because its config is invalid.
     """
     try:
-        found: dict[str, Any] = host.run_json("plugins", "inspect", manifest.id, "--runtime", "--json")
-    except HostRefusedError as exc:
+        found: dict[str, Any] = cli.run_json("plugins", "inspect", manifest.id, "--runtime", "--json")
+    except OpenClawCommandError as exc:
         if "not found" in exc.message.lower():
             return None
         raise
     return found
 
 
-def uninstall(host: Host, manifest: Manifest, *, home: Path) -> bool:
+def uninstall(cli: OpenClawCli, manifest: Manifest, *, home: Path) -> bool:
     """Remove the plugin from OpenClaw and its folder from ours; return whether OpenClaw had it."""
-    had = any(plugin["id"] == manifest.id for plugin in host.run_json("plugins", "list", "--json")["plugins"])
-    if had:
-        host.run("plugins", "uninstall", manifest.id, "--force")
+    was_installed = any(plugin["id"] == manifest.id for plugin in cli.run_json("plugins", "list", "--json")["plugins"])
+    if was_installed:
+        cli.run("plugins", "uninstall", manifest.id, "--force")
     shutil.rmtree(plugin_folder(home), ignore_errors=True)
-    return had
+    return was_installed
 
 
 def pack(manifest: Manifest, *, output: Path) -> Path:

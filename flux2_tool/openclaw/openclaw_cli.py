@@ -1,7 +1,7 @@
 """Find and run the `openclaw` command.
 
-Everything this package wants of OpenClaw goes through its own command line, whose JSON output was
-measured with the version in `plugin.MINIMUM_OPENCLAW`.
+Everything this package needs from OpenClaw goes through its own command line, whose JSON output was
+measured with the version in `bundle.MINIMUM_OPENCLAW`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
 
 COMMAND_TIMEOUT_S = 300.0
-# A gateway that runs answers at once; one that hangs must not hold up all else there is to say.
+# A running gateway responds at once; one that hangs must not delay everything else there is to report.
 GATEWAY_TIMEOUT_S = 30.0
 _NO_JSON: Final = object()
-# What OpenClaw says of a path that its config may have and does not.
+# OpenClaw's words for a path that its config may have and does not.
 _UNSET: Final = "valid but unset"
 _INSTALL = f"npm install -g openclaw@latest (it needs {MINIMUM_OPENCLAW} or newer, and Node 24.16 or newer)"
 
 
-class HostRefusedError(ConfigurationError):
-    """OpenClaw answered a command with a failure; `answer` is its JSON, when there was any."""
+class OpenClawCommandError(ConfigurationError):
+    """An `openclaw` command failed; `output` is the JSON object it printed, empty when there was none."""
 
-    def __init__(self, message: str, *, hint: str = "", answer: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", output: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.answer = answer or {}
+        self.output = output or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """One `openclaw` command and its version."""
+class OpenClawCli:
+    """One `openclaw` command, its version and the environment it runs in."""
 
     command: Path
     version: str
@@ -47,42 +47,42 @@ class Host:
         """Run a command and return what it printed.
 
         Raises:
-            HostRefusedError: It failed; the message is OpenClaw's own.
+            OpenClawCommandError: It failed; the message is OpenClaw's own.
             ConfigurationError: It cannot be run, or did not end in time.
         """
         done = _run(self.command, arguments, self.environ, timeout_s)
         if done.returncode != 0:
-            raise _refusal(arguments, done)
+            raise _command_error(arguments, done)
         return done.stdout
 
     def run_json(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
-        """Run a command that prints JSON and return that.
+        """Run a command that prints JSON and return the value.
 
         Raises:
-            HostRefusedError: It failed, or printed something else.
+            OpenClawCommandError: It failed, or printed something else.
             ConfigurationError: It cannot be run, or did not end in time.
         """
         text = self.run(*arguments, timeout_s=timeout_s)
         found = _json_in(text)
         if found is _NO_JSON:
-            raise HostRefusedError(f"openclaw {' '.join(arguments)} did not print JSON: {text[:200]!r}")
+            raise OpenClawCommandError(f"openclaw {' '.join(arguments)} did not print JSON: {text[:200]!r}")
         return found
 
-    def setting(self, path: str) -> Any:
+    def config_value(self, path: str) -> Any:
         """Return a value of OpenClaw's config with its secrets masked, or None when it is unset.
 
         Raises:
-            HostRefusedError: The config is invalid, or cannot be read: a value that is not known is not an unset one.
+            OpenClawCommandError: The config is invalid or cannot be read: an unknown value is not an unset one.
         """
         try:
             return self.run_json("config", "get", path, "--json")
-        except HostRefusedError as exc:
-            if exc.answer.get("issues") or _UNSET not in exc.message:
+        except OpenClawCommandError as exc:
+            if exc.output.get("issues") or _UNSET not in exc.message:
                 raise
             return None
 
 
-def find_host(command: str | None, environ: Mapping[str, str]) -> Host:
+def find_openclaw_cli(command: str | None, environ: Mapping[str, str]) -> OpenClawCli:
     """Return the `openclaw` command given, or the one on PATH.
 
     Raises:
@@ -95,18 +95,21 @@ def find_host(command: str | None, environ: Mapping[str, str]) -> Host:
     done = _run(Path(path), ("--version",), environ, COMMAND_TIMEOUT_S)
     found = re.search(r"\b(\d{4}\.\d+\.\d+\S*)", done.stdout)
     if done.returncode != 0 or found is None:
-        said = (done.stderr or done.stdout).strip()[:300]
-        raise ConfigurationError(f"{path} --version does not tell a version: {said}", hint=f"reinstall it: {_INSTALL}")
+        printed = (done.stderr or done.stdout).strip()[:300]
+        raise ConfigurationError(
+            f"{path} --version does not tell a version: {printed}", hint=f"reinstall it: {_INSTALL}"
+        )
     version = found.group(1)
-    if _numbers(version) < _numbers(MINIMUM_OPENCLAW):
+    if version_numbers(version) < version_numbers(MINIMUM_OPENCLAW):
         raise ConfigurationError(
             f"OpenClaw {version} at {path} is too old: the plugin needs {MINIMUM_OPENCLAW} or newer",
             hint=f"upgrade it: {_INSTALL}",
         )
-    return Host(command=Path(path), version=version, environ=environ)
+    return OpenClawCli(command=Path(path), version=version, environ=environ)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version, for comparing: "2026.9.6-beta.1" gives (2026, 9, 6)."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
@@ -134,21 +137,21 @@ def _run(
         ) from exc
 
 
-def _refusal(arguments: tuple[str, ...], done: subprocess.CompletedProcess[str]) -> HostRefusedError:
-    answer = _json_in(done.stdout)
-    answer = answer if isinstance(answer, dict) else {}
-    error = answer.get("error")
-    said = str(error.get("message", "")) if isinstance(error, dict) else ""
-    said = said or (done.stderr or done.stdout).strip()[-1000:] or f"exit code {done.returncode}"
-    issues = [f"{issue.get('path')}: {issue.get('message')}" for issue in answer.get("issues", [])]
+def _command_error(arguments: tuple[str, ...], done: subprocess.CompletedProcess[str]) -> OpenClawCommandError:
+    output = _json_in(done.stdout)
+    output = output if isinstance(output, dict) else {}
+    error = output.get("error")
+    message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    message = message or (done.stderr or done.stdout).strip()[-1000:] or f"exit code {done.returncode}"
+    issues = [f"{issue.get('path')}: {issue.get('message')}" for issue in output.get("issues", [])]
     hint = "run: openclaw config validate" if issues else ""
-    return HostRefusedError(
-        f"openclaw {' '.join(arguments)} failed: {'; '.join([said, *issues])}", hint=hint, answer=answer
+    return OpenClawCommandError(
+        f"openclaw {' '.join(arguments)} failed: {'; '.join([message, *issues])}", hint=hint, output=output
     )
 
 
 def _json_in(text: str) -> Any:
-    """Return the JSON value in a command's output, before and after which notices may stand; _NO_JSON for none."""
+    """Return the JSON value in a command's output, with notices before or after it; _NO_JSON for none."""
     for line in re.finditer(r"^[ \t]*(?=\S)", text, re.MULTILINE):
         try:
             value, end = json.JSONDecoder().raw_decode(text, line.end())

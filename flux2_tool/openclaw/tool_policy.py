@@ -1,8 +1,8 @@
-"""Tell from OpenClaw's config what keeps the plugin's tools from a model, and the line that mends it.
+"""Find what in OpenClaw's config hides the plugin's tools from a model, and the command that fixes it.
 
-Pure: the config's sections go in, findings come out. Source: OpenClaw's docs `gateway/config-tools/tool-policy.md`
+Pure: the config's sections go in, policy blocks come out. Source: OpenClaw's docs `gateway/config-tools/tool-policy.md`
 and `gateway/sandbox-vs-tool-policy-vs-elevated.md`. `deny` wins; a non-empty `allow` blocks everything else;
-`profile` is a base list to which `alsoAllow` adds; a sandboxed session has a second gate of the same form.
+`profile` is a base list to which `alsoAllow` adds; a sandboxed session has a second policy of the same form.
 """
 
 from __future__ import annotations
@@ -21,29 +21,36 @@ PROFILES_WITH_US = {"coding", "messaging", "full"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBlock:
-    """One thing that hides tools: where it stands, which tools it hides, and the command that mends it."""
+    """One setting that hides tools.
+
+    Attributes:
+        where: Its path in OpenClaw's config.
+        tools: The tools that it hides.
+        reason: How it hides them.
+        fix: The command that fixes it.
+    """
 
     where: str
     tools: tuple[str, ...]
-    why: str
-    mend: str
+    reason: str
+    fix: str
 
     @property
     def is_partial(self) -> bool:
-        """Whether it concerns one agent's conversations or one sender's requests only."""
+        """Whether it applies to one agent's conversations or one sender's requests only."""
         return self.where.startswith("agents.entries") or ".toolsBySender" in self.where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostConfig:
-    """The parts of OpenClaw's config that decide about tools; an unset part is empty."""
+class OpenClawConfig:
+    """The sections of OpenClaw's config that decide about tools; an unset one is empty."""
 
     tools: Section
     agents: Section
     plugins: Section
 
 
-def find_policy_blocks(config: HostConfig, *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
+def find_policy_blocks(config: OpenClawConfig, *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
     """Return everything in the config that hides some of the tools, the plugin's own switches first."""
     found = [
         *_plugin_switches(config.plugins, plugin, tools),
@@ -54,8 +61,8 @@ def find_policy_blocks(config: HostConfig, *, plugin: str, tools: Sequence[str])
     return [*found, *_sandbox(config, plugin, tools)]
 
 
-def conflicts(others: Sequence[Section], *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
-    """Return the enabled plugins that have a tool of the same name; OpenClaw then offers only one of the two.
+def find_conflicts(others: Sequence[Section], *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
+    """Return a block for each enabled plugin with a tool of the same name; OpenClaw offers only one of the two.
 
     Args:
         others: The entries of `openclaw plugins list --json`.
@@ -67,9 +74,9 @@ def conflicts(others: Sequence[Section], *, plugin: str, tools: Sequence[str]) -
         names = {*(other.get("toolNames") or ()), *((other.get("contracts") or {}).get("tools") or ())}
         same = tuple(tool for tool in tools if tool in names)
         if same and other.get("enabled") and other["id"] != plugin:
-            why = f"the plugin {other['id']} has a tool of the same name, and only one of them can be offered"
-            mend = f"openclaw plugins disable {shlex.quote(str(other['id']))}"
-            found.append(PolicyBlock(where=f"plugins.entries.{other['id']}", tools=same, why=why, mend=mend))
+            reason = f"the plugin {other['id']} has a tool of the same name, and only one of the two is offered"
+            fix = f"openclaw plugins disable {shlex.quote(str(other['id']))}"
+            found.append(PolicyBlock(where=f"plugins.entries.{other['id']}", tools=same, reason=reason, fix=fix))
     return found
 
 
@@ -77,19 +84,19 @@ def _plugin_switches(plugins: Section, plugin: str, tools: Sequence[str]) -> Ite
     every = tuple(tools)
     entry = (plugins.get("entries") or {}).get(plugin) or {}
     if plugins.get("enabled") is False:
-        mend = "openclaw config set plugins.enabled true"
-        yield PolicyBlock(where="plugins.enabled", tools=every, why="all plugins are switched off", mend=mend)
+        fix = "openclaw config set plugins.enabled true"
+        yield PolicyBlock(where="plugins.enabled", tools=every, reason="all plugins are switched off", fix=fix)
     if entry.get("enabled") is False:
-        mend = f"openclaw plugins enable {plugin}"
+        fix = f"openclaw plugins enable {plugin}"
         where = f"plugins.entries.{plugin}.enabled"
-        yield PolicyBlock(where=where, tools=every, why="the plugin is disabled", mend=mend)
+        yield PolicyBlock(where=where, tools=every, reason="the plugin is disabled", fix=fix)
     denied, allowed = plugins.get("deny") or [], plugins.get("allow") or []
     if plugin in denied:
-        mend = _set("plugins.deny", [item for item in denied if item != plugin])
-        yield PolicyBlock(where="plugins.deny", tools=every, why="the list names this plugin", mend=mend)
+        fix = _set("plugins.deny", [item for item in denied if item != plugin])
+        yield PolicyBlock(where="plugins.deny", tools=every, reason="the list names this plugin", fix=fix)
     if allowed and plugin not in allowed:
-        mend = _set("plugins.allow", [*allowed, plugin])
-        yield PolicyBlock(where="plugins.allow", tools=every, why="the list lacks this plugin", mend=mend)
+        fix = _set("plugins.allow", [*allowed, plugin])
+        yield PolicyBlock(where="plugins.allow", tools=every, reason="the list lacks this plugin", fix=fix)
 
 
 def _policies(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
@@ -105,18 +112,18 @@ def _policy(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> I
     profile = policy.get("profile")
     if profile is not None and profile not in PROFILES_WITH_US:
         hidden = _without(tools, plugin, also)
-        # The two may not stand in one scope, so what is wanted goes where a list already is.
-        mend = _set(f"{where}.profile", "full") if allowed else _set(f"{where}.alsoAllow", [*also, plugin])
+        # A scope may not have both allow and alsoAllow, so an existing allow list decides which one is changed.
+        fix = _set(f"{where}.profile", "full") if allowed else _set(f"{where}.alsoAllow", [*also, plugin])
         if hidden:
             yield PolicyBlock(
-                where=f"{where}.profile", tools=hidden, why=f"the profile {profile} lacks them", mend=mend
+                where=f"{where}.profile", tools=hidden, reason=f"the profile {profile} lacks them", fix=fix
             )
     if allowed:
         hidden = _without(tools, plugin, allowed)
         if hidden:
-            mend = _set(f"{where}.allow", [*allowed, plugin])
+            fix = _set(f"{where}.allow", [*allowed, plugin])
             yield PolicyBlock(
-                where=f"{where}.allow", tools=hidden, why="a list of all that is allowed lacks them", mend=mend
+                where=f"{where}.allow", tools=hidden, reason="the list of allowed tools lacks them", fix=fix
             )
     yield from _denials(where, denied, plugin, tools)
 
@@ -125,11 +132,11 @@ def _denials(where: str, denied: Sequence[str], plugin: str, tools: Sequence[str
     hidden = tuple(tool for tool in tools if _named(tool, plugin, denied))
     if hidden:
         kept = [entry for entry in denied if not any(_named(tool, plugin, [entry]) for tool in tools)]
-        mend = _set(f"{where}.deny", kept)
-        yield PolicyBlock(where=f"{where}.deny", tools=hidden, why="the list forbids them", mend=mend)
+        fix = _set(f"{where}.deny", kept)
+        yield PolicyBlock(where=f"{where}.deny", tools=hidden, reason="the list forbids them", fix=fix)
 
 
-def _sandbox(config: HostConfig, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
+def _sandbox(config: OpenClawConfig, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     default = ((config.agents.get("defaults") or {}).get("sandbox") or {}).get("mode", "off")
     common = ((config.tools.get("sandbox") or {}).get("tools")) or {}
     scopes: dict[str, tuple[str, Section]] = {}
@@ -142,15 +149,15 @@ def _sandbox(config: HostConfig, plugin: str, tools: Sequence[str]) -> Iterator[
             scopes[f"agents.entries{_key(agent)}.tools.sandbox.tools"] = (mode, {**common, **own})
         elif mode != "off":
             scopes["tools.sandbox.tools"] = (mode, common)
-    for where, (mode, gate) in scopes.items():
-        also, allowed = list(gate.get("alsoAllow") or []), gate.get("allow")
+    for where, (mode, policy) in scopes.items():
+        also, allowed = list(policy.get("alsoAllow") or []), policy.get("allow")
         # An empty allow list lets everything through; an unset one stands for OpenClaw's own short list.
         hidden = () if allowed == [] else _without(tools, plugin, [*(allowed or []), *also])
         if hidden:
             key, entries = ("allow", list(allowed)) if allowed else ("alsoAllow", also)
-            why = f"sandboxed sessions (mode {mode}) have a gate of their own"
-            yield PolicyBlock(where=where, tools=hidden, why=why, mend=_set(f"{where}.{key}", [*entries, plugin]))
-        yield from _denials(where, list(gate.get("deny") or []), plugin, tools)
+            reason = f"sandboxed sessions (mode {mode}) have a policy of their own"
+            yield PolicyBlock(where=where, tools=hidden, reason=reason, fix=_set(f"{where}.{key}", [*entries, plugin]))
+        yield from _denials(where, list(policy.get("deny") or []), plugin, tools)
 
 
 def _without(tools: Sequence[str], plugin: str, entries: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a request says of itself: who asks, at which address, with which JSON."""
+"""Parts of a request: the key, the address it was sent to, its JSON body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def base_url(request: Request) -> str:
 
 
 async def json_object(request: Request) -> dict[str, Any] | None:
-    """The body as a JSON object, or None when it is none."""
+    """The body as a JSON object, or None when it is not one."""
     try:
         content = json.loads(await request.body())
     except ValueError:

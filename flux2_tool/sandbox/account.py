@@ -9,15 +9,15 @@ from flux2_tool.sandbox import prices
 from flux2_tool.sandbox.access import bearer_key, json_object
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import fingerprint
-from flux2_tool.sandbox.responses import error_answer, json_answer
+from flux2_tool.sandbox.responses import error_response, json_response
 from flux2_tool.sandbox.service import Sandbox, day_of, iso
 
 
 async def info(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
     """Who the key belongs to."""
     if sandbox.authorized_key(bearer_key(request)) is None:
-        return error_answer(sandbox.options, 401, "Invalid or missing API key")
-    return json_answer(
+        return error_response(sandbox.options, 401, "Invalid or missing API key")
+    return json_response(
         {
             "id": 1,
             "name": "Sandbox User",
@@ -31,9 +31,9 @@ async def balance(sandbox: Sandbox, request: Request, fault: Fault | None) -> Re
     """What the key can spend. Money reserved for tasks in flight is not counted as spent."""
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
-        return error_answer(sandbox.options, 401, "Invalid or missing API key")
+        return error_response(sandbox.options, 401, "Invalid or missing API key")
     account = sandbox.account(fingerprint(key))
-    return json_answer(
+    return json_response(
         {
             "balance_cents": account.balance_cents,
             "paid_balance_cents": account.balance_cents,
@@ -52,15 +52,15 @@ async def price_schedules(sandbox: Sandbox, request: Request, fault: Fault | Non
     known = {item.strip() for item in request.headers.get("if-none-match", "").split(",")}
     if tag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return json_answer({"as_of": iso(sandbox.clock()), "price_schedules": found}, headers=headers)
+    return json_response({"as_of": iso(sandbox.clock()), "price_schedules": found}, headers=headers)
 
 
 async def price_quotes(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
     """What one request would cost, without a key."""
     asked = await json_object(request)
     if asked is None:
-        return error_answer(sandbox.options, 400, "The request body is not a JSON object")
+        return error_response(sandbox.options, 400, "The request body is not a JSON object")
     quote, errors = prices.quote(asked)
     if quote is None:
-        return error_answer(sandbox.options, 422, "Validation failed", errors=errors)
-    return json_answer({"price_quote": {**quote, "as_of": iso(sandbox.clock())}})
+        return error_response(sandbox.options, 422, "Validation failed", errors=errors)
+    return json_response({"price_quote": {**quote, "as_of": iso(sandbox.clock())}})

@@ -1,4 +1,4 @@
-"""The sandbox's own addresses under `/_sandbox`: read the books, order faults, turn switches. They need no key."""
+"""The sandbox's admin API under `/_sandbox`: read the ledger, queue faults, change options. It needs no key."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from starlette.routing import BaseRoute, Route
 
 from flux2_tool.sandbox.access import json_object
 from flux2_tool.sandbox.faults import Fault, FaultRate
-from flux2_tool.sandbox.responses import json_answer
+from flux2_tool.sandbox.responses import json_response
 from flux2_tool.sandbox.service import Sandbox
 
 
 def routes(sandbox: Sandbox) -> list[BaseRoute]:
-    """The control addresses of one sandbox."""
+    """The admin routes of one sandbox."""
     return [
-        Route("/_sandbox/books", partial(_books, sandbox), methods=["GET"]),
+        Route("/_sandbox/ledger", partial(_ledger, sandbox), methods=["GET"]),
         Route("/_sandbox/faults", partial(_faults, sandbox), methods=["GET", "POST", "DELETE"]),
         Route("/_sandbox/options", partial(_options, sandbox), methods=["GET", "PATCH"]),
     ]
 
 
-async def _books(sandbox: Sandbox, request: Request) -> Response:
+async def _ledger(sandbox: Sandbox, request: Request) -> Response:
     """Everything that happened; `?bodies=0` leaves the create bodies out."""
-    return json_answer(sandbox.books.as_json(sandbox.clock(), bodies=request.query_params.get("bodies") != "0"))
+    return json_response(sandbox.ledger.as_json(sandbox.clock(), bodies=request.query_params.get("bodies") != "0"))
 
 
 async def _faults(sandbox: Sandbox, request: Request) -> Response:
@@ -37,36 +37,36 @@ async def _faults(sandbox: Sandbox, request: Request) -> Response:
     elif request.method == "POST":
         body = await json_object(request)
         if body is None:
-            return json_answer({"error": "the body must be a JSON object"}, 400)
+            return json_response({"error": "the body must be a JSON object"}, 400)
         try:
             queue = [Fault.from_json(item) for item in body.pop("queue", [])]
             rates = [_rate(item) for item in body["rates"]] if "rates" in body else None
         except (ValueError, TypeError, KeyError) as exc:
-            return json_answer({"error": f"not a fault: {exc}"}, 422)
+            return json_response({"error": f"not a fault: {exc}"}, 422)
         sandbox.faults.queue(*queue)
         if rates is not None:
             sandbox.faults.set_rates(rates, seed=body.get("seed"))
     pending = [asdict(fault) for fault in sandbox.faults.pending()]
-    return json_answer({"queue": pending, "committed": sandbox.faults.committed})
+    return json_response({"queue": pending, "committed": sandbox.faults.committed})
 
 
 async def _options(sandbox: Sandbox, request: Request) -> Response:
-    """PATCH some options; the answer has them all, without keys and secret."""
+    """PATCH some options; the response has them all, without keys and secret."""
     if request.method == "PATCH":
         body = await json_object(request)
         if body is None:
-            return json_answer({"error": "the body must be a JSON object"}, 400)
+            return json_response({"error": "the body must be a JSON object"}, 400)
         try:
             sandbox.change(body)
         except ValueError as exc:
-            return json_answer({"error": str(exc)}, 422)
+            return json_response({"error": str(exc)}, 422)
     shown: dict[str, Any] = {}
     for item in fields(sandbox.options):
         value = getattr(sandbox.options, item.name)
         shown[item.name] = sorted(value) if isinstance(value, frozenset) else value
     shown["api_keys"] = len(shown["api_keys"])
     shown["callback_secret"] = bool(shown["callback_secret"])
-    return json_answer(shown)
+    return json_response(shown)
 
 
 def _rate(item: dict[str, Any]) -> FaultRate:

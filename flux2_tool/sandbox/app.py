@@ -1,4 +1,4 @@
-"""The sandbox as an ASGI application: which address leads where.
+"""The sandbox as an ASGI application: its routes.
 
 Facts: the service's paths, statuses and field names as its guide, SDK and model pages give them. It shares no code
 with the client, so that a field misspelt there cannot pass here.
@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flux2_tool.sandbox import account, admin_api, files, generation, objects, tasks
 from flux2_tool.sandbox.catalog import ACTIONS, Action
-from flux2_tool.sandbox.fault_middleware import ConnectionDropped, Handler, endpoint
+from flux2_tool.sandbox.fault_middleware import ConnectionDropped, Handler, with_faults
 from flux2_tool.sandbox.faults import Target
 from flux2_tool.sandbox.options import PollPath, SandboxOptions
-from flux2_tool.sandbox.responses import error_answer
+from flux2_tool.sandbox.responses import error_response
 from flux2_tool.sandbox.service import Clock, Sandbox, Sleep
 
 _MOST_REQUEST_ID_CHARS = 512
@@ -39,10 +39,10 @@ class SandboxApp(Starlette):
         self.state.sandbox = sandbox
         self._sandbox = sandbox
 
-        async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-            await error_answer(sandbox.options, 404, "Not found")(scope, receive, send)
+        async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+            await error_response(sandbox.options, 404, "Not found")(scope, receive, send)
 
-        self.router.default = nowhere
+        self.router.default = not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; really close the connection where the server lets us."""
@@ -70,7 +70,7 @@ class SandboxApp(Starlette):
                 if len(value) <= _MOST_REQUEST_ID_CHARS and all(0x20 <= byte < 0x7F for byte in value):
                     extra.append((name, value))
                 else:
-                    serve = error_answer(self._sandbox.options, 400, "X-Client-Request-Id is not valid")
+                    serve = error_response(self._sandbox.options, 400, "X-Client-Request-Id is not valid")
 
         async def send_with_ids(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -88,10 +88,10 @@ def create_app(
     sleep: Sleep = asyncio.sleep,
     callback_transport: httpx.AsyncBaseTransport | None = None,
 ) -> SandboxApp:
-    """Make a sandbox. Its state, books and faults are at `app.state.sandbox`.
+    """Make a sandbox. Its state, ledger and faults are at `app.state.sandbox`.
 
     Args:
-        options: Its switches; the defaults serve everything at believable speed.
+        options: Its options; the defaults serve everything at believable speed.
         clock: Seconds since 1970. All states, lives and dates follow it.
         rng: Draws everything random, instead of one seeded from the options.
         sleep: Waits out the delays of faults, and for the ends of tasks that have a `callback_url`.
@@ -104,7 +104,7 @@ def create_app(
 
 def _routes(sandbox: Sandbox) -> list[BaseRoute]:
     def route(method: str, path: str, target: Target, handler: Handler) -> Route:
-        return Route(path, endpoint(sandbox, target, handler), methods=[method])
+        return Route(path, with_faults(sandbox, target, handler), methods=[method])
 
     def poll(address: str, path: PollPath | None, action: Action | None = None) -> Route:
         return route("GET", address, "poll", partial(generation.poll, sandbox, path=path, action=action))
@@ -112,7 +112,7 @@ def _routes(sandbox: Sandbox) -> list[BaseRoute]:
     def create(address: str, name: tasks.Route, action: Action) -> Route:
         return Route(address, partial(generation.create, sandbox, route=name, action=action), methods=["POST"])
 
-    # Polls come first: they are nearly all of the traffic.
+    # Polls come first: they are most of the traffic.
     routes: list[BaseRoute] = [poll(f"/v1/{action}/{{id}}", "guide", action) for action in ACTIONS]
     routes += [poll(f"/api/v1/flux_2/{action}/{{id}}", "service", action) for action in ACTIONS]
     routes += [create(f"/v1/{action}", "guide", action) for action in ACTIONS]

@@ -1,4 +1,4 @@
-"""Webhooks: tell a create's `callback_url` how its task ended, signed, and again until somebody has heard it.
+"""Webhooks: send the end of a task to its create's `callback_url`, signed, and again until it is acknowledged.
 
 Facts: body, headers, signature and the 10 s are RunAPI's own for its older models; the pauses between deliveries are
 made up to be believable. Nothing but loopback is ever contacted, and never through a proxy.
@@ -25,7 +25,7 @@ from flux2_tool.sandbox.service import Sandbox
 from flux2_tool.sandbox.tasks import Task
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Between one delivery and the next, before `speed`; after the last one the event is given up."""
+"""Between one delivery and the next, before `speed`; after the last one the event is abandoned."""
 
 _STALE_S = 600
 _FOREIGN_SECRET = base64.b64encode(b"a secret of somebody else's").decode()
@@ -48,20 +48,20 @@ def signature(secret: str, event_id: str, timestamp: int, body: bytes) -> str:
 
 
 def follow(sandbox: Sandbox, task: Task, url: str, image_url: Callable[[], str]) -> None:
-    """See to it that a new task's end is told; a URL that is not on loopback is booked as not delivered at once."""
+    """Have a new task's end delivered; a URL that is not on loopback is recorded as undeliverable at once."""
     event_id = sandbox.new_id("evt_")
     refusal = _refusal(url)
     if refusal is not None:
-        _book(sandbox, _Event(id=event_id, task_id=task.id, url=url, body=b""), attempt=0, error=refusal)
+        _record(sandbox, _Event(id=event_id, task_id=task.id, url=url, body=b""), attempt=0, error=refusal)
         return
     loop, settled = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        # The books may be read, and so tasks settled, after the server's loop has ended.
+        # The ledger may be read, and so tasks settled, after the server's loop has ended.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settled.set)
 
-    async def tell() -> None:
+    async def notify() -> None:
         if not sandbox.options.callback_early:
             await _finish(sandbox, task, settled)
         if sandbox.options.callback_delay_s:
@@ -70,11 +70,11 @@ def follow(sandbox: Sandbox, task: Task, url: str, image_url: Callable[[], str])
         body = json_bytes(callback_content(sandbox.options, task, image_url=image))
         await _deliver(sandbox, _Event(id=event_id, task_id=task.id, url=url, body=body))
 
-    sandbox.follow(task, tell(), wake)
+    sandbox.follow(task, notify(), wake)
 
 
 async def _finish(sandbox: Sandbox, task: Task, settled: asyncio.Event) -> None:
-    """Sleep exactly to the task's end; a failure, or a clock moved by hand, may bring it sooner."""
+    """Sleep exactly until the task ends; a failure, or a clock moved by hand, may end it sooner."""
     while (left_s := task.finish_at - sandbox.clock()) > 0:
         waits = {asyncio.ensure_future(sandbox.sleep(left_s)), asyncio.ensure_future(settled.wait())}
         try:
@@ -86,20 +86,20 @@ async def _finish(sandbox: Sandbox, task: Task, settled: asyncio.Event) -> None:
 
 
 async def _deliver(sandbox: Sandbox, event: _Event) -> None:
-    """Deliver until the event is heard, given up or lost; then as often again as the options ask for."""
+    """Deliver until the event is acknowledged, abandoned or lost; then repeat it as often as the options ask for."""
     forgery = sandbox.options.callback_forgery
     if sandbox.options.callbacks and forgery != "none":
         await _send(sandbox, _forged(sandbox, event, forgery), attempt=0, forgery=forgery)
-    heard_at: int | None = None
+    acknowledged_at: int | None = None
     for attempt in itertools.count(1):
         if not sandbox.options.callbacks:
-            _book(sandbox, event, attempt=0, error="callbacks are switched off")
+            _record(sandbox, event, attempt=0, error="callbacks are switched off")
             return
-        heard = await _send(sandbox, event, attempt=attempt)
-        if heard_at is None and heard:
-            heard_at = attempt
-        if heard_at is not None:
-            if attempt >= heard_at + sandbox.options.callback_duplicates:
+        acknowledged = await _send(sandbox, event, attempt=attempt)
+        if acknowledged_at is None and acknowledged:
+            acknowledged_at = attempt
+        if acknowledged_at is not None:
+            if attempt >= acknowledged_at + sandbox.options.callback_duplicates:
                 return
         elif attempt > len(PAUSES_S):
             return
@@ -108,7 +108,7 @@ async def _deliver(sandbox: Sandbox, event: _Event) -> None:
 
 
 def _forged(sandbox: Sandbox, event: _Event, forgery: Forgery) -> _Event:
-    """The lie that goes ahead: that the task, or one that nobody made, has failed."""
+    """The forged event that goes first: that the task, or one that does not exist, has failed."""
     if forgery == "wrong_task":
         event = replace(event, id=sandbox.new_id("evt_"))
     claimed = sandbox.new_id("tsk_") if forgery == "wrong_task" else event.task_id
@@ -116,8 +116,8 @@ def _forged(sandbox: Sandbox, event: _Event, forgery: Forgery) -> _Event:
 
 
 async def _send(sandbox: Sandbox, event: _Event, *, attempt: int, forgery: Forgery = "none") -> bool:
-    """Make one delivery and book it; whether it was heard."""
-    record = _book(sandbox, event, attempt=attempt, forgery=forgery)
+    """Make one delivery and record it; return whether it was acknowledged."""
+    record = _record(sandbox, event, attempt=attempt, forgery=forgery)
     timestamp = int(record.at) - (_STALE_S if forgery == "stale_timestamp" else 0)
     headers = {"Content-Type": "application/json", "X-Callback-Id": event.id, "X-Callback-Timestamp": str(timestamp)}
     if forgery != "unsigned":
@@ -125,16 +125,16 @@ async def _send(sandbox: Sandbox, event: _Event, *, attempt: int, forgery: Forge
         headers["X-Callback-Signature"] = signature(secret, event.id, timestamp, event.body)
     try:
         async with asyncio.timeout(sandbox.options.callback_timeout_s), _client(sandbox) as client:
-            answer = await client.post(event.url, content=event.body, headers=headers)
+            response = await client.post(event.url, content=event.body, headers=headers)
     except (httpx.HTTPError, TimeoutError) as exc:
         record.error = f"{type(exc).__name__}: {exc}".removesuffix(": ")
         return False
-    record.status = answer.status_code
-    return answer.is_success
+    record.status = response.status_code
+    return response.is_success
 
 
 def _client(sandbox: Sandbox) -> httpx.AsyncClient:
-    # Reading the list of trusted authorities would take longer than a whole delivery, and on loopback says nothing.
+    # Loading the trusted certificates would take longer than a whole delivery, and loopback needs none.
     return httpx.AsyncClient(
         transport=sandbox.callback_transport,
         verify=False,  # noqa: S501
@@ -143,7 +143,7 @@ def _client(sandbox: Sandbox) -> httpx.AsyncClient:
     )
 
 
-def _book(
+def _record(
     sandbox: Sandbox, event: _Event, *, attempt: int, forgery: Forgery = "none", error: str | None = None
 ) -> CallbackDelivery:
     record = CallbackDelivery(
@@ -155,7 +155,7 @@ def _book(
         forgery=forgery,
         error=error,
     )
-    sandbox.books.callbacks.append(record)
+    sandbox.ledger.callbacks.append(record)
     return record
 
 

@@ -1,4 +1,4 @@
-"""One request's passage through the sandbox: the fault it meets, the work, and what the fault does to the answer."""
+"""Faults around a request's handler: before it, in its place, or in the response to it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from flux2_tool.sandbox.faults import ELSEWHERE, Fault, Target
-from flux2_tool.sandbox.responses import error_answer, html_page, json_answer
+from flux2_tool.sandbox.responses import error_response, html_page, json_response
 from flux2_tool.sandbox.service import Sandbox
 
 Handler = Callable[[Request, Fault | None], Awaitable[Response]]
 
 
 class ConnectionDropped(Exception):  # noqa: N818 (what happened, and not an error of ours)
-    """The sandbox closed the connection without an answer, or in the middle of one.
+    """The sandbox closed the connection without a response, or in the middle of one.
 
     Over HTTP the socket is really closed. In process (`httpx.ASGITransport`) this exception reaches the caller
     instead; a test that wants httpx's own errors there translates it.
@@ -28,35 +28,35 @@ class ConnectionDropped(Exception):  # noqa: N818 (what happened, and not an err
         self.flush = flush
 
 
-class _CutAnswer(Response):
-    """An answer that promises more bytes than it sends."""
+class _TruncatedResponse(Response):
+    """A response that announces more bytes than it sends."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         part = bytes(self.body)[: len(self.body) // 2]
         await send({"type": "http.response.body", "body": part, "more_body": True})
-        raise ConnectionDropped("the connection closed in the middle of the answer", flush=True)
+        raise ConnectionDropped("the connection closed in the middle of the response", flush=True)
 
 
-def endpoint(sandbox: Sandbox, target: Target, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+def with_faults(sandbox: Sandbox, target: Target, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a handler so that faults for its kind of request apply to it."""
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         sandbox.settle(sandbox.clock())
         fault = sandbox.faults.take(target)
         if fault is None:
             return await handler(request, None)
-        instead = await before(sandbox, fault)
+        instead = await apply_before(sandbox, fault)
         if instead is not None:
             return instead
         response = await handler(request, fault)
-        return await after(sandbox, fault, response)
+        return await apply_after(sandbox, fault, response)
 
-    return answer
+    return respond
 
 
-async def before(sandbox: Sandbox, fault: Fault) -> Response | None:
-    """Commit a fault that keeps the request from the service; None when the work is to be done."""
+async def apply_before(sandbox: Sandbox, fault: Fault) -> Response | None:
+    """Apply a fault that keeps the request from its handler; return None when the handler is to run."""
     if fault.delay_s and not fault.accepted:
         await sandbox.sleep(fault.delay_s)
         sandbox.settle(sandbox.clock())
@@ -66,22 +66,22 @@ async def before(sandbox: Sandbox, fault: Fault) -> Response | None:
         status = fault.status if 300 <= fault.status < 400 else 307
         return Response(status_code=status, headers={"location": fault.value or ELSEWHERE})
     if fault.kind == "status" and not fault.accepted:
-        return _status_answer(sandbox, fault)
+        return _status_response(sandbox, fault)
     return None
 
 
-async def after(sandbox: Sandbox, fault: Fault, response: Response) -> Response:
-    """Spoil the answer to work that was done."""
+async def apply_after(sandbox: Sandbox, fault: Fault, response: Response) -> Response:
+    """Apply a fault to the response of a handler that has run."""
     if fault.delay_s and fault.accepted:
         await sandbox.sleep(fault.delay_s)
     if fault.kind == "drop_after":
         raise ConnectionDropped("the connection closed after the request was accepted")
     if fault.kind == "status" and fault.accepted:
-        return _status_answer(sandbox, fault)
+        return _status_response(sandbox, fault)
     if fault.kind == "retry_after":
         response.headers.update(_retry_after(sandbox, fault))
     elif fault.kind == "truncated_body":
-        return _CutAnswer(response.body, response.status_code, media_type=response.headers.get("content-type"))
+        return _TruncatedResponse(response.body, response.status_code, media_type=response.headers.get("content-type"))
     elif fault.kind == "broken_json":
         body = bytes(response.body)
         return Response(body[: max(1, len(body) * 2 // 3)], response.status_code, media_type="application/json")
@@ -99,7 +99,7 @@ def _padded(body: bytes, size_bytes: int) -> bytes:
     return body + padding
 
 
-def _status_answer(sandbox: Sandbox, fault: Fault) -> Response:
+def _status_response(sandbox: Sandbox, fault: Fault) -> Response:
     headers = _retry_after(sandbox, fault)
     message = fault.value or {409: "Idempotency-Key conflict", 429: "Too many requests"}.get(
         fault.status, "Service unavailable" if fault.status >= 500 else "Request failed"
@@ -111,8 +111,8 @@ def _status_answer(sandbox: Sandbox, fault: Fault) -> Response:
     if fault.body == "empty":
         return Response(b"", fault.status, headers)
     if sandbox.options.error_shape == "html":
-        return json_answer({"error": message}, fault.status, headers)
-    return error_answer(sandbox.options, fault.status, message, headers=headers)
+        return json_response({"error": message}, fault.status, headers)
+    return error_response(sandbox.options, fault.status, message, headers=headers)
 
 
 def _retry_after(sandbox: Sandbox, fault: Fault) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Faults the sandbox commits on purpose: scripted one by one for tests, or at seeded rates for chaos.
+"""Faults the sandbox injects: scripted one by one for tests, or at seeded rates for chaos.
 
-A fault is either *before* (the request never reaches the service: nothing is made) or *accepted* (the service
-does its work, a create is booked, and then the answer goes wrong). Each kind below says which it is.
+A fault is either *before* (the request never reaches the service: no task is created) or *accepted* (the service
+does its work, a task is created, and then the response goes wrong). Each kind below says which it is.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, Literal, get_args
 Target = Literal["create", "poll", "storage", "files", "account", "any"]
 Kind = Literal[
     "latency",  # wait delay_s, then go on as usual; with accepted, do the work first
-    "status",  # answer `status` with Retry-After and a JSON, HTML, text or empty body; with accepted, after the work
-    "drop_before",  # close the connection without an answer, nothing made
-    "drop_after",  # the same once the work is done: task made and booked, answer lost
-    "truncated_body",  # accepted: the connection closes in the middle of the answer
-    "broken_json",  # accepted: a whole answer whose JSON is cut off
-    "oversized_body",  # accepted: a valid answer with size_bytes of padding
-    "retry_after",  # accepted: the usual answer, with a Retry-After header
+    "status",  # respond with `status`, Retry-After and a JSON, HTML, text or empty body; with accepted, after the work
+    "drop_before",  # close the connection without a response, nothing created
+    "drop_after",  # the same once the work is done: task created, response lost
+    "truncated_body",  # accepted: the connection closes in the middle of the response
+    "broken_json",  # accepted: a complete response whose JSON is cut off
+    "oversized_body",  # accepted: a valid response with size_bytes of padding
+    "retry_after",  # accepted: the usual response, with a Retry-After header
     "redirect",  # before: `status` (307 unless 3xx is given) to `value`, by default another origin
-    "unknown_status",  # poll: this answer's status is `value`
-    "no_images",  # poll: this completed answer has no images; create: the task never gets any
-    "late_images",  # create: images only after `polls` completed answers without
+    "unknown_status",  # poll: this response's status is `value`
+    "no_images",  # poll: this completed response has no images; create: the task never gets any
+    "late_images",  # create: images only after `polls` completed responses without
     "failed",  # create or poll: the task fails with `value` as its text, unless it is already finished
-    "envelope",  # create: the answer has a Location that speaks in envelopes
+    "envelope",  # create: the response has a Location that returns envelopes
 ]
 Body = Literal["json", "html", "text", "empty"]
 
@@ -42,7 +42,7 @@ class Fault:
         kind: What goes wrong; see `Kind`.
         on: Which requests it hits.
         times: How many of them, one after another; ignored for rates.
-        accepted: For latency and status: do the work first, so that a create is booked.
+        accepted: For latency and status: do the work first, so that a task is created.
         delay_s: Wait this long as well; the whole of a latency fault.
         status: The HTTP status of a status or redirect fault.
         retry_after: Seconds, or "date:SECONDS" for an HTTP date that far ahead, or any text as it is.

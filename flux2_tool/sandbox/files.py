@@ -19,7 +19,7 @@ from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import fingerprint
 from flux2_tool.sandbox.objects import stored_bytes
 from flux2_tool.sandbox.pictures import picture_size_px
-from flux2_tool.sandbox.responses import error_answer, json_answer
+from flux2_tool.sandbox.responses import error_response, json_response
 from flux2_tool.sandbox.service import Sandbox, iso
 from flux2_tool.sandbox.storage import UPLOADS_PATH, StoredFile
 
@@ -28,19 +28,19 @@ _PREPARED_LIFE_S = 300
 
 
 async def prepare(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
-    """Announce a file; the answer says where to PUT its bytes and with which headers."""
+    """Announce a file; the response says where to PUT its bytes and with which headers."""
     options = sandbox.options
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
-        return error_answer(options, 401, "Invalid or missing API key")
+        return error_response(options, 401, "Invalid or missing API key")
     body = await json_object(request)
     if body is None:
-        return error_answer(options, 400, "The request body is not a JSON object")
+        return error_response(options, 400, "The request body is not a JSON object")
     errors = _prepare_problems(body)
     if errors:
-        return error_answer(options, 422, "Validation failed", errors=errors)
+        return error_response(options, 422, "Validation failed", errors=errors)
     if body["byte_size"] > MOST_FILE_BYTES:
-        return error_answer(options, 413, f"The file is larger than {MOST_FILE_BYTES} bytes")
+        return error_response(options, 413, f"The file is larger than {MOST_FILE_BYTES} bytes")
     file = StoredFile(
         signed_id=sandbox.new_id("sgn_"),
         filename=body["filename"],
@@ -53,7 +53,7 @@ async def prepare(sandbox: Sandbox, request: Request, fault: Fault | None) -> Re
     target = sandbox.storage.presign(
         "PUT", f"{UPLOADS_PATH}{file.signed_id}", at=sandbox.clock(), life_s=_PREPARED_LIFE_S
     )
-    return json_answer(
+    return json_response(
         {
             "signed_id": file.signed_id,
             "upload_url": f"{(options.image_url_base or base_url(request)).rstrip('/')}{target}",
@@ -67,13 +67,13 @@ async def confirm(sandbox: Sandbox, request: Request, fault: Fault | None) -> Re
     options = sandbox.options
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
-        return error_answer(options, 401, "Invalid or missing API key")
+        return error_response(options, 401, "Invalid or missing API key")
     body = await json_object(request) or {}
     file = sandbox.storage.files.get(str(body.get("signed_id")))
     if file is None or file.key_fingerprint != fingerprint(key):
-        return error_answer(options, 404, "Not found")
+        return error_response(options, 404, "Not found")
     if file.content is None:
-        return error_answer(options, 422, "Validation failed", errors={"signed_id": ["has not been uploaded yet"]})
+        return error_response(options, 422, "Validation failed", errors={"signed_id": ["has not been uploaded yet"]})
     return _described(sandbox, request, file)
 
 
@@ -82,14 +82,14 @@ async def create(sandbox: Sandbox, request: Request, fault: Fault | None) -> Res
     options = sandbox.options
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
-        return error_answer(options, 401, "Invalid or missing API key")
+        return error_response(options, 401, "Invalid or missing API key")
     body = await json_object(request)
     source = (body or {}).get("source")
     if body is None or not isinstance(source, dict):
-        return error_answer(options, 422, "Validation failed", errors={"source": ["is required"]})
+        return error_response(options, 422, "Validation failed", errors={"source": ["is required"]})
     content = _content_of(sandbox, source)
     if isinstance(content, str):
-        return error_answer(options, 422, "Validation failed", errors={"source": [content]})
+        return error_response(options, 422, "Validation failed", errors={"source": [content]})
     file = StoredFile(
         signed_id=sandbox.new_id("sgn_"),
         filename=str(body.get("file_name") or "upload.png"),
@@ -131,7 +131,7 @@ def _prepare_problems(body: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _content_of(sandbox: Sandbox, source: dict[str, Any]) -> bytes | str:
-    """The bytes a source stands for, or what is wrong with it."""
+    """The bytes that a source names, or what is wrong with it."""
     if source.get("type") == "base64":
         text = str(source.get("data", ""))
         if text.startswith("data:"):
@@ -154,7 +154,7 @@ def _described(sandbox: Sandbox, request: Request, file: StoredFile) -> Response
     file.confirmed_at = file.confirmed_at if file.confirmed_at is not None else now
     life_s = sandbox.options.upload_life_s
     signed = sandbox.storage.presign("GET", file.path, at=file.confirmed_at, life_s=life_s)
-    return json_answer(
+    return json_response(
         {
             "file_name": file.filename,
             "url": f"{(sandbox.options.image_url_base or base_url(request)).rstrip('/')}{signed}",

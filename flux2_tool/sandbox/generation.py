@@ -12,11 +12,11 @@ from starlette.responses import Response
 from flux2_tool.sandbox.access import base_url, bearer_key
 from flux2_tool.sandbox.callbacks import follow
 from flux2_tool.sandbox.catalog import Action, problems
-from flux2_tool.sandbox.fault_middleware import ConnectionDropped, after, before
+from flux2_tool.sandbox.fault_middleware import ConnectionDropped, apply_after, apply_before
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import CreateRecord, Leak, fingerprint
 from flux2_tool.sandbox.options import PollPath
-from flux2_tool.sandbox.responses import created_answer, envelope, error_answer, json_answer, task_content
+from flux2_tool.sandbox.responses import created_response, envelope, error_response, json_response, task_content
 from flux2_tool.sandbox.service import ConflictError, Sandbox, input_digest
 from flux2_tool.sandbox.storage import IMAGES_PATH
 from flux2_tool.sandbox.tasks import Route, Task
@@ -29,7 +29,7 @@ _SECRET_HEADERS = ("authorization", "x-api-key", "proxy-authorization")
 
 
 async def create(sandbox: Sandbox, request: Request, route: Route, action: Action) -> Response:
-    """Take a create POST and book it, whatever becomes of it."""
+    """Handle a create POST and record it, whatever its outcome."""
     now = sandbox.clock()
     sandbox.settle(now)
     key = bearer_key(request)
@@ -43,13 +43,13 @@ async def create(sandbox: Sandbox, request: Request, route: Route, action: Actio
         idempotency_key=request.headers.get("idempotency-key"),
         body=await request.body(),
     )
-    sandbox.books.creates.append(record)
+    sandbox.ledger.creates.append(record)
     if key and key.encode() in record.body:
-        sandbox.books.authorization_leaks.append(Leak(at=now, path=record.path, where="create body"))
+        sandbox.ledger.authorization_leaks.append(Leak(at=now, path=record.path, where="create body"))
     options = sandbox.options
     if not (options.guide_route if route == "guide" else options.service_route):
         record.outcome, record.status = "route_off", options.route_off_status
-        return error_answer(options, options.route_off_status, "Not found")
+        return error_response(options, options.route_off_status, "Not found")
     fault = sandbox.faults.take("create")
     if fault is None:
         response = _accept(sandbox, request, record, route, action, None)
@@ -64,7 +64,7 @@ async def _faulty_create(
 ) -> Response:
     record.fault = fault.kind
     try:
-        instead = await before(sandbox, fault)
+        instead = await apply_before(sandbox, fault)
     except ConnectionDropped:
         record.outcome = "dropped_before"
         raise
@@ -72,18 +72,18 @@ async def _faulty_create(
         record.outcome = "redirected" if fault.kind == "redirect" else "fault"
         return instead
     response = _accept(sandbox, request, record, route, action, fault)
-    return await after(sandbox, fault, response)
+    return await apply_after(sandbox, fault, response)
 
 
 def _accept(
     sandbox: Sandbox, request: Request, record: CreateRecord, route: Route, action: Action, fault: Fault | None
 ) -> Response:
-    """Do what the service does with a create that reached it."""
+    """Handle a create that reached the service."""
     options, now = sandbox.options, sandbox.clock()
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
         record.outcome = "unauthorized"
-        return error_answer(options, 401, "Invalid or missing API key")
+        return error_response(options, 401, "Invalid or missing API key")
     refusal = _refuse_form(sandbox, request, record)
     if refusal is not None:
         record.outcome = "invalid"
@@ -92,11 +92,11 @@ def _accept(
         body: Any = json.loads(record.body)
     except ValueError:
         record.outcome = "invalid"
-        return error_answer(options, 400, "The request body is not valid JSON")
+        return error_response(options, 400, "The request body is not valid JSON")
     errors = problems(action, body) if isinstance(body, dict) else {"base": ["must be a JSON object"]}
     if errors:
         record.outcome = "invalid"
-        return error_answer(options, 422, "Validation failed", errors=errors)
+        return error_response(options, 422, "Validation failed", errors=errors)
     key_fingerprint, digest = fingerprint(key), input_digest(action, body)
     task = None
     if record.idempotency_key is not None:
@@ -104,7 +104,7 @@ def _accept(
             task = sandbox.remembered(key_fingerprint, record.idempotency_key, digest, now)
         except ConflictError:
             record.outcome = "conflict"
-            return error_answer(options, 409, "Idempotency-Key was already used with a different request")
+            return error_response(options, 409, "Idempotency-Key was already used with a different request")
     made = task is None
     record.outcome = "created" if made else "replayed"
     if task is None:
@@ -120,22 +120,22 @@ def _accept(
         )
     if task is None:
         record.outcome = "no_credits"
-        return error_answer(options, 402, "Insufficient credits")
+        return error_response(options, 402, "Insufficient credits")
     record.task_id = task.id
     if made and "callback_url" in body:
         follow(sandbox, task, body["callback_url"], partial(image_url, sandbox, base_url(request), task))
-    return created_answer(options, task, route, now, link=_status_link(sandbox, request, task, fault))
+    return created_response(options, task, route, now, link=_status_link(sandbox, request, task, fault))
 
 
 def _refuse_form(sandbox: Sandbox, request: Request, record: CreateRecord) -> Response | None:
     options = sandbox.options
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return error_answer(options, 415, "Content-Type must be application/json")
+        return error_response(options, 415, "Content-Type must be application/json")
     if len(record.body) > MOST_BODY_BYTES:
-        return error_answer(options, 413, f"The request body is larger than {MOST_BODY_BYTES} bytes")
+        return error_response(options, 413, f"The request body is larger than {MOST_BODY_BYTES} bytes")
     idempotency_key = record.idempotency_key
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= MOST_KEY_CHARS:
-        return error_answer(options, 400, f"Idempotency-Key must have 1 to {MOST_KEY_CHARS} characters")
+        return error_response(options, 400, f"Idempotency-Key must have 1 to {MOST_KEY_CHARS} characters")
     return None
 
 
@@ -154,13 +154,13 @@ def _status_link(sandbox: Sandbox, request: Request, task: Task, fault: Fault | 
 async def poll(
     sandbox: Sandbox, request: Request, fault: Fault | None, path: PollPath | None, action: Action | None
 ) -> Response:
-    """Tell a task's state at one of the poll addresses; `path` None is the address in a create answer."""
-    options, now, books = sandbox.options, sandbox.clock(), sandbox.books
-    books.polls += 1
+    """Return a task's state at one of the poll addresses; `path` None is the address in a create's response."""
+    options, now, ledger = sandbox.options, sandbox.clock(), sandbox.ledger
+    ledger.polls += 1
     key = sandbox.authorized_key(bearer_key(request))
     if key is None:
-        return error_answer(options, 401, "Invalid or missing API key")
-    task = books.tasks.get(request.path_params["id"])
+        return error_response(options, 401, "Invalid or missing API key")
+    task = ledger.tasks.get(request.path_params["id"])
     if (
         (path is not None and path not in options.poll_paths)
         or task is None
@@ -168,27 +168,27 @@ async def poll(
         or (action is not None and task.action != action)
         or now < task.created_at + options.visible_after_s
     ):
-        books.polls_not_found += 1
-        return error_answer(options, 404, "Not found")
+        ledger.polls_not_found += 1
+        return error_response(options, 404, "Not found")
     task.polls += 1
     if fault is not None and fault.kind == "failed":
         sandbox.fail_task(task, now, fault.value)
     state = task.state(now)
     finished = state in ("completed", "failed")
-    told = (fault.value or "verifying") if fault is not None and fault.kind == "unknown_status" else state
-    with_image = told == "completed" and not _withheld(task, fault)
-    if finished and task.first_seen_finished_at is None and (with_image or told == "failed"):
+    status = (fault.value or "verifying") if fault is not None and fault.kind == "unknown_status" else state
+    with_image = status == "completed" and not _withheld(task, fault)
+    if finished and task.first_seen_finished_at is None and (with_image or status == "failed"):
         task.first_seen_finished_at = now
     content = task_content(
         options,
         task,
-        told,
+        status,
         guide=path in ("guide", "v1_tasks"),
         image_url=image_url(sandbox, base_url(request), task) if with_image else None,
     )
     if path is None and "envelope" in request.query_params:
-        content = envelope(content, task, told)
-    return json_answer(content)
+        content = envelope(content, task, status)
+    return json_response(content)
 
 
 def image_url(sandbox: Sandbox, base: str, task: Task) -> str:

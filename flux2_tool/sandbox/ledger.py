@@ -1,4 +1,4 @@
-"""The sandbox's books: everything that reached it and everything it did, for tests to hold a client to.
+"""The sandbox's ledger: everything it received and everything it did, for tests to check a client against.
 
 In memory and append-only. The API key is never kept, only its fingerprint.
 """
@@ -21,10 +21,11 @@ def fingerprint(key: str) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class CreateRecord:
-    """One POST to a create path, whatever became of it.
+    """One POST to a create path, whatever its outcome.
 
     `outcome` is one of received, route_off, unauthorized, dropped_before, fault, redirected, invalid, conflict,
-    no_credits, replayed, created. `fault` names the fault it met and `status` is None when no answer was sent.
+    no_credits, replayed, created. `fault` names the fault that was applied; `status` is None when no
+    response was sent.
     """
 
     at: float
@@ -62,9 +63,9 @@ class Leak:
 
 @dataclass(slots=True, kw_only=True)
 class CallbackDelivery:
-    """One message to a `callback_url`, booked before it is sent; or, with attempt 0 and an error, why none was.
+    """One message to a `callback_url`, recorded before it is sent; or, with attempt 0 and an error, why none was.
 
-    `status` is what the receiver answered and `error` why it did not; both are None while the message is on its way.
+    `status` is the receiver's HTTP status and `error` why there is none; both are None while the message is on its way.
     A forged message has attempt 0 and names its forgery; `task_id` is the task it aims at.
     """
 
@@ -79,7 +80,7 @@ class CallbackDelivery:
 
 
 @dataclass(slots=True)
-class Books:
+class Ledger:
     """All records of one sandbox, oldest first."""
 
     seed: int

@@ -30,7 +30,7 @@ async def picture(sandbox: Sandbox, request: Request, fault: Fault | None) -> Re
     if response is None and isinstance(task, Task):
         content = await asyncio.to_thread(stored_bytes, sandbox, task)
         response = Response(content, media_type="image/png")
-    return _booked(sandbox, request, response, task.id if isinstance(task, Task) else None)
+    return _recorded(sandbox, request, response, task.id if isinstance(task, Task) else None)
 
 
 async def uploaded(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
@@ -42,7 +42,7 @@ async def uploaded(sandbox: Sandbox, request: Request, fault: Fault | None) -> R
             response = Response(file.content, media_type=file.mime_type)
         else:
             response = storage_error(404, "NoSuchKey", "The specified key does not exist.")
-    return _booked(sandbox, request, response, None)
+    return _recorded(sandbox, request, response, None)
 
 
 async def upload(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
@@ -53,7 +53,7 @@ async def upload(sandbox: Sandbox, request: Request, fault: Fault | None) -> Res
     if response is None:
         response = _received(file, request, content)
     now = sandbox.clock()
-    sandbox.books.uploads.append(Download(at=now, path=request.url.path, task_id=None, status=response.status_code))
+    sandbox.ledger.uploads.append(Download(at=now, path=request.url.path, task_id=None, status=response.status_code))
     return response
 
 
@@ -96,15 +96,15 @@ def _received(file: StoredFile | None, request: Request, content: bytes) -> Resp
 def _refusal(sandbox: Sandbox, request: Request) -> Response | None:
     now, path = sandbox.clock(), request.url.path
     if "authorization" in request.headers:
-        sandbox.books.authorization_leaks.append(Leak(at=now, path=path, where="authorization header to storage"))
+        sandbox.ledger.authorization_leaks.append(Leak(at=now, path=path, where="authorization header to storage"))
         return storage_error(400, "InvalidArgument", "Only one auth mechanism allowed")
     query = query_of(request.scope["query_string"])
     refusal = sandbox.storage.refusal(request.method, path, query, now=now)
     return storage_error(*refusal) if refusal else None
 
 
-def _booked(sandbox: Sandbox, request: Request, response: Response | None, task_id: str | None) -> Response:
+def _recorded(sandbox: Sandbox, request: Request, response: Response | None, task_id: str | None) -> Response:
     response = response or storage_error(404, "NoSuchKey", "The specified key does not exist.")
     record = Download(at=sandbox.clock(), path=request.url.path, task_id=task_id, status=response.status_code)
-    sandbox.books.downloads.append(record)
+    sandbox.ledger.downloads.append(record)
     return response

@@ -1,4 +1,4 @@
-"""What a sandbox can be told before it starts, and (most of it) while it runs.
+"""The options of a sandbox, set before it starts or (most of them) while it runs.
 
 Plain fields with plain values, so that a command line, a test or `PATCH /_sandbox/options` fills them alike.
 """
@@ -31,22 +31,22 @@ Max's price (10 cents) is made up; no source at hand publishes it."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """Switches of one sandbox. Times are seconds of the sandbox's clock, money is US cents.
+    """Options of one sandbox. Times are seconds of the sandbox's clock, money is US cents.
 
     Args:
         guide_route: Serve `POST /v1/text_to_image` and `/v1/remix_image`.
         service_route: Serve `POST /api/v1/flux_2/text_to_image` and `.../remix_image`.
-        route_off_status: What a create on a route that is switched off answers: 404, 405, 410 or 501.
-        poll_paths: The poll addresses that answer; the others give 404.
-        visible_after_s: A poll sooner than this after the create answers 404.
+        route_off_status: The status of a create on a route that is switched off: 404, 405, 410 or 501.
+        poll_paths: The poll addresses that work; the others give 404.
+        visible_after_s: A poll sooner than this after the create gives 404.
         api_keys: The only good keys; empty means every key that starts with "sk-".
-        error_shape: Which of the service's error bodies to speak.
-        body_shape: Task answers as they are, inside `data`, or (create only) with the id in a header alone.
-        status_in_create: Whether the service route's create answer has a `status`.
+        error_shape: Which of the service's error bodies to use.
+        body_shape: Task responses as they are, inside `data`, or (create only) with the id in a header alone.
+        status_in_create: Whether the service route's create response has a `status`.
         result_field: The field that carries the finished images.
         cost_field: The field that carries what a finished task cost.
-        status_link: Whether and where the create answer links to a status URL.
-        status_link_envelope: That URL answers an envelope `{"id", "status", "response": {...}}`.
+        status_link: Whether and where the create response links to a status URL.
+        status_link_envelope: That URL returns an envelope `{"id", "status", "response": {...}}`.
         status_link_origin: Scheme and host of that URL; empty means the sandbox's own.
         speed: Divides every simulated duration; 50 makes a 6 s picture in 0.12 s.
         duration_s: An exact duration for every task, instead of a drawn one; `speed` does not change it.
@@ -57,16 +57,16 @@ class SandboxOptions:
         image_life_s: How long an image URL is good.
         upload_life_s: How long the URL of an uploaded file is good.
         drawn_images: Draw real pictures; False serves plain ones of the right size, for benchmarks.
-        callbacks: Tell a `callback_url` how its task ended; False loses what is due while it is off.
+        callbacks: Send the end of a task to its `callback_url`; False loses what is due while it is off.
         callback_secret: Base64 of the key that signs callbacks; empty means one of the sandbox's own making.
         callback_delay_s: How long after its task's end a callback is first delivered; `speed` does not change it.
-        callback_timeout_s: How long a receiver may take to answer, in real seconds, before it is told again.
-        callback_duplicates: How many more times an event that was heard is delivered, under the same id.
+        callback_timeout_s: How long a receiver may take to respond, in real seconds, before the next delivery.
+        callback_duplicates: How many more times an acknowledged event is delivered, under the same id.
         callback_early: Deliver the end as soon as the task is made, while polls still say that it runs.
         callback_forgery: Send this first, once, claiming that the task failed: bad_signature (signed with another
             secret), stale_timestamp (well signed, ten minutes old), wrong_task (well signed, an event and a task
-            nobody made) or unsigned (no signature header). All but wrong_task bear the true event's id.
-        seed: Of every random choice; None takes a fresh one, which the books name.
+            that do not exist) or unsigned (no signature header). All but wrong_task bear the true event's id.
+        seed: Of every random choice; None takes a fresh one, which the ledger names.
     """
 
     guide_route: bool = True

@@ -1,4 +1,4 @@
-"""The bodies the sandbox answers with, in every shape the service is known to use."""
+"""The sandbox's responses, in every shape the service is known to use."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _CODES = {
 _PHRASES = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
 
 
-def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response."""
     return Response(json_bytes(content), status, headers, media_type="application/json")
 
 
@@ -44,7 +44,7 @@ def json_bytes(content: Any) -> bytes:
     return _encode(content).encode(errors="surrogatepass")
 
 
-def error_answer(
+def error_response(
     options: SandboxOptions,
     status: int,
     message: str,
@@ -65,7 +65,7 @@ def error_answer(
         content = {shape: message}
     if errors:
         content["errors"] = errors
-    return json_answer(content, status, headers)
+    return json_response(content, status, headers)
 
 
 def html_page(status: int, message: str = "", headers: Mapping[str, str] | None = None) -> Response:
@@ -87,8 +87,8 @@ def storage_error(status: int, code: str, message: str) -> Response:
     return Response(text, status, media_type="application/xml")
 
 
-def created_answer(options: SandboxOptions, task: Task, route: Route, now: float, *, link: str) -> Response:
-    """The answer to a create POST, also to one that was sent again: the task as it stands, by route."""
+def created_response(options: SandboxOptions, task: Task, route: Route, now: float, *, link: str) -> Response:
+    """The response to a create POST, also to one that was repeated: the task in its present state, by route."""
     content: dict[str, Any]
     if route == "guide":
         content = {"task_id": task.id, "status": task.state(now), "model": task.model}
@@ -108,13 +108,13 @@ def created_answer(options: SandboxOptions, task: Task, route: Route, now: float
         content = {name: value for name, value in content.items() if name not in ("id", "task_id")}
     if options.body_shape == "data":
         content = {"data": content}
-    return json_answer(content, headers=headers)
+    return json_response(content, headers=headers)
 
 
 def task_content(
     options: SandboxOptions, task: Task, state: State | str, *, guide: bool, image_url: str | None
 ) -> dict[str, Any]:
-    """The answer to a poll, before any wrapping."""
+    """The content of a poll's response, before any wrapping."""
     content: dict[str, Any] = {"task_id": task.id} if guide else {"id": task.id}
     content["status"] = state
     if guide:
@@ -132,19 +132,19 @@ def task_content(
 
 
 def callback_content(options: SandboxOptions, task: Task, *, image_url: str | None) -> dict[str, Any]:
-    """What a callback says of a task's end: what a poll does, without the cost, which no source promises there."""
+    """The body of a callback: that of a poll's response, without the cost, which no source promises there."""
     ended: State = "failed" if task.failure else "completed"
     return task_content(replace(options, cost_field="none"), task, ended, guide=False, image_url=image_url)
 
 
 def envelope(content: Mapping[str, Any], task: Task, state: State | str) -> dict[str, Any]:
-    """A stored answer as the task's `Location` tells it; the response is there once the task is finished."""
-    told: dict[str, Any] = {"id": task.id, "status": state}
+    """A stored response as the task's `Location` returns it; `response` is there once the task is finished."""
+    wrapped: dict[str, Any] = {"id": task.id, "status": state}
     if state == "completed":
-        told["response"] = {"status": 200, "content_type": "application/json", "headers": {}, "body": content}
+        wrapped["response"] = {"status": 200, "content_type": "application/json", "headers": {}, "body": content}
     elif state == "failed":
-        told["response"] = {"status": 422, "content_type": "application/json", "headers": {}, "body": content}
-    return told
+        wrapped["response"] = {"status": 422, "content_type": "application/json", "headers": {}, "body": content}
+    return wrapped
 
 
 def _images(result_field: str, url: str) -> Any:

@@ -25,7 +25,7 @@ _STOP_S = 5.0
 
 
 def _protocol() -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol (the fast one where `httptools` is installed) that can be told to hang up."""
+    """uvicorn's HTTP protocol (the fast one where `httptools` is installed), with connections the app can close."""
     try:
         base: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
     except ImportError:
@@ -46,7 +46,7 @@ def _protocol() -> type[asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens."""
+    """Calls back once it listens."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -68,7 +68,7 @@ def serve(
     """Serve until interrupted.
 
     Args:
-        options: The sandbox's switches.
+        options: The sandbox's options.
         host: A loopback address; anything else is refused.
         port: 0 takes a free one.
         on_ready: Called with the base URL once connections are accepted.
@@ -96,7 +96,7 @@ def running_sandbox(
     clock: Clock = time.time,
     rng: random.Random | None = None,
 ) -> Iterator[tuple[str, Sandbox]]:
-    """Serve from a thread while the block runs; gives the base URL and the sandbox (books, faults, options).
+    """Serve from a thread while the block runs; gives the base URL and the sandbox (ledger, faults, options).
 
     Raises:
         ValueError: The host is not a loopback address.
@@ -149,7 +149,7 @@ def _listen(host: str, port: int) -> tuple[socket.socket, str]:
             f"host {host!r} is not a loopback address; the sandbox serves 127.0.0.1, ::1 or localhost only"
         )
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it every answer is 40 ms late.
+    # asyncio switches Nagle's algorithm off only where the protocol is named; with it every response is 40 ms late.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

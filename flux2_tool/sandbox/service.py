@@ -1,4 +1,4 @@
-"""The sandbox's state: accounts, tasks, idempotency keys. No HTTP here; `app.py` speaks it."""
+"""The sandbox's state: accounts, tasks, idempotency keys. No HTTP here; that is in `app.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import httpx
 
 from flux2_tool.sandbox.catalog import Action, nearest_ratio, price_cents, size_px
 from flux2_tool.sandbox.faults import Fault, Faults
-from flux2_tool.sandbox.ledger import Books
+from flux2_tool.sandbox.ledger import Ledger
 from flux2_tool.sandbox.options import SandboxOptions
 from flux2_tool.sandbox.storage import Storage
 from flux2_tool.sandbox.tasks import Failure, Route, Task, draw_duration_s, foreseen_failure
@@ -54,7 +54,7 @@ class _Remembered:
 
 
 class Sandbox:
-    """Everything a running sandbox knows. Reach it as `app.state.sandbox`."""
+    """The state of a running sandbox, at `app.state.sandbox`."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Sandbox:
         self.clock = clock
         self.sleep = sleep
         self.callback_transport = callback_transport
-        self._books = Books(seed)
-        self._ledger = Lock()
+        self._ledger = Ledger(seed)
+        self._settling = Lock()
         self.faults = Faults(random.Random(source.getrandbits(64)))  # noqa: S311
         self.storage = Storage(secret=source.randbytes(32))
         self._durations = random.Random(source.getrandbits(64))  # noqa: S311
@@ -85,10 +85,10 @@ class Sandbox:
         self._made = 0
 
     @property
-    def books(self) -> Books:
-        """The books, with everything settled that has finished by now. May be read from any thread."""
+    def ledger(self) -> Ledger:
+        """The ledger, with everything settled that has finished by now. May be read from any thread."""
         self.settle(self.clock())
-        return self._books
+        return self._ledger
 
     @property
     def callback_secret(self) -> str:
@@ -97,14 +97,14 @@ class Sandbox:
         return self.options.callback_secret or base64.b64encode(made).decode()
 
     def follow(self, task: Task, following: Coroutine[Any, Any, None], on_settled: Callable[[], None]) -> None:
-        """Do something in the background for a task; `on_settled` is called, on any thread, once it is settled."""
+        """Run a coroutine in the background for a task; `on_settled` is called, on any thread, once it is settled."""
         self._on_settled[task.id] = on_settled
         follower = asyncio.get_running_loop().create_task(following)
         self._followers.add(follower)
         follower.add_done_callback(self._followers.discard)
 
     async def callbacks_done(self) -> None:
-        """Wait until every callback has been heard, given up or lost. For the sandbox's own event loop."""
+        """Wait until every callback is acknowledged, abandoned or lost. For the sandbox's own event loop."""
         while self._followers:
             await asyncio.wait(set(self._followers))
 
@@ -136,8 +136,8 @@ class Sandbox:
                 account.balance_cents = self.options.balance_cents
 
     def settle(self, now: float) -> None:
-        """Book every task that has finished by now: charge it, or release what was reserved for it."""
-        with self._ledger:
+        """Settle every task that has finished by now: charge it, or release what was reserved for it."""
+        with self._settling:
             while self._unsettled and self._unsettled[0][0] <= now:
                 _, _, task = heapq.heappop(self._unsettled)
                 if not task.settled:
@@ -153,9 +153,9 @@ class Sandbox:
             account.spent_cents += task.price_cents
             day = day_of(task.finish_at)
             account.spent_by_day[day] = account.spent_by_day.get(day, 0) + task.price_cents
-        tell = self._on_settled.pop(task.id, None)
-        if tell is not None:
-            tell()
+        on_settled = self._on_settled.pop(task.id, None)
+        if on_settled is not None:
+            on_settled()
 
     def remembered(self, key_fingerprint: str, idempotency_key: str, digest: bytes, now: float) -> Task | None:
         """The task an idempotency key already made.
@@ -209,9 +209,9 @@ class Sandbox:
             task.failure = Failure(code="generation_failed", message=fault.value or "Image generation failed")
         elif fault is not None and fault.kind in ("no_images", "late_images"):
             task.missing_images = fault.polls if fault.kind == "late_images" else -1
-        self._books.tasks[task.id] = task
+        self._ledger.tasks[task.id] = task
         self.storage.pictures[task.image_id] = task
-        with self._ledger:
+        with self._settling:
             account.reserved_cents += cents
             self._await_settlement(task)
         if idempotency_key is not None:
@@ -221,7 +221,7 @@ class Sandbox:
     def fail_task(self, task: Task, now: float, message: str) -> None:
         """End a task that is still running as failed."""
         if task.fail(now, Failure(code="generation_failed", message=message or "Image generation failed")):
-            with self._ledger:
+            with self._settling:
                 self._await_settlement(task)
             self.settle(now)
 
@@ -242,7 +242,7 @@ class ConflictError(Exception):
 
 
 def input_digest(action: Action, body: Any) -> bytes:
-    """Stands for a request's input: equal for JSON that means the same, on either route."""
+    """The digest of a request's input: equal for equivalent JSON, on either route."""
     canonical = json.dumps([action, body], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).digest()
 

@@ -1,4 +1,4 @@
-"""A task's life, computed from the clock at each look: nothing runs in the background but callbacks."""
+"""A task's states, computed from the clock at each request: nothing runs in the background but callbacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flux2_tool.sandbox.options import SandboxOptions
 Route = Literal["guide", "service"]
 State = Literal["pending", "processing", "completed", "failed"]
 
-# Bounds a drawn duration at three standard deviations, so that no test waits on a freak.
+# Bounds a drawn duration at three standard deviations, so that no test waits for an outlier.
 _WIDEST_SIGMAS = 3.0
 
 
@@ -28,9 +28,9 @@ class Failure:
 
 @dataclass(slots=True, kw_only=True)
 class Task:
-    """One generation. `finish_at` and `failure` are known from the start and told only when the clock gets there.
+    """One generation. `finish_at` and `failure` are fixed at the start and visible only once the clock gets there.
 
-    `missing_images` is how many completed answers come without images; -1 means all of them.
+    `missing_images` is how many completed responses come without images; -1 means all of them.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Task:
     first_seen_finished_at: float | None = None
 
     def state(self, now: float) -> State:
-        """The status the service tells at a time."""
+        """The status that the service returns at a time."""
         if now >= self.finish_at:
             return "failed" if self.failure else "completed"
         return "processing" if now >= self.started_at else "pending"

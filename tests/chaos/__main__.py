@@ -1,4 +1,4 @@
-"""Play random schedules of faults and deaths, and judge each by the sandbox's own books.
+"""Play random schedules of faults and deaths, and judge each by the sandbox's own ledger.
 
     python -m tests.chaos --schedules 10000 --kills 1000 --seed 7
 

@@ -1,7 +1,7 @@
 """Schedules with real processes: they share a journal file, talk to a sandbox over sockets, and are killed by SIGKILL.
 
 Each schedule wishes for one image with a key of its own. Processes are killed at moments drawn at random or just
-after a POST has arrived, one or two at a time, then somebody asks a last time and the books are judged. Most
+after a POST has arrived, one or two at a time, then somebody asks a last time and the ledger is judged. Most
 processes are forks of a nursery; now and then it is the worker itself, `python -m flux2_tool worker`.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool.engine.wait import SUBMIT_GRACE_S
-from flux2_tool.sandbox import Books, Sandbox, SandboxOptions, running_sandbox
+from flux2_tool.sandbox import Ledger, Sandbox, SandboxOptions, running_sandbox
 from tests.chaos.nursery import FastClock
 from tests.chaos.schedules import Played, draw_fault
 from tests.chaos.workers import WorkerProcess
@@ -189,7 +189,7 @@ class _KillSchedule:
             for child in self._children:
                 await child.ended
             now = FastClock(self._lane.epoch_s, SPEED).now()
-            verdict = judge(self._books(), records_of(self._home), [wish], now=now)
+            verdict = judge(self._ledger(), records_of(self._home), [wish], now=now)
             verdict.broken += self._overdue + keys_on_disk(self._home, self._key)
         finally:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -205,7 +205,7 @@ class _KillSchedule:
             return
         # A command that ends has shown its image; only where processes stay can two of them really race.
         racers = 2 if wish.host == "native" and rng.random() < 0.3 else 1
-        posts = len(self._lane.sandbox.books.creates)
+        posts = len(self._lane.sandbox.ledger.creates)
         go = None if racers == 1 else self._home.with_suffix(f".go{len(self._children)}")
         children = [self._start(wish, wait_s=rng.choice([3.0, 30.0, 80.0]), go=go) for _ in range(racers)]
         if go is not None:
@@ -224,12 +224,12 @@ class _KillSchedule:
             self._take_from(wish, child)
 
     async def _lose_a_worker(self, wish: Wish) -> None:
-        posts = len(self._lane.sandbox.books.creates)
+        posts = len(self._lane.sandbox.ledger.creates)
         worker = await self._start_worker(wish)
         if self._rng.random() < 0.3:
             await asyncio.sleep(self._rng.uniform(0.0, 3.0))
         else:
-            while len(self._lane.sandbox.books.creates) == posts and not worker.answered.is_set():  # noqa: ASYNC110
+            while len(self._lane.sandbox.ledger.creates) == posts and not worker.answered.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, 2.0)]))
         if self._rng.random() < 0.5:
@@ -262,7 +262,7 @@ class _KillSchedule:
         self._take_from(wish, child)
 
     async def _first_post(self, child: Child, posts: int) -> None:
-        while len(self._lane.sandbox.books.creates) == posts and not child.answered.is_set():  # noqa: ASYNC110
+        while len(self._lane.sandbox.ledger.creates) == posts and not child.answered.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
     def _start(self, wish: Wish, *, wait_s: float, go: Path | None = None) -> Child:
@@ -294,11 +294,11 @@ class _KillSchedule:
         if result is not None and result.get("task", {}).get("state") == "completed":
             wish.images += [image["url"] for image in result["images"]]
 
-    def _books(self) -> Books:
-        """The books of this schedule's key alone."""
-        whole = self._lane.sandbox.books
+    def _ledger(self) -> Ledger:
+        """The ledger of this schedule's key alone."""
+        whole = self._lane.sandbox.ledger
         mark = hashlib.sha256(self._key.encode()).hexdigest()[:12]
-        mine = Books(whole.seed)
+        mine = Ledger(whole.seed)
         mine.creates = [create for create in whole.creates if create.key_fingerprint == mark]
         mine.tasks = {name: task for name, task in whole.tasks.items() if task.key_fingerprint == mark}
         mine.authorization_leaks = whole.authorization_leaks

@@ -73,8 +73,8 @@ class _Schedule:
             trouble.cancel()
         faults = dict(world.sandbox.faults.committed)
         await self._calm()
-        verdict = judge(world.sandbox.books, world.records(), world.wishes, now=now())
-        verdict.broken += world.overdue + keys_on_disk(self._home, KEY) + late_resends(world.sandbox.books)
+        verdict = judge(world.sandbox.ledger, world.records(), world.wishes, now=now())
+        verdict.broken += world.overdue + keys_on_disk(self._home, KEY) + late_resends(world.sandbox.ledger)
         world.finish()
         return Played(seed=self._seed, faults=faults, kills=sum(world.deaths.values()), verdict=verdict)
 

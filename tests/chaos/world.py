@@ -1,6 +1,6 @@
 """A small world on virtual time: one data folder, the service, processes that come and go, and what people wish for.
 
-`World` plays; `verdict` judges by the service's own books and the journal on disk.
+`World` plays; `verdict` judges by the service's own ledger and the journal on disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flux2_tool.engine.engine import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
 from flux2_tool.journal import Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
-from flux2_tool.sandbox import Books, SandboxOptions
+from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
 from flux2_tool.tasks.task import RESEND_WINDOW_S
 from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
@@ -56,7 +56,7 @@ class Wish:
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """What the books say at the end.
+    """What the ledger says at the end.
 
     Attributes:
         broken: One sentence per invariant that does not hold.
@@ -223,17 +223,17 @@ def keys_on_disk(home: Path, key: str) -> list[str]:
     ]
 
 
-def judge(books: Books, records: list[Record], wishes: list[Wish], *, now: float, is_over: bool = True) -> Verdict:
-    """Hold the service's books against the journal and against what reached those who asked.
+def judge(ledger: Ledger, records: list[Record], wishes: list[Wish], *, now: float, is_over: bool = True) -> Verdict:
+    """Hold the service's ledger against the journal and against what reached those who asked.
 
     Args:
         now: The world's wall clock.
         is_over: Whether everything has ended; before that a request may still be on its way.
     """
-    verdict = Verdict(billed=len(books.billed_tasks))
+    verdict = Verdict(billed=len(ledger.billed_tasks))
     by_key = {record.idempotency_key: record for record in records}
     shown = {url for wish in wishes for url in wish.images}
-    for task in books.billed_tasks:
+    for task in ledger.billed_tasks:
         record = by_key.get(task.idempotency_key or "")
         is_on_its_way = not is_over and record is not None and record.state == "sending"
         if not any(task.image_id in url for url in shown) and not is_on_its_way and not _is_listed(record, task.id):
@@ -242,16 +242,16 @@ def judge(books: Books, records: list[Record], wishes: list[Wish], *, now: float
             verdict.broken.append(f"lost: task {task.id} was billed, reached nobody, and the journal has {state}")
     for prompt in {wish.prompt for wish in wishes}:
         verdict.billed_twice += _too_many(
-            books, by_key, [wish for wish in wishes if wish.prompt == prompt], verdict.broken
+            ledger, by_key, [wish for wish in wishes if wish.prompt == prompt], verdict.broken
         )
     sent: dict[str, tuple[bytes, str | None]] = {}
-    for create in books.creates:
+    for create in ledger.creates:
         if create.idempotency_key not in by_key:
             verdict.broken.append(f"not in the journal: a POST with idempotency key {create.idempotency_key}")
         first = sent.setdefault(create.idempotency_key or "", (create.body, create.key_fingerprint))
         if first != (create.body, create.key_fingerprint):
             verdict.broken.append(f"not byte-identical: POSTs with idempotency key {create.idempotency_key}")
-    verdict.broken += [f"the key leaked: {leak.where} of {leak.path}" for leak in books.authorization_leaks]
+    verdict.broken += [f"the key leaked: {leak.where} of {leak.path}" for leak in ledger.authorization_leaks]
     if not is_over:
         return verdict
     verdict.broken += [
@@ -267,11 +267,11 @@ def judge(books: Books, records: list[Record], wishes: list[Wish], *, now: float
     return verdict
 
 
-def _too_many(books: Books, by_key: Mapping[str, Record], wishes: list[Wish], broken: list[str]) -> int:
+def _too_many(ledger: Ledger, by_key: Mapping[str, Record], wishes: list[Wish], broken: list[str]) -> int:
     """Count the images of one prompt that were paid beyond what was wished for, in each session and in all."""
     records = [
         by_key.get(task.idempotency_key or "")
-        for task in books.billed_tasks
+        for task in ledger.billed_tasks
         if task.arguments["prompt"] == wishes[0].prompt
     ]
     excess = 0
@@ -285,15 +285,15 @@ def _too_many(books: Books, by_key: Mapping[str, Record], wishes: list[Wish], br
     return max(excess, len(records) - len(wishes), 0)
 
 
-def late_resends(books: Books) -> list[str]:
+def late_resends(ledger: Ledger) -> list[str]:
     """Name every POST that was repeated when the service may have forgotten its key; that is for a person to order."""
     first: dict[str, CreateRecord] = {}
-    for create in books.creates:
+    for create in ledger.creates:
         if create.outcome == "created":
             first.setdefault(create.idempotency_key or "", create)
     return [
         f"sent again after {create.at - made.at:.0f} s: idempotency key {create.idempotency_key}"
-        for create in books.creates
+        for create in ledger.creates
         if (made := first.get(create.idempotency_key or "")) is not None and create.at > made.at + RESEND_WINDOW_S
     ]
 

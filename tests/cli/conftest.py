@@ -32,7 +32,7 @@ def service(clock: SandboxClock) -> Iterator[tuple[str, Sandbox]]:
 
 @pytest.fixture
 def sandbox(service: tuple[str, Sandbox]) -> Sandbox:
-    """Its books, faults and options."""
+    """Its ledger, faults and options."""
     return service[1]
 
 

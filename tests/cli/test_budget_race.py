@@ -12,7 +12,7 @@ AFFORDED = 10
 
 
 def test_fifty_processes_against_a_cap_for_ten_are_billed_for_exactly_ten(command: Command, sandbox: Sandbox) -> None:
-    """Counted on the sandbox's books, not on ours."""
+    """Counted on the sandbox's ledger, not on ours."""
     cap = f"{AFFORDED * 0.05:.2f}"
     running = [
         command.start("call", "text_to_image", json.dumps({"prompt": f"fox {number}"}), FLUX2_TOOL_DAILY_CAP_USD=cap)
@@ -25,5 +25,5 @@ def test_fifty_processes_against_a_cap_for_ten_are_billed_for_exactly_ten(comman
 
     assert len(made) == AFFORDED
     assert refused == ["budget_exceeded"] * (PROCESSES - AFFORDED)
-    assert len(sandbox.books.billed_tasks) == AFFORDED
-    assert len(sandbox.books.creates) == AFFORDED
+    assert len(sandbox.ledger.billed_tasks) == AFFORDED
+    assert len(sandbox.ledger.creates) == AFFORDED

@@ -141,7 +141,7 @@ def test_a_call_has_the_rules_of_an_agents_host(command: Command, sandbox: Sandb
     codes = [_only_object(done.stdout)["error"]["code"] for done in (made[1], *refused)]
     assert codes == ["repeated_request", "invalid_arguments", "invalid_arguments", "source_refused"]
     assert _only_object(allowed.stdout)["task"]["tool"] == "remix_image"
-    assert len(sandbox.books.creates) == 3
+    assert len(sandbox.ledger.creates) == 3
 
 
 def test_an_interrupted_call_still_prints_its_object(command: Command, sandbox: Sandbox) -> None:
@@ -162,7 +162,7 @@ def test_an_interrupted_call_still_prints_its_object(command: Command, sandbox: 
 
     error = _only_object(out)["error"]
     assert process.returncode == 130
-    assert (error["code"], error["task_ref"]) == ("cancelled", f"task:{sandbox.books.creates[0].task_id}")
+    assert (error["code"], error["task_ref"]) == ("cancelled", f"task:{sandbox.ledger.creates[0].task_id}")
     assert "flux2-tool task" in rest
 
 

@@ -45,13 +45,13 @@ def test_the_sandbox_serves_until_it_is_stopped(bare: Command) -> None:
         environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": "sk-sandbox"}
 
         done = bare.run("generate", "a fox", **environ)
-        with urllib.request.urlopen(f"{base_url}/_sandbox/books") as answer:  # noqa: S310 - our own loopback server
-            books = json.load(answer)
+        with urllib.request.urlopen(f"{base_url}/_sandbox/ledger") as answer:  # noqa: S310 - our own loopback server
+            ledger = json.load(answer)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
 
     assert done.returncode == 0, done.stderr
-    assert [create["outcome"] for create in books["creates"]] == ["route_off", "created"]
+    assert [create["outcome"] for create in ledger["creates"]] == ["route_off", "created"]
     assert process.returncode == 0
 
 

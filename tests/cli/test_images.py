@@ -25,7 +25,7 @@ def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> No
     (url,) = done.stdout.splitlines()
     assert url.startswith("http://127.0.0.1")
     assert "billed" in done.stderr
-    (create,) = sandbox.books.creates
+    (create,) = sandbox.ledger.creates
     assert json.loads(create.body) == {
         "model": "flux-2-pro-text-to-image",
         "prompt": "a red fox",
@@ -58,7 +58,7 @@ def test_remix_takes_urls_and_earlier_tasks(command: Command, sandbox: Sandbox) 
     done = command.run("remix", "make it blue", first["task"]["ref"], "https://example.com/a.png")
 
     assert done.returncode == 0, done.stderr
-    assert json.loads(sandbox.books.creates[1].body)["source_image_urls"] == [
+    assert json.loads(sandbox.ledger.creates[1].body)["source_image_urls"] == [
         first["images"][0]["url"],
         "https://example.com/a.png",
     ]
@@ -72,7 +72,7 @@ def test_a_wait_that_ends_first_names_the_command_that_fetches_the_image(command
 
     assert done.returncode == 6
     assert done.stdout == ""
-    task_id = sandbox.books.creates[0].task_id
+    task_id = sandbox.ledger.creates[0].task_id
     assert f"flux2-tool task {task_id}" in done.stderr
 
 
@@ -96,7 +96,7 @@ def test_a_wrong_value_says_what_is_nearest_and_which_option_to_pass(command: Co
         'error: aspect_ratio "2:1" is not one of 1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 (nearest: 16:9)\n'
         "hint:  pass --aspect-ratio 16:9\n"
     )
-    assert not sandbox.books.creates
+    assert not sandbox.ledger.creates
 
 
 def test_every_wrong_value_gets_its_own_line(command: Command) -> None:
@@ -173,7 +173,7 @@ def test_ctrl_c_says_how_to_fetch_the_image_later(command: Command, sandbox: San
 
     assert process.returncode == 130
     assert out == ""
-    assert f"flux2-tool task {sandbox.books.creates[0].task_id}" in rest
+    assert f"flux2-tool task {sandbox.ledger.creates[0].task_id}" in rest
     assert "Traceback" not in rest
 
 

@@ -1,6 +1,6 @@
 """Killed, interrupted, lost and racing commands: one request is paid once, and its image can be had.
 
-What was billed is read from the sandbox's own books.
+What was billed is read from the sandbox's own ledger.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _kill_before_the_answer(command: Command, sandbox: Sandbox, *arguments: str)
     """Kill a command whose request was accepted, but not answered."""
     sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))
     with command.start(*arguments) as process:
-        wait_until(lambda: command.books()["summary"]["tasks"] == 1)
+        wait_until(lambda: command.ledger()["summary"]["tasks"] == 1)
         process.kill()
 
 
@@ -83,7 +83,7 @@ def test_a_killed_generate_is_listed_and_finished_by_resume(
     assert "1 to finish" in done.stderr
     assert f"task:{task_id}" in done.stderr
     assert command.billed() == 1
-    assert len(slow.books.creates) == 1
+    assert len(slow.ledger.creates) == 1
 
 
 def test_what_resume_has_printed_is_over(command: Command, slow: Sandbox, clock: SandboxClock) -> None:
@@ -154,7 +154,7 @@ def test_a_request_killed_before_its_answer_is_sent_again_under_its_key(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     result = found[0] if isinstance(found, list) else found
-    first, second = sandbox.books.creates
+    first, second = sandbox.ledger.creates
     assert (second.outcome, second.body, second.idempotency_key) == ("replayed", first.body, first.idempotency_key)
     assert result["task"]["id"] == second.task_id
     assert command.billed() == 1
@@ -239,7 +239,7 @@ def test_new_makes_another_image_in_a_session_too(command: Command, slow: Sandbo
     done = command.run(*session, "--wait", "0", "--new")
 
     assert _object(done)["task"]["joined"] is False
-    assert command.books()["summary"]["tasks"] == 2
+    assert command.ledger()["summary"]["tasks"] == 2
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -260,7 +260,7 @@ def test_racing_calls_of_one_session_are_billed_once(
     assert len({task["id"] for task in tasks}) == 1
     assert sorted(task["joined"] for task in tasks) == [False, *[True] * (count - 1)]
     assert command.billed() == 1
-    assert len(slow.books.creates) == 1
+    assert len(slow.ledger.creates) == 1
 
 
 def test_who_joined_goes_on_when_the_first_is_killed(command: Command, slow: Sandbox, clock: SandboxClock) -> None:
@@ -304,7 +304,7 @@ def test_ctrl_c_before_the_answer_prints_a_command_that_fetches_the_image_too(
     """There is no task id to print yet; the request may be paid for all the same."""
     sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))
     with command.start("generate", "a red fox") as process:
-        wait_until(lambda: command.books()["summary"]["tasks"] == 1)
+        wait_until(lambda: command.ledger()["summary"]["tasks"] == 1)
         stdout, stderr = _interrupt(process)
 
     fetched = command.run("resume")
@@ -381,12 +381,12 @@ def test_a_request_lost_too_long_ago_is_sent_again_only_when_told(command: Comma
     """RunAPI may have forgotten the key by then, so sending it again may cost: that is the owner's decision."""
     reference = _lose_the_answer(command, sandbox)
     late = {"FLUX2_TOOL_RESEND_WINDOW_S": "0"}
-    sent = len(sandbox.books.creates)
+    sent = len(sandbox.ledger.creates)
 
     listed = command.run("tasks")
     resumed = command.run("resume", **late)
     repeated = command.run("generate", "a lost fox", **late)
-    untouched = len(sandbox.books.creates)
+    untouched = len(sandbox.ledger.creates)
     resent = command.run("resume", "--resend", reference, **late)
 
     assert resumed.stderr.splitlines() == [
@@ -402,7 +402,7 @@ def test_a_request_lost_too_long_ago_is_sent_again_only_when_told(command: Comma
     assert untouched == sent
     assert resent.returncode == 0, resent.stderr
     assert resent.stdout.startswith("http")
-    assert sandbox.books.creates[-1].outcome == "replayed"
+    assert sandbox.ledger.creates[-1].outcome == "replayed"
     assert command.billed() == 1
     assert [record["state"] for record in command.tasks()] == ["completed"]
 
@@ -414,7 +414,7 @@ def test_a_request_lost_a_moment_ago_is_sent_again_by_itself(command: Command, s
     done = command.run("resume")
 
     assert done.returncode == 0, done.stderr
-    assert sandbox.books.creates[-1].outcome == "replayed"
+    assert sandbox.ledger.creates[-1].outcome == "replayed"
     assert command.billed() == 1
 
 
@@ -441,13 +441,13 @@ def test_resend_makes_a_new_image_where_the_service_forgot_the_key(command: Comm
 def test_a_wrong_record_is_not_sent(command: Command, sandbox: Sandbox, record: str, code: int, said: str) -> None:
     """The wrong one sent again could be the wrong picture paid for."""
     _lose_the_answer(command, sandbox)
-    sent = len(sandbox.books.creates)
+    sent = len(sandbox.ledger.creates)
 
     done = command.run("resume", "--resend", record)
 
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
-    assert len(sandbox.books.creates) == sent
+    assert len(sandbox.ledger.creates) == sent
 
 
 # ---- a journal that cannot be used -----------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def test_without_a_usable_journal_nothing_is_sent(command: Command, how: str, ar
     assert done.stderr.splitlines()[-2].startswith("error: ")
     assert "journal.db cannot be opened" in done.stderr
     assert "hint:  make room on the disk, mend the permissions, or run flux2-tool doctor" in done.stderr
-    assert command.books()["creates"] == []
+    assert command.ledger()["creates"] == []
 
 
 def test_a_call_without_a_usable_journal_is_an_error_object(command: Command) -> None:

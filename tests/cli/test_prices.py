@@ -27,7 +27,7 @@ def test_prices_are_quotes_while_runapi_answers(command: Command, sandbox: Sandb
     assert set(found) == {(m.slug, r) for m in load_manifest().models.values() for r in m.prices_usd}
     assert found["flux-2-flex-remix-image", "2k"]["usd"] == 0.24
     assert {row["basis"] for row in found.values()} == {"quote"}
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
 
 
 def test_prices_need_no_key_and_offline_no_service(bare: Command) -> None:
@@ -75,7 +75,7 @@ def test_an_estimate_names_the_price_and_makes_nothing(
 
     found = json.loads(done.stdout)
     assert (done.returncode, found["usd"], found["basis"]) == (0, usd, "quote")
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
 
 
 def test_an_estimate_reads_stdin_and_speaks_to_people(command: Command) -> None:

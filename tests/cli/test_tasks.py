@@ -66,7 +66,7 @@ def test_the_list_says_of_each_task_what_became_of_it_and_what_it_cost(command: 
         ("unknown", "0.05 USD (list price)", "a-lost-fox"),
         ("not_created", "0.00 USD (billed)", "a-poor-fox"),
     ]
-    made = [task["id"] for task in command.books()["tasks"]]
+    made = [task["id"] for task in command.ledger()["tasks"]]
     references = [reference for _, _, reference, _, _ in columns]
     assert references[:3] == [f"task:{task_id}" for task_id in made[:3]]
     assert all(re.fullmatch(r"record:[0-9a-f]{8}", reference) for reference in references[3:])
@@ -206,7 +206,7 @@ def test_what_nobody_may_send_again_is_listed_as_unknown(command: Command, sandb
     """A command that was killed in the middle of its POST, and never typed again."""
     sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))
     with command.start("generate", "a lost fox") as process:
-        wait_until(lambda: command.books()["summary"]["tasks"] == 1)
+        wait_until(lambda: command.ledger()["summary"]["tasks"] == 1)
         process.kill()
     before = command.tasks()
     _age(command, "a-lost-fox", 1)
@@ -259,7 +259,7 @@ def test_an_expired_link_says_so(command: Command, clock: SandboxClock) -> None:
     """A dead link that looks alive costs its reader time."""
     clock.offset_s = -WEEK_S - 60
     made = command.run("generate", "a red fox")
-    task_id = command.books()["tasks"][0]["id"]
+    task_id = command.ledger()["tasks"][0]["id"]
 
     listed = command.run("tasks")
     (record,) = command.tasks()
@@ -306,7 +306,7 @@ def test_raw_hides_a_key_that_the_service_repeats(command: Command, sandbox: San
     """Some services quote the request in their errors."""
     sandbox.faults.queue(Fault(kind="failed", on="create", value=f"the key {KEY} \x1b[31mmade this\u202e"))
     command.run("generate", "a red fox")
-    task_id = command.books()["tasks"][0]["id"]
+    task_id = command.ledger()["tasks"][0]["id"]
 
     done = command.run("task", f"task:{task_id}", "--raw")
 
@@ -322,7 +322,7 @@ def test_raw_of_a_running_task_is_the_answer_of_this_moment(command: Command, sa
     sandbox.change({"duration_s": 3600})
     command.run("generate", "a red fox", "--wait", "0")
 
-    done = command.run("task", command.books()["tasks"][0]["id"], "--raw")
+    done = command.run("task", command.ledger()["tasks"][0]["id"], "--raw")
 
     assert done.returncode == 0, done.stderr
     assert _raw(done.stdout)["status"] in ("pending", "processing")
@@ -331,7 +331,7 @@ def test_raw_of_a_running_task_is_the_answer_of_this_moment(command: Command, sa
 def test_raw_of_another_machines_task_asks_the_service(command: Command) -> None:
     """The journal knows only what was begun here."""
     command.run("generate", "a red fox")
-    task_id = command.books()["tasks"][0]["id"]
+    task_id = command.ledger()["tasks"][0]["id"]
 
     done = command.run("task", task_id, "--raw", FLUX2_TOOL_HOME=str(command.folder / "elsewhere"))
 

@@ -1,4 +1,4 @@
-"""doctor: every fault by name, with the command that mends it, and never an image."""
+"""doctor: every fault by name, with the command that fixes it, and never an image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.diagnostics.doctor.journal import unusable
-from flux2_tool.diagnostics.doctor.runapi import clock_skew
-from flux2_tool.diagnostics.doctor.worker import worker
+from flux2_tool.diagnostics.doctor.journal import explain_unusable
+from flux2_tool.diagnostics.doctor.runapi import check_clock
+from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, open_journal
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
@@ -44,21 +44,21 @@ def test_a_healthy_set_up_is_all_ok_and_spends_nothing(command: Command, sandbox
     assert {finding["state"] for finding in found.values()} == {"ok"}
     assert set(found) >= {"python", "packages", "settings", "key", "runapi", "balance", "clock", "routes", "journal"}
     assert found["balance"]["facts"]["balance_usd"] == 100.0
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
     assert not (Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db").exists()
 
 
-def test_people_read_one_line_each_and_the_sum(command: Command) -> None:
-    """Also what mends it, where something is to be mended."""
+def test_the_text_report_has_a_line_per_finding_and_a_count(command: Command) -> None:
+    """Also the fix, where there is a problem."""
     fine = command.run("doctor", "--no-openclaw")
     broken = command.run("doctor", "--no-openclaw", RUNAPI_API_KEY="")
 
     assert fine.returncode == 0
-    assert fine.stdout.splitlines()[-1] == "all is well"
+    assert fine.stdout.splitlines()[-1] == "no problems found"
     assert "sk-… (18 characters) from RUNAPI_API_KEY" in fine.stdout
     assert broken.returncode == 3
     assert "failure  key" in broken.stdout
-    assert "mend: set RUNAPI_API_KEY to a key from https://runapi.ai" in broken.stdout
+    assert "fix: set RUNAPI_API_KEY to a key from https://runapi.ai" in broken.stdout
     assert broken.stdout.splitlines()[-1] == "1 failure"
 
 
@@ -79,7 +79,7 @@ def test_people_read_one_line_each_and_the_sum(command: Command) -> None:
         ({"FLUX2_TOOL_SAVE_DIR": "/proc/nowhere"}, "pictures", "warning", "cannot be written to"),
     ],
 )
-def test_each_fault_is_named_with_what_mends_it(
+def test_each_fault_is_named_with_its_fix(
     command: Command, environ: dict[str, str], area: str, state: str, said: str
 ) -> None:
     """A line that only says "failed" sends people to a forum."""
@@ -87,8 +87,8 @@ def test_each_fault_is_named_with_what_mends_it(
 
     findings = [finding for finding in json.loads(done.stdout)["findings"] if finding["area"] == area]
     found = next(finding for finding in findings if finding["state"] == state)
-    assert said in found["said"]
-    assert found["mend"]
+    assert said in found["message"]
+    assert found["fix"]
     assert done.returncode == (3 if state == "failure" else done.returncode)
 
 
@@ -98,12 +98,12 @@ def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbo
 
     found = _examined(command, 3)["balance"]
 
-    assert "not enough for one image (0.05 USD)" in found["said"]
-    assert "top up" in found["mend"]
+    assert "not enough for one image (0.05 USD)" in found["message"]
+    assert "top up" in found["fix"]
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])
-def test_a_service_that_cannot_tell_the_balance_is_a_warning(command: Command, sandbox: Sandbox, status: int) -> None:
+def test_an_unknown_balance_is_a_warning(command: Command, sandbox: Sandbox, status: int) -> None:
     """Images may still be made."""
     sandbox.faults.queue(Fault(kind="status", on="account", status=status))
 
@@ -118,21 +118,21 @@ def test_a_service_that_cannot_tell_the_balance_is_a_warning(command: Command, s
         ("Sun, 22 Nov 2026 23:40:00 GMT", "failure"),
     ],
 )
-def test_a_clock_that_is_off_is_told(date: str, state: str) -> None:
+def test_clock_skew_is_reported(date: str, state: str) -> None:
     """Signatures and expiry dates depend on it."""
-    (found,) = clock_skew(date, 1_795_392_000.0)
+    (found,) = check_clock(date, 1_795_392_000.0)
 
     assert found.state == state
-    assert (found.mend == "") == (state == "ok")
+    assert (found.fix == "") == (state == "ok")
 
 
 @pytest.mark.parametrize("date", ["", "soon", "Mon, 99 Foo 2026 00:00:30 GMT", "0"])
-def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
+def test_an_unreadable_date_gives_no_clock_finding(date: str) -> None:
     """A header is data, too."""
-    assert clock_skew(date, 1_795_392_000.0) == []
+    assert check_clock(date, 1_795_392_000.0) == []
 
 
-def test_what_is_open_in_the_journal_is_counted(command: Command, sandbox: Sandbox, clock: SandboxClock) -> None:
+def test_open_and_unknown_tasks_are_counted(command: Command, sandbox: Sandbox, clock: SandboxClock) -> None:
     """A request of unknown outcome may have been paid for."""
     command.run("generate", "a red fox")
     sandbox.faults.queue(Fault(kind="drop_after", on="create", times=20))
@@ -145,7 +145,7 @@ def test_what_is_open_in_the_journal_is_counted(command: Command, sandbox: Sandb
     assert (found["state"] == "warning") == (found["facts"]["unknown"] == 1)
 
 
-def test_what_is_left_of_the_daily_cap_is_told(command: Command, sandbox: Sandbox) -> None:
+def test_the_rest_of_the_daily_cap_is_reported(command: Command, sandbox: Sandbox) -> None:
     """Before an agent is refused in mid-chat."""
     command.run("generate", "a red fox")
 
@@ -154,21 +154,21 @@ def test_what_is_left_of_the_daily_cap_is_told(command: Command, sandbox: Sandbo
 
     assert (fine["state"], fine["facts"]) == ("ok", {"spent_usd": 0.05, "reserved_usd": 0.0, "cap_usd": 5.0})
     assert spent["state"] == "warning"
-    assert "not enough for one image until " in spent["said"]
-    assert "FLUX2_TOOL_DAILY_CAP_USD" in spent["mend"]
+    assert "not enough for one image until " in spent["message"]
+    assert "FLUX2_TOOL_DAILY_CAP_USD" in spent["fix"]
 
 
-def test_the_routes_that_answered_are_told_and_never_guessed(command: Command, sandbox: Sandbox) -> None:
+def test_known_routes_are_reported_and_none_is_tried(command: Command, sandbox: Sandbox) -> None:
     """Finding out would cost an image."""
     sandbox.change({"guide_route": False})
     before = _examined(command)["routes"]
     command.run("generate", "a red fox")
-    made = len(sandbox.books.creates)
+    made = len(sandbox.ledger.creates)
     after = _examined(command)["routes"]
 
-    assert "not known yet" in before["said"]
+    assert "not known yet" in before["message"]
     assert after["facts"]["create"] == "service"
-    assert len(sandbox.books.creates) == made
+    assert len(sandbox.ledger.creates) == made
 
 
 def _damage(path: Path) -> None:
@@ -190,7 +190,7 @@ def _lock(path: Path) -> None:
         pytest.param(_lock, id="a folder in its place"),
     ],
 )
-def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any) -> None:
+def test_an_unusable_journal_is_a_failure(command: Command, harm: Any) -> None:
     """It lists what was paid for: the advice moves it away and keeps it."""
     command.run("generate", "a red fox")
     path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
@@ -203,11 +203,11 @@ def test_a_journal_that_cannot_be_used_is_a_failure(command: Command, harm: Any)
 
     found = _examined(command, 3)["journal"]
 
-    assert "it is damaged" in found["said"]
-    assert found["mend"].startswith(f"mkdir {path.parent}/journal-broken-")
+    assert "it is damaged" in found["message"]
+    assert found["fix"].startswith(f"mkdir {path.parent}/journal-broken-")
 
 
-def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Command, tmp_path: Path) -> None:
+def test_the_fix_for_a_damaged_journal_loses_no_record(command: Command, tmp_path: Path) -> None:
     """The newest records stand in the file beside it, which SQLite deletes as soon as the journal itself is gone."""
     folder = Path(command.environ["FLUX2_TOOL_HOME"])
     command.run("generate", "a red fox")
@@ -215,9 +215,9 @@ def test_the_line_that_moves_a_damaged_journal_away_loses_no_record(command: Com
     opened.note_orphaned(command.tasks()[0]["record_id"])
     assert (folder / "journal.db-wal").stat().st_size > 0
     before = {file.name: file.read_bytes() for file in folder.glob("journal.db*")}
-    _, mend = unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
+    _, fix = explain_unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
 
-    subprocess.run(["/bin/sh", "-c", mend.partition("   ")[0]], check=True)
+    subprocess.run(["/bin/sh", "-c", fix.partition("   ")[0]], check=True)
     command.run("generate", "a blue fox")
 
     (kept,) = folder.glob("journal-broken-*")
@@ -248,7 +248,7 @@ def _forbidden(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said", "mend"),
+    ("harm", "said", "fix"),
     [
         pytest.param(_busy, "another process holds it", "lsof ", id="locked"),
         pytest.param(_read_only, "permissions", "chmod ", id="read-only"),
@@ -256,7 +256,7 @@ def _forbidden(path: Path) -> None:
         pytest.param(_full, "disk is full", "df ", id="full"),
     ],
 )
-def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: Any, said: str, mend: str) -> None:
+def test_the_fix_never_moves_an_intact_journal_away(tmp_path: Path, harm: Any, said: str, fix: str) -> None:
     """Who follows that advice forgets what was paid for, because of a file that was only in use."""
     path = tmp_path / "journal.db"
     sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
@@ -266,10 +266,10 @@ def test_a_sound_journal_is_never_told_to_be_moved_away(tmp_path: Path, harm: An
     error.__cause__ = caught.value
 
     for exc in (caught.value, error):
-        why, line = unusable(exc, path, now=0.0)
+        why, line = explain_unusable(exc, path, now=0.0)
 
         assert said in why
-        assert line.startswith(mend)
+        assert line.startswith(fix)
 
 
 def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
@@ -280,10 +280,10 @@ def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
 
     found = _examined(command)["journal"]
 
-    assert (found["state"], found["mend"]) == ("warning", f"chmod 600 {path}")
+    assert (found["state"], found["fix"]) == ("warning", f"chmod 600 {path}")
 
 
-def test_two_different_keys_are_told(command: Command) -> None:
+def test_two_different_keys_are_a_warning(command: Command) -> None:
     """Which of them pays?"""
     config = command.folder / ".config" / "runapi" / "config.json"
     config.parent.mkdir(parents=True)
@@ -292,7 +292,7 @@ def test_two_different_keys_are_told(command: Command) -> None:
     found = _examined(command)["key"]
 
     assert found["state"] == "warning"
-    assert "another key; RUNAPI_API_KEY wins" in found["said"]
+    assert "another key; RUNAPI_API_KEY wins" in found["message"]
 
 
 def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
@@ -301,44 +301,44 @@ def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\nenv > {listed}\necho 'No module named flux2_tool' >&2\nexit 1\n")
     program.chmod(0o755)
 
-    found = worker(
+    found = check_worker(
         str(program), load_manifest(), {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "PATH": "/usr/bin:/bin"}
     )
 
     assert KEY not in listed.read_text()
     assert f"HOME={tmp_path}" in listed.read_text()
     assert found.state == "failure"
-    assert "No module named flux2_tool" in found.said
-    assert found.mend == f"{program} -m pip install flux2-tool=={load_manifest().version}"
+    assert "No module named flux2_tool" in found.message
+    assert found.fix == f"{program} -m pip install flux2-tool=={load_manifest().version}"
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         ('echo \'{"jsonrpc":"2.0","id":1,"result":{"version":"0.0.1"}}\'', "has flux2-tool 0.0.1"),
-        ("echo not json; echo '[]'; echo '{\"id\":1,\"result\":7}'", "it said nothing"),
+        ("echo not json; echo '[]'; echo '{\"id\":1,\"result\":7}'", "it printed nothing"),
     ],
 )
-def test_a_worker_of_another_version_is_told_from_none_at_all(tmp_path: Path, script: str, said: str) -> None:
-    """The one is mended by an upgrade of that interpreter, the other may need another one."""
+def test_another_worker_version_differs_from_no_worker(tmp_path: Path, script: str, said: str) -> None:
+    """The one is fixed by an upgrade of that interpreter, the other may need another one."""
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
 
-    found = worker(str(program), load_manifest(), {"HOME": str(tmp_path)})
+    found = check_worker(str(program), load_manifest(), {"HOME": str(tmp_path)})
 
     assert found.state == "failure"
-    assert said in found.said
+    assert said in found.message
 
 
-def test_an_interpreter_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_interpreter_is_a_failure(tmp_path: Path) -> None:
     """After a Python upgrade the plugin names one that no longer exists."""
-    found = worker(str(tmp_path / "gone"), load_manifest(), {})
+    found = check_worker(str(tmp_path / "gone"), load_manifest(), {})
 
-    assert (found.state, found.mend) == ("failure", "flux2-tool openclaw install")
+    assert (found.state, found.fix) == ("failure", "flux2-tool openclaw install")
 
 
-def test_without_openclaw_its_side_is_a_warning_only(command: Command) -> None:
+def test_a_missing_openclaw_is_only_a_warning(command: Command) -> None:
     """Who uses the command line alone needs none."""
     done = command.run("doctor", PATH="/usr/bin:/bin")
 

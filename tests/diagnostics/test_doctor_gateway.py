@@ -15,8 +15,8 @@ from flux2_tool.cli import main
 from flux2_tool.credentials import key_fingerprint
 from flux2_tool.diagnostics.doctor.finding import Finding
 from flux2_tool.diagnostics.doctor.gateway import METHOD
-from flux2_tool.diagnostics.doctor.gateway import openclaw as look
-from flux2_tool.diagnostics.doctor.runapi import key as look_at_key
+from flux2_tool.diagnostics.doctor.openclaw import check_openclaw
+from flux2_tool.diagnostics.doctor.runapi import check_key
 from flux2_tool.journal import ClaimRules, ThisProcess, open_journal
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.settings import load_settings
@@ -37,8 +37,8 @@ RUNNING: dict[str, Any] = {
 def _look(openclaw: FakeOpenClaw, **environ: str) -> list[Finding]:
     """Examine the gateway's side from a shell with these variables."""
     shell = {"HOME": str(openclaw.command.parent), "PATH": f"{openclaw.command.parent}:/usr/bin:/bin", **environ}
-    credentials, _ = look_at_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
-    return look(None, MANIFEST, shell, credentials, now=time.time())
+    credentials, _ = check_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
+    return check_openclaw(None, MANIFEST, shell, credentials, now=time.time())
 
 
 def _installed(openclaw: FakeOpenClaw, said: Any = None, **state: Any) -> None:
@@ -51,7 +51,7 @@ def _only(findings: list[Finding], area: str) -> Finding:
     return found
 
 
-def test_a_healthy_gateway_has_nothing_to_mend(openclaw: FakeOpenClaw) -> None:
+def test_a_healthy_gateway_is_all_ok(openclaw: FakeOpenClaw) -> None:
     """Version, plugin, settings, key and worker, each looked at where it counts."""
     _installed(openclaw, RUNNING)
 
@@ -70,15 +70,15 @@ def test_a_healthy_gateway_has_nothing_to_mend(openclaw: FakeOpenClaw) -> None:
     assert KEY not in repr(findings)
 
 
-def test_a_key_of_the_shell_alone_is_a_failure_with_the_line_that_mends_it(openclaw: FakeOpenClaw) -> None:
+def test_a_key_in_the_shell_alone_is_a_failure_with_its_fix(openclaw: FakeOpenClaw) -> None:
     """The commonest fault: exported in a terminal, never seen by the service. The line names the variable only."""
     _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
 
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
     assert found.state == "failure"
-    assert "RUNAPI_API_KEY has one here, but the gateway's environment has no RUNAPI_API_KEY" in found.said
-    assert found.mend == ('echo "RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env && openclaw gateway restart')
+    assert "RUNAPI_API_KEY has one here, but the gateway's environment has no RUNAPI_API_KEY" in found.message
+    assert found.fix == ('echo "RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env && openclaw gateway restart')
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_key_of_the_shell_alone_is_a_failure_with_the_line_that_mends_it(openc
         ({"state": ["odd"], "source": 7, "fingerprint": {}}, "failure", "has no RUNAPI_API_KEY"),
     ],
 )
-def test_what_the_gateway_says_of_its_key_is_told(
+def test_the_state_of_the_gateways_key_is_reported(
     openclaw: FakeOpenClaw,
     key: dict[str, Any],
     state: str,
@@ -105,8 +105,8 @@ def test_what_the_gateway_says_of_its_key_is_told(
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
     assert found.state == state
-    assert said in found.said
-    assert (found.mend == "") == (state == "ok")
+    assert said in found.message
+    assert (found.fix == "") == (state == "ok")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_the_gateway_says_of_its_key_is_told(
         {"source": "environment", "state": "set", "fingerprint": "0" * 16},
     ],
 )
-def test_a_key_that_the_gateway_was_started_with_is_corrected_where_it_comes_from(
+def test_a_wrong_key_in_the_environment_is_fixed_at_its_source(
     openclaw: FakeOpenClaw,
     key: dict[str, Any],
 ) -> None:
@@ -126,20 +126,20 @@ def test_a_key_that_the_gateway_was_started_with_is_corrected_where_it_comes_fro
 
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
-    assert "correct RUNAPI_API_KEY where the gateway gets it" in found.mend
-    assert "echo" not in found.mend
+    assert "correct RUNAPI_API_KEY where the gateway gets it" in found.fix
+    assert "echo" not in found.fix
 
 
-def test_without_a_key_no_line_is_printed_that_would_write_a_wrong_one(openclaw: FakeOpenClaw) -> None:
+def test_without_a_key_the_fix_is_no_command_with_a_placeholder(openclaw: FakeOpenClaw) -> None:
     """People run what they are given; then a placeholder is the key, and RunAPI refuses it."""
     _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
 
-    mends = [finding.mend for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.mend]
+    fixes = [finding.fix for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.fix]
 
-    assert mends == ["add a line RUNAPI_API_KEY=… with your key to ~/.openclaw/.env, then: openclaw gateway restart"]
+    assert fixes == ["add a line RUNAPI_API_KEY=… with your key to ~/.openclaw/.env, then: openclaw gateway restart"]
 
 
-def test_a_gateway_whose_worker_has_the_key_of_the_vendors_file_works(openclaw: FakeOpenClaw) -> None:
+def test_a_key_in_the_vendors_file_is_enough_for_the_gateway(openclaw: FakeOpenClaw) -> None:
     """Its environment needs none then; a failure would send people to break a working set-up."""
     _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
     path = openclaw.command.parent / ".config" / "runapi" / "config.json"
@@ -148,10 +148,10 @@ def test_a_gateway_whose_worker_has_the_key_of_the_vendors_file_works(openclaw: 
 
     found = _only(_look(openclaw), "gateway key")
 
-    assert (found.state, found.said) == ("ok", f"none in its environment; its worker takes the one in {path}")
+    assert (found.state, found.message) == ("ok", f"none in its environment; its worker takes the one in {path}")
 
 
-def test_a_gateway_that_hangs_costs_its_own_lines_alone(
+def test_a_hung_gateway_loses_only_its_own_findings(
     openclaw: FakeOpenClaw,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -163,11 +163,11 @@ def test_a_gateway_that_hangs_costs_its_own_lines_alone(
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
-    assert "did not end within" in _only(findings, "gateway").said
+    assert "did not end within" in _only(findings, "gateway").message
     assert {finding.area for finding in findings} >= {"openclaw", "plugin"}
 
 
-def test_the_worker_that_does_not_start_in_the_gateway_is_told_with_its_own_hint(
+def test_a_failing_worker_is_reported_with_its_own_hint(
     openclaw: FakeOpenClaw,
 ) -> None:
     """It may start in this shell and not there."""
@@ -175,14 +175,14 @@ def test_the_worker_that_does_not_start_in_the_gateway_is_told_with_its_own_hint
         "error": {
             "code": "configuration_error",
             "message": "no such file\x1b[2J",
-            "hint": "Nothing was sent. To mend it, run: this",
+            "hint": "Nothing was sent. To fix it, run: this",
         }
     }
     _installed(openclaw, {**RUNNING, "worker": {"problem": problem}})
 
     found = _only(_look(openclaw), "worker")
 
-    assert (found.state, found.said, found.mend) == ("failure", "no such file[2J", "this")
+    assert (found.state, found.message, found.fix) == ("failure", "no such file[2J", "this")
 
 
 def test_an_older_plugin_in_the_gateway_is_a_warning(openclaw: FakeOpenClaw) -> None:
@@ -191,19 +191,19 @@ def test_an_older_plugin_in_the_gateway_is_a_warning(openclaw: FakeOpenClaw) -> 
 
     found = _only(_look(openclaw), "gateway")
 
-    assert (found.state, found.mend) == ("warning", "flux2-tool openclaw install, then openclaw gateway restart")
+    assert (found.state, found.fix) == ("warning", "flux2-tool openclaw install, then openclaw gateway restart")
 
 
-def test_a_plugin_that_knows_no_such_question_is_older(openclaw: FakeOpenClaw) -> None:
+def test_a_plugin_without_the_doctor_method_is_older(openclaw: FakeOpenClaw) -> None:
     """It cannot be asked; a restart loads the one that can."""
     _installed(openclaw)
 
     found = _only(_look(openclaw), "gateway")
 
-    assert (found.state, found.mend) == ("warning", "openclaw gateway restart")
+    assert (found.state, found.fix) == ("warning", "openclaw gateway restart")
 
 
-def test_a_gateway_that_does_not_answer_leaves_what_the_files_tell(openclaw: FakeOpenClaw) -> None:
+def test_an_unreachable_gateway_still_leaves_the_key_findings(openclaw: FakeOpenClaw) -> None:
     """A key in this shell alone is worth a word even then."""
     main(["openclaw", "install", "--yes"])
 
@@ -213,41 +213,41 @@ def test_a_gateway_that_does_not_answer_leaves_what_the_files_tell(openclaw: Fak
     kept = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
 
     assert shell_only.state == kept.state == "warning"
-    assert "Gateway not reachable" in shell_only.said
-    assert '"RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env' in shell_only.mend
-    assert kept.mend == "openclaw gateway status"
+    assert "Gateway not reachable" in shell_only.message
+    assert '"RUNAPI_API_KEY=$RUNAPI_API_KEY" >> ~/.openclaw/.env' in shell_only.fix
+    assert kept.fix == "openclaw gateway status"
 
 
 @pytest.mark.parametrize("said", [[], 7, None, {}, {"key": 1, "worker": 2, "version": {"a": 1}}])
-def test_an_odd_answer_of_the_plugin_crashes_nothing(openclaw: FakeOpenClaw, said: Any) -> None:
+def test_a_malformed_report_of_the_plugin_crashes_nothing(openclaw: FakeOpenClaw, said: Any) -> None:
     """Another version may answer anything."""
     main(["openclaw", "install", "--yes"])
     openclaw.change(gateway={METHOD: said})
 
-    assert all(finding.said for finding in _look(openclaw))
+    assert all(finding.message for finding in _look(openclaw))
 
 
-def test_a_missing_plugin_and_hidden_tools_are_told_with_what_mends_them(openclaw: FakeOpenClaw) -> None:
+def test_a_missing_plugin_and_hidden_tools_have_their_fixes(openclaw: FakeOpenClaw) -> None:
     """As `openclaw status` tells them."""
     missing = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "plugin")
     _installed(openclaw, RUNNING, config={"tools": {"allow": ["read"]}})
     hidden = _only(_look(openclaw), "tools")
 
-    assert (missing.state, missing.mend) == ("failure", "flux2-tool openclaw install")
+    assert (missing.state, missing.fix) == ("failure", "flux2-tool openclaw install")
     assert hidden.state == "failure"
-    assert hidden.mend.startswith("openclaw config set tools.allow")
+    assert hidden.fix.startswith("openclaw config set tools.allow")
 
 
-def test_a_wrong_setting_of_the_plugin_is_told(openclaw: FakeOpenClaw) -> None:
+def test_a_wrong_setting_of_the_plugin_is_a_failure(openclaw: FakeOpenClaw) -> None:
     """The worker refuses every call because of it, and only says so in the chat."""
     _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": {"wait_s": -1}})
 
     findings = [finding for finding in _look(openclaw) if finding.area == "plugin" and finding.state == "failure"]
 
-    assert "plugins.entries.flux2.config.wait_s" in findings[0].said
+    assert "plugins.entries.flux2.config.wait_s" in findings[0].message
 
 
-def test_webhooks_whose_secret_is_masked_are_no_fault(openclaw: FakeOpenClaw) -> None:
+def test_a_masked_webhook_secret_is_ok(openclaw: FakeOpenClaw) -> None:
     """OpenClaw shows no secret; that it is set must be enough, or every gateway with webhooks looks broken."""
     config = {"callback_public_url": "https://agent.example.com", "callback_secret": "__OPENCLAW_REDACTED__"}
     _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
@@ -255,23 +255,23 @@ def test_webhooks_whose_secret_is_masked_are_no_fault(openclaw: FakeOpenClaw) ->
     whole = [finding.state for finding in _look(openclaw, RUNAPI_API_KEY=KEY)]
     del config["callback_secret"]
     openclaw.change(config={"plugins.entries.flux2.config": config})
-    half = [finding.said for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
+    half = [finding.message for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
 
     assert set(whole) == {"ok"}
     assert half == ["callback_public_url and callback_secret belong together: one is set, the other is not"]
 
 
-def test_only_what_somebody_set_is_told_of_the_plugins_settings(openclaw: FakeOpenClaw) -> None:
+def test_only_settings_other_than_defaults_are_listed(openclaw: FakeOpenClaw) -> None:
     """OpenClaw answers with every default filled in."""
     config = {"journal": "required", "tiers": ["pro"]}
     _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
 
-    said = [finding.said for finding in _look(openclaw) if finding.area == "plugin"]
+    said = [finding.message for finding in _look(openclaw) if finding.area == "plugin"]
 
     assert "plugins.entries.flux2.config sets tiers" in said
 
 
-def test_the_gateways_own_cap_and_journal_are_told(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
+def test_the_gateways_own_cap_and_journal_are_checked(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
     """This shell's settings are none of the gateway's: its cap may be reached while the shell's is not."""
     home = tmp_path / "of the gateway"
     journal = open_journal(home, owner=ThisProcess(), now=time.time())
@@ -281,13 +281,13 @@ def test_the_gateways_own_cap_and_journal_are_told(openclaw: FakeOpenClaw, tmp_p
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
-    assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").said
+    assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").message
     budget = _only(findings, "gateway budget")
     assert budget.state == "warning"
-    assert "0.05 reserved of 0.08 today: not enough for one image" in budget.said
+    assert "0.05 reserved of 0.08 today: not enough for one image" in budget.message
 
 
-def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
+def test_an_old_openclaw_is_a_failure_and_a_missing_one_a_warning(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
     """Missing may be meant; too old is not."""
     openclaw.change(version="2025.1.1")
     (too_old,) = _look(openclaw)
@@ -295,10 +295,10 @@ def test_an_openclaw_that_is_missing_or_too_old_is_told_apart(openclaw: FakeOpen
     (missing,) = _look(openclaw)
 
     assert (too_old.state, missing.state) == ("failure", "warning")
-    assert "too old" in too_old.said
+    assert "too old" in too_old.message
 
 
-def test_the_command_looks_at_all_of_it(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_includes_the_gateways_findings(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
     """One object for scripts, with the gateway's side in it."""
     _installed(openclaw, RUNNING)
     capsys.readouterr()
@@ -310,4 +310,4 @@ def test_the_command_looks_at_all_of_it(openclaw: FakeOpenClaw, capsys: pytest.C
     assert code == 3
     assert {"gateway key", "worker", "python", "journal"} <= {finding["area"] for finding in found["findings"]}
     assert KEY not in json.dumps(found)
-    assert any(sys.executable in finding["said"] for finding in found["findings"])
+    assert any(sys.executable in finding["message"] for finding in found["findings"])

@@ -28,24 +28,24 @@ def _probed(command: Command, code: int = 0) -> str:
     return (command.folder / "probe.md").read_text(encoding="utf-8")
 
 
-def test_nothing_is_sent_before_somebody_agreed(command: Command, sandbox: Sandbox) -> None:
+def test_probe_sends_nothing_before_consent(command: Command, sandbox: Sandbox) -> None:
     """It costs money: the price stands before the question."""
     done = command.run("probe")
 
     assert done.returncode == 3
     assert "It costs 0.05 USD (quote of " in done.stderr
     assert "flux2-tool probe --yes" in done.stderr
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
     assert list(command.folder.glob("flux2-probe-*")) == []
 
 
-def test_one_image_is_paid_for_and_every_row_has_its_verdict(command: Command, sandbox: Sandbox) -> None:
+def test_probe_pays_for_one_image_and_judges_every_row(command: Command, sandbox: Sandbox) -> None:
     """The table was never tried against the live service; this is the trial."""
     transcript = _probed(command)
     found = _rows(transcript)
 
     assert command.billed() == 1
-    assert b"flux-2-pro-text-to-image" in sandbox.books.creates[0].body
+    assert b"flux-2-pro-text-to-image" in sandbox.ledger.creates[0].body
     assert found["create, guide route"] == [("HTTP 200", "right")]
     assert found["create, service route"] == [("not tried", "not seen")]
     assert len(found["poll"]) == 5
@@ -53,7 +53,7 @@ def test_one_image_is_paid_for_and_every_row_has_its_verdict(command: Command, s
     assert command.tasks()[0]["state"] == "completed"
 
 
-def test_what_is_not_as_the_table_says_is_named(command: Command, sandbox: Sandbox) -> None:
+def test_a_deviation_from_the_contract_is_named(command: Command, sandbox: Sandbox) -> None:
     """Each row by itself, so that the correction is one line."""
     sandbox.change({"guide_route": False, "poll_paths": ["api_tasks"], "result_field": "outputs", "cost_field": "none"})
     found = _rows(_probed(command))
@@ -65,11 +65,11 @@ def test_what_is_not_as_the_table_says_is_named(command: Command, sandbox: Sandb
     assert found["field of the cost"] == [("none of them", "wrong")]
 
 
-def test_no_key_signature_or_task_id_stands_in_the_transcript(command: Command, sandbox: Sandbox) -> None:
+def test_the_transcript_has_no_key_signature_or_task_id(command: Command, sandbox: Sandbox) -> None:
     """It is meant to be attached to a report that everybody reads."""
     sandbox.change({"status_link": "location"})
     transcript = _probed(command)
-    task = sandbox.books.creates[0].task_id
+    task = sandbox.ledger.creates[0].task_id
 
     assert task
     assert task not in transcript
@@ -88,7 +88,7 @@ def test_no_key_signature_or_task_id_stands_in_the_transcript(command: Command, 
         (Fault(kind="failed", on="create", value="the words of the service"), 4, "generation_failed"),
     ],
 )
-def test_a_failed_call_is_written_down_too(
+def test_a_failed_call_is_in_the_transcript(
     command: Command, sandbox: Sandbox, fault: Fault, code: int, said: str
 ) -> None:
     """That is when somebody probes."""
@@ -102,7 +102,7 @@ def test_a_failed_call_is_written_down_too(
     assert "the words of the service" not in transcript
 
 
-def test_an_interrupted_probe_keeps_what_it_saw(command: Command, sandbox: Sandbox) -> None:
+def test_an_interrupted_probe_keeps_its_transcript(command: Command, sandbox: Sandbox) -> None:
     """The image may be paid for by then."""
     sandbox.change({"duration_s": 3600})
 
@@ -117,7 +117,7 @@ def test_an_interrupted_probe_keeps_what_it_saw(command: Command, sandbox: Sandb
     assert "The call failed: cancelled" in (command.folder / "probe.md").read_text(encoding="utf-8")
 
 
-def test_a_transcript_that_cannot_be_kept_costs_nothing(command: Command, sandbox: Sandbox) -> None:
+def test_an_unwritable_transcript_fails_before_paying(command: Command, sandbox: Sandbox) -> None:
     """It is looked at before the image is paid for."""
     (command.folder / "probe.md").write_text("an earlier one")
     exists = command.run("probe", "--yes", "--output", "probe.md")
@@ -126,10 +126,10 @@ def test_a_transcript_that_cannot_be_kept_costs_nothing(command: Command, sandbo
     assert (exists.returncode, nowhere.returncode) == (3, 3)
     assert "exists already" in exists.stderr
     assert (command.folder / "probe.md").read_text() == "an earlier one"
-    assert sandbox.books.creates == []
+    assert sandbox.ledger.creates == []
 
 
-def test_an_unexpected_answer_suggests_it(command: Command, sandbox: Sandbox) -> None:
+def test_an_unexpected_response_suggests_probe(command: Command, sandbox: Sandbox) -> None:
     """Whoever meets one is the one who can find out."""
     sandbox.faults.queue(Fault(kind="status", on="create", status=418))
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from flux2_tool.cli import cli
 from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
-from flux2_tool.openclaw.install import consent
+from flux2_tool.openclaw.install import consent_text
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.readme import NAMES, ROOT, blocks, links, read
 
@@ -118,7 +118,7 @@ def test_the_readme_shows_what_install_prints() -> None:
     """It tells of the prices and of what is read and run; somebody agrees to it."""
     [shown] = [block.code for block in blocks(README) if block.name == "install"]
 
-    told = consent(load_manifest(), python="~/.flux2-tool/bin/python3", openclaw=f"OpenClaw {MINIMUM_OPENCLAW}")
+    told = consent_text(load_manifest(), python="~/.flux2-tool/bin/python3", openclaw=f"OpenClaw {MINIMUM_OPENCLAW}")
 
     assert told in shown
     assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in README

@@ -83,7 +83,7 @@ def test_a_slow_picture_is_fetched_and_attached_once(world: World) -> None:
     assert "is already attached to this conversation" in third
     assert len(turn.media_urls) == 1
     assert turn.failed_calls == 0
-    assert len([t for t in world.sandbox.books.tasks.values() if "tortoise" in t.arguments["prompt"]]) == 1
+    assert len([t for t in world.sandbox.ledger.tasks.values() if "tortoise" in t.arguments["prompt"]]) == 1
 
 
 def test_a_changed_setting_holds_from_the_next_turn(world: World) -> None:

@@ -63,19 +63,19 @@ def test_install_shows_its_terms_and_openclaw_accepts_it(world: World) -> None:
 
 
 def test_status_names_what_hides_tools_and_its_fix_works(world: World) -> None:
-    """ "The agent says it has no such tool" is answered by one command and mended by another."""
+    """ "The agent says it has no such tool" is answered by one command and fixed by another."""
     world.openclaw.configure(tools={"allow": ["read"]})
     hidden = world.openclaw.flux2_tool("openclaw", "status", "--json")
     [hiding] = json.loads(hidden.stdout)["hidden"]
 
-    mended = subprocess.run(
-        ["sh", "-c", hiding["mend"]], env=world.openclaw.full_environ(), capture_output=True, text=True, check=False
+    fixed = subprocess.run(
+        ["sh", "-c", hiding["fix"]], env=world.openclaw.full_environ(), capture_output=True, text=True, check=False
     )
     status = world.openclaw.flux2_tool("openclaw", "status", "--json")
 
     assert hidden.returncode == 3
     assert (hiding["where"], hiding["tools"]) == ("tools.allow", TOOLS)
-    assert mended.returncode == 0, mended.stderr
+    assert fixed.returncode == 0, fixed.stderr
     found = json.loads(status.stdout)
     assert found["ok"], found
     assert found["offered"] == TOOLS
@@ -101,7 +101,7 @@ def test_an_upgrade_keeps_settings_and_calls_in_flight(
             Say(text="Arrived."),
         ]
         process = world.openclaw.begin_turn(f"Sail. {world.model.script('sea', steps)}", session="sea")
-        wait_for(lambda: [t for t in world.sandbox.books.tasks.values() if "at sea" in t.arguments["prompt"]])
+        wait_for(lambda: [t for t in world.sandbox.ledger.tasks.values() if "at sea" in t.arguments["prompt"]])
 
         world.openclaw.install_plugin(python=newer)
         world.sandbox.options = world.sandbox.options.changed({"duration_s": 1.0})

@@ -112,7 +112,7 @@ def test_over_mcp_a_picture_is_made_once_and_reported_once(world: World) -> None
 
     assert said(result, "state") == "completed"
     assert result.count('"type": "text"') == 1
-    assert len([task for task in world.sandbox.books.tasks.values() if task.arguments["prompt"] == "a red fox"]) == 1
+    assert len([task for task in world.sandbox.ledger.tasks.values() if task.arguments["prompt"] == "a red fox"]) == 1
 
 
 def test_over_mcp_a_failure_is_readable_and_marked_as_error(world: World) -> None:
@@ -138,7 +138,7 @@ def test_a_task_longer_than_the_wait_is_fetched_and_paid_once(world: World) -> N
     assert "get_image_task" in said(first, "next")
     assert said(second, "state") == "completed"
     assert said(second, "ref") == said(first, "ref")
-    assert len([task for task in world.sandbox.books.tasks.values() if task.arguments["prompt"] == prompt]) == 1
+    assert len([task for task in world.sandbox.ledger.tasks.values() if task.arguments["prompt"] == prompt]) == 1
 
 
 def test_no_server_outlives_the_gateway(world: World, gateway: Gateway) -> None:

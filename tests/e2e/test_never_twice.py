@@ -30,7 +30,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Wor
 
 def tasks_of(world: World, prompt: str) -> list[Task]:
     """Return the sandbox's tasks with this prompt."""
-    return [task for task in list(world.sandbox.books.tasks.values()) if task.arguments["prompt"] == prompt]
+    return [task for task in list(world.sandbox.ledger.tasks.values()) if task.arguments["prompt"] == prompt]
 
 
 def interrupt(world: World, gateway: Gateway, prompt: str, kill: Callable[[], None]) -> Task:

@@ -73,7 +73,7 @@ def remix(world: World, telegram: Telegram, source: str, *, sender: int, group: 
 
 def prompts_billed(world: World, words: str) -> list[str]:
     """Return the prompts with these words that the sandbox has billed, oldest first."""
-    return [task.arguments["prompt"] for task in world.sandbox.books.billed_tasks if words in task.arguments["prompt"]]
+    return [task.arguments["prompt"] for task in world.sandbox.ledger.billed_tasks if words in task.arguments["prompt"]]
 
 
 def test_a_guests_cap_refuses_that_guest_alone(world: World, telegram: Telegram) -> None:

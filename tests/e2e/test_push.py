@@ -61,12 +61,12 @@ def test_a_webhook_ends_the_wait_at_once(world: World) -> None:
         )
         assert turn.media_urls, turn
 
-    books = world.sandbox.books
-    tasks = [task for task in books.tasks.values() if task.arguments["prompt"] in prompts]
+    ledger = world.sandbox.ledger
+    tasks = [task for task in ledger.tasks.values() if task.arguments["prompt"] in prompts]
     assert [task.polls for task in tasks] == [1, 1, 1]
     # Loopback below 50 ms; the best of three, because somebody else may have had the machine's cores just then.
     assert min((task.first_seen_finished_at or 0.0) - task.finish_at for task in tasks) < 0.05
-    told = [(delivery.forgery, delivery.status) for delivery in books.callbacks]
+    told = [(delivery.forgery, delivery.status) for delivery in ledger.callbacks]
     assert told.count(("bad_signature", 401)) == 3
     assert told.count(("none", 200)) == 3
 

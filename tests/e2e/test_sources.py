@@ -44,7 +44,7 @@ def remix_each(world: World, sources: Sequence[str], *, session: str) -> tuple[s
 
 def files_sent(world: World, result: str) -> list[bytes]:
     """Return the uploaded files among the sources of the task in a tool result."""
-    return files_of_task(world, world.sandbox.books.tasks[task_of(result).removeprefix("task:")])
+    return files_of_task(world, world.sandbox.ledger.tasks[task_of(result).removeprefix("task:")])
 
 
 def files_of_task(world: World, task: Task) -> list[bytes]:
@@ -67,9 +67,9 @@ def test_a_photo_from_the_chat_can_be_remixed_twice(world: World) -> None:
 
     assert files_sent(world, by_reference) == [photo]
     assert files_sent(world, by_path) == [photo]
-    assert len(world.sandbox.books.uploads) == 1
-    newest = world.sandbox.books.tasks[task_of(by_path).removeprefix("task:")]
-    [create] = [one for one in world.sandbox.books.creates if one.task_id == task_of(again).removeprefix("task:")]
+    assert len(world.sandbox.ledger.uploads) == 1
+    newest = world.sandbox.ledger.tasks[task_of(by_path).removeprefix("task:")]
+    [create] = [one for one in world.sandbox.ledger.creates if one.task_id == task_of(again).removeprefix("task:")]
     assert newest.image_id in json.loads(create.body)["source_image_urls"][0]
 
 
@@ -82,8 +82,8 @@ def test_files_outside_the_agents_folders_are_refused(world: World, tmp_path: Pa
     (workspace / "link.jpg").symlink_to(secret)
     (workspace / "notes.png").write_text("the password is on the back")
     Image.new("1", (20_000, 10_000)).save(workspace / "giant.png")
-    books, storage = world.sandbox.books, world.sandbox.storage
-    before = (len(storage.files), len(books.uploads), len(books.creates))
+    ledger, storage = world.sandbox.ledger, world.sandbox.storage
+    before = (len(storage.files), len(ledger.uploads), len(ledger.creates))
 
     outside, link, text, giant = remix_each(
         world, [str(secret), "link.jpg", "notes.png", "giant.png"], session="refused"
@@ -95,4 +95,4 @@ def test_files_outside_the_agents_folders_are_refused(world: World, tmp_path: Pa
     assert "password" not in text
     assert "it has far too many pixels; at most 64 megapixels are allowed" in giant
     assert all("source_refused, charged: no" in said for said in (outside, link, text, giant))
-    assert (len(storage.files), len(books.uploads), len(books.creates)) == before
+    assert (len(storage.files), len(ledger.uploads), len(ledger.creates)) == before

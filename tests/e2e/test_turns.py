@@ -72,7 +72,7 @@ def test_a_picture_reaches_the_chat_and_its_task_can_be_remixed(world: World) ->
     )
 
     reference = task_of(results[0])
-    task = world.sandbox.books.tasks[reference.removeprefix("task:")]
+    task = world.sandbox.ledger.tasks[reference.removeprefix("task:")]
     [url] = turn.media_urls
     assert turn.text == "Here is your fox."
     assert "X-Amz-Signature=" in url
@@ -93,7 +93,7 @@ def test_a_picture_reaches_the_chat_and_its_task_can_be_remixed(world: World) ->
     [night] = edited.media_urls
     assert night.split("?")[0] in results[0]
     assert night.split("?")[0] != url.split("?")[0]
-    [create] = [c for c in world.sandbox.books.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
+    [create] = [c for c in world.sandbox.ledger.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
     assert url.split("?")[0] in create.body.decode()
     assert "task:" not in create.body.decode()
 
@@ -108,14 +108,14 @@ def test_null_arguments_count_as_omitted(world: World) -> None:
         ],
     )
 
-    [create] = [c for c in world.sandbox.books.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
+    [create] = [c for c in world.sandbox.ledger.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
     assert json.loads(create.body) == {"prompt": "a blue door", "model": "flux-2-pro-text-to-image"}
     assert turn.failed_calls == 0
 
 
 def test_a_wrong_enum_value_is_refused_before_anything_is_sent(world: World) -> None:
     """The host answers it with its own text, which names the member; nothing may be paid."""
-    creates = len(world.sandbox.books.creates)
+    creates = len(world.sandbox.ledger.creates)
 
     turn, results = run(
         world,
@@ -127,7 +127,7 @@ def test_a_wrong_enum_value_is_refused_before_anything_is_sent(world: World) -> 
 
     assert "aspect_ratio" in results[0]
     assert turn.failed_calls == 1
-    assert len(world.sandbox.books.creates) == creates
+    assert len(world.sandbox.ledger.creates) == creates
 
 
 def test_an_empty_account_reaches_the_model_as_a_readable_failure(world: World) -> None:
@@ -152,7 +152,7 @@ def test_an_aborted_turn_stops_the_wait(world: World, gateway: Gateway) -> None:
         "aborted", [ToolCall(tool="text_to_image", arguments={"prompt": "[slow] a snail"}), Say(text="Never said.")]
     )
     process = world.openclaw.begin_turn(f"Slowly, please. {marker}", session="aborted")
-    task = wait_for(lambda: [t for t in world.sandbox.books.tasks.values() if "snail" in t.arguments["prompt"]])[0]
+    task = wait_for(lambda: [t for t in world.sandbox.ledger.tasks.values() if "snail" in t.arguments["prompt"]])[0]
 
     with process:
         world.openclaw.call_gateway("sessions.abort", key="agent:main:aborted")
@@ -182,11 +182,11 @@ def test_two_sessions_at_once_get_their_own_pictures(world: World) -> None:
     turns = {session: world.openclaw.finish_turn(process) for session, process in processes.items()}
     world.sandbox.change({"duration_s": 1.0})
 
-    tasks = {t.arguments["prompt"]: t for t in world.sandbox.books.tasks.values()}
+    tasks = {t.arguments["prompt"]: t for t in world.sandbox.ledger.tasks.values()}
     left, right = (tasks[prompt] for prompt in prompts.values())
     assert max(left.created_at, right.created_at) < min(left.finish_at, right.finish_at)
     for session, prompt in prompts.items():
-        [task] = [t for t in world.sandbox.books.tasks.values() if t.arguments["prompt"] == prompt]
+        [task] = [t for t in world.sandbox.ledger.tasks.values() if t.arguments["prompt"] == prompt]
         [url] = turns[session].media_urls
         assert task.image_id in url
         assert turns[session].text == f"Your {prompt}."

@@ -124,7 +124,7 @@ def test_a_whole_run_of_faults_leaks_no_key(
     assert len(files) >= 2
     for path in files:
         assert_clean(path.read_bytes(), path.name)
-    assert runapi.sandbox.books.authorization_leaks == []
+    assert runapi.sandbox.ledger.authorization_leaks == []
 
 
 def _echo(where: str) -> StandIn:

@@ -75,7 +75,7 @@ def remix(home: Path, runapi: SandboxTransport, caller: CallContext, *sources: s
 
 def sent_sources(runapi: SandboxTransport, result: dict[str, Any]) -> list[str]:
     """Return the links that reached RunAPI."""
-    sources: list[str] = runapi.sandbox.books.tasks[result["task"]["id"]].arguments["source_image_urls"]
+    sources: list[str] = runapi.sandbox.ledger.tasks[result["task"]["id"]].arguments["source_image_urls"]
     return sources
 
 
@@ -103,9 +103,9 @@ def test_a_picture_of_the_agents_own_is_uploaded(
     result = remix(home, runapi, CallContext(session="s", workspace_dir=workspace, state_dir=state), source)
 
     assert result["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.uploads) == 1
+    assert len(runapi.sandbox.ledger.uploads) == 1
     assert sent_sources(runapi, result)[0].startswith("https://runapi.test/")
-    assert runapi.sandbox.books.authorization_leaks == []
+    assert runapi.sandbox.ledger.authorization_leaks == []
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_what_may_not_be_read_is_refused_with_its_rule_and_nothing_leaves(
     assert error["charged"] == "no"
     assert error["hint"]
     assert "0000" not in str(error)
-    assert runapi.sandbox.books.uploads == []
-    assert runapi.sandbox.books.creates == []
+    assert runapi.sandbox.ledger.uploads == []
+    assert runapi.sandbox.ledger.creates == []
 
 
 def test_a_sandboxed_session_may_use_pictures_from_the_chat_only(
@@ -228,7 +228,7 @@ def test_a_sandboxed_session_cannot_turn_the_copies_folder_into_a_link_to_anothe
     ]
 
     assert [error["code"] for error in errors] == ["source_refused", "source_refused"]
-    assert runapi.sandbox.books.uploads == []
+    assert runapi.sandbox.ledger.uploads == []
 
 
 def test_a_workspace_that_is_reached_through_a_link_still_has_its_copies(
@@ -360,7 +360,7 @@ def test_eight_kinds_mix_and_equal_bytes_go_up_once(
     first, result = run_virtual(main())
     links = sent_sources(runapi, result)
 
-    assert len(runapi.sandbox.books.uploads) == 3
+    assert len(runapi.sandbox.ledger.uploads) == 3
     assert links[0] == links[1] == links[2]
     assert links[5] == PICTURE_URL
     assert links[6] == links[7] == first["images"][0]["url"]
@@ -455,7 +455,7 @@ def test_an_expired_picture_is_taken_from_its_saved_copy(home: Path, tmp_path: P
     assert again["images"][0]["path"] == first["images"][0]["path"]
     assert any(warning.startswith("expired_url") for warning in again["warnings"])
     assert remixed["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.uploads) == 1
+    assert len(runapi.sandbox.ledger.uploads) == 1
     assert without["error"]["code"] == "source_refused"
     assert "expired" in without["error"]["message"]
 
@@ -475,7 +475,7 @@ def test_a_link_about_to_expire_gives_way_to_the_saved_copy_where_there_is_one(
             return await tool.call("remix_image", arguments, session="s")
 
     assert run_virtual(main())["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.uploads) == uploads
+    assert len(runapi.sandbox.ledger.uploads) == uploads
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a link", "a folder"])
@@ -504,7 +504,7 @@ def test_a_saved_copy_that_is_no_longer_there_is_a_refusal_and_no_link_is_follow
     error = run_virtual(main())["error"]
 
     assert (error["code"], error["charged"]) == ("source_refused", "no")
-    assert runapi.sandbox.books.uploads == []
+    assert runapi.sandbox.ledger.uploads == []
 
 
 def test_a_relative_path_needs_a_workspace() -> None:

@@ -467,7 +467,7 @@ def test_the_sandboxs_picture_is_saved_with_its_real_size(home: Path, tmp_path: 
         assert opened.size == (image["width_px"], image["height_px"])
         assert opened.size[0] > opened.size[1]
     assert "a-red-fox-雪の中" in Path(image["path"]).name
-    assert sandbox.books.authorization_leaks == []
+    assert sandbox.ledger.authorization_leaks == []
 
 
 def _slow_picture(delay_s: float) -> SandboxTransport:

@@ -51,7 +51,7 @@ def test_a_task_stands_for_its_picture(home: Path, runapi: SandboxTransport) -> 
             return first, await tool.call("remix_image", _remix(first["task"]["ref"], PICTURE_URL))
 
     first, second = run_virtual(main())
-    sent = runapi.sandbox.books.tasks[second["task"]["id"]].arguments["source_image_urls"]
+    sent = runapi.sandbox.ledger.tasks[second["task"]["id"]].arguments["source_image_urls"]
 
     assert second["task"]["state"] == "completed"
     assert sent == [first["images"][0]["url"], PICTURE_URL]
@@ -168,7 +168,7 @@ def test_another_accounts_task_is_no_source(home: Path, runapi: SandboxTransport
     error = run_virtual(main())["error"]
 
     assert error["code"] == "source_refused"
-    assert len(runapi.sandbox.books.tasks) == 1
+    assert len(runapi.sandbox.ledger.tasks) == 1
 
 
 @pytest.mark.parametrize(

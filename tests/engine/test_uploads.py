@@ -52,7 +52,7 @@ def test_an_upload_that_hangs_ends_with_the_wait_and_the_next_call_finds_it_done
     async def main() -> tuple[dict[str, Any], float, int, dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
             late = await tool.call("remix_image", REMIX, caller=caller, wait_s=20, on_progress=told.append)
-            took_s, creates = now_s(), len(runapi.sandbox.books.creates)
+            took_s, creates = now_s(), len(runapi.sandbox.ledger.creates)
             await asyncio.sleep(30)
             return late, took_s, creates, await tool.call("remix_image", REMIX, caller=caller, wait_s=20)
 
@@ -65,7 +65,7 @@ def test_an_upload_that_hangs_ends_with_the_wait_and_the_next_call_finds_it_done
     assert [progress.message for progress in told] == ["uploading the picture"] * len(told)
     assert len(told) >= 3
     assert again["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.uploads) == 1
+    assert len(runapi.sandbox.ledger.uploads) == 1
 
 
 def test_an_abort_during_an_upload_is_answered_at_once(
@@ -86,7 +86,7 @@ def test_an_abort_during_an_upload_is_answered_at_once(
 
     assert (result["error"]["code"], result["error"]["charged"]) == ("cancelled", "no")
     assert took_s == pytest.approx(5.0, abs=0.1)
-    assert runapi.sandbox.books.creates == []
+    assert runapi.sandbox.ledger.creates == []
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 5.0])
@@ -154,7 +154,7 @@ def test_who_may_not_spend_is_told_so_before_anything_is_uploaded(
             return await tool.call("remix_image", REMIX, caller=caller)
 
     assert run_virtual(main())["error"]["code"] == "budget_exceeded"
-    assert runapi.sandbox.books.uploads == []
+    assert runapi.sandbox.ledger.uploads == []
 
 
 # ---- a service that asks to wait -------------------------------------------------------------------------------------

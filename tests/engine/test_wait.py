@@ -81,7 +81,7 @@ def test_processing_says_what_to_do_and_not_to_pay_again(home: Path, runapi: San
     assert result["images"] == []
     assert result["timing"]["finished_at"] is None
     assert result["timing"]["polls"] > 5
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 def test_no_wait_at_all_still_sends_the_request_and_names_the_task(home: Path, runapi: SandboxTransport) -> None:
@@ -90,7 +90,7 @@ def test_no_wait_at_all_still_sends_the_request_and_names_the_task(home: Path, r
 
     assert result["task"]["state"] == "processing"
     assert result["task"]["id"].startswith("tsk_")
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 def test_a_wait_that_ends_during_the_post_gets_its_answer_a_little_later(home: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_host_that_cancels_the_coroutine_does_not_cut_the_task_either(home: Pa
     result = run_virtual(main())
 
     assert result["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.tasks) == 1
+    assert len(runapi.sandbox.ledger.tasks) == 1
 
 
 # ---- asking again ----------------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_a_task_left_processing_is_fetched_later(home: Path, runapi: SandboxTran
 
     assert result["task"]["state"] == "completed"
     assert result["task"]["tool"] == "text_to_image"
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 def test_a_look_without_waiting_really_looks(home: Path, runapi: SandboxTransport) -> None:
@@ -394,7 +394,7 @@ def test_the_next_process_knows_what_this_one_began(home: Path, runapi: SandboxT
     assert result["task"]["state"] == "completed"
     assert (result["task"]["tool"], result["task"]["model"]) == ("text_to_image", "flux-2-pro-text-to-image")
     assert result["timing"]["submitted_at"] is not None
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 def test_an_id_nobody_knows_is_told_after_every_place_was_asked(home: Path, runapi: SandboxTransport) -> None:
@@ -491,15 +491,15 @@ def test_two_hundred_calls_at_once_get_their_own_images(home: Path) -> None:
             return await asyncio.gather(*(tool.call("text_to_image", {"prompt": f"fox {n:03}"}) for n in range(200)))
 
     results = run_virtual(main())
-    books = runapi.sandbox.books
+    ledger = runapi.sandbox.ledger
 
     assert [result["error"] for result in results if "error" in result] == []
     assert len({result["task"]["id"] for result in results}) == 200
     for number, result in enumerate(results):
-        task = books.tasks[result["task"]["id"]]
+        task = ledger.tasks[result["task"]["id"]]
         assert task.arguments["prompt"] == f"fox {number:03}"
         assert task.image_id in result["images"][0]["url"]
-    assert len(books.billed_tasks) == len(books.creates) == 200
+    assert len(ledger.billed_tasks) == len(ledger.creates) == 200
 
 
 def test_two_accounts_in_one_process_never_mix(home: Path, runapi: SandboxTransport) -> None:
@@ -517,7 +517,7 @@ def test_two_accounts_in_one_process_never_mix(home: Path, runapi: SandboxTransp
     first, second = run_virtual(main())
 
     assert first["task"]["id"] != second["task"]["id"]
-    assert len({task.key_fingerprint for task in runapi.sandbox.books.tasks.values()}) == 2
+    assert len({task.key_fingerprint for task in runapi.sandbox.ledger.tasks.values()}) == 2
 
 
 def test_a_task_nobody_waits_for_is_followed_slowly_and_not_for_ever(home: Path) -> None:

@@ -178,7 +178,7 @@ class PaidOnce(RuleBasedStateMachine):
             await process.aclose()
 
     async def _judge(self, *, is_over: bool) -> Any:
-        return judge(self.world.sandbox.books, self.world.records(), self.world.wishes, now=now(), is_over=is_over)
+        return judge(self.world.sandbox.ledger, self.world.records(), self.world.wishes, now=now(), is_over=is_over)
 
     async def _finish_by(self, process: Process, call: asyncio.Task[Any]) -> None:
         """End a command after a while; what it printed by then, people have seen."""

@@ -90,14 +90,14 @@ def test_a_request_whose_answer_was_lost_is_sent_again_byte_for_byte_under_its_f
         return world, result
 
     world, result = run_virtual(main())
-    first, second = world.sandbox.books.creates
+    first, second = world.sandbox.ledger.creates
 
     assert (first.body, first.path, first.idempotency_key) == (second.body, second.path, second.idempotency_key)
     assert dict(first.headers)["x-client-request-id"] == dict(second.headers)["x-client-request-id"]
     assert (first.outcome, second.outcome) == ("created", "replayed")
     assert result is not None
     assert (result["task"]["state"], result["task"]["joined"]) == ("completed", True)
-    assert len(world.sandbox.books.billed_tasks) == 1
+    assert len(world.sandbox.ledger.billed_tasks) == 1
 
 
 def test_the_worker_takes_up_what_was_left_when_the_first_call_of_that_key_comes(home: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_worker_takes_up_what_was_left_when_the_first_call_of_that_key_comes
     world, states = run_virtual(main())
 
     assert states[-1] == "completed"
-    assert len(world.sandbox.books.billed_tasks) == 2
+    assert len(world.sandbox.ledger.billed_tasks) == 2
     assert world.records()[0].delivered_at is None
 
 
@@ -140,7 +140,7 @@ def test_a_command_finishes_nothing_but_its_own_unless_it_is_told_to(home: Path)
 
     assert before == "sending"
     assert [result["task"]["state"] for result in results] == ["completed"]
-    assert len(world.sandbox.books.billed_tasks) == 2
+    assert len(world.sandbox.ledger.billed_tasks) == 2
     # It was shown on a terminal; the conversation that asked for it has not seen it.
     assert world.records()[0].delivered_at is None
 
@@ -174,7 +174,7 @@ def test_it_is_sent_again_only_for_a_while(home: Path, after_s: float, settings:
     world, result = run_virtual(main())
     record = world.records()[0]
 
-    assert len(world.sandbox.books.creates) == (2 if is_sent else 1)
+    assert len(world.sandbox.ledger.creates) == (2 if is_sent else 1)
     assert result is not None
     assert ("task" in result) == is_sent
     assert record.state == ("completed" if is_sent else "unknown")
@@ -196,19 +196,19 @@ def test_what_stays_unknown_is_sent_again_by_its_id_alone(home: Path, is_conflic
             await _ask_late(world, wish, after_s=5.0 if is_conflict else 700.0),
             await _ask_late(world, wish, after_s=5.0),
         ]
-        posts = len(world.sandbox.books.creates)
+        posts = len(world.sandbox.ledger.creates)
         record = world.records()[0]
         assert (record.state, record.conflict, posts) == ("unknown", is_conflict, 2 if is_conflict else 1)
         command = world.open("cli")
         return world, results, await command.start(command.tool.resend(record.record_id[:8]))
 
     world, results, resent = run_virtual(main())
-    creates = world.sandbox.books.creates
+    creates = world.sandbox.ledger.creates
 
     assert [result is not None and "error" in result for result in results] == [True, True]
     assert resent["task"]["state"] == "completed"
     assert len({(create.body, create.path, create.idempotency_key) for create in creates}) == 1
-    assert len(world.sandbox.books.billed_tasks) == 1
+    assert len(world.sandbox.ledger.billed_tasks) == 1
 
 
 def test_resume_calls_unknown_what_nobody_may_send_again_and_follows_on_what_was_given_up(home: Path) -> None:
@@ -246,7 +246,7 @@ def test_no_request_is_sent_again_by_an_id_that_none_has(home: Path, runapi: San
 
     assert error["code"] == "task_not_found"
     assert "tasks --state unknown" in error["hint"]
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 def test_within_one_wait_too_a_lost_request_is_not_repeated_after_its_window(home: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_machine_that_sleeps_between_two_attempts_does_not_repeat_the_request_
 
     world, result = run_virtual(main())
 
-    assert len(world.sandbox.books.creates) == 1
+    assert len(world.sandbox.ledger.creates) == 1
     assert [record.state for record in world.records()] == ["unknown"]
     assert result is not None
     assert result["error"]["charged"] == "unknown"
@@ -292,9 +292,9 @@ def test_an_abort_keeps_the_task_and_its_image_is_there_when_asked_for(home: Pat
             asyncio.get_running_loop().call_later(3.0, cancel.set)
             stopped = await tool.call("text_to_image", dict(FOX), session="s", cancel=cancel)
             await asyncio.sleep(60.0)
-            polls = runapi.sandbox.books.polls
+            polls = runapi.sandbox.ledger.polls
             again = await tool.call("text_to_image", dict(FOX), session="s")
-            assert runapi.sandbox.books.polls == polls
+            assert runapi.sandbox.ledger.polls == polls
             return stopped, again
 
     stopped, again = run_virtual(main())
@@ -335,11 +335,11 @@ def test_following_a_task_ends_a_quarter_of_an_hour_after_the_last_one_left(home
         worker = world.open("native")
         wish = world.wish("a red fox", session="s", host="native")
         await world.ask(worker, wish, wait_s=5.0)
-        last_poll_s, polls = loop.time(), world.sandbox.books.polls
+        last_poll_s, polls = loop.time(), world.sandbox.ledger.polls
         while loop.time() < 2000.0:
             await asyncio.sleep(5.0)
-            if world.sandbox.books.polls > polls:
-                last_poll_s, polls = loop.time(), world.sandbox.books.polls
+            if world.sandbox.ledger.polls > polls:
+                last_poll_s, polls = loop.time(), world.sandbox.ledger.polls
         record = world.records()[0]
         early = await world.ask(worker, wish, wait_s=5.0)
         await asyncio.sleep(1000.0)

@@ -117,7 +117,7 @@ def test_two_processes_that_ask_for_one_image_at_once_get_one(home: Path, runapi
     assert ids(one) == ids(other)
     assert sorted((one["task"]["joined"], other["task"]["joined"])) == [False, True]
     assert one["images"][0]["url"] == other["images"][0]["url"]
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 def test_without_a_session_equal_calls_are_images_of_their_own(home: Path, runapi: SandboxTransport) -> None:
@@ -259,7 +259,7 @@ def test_an_agent_that_repeats_one_call_fifty_times_gets_four_images_and_is_told
     assert all(ref in refused[0]["error"]["message"] for ref in (result["task"]["ref"] for result in made))
     assert "Show the images" in refused[0]["error"]["hint"]
     assert (refused[0]["error"]["retryable"], refused[0]["error"]["charged"]) == (False, "no")
-    assert len(runapi.sandbox.books.creates) == 4
+    assert len(runapi.sandbox.ledger.creates) == 4
 
 
 def test_the_guard_forgets_after_its_window_and_its_bounds_can_be_set(home: Path, runapi: SandboxTransport) -> None:
@@ -349,7 +349,7 @@ def test_an_edit_repeated_after_its_wait_is_the_same_edit(home: Path, runapi: Sa
             return [first, begun, again, await tool.call("remix_image", edit, session="s")]
 
     first, begun, again, later = run_virtual(main())
-    sources = [create.body for create in runapi.sandbox.books.creates[1:]]
+    sources = [create.body for create in runapi.sandbox.ledger.creates[1:]]
 
     assert begun["task"]["state"] == "processing"
     assert ids(begun) == ids(again) != ids(later)

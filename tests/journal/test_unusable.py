@@ -62,7 +62,7 @@ def test_by_default_nothing_is_spent_without_a_usable_journal(
     assert error["charged"] == "no"
     assert FILE_NAME in error["message"]
     assert "best_effort" in error["hint"]
-    assert runapi.sandbox.books.creates == []
+    assert runapi.sandbox.ledger.creates == []
 
 
 def test_a_home_on_a_read_only_system_spends_nothing(runapi: SandboxTransport) -> None:
@@ -70,7 +70,7 @@ def test_a_home_on_a_read_only_system_spends_nothing(runapi: SandboxTransport) -
     error = run_call(Path("/proc/flux2-tool"), runapi)["error"]
 
     assert error["code"] == "journal_unavailable"
-    assert runapi.sandbox.books.creates == []
+    assert runapi.sandbox.ledger.creates == []
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -264,7 +264,7 @@ def test_a_journal_replaced_by_something_else_spends_nothing_more(home: Path, ru
 
     assert refused["error"]["code"] == "journal_unavailable"
     assert first["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.creates) == 1
+    assert len(runapi.sandbox.ledger.creates) == 1
 
 
 @pytest.mark.parametrize("is_back", [False, True])

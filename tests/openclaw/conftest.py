@@ -1,4 +1,4 @@
-"""A minimal host in Node that runs the plugin's JavaScript, and a stand-in for the worker."""
+"""A minimal host in Node that runs the plugin's JavaScript, and a fake worker."""
 
 from __future__ import annotations
 

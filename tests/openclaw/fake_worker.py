@@ -67,7 +67,7 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
         time.sleep(60)
     if word == "stray":
         sys.stdout.write('a library says hello\n{"half": \n[]\n')
-        sys.stderr.write("INFO all is well\nWARNING something is odd\n  because of this\nINFO no error any more\n")
+        sys.stderr.write("INFO everything works\nWARNING something is odd\n  because of this\nINFO no error any more\n")
     if word == "until-cancelled":
         send_progress(call_id, "pending", 0, "waiting")
         _cancelled[call_id].wait()

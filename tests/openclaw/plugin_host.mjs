@@ -81,7 +81,9 @@ const operations = {
   },
   async gatewayMethod({ plugin, method }) {
     const { handler, scope } = plugins.get(plugin).methods.get(method);
-    return new Promise((resolve) => handler({ respond: (ok, answer) => resolve({ ok, answer, scope }) }));
+    return new Promise((resolve) => {
+      handler({ respond: (ok, answer) => resolve({ ok, answer, scope }) });
+    });
   },
   routes: ({ plugin }) => plugins.get(plugin).routes.map(({ handler, ...route }) => route),
   async http({ plugin, method = "POST", headers, body, times = 1 }) {
@@ -96,7 +98,7 @@ const operations = {
     globalThis.setTimeout = (callback, ms, ...args) => setTimeout(callback, ms / times, ...args);
   },
   stop: ({ plugin }) => plugins.get(plugin).service.stop(),
-  worker: () => ({ pid: shared()?.worker?.child?.pid ?? null, gone: shared()?.worker?.gone ?? null }),
+  worker: () => ({ pid: shared()?.worker?.child?.pid ?? null, closed: shared()?.worker?.isClosed ?? null }),
   logs: () => logs,
 };
 

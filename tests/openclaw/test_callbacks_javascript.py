@@ -34,16 +34,14 @@ def test_without_a_secret_there_is_no_route(host: PluginHost, make_plugin: Calla
     assert host.ask("routes", plugin="plugin") == []
 
 
-def test_the_route_is_where_runapi_is_told_to_knock(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+def test_the_route_has_the_path_of_the_callback_url(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
     """The address in the requests and the route come from one place."""
     with_route(host, make_plugin, is_running=False)
 
     assert host.ask("routes", plugin="plugin") == [{"path": ROUTE_PATH, "auth": "plugin", "match": "exact"}]
 
 
-def test_the_worker_decides_and_sees_only_the_signatures_headers(
-    host: PluginHost, make_plugin: Callable[..., Path]
-) -> None:
+def test_the_worker_decides_and_gets_only_signature_headers(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
     """401 has RunAPI deliver again, 200 does not."""
     with_route(host, make_plugin)
 
@@ -51,7 +49,7 @@ def test_the_worker_decides_and_sees_only_the_signatures_headers(
     assert post(host, "bad") == 401
 
 
-def test_nothing_is_started_for_a_stranger(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+def test_a_webhook_starts_no_worker(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
     """Anybody can knock; whoever waits for a picture has started the worker."""
     with_route(host, make_plugin, is_running=False)
 
@@ -59,7 +57,7 @@ def test_nothing_is_started_for_a_stranger(host: PluginHost, make_plugin: Callab
     assert host.ask("worker")["pid"] is None
 
 
-def test_only_a_post_of_a_sensible_size_is_read(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+def test_only_a_post_up_to_256_kb_is_read(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
     """A flood must not fill the gateway's memory."""
     with_route(host, make_plugin)
 
@@ -68,7 +66,7 @@ def test_only_a_post_of_a_sensible_size_is_read(host: PluginHost, make_plugin: C
     assert host.pid()
 
 
-def test_a_worker_that_died_answers_later(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+def test_a_webhook_to_a_dead_worker_gets_503(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
     """RunAPI tries again; by then the next call has started another worker."""
     with_route(host, make_plugin)
     host.call("die")

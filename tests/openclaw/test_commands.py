@@ -30,7 +30,7 @@ def test_install_writes_installs_and_verifies(openclaw: FakeOpenClaw, capsys: py
     assert "enable" not in [command[1] for command in openclaw.state["log"] if len(command) > 1]
 
 
-def test_install_without_a_terminal_wants_a_yes(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+def test_install_without_a_terminal_requires_yes(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
     """A script must not agree to a bill by accident."""
     code = main(["openclaw", "install"])
 
@@ -48,9 +48,7 @@ def test_install_enables_a_plugin_that_was_removed_before(openclaw: FakeOpenClaw
     assert openclaw.state["plugin"]["toolNames"] == TOOLS
 
 
-def test_serving_image_generate_is_asked_for_once_and_kept_by_upgrades(
-    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_upgrade_keeps_the_image_generate_option(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody should lose it by an upgrade, and nobody should get it unasked."""
 
     def installed(*options: str) -> list[str]:
@@ -69,7 +67,7 @@ def test_serving_image_generate_is_asked_for_once_and_kept_by_upgrades(
     assert installed("--no-image-generate") == []
 
 
-def test_install_waits_for_a_gateway_in_the_middle_of_a_turn(
+def test_install_waits_for_a_busy_gateway(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway refuses to exchange a plugin that is at work, and would keep the old one."""
@@ -84,7 +82,9 @@ def test_install_waits_for_a_gateway_in_the_middle_of_a_turn(
     assert asked[-4:] == ["plugins reload", "plugins reload", "plugins reload", "plugins inspect"]
 
 
-def test_a_plugin_that_does_not_load_is_no_success(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+def test_install_fails_when_the_plugin_does_not_load(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An installer that says "installed" while nothing works costs an afternoon."""
     openclaw.change(status="error", diagnostics=[{"level": "error", "message": "cannot read dist/tools.json"}])
 
@@ -97,7 +97,7 @@ def test_a_plugin_that_does_not_load_is_no_success(openclaw: FakeOpenClaw, capsy
     assert "its status is error" in said.err
 
 
-def test_a_warning_of_openclaws_is_told_and_does_not_undo_an_installation(
+def test_a_warning_of_openclaw_is_shown_and_install_succeeds(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A script that installs must not stop at what changes nothing."""
@@ -116,7 +116,7 @@ def test_a_warning_of_openclaws_is_told_and_does_not_undo_an_installation(
     ("version", "said"),
     [pytest.param("2026.9.5", "too old", id="too old"), pytest.param("unknown", "does not tell a version", id="odd")],
 )
-def test_an_openclaw_that_does_not_fit_is_named(
+def test_an_unsuitable_openclaw_version_is_an_error(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], version: str, said: str
 ) -> None:
     """The plugin would be refused later, with a text that helps nobody."""
@@ -130,7 +130,7 @@ def test_an_openclaw_that_does_not_fit_is_named(
     assert "npm install -g openclaw" in error
 
 
-def test_a_missing_openclaw_is_named_with_its_installation(
+def test_a_missing_openclaw_is_an_error_with_its_install_command(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first thing a newcomer meets."""
@@ -165,7 +165,7 @@ def test_status_of_a_healthy_set_up(openclaw: FakeOpenClaw, capsys: pytest.Captu
     assert "sk-secret" not in said.out + said.err
 
 
-def test_status_names_everything_that_is_wrong_and_the_line_for_each(
+def test_status_names_every_problem_and_its_fix(
     openclaw: FakeOpenClaw,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -199,7 +199,7 @@ def test_status_names_everything_that_is_wrong_and_the_line_for_each(
         assert part in out
 
 
-def test_a_key_in_openclaws_own_env_file_is_found(
+def test_status_finds_a_key_in_openclaws_env_file(
     openclaw: FakeOpenClaw,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -221,14 +221,14 @@ def test_a_key_in_openclaws_own_env_file_is_found(
 
 
 @pytest.mark.parametrize("value", ["${RUNAPI_API_KEY}", "", " "])
-def test_a_placeholder_and_an_empty_line_are_no_key(
+def test_status_does_not_take_a_placeholder_for_a_key(
     openclaw: FakeOpenClaw,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     value: str,
 ) -> None:
-    """OpenClaw hands out the name itself when nothing fills it in, and "all is well" would end the search."""
+    """OpenClaw hands out the name itself when nothing fills it in, and "no problems found" would end the search."""
     main(["openclaw", "install", "--yes"])
     monkeypatch.delenv("RUNAPI_API_KEY")
     (tmp_path / "state").mkdir()
@@ -242,14 +242,14 @@ def test_a_placeholder_and_an_empty_line_are_no_key(
     found = json.loads(capsys.readouterr().out)
     assert (code, found["key_sources"]) == (3, [])
     (problem,) = found["problems"]
-    assert problem["what"] == "no RunAPI key was found"
-    assert f"to {tmp_path}/state/.env" in problem["mend"]
+    assert problem["message"] == "no RunAPI key was found"
+    assert f"to {tmp_path}/state/.env" in problem["fix"]
 
 
 @pytest.mark.parametrize(
     "notice", ["(node:7) Warning: old", "[plugins] loaded 3", "[1] of 2", "12:30 ready", "{ tip }"]
 )
-def test_a_notice_around_the_json_does_not_hide_a_setting(
+def test_notices_around_the_json_do_not_hide_a_setting(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], notice: str
 ) -> None:
     """Read as unset, a list that hides the tools would look like none."""
@@ -261,7 +261,7 @@ def test_a_notice_around_the_json_does_not_hide_a_setting(
     assert [item["where"] for item in json.loads(capsys.readouterr().out)["hidden"]] == ["tools.allow"]
 
 
-def test_a_setting_that_cannot_be_read_is_not_taken_for_unset(
+def test_an_unreadable_setting_is_an_error_and_not_unset(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What hides the tools may stand just there."""
@@ -272,7 +272,7 @@ def test_a_setting_that_cannot_be_read_is_not_taken_for_unset(
     assert "EACCES: permission denied" in capsys.readouterr().err
 
 
-def test_an_invalid_config_of_openclaw_is_passed_on(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_openclaw_config_is_an_error(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything else it could say would be guesswork."""
     openclaw.change(invalid=True)
 

@@ -34,14 +34,14 @@ def calls(host: PluginHost) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (host.folder / "calls.jsonl").read_text().splitlines()]
 
 
-def test_without_the_option_nothing_of_it_is_registered(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_without_the_option_no_provider_is_registered(host: PluginHost, make_plugin: MakePlugin) -> None:
     """OpenClaw would offer a second tool for the same job to every model."""
     host.register(make_plugin())
 
     assert host.ask("imageProvider", plugin="plugin") is None
 
 
-def test_the_provider_says_what_it_can(serving: PluginHost) -> None:
+def test_the_provider_declares_its_capabilities(serving: PluginHost) -> None:
     """OpenClaw fits a request to it and reports what it changed, before it calls."""
     provider = serving.ask("imageProvider", plugin="plugin")
 
@@ -60,7 +60,7 @@ def test_the_provider_says_what_it_can(serving: PluginHost) -> None:
     assert can["geometry"]["resolutions"] == ["1K", "2K"]
 
 
-def test_the_enabled_tiers_decide_which_models_there_are(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_the_enabled_tiers_decide_the_models(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Max costs what nobody publishes; only who enabled it may be billed for it."""
     host.register(make_plugin(image_generate=True), config={"tiers": ["max", "flex"]})
 
@@ -83,7 +83,7 @@ def test_the_enabled_tiers_decide_which_models_there_are(host: PluginHost, make_
         pytest.param({}, "sk-h", {}, True, id="in OpenClaw's own store"),
     ],
 )
-def test_it_is_offered_only_with_a_key(
+def test_the_provider_is_configured_only_with_a_key(
     start_host: Callable[..., PluginHost],
     make_plugin: MakePlugin,
     environ: dict[str, str],
@@ -128,7 +128,7 @@ def test_a_picture_comes_back_as_bytes_and_leaves_no_file(serving: PluginHost) -
         pytest.param(None, None, id="none"),
     ],
 )
-def test_each_agents_calls_are_its_own(serving: PluginHost, agent_dir: str | None, agent: str | None) -> None:
+def test_each_agent_has_a_session_of_its_own(serving: PluginHost, agent_dir: str | None, agent: str | None) -> None:
     """One agent must not get what another one asked for, nor be told that it repeats itself."""
     cfg = {"agents": {"list": [{"id": "main"}, {"id": "kim", "agentDir": "/srv/agents/kim"}]}}
     generate(serving, "fox", agentDir=agent_dir, cfg=cfg)
@@ -136,7 +136,7 @@ def test_each_agents_calls_are_its_own(serving: PluginHost, agent_dir: str | Non
     assert calls(serving)[0]["params"]["session"] == {"agent_id": agent, "session_key": "image_generate"}
 
 
-def test_input_images_travel_as_private_files_of_the_call(serving: PluginHost) -> None:
+def test_input_images_become_private_files_for_one_call(serving: PluginHost) -> None:
     """They may be photos of people; other users of the machine must not see them, nor later calls."""
     made = generate(serving, "fox", model="flux-2-flex", inputImages=["first photo", "second photo"])
 
@@ -153,7 +153,7 @@ def test_input_images_travel_as_private_files_of_the_call(serving: PluginHost) -
     assert not Path(folder).exists()
 
 
-def test_pictures_that_are_kept_anyway_are_not_saved_twice(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_with_save_dir_pictures_are_not_saved_twice(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Whoever set `save_dir` finds every picture there."""
     host.register(make_plugin(image_generate=True), config={"save_dir": str(host.folder)})
 
@@ -178,7 +178,7 @@ def test_pictures_that_are_kept_anyway_are_not_saved_twice(host: PluginHost, mak
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_honoured_is_said(
+def test_options_that_do_not_apply_become_warnings(
     host: PluginHost,
     make_plugin: MakePlugin,
     model: str,
@@ -202,14 +202,14 @@ def test_what_cannot_be_honoured_is_said(
     ("timeout_ms", "wait_s"),
     [pytest.param(None, 178, id="our default"), pytest.param(60_000, 58, id="given"), pytest.param(1_000, 0.5)],
 )
-def test_the_time_allowed_bounds_the_wait(serving: PluginHost, timeout_ms: int | None, wait_s: float) -> None:
+def test_the_timeout_bounds_the_wait(serving: PluginHost, timeout_ms: int | None, wait_s: float) -> None:
     """With something left to fetch the picture in."""
     generate(serving, "fox", **({} if timeout_ms is None else {"timeoutMs": timeout_ms}))
 
     assert calls(serving)[0]["params"]["wait_s"] == wait_s
 
 
-def test_at_the_end_of_its_time_it_names_the_task_and_how_to_go_on(serving: PluginHost) -> None:
+def test_a_timeout_names_the_task_and_how_to_resume(serving: PluginHost) -> None:
     """The equal next call joins the task; a model that changes the prompt would pay twice."""
     threw = generate(serving, "processing", timeoutMs=5_000)["threw"]
 
@@ -217,7 +217,7 @@ def test_at_the_end_of_its_time_it_names_the_task_and_how_to_go_on(serving: Plug
     assert "the same call again, unchanged" in threw
 
 
-def test_a_worker_that_is_still_at_it_when_the_time_is_over_is_stopped(serving: PluginHost) -> None:
+def test_a_call_that_outlasts_its_timeout_is_cancelled(serving: PluginHost) -> None:
     """A slow download or upload must not hold OpenClaw's task longer than was asked for."""
     threw = generate(serving, "until-cancelled", timeoutMs=300)["threw"]
 
@@ -225,14 +225,14 @@ def test_a_worker_that_is_still_at_it_when_the_time_is_over_is_stopped(serving: 
     assert 'get_image_task with task_id "task:tsk_1"' in threw
 
 
-def test_a_failure_is_thrown_as_one_reads_it(serving: PluginHost) -> None:
+def test_a_failure_is_thrown_with_a_readable_message(serving: PluginHost) -> None:
     """OpenClaw shows the text to the model."""
     assert generate(serving, "poor")["threw"] == (
         "The account is empty.\nHint: Top it up.\n(insufficient_credits, charged: no, retryable: no, request req_9)"
     )
 
 
-def test_a_picture_that_could_not_be_fetched_is_fetched_again_and_not_made_again(serving: PluginHost) -> None:
+def test_a_picture_whose_download_failed_is_fetched_again(serving: PluginHost) -> None:
     """It is paid for."""
     made = generate(serving, "unsaved")
 
@@ -241,7 +241,7 @@ def test_a_picture_that_could_not_be_fetched_is_fetched_again_and_not_made_again
     assert calls(serving)[1]["params"]["arguments"] == {"task_id": "task:tsk_1"}
 
 
-def test_a_picture_that_cannot_be_fetched_at_all_is_told_with_its_link(serving: PluginHost) -> None:
+def test_a_picture_that_cannot_be_fetched_is_reported_with_its_link(serving: PluginHost) -> None:
     """The link is what is left of the money."""
     threw = generate(serving, "lost")["threw"]
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import tarfile
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ TIER_SETS = [chosen for size in (1, 2, 3) for chosen in itertools.combinations(T
 
 @pytest.mark.parametrize("callback_hosts", [(), ("hooks.example",)], ids=["no callbacks", "callbacks"])
 @pytest.mark.parametrize("tiers", [None, *TIER_SETS], ids=str)
-def test_the_plugin_offers_exactly_the_projection_of_the_manifest(
+def test_the_plugin_offers_exactly_what_the_manifest_exports(
     host: PluginHost,
     make_plugin: Callable[..., Path],
     manifest: Manifest,
@@ -61,7 +62,7 @@ def test_the_plugins_manifest_is_derived_from_ours(manifest: Manifest) -> None:
         }
 
 
-def test_image_generate_is_served_only_by_a_plugin_that_was_made_for_it(manifest: Manifest) -> None:
+def test_image_generate_is_declared_only_when_asked_for(manifest: Manifest) -> None:
     """It would compete with our own tools for the same job, so it is off unless somebody asks."""
     without, having = plugin_manifest(manifest), plugin_manifest(manifest, image_generate=True)
 
@@ -103,7 +104,7 @@ def test_a_packed_plugin_names_no_interpreter(manifest: Manifest) -> None:
     assert {"package/package.json", "package/openclaw.plugin.json", "package/dist/index.js"} <= set(names)
 
 
-def test_writing_over_an_older_plugin_leaves_none_of_its_files(manifest: Manifest, tmp_path: Path) -> None:
+def test_an_upgrade_removes_the_older_plugins_files(manifest: Manifest, tmp_path: Path) -> None:
     """A left-over file of version N would be loaded by version N+1."""
     (tmp_path / "dist" / "old").mkdir(parents=True)
     (tmp_path / "dist" / "old" / "gone.js").write_text("")
@@ -116,7 +117,19 @@ def test_writing_over_an_older_plugin_leaves_none_of_its_files(manifest: Manifes
     assert not (tmp_path / "dist" / "old").exists()
 
 
-def test_the_javascript_stays_small_and_needs_nothing_but_node(manifest: Manifest) -> None:
+def test_the_plugin_has_every_javascript_file_and_no_types(manifest: Manifest) -> None:
+    """A module that is missing fails in the gateway alone; the types are for the checker."""
+    written = {path.name for path in (resources.files("flux2_tool.openclaw") / "plugin").iterdir()}
+
+    shipped = {
+        path.removeprefix("dist/") for path in plugin_files(manifest, python=None) if path.endswith((".js", ".ts"))
+    }
+
+    assert shipped == {name for name in written if name.endswith(".js")}
+    assert "types.d.ts" in written
+
+
+def test_the_javascript_is_small_and_has_no_dependencies(manifest: Manifest) -> None:
     """It runs inside the gateway; everything that can be in Python is."""
     files = plugin_files(manifest, python=None)
 

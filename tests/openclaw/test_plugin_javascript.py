@@ -34,7 +34,7 @@ def test_registering_starts_no_process(host: PluginHost, make_plugin: MakePlugin
     assert host.ask("worker")["pid"] is None
 
 
-def test_a_completed_image_is_attached_and_its_text_says_so(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_a_completed_image_is_attached(host: PluginHost, make_plugin: MakePlugin) -> None:
     """The URL must reach the chat whole; the model must not post it a second time."""
     host.register(make_plugin())
 
@@ -49,7 +49,7 @@ def test_a_completed_image_is_attached_and_its_text_says_so(host: PluginHost, ma
     assert "The picture is attached to this conversation; do not post it or its link again." in text
 
 
-def test_an_image_is_attached_once_in_a_session(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_an_image_is_attached_once_per_session(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Asking for the task again, even with a freshly signed URL, must not post the picture twice."""
     host.register(make_plugin())
     host.call("fox")
@@ -64,7 +64,7 @@ def test_an_image_is_attached_once_in_a_session(host: PluginHost, make_plugin: M
     assert another["details"]["media"]["mediaUrls"]
 
 
-def test_a_picture_that_never_arrived_can_be_fetched_again(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_fetching_twice_attaches_an_image_again(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A turn may end between the call and the delivery; then the user has paid for a picture that nobody shows."""
     host.register(make_plugin())
     fetch = {"tool": "get_image_task", "args": {"task_id": "tsk_1"}}
@@ -80,7 +80,7 @@ def test_a_picture_that_never_arrived_can_be_fetched_again(host: PluginHost, mak
     assert "media" not in third["details"]
 
 
-def test_a_picture_that_came_as_the_call_was_stopped_is_attached_by_the_next(
+def test_an_image_of_an_aborted_call_is_attached_by_the_next(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
 ) -> None:
     """The host drops the answer of a stopped call; the picture must not count as shown."""
@@ -99,7 +99,7 @@ def test_a_picture_that_came_as_the_call_was_stopped_is_attached_by_the_next(
     assert fetched["details"]["media"]["mediaUrls"]
 
 
-def test_a_task_that_is_not_finished_is_no_failure(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_an_unfinished_task_is_not_a_failure(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A status key in details would mark the call failed, and the model would pay again."""
     host.register(make_plugin())
 
@@ -111,7 +111,7 @@ def test_a_task_that_is_not_finished_is_no_failure(host: PluginHost, make_plugin
     )
 
 
-def test_the_text_names_what_the_skill_speaks_of(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_the_text_has_the_words_that_the_skill_uses(host: PluginHost, make_plugin: MakePlugin) -> None:
     """The model reads the text alone; advice about a member that stands only in the object helps nobody."""
     host.register(make_plugin())
     skill = files("flux2_tool.openclaw").joinpath("plugin/skills/flux2/SKILL.md").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_the_text_names_what_the_skill_speaks_of(host: PluginHost, make_plugin: 
     assert "state: processing" in read
 
 
-def test_a_failure_reads_cleanly_and_counts_as_failed(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_a_failure_is_readable_and_has_status_error(host: PluginHost, make_plugin: MakePlugin) -> None:
     """The model has to tell the user what happened, whether it was charged, and what to do."""
     host.register(make_plugin())
 
@@ -140,7 +140,7 @@ def test_a_failure_reads_cleanly_and_counts_as_failed(host: PluginHost, make_plu
     )
 
 
-def test_the_call_carries_who_asks_and_from_where(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_a_call_carries_its_session_and_workspace(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Joining equal requests and guarding local files depend on it."""
     host.register(make_plugin(), config={"tiers": ["pro"], "wait_s": 7})
     context = {"agentId": "ops", "sessionKey": "agent:ops:main", "workspaceDir": "/w", "sandboxed": True}
@@ -170,7 +170,7 @@ def test_the_call_carries_who_asks_and_from_where(host: PluginHost, make_plugin:
         pytest.param({"senderIsOwner": "yes"}, None, False, id="only true makes an owner"),
     ],
 )  # fmt: skip
-def test_the_call_carries_who_asks_as_the_host_vouches_for_it(
+def test_a_call_carries_the_sender_from_the_hosts_context(
     host: PluginHost, make_plugin: MakePlugin, context: dict[str, Any], sender: str | None, is_owner: bool
 ) -> None:
     """Caps per person and "only the owner may spend" depend on it; a model cannot name itself somebody else."""
@@ -181,7 +181,7 @@ def test_the_call_carries_who_asks_as_the_host_vouches_for_it(
     assert (params["sender"], params["is_owner"]) == (sender, is_owner)
 
 
-def test_null_members_are_taken_as_not_given(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_null_arguments_are_left_out(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Some models fill every optional member with null, which the host would turn into false or "null"."""
     host.register(make_plugin())
 
@@ -239,7 +239,7 @@ def test_the_base_url_comes_from_the_source_of_the_key(
     assert (params["api_key"], params["base_url"]) == (key, base_url)
 
 
-def test_the_worker_gets_the_allowed_environment_and_no_key(start_host: StartHost, make_plugin: MakePlugin) -> None:
+def test_the_worker_gets_only_allowed_variables_and_no_key(start_host: StartHost, make_plugin: MakePlugin) -> None:
     """A workspace's .env can set variables of the gateway; only settings of the host's config may count."""
     allowed = {
         "HOME": "/t", "USER": "u", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": "/t",
@@ -272,7 +272,7 @@ def test_the_worker_does_not_run_in_the_gateways_folder(host: PluginHost, make_p
     assert "-P" in found["argv"]
 
 
-def test_one_worker_serves_every_call_of_the_process(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_one_worker_serves_all_calls_of_a_process(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Starting Python for each picture would cost a second and lose what it learned."""
     root = make_plugin()
     host.register(root, name="first")
@@ -285,7 +285,7 @@ def test_one_worker_serves_every_call_of_the_process(host: PluginHost, make_plug
     assert host.pid() == pid
 
 
-def test_an_abort_reaches_the_worker_and_its_answer_comes_back(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_an_abort_reaches_the_worker_and_returns_its_result(host: PluginHost, make_plugin: MakePlugin) -> None:
     """The wait must stop at once, and the task reference must not be lost."""
     host.register(make_plugin())
     call = host.begin("until-cancelled")
@@ -298,7 +298,7 @@ def test_an_abort_reaches_the_worker_and_its_answer_comes_back(host: PluginHost,
     assert "task:tsk_1" in text_of(outcome)
 
 
-def test_an_abort_ends_the_call_of_a_worker_that_is_stuck(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_an_abort_ends_a_call_to_a_hung_worker(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Who stops the agent gets their session back, whatever has become of the worker."""
     host.register(make_plugin())
     host.call("fox")
@@ -325,7 +325,7 @@ def silent_python(tmp_path: Path) -> str:
     return str(python)
 
 
-def test_an_abort_ends_a_call_whose_worker_is_still_starting(
+def test_an_abort_ends_a_call_while_the_worker_starts(
     host: PluginHost, make_plugin: MakePlugin, silent_python: str
 ) -> None:
     """Nothing was sent yet, so nothing is unknown."""
@@ -339,7 +339,7 @@ def test_an_abort_ends_a_call_whose_worker_is_still_starting(
     assert (error["code"], error["charged"]) == ("cancelled", "no")
 
 
-def test_a_worker_that_does_not_start_in_time_is_told_so(
+def test_a_worker_that_starts_too_slowly_is_a_failure(
     host: PluginHost, make_plugin: MakePlugin, silent_python: str
 ) -> None:
     """That it was killed for it is our doing, and misleads whoever looks for the cause."""
@@ -353,7 +353,7 @@ def test_a_worker_that_does_not_start_in_time_is_told_so(
     assert "SIGKILL" not in error["message"]
 
 
-def test_a_call_that_was_aborted_before_it_began_sends_nothing(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_a_call_aborted_before_it_began_sends_nothing(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Nobody would look at the picture that it would pay for."""
     host.register(make_plugin())
 
@@ -365,7 +365,7 @@ def test_a_call_that_was_aborted_before_it_began_sends_nothing(host: PluginHost,
     }  # fmt: skip
 
 
-def test_progress_is_shown_when_it_changes_and_not_at_every_poll(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_progress_is_shown_when_the_state_changes(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A channel that edits a message for each update would be rate-limited."""
     host.register(make_plugin())
     call = host.begin("progress")
@@ -379,10 +379,10 @@ def test_progress_is_shown_when_it_changes_and_not_at_every_poll(host: PluginHos
     }  # fmt: skip
 
 
-def test_a_dead_worker_fails_its_calls_and_the_next_call_starts_another(
+def test_a_dead_worker_fails_its_calls_and_is_replaced(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
 ) -> None:
-    """The model must learn that the outcome is unknown, and the tool must mend itself."""
+    """The model must learn that the outcome is unknown, and the tool must recover."""
     host.register(make_plugin())
     host.call("fox")
     first = host.pid()
@@ -399,7 +399,7 @@ def test_a_dead_worker_fails_its_calls_and_the_next_call_starts_another(
     assert host.pid() != first
 
 
-def test_stray_output_of_the_worker_harms_no_call(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_stray_output_of_the_worker_is_ignored(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A library that prints must not cost an image."""
     host.register(make_plugin())
 
@@ -408,7 +408,7 @@ def test_stray_output_of_the_worker_harms_no_call(host: PluginHost, make_plugin:
     assert outcome["details"]["media"]["mediaUrls"]
 
 
-def test_the_workers_log_reaches_the_gateways_log_at_its_level(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_the_workers_log_keeps_its_levels_in_the_gateway(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Warnings must be seen where operators look; the rest must not drown them."""
     host.register(make_plugin())
 
@@ -416,23 +416,21 @@ def test_the_workers_log_reaches_the_gateways_log_at_its_level(host: PluginHost,
 
     logged = [line for line in host.ask("logs") if "ignored" not in line[1]]
     assert logged == [
-        ["debug", "flux2 worker: INFO all is well"],
+        ["debug", "flux2 worker: INFO everything works"],
         ["warn", "flux2 worker: WARNING something is odd"],
         ["warn", "flux2 worker:   because of this"],
         ["debug", "flux2 worker: INFO no error any more"],
     ]
 
 
-def test_a_line_without_end_ends_the_worker_instead_of_filling_the_memory(
-    host: PluginHost, make_plugin: MakePlugin
-) -> None:
+def test_an_endless_line_ends_the_worker(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Messages are bounded at 1 MiB in both directions."""
     host.register(make_plugin())
 
     assert host.call("endless")["details"]["result"]["error"]["code"] == "worker_stopped"
 
 
-def test_arguments_over_the_message_limit_are_refused_without_harm(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_arguments_over_1_mib_are_refused(host: PluginHost, make_plugin: MakePlugin) -> None:
     """The worker would cut the line and the call would wait for ever."""
     host.register(make_plugin())
 
@@ -443,7 +441,7 @@ def test_arguments_over_the_message_limit_are_refused_without_harm(host: PluginH
     assert host.call("fox")["details"]["media"]["mediaUrls"]
 
 
-def test_a_protocol_fault_is_an_internal_error_of_that_call_alone(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_a_protocol_error_fails_only_its_own_call(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A defect must be told apart from a wrong argument."""
     host.register(make_plugin())
 
@@ -476,7 +474,7 @@ def test_a_new_version_lets_the_old_worker_finish_its_calls(
     assert host.pid() == new
 
 
-def test_changed_settings_get_a_worker_of_their_own(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_changed_settings_start_a_new_worker(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A worker reads its settings once, when it starts."""
     root = make_plugin()
     host.register(root, config={"tiers": ["pro"]})
@@ -490,7 +488,7 @@ def test_changed_settings_get_a_worker_of_their_own(host: PluginHost, make_plugi
     assert_ended(first)
 
 
-def test_the_service_of_the_gateway_ends_the_worker(host: PluginHost, make_plugin: MakePlugin) -> None:
+def test_stopping_the_gateways_service_ends_the_worker(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A stopped gateway leaves no process behind."""
     host.register(make_plugin())
     host.call("fox")
@@ -516,7 +514,7 @@ def test_an_idle_worker_does_not_keep_the_host_alive(host: PluginHost, make_plug
 
 
 @pytest.mark.parametrize(
-    ("python", "config", "said", "mend"),
+    ("python", "config", "said", "fix"),
     [
         pytest.param("/no/such/python", {}, "ENOENT", "flux2-tool openclaw install", id="the installer's is gone"),
         pytest.param(
@@ -529,8 +527,8 @@ def test_an_idle_worker_does_not_keep_the_host_alive(host: PluginHost, make_plug
         ),
     ],
 )  # fmt: skip
-def test_a_missing_interpreter_names_the_command_that_mends_it(
-    host: PluginHost, make_plugin: MakePlugin, python: str | None, config: dict[str, Any], said: str, mend: str
+def test_a_missing_interpreter_is_reported_with_its_fix(
+    host: PluginHost, make_plugin: MakePlugin, python: str | None, config: dict[str, Any], said: str, fix: str
 ) -> None:
     """A virtual environment is easily deleted; the agent can then tell its user what to run."""
     host.register(make_plugin(python=python), config=config)
@@ -540,10 +538,10 @@ def test_a_missing_interpreter_names_the_command_that_mends_it(
     error = outcome["details"]["result"]["error"]
     assert error["code"] == "configuration_error"
     assert said in error["message"]
-    assert mend in error["hint"]
+    assert fix in error["hint"]
 
 
-def test_an_interpreter_without_the_package_is_told_to_install_it(
+def test_an_interpreter_without_the_package_names_pip_install(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path, manifest: Any
 ) -> None:
     """The commonest breakage after a Python upgrade."""
@@ -560,14 +558,14 @@ def test_an_interpreter_without_the_package_is_told_to_install_it(
 
 
 @pytest.mark.parametrize(
-    ("worker_version", "mend"),
+    ("worker_version", "fix"),
     [
         pytest.param("9.0.0", "flux2-tool openclaw install", id="the package was upgraded"),
         pytest.param("1.9.0", "-m pip install flux2-tool==1.10.0", id="the plugin was upgraded"),
     ],
 )
 def test_a_version_mismatch_names_the_side_to_upgrade(
-    host: PluginHost, make_plugin: MakePlugin, worker_version: str, mend: str
+    host: PluginHost, make_plugin: MakePlugin, worker_version: str, fix: str
 ) -> None:
     """Tools offered by one version and run by another would refuse their own parameters."""
     host.register(make_plugin(version="1.10.0", worker_version=worker_version))
@@ -575,10 +573,10 @@ def test_a_version_mismatch_names_the_side_to_upgrade(
     error = host.call("fox")["details"]["result"]["error"]
 
     assert error["code"] == "configuration_error"
-    assert mend in error["hint"]
+    assert fix in error["hint"]
 
 
-def test_a_mended_interpreter_serves_the_next_call(host: PluginHost, make_plugin: MakePlugin, manifest: Any) -> None:
+def test_a_repaired_interpreter_serves_the_next_call(host: PluginHost, make_plugin: MakePlugin, manifest: Any) -> None:
     """Nobody should have to restart the gateway after the repair."""
     python = host.folder / "later"
     host.register(make_plugin(python=str(python)))
@@ -601,7 +599,7 @@ def test_a_mended_interpreter_serves_the_next_call(host: PluginHost, make_plugin
         pytest.param({}, None, None, "missing", None, id="missing"),
     ],
 )
-def test_the_running_plugin_tells_of_its_key_and_worker_but_not_the_key(
+def test_the_doctor_method_reports_key_state_without_the_key(
     start_host: StartHost,
     make_plugin: MakePlugin,
     manifest: Any,
@@ -627,8 +625,8 @@ def test_the_running_plugin_tells_of_its_key_and_worker_but_not_the_key(
     }
 
 
-def test_the_running_plugin_tells_why_its_worker_does_not_start(host: PluginHost, make_plugin: MakePlugin) -> None:
-    """The command that mends it should not take a picture to find out."""
+def test_the_doctor_method_reports_why_the_worker_fails(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """The command that fixes it should not take a picture to find out."""
     host.register(make_plugin(python="/no/such/python"))
 
     found = host.ask("gatewayMethod", plugin="plugin", method="flux2.doctor")

@@ -25,7 +25,7 @@ def test_the_plugin_ships_the_skill_where_its_manifest_says() -> None:
     assert "skills" in package_manifest(manifest)["files"]
 
 
-def test_its_head_is_what_openclaw_asks_for() -> None:
+def test_the_skill_has_the_front_matter_openclaw_requires() -> None:
     """Every conversation's prompt carries name and description: one short line, the same name as the folder."""
     head = yaml.safe_load(HEAD)
 
@@ -35,7 +35,7 @@ def test_its_head_is_what_openclaw_asks_for() -> None:
     assert len(TEXT) < 10_000
 
 
-def test_it_names_only_what_there_is() -> None:
+def test_the_skill_names_only_existing_tools_and_codes() -> None:
     """A tool or an argument that was renamed would send every agent astray."""
     manifest = load_manifest()
     schemas = [tool.input_schema["properties"] for tool in manifest.tools.values()]
@@ -69,12 +69,12 @@ def test_it_names_only_what_there_is() -> None:
         pytest.param(r"中文.*绝不重新生成", id="the same in Chinese"),
     ],
 )
-def test_it_gives_the_advice_that_saves_money_and_pictures(advice: str) -> None:
+def test_the_skill_says_how_not_to_pay_twice(advice: str) -> None:
     """It may be rewritten, but not lose one of these."""
     assert re.search(advice, BODY, re.DOTALL)
 
 
-def test_it_repeats_no_price() -> None:
+def test_the_skill_contains_no_prices() -> None:
     """Prices change; they are in the tools' descriptions, from the manifest."""
     prices = {
         f"{price:.2f}" for model in load_manifest().models.values() for price in model.prices_usd.values() if price

@@ -1,4 +1,4 @@
-"""What keeps a tool from a model, read from OpenClaw's config, and the line that mends it."""
+"""What keeps a tool from a model, read from OpenClaw's config, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.openclaw.tool_policy import HostConfig, conflicts, find_policy_blocks
+from flux2_tool.openclaw.tool_policy import OpenClawConfig, find_conflicts, find_policy_blocks
 
 TOOLS = ("text_to_image", "remix_image", "get_image_task")
 ALSO = """openclaw config set tools.alsoAllow '["flux2"]'"""
@@ -14,9 +14,9 @@ SANDBOX = """openclaw config set tools.sandbox.tools.alsoAllow '["flux2"]'"""
 
 
 def hiding(**sections: Any) -> list[tuple[str, tuple[str, ...], str]]:
-    """Return where, which tools and the mending line of everything that hides tools."""
-    config = HostConfig(**{"tools": {}, "agents": {}, "plugins": {}, **sections})
-    return [(item.where, item.tools, item.mend) for item in find_policy_blocks(config, plugin="flux2", tools=TOOLS)]
+    """Return where, which tools and the fixing command of everything that hides tools."""
+    config = OpenClawConfig(**{"tools": {}, "agents": {}, "plugins": {}, **sections})
+    return [(item.where, item.tools, item.fix) for item in find_policy_blocks(config, plugin="flux2", tools=TOOLS)]
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def hiding(**sections: Any) -> list[tuple[str, tuple[str, ...], str]]:
         ),
     ],
 )
-def test_a_config_that_lets_the_tools_through_hides_nothing(sections: dict[str, Any]) -> None:
+def test_a_permissive_config_hides_nothing(sections: dict[str, Any]) -> None:
     """A false alarm sends people to break a working set-up."""
     assert hiding(**sections) == []
 
 
 @pytest.mark.parametrize(
-    ("sections", "where", "mend"),
+    ("sections", "where", "fix"),
     [
         pytest.param(
             {"plugins": {"enabled": False}},
@@ -136,21 +136,19 @@ def test_a_config_that_lets_the_tools_through_hides_nothing(sections: dict[str, 
         ),
     ],
 )
-def test_each_thing_that_hides_all_tools_is_named_with_its_line(
-    sections: dict[str, Any], where: str, mend: str
-) -> None:
-    """ "The agent says it has no such tool" has a dozen causes; one line must mend each."""
-    assert hiding(**sections) == [(where, TOOLS, mend)]
+def test_each_setting_that_hides_all_tools_has_its_fix(sections: dict[str, Any], where: str, fix: str) -> None:
+    """ "The agent says it has no such tool" has a dozen causes; one command must fix each."""
+    assert hiding(**sections) == [(where, TOOLS, fix)]
 
 
-def test_a_single_forbidden_tool_is_named_alone() -> None:
+def test_a_single_denied_tool_is_named_alone() -> None:
     """The other tools still work, and the report must say so."""
     assert hiding(tools={"deny": ["remix*"]}) == [
         ("tools.deny", ("remix_image",), "openclaw config set tools.deny '[]'")
     ]
 
 
-def test_another_enabled_plugin_with_a_tool_of_the_same_name_is_a_conflict() -> None:
+def test_another_plugin_with_the_same_tool_name_is_a_conflict() -> None:
     """OpenClaw offers only one of the two and reports nothing."""
     others = [
         {"id": "flux2", "enabled": True, "toolNames": list(TOOLS)},
@@ -158,7 +156,7 @@ def test_another_enabled_plugin_with_a_tool_of_the_same_name_is_a_conflict() -> 
         {"id": "asleep", "enabled": False, "toolNames": ["text_to_image"]},
     ]
 
-    [found] = conflicts(others, plugin="flux2", tools=TOOLS)
+    [found] = find_conflicts(others, plugin="flux2", tools=TOOLS)
 
     assert (found.where, found.tools) == ("plugins.entries.painter", ("text_to_image",))
-    assert found.mend == "openclaw plugins disable painter"
+    assert found.fix == "openclaw plugins disable painter"

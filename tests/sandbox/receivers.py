@@ -110,7 +110,7 @@ class Hooked:
 
     @property
     def booked(self) -> list[tuple[int, str, int | None]]:
-        return [(item.attempt, item.forgery, item.status) for item in self.sandbox.books.callbacks]
+        return [(item.attempt, item.forgery, item.status) for item in self.sandbox.ledger.callbacks]
 
 
 @contextmanager

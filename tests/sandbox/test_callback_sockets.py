@@ -17,7 +17,7 @@ from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.sandbox.receivers import BODY, HEADERS, heard_it, receiver
 
 
-def test_a_callback_arrives_within_milliseconds_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_callback_arrives_within_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Benchmarks measure a client's lateness with it. A proxy of the environment is for other places."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     options = SandboxOptions(duration_s=0.1, drawn_images=False)
@@ -29,14 +29,14 @@ def test_a_callback_arrives_within_milliseconds_of_the_end(monkeypatch: pytest.M
                 f"{base_url}/v1/text_to_image", json={**BODY, "callback_url": url}, headers=HEADERS, trust_env=False
             )
             delivery = heard.get(timeout=10)
-            lateness_s.append(delivery.at - sandbox.books.tasks[delivery.content["id"]].finish_at)
+            lateness_s.append(delivery.at - sandbox.ledger.tasks[delivery.content["id"]].finish_at)
             assert delivery.is_signed_with(sandbox.callback_secret)
 
     assert min(lateness_s) >= 0
     assert statistics.median(lateness_s) < 0.05
 
 
-def test_a_connection_that_is_hung_up_is_tried_again() -> None:
+def test_a_closed_connection_is_delivered_to_again() -> None:
     """The receiver was restarted just then."""
     hang_ups = iter([True])
 
@@ -48,14 +48,14 @@ def test_a_connection_that_is_hung_up_is_tried_again() -> None:
     with receiver(answer) as (url, heard), running_sandbox(options) as (base_url, sandbox):
         httpx.post(f"{base_url}/v1/text_to_image", json={**BODY, "callback_url": url}, headers=HEADERS)
         first, second = heard.get(timeout=10), heard.get(timeout=10)
-        [lost, found] = sandbox.books.callbacks
+        [lost, found] = sandbox.ledger.callbacks
 
     assert (first.id, first.body) == (second.id, second.body)
     assert (lost.attempt, lost.status, found.attempt) == (1, None, 2)
     assert "RemoteProtocolError" in (lost.error or "")
 
 
-def test_a_clock_moved_by_hand_brings_the_end_at_the_next_look() -> None:
+def test_a_moved_clock_ends_a_task_at_the_next_request() -> None:
     """Tests with a clock of their own do not wait for the hours they skip."""
     skipped_s = 0.0
     options = SandboxOptions(duration_s=3600, drawn_images=False)
@@ -67,13 +67,13 @@ def test_a_clock_moved_by_hand_brings_the_end_at_the_next_look() -> None:
         httpx.get(f"{base_url}/_sandbox/options")
         assert heard.empty()
         skipped_s = 3600.0
-        assert sandbox.books.billed_cents == 5
+        assert sandbox.ledger.billed_cents == 5
         delivery = heard.get(timeout=10)
 
     assert delivery.content["status"] == "completed"
 
 
-def test_a_sandbox_stops_at_once_with_callbacks_under_way() -> None:
+def test_a_sandbox_stops_at_once_during_callbacks() -> None:
     """One waits for its task, one for an answer, one for its next try. Warnings are errors here."""
     leave = threading.Event()
     options = SandboxOptions(duration_s=0, drawn_images=False)
@@ -96,10 +96,10 @@ def test_a_sandbox_stops_at_once_with_callbacks_under_way() -> None:
 
     assert took_s < 4
     assert "sandbox" not in {thread.name for thread in threading.enumerate()}
-    assert sandbox.books.callbacks[0].status is None
+    assert sandbox.ledger.callbacks[0].status is None
 
 
-def test_the_command_prints_the_secret_that_signs() -> None:
+def test_the_command_prints_the_signing_secret() -> None:
     """The line goes into the environment of the program under test; stdout stays the address alone."""
     command = [sys.executable, "-m", "flux2_tool", "sandbox", "--duration", "0", "--set", "drawn_images=false"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -14,7 +14,7 @@ from tests.sandbox.conftest import NOON
 from tests.sandbox.receivers import BODY, HOOK, SECRET, Delivery, HandClock, Hooked
 
 
-def test_a_finished_task_is_told_at_its_end_and_signed() -> None:
+def test_a_finished_task_sends_a_signed_callback() -> None:
     """The receiver has nothing but the signature to believe it by."""
     hooked = Hooked()
 
@@ -28,28 +28,28 @@ def test_a_finished_task_is_told_at_its_end_and_signed() -> None:
     assert delivery.headers["content-type"] == "application/json"
     assert (delivery.at, delivery.timestamp) == (NOON + 10, str(int(NOON + 10)))
     assert delivery.is_signed_with(SECRET)
-    assert hooked.sandbox.books.billed_cents == 5
+    assert hooked.sandbox.ledger.billed_cents == 5
 
 
-def test_the_books_name_task_event_address_and_answer() -> None:
+def test_the_ledger_has_every_delivery_and_its_status() -> None:
     """A test in another process holds a receiver to them."""
     hooked = Hooked(503)
     task_id = hooked.run()
 
     async def read() -> Any:
-        return (await hooked.client.get("/_sandbox/books")).json()
+        return (await hooked.client.get("/_sandbox/ledger")).json()
 
-    books = asyncio.run(read())
+    ledger = asyncio.run(read())
     event_id = hooked.received[0].id
     common = {"task_id": task_id, "event_id": event_id, "url": HOOK, "forgery": "none", "error": None}
-    assert books["summary"]["callbacks"] == 2
-    assert books["callbacks"] == [
+    assert ledger["summary"]["callbacks"] == 2
+    assert ledger["callbacks"] == [
         {**common, "attempt": 1, "status": 503, "at": NOON + 10},
         {**common, "attempt": 2, "status": 204, "at": NOON + 11},
     ]
 
 
-def test_a_failed_task_is_told_with_its_error() -> None:
+def test_a_failed_task_sends_its_error() -> None:
     """In the words a poll would use."""
     hooked = Hooked()
 
@@ -63,7 +63,7 @@ def test_a_failed_task_is_told_with_its_error() -> None:
     }
 
 
-def test_a_task_that_fails_before_its_time_is_told_then() -> None:
+def test_an_early_failure_sends_its_callback_early() -> None:
     """A callback that waited for the first end would be minutes late."""
 
     async def play() -> tuple[str, list[Delivery], float]:
@@ -83,7 +83,7 @@ def test_a_task_that_fails_before_its_time_is_told_then() -> None:
     assert delivery.at == now == NOON + 4
 
 
-def test_a_task_without_images_is_told_without_them() -> None:
+def test_a_task_without_images_sends_none() -> None:
     """What the service withholds from a poll it does not give away here."""
     hooked = Hooked()
     hooked.sandbox.faults.queue(Fault(kind="no_images", on="create"))
@@ -104,7 +104,7 @@ def test_a_task_without_images_is_told_without_them() -> None:
         pytest.param(None, None, "TimeoutError", id="silence"),
     ],
 )
-def test_what_was_not_heard_is_delivered_again(
+def test_an_unacknowledged_event_is_delivered_again(
     answer: int | Exception | None, status: int | None, error: str | None
 ) -> None:
     """The same event under the same id, so that a receiver can drop it; signed afresh, so that it is not stale."""
@@ -116,11 +116,11 @@ def test_what_was_not_heard_is_delivered_again(
     assert (first.id, first.body) == (second.id, second.body)
     assert (int(first.timestamp), int(second.timestamp)) == (int(NOON) + 10, int(NOON) + 11)
     assert second.is_signed_with(SECRET)
-    assert [(item.status, item.error) for item in hooked.sandbox.books.callbacks] == [(status, error), (204, None)]
+    assert [(item.status, item.error) for item in hooked.sandbox.ledger.callbacks] == [(status, error), (204, None)]
 
 
 @pytest.mark.parametrize("speed", [1.0, 4.0])
-def test_pauses_double_and_end(speed: float) -> None:
+def test_pauses_double_until_the_event_is_abandoned(speed: float) -> None:
     """A receiver that is down for longer never hears of it."""
     hooked = Hooked(*[500] * 20, speed=speed)
 
@@ -130,7 +130,7 @@ def test_pauses_double_and_end(speed: float) -> None:
     assert waits_s == [0, 1, 3, 7, 15, 31]
 
 
-def test_an_event_that_was_heard_can_come_again() -> None:
+def test_an_acknowledged_event_can_be_repeated() -> None:
     """At least once is all that a webhook promises."""
     hooked = Hooked(500, 204, 409, callback_duplicates=2)
 
@@ -140,7 +140,7 @@ def test_an_event_that_was_heard_can_come_again() -> None:
     assert len({(delivery.id, delivery.body) for delivery in hooked.received}) == 1
 
 
-def test_a_forged_signature_goes_ahead_of_the_truth() -> None:
+def test_a_forged_signature_precedes_the_true_event() -> None:
     """It bears the event's id: a receiver that notes ids before it checks signatures loses the truth."""
     hooked = Hooked(401, callback_forgery="bad_signature")
 
@@ -154,7 +154,7 @@ def test_a_forged_signature_goes_ahead_of_the_truth() -> None:
     assert hooked.booked == [(0, "bad_signature", 401), (1, "none", 204)]
 
 
-def test_a_stale_message_is_well_signed_but_older_than_five_minutes() -> None:
+def test_a_stale_message_is_well_signed_but_too_old() -> None:
     """As one would be that somebody kept and sends again."""
     hooked = Hooked(callback_forgery="stale_timestamp")
 
@@ -175,11 +175,11 @@ def test_a_message_for_another_task_is_well_signed() -> None:
     lie, truth = hooked.received
     assert lie.is_signed_with(SECRET)
     assert lie.id != truth.id
-    assert lie.content["id"] not in hooked.sandbox.books.tasks
+    assert lie.content["id"] not in hooked.sandbox.ledger.tasks
     assert (lie.content["status"], truth.content["id"]) == ("failed", task_id)
 
 
-def test_an_unsigned_message_lacks_the_signature_alone() -> None:
+def test_an_unsigned_message_lacks_only_the_signature() -> None:
     """Anybody who guesses the address can send one."""
     hooked = Hooked(callback_forgery="unsigned")
 
@@ -200,20 +200,20 @@ def test_a_forgery_is_sent_once_however_it_is_received() -> None:
     assert hooked.booked == [(0, "unsigned", None), (1, "none", 500), (2, "none", 204)]
 
 
-def test_switched_off_nothing_is_sent_and_the_books_say_so() -> None:
+def test_switched_off_callbacks_are_recorded_and_not_sent() -> None:
     """Callbacks get lost; a client that only waits for them waits for ever."""
     hooked = Hooked(callbacks=False, callback_forgery="unsigned", callback_duplicates=2)
 
     task_id = hooked.run()
 
-    [record] = hooked.sandbox.books.callbacks
+    [record] = hooked.sandbox.ledger.callbacks
     assert hooked.received == []
     assert (record.task_id, record.attempt, record.status) == (task_id, 0, None)
     assert record.error == "callbacks are switched off"
-    assert hooked.sandbox.books.tasks[task_id].state(hooked.clock.now) == "completed"
+    assert hooked.sandbox.ledger.tasks[task_id].state(hooked.clock.now) == "completed"
 
 
-def test_switches_turned_while_a_task_runs_count_for_its_end() -> None:
+def test_options_changed_during_a_task_apply_at_its_end() -> None:
     """A test in another process loses one callback and forges the next."""
 
     async def play() -> Hooked:
@@ -278,23 +278,23 @@ def test_nothing_but_loopback_is_contacted(url: str) -> None:
 
     task_id = hooked.run(callback_url=url)
 
-    [record] = hooked.sandbox.books.callbacks
+    [record] = hooked.sandbox.ledger.callbacks
     assert hooked.received == []
     assert (record.task_id, record.url, record.attempt, record.status) == (task_id, url, 0, None)
     assert "not a loopback address" in (record.error or "")
 
 
-def test_a_port_that_cannot_be_is_booked_like_any_failure_to_deliver() -> None:
+def test_an_impossible_port_is_recorded_as_undeliverable() -> None:
     """It must not end in a traceback of the sandbox's."""
     hooked = Hooked()
 
     hooked.run(callback_url="http://127.0.0.1:99999/")
 
-    [record] = hooked.sandbox.books.callbacks
+    [record] = hooked.sandbox.ledger.callbacks
     assert (record.attempt, record.error, hooked.received) == (0, "no such port", [])
 
 
-def test_a_task_without_callback_url_tells_nobody_and_starts_nothing() -> None:
+def test_a_task_without_callback_url_sends_nothing() -> None:
     """Benchmarks count on a sandbox that does nothing between requests."""
 
     async def play() -> tuple[int, int]:
@@ -305,12 +305,12 @@ def test_a_task_without_callback_url_tells_nobody_and_starts_nothing() -> None:
         started = len(asyncio.all_tasks()) - before
         clock.move(100)
         await hooked.sandbox.callbacks_done()
-        return started, len(hooked.sandbox.books.callbacks) + len(hooked.received)
+        return started, len(hooked.sandbox.ledger.callbacks) + len(hooked.received)
 
     assert asyncio.run(play()) == (0, 0)
 
 
-def test_a_create_that_comes_again_makes_one_event() -> None:
+def test_a_repeated_create_makes_one_event() -> None:
     """The same idempotency key is the same task."""
 
     async def play() -> Hooked:
@@ -325,7 +325,7 @@ def test_a_create_that_comes_again_makes_one_event() -> None:
     assert len(asyncio.run(play()).received) == 1
 
 
-def test_the_secret_is_one_per_sandbox_and_is_not_shown() -> None:
+def test_each_sandbox_has_its_own_hidden_secret() -> None:
     """The control addresses are open to every program of the machine."""
     first, second = Hooked(callback_secret="", seed=1), Hooked(callback_secret="", seed=2)
     first.run()
@@ -352,7 +352,7 @@ def test_the_secret_is_one_per_sandbox_and_is_not_shown() -> None:
         ({"callbacks": "off"}, "must be a bool"),
     ],
 )
-def test_a_wrong_switch_is_refused_with_what_is_allowed(call: Any, change: dict[str, Any], complaint: str) -> None:
+def test_a_wrong_callback_option_is_refused(call: Any, change: dict[str, Any], complaint: str) -> None:
     """A misspelt one would make a test pass for nothing."""
     answer = call.request("PATCH", "/_sandbox/options", json=change)
 

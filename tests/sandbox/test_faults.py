@@ -1,4 +1,4 @@
-"""Every fault does what its name says, and the books tell what really happened."""
+"""Every fault does what its name says, and the ledger tells what really happened."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_scripted_fault_hits_the_next_matching_requests_only(call: Any) -> Non
         pytest.param(None, None, id="none"),
     ],
 )
-def test_a_429_says_when_to_come_back(call: Any, retry_after: Any, header: str | None) -> None:
+def test_a_429_has_a_retry_after(call: Any, retry_after: Any, header: str | None) -> None:
     """In either form of the header, or in none."""
     call.sandbox.faults.queue(Fault(kind="status", on="create", status=429, retry_after=retry_after))
 
@@ -45,14 +45,14 @@ def test_a_429_says_when_to_come_back(call: Any, retry_after: Any, header: str |
     assert answer.status_code == 429
     assert answer.json() == {"error": "Too many requests"}
     assert answer.headers.get("retry-after") == header
-    assert call.sandbox.books.tasks == {}
+    assert call.sandbox.ledger.tasks == {}
 
 
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [("json", "application/json"), ("html", "text/html"), ("text", "text/plain"), ("empty", "")],
 )
-def test_a_server_error_has_the_body_that_was_asked_for(call: Any, body: Any, content_type: str) -> None:
+def test_a_server_error_has_the_requested_body(call: Any, body: Any, content_type: str) -> None:
     """Proxies answer in HTML, in text, or in nothing."""
     call.sandbox.faults.queue(Fault(kind="status", status=503, body=body))
 
@@ -62,7 +62,7 @@ def test_a_server_error_has_the_body_that_was_asked_for(call: Any, body: Any, co
     assert answer.headers.get("content-type", "").startswith(content_type)
 
 
-def test_a_late_answer_takes_its_time(call: Any) -> None:
+def test_a_latency_fault_delays_the_response(call: Any) -> None:
     """Latency is waited out on the sandbox's clock."""
     task_id = call.task()
     before = call.clock.now
@@ -74,32 +74,32 @@ def test_a_late_answer_takes_its_time(call: Any) -> None:
     assert answer["status"] == "completed"
 
 
-def test_latency_before_and_after_acceptance_differ_in_when_the_task_begins(call: Any) -> None:
+def test_latency_can_come_before_or_after_acceptance(call: Any) -> None:
     """A client that gives up waiting has a task in the second case long before."""
     begun = call.clock.now
     call.sandbox.faults.queue(
         Fault(kind="latency", on="create", delay_s=5.0), Fault(kind="latency", on="create", delay_s=5.0, accepted=True)
     )
 
-    created = [call.sandbox.books.tasks[call.task()].created_at - begun for _ in range(2)]
+    created = [call.sandbox.ledger.tasks[call.task()].created_at - begun for _ in range(2)]
 
     assert created == [5.0, 5.0]
     assert call.clock.now - begun == 10.0
 
 
-def test_a_connection_dropped_before_acceptance_makes_nothing(call: Any) -> None:
+def test_a_drop_before_acceptance_creates_nothing(call: Any) -> None:
     """The request is booked all the same."""
     call.sandbox.faults.queue(Fault(kind="drop_before", on="create"))
 
     with pytest.raises(ConnectionDropped):
         call.create(idempotency_key="k")
 
-    assert call.sandbox.books.tasks == {}
-    assert [(record.outcome, record.status) for record in call.sandbox.books.creates] == [("dropped_before", None)]
+    assert call.sandbox.ledger.tasks == {}
+    assert [(record.outcome, record.status) for record in call.sandbox.ledger.creates] == [("dropped_before", None)]
 
 
 @pytest.mark.parametrize("kind", ["drop_after", "truncated_body"])
-def test_a_lost_answer_leaves_a_task_that_the_same_key_finds(call: Any, kind: Any) -> None:
+def test_a_lost_response_leaves_a_task_for_the_same_key(call: Any, kind: Any) -> None:
     """The case that costs money: accepted, but the client does not know."""
     call.sandbox.faults.queue(Fault(kind=kind, on="create"))
     with pytest.raises(ConnectionDropped):
@@ -107,21 +107,21 @@ def test_a_lost_answer_leaves_a_task_that_the_same_key_finds(call: Any, kind: An
 
     again = call.create(idempotency_key="k").json()["task_id"]
 
-    assert list(call.sandbox.books.tasks) == [again]
-    assert [record.task_id for record in call.sandbox.books.creates] == [again, again]
-    assert call.sandbox.books.creates[0].fault == kind
+    assert list(call.sandbox.ledger.tasks) == [again]
+    assert [record.task_id for record in call.sandbox.ledger.creates] == [again, again]
+    assert call.sandbox.ledger.creates[0].fault == kind
 
 
-def test_an_error_can_follow_an_acceptance(call: Any) -> None:
+def test_an_error_can_follow_acceptance(call: Any) -> None:
     """A gateway's 504 says nothing about whether the task was made."""
     call.sandbox.faults.queue(Fault(kind="status", on="create", status=504, accepted=True))
 
     answer = call.create(idempotency_key="k")
 
     assert answer.status_code == 504
-    assert len(call.sandbox.books.tasks) == 1
-    assert call.sandbox.books.creates[0].outcome == "created"
-    assert call.sandbox.books.creates[0].status == 504
+    assert len(call.sandbox.ledger.tasks) == 1
+    assert call.sandbox.ledger.creates[0].outcome == "created"
+    assert call.sandbox.ledger.creates[0].status == 504
 
 
 def test_a_409_can_be_injected(call: Any) -> None:
@@ -133,7 +133,7 @@ def test_a_409_can_be_injected(call: Any) -> None:
     assert (answer.status_code, answer.json()["error"]) == (409, "Idempotency-Key conflict")
 
 
-def test_broken_json_is_a_whole_answer_that_does_not_parse(call: Any) -> None:
+def test_broken_json_is_complete_but_does_not_parse(call: Any) -> None:
     """Unlike a cut connection, nothing else gives it away."""
     task_id = call.task()
     call.sandbox.faults.queue(Fault(kind="broken_json", on="poll"))
@@ -145,7 +145,7 @@ def test_broken_json_is_a_whole_answer_that_does_not_parse(call: Any) -> None:
         answer.json()
 
 
-def test_an_oversized_answer_is_valid_but_too_long(call: Any) -> None:
+def test_an_oversized_response_is_valid(call: Any) -> None:
     """A client must stop reading, or be eaten."""
     task_id = call.task()
     call.sandbox.faults.queue(Fault(kind="oversized_body", on="poll", size_bytes=3_000_000))
@@ -156,7 +156,7 @@ def test_an_oversized_answer_is_valid_but_too_long(call: Any) -> None:
     assert answer.json()["task_id"] == task_id
 
 
-def test_a_retry_hint_can_come_with_a_good_answer(call: Any) -> None:
+def test_a_good_response_can_have_a_retry_after(call: Any) -> None:
     """It is obeyed on a 200 as well."""
     task_id = call.task()
     call.sandbox.faults.queue(Fault(kind="retry_after", on="poll", retry_after=4))
@@ -177,10 +177,10 @@ def test_a_redirect_leads_to_another_origin(call: Any) -> None:
     assert first.status_code == 307
     assert not first.headers["location"].startswith(call.base_url)
     assert (second.status_code, second.headers["location"]) == (302, "http://evil.test/x")
-    assert call.sandbox.books.tasks == {}
+    assert call.sandbox.ledger.tasks == {}
 
 
-def test_an_unknown_status_is_told_once(call: Any) -> None:
+def test_an_unknown_status_appears_once(call: Any) -> None:
     """It must count as still running."""
     task_id = call.task()
     call.sandbox.faults.queue(Fault(kind="unknown_status", on="poll", value="upscaling"))
@@ -188,7 +188,7 @@ def test_an_unknown_status_is_told_once(call: Any) -> None:
     assert [call.poll(task_id).json()["status"] for _ in range(2)] == ["upscaling", "pending"]
 
 
-def test_images_can_be_missing_from_one_answer_from_some_or_from_all(call: Any) -> None:
+def test_images_can_be_missing_from_one_some_or_all_responses(call: Any) -> None:
     """Charged, completed, and nothing to show."""
     call.sandbox.faults.queue(
         Fault(kind="late_images", on="create", polls=2),
@@ -204,11 +204,11 @@ def test_images_can_be_missing_from_one_answer_from_some_or_from_all(call: Any) 
     assert once == [False, True]
     assert some == [False, False, True]
     assert none == [False] * 5
-    assert call.sandbox.books.billed_cents == 15
+    assert call.sandbox.ledger.billed_cents == 15
 
 
-def test_a_task_can_be_failed_at_create_or_while_it_runs_but_not_afterwards(call: Any) -> None:
-    """The books stay true: what was charged was completed."""
+def test_a_task_can_be_failed_until_it_ends(call: Any) -> None:
+    """The ledger stays true: what was charged was completed."""
     call.sandbox.faults.queue(Fault(kind="failed", on="create", value="out of GPUs"))
     doomed, running, finished = (call.task() for _ in range(3))
     call.clock.now += 5
@@ -220,11 +220,11 @@ def test_a_task_can_be_failed_at_create_or_while_it_runs_but_not_afterwards(call
 
     assert call.poll(doomed).json()["error"] == "out of GPUs"
     assert (stopped["status"], kept["status"]) == ("failed", "completed")
-    assert call.sandbox.books.billed_cents == 5
+    assert call.sandbox.ledger.billed_cents == 5
     assert call.request("GET", "/api/v1/me/balance").json()["balance_cents"] == 9_995
 
 
-def test_one_create_can_answer_with_a_location_that_speaks_in_envelopes(call: Any) -> None:
+def test_a_create_can_return_a_location_with_envelopes(call: Any) -> None:
     """The form the vendor's SDK follows for accepted tasks."""
     call.sandbox.faults.queue(Fault(kind="envelope", on="create"))
     url = call.create().headers["location"]
@@ -257,7 +257,7 @@ def test_rates_are_drawn_from_a_seed(call_with: Any) -> None:
     assert 40 <= schedules[0].count(503) <= 80
 
 
-def test_the_books_count_the_faults_committed(call: Any) -> None:
+def test_injected_faults_are_counted(call: Any) -> None:
     """A chaos run reports them."""
     call.sandbox.faults.queue(Fault(kind="status", times=2), Fault(kind="retry_after", retry_after=1))
 
@@ -293,4 +293,4 @@ def test_over_sockets_the_connection_is_really_closed(kind: Any, message: str) -
         after = client.post("/v1/text_to_image", json=BODY, headers=KEY)
 
         assert after.status_code == 200
-        assert len(sandbox.books.tasks) == (2 if kind == "drop_before" else 3)
+        assert len(sandbox.ledger.tasks) == (2 if kind == "drop_before" else 3)

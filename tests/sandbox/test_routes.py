@@ -18,7 +18,7 @@ POLL_PREFIXES = {
 }
 
 
-def test_the_guide_route_answers_as_the_guide_shows_it(call: Any) -> None:
+def test_the_guide_route_responds_as_the_guide_shows(call: Any) -> None:
     """The guide's users read exactly these three fields."""
     answer = call.create("/v1/text_to_image")
 
@@ -29,7 +29,7 @@ def test_the_guide_route_answers_as_the_guide_shows_it(call: Any) -> None:
     assert answer.json()["model"] == "flux-2-pro-text-to-image"
 
 
-def test_the_service_route_answers_as_the_vendors_sdk_expects(call: Any, call_with: Any) -> None:
+def test_the_service_route_responds_as_the_sdk_expects(call: Any, call_with: Any) -> None:
     """Its ids are UUIDs, and its status may be absent."""
     answer = call.create("/api/v1/flux_2/remix_image").json()
     terse = call_with(status_in_create=False).create("/api/v1/flux_2/text_to_image").json()
@@ -48,8 +48,8 @@ def test_a_route_that_is_switched_off_creates_nothing(call_with: Any, status: in
 
     assert refused.status_code == status
     assert accepted.status_code == 200
-    assert [record.outcome for record in call.sandbox.books.creates] == ["route_off", "created"]
-    assert len(call.sandbox.books.tasks) == 1
+    assert [record.outcome for record in call.sandbox.ledger.creates] == ["route_off", "created"]
+    assert len(call.sandbox.ledger.tasks) == 1
 
 
 @pytest.mark.parametrize("name", list(POLL_PREFIXES))
@@ -63,7 +63,7 @@ def test_each_poll_address_can_be_the_only_one(call_with: Any, name: str) -> Non
     assert statuses == {other: 200 if other == name else 404 for other in POLL_PREFIXES}
 
 
-def test_a_task_answers_at_either_routes_address_but_not_under_the_other_action(call: Any) -> None:
+def test_a_task_can_be_polled_on_both_routes_of_its_action(call: Any) -> None:
     """The id alone names the task; the action in the path must be its own."""
     task_id = call.task(path="/v1/remix_image")
 
@@ -102,7 +102,7 @@ def test_a_request_needs_a_good_key(call_with: Any, key: str | None, good_keys: 
     assert answer.status_code == status
     if status == 401:
         assert answer.json() == {"error": "Invalid or missing API key"}
-        assert call.sandbox.books.creates[-1].outcome == "unauthorized"
+        assert call.sandbox.ledger.creates[-1].outcome == "unauthorized"
 
 
 def test_a_task_is_invisible_to_another_key(call: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_task_is_invisible_to_another_key(call: Any) -> None:
     assert call.poll(task_id, key="sk-stranger").status_code == 404
 
 
-def test_every_answer_has_a_request_id_and_echoes_the_clients(call: Any) -> None:
+def test_every_response_has_request_ids(call: Any) -> None:
     """Support needs both, on errors most of all."""
     answers = [
         call.create(),
@@ -127,7 +127,7 @@ def test_every_answer_has_a_request_id_and_echoes_the_clients(call: Any) -> None
     assert [answer.status_code for answer in answers] == [200, 404, 405, 415]
 
 
-def test_an_unprintable_or_overlong_client_request_id_is_refused(call: Any) -> None:
+def test_an_invalid_client_request_id_is_refused(call: Any) -> None:
     """The service takes printable ASCII of at most 512 characters."""
     answers = [call.request("GET", "/api/v1/me", headers={"X-Client-Request-Id": bad}) for bad in ("a\tb", "a" * 513)]
 
@@ -152,7 +152,7 @@ def test_an_unprintable_or_overlong_client_request_id_is_refused(call: Any) -> N
         ("msg", {"msg": "Validation failed", "errors": {"prompt": ["is required"]}}),
     ],
 )
-def test_each_known_error_body_can_be_spoken(call_with: Any, shape: str, body: dict[str, Any]) -> None:
+def test_each_known_error_body_can_be_chosen(call_with: Any, shape: str, body: dict[str, Any]) -> None:
     """The service's error bodies differ by age and by endpoint."""
     answer = call_with(error_shape=shape).create(prompt=None)
 
@@ -176,7 +176,7 @@ def test_errors_can_be_html_pages(call_with: Any) -> None:
         ("urls_get", lambda answer: answer.json()["urls"]["get"]),
     ],
 )
-def test_a_create_answer_can_link_to_its_status(call_with: Any, link: str, read: Any) -> None:
+def test_a_create_response_can_link_to_its_status(call_with: Any, link: str, read: Any) -> None:
     """Such a link outranks every guessed poll address; the task answers at it."""
     call = call_with(status_link=link, poll_paths=frozenset())
     answer = call.create()
@@ -187,7 +187,7 @@ def test_a_create_answer_can_link_to_its_status(call_with: Any, link: str, read:
     assert told["status"] == "pending"
 
 
-def test_a_status_link_can_speak_in_envelopes(call_with: Any) -> None:
+def test_a_status_link_can_return_envelopes(call_with: Any) -> None:
     """The answer at Location wraps the stored response."""
     call = call_with(status_link="location", status_link_envelope=True)
     answer = call.create()
@@ -211,7 +211,7 @@ def test_a_status_link_can_point_to_another_origin(call_with: Any) -> None:
     assert call.create().headers["location"].startswith("http://evil.test/")
 
 
-def test_answers_can_be_wrapped_in_data_or_carry_the_id_in_a_header(call_with: Any) -> None:
+def test_responses_can_be_in_data_or_have_the_id_in_a_header(call_with: Any) -> None:
     """All of these places for the id have been seen."""
     wrapped = call_with(body_shape="data")
     task_id = wrapped.create().json()["data"]["task_id"]
@@ -235,7 +235,7 @@ def test_answers_can_be_wrapped_in_data_or_carry_the_id_in_a_header(call_with: A
         ("data", list),
     ],
 )
-def test_the_finished_image_can_sit_in_any_known_field(call_with: Any, field: str, kind: type) -> None:
+def test_the_image_can_be_in_any_known_field(call_with: Any, field: str, kind: type) -> None:
     """The guide names no result field at all."""
     call = call_with(result_field=field)
     task_id = call.task()

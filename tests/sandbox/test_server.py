@@ -21,7 +21,7 @@ KEY = "sk-very-secret"
 BODY = {"model": "flux-2-pro-text-to-image", "prompt": "一只红狐狸"}
 
 
-def test_a_running_sandbox_answers_and_stops_cleanly() -> None:
+def test_a_running_sandbox_responds_and_stops_cleanly() -> None:
     """Nothing may stay behind: no thread, no port."""
     with running_sandbox(SandboxOptions(speed=50)) as (base_url, sandbox):
         answer = httpx.get(f"{base_url}/api/v1/me", headers={"Authorization": f"Bearer {KEY}"})
@@ -35,7 +35,7 @@ def test_a_running_sandbox_answers_and_stops_cleanly() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com", "::"])  # noqa: S104 (must be refused)
 def test_only_loopback_is_served(host: str) -> None:
-    """It takes any key and gives away its books: nobody else may reach it."""
+    """It takes any key and gives away its ledger: nobody else may reach it."""
     with pytest.raises(ValueError, match="not a loopback address"):
         serve(host=host)
 
@@ -49,7 +49,7 @@ def test_a_taken_port_is_an_error() -> None:
             serve(port=taken.getsockname()[1])
 
 
-def test_serve_tells_its_address_and_ends_when_interrupted() -> None:
+def test_serve_reports_its_address_and_can_be_interrupted() -> None:
     """The command in the foreground."""
     program = (
         "import _thread\n"
@@ -69,18 +69,18 @@ def test_serve_tells_its_address_and_ends_when_interrupted() -> None:
     assert lines[1] == "ended"
 
 
-def test_the_books_are_open_over_http_without_the_key() -> None:
+def test_the_ledger_is_served_without_the_key() -> None:
     """A test in another process reads them."""
     with running_sandbox(SandboxOptions(duration_s=0)) as (base_url, _), httpx.Client(base_url=base_url) as client:
         headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "k", "X-Extra": "kept"}
         task_id = client.post("/v1/text_to_image", json=BODY, headers=headers).json()["task_id"]
         done = client.get(f"/v1/text_to_image/{task_id}", headers=headers).json()
         client.get(done["images"][0]["url"])
-        answer = client.get("/_sandbox/books")
+        answer = client.get("/_sandbox/ledger")
 
-    books = answer.json()
+    ledger = answer.json()
     assert KEY not in answer.text
-    assert books["summary"] == {
+    assert ledger["summary"] == {
         "creates": 1,
         "tasks": 1,
         "billed_tasks": 1,
@@ -92,14 +92,14 @@ def test_the_books_are_open_over_http_without_the_key() -> None:
         "authorization_leaks": 0,
         "callbacks": 0,
     }
-    [record], [task] = books["creates"], books["tasks"]
+    [record], [task] = ledger["creates"], ledger["tasks"]
     assert (record["idempotency_key"], record["outcome"], record["task_id"]) == ("k", "created", task_id)
     assert "一只红狐狸" in record["body"] or "\\u4e00" in record["body"]
     assert ["x-extra", "kept"] in record["headers"]
     assert (task["id"], task["state"], task["billed_cents"], task["polls"]) == (task_id, "completed", 5, 1)
 
 
-def test_faults_are_ordered_and_cleared_over_http(call: Any) -> None:
+def test_faults_are_queued_and_cleared_over_http(call: Any) -> None:
     """A test in another process scripts them."""
     ordered = call.request(
         "POST",
@@ -143,7 +143,7 @@ def test_options_change_while_it_runs(call: Any) -> None:
     assert after == [404, 402]
 
 
-def test_shown_options_do_not_give_the_keys_away(call_with: Any) -> None:
+def test_shown_options_hide_keys_and_secret(call_with: Any) -> None:
     """Not even the sandbox's own."""
     call = call_with(api_keys=frozenset({"sk-only"}))
 
@@ -174,7 +174,7 @@ def test_a_wrong_option_is_refused_with_what_is_allowed(call: Any, change: dict[
     assert call.sandbox.options == before
 
 
-def test_answers_are_not_held_back_by_the_sockets_buffering() -> None:
+def test_responses_are_not_delayed_by_socket_buffering() -> None:
     """Nagle's algorithm would add 40 ms to each answer and spoil every measurement of lateness."""
     with running_sandbox(SandboxOptions()) as (base_url, _), httpx.Client(base_url=base_url) as client:
         spans_s = []

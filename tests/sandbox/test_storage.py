@@ -47,7 +47,7 @@ def test_an_image_url_looks_like_presigned_storage_and_stays_the_same(call: Any)
         ({"aspect_ratio": "2:3", "output_resolution": "2k"}, (1664, 2496)),
     ],
 )
-def test_the_picture_is_a_png_of_the_size_that_was_asked_for(
+def test_the_picture_is_a_png_of_the_requested_size(
     call: Any, arguments: dict[str, str], size_px: tuple[int, int]
 ) -> None:
     """About 1 megapixel at 1k and 4 at 2k."""
@@ -58,7 +58,7 @@ def test_the_picture_is_a_png_of_the_size_that_was_asked_for(
     assert opened(answer.content).size == size_px
 
 
-def test_an_automatic_ratio_follows_a_source_the_sandbox_knows(call: Any) -> None:
+def test_an_automatic_ratio_follows_a_known_source(call: Any) -> None:
     """A remix of a wide picture is wide; of an unknown one, square."""
     wide = call.image(aspect_ratio="16:9")
     ids = [
@@ -66,13 +66,13 @@ def test_an_automatic_ratio_follows_a_source_the_sandbox_knows(call: Any) -> Non
         for url in (wide, "https://example.com/x.png")
     ]
 
-    assert [call.sandbox.books.tasks[task_id].size_px for task_id in ids] == [(1360, 768), (1024, 1024)]
+    assert [call.sandbox.ledger.tasks[task_id].size_px for task_id in ids] == [(1360, 768), (1024, 1024)]
 
 
 def test_an_image_url_expires_after_seven_days(call: Any) -> None:
     """The longest life of a presigned URL, and the service's."""
     url = call.image()
-    signed_at = next(iter(call.sandbox.books.tasks.values())).finish_at
+    signed_at = next(iter(call.sandbox.ledger.tasks.values())).finish_at
     call.clock.now = signed_at + 7 * 24 * 3600 - 2
     alive = call.request("GET", url, key=None)
     call.clock.now += 2
@@ -90,30 +90,30 @@ def test_an_image_url_expires_after_seven_days(call: Any) -> None:
         pytest.param(lambda url: url.partition("?")[0], id="no signature"),
     ],
 )
-def test_a_spoilt_signature_is_refused(call: Any, spoil: Any) -> None:
+def test_a_corrupted_signature_is_refused(call: Any, spoil: Any) -> None:
     """A client that cuts or re-encodes the query must notice here, not in production."""
     assert call.request("GET", spoil(call.image()), key=None).status_code == 403
 
 
-def test_storage_refuses_and_books_a_request_that_carries_the_key(call: Any) -> None:
+def test_storage_refuses_and_records_a_request_that_carries_the_key(call: Any) -> None:
     """The key must never go to an image host."""
     url = call.image()
 
     answer = call.request("GET", url, key="sk-test")
 
     assert answer.status_code == 400
-    assert len(call.sandbox.books.authorization_leaks) == 1
-    assert call.sandbox.books.downloads[-1].status == 400
+    assert len(call.sandbox.ledger.authorization_leaks) == 1
+    assert call.sandbox.ledger.downloads[-1].status == 400
 
 
-def test_a_key_inside_a_create_body_is_booked_as_a_leak(call: Any) -> None:
+def test_a_key_in_a_create_body_is_recorded_as_a_leak(call: Any) -> None:
     """The same for any other place of a request."""
     call.create(prompt="please use sk-test for this")
 
-    assert [leak.where for leak in call.sandbox.books.authorization_leaks] == ["create body"]
+    assert [leak.where for leak in call.sandbox.ledger.authorization_leaks] == ["create body"]
 
 
-def test_another_base_can_stand_in_front_of_image_urls(call_with: Any) -> None:
+def test_image_urls_can_have_another_base(call_with: Any) -> None:
     """Hosts attach public https URLs only."""
     call = call_with(image_url_base="https://images.example.com/")
 
@@ -125,13 +125,13 @@ def test_another_base_can_stand_in_front_of_image_urls(call_with: Any) -> None:
 
 def test_an_unfinished_picture_cannot_be_fetched(call: Any) -> None:
     """There is nothing behind its address yet."""
-    task = call.sandbox.books.tasks[call.task()]
+    task = call.sandbox.ledger.tasks[call.task()]
     url = call.sandbox.storage.presign("GET", f"/storage/{task.image_id}.png", at=call.clock.now, life_s=60)
 
     assert call.request("GET", url, key=None).status_code == 404
 
 
-def test_a_picture_is_the_same_for_the_same_prompt_and_differs_between_prompts() -> None:
+def test_equal_prompts_give_equal_pictures_and_others_do_not() -> None:
     """Two sessions must be able to tell whose picture they got."""
     one, again, other = (png_of(prompt, "m", (256, 256)) for prompt in ("a fox", "a fox", "a dog"))
 
@@ -139,7 +139,7 @@ def test_a_picture_is_the_same_for_the_same_prompt_and_differs_between_prompts()
     assert one != other
 
 
-def test_plain_pictures_have_the_right_size_too() -> None:
+def test_plain_pictures_have_the_right_size() -> None:
     """Benchmarks spend no time on drawing."""
     assert opened(png_of("a fox", "m", (1360, 768), drawn=False)).size == (1360, 768)
 
@@ -209,7 +209,7 @@ def test_a_file_is_uploaded_in_three_steps_and_lives_one_hour(call: Any) -> None
     prepared, put = upload(call, content)
     file = call.request("POST", "/api/v1/files/confirm", json={"signed_id": prepared["signed_id"]}).json()
     alive = call.request("GET", file["url"], key=None)
-    task = call.sandbox.books.tasks[
+    task = call.sandbox.ledger.tasks[
         call.task(path="/v1/remix_image", aspect_ratio="auto", source_image_urls=[file["url"]])
     ]
     call.clock.now += 3600
@@ -240,7 +240,7 @@ def test_a_wrong_upload_is_refused(call: Any, changes: dict[str, Any], status: i
 
     assert put.status_code == status
     assert confirmed.status_code == 422
-    assert call.sandbox.books.uploads[-1].status == status
+    assert call.sandbox.ledger.uploads[-1].status == status
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_quote_is_what_the_task_will_cost(call: Any, tier: str, resolution: st
 
     assert quote["reservation_amount_cents"] == cents
     assert quote["currency"] == "USD"
-    assert call.sandbox.books.billed_cents == cents
+    assert call.sandbox.ledger.billed_cents == cents
 
 
 def test_a_quote_for_something_unknown_is_refused(call: Any) -> None:

@@ -11,18 +11,18 @@ import pytest
 from flux2_tool.sandbox import SandboxOptions, create_app
 
 
-def test_the_same_key_with_the_same_input_answers_the_same_task_on_either_route(call: Any) -> None:
+def test_the_same_idempotency_key_gives_one_task_on_both_routes(call: Any) -> None:
     """A lost answer is asked for again, perhaps elsewhere, and must not cost twice."""
     first = call.create("/v1/text_to_image", idempotency_key="k1", aspect_ratio="1:1").json()["task_id"]
     again = call.create("/v1/text_to_image", idempotency_key="k1", aspect_ratio="1:1").json()["task_id"]
     elsewhere = call.create("/api/v1/flux_2/text_to_image", idempotency_key="k1", aspect_ratio="1:1").json()["id"]
 
     assert first == again == elsewhere
-    assert len(call.sandbox.books.tasks) == 1
-    assert [record.outcome for record in call.sandbox.books.creates] == ["created", "replayed", "replayed"]
+    assert len(call.sandbox.ledger.tasks) == 1
+    assert [record.outcome for record in call.sandbox.ledger.creates] == ["created", "replayed", "replayed"]
 
 
-def test_the_order_of_fields_does_not_make_another_input(call: Any) -> None:
+def test_the_order_of_fields_does_not_matter(call: Any) -> None:
     """Equal JSON is equal input."""
     bodies = [
         b'{"model":"flux-2-pro-text-to-image","prompt":"a fox"}',
@@ -42,7 +42,7 @@ def test_the_same_key_with_other_input_is_a_conflict(call: Any) -> None:
     answer = call.create(idempotency_key="k1", prompt="another prompt")
 
     assert answer.status_code == 409
-    assert len(call.sandbox.books.tasks) == 1
+    assert len(call.sandbox.ledger.tasks) == 1
 
 
 def test_another_account_may_use_the_same_idempotency_key(call: Any) -> None:
@@ -54,7 +54,7 @@ def test_another_account_may_use_the_same_idempotency_key(call: Any) -> None:
     assert answer.status_code == 200
 
 
-def test_an_idempotency_key_can_be_forgotten(call_with: Any) -> None:
+def test_an_idempotency_key_expires(call_with: Any) -> None:
     """How long the service remembers is not documented, so a client may not count on it."""
     call = call_with(idempotency_life_s=60.0)
     first = call.task(idempotency_key="k1")
@@ -77,14 +77,14 @@ def test_a_task_goes_from_pending_over_processing_to_completed(call: Any) -> Non
     task_id = call.task()
     seen = []
     for now in (0.0, 0.99, 1.0, 9.99, 10.0, 500.0):
-        call.clock.now = call.sandbox.books.tasks[task_id].created_at + now
+        call.clock.now = call.sandbox.ledger.tasks[task_id].created_at + now
         seen.append(call.poll(task_id).json()["status"])
 
     assert seen == ["pending", "pending", "processing", "processing", "completed", "completed"]
-    assert call.sandbox.books.tasks[task_id].first_seen_finished_at == call.clock.now - 490.0
+    assert call.sandbox.ledger.tasks[task_id].first_seen_finished_at == call.clock.now - 490.0
 
 
-def test_a_completed_answer_has_the_image_and_the_cost(call: Any) -> None:
+def test_a_completed_response_has_the_image_and_the_cost(call: Any) -> None:
     """These are the SDK's field names."""
     task_id = call.create("/api/v1/flux_2/text_to_image").json()["id"]
     call.clock.now += 10
@@ -109,7 +109,7 @@ def test_durations_are_log_normal_around_the_models_median(
     for _ in range(300):
         call.create(model=f"flux-2-{tier}-text-to-image", output_resolution=resolution, aspect_ratio="1:1")
 
-    tasks = call.sandbox.books.tasks.values()
+    tasks = call.sandbox.ledger.tasks.values()
     logs = [math.log(task.finish_at - task.created_at) for task in tasks]
     assert math.exp(statistics.fmean(logs)) == pytest.approx(median_s, rel=0.06)
     assert statistics.stdev(logs) == pytest.approx(sigma, rel=0.15)
@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_durations_and_ids(call_with: Any) -> None:
     runs = [call_with(duration_s=None, seed=seed) for seed in (7, 7, 8)]
     made = []
     for call in runs:
-        task = call.sandbox.books.tasks[call.task()]
+        task = call.sandbox.ledger.tasks[call.task()]
         made.append((task.id, task.finish_at))
 
     assert made[0] == made[1]
@@ -131,7 +131,7 @@ def test_speed_divides_drawn_durations(call_with: Any) -> None:
     """Tests run at 50 times the speed."""
     calls = [call_with(duration_s=None, speed=speed) for speed in (1.0, 50.0)]
 
-    slow_s, fast_s = (call.sandbox.books.tasks[call.task()].finish_at - call.clock.now for call in calls)
+    slow_s, fast_s = (call.sandbox.ledger.tasks[call.task()].finish_at - call.clock.now for call in calls)
 
     assert slow_s == pytest.approx(50 * fast_s, rel=1e-3)
 
@@ -175,7 +175,7 @@ def test_money_is_reserved_at_once_and_spent_on_completion(call: Any) -> None:
         "spent_cents_today": 7,
         "spent_cents_total": 7,
     }
-    assert call.sandbox.books.billed_cents == 7
+    assert call.sandbox.ledger.billed_cents == 7
 
 
 def test_an_account_that_cannot_pay_gets_402_and_never_goes_negative(call_with: Any) -> None:
@@ -188,7 +188,7 @@ def test_an_account_that_cannot_pay_gets_402_and_never_goes_negative(call_with: 
     assert call.request("GET", "/api/v1/me/balance").json()["balance_cents"] == 2
 
 
-def test_a_failed_task_gives_its_reservation_back(call_with: Any) -> None:
+def test_a_failed_task_releases_its_reservation(call_with: Any) -> None:
     """A failed generation is not charged."""
     call = call_with(balance_cents=5)
     call.create(prompt="a fox [fail]")
@@ -199,7 +199,7 @@ def test_a_failed_task_gives_its_reservation_back(call_with: Any) -> None:
     assert (refused.status_code, accepted.status_code) == (402, 200)
 
 
-def test_spending_starts_anew_each_day(call: Any) -> None:
+def test_spending_is_counted_per_day(call: Any) -> None:
     """`spent_cents_today` is by the UTC day."""
     call.create()
     call.clock.now += 24 * 3600
@@ -218,7 +218,7 @@ def test_spending_starts_anew_each_day(call: Any) -> None:
         ("none", lambda answer: 5 if not {"usage", "billing", "cost_cents"} & set(answer) else 0),
     ],
 )
-def test_the_cost_can_sit_in_older_fields_or_nowhere(call_with: Any, field: str, read: Any) -> None:
+def test_the_cost_can_be_in_older_fields_or_missing(call_with: Any, field: str, read: Any) -> None:
     """A client must say "unknown" rather than zero."""
     call = call_with(cost_field=field)
     task_id = call.task()
@@ -227,8 +227,8 @@ def test_the_cost_can_sit_in_older_fields_or_nowhere(call_with: Any, field: str,
     assert read(call.poll(task_id).json()) == 5
 
 
-def test_a_sandbox_without_a_seed_names_the_one_it_took() -> None:
+def test_a_sandbox_without_a_seed_reports_its_own() -> None:
     """Otherwise a run could not be repeated."""
-    seeds = {create_app(SandboxOptions()).state.sandbox.books.seed for _ in range(3)}
+    seeds = {create_app(SandboxOptions()).state.sandbox.ledger.seed for _ in range(3)}
 
     assert len(seeds) == 3

@@ -24,7 +24,7 @@ URL = "https://example.com/a.png"
     ],
 )
 def test_valid_requests_are_accepted(call: Any, arguments: dict[str, Any]) -> None:
-    """A stand-in stricter than the service would hide what works."""
+    """A mock stricter than the service would hide what works."""
     assert call.create(**arguments).status_code == 200
 
 
@@ -71,7 +71,7 @@ def test_invalid_text_requests_name_the_field(call: Any, arguments: dict[str, An
     assert answer.json()["error"] == "Validation failed"
     assert list(answer.json()["errors"]) == [field]
     assert complaint in answer.json()["errors"][field][0]
-    assert call.sandbox.books.tasks == {}
+    assert call.sandbox.ledger.tasks == {}
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_a_body_of_the_wrong_form_is_refused(call: Any, content: bytes, content_
     answer = call.request("POST", "/v1/text_to_image", content=content, headers={"Content-Type": content_type})
 
     assert answer.status_code == status
-    assert call.sandbox.books.creates[-1].body == content
+    assert call.sandbox.ledger.creates[-1].body == content

@@ -51,9 +51,9 @@ def test_the_sdk_runs_both_actions() -> None:
         assert (text.status, remix.status) == ("completed", "completed")
         assert (text.usage.cost, remix.usage.cost) == (0.05, 0.14)
         assert [picture.size for picture in pictures] == [(1360, 768), (1360, 768)]
-        assert all(task.polls == 2 for task in sandbox.books.tasks.values())
-        assert sandbox.books.billed_cents == 19
-        assert sandbox.books.authorization_leaks == []
+        assert all(task.polls == 2 for task in sandbox.ledger.tasks.values())
+        assert sandbox.ledger.billed_cents == 19
+        assert sandbox.ledger.authorization_leaks == []
 
 
 def test_the_sdk_reads_account_balance_schedules_and_quotes() -> None:
@@ -93,10 +93,10 @@ def test_the_sdk_uploads_a_file_and_remixes_it(tmp_path: Path) -> None:
         assert (uploaded.file_name, uploaded.mime_type) == ("照片.png", "image/png")
         assert copied.size_bytes == photo.stat().st_size
         assert picture.size == (864, 1152)
-        assert sandbox.books.authorization_leaks == []
+        assert sandbox.ledger.authorization_leaks == []
 
 
-def test_the_sdk_maps_the_sandboxs_refusals_to_its_own_errors() -> None:
+def test_the_sdk_maps_refusals_to_its_own_errors() -> None:
     """Statuses and bodies are those the SDK knows."""
     with vendor_client(SandboxOptions(duration_s=0, balance_cents=6)) as (client, _):
         create = client.text_to_image.create
@@ -117,13 +117,13 @@ def test_the_sdk_maps_the_sandboxs_refusals_to_its_own_errors() -> None:
         assert invalid.value.request_id.startswith("req_")
 
 
-def test_the_sdk_sees_a_bad_key_as_such() -> None:
+def test_the_sdk_recognises_a_bad_key() -> None:
     """401, with a body it can read."""
     with vendor_client(SandboxOptions(), key="wrong") as (client, _), pytest.raises(AuthenticationError):
         client.account.balance()
 
 
-def test_the_sdk_follows_a_location_that_speaks_in_envelopes() -> None:
+def test_the_sdk_follows_a_location_with_envelopes() -> None:
     """The envelope's body is the finished task."""
     options = SandboxOptions(duration_s=0, status_link="location", status_link_envelope=True)
     with vendor_client(options) as (client, _):

@@ -1,4 +1,4 @@
-"""Starts the command in real processes, with nothing of this machine's settings; reads the sandbox's books."""
+"""Starts the command in real processes, with nothing of this machine's settings; reads the sandbox's ledger."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class Command:
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found
 
-    def books(self) -> dict[str, Any]:
-        """Return the sandbox's books, over HTTP."""
-        url = self.environ["RUNAPI_BASE_URL"].removesuffix("/v1") + "/_sandbox/books"
+    def ledger(self) -> dict[str, Any]:
+        """Return the sandbox's ledger, over HTTP."""
+        url = self.environ["RUNAPI_BASE_URL"].removesuffix("/v1") + "/_sandbox/ledger"
         with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - our own loopback server
-            books: dict[str, Any] = json.load(answer)
-        return books
+            ledger: dict[str, Any] = json.load(answer)
+        return ledger
 
     def billed(self) -> int:
         """Return how many tasks the sandbox has billed."""
-        count: int = self.books()["summary"]["billed_tasks"]
+        count: int = self.ledger()["summary"]["billed_tasks"]
         return count
 
 

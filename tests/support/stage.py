@@ -126,10 +126,10 @@ class SandboxTransport(httpx.AsyncBaseTransport):
     @property
     def billed(self) -> int:
         """How many tasks have cost money by now."""
-        return len(self.sandbox.books.billed_tasks)
+        return len(self.sandbox.ledger.billed_tasks)
 
     def _wall_s(self) -> float:
-        with contextlib.suppress(RuntimeError):  # no loop runs any more: the books are read after the play
+        with contextlib.suppress(RuntimeError):  # no loop runs any more: the ledger is read after the play
             self._now_s = VirtualClock().now()
         return self._now_s
 

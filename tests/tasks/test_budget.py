@@ -49,7 +49,7 @@ def test_a_daily_cap_holds_to_the_cent_and_says_how_it_stands(home: Path, runapi
     assert "resets at " in error["message"]
     assert "plugins.entries.flux2.config.daily_cap_usd" in error["hint"]
     assert "FLUX2_TOOL_DAILY_CAP_USD" in error["hint"]
-    assert len(runapi.sandbox.books.creates) == 4
+    assert len(runapi.sandbox.ledger.creates) == 4
 
 
 def test_the_next_day_begins_anew(home: Path) -> None:
@@ -271,7 +271,7 @@ def test_where_it_depends_on_who_asks_a_call_that_does_not_tell_is_refused(
     assert "image_generate does not tell who asks" in refused["error"]["message"]
     assert next(iter(rule)) in refused["error"]["message"]
     assert "text_to_image" in refused["error"]["hint"]
-    assert runapi.sandbox.books.creates == []
+    assert runapi.sandbox.ledger.creates == []
 
 
 def test_a_cap_per_conversation_does_not_lump_together_who_is_in_none(home: Path, runapi: SandboxTransport) -> None:

@@ -468,7 +468,7 @@ def test_a_failed_task_is_told_in_the_services_words(home: Path, body: Any, code
 )
 @pytest.mark.parametrize("shape", ["text", "object"])
 def test_the_sandboxs_failures_are_told_and_not_billed(home: Path, prompt: str, code: str, shape: Any) -> None:
-    """The same against the stand-in's own shapes and books."""
+    """The same against the stand-in's own shapes and ledger."""
     runapi = SandboxTransport(SandboxOptions(error_shape=shape, duration_s=3.0, seed=1))
     error = run_call(home, runapi, arguments={"prompt": prompt})["error"]
 

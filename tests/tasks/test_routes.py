@@ -198,4 +198,4 @@ def test_the_sandbox_serves_an_image_by_whichever_route_it_has(
     results = run_virtual(main())
 
     assert [result["task"]["state"] for result in results] == ["completed", "completed"]
-    assert len(runapi.sandbox.books.tasks) == 2
+    assert len(runapi.sandbox.ledger.tasks) == 2

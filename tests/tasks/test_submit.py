@@ -294,7 +294,7 @@ def test_a_lost_answer_before_a_refused_connection_keeps_the_charge_unknown(home
     ],
 )
 def test_a_lost_answer_is_billed_once(home: Path, runapi: SandboxTransport, fault: str, options: Any) -> None:
-    """The whole point of the idempotency key, on the service's own books."""
+    """The whole point of the idempotency key, on the service's own ledger."""
     runapi.fault(fault, **options)
 
     async def main() -> tuple[dict[str, Any], int]:
@@ -307,8 +307,8 @@ def test_a_lost_answer_is_billed_once(home: Path, runapi: SandboxTransport, faul
 
     assert result["task"]["state"] == "completed"
     assert billed == 1
-    assert len(runapi.sandbox.books.tasks) == 1
-    assert len({record.idempotency_key for record in runapi.sandbox.books.creates}) == 1
+    assert len(runapi.sandbox.ledger.tasks) == 1
+    assert len({record.idempotency_key for record in runapi.sandbox.ledger.creates}) == 1
 
 
 def test_an_attempt_is_bounded_in_time_apart_from_the_wait(home: Path) -> None:
@@ -404,7 +404,7 @@ def test_the_equal_call_after_such_a_refusal_gets_the_image_that_was_paid(
     assert refused["error"]["charged"] == "unknown"
     assert "exactly the same arguments" in refused["error"]["hint"]
     assert again["task"]["state"] == "completed"
-    assert len(runapi.sandbox.books.tasks) == 1
+    assert len(runapi.sandbox.ledger.tasks) == 1
 
 
 def test_the_call_survives_an_answer_that_is_larger_than_anything_useful(home: Path) -> None:

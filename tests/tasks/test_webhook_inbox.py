@@ -69,7 +69,7 @@ async def one_picture(tool: Flux2Tool, _sandbox: Sandbox) -> dict[str, Any]:
 
 def lateness_s(transport: SandboxTransport) -> list[float]:
     """Return how long after its end each task was seen to be over, in seconds."""
-    tasks = transport.sandbox.books.tasks.values()
+    tasks = transport.sandbox.ledger.tasks.values()
     return [(task.first_seen_finished_at or float("inf")) - task.finish_at for task in tasks]
 
 
@@ -105,7 +105,7 @@ def test_without_configuration_the_body_stays_what_the_agent_gave(home: Path) ->
     """The guide's arguments make exactly the guide's JSON."""
     _result, transport, gateway = play(home, one_picture, configured=False)
 
-    assert json.loads(transport.sandbox.books.creates[0].body) == {"model": "flux-2-pro-text-to-image", **FOX}
+    assert json.loads(transport.sandbox.ledger.creates[0].body) == {"model": "flux-2-pro-text-to-image", **FOX}
     assert gateway.answers == []
 
 
@@ -118,7 +118,7 @@ def test_an_agents_own_callback_wins_and_polling_works_alone(home: Path) -> None
 
     result, transport, gateway = play(home, ask, settings={"callback_hosts": ["hooks.example.com"]})
 
-    assert json.loads(transport.sandbox.books.creates[0].body)["callback_url"] == theirs
+    assert json.loads(transport.sandbox.ledger.creates[0].body)["callback_url"] == theirs
     assert result["task"]["state"] == "completed"
     assert gateway.answers == []
     assert lateness_s(transport)[0] < 2.0
@@ -226,4 +226,4 @@ def test_other_hosts_ask_for_no_webhook(home: Path) -> None:
 
     run_virtual(main())
 
-    assert "callback_url" not in json.loads(transport.sandbox.books.creates[0].body)
+    assert "callback_url" not in json.loads(transport.sandbox.ledger.creates[0].body)

@@ -1,6 +1,6 @@
-"""The books: whether the task journal can be used, what is open in it, and what is left of the day's cap.
+"""Checks of the task journal: whether it can be used, what is open in it, and what is left of the day's cap.
 
-Looked at once with this shell's settings and once with those of the plugin, whose gateway may keep others.
+They run once with this shell's settings and once with those of the plugin, whose gateway may have others.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import shlex
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
@@ -22,16 +22,16 @@ from flux2_tool.settings import Settings
 from flux2_tool.tasks.budget import day_cap, local_day
 
 
-def journal(settings: Settings, *, now: float) -> Finding:
-    """Return whether the task journal can be used, and what is open in it. Nothing is changed."""
+def check_journal(settings: Settings, *, now: float) -> Finding:
+    """Check whether the task journal can be used, and what is open in it. Nothing is changed."""
     path = settings.home / JOURNAL_FILE
     if settings.journal == "off":
-        said = "off: a paid image may be lost or paid twice when a process ends"
-        return warning("journal", said, "set the setting journal to required")
+        message = "off: a paid image may be lost or paid twice when a process ends"
+        return warning("journal", message, "set the setting journal to required")
     if not _exists(path):
         blocked = not_writable(settings.home)
         if blocked is None:
-            return ok("journal", f"none yet; the first image makes {path}")
+            return ok("journal", f"none yet; the first image creates {path}")
         return failure("journal", f"{blocked} cannot be written to", "set FLUX2_TOOL_HOME to a folder that is yours")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)) as connection:
@@ -43,17 +43,17 @@ def journal(settings: Settings, *, now: float) -> Finding:
         with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
             states = [record.state for record in opened.records()]
     except (sqlite3.Error, JournalError) as exc:
-        said = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
-        why, mend = unusable(exc, path, now=now)
-        return failure("journal", f"{said}; {why}", mend, path=str(path))
-    return _said_of_journal(path, states)
+        message = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
+        reason, fix = explain_unusable(exc, path, now=now)
+        return failure("journal", f"{message}; {reason}", fix, path=str(path))
+    return _contents(path, states)
 
 
-def unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, str]:
-    """Return why a journal cannot be used, and what mends that.
+def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, str]:
+    """Return why a journal cannot be used, and the command that fixes it.
 
     Args:
-        exc: What SQLite or the system said, or the journal's error that it caused.
+        exc: The error of SQLite or the system, or the journal's error that it caused.
         path: The journal's file.
         now: Names the folder that a damaged journal is moved to.
     """
@@ -62,45 +62,45 @@ def unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, str]:
     number = getattr(cause, "errno", None)
     shown, folder = shlex.quote(str(path)), shlex.quote(str(path.parent))
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "another process holds it", f"lsof {shown}   (shows which; nothing is wrong with the file)"
+        return "another process holds it", f"lsof {shown}   (shows which; the file itself is fine)"
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) or number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        return "its disk is full or broken", f"df {folder}   (then make room)"
+        return "its disk is full or broken", f"df {folder}   (then free some space)"
     denied = code in (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
-    # What SQLite cannot open is closed to us, unless something else than a file stands there.
+    # What SQLite cannot open is a matter of permissions, unless it is no file.
     if (
         denied
         or number in (errno.EACCES, errno.EPERM, errno.EROFS)
         or (code == sqlite3.SQLITE_CANTOPEN and path.is_file())
     ):
-        mend = f"chmod u+rwx {folder} && chmod u+rw {shown}*   (of another user: sudo chown -R $(id -un) {folder})"
-        return "its permissions keep this user out", mend
+        fix = f"chmod u+rwx {folder} && chmod u+rw {shown}*   (of another user: sudo chown -R $(id -un) {folder})"
+        return "its permissions do not let this user use it", fix
     kept = shlex.quote(str(path.with_name(f"journal-broken-{datetime.fromtimestamp(now, tz=UTC):%Y%m%d-%H%M%S}")))
     # Together with its -wal and -shm, which hold the newest records: SQLite deletes them when the file is gone.
-    mend = f"mkdir {kept} && mv {shown}* {kept}/   (keep it: it lists what was paid for)"
-    return "it is damaged", mend
+    fix = f"mkdir {kept} && mv {shown}* {kept}/   (keep it: it lists what was paid for)"
+    return "it is damaged", fix
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # in a folder that is closed to us; opening it tells more
+    except OSError:  # in a folder this user may not read; opening it tells more
         return True
 
 
-def _said_of_journal(path: Path, states: list[Any]) -> Finding:
+def _contents(path: Path, states: Sequence[str]) -> Finding:
     size_bytes = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
     running, unknown = sum(state in ("sending", "processing") for state in states), states.count("unknown")
-    said = f"{path}, {len(states)} tasks, {running} open, {unknown} of unknown outcome, {size_bytes / 1e6:.1f} MB"
+    message = f"{path}, {len(states)} tasks, {running} open, {unknown} of unknown outcome, {size_bytes / 1e6:.1f} MB"
     facts = {"path": str(path), "tasks": len(states), "open": running, "unknown": unknown, "size_bytes": size_bytes}
     if path.stat().st_mode & 0o077:
-        return warning("journal", f"{said}; others can read it", f"chmod 600 {path}", **facts)
+        return warning("journal", f"{message}; others can read it", f"chmod 600 {path}", **facts)
     if unknown:
-        return warning("journal", said, "flux2-tool tasks --state unknown", **facts)
-    return ok("journal", said, **facts)
+        return warning("journal", message, "flux2-tool tasks --state unknown", **facts)
+    return ok("journal", message, **facts)
 
 
-def budget(settings: Settings, manifest: Manifest, *, base_url: str, now: float) -> Finding:
-    """Return how much of today's cap is left, as the journal has it."""
+def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: float) -> Finding:
+    """Check how much of today's cap is left, by the journal."""
     _, ends = local_day(now)
     cap = day_cap(settings, base_url=base_url, now=now)
     spending = Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
@@ -109,12 +109,14 @@ def budget(settings: Settings, manifest: Manifest, *, base_url: str, now: float)
             with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
                 spending = opened.spending(cap)
         except JournalError:
-            return warning("budget", "what is spent today is not known without the journal", "mend the journal first")
+            return warning("budget", "today's spending is not known without the journal", "fix the journal first")
     used_usd = spending.spent_usd + spending.reserved_usd
-    said = f"{spending.spent_usd:.2f} USD spent and {spending.reserved_usd:.2f} reserved of {cap.limit_usd:.2f} today"
+    message = (
+        f"{spending.spent_usd:.2f} USD spent and {spending.reserved_usd:.2f} reserved of {cap.limit_usd:.2f} today"
+    )
     facts = {"spent_usd": spending.spent_usd, "reserved_usd": spending.reserved_usd, "cap_usd": cap.limit_usd}
     if used_usd + lowest_price_usd(manifest) <= cap.limit_usd:
-        return ok("budget", f"{said}; spenders: {settings.spenders}", **facts)
+        return ok("budget", f"{message}; spenders: {settings.spenders}", **facts)
     resets = datetime.fromtimestamp(ends).astimezone().isoformat(timespec="minutes")
-    mend = f"set daily_cap_usd higher ({manifest.config_hints['daily_cap_usd'].env}, or the plugin's config)"
-    return warning("budget", f"{said}: not enough for one image until {resets}", mend, **facts)
+    fix = f"set daily_cap_usd higher ({manifest.config_hints['daily_cap_usd'].env}, or the plugin's config)"
+    return warning("budget", f"{message}: not enough for one image until {resets}", fix, **facts)

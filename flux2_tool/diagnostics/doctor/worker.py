@@ -1,4 +1,4 @@
-"""Whether the worker starts under an interpreter, as the plugin would start it: initialize, then shutdown."""
+"""Check whether the worker starts under an interpreter, as the plugin would start it: initialize, then shutdown."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PASSED_ON = re.compile(
 )
 
 
-def worker(python: str, manifest: Manifest, environ: Mapping[str, str]) -> Finding:
-    """Start `python -m flux2_tool worker`, have it say its version, and end it. Nothing is sent to RunAPI."""
-    mend = f"{python} -m pip install flux2-tool=={manifest.version}"
+def check_worker(python: str, manifest: Manifest, environ: Mapping[str, str]) -> Finding:
+    """Start `python -m flux2_tool worker`, compare its version, and end it. Nothing is sent to RunAPI."""
+    fix = f"{python} -m pip install flux2-tool=={manifest.version}"
     lines = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"plugin_version": manifest.version}},
         {"jsonrpc": "2.0", "id": 2, "method": "shutdown", "params": {}},
@@ -45,20 +45,20 @@ def worker(python: str, manifest: Manifest, environ: Mapping[str, str]) -> Findi
     except OSError as exc:
         return failure("worker", f"{python} does not start: {exc.strerror}", "flux2-tool openclaw install")
     except subprocess.TimeoutExpired:
-        return failure("worker", f"{python} does not start the worker within {START_S:.0f} s", mend)
-    said = _answer(done.stdout)
-    if said is None:
-        last = printable((done.stderr.strip().splitlines() or ["it said nothing"])[-1], 200)
-        return failure("worker", f"{python} does not start the worker: {last}", mend)
-    if (said.get("version"), said.get("manifest_sha256")) != (manifest.version, manifest.sha256):
-        version = printable(str(said.get("version")), 40)
-        return failure("worker", f"{python} has flux2-tool {version} or another manifest", mend)
+        return failure("worker", f"{python} does not start the worker within {START_S:.0f} s", fix)
+    result = _initialize_result(done.stdout)
+    if result is None:
+        last = printable((done.stderr.strip().splitlines() or ["it printed nothing"])[-1], 200)
+        return failure("worker", f"{python} does not start the worker: {last}", fix)
+    if (result.get("version"), result.get("manifest_sha256")) != (manifest.version, manifest.sha256):
+        version = printable(str(result.get("version")), 40)
+        return failure("worker", f"{python} has flux2-tool {version} or another manifest", fix)
     took_s = time.monotonic() - begun_s
     return ok("worker", f"starts and ends, {took_s:.1f} s, {python}", elapsed_s=round(took_s, 2))
 
 
-def _answer(stdout: str) -> Mapping[str, Any] | None:
-    """Return the result of `initialize` among the lines the worker wrote."""
+def _initialize_result(stdout: str) -> Mapping[str, Any] | None:
+    """Return the result of `initialize` among the lines the worker printed."""
     for line in stdout.splitlines():
         try:
             message = json.loads(line)

@@ -1,39 +1,86 @@
-// The RunAPI key and the base URL of the same source: the gateway's environment, or the provider of OpenClaw's set-up.
+// The RunAPI key and the base URL of the same source: the gateway's environment, or the provider of OpenClaw's config.
 
 import { createHash } from "node:crypto";
+
+/** @import { Account, AccountContext, OpenClawConfig, PluginApi, Settings } from "./types.d.ts" */
 
 const PROVIDER = "runapi";
 const PLACEHOLDER = /^(\$\{.*|\$\w+|%\w+%|\{\{.*\}\}|<.*>)$/s; // as in credentials.py
 
-// `ctx` is a tool's context, or what `hostContext` makes in its place.
-export async function account(ctx, config) {
-  const ofHost = await Promise.resolve(ctx.resolveApiKeyForProvider?.(PROVIDER)).catch(() => undefined);
-  const ofEnv = process.env.RUNAPI_API_KEY;
+/**
+ * Returns the account that a call uses.
+ *
+ * @param {AccountContext} context A tool's context, or what `hostContext` makes in its place.
+ * @param {Settings} settings
+ * @returns {Promise<Account>}
+ */
+export async function accountOf(context, settings) {
+  const providerKey = await Promise.resolve(context.resolveApiKeyForProvider?.(PROVIDER)).catch(() => undefined);
+  const environmentKey = process.env.RUNAPI_API_KEY;
   // A variable that nothing filled in does not hide a good key; alone it is passed on, so that the error names it.
-  const isOfEnv = ofEnv !== undefined && (isFilled(ofEnv) || !isFilled(ofHost));
-  const api_key = (isOfEnv ? ofEnv : ofHost) ?? null;
-  const host = ctx.getRuntimeConfig?.() ?? ctx.runtimeConfig ?? ctx.config;
-  const hostUrl = api_key && api_key === ofHost ? host?.models?.providers?.[PROVIDER]?.baseUrl : null;
-  const base_url = config.base_url || (isOfEnv && process.env.RUNAPI_BASE_URL) || hostUrl || null;
-  const source = isOfEnv ? "environment" : api_key === null ? null : "provider";
-  return { api_key, base_url, source };
+  const fromEnvironment = environmentKey !== undefined && (isFilled(environmentKey) || !isFilled(providerKey));
+  const api_key = (fromEnvironment ? environmentKey : providerKey) ?? null;
+  const config = context.getRuntimeConfig?.() ?? context.runtimeConfig ?? context.config;
+  const providerUrl = api_key && api_key === providerKey ? config?.models?.providers?.[PROVIDER]?.baseUrl : null;
+  const environmentUrl = fromEnvironment && process.env.RUNAPI_BASE_URL;
+  return {
+    api_key,
+    base_url: settings.base_url || environmentUrl || providerUrl || null,
+    source: sourceOf(fromEnvironment, api_key),
+  };
 }
 
+/**
+ * @param {boolean} fromEnvironment
+ * @param {string | null} key
+ * @returns {Account["source"]}
+ */
+function sourceOf(fromEnvironment, key) {
+  if (fromEnvironment) return "environment";
+  return key === null ? null : "provider";
+}
+
+/** @param {string | null | undefined} key */
 function isFilled(key) {
-  return Boolean(key?.trim()) && !PLACEHOLDER.test(key.trim());
+  const text = key?.trim();
+  return Boolean(text) && !PLACEHOLDER.test(text ?? "");
 }
 
-// The part of a tool's context that `account` reads, where there is no tool call.
+/**
+ * Returns the part of a tool's context that `accountOf` reads, where there is no tool call.
+ *
+ * @param {PluginApi} api
+ * @param {OpenClawConfig | undefined} cfg
+ * @returns {AccountContext}
+ */
 export function hostContext(api, cfg) {
-  const key = async (provider) => (await api.runtime?.modelAuth?.resolveApiKeyForProvider({ provider, cfg }))?.apiKey;
-  return { resolveApiKeyForProvider: key, runtimeConfig: cfg };
+  return {
+    runtimeConfig: cfg,
+    async resolveApiKeyForProvider(provider) {
+      const auth = await api.runtime?.modelAuth?.resolveApiKeyForProvider({ provider, cfg });
+      return auth?.apiKey;
+    },
+  };
 }
 
-// An account as one may show it: the key itself stays here.
-export function described({ api_key, base_url, source }) {
-  const key = api_key?.trim();
-  const filled = isFilled(key);
-  const state = filled ? "set" : key ? "placeholder" : source ? "empty" : "missing";
-  const fingerprint = filled ? createHash("sha256").update(key).digest("hex").slice(0, 16) : null;
+/**
+ * Returns what may be shown of an account: the key itself is not part of it.
+ *
+ * @param {Account} account
+ */
+export function describeAccount({ api_key, base_url, source }) {
+  const key = api_key?.trim() ?? "";
+  const state = keyState(key, source);
+  const fingerprint = state === "set" ? createHash("sha256").update(key).digest("hex").slice(0, 16) : null;
   return { key: { source, state, fingerprint }, base_url };
+}
+
+/**
+ * @param {string} key
+ * @param {Account["source"]} source
+ */
+function keyState(key, source) {
+  if (isFilled(key)) return "set";
+  if (key) return "placeholder";
+  return source ? "empty" : "missing";
 }

@@ -3,27 +3,51 @@
 // A good one wakes the call that waits for its task. The route is open to everybody, so nothing is started, kept or
 // logged for a message that was not checked.
 
+import { settingsOf } from "./settings.js";
+
+/** @import { HttpRequest, HttpResponse, PluginApi } from "./types.d.ts" */
+/** @import { Worker } from "./worker.js" */
+
 const MAX_BODY_BYTES = 256 * 1024;
-const ANSWER_MS = 8_000; // RunAPI takes silence of 10 s for a failed delivery
+const RESPONSE_MS = 8_000; // RunAPI takes silence of 10 s for a failed delivery
 const HEADERS = ["x-callback-id", "x-callback-timestamp", "x-callback-signature"];
 
-// Adds the route where the settings ask for webhooks. `worker` returns the running worker, or null.
-export function registerCallbacks(api, path, worker) {
-  const { callback_public_url, callback_secret } = api.pluginConfig ?? {};
+/**
+ * Adds the route where the settings ask for webhooks.
+ *
+ * @param {PluginApi} api
+ * @param {string} path
+ * @param {() => Worker | null} runningWorker
+ */
+export function registerCallbacks(api, path, runningWorker) {
+  const { callback_public_url, callback_secret } = settingsOf(api);
   if (!callback_public_url || !callback_secret) return;
+  /**
+   * @param {HttpRequest} request
+   * @param {HttpResponse} response
+   */
   const handler = async (request, response) => {
-    let late;
-    const patience = new Promise((resolve) => { late = setTimeout(resolve, ANSWER_MS, 503); });
-    response.statusCode = await Promise.race([answered(request, worker).catch(() => 400), patience]);
-    clearTimeout(late);
+    /** @type {NodeJS.Timeout | undefined} */
+    let timer;
+    const timeout = new Promise((resolve) => {
+      timer = setTimeout(resolve, RESPONSE_MS, 503);
+    });
+    const status = await Promise.race([receive(request, runningWorker).catch(() => 400), timeout]);
+    clearTimeout(timer);
+    response.statusCode = status;
     response.end();
     return true;
   };
   api.registerHttpRoute({ path, auth: "plugin", match: "exact", handler });
 }
 
-// Returns the HTTP status: anything but a 2xx has RunAPI deliver again.
-async function answered(request, worker) {
+/**
+ * Returns the HTTP status: anything but a 2xx makes RunAPI deliver again.
+ *
+ * @param {HttpRequest} request
+ * @param {() => Worker | null} runningWorker
+ */
+async function receive(request, runningWorker) {
   if (request.method !== "POST") return 405;
   const parts = [];
   let size = 0;
@@ -32,10 +56,11 @@ async function answered(request, worker) {
     if (size > MAX_BODY_BYTES) return 413;
     parts.push(part);
   }
-  const running = worker();
-  if (!running) return 503; // nobody waits; a later call asks RunAPI itself
+  const worker = runningWorker();
+  if (!worker) return 503; // no call is waiting; a later one polls RunAPI itself
   const given = HEADERS.filter((name) => typeof request.headers[name] === "string");
   const headers = Object.fromEntries(given.map((name) => [name, request.headers[name]]));
-  const accepted = await running.webhook({ headers, body_base64: Buffer.concat(parts).toString("base64") });
-  return accepted === null ? 503 : accepted ? 200 : 401;
+  const accepted = await worker.webhook({ headers, body_base64: Buffer.concat(parts).toString("base64") });
+  if (accepted === null) return 503;
+  return accepted ? 200 : 401;
 }

@@ -9,135 +9,203 @@ import { tmpdir } from "node:os";
 import { basename, extname, join } from "node:path";
 
 import { hostContext } from "./account.js";
-import { explained } from "./worker.js";
+import { explain } from "./failure.js";
+import { toArguments } from "./image_request.js";
+import { settingsOf } from "./settings.js";
+
+/** @import { Bundle, BundledImageProvider, CallParams, CallWorker, GeneratedImage, Image } from "./types.d.ts" */
+/** @import { ImageModel, ImageProvider, ImageRequest, PluginApi, Resolution } from "./types.d.ts" */
+/** @import { SourceImage, Success, ToolResult } from "./types.d.ts" */
+
+/** @typedef {(tool: string, args: Record<string, unknown>, rest: RestParams) => Promise<ToolResult>} Call */
+/** @typedef {Pick<CallParams, "wait_s" | "source_dirs" | "output_dir">} RestParams */
 
 const DEFAULT_TIMEOUT_MS = 180_000;
 const FETCHING_MS = 2_000; // of the time allowed, what is kept for fetching the finished picture
+/** @type {Record<string, string>} */
 const MIME_TYPES = { ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif" };
-const SESSION = "image_generate"; // `worker.py` knows it as the one that every conversation of the agent may look at
+// The worker knows it as the one session that every conversation of the agent may look at (hosts/worker/calls.py).
+const SESSION = "image_generate";
 
-// `made` is tools.json; `callWorker` brings a call to the worker with the account of a context.
-export function imageProvider(api, made, callWorker) {
-  const { id, label, models } = made.image_provider;
-  const tiers = api.pluginConfig?.tiers ?? made.default_tiers;
+/**
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @param {BundledImageProvider} provider
+ * @param {CallWorker} callWorker
+ * @returns {ImageProvider}
+ */
+export function imageProvider(api, bundle, { id, label, models }, callWorker) {
+  const tiers = settingsOf(api).tiers ?? bundle.default_tiers;
   const enabled = models.filter(({ tier }) => tiers.includes(tier));
-  const byModel = (value) => Object.fromEntries(enabled.map((model) => [model.name, value(model)]));
-  const geometry = { supportsSize: false, supportsAspectRatio: true, supportsResolution: true, maxCount: 1 };
-  const maxInputImagesByModel = byModel(({ max_sources }) => max_sources);
-  const maxInputImages = Math.max(...Object.values(maxInputImagesByModel));
-  const resolutionsByModel = byModel(({ resolutions }) => resolutions.map((name) => name.toUpperCase()));
+  const names = enabled.map(({ name }) => name);
   return {
     id,
     label,
-    defaultModel: enabled[0].name,
+    defaultModel: names[0],
     defaultTimeoutMs: DEFAULT_TIMEOUT_MS,
-    models: enabled.map(({ name }) => name),
-    capabilities: {
-      generate: geometry,
-      // Where it is supported, OpenClaw takes the dearer 2K for every large photo, unasked.
-      edit: { ...geometry, supportsResolution: false, enabled: true, maxInputImages, maxInputImagesByModel },
-      geometry: {
-        aspectRatios: enabled[0].aspect_ratios,
-        aspectRatiosByModel: byModel(({ aspect_ratios }) => aspect_ratios),
-        resolutions: [...new Set(Object.values(resolutionsByModel).flat())],
-        resolutionsByModel,
-      },
+    models: names,
+    capabilities: capabilitiesOf(enabled),
+    isConfigured: ({ cfg, agentDir }) => {
+      if (process.env.RUNAPI_API_KEY || cfg?.models?.providers?.[id]?.apiKey) return true;
+      return api.runtime?.modelAuth?.isProviderApiKeyConfigured?.({ provider: id, agentDir }) === true;
     },
-    isConfigured: ({ cfg, agentDir }) =>
-      Boolean(process.env.RUNAPI_API_KEY || cfg?.models?.providers?.[id]?.apiKey) ||
-      api.runtime?.modelAuth?.isProviderApiKeyConfigured?.({ provider: id, agentDir }) === true,
-    generateImage: (request) => {
-      const who = { session: { agent_id: agentOf(request), session_key: SESSION }, unattributed: true };
-      const call = (tool, args, rest, signal) =>
-        callWorker(api, made, hostContext(api, request.cfg), { tool, arguments: args, ...who, ...rest }, signal);
-      return generate(api, enabled, request, call);
+    generateImage: async (request) => {
+      const model = enabled.find(({ name }) => name === request.model);
+      if (!model) {
+        const reason = "the plugin's setting tiers decides which are enabled";
+        throw new Error(`${request.model} is not one of ${names.join(", ")}; ${reason}.`);
+      }
+      return generate(api, model, request, callWorker);
     },
   };
 }
 
-// The agent by its own folder, the one thing that OpenClaw tells of it; null when that is none of its usual ones.
+/**
+ * @param {ImageModel[]} models
+ * @returns {ImageProvider["capabilities"]}
+ */
+function capabilitiesOf(models) {
+  const mode = { supportsSize: false, supportsAspectRatio: true, supportsResolution: true, maxCount: 1 };
+  const maxInputImagesByModel = byName(models, ({ max_sources }) => max_sources);
+  const maxInputImages = Math.max(...Object.values(maxInputImagesByModel));
+  const resolutionsByModel = byName(models, ({ resolutions }) => resolutions.map(hostResolution));
+  return {
+    generate: mode,
+    // Where it is supported, OpenClaw takes the dearer 2K for every large photo, unasked.
+    edit: { ...mode, supportsResolution: false, enabled: true, maxInputImages, maxInputImagesByModel },
+    geometry: {
+      aspectRatios: models[0]?.aspect_ratios,
+      aspectRatiosByModel: byName(models, ({ aspect_ratios }) => aspect_ratios),
+      resolutions: [...new Set(Object.values(resolutionsByModel).flat())],
+      resolutionsByModel,
+    },
+  };
+}
+
+/** @param {string} resolution */
+function hostResolution(resolution) {
+  return /** @type {Resolution} */ (resolution.toUpperCase());
+}
+
+/**
+ * @template Value
+ * @param {ImageModel[]} models
+ * @param {(model: ImageModel) => Value} valueOf
+ * @returns {Record<string, Value>}
+ */
+function byName(models, valueOf) {
+  return Object.fromEntries(models.map((model) => [model.name, valueOf(model)]));
+}
+
+/**
+ * Returns the agent by its own folder, all that OpenClaw tells of it; null when that is none of its usual ones.
+ *
+ * @param {ImageRequest} request
+ */
 function agentOf({ agentDir, cfg }) {
-  const configured = cfg?.agents?.list?.find?.((agent) => agentDir && agent?.agentDir === agentDir);
+  const configured = cfg?.agents?.list?.find((agent) => agentDir && agent?.agentDir === agentDir);
   return configured?.id ?? /[\\/]agents[\\/]([^\\/]+)[\\/]agent[\\/]?$/.exec(agentDir ?? "")?.[1] ?? null;
 }
 
-async function generate(api, enabled, request, call) {
-  const model = enabled.find(({ name }) => name === request.model);
-  if (!model) {
-    const names = enabled.map(({ name }) => name).join(", ");
-    throw new Error(`${request.model} is not one of ${names}; the plugin's setting tiers decides which are enabled.`);
-  }
+/**
+ * @param {PluginApi} api
+ * @param {ImageModel} model
+ * @param {ImageRequest} request
+ * @param {CallWorker} callWorker
+ */
+async function generate(api, model, request, callWorker) {
   const folder = await mkdtemp(join(tmpdir(), "flux2-"));
   const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const stop = new AbortController();
-  const late = setTimeout(() => stop.abort(), timeoutMs);
+  const timer = setTimeout(() => stop.abort(), timeoutMs);
+  const session = { agent_id: agentOf(request), session_key: SESSION };
+  // Pictures that are kept anyway need no second copy.
+  const files = { source_dirs: [folder], output_dir: settingsOf(api).save_dir ? null : folder };
+  /** @type {Call} */
+  const call = (tool, args, rest) => {
+    const params = { tool, arguments: args, session, unattributed: true, ...files, ...rest };
+    return callWorker(hostContext(api, request.cfg), params, stop.signal);
+  };
   try {
-    const sources = await written(request.inputImages ?? [], folder);
-    const { args, notes } = translated(request, model, sources);
-    const wait_s = Math.max(timeoutMs - FETCHING_MS, timeoutMs / 2) / 1000;
-    // Pictures that are kept anyway need no second copy.
-    const files = { source_dirs: [folder], output_dir: api.pluginConfig?.save_dir ? null : folder };
-    const tool = sources.length ? "remix_image" : "text_to_image";
-    let result = done(await call(tool, args, { wait_s, ...files }, stop.signal), timeoutMs, stop.signal);
-    if (!result.images.every(({ path }) => path) && result.task.ref && !stop.signal.aborted) {
-      // It is fetched once more, before the model is tempted to pay for another.
-      const again = await call("get_image_task", { task_id: result.task.ref }, { wait_s: 0, ...files }, stop.signal);
-      result = again.error ? result : done(again, timeoutMs, stop.signal);
-    }
-    const images = await Promise.all(result.images.map((image) => read(image, result)));
+    const sources = await writeSources(request.inputImages ?? [], folder);
+    const { args, notes } = toArguments(request, model, sources);
+    const result = await finish(call, sources.length ? "remix_image" : "text_to_image", args, timeoutMs, stop.signal);
+    const images = await Promise.all(result.images.map((image) => readImage(image, result)));
     const warnings = [...notes, ...result.warnings];
     for (const warning of warnings) api.logger.warn(`flux2: image_generate: ${warning}`);
     return { images, model: model.name, metadata: { task: result.task.ref, cost: result.cost, warnings } };
   } finally {
-    clearTimeout(late);
+    clearTimeout(timer);
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-// The tool's arguments, and what of the request they cannot say.
-function translated(request, model, sources) {
-  const { prompt, aspectRatio, resolution, count = 1, providerOptions = {} } = request;
-  const args = { prompt, model: sources.length ? model.remix_image : model.text_to_image };
-  if (sources.length) args.source_image_urls = sources;
-  const notes = [];
-  const left = (name, value, why) => notes.push(`${name} ${JSON.stringify(value)} was not applied: ${why}`);
-  if (model.aspect_ratios.includes(aspectRatio)) args.aspect_ratio = aspectRatio;
-  else if (aspectRatio) left("aspectRatio", aspectRatio, `there are ${model.aspect_ratios.join(", ")}`);
-  if (model.needs_aspect_ratio && !args.aspect_ratio) {
-    args.aspect_ratio = model.aspect_ratios[0];
-    notes.push(`aspectRatio is needed by ${model.name} and ${args.aspect_ratio} was taken`);
-  }
-  const wanted = resolution?.toLowerCase();
-  if (model.resolutions.includes(wanted)) args.output_resolution = wanted;
-  else if (resolution) left("resolution", resolution, `there are ${model.resolutions.join(", ")}`);
-  if (count > 1) left("count", count, "one call makes one image");
-  if (request.size) left("size", request.size, "use aspectRatio and resolution");
-  for (const name of ["quality", "outputFormat", "background"]) {
-    if (request[name]) left(name, request[name], "Flux 2 has no such option");
-  }
-  for (const name of Object.keys(providerOptions)) left(name, providerOptions[name], "Flux 2 has no such option");
-  return { args, notes };
+/**
+ * Returns the completed result. A picture that was not fetched is fetched once more, before the model is tempted to pay
+ * for another.
+ *
+ * @param {Call} call
+ * @param {string} tool
+ * @param {Record<string, unknown>} args
+ * @param {number} timeoutMs
+ * @param {AbortSignal} signal
+ */
+async function finish(call, tool, args, timeoutMs, signal) {
+  const wait_s = Math.max(timeoutMs - FETCHING_MS, timeoutMs / 2) / 1000;
+  const result = completed(await call(tool, args, { wait_s }), timeoutMs, signal);
+  const isFetched = result.images.every(({ path }) => path);
+  if (isFetched || !result.task.ref || signal.aborted) return result;
+  const again = await call("get_image_task", { task_id: result.task.ref }, { wait_s: 0 });
+  return again.error ? result : completed(again, timeoutMs, signal);
 }
 
-async function written(inputImages, folder) {
-  const paths = inputImages.map((_, index) => join(folder, `source-${index + 1}`));
-  await Promise.all(paths.map((path, index) => writeFile(path, inputImages[index].buffer, { mode: 0o600 })));
-  return paths;
-}
-
-function done(result, timeoutMs, { aborted }) {
-  const { error, task } = result;
-  if (task?.state === "completed") return result;
-  const begun = error?.task_ref || error?.charged !== "no";
-  if (error && !(aborted && error.code === "cancelled" && begun)) throw new Error(explained(result));
-  const ref = task?.ref ?? error?.task_ref;
+/**
+ * Returns a completed result; of another it throws what the model is to read.
+ *
+ * @param {ToolResult} result
+ * @param {number} timeoutMs
+ * @param {AbortSignal} signal
+ * @returns {Success}
+ */
+function completed(result, timeoutMs, signal) {
+  if (!result.error && result.task.state === "completed") return result;
+  if (result.error) {
+    const { code, charged, task_ref } = result.error;
+    const mayBeMade = Boolean(task_ref) || charged !== "no";
+    const isLate = signal.aborted && code === "cancelled" && mayBeMade;
+    if (!isLate) throw new Error(explain(result));
+  }
+  const ref = result.error ? result.error.task_ref : result.task.ref;
   const how = "make the same call again, unchanged: it waits for this picture and costs nothing more";
   const or = ref ? `, or call get_image_task with task_id "${ref}"` : "";
   throw new Error(`${ref ?? "The picture"} is not finished after ${timeoutMs / 1000} s. To get it, ${how}${or}.`);
 }
 
-async function read({ path, url, expires_at }, { task: { ref }, warnings }) {
+/**
+ * @param {SourceImage[]} inputImages
+ * @param {string} folder
+ */
+async function writeSources(inputImages, folder) {
+  return Promise.all(
+    inputImages.map(async ({ buffer }, index) => {
+      const path = join(folder, `source-${index + 1}`);
+      await writeFile(path, buffer, { mode: 0o600 });
+      return path;
+    }),
+  );
+}
+
+/**
+ * @param {Image} image
+ * @param {Success} result
+ * @returns {Promise<GeneratedImage>}
+ */
+async function readImage({ path, url, expires_at }, { task: { ref }, warnings }) {
   if (!path) throw new Error(`${ref} was made and paid, but not fetched: ${warnings.join("; ")}. Its link: ${url}`);
-  const mimeType = MIME_TYPES[extname(path)];
-  return { buffer: await readFile(path), mimeType, fileName: basename(path), metadata: { task: ref, url, expires_at } };
+  return {
+    buffer: await readFile(path),
+    mimeType: MIME_TYPES[extname(path)] ?? "application/octet-stream",
+    fileName: basename(path),
+    metadata: { task: ref, url, expires_at },
+  };
 }

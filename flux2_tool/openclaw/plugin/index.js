@@ -7,150 +7,204 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { account, described, hostContext } from "./account.js";
+import { accountOf, describeAccount, hostContext } from "./account.js";
 import { registerCallbacks } from "./callbacks.js";
+import { failure } from "./failure.js";
 import { imageProvider } from "./image_provider.js";
-import { explained, failure, launch, Worker } from "./worker.js";
+import { launchOf, settingsOf } from "./settings.js";
+import { shared } from "./shared.js";
+import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
+import { Worker } from "./worker.js";
+
+/** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
+/** @import { PluginApi, Settings, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
-const MAX_REMEMBERED = 20_000;
-const PROGRESS_EVERY_MS = 2_000;
-
-// Outlives a reload of the plugin, so that a newer version finds the worker of the older one.
-const shared = (globalThis[Symbol.for("flux2-tool.worker")] ??= { worker: null });
-shared.shown ??= new Map(); // session and image -> "attached", or "asked for" when it was fetched since
 
 export default {
   id: ID,
   name: "Flux 2 images",
+  /** @param {PluginApi} api */
   register(api) {
-    const made = JSON.parse(readFileSync(join(api.rootDir, "dist", "tools.json"), "utf8"));
-    for (const tool of made.tools) {
-      const definition = { ...offered(tool, made, api.pluginConfig ?? {}), catalogMode: "direct-only" };
-      const execute = (ctx) => (...call) => callTool(api, made, ctx, tool.name, ...call);
-      const make = (ctx) => ({ ...definition, prepareArguments: withoutNulls, execute: execute(ctx) });
-      api.registerTool(make, { name: tool.name });
+    const bundle = readBundle(api);
+    const callWorker = workerCaller(api, bundle);
+    for (const tool of bundle.tools) registerTool(api, bundle, tool, callWorker);
+    if (bundle.image_provider) {
+      api.registerImageGenerationProvider(imageProvider(api, bundle, bundle.image_provider, callWorker));
     }
-    if (made.image_provider) api.registerImageGenerationProvider(imageProvider(api, made, callWorker));
-    const current = () => (shared.worker?.key === launch(api, made).key && !shared.worker.gone ? shared.worker : null);
-    registerCallbacks(api, made.callback_path, current);
-    const doctor = async ({ respond }) => respond(true, await examined(api, made));
-    api.registerGatewayMethod(`${ID}.doctor`, doctor, { scope: "operator.read" });
-    const stop = () => (shared.worker?.key === launch(api, made).key ? shared.worker.retire() : undefined);
-    api.registerService({ id: ID, start() {}, stop });
+    registerCallbacks(api, bundle.callback_path, () => {
+      const worker = ownWorker(api, bundle);
+      return worker?.isClosed ? null : worker;
+    });
+    api.registerGatewayMethod(
+      `${ID}.doctor`,
+      async ({ respond }) => respond(true, await diagnose(api, bundle)),
+      { scope: "operator.read" },
+    );
+    api.registerService({ id: ID, start() {}, stop: () => ownWorker(api, bundle)?.retire() });
   },
 };
 
-// What the model is offered under these settings; `plugin.py` describes the shape of tools.json.
-function offered({ name, label, description, parameters, by_tiers, callback_only }, made, config) {
-  const enabled = made.tiers.filter((tier) => (config.tiers ?? made.default_tiers).includes(tier)).join(",");
-  const { text = "", properties, required = parameters.required } = by_tiers[enabled] ?? {};
-  const all = { ...parameters.properties, ...properties };
-  const hosts = config.callback_hosts?.join(", ");
-  for (const member of callback_only) {
-    const said = all[member].description.replace("{callback_hosts}", () => hosts);
-    if (hosts) all[member] = { ...all[member], description: said };
-    else delete all[member];
-  }
-  description = description.replace("{tiers}", () => text);
-  return { name, label, description, parameters: { ...parameters, properties: all, required } };
+/**
+ * @param {PluginApi} api
+ * @returns {Bundle}
+ */
+function readBundle(api) {
+  // By the types it may be missing; an installed plugin has it, while import.meta.url names a temporary copy.
+  if (api.rootDir === undefined) throw new Error("OpenClaw did not tell the plugin's folder (rootDir)");
+  return JSON.parse(readFileSync(join(api.rootDir, "dist", "tools.json"), "utf8"));
 }
 
-// The host would turn null into false or "null"; a null member means "not given".
+/**
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @param {BundledTool} tool
+ * @param {CallWorker} callWorker
+ */
+function registerTool(api, bundle, tool, callWorker) {
+  const definition = definitionOf(tool, bundle, settingsOf(api));
+  /** @param {ToolContext} ctx */
+  const toolFor = (ctx) => {
+    return { ...definition, prepareArguments: withoutNulls, execute: executor(api, ctx, tool.name, callWorker) };
+  };
+  api.registerTool(toolFor, { name: tool.name });
+}
+
+/**
+ * Returns what the model is offered under these settings; `bundle.py` describes the shape of tools.json.
+ *
+ * @param {BundledTool} tool
+ * @param {Bundle} bundle
+ * @param {Settings} settings
+ * @returns {Omit<AgentTool, "execute" | "prepareArguments">}
+ */
+function definitionOf({ name, label, description, parameters, by_tiers, callback_only }, bundle, settings) {
+  const tiers = settings.tiers ?? bundle.default_tiers;
+  const enabled = bundle.tiers.filter((tier) => tiers.includes(tier)).join(",");
+  const { text = "", properties: changed, required = parameters.required } = by_tiers[enabled] ?? {};
+  const properties = { ...parameters.properties, ...changed };
+  const hosts = settings.callback_hosts?.join(", ");
+  for (const member of callback_only) {
+    const property = properties[member];
+    if (!hosts) delete properties[member];
+    else if (property) {
+      const filled = property.description.replace("{callback_hosts}", () => hosts);
+      properties[member] = { ...property, description: filled };
+    }
+  }
+  return {
+    name,
+    label,
+    description: description.replace("{tiers}", () => text),
+    // By the types a schema of TypeBox's; measured: a plain JSON Schema reaches the model unchanged.
+    parameters: /** @type {AgentTool["parameters"]} */ ({ ...parameters, properties, required }),
+    catalogMode: "direct-only",
+  };
+}
+
+/**
+ * Leaves null members out, which mean "not given": the host would turn them into false or "null".
+ *
+ * @param {unknown} args
+ */
 function withoutNulls(args) {
   if (args === null || typeof args !== "object" || Array.isArray(args)) return args;
   return Object.fromEntries(Object.entries(args).filter(([, value]) => value !== null));
 }
 
-async function callTool(api, made, ctx, tool, callId, args, signal, onUpdate) {
-  try {
-    const session = { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null };
-    const place = { workspace_dir: ctx.workspaceDir ?? null, sandboxed: ctx.sandboxed === true };
-    const params = { tool, arguments: args, session, ...who(ctx), ...place, wait_s: api.pluginConfig?.wait_s ?? null };
-    const result = await callWorker(api, made, ctx, params, signal, onUpdate && throttled(onUpdate, callId));
-    if (result.error) return failed(result);
-    return succeeded(result, tool, [ctx.agentId, ctx.sessionKey, ctx.sessionId], signal);
-  } catch (error) {
-    api.logger.error(`${ID}: ${tool}: ${error?.stack ?? error}`);
-    return failed(failure("internal_error", "The plugin failed on this call.", "See the gateway's log.", "unknown"));
-  }
-}
-
-// Returns the worker's result object.
-async function callWorker(api, made, ctx, params, signal, onProgress) {
-  const { api_key, base_url } = await account(ctx, api.pluginConfig ?? {});
-  const worker = running(api, made);
-  return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
-}
-
-// The worker of this version and these settings; starts it when it does not run.
-function running(api, made) {
-  const { python, ...config } = api.pluginConfig ?? {};
-  const how = launch(api, made);
-  if (shared.worker?.key !== how.key || shared.worker.gone) {
-    shared.worker?.retire();
-    shared.worker = new Worker(how, { plugin_version: made.version, host: "native", config }, made, api.logger);
-  }
-  return shared.worker;
-}
-
-// What `flux2-tool doctor` asks of the gateway; `doctor/gateway.py` describes the shape.
-async function examined(api, made) {
-  const { version, manifest_sha256 } = made;
-  const found = await account(hostContext(api, api.runtime?.config?.current?.()), api.pluginConfig ?? {});
-  return { version, manifest_sha256, ...described(found), worker: { problem: await running(api, made).check() } };
-}
-
-// Who asks, as the host's channel vouches for it; the same number on two channels is two people.
-function who({ requesterSenderId: id, messageChannel, senderIsOwner }) {
-  return { sender: id ? `${messageChannel ?? "unknown"}:${id}` : null, is_owner: senderIsOwner === true };
-}
-
-function throttled(onUpdate, id) {
-  let [state, at] = [null, 0];
-  return (progress) => {
-    if (progress.state === state && Date.now() - at < PROGRESS_EVERY_MS) return;
-    [state, at] = [progress.state, Date.now()];
-    const text = progress.message || `${state}, ${Math.round(progress.elapsed_s ?? 0)} s`;
-    const line = { id, text, visibility: "channel", privacy: "public" };
-    onUpdate({ content: [{ type: "text", text }], details: {}, progress: line });
+/**
+ * Returns the `execute` of a tool in one context.
+ *
+ * @param {PluginApi} api
+ * @param {ToolContext} ctx
+ * @param {string} tool
+ * @param {CallWorker} callWorker
+ * @returns {AgentTool["execute"]}
+ */
+function executor(api, ctx, tool, callWorker) {
+  return async (callId, args, signal, onUpdate) => {
+    try {
+      const params = {
+        tool,
+        arguments: args,
+        session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
+        ...requester(ctx),
+        workspace_dir: ctx.workspaceDir ?? null,
+        sandboxed: ctx.sandboxed === true,
+        wait_s: settingsOf(api).wait_s ?? null,
+      };
+      const result = await callWorker(ctx, params, signal, onUpdate && progressReporter(onUpdate, callId));
+      return result.error ? failedCall(result) : finishedCall(result, tool, ctx, signal);
+    } catch (error) {
+      api.logger.error(`${ID}: ${tool}: ${error instanceof Error ? error.stack : error}`);
+      const message = "The plugin failed on this call.";
+      return failedCall(failure("internal_error", message, "See the gateway's log.", "unknown"));
+    }
   };
 }
 
-function failed(result) {
-  return { content: [{ type: "text", text: explained(result) }], details: { status: "error", result } };
+/**
+ * Returns who asks, as the host's channel vouches for it; the same number on two channels is two people.
+ *
+ * @param {ToolContext} ctx
+ */
+function requester({ requesterSenderId, messageChannel, senderIsOwner }) {
+  const sender = requesterSenderId ? `${messageChannel ?? "unknown"}:${requesterSenderId}` : null;
+  return { sender, is_owner: senderIsOwner === true };
 }
 
-function succeeded(result, tool, session, signal) {
-  const { task, images, cost, warnings, next } = result;
-  const done = task.state === "completed";
-  const due = (image, index) => isDue([...session, task.id ?? image.url, index], tool === "get_image_task");
-  const mediaUrls = done && !signal?.aborted ? images.filter(due).map(({ url }) => url) : [];
-  const price = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
-  const attached = signal?.aborted
-    ? "The call was stopped, so the picture was not attached; get_image_task attaches it."
-    : mediaUrls.length
-      ? "The picture is attached to this conversation; do not post it or its link again."
-      : "The picture is already attached to this conversation; do not post it or its link again. " +
-        "Only if the user does not see it, call get_image_task once more: that attaches it again.";
-  const lines = [
-    next,
-    [task.ref, `state: ${task.state}`, task.model, done && price].filter(Boolean).join(", "),
-    ...images.map(({ url }) => url),
-    ...warnings.map((warning) => `Note: ${warning}`),
-    done && images.length && attached,
-  ];
-  const media = mediaUrls.length ? { media: { mediaUrls } } : {};
-  return { content: [{ type: "text", text: lines.filter(Boolean).join("\n") }], details: { ...media, result } };
+/**
+ * Returns what brings a call to the worker, with the account of its context.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @returns {CallWorker}
+ */
+function workerCaller(api, bundle) {
+  return async (context, params, signal, onProgress) => {
+    const { api_key, base_url } = await accountOf(context, settingsOf(api));
+    const worker = startedWorker(api, bundle);
+    return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
+  };
 }
 
-// Whether an image is to be attached now: the first time in its session, and again when it is fetched twice after
-// that. The host does not tell whether an attachment was delivered, and a turn may end before it is.
-function isDue(image, isFetched) {
-  const key = JSON.stringify(image);
-  const before = shared.shown.get(key);
-  const due = before === undefined || (isFetched && before === "asked for");
-  shared.shown.set(key, due ? "attached" : isFetched ? "asked for" : before);
-  if (shared.shown.size > MAX_REMEMBERED) shared.shown.delete(shared.shown.keys().next().value);
-  return due;
+/**
+ * Returns the worker of this version and these settings, if there is one.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ */
+function ownWorker(api, bundle) {
+  return shared.worker?.key === launchOf(api, bundle).key ? shared.worker : null;
+}
+
+/**
+ * Returns the worker of this version and these settings; starts it when it does not run.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ */
+function startedWorker(api, bundle) {
+  const running = ownWorker(api, bundle);
+  if (running && !running.isClosed) return running;
+  shared.worker?.retire();
+  const { python, ...config } = settingsOf(api);
+  const hello = { plugin_version: bundle.version, host: /** @type {const} */ ("native"), config };
+  shared.worker = new Worker(launchOf(api, bundle), hello, bundle, api.logger);
+  return shared.worker;
+}
+
+/**
+ * Returns what `flux2-tool doctor` asks of the gateway; `doctor/gateway.py` describes the shape.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ */
+async function diagnose(api, bundle) {
+  const { version, manifest_sha256 } = bundle;
+  // Read-only by its type; the account is only read from it.
+  const config = /** @type {OpenClawConfig | undefined} */ (api.runtime?.config?.current?.());
+  const account = await accountOf(hostContext(api, config), settingsOf(api));
+  const problem = await startedWorker(api, bundle).check();
+  return { version, manifest_sha256, ...describeAccount(account), worker: { problem } };
 }

@@ -28,7 +28,7 @@ def service(clock: SandboxClock) -> Iterator[tuple[str, Sandbox]]:
 
 @pytest.fixture
 def sandbox(service: tuple[str, Sandbox]) -> Sandbox:
-    """Its books and faults."""
+    """Its ledger and faults."""
     return service[1]
 
 

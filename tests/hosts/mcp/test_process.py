@@ -110,7 +110,7 @@ def test_stdout_carries_the_protocol_and_nothing_else(environ: dict[str, str], s
     assert len(answers[2]["tools"]) == 3
     assert answers[3]["structuredContent"]["task"]["state"] == "completed"
     assert {told["progressToken"] for told in progress} == {"p3"}
-    assert len(sandbox.books.billed_tasks) == 1
+    assert len(sandbox.ledger.billed_tasks) == 1
 
 
 @pytest.mark.parametrize("ending", ["stdin closed", "SIGTERM", "SIGINT"])
@@ -121,7 +121,7 @@ def test_it_ends_with_its_client_also_in_mid_wait(
     with started(environ) as server:
         assert server.stdin is not None
         send(server, *handshake(), call(2, "text_to_image", {"prompt": "[slow] a glacier"}))
-        wait_until(lambda: sandbox.books.tasks)
+        wait_until(lambda: sandbox.ledger.tasks)
         begun_s = time.monotonic()
         if ending == "stdin closed":
             server.stdin.close()
@@ -131,7 +131,7 @@ def test_it_ends_with_its_client_also_in_mid_wait(
         assert time.monotonic() - begun_s < 10
 
     clock.offset_s += 200
-    [task_id] = sandbox.books.tasks
+    [task_id] = sandbox.ledger.tasks
     with started(environ) as server:
         assert server.stdin is not None
         assert server.stdout is not None

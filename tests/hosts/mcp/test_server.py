@@ -54,7 +54,7 @@ def test_a_call_brings_the_result_object(environ: dict[str, str], sandbox: Sandb
     assert result["task"]["state"] == "completed"
     assert result["images"][0]["url"].startswith("http")
     assert result["cost"] == {"usd": 0.05, "basis": "billed"}
-    [create] = sandbox.books.creates
+    [create] = sandbox.ledger.creates
     assert json.loads(create.body) == {**FOX, "aspect_ratio": "16:9", "model": "flux-2-pro-text-to-image"}
 
 
@@ -67,7 +67,7 @@ def test_an_edit_takes_the_last_picture_of_the_connection(environ: dict[str, str
         return result_of(answer)
 
     assert talk(environ, edit)["task"]["tool"] == "remix_image"
-    assert len(sandbox.books.billed_tasks) == 2
+    assert len(sandbox.ledger.billed_tasks) == 2
 
 
 def test_wrong_arguments_come_back_as_our_violations(environ: dict[str, str], sandbox: Sandbox) -> None:
@@ -82,7 +82,7 @@ def test_wrong_arguments_come_back_as_our_violations(environ: dict[str, str], sa
     assert error["code"] == "invalid_arguments"
     assert len(error["violations"]) == 3
     assert "(nearest: 16:9)" in error["message"]
-    assert not sandbox.books.creates
+    assert not sandbox.ledger.creates
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_cancelled_call_ends_its_wait_and_keeps_its_task(
     result = talk(environ, cancel, mode=mode)
 
     assert result["task"]["joined"]
-    assert len(sandbox.books.creates) == 1
+    assert len(sandbox.ledger.creates) == 1
 
 
 def test_a_task_longer_than_the_wait_is_fetched_later(
@@ -222,7 +222,7 @@ def test_a_task_longer_than_the_wait_is_fetched_later(
     assert "Do not generate it again" in first["next"]
     assert second["task"]["state"] == "completed"
     assert second["task"]["id"] == first["task"]["id"]
-    assert len(sandbox.books.creates) == 1
+    assert len(sandbox.ledger.creates) == 1
 
 
 def test_no_call_waits_longer_than_the_host_does(environ: dict[str, str], sandbox: Sandbox) -> None:
@@ -248,7 +248,7 @@ def test_null_arguments_count_as_omitted(environ: dict[str, str], sandbox: Sandb
         return result_of(await client.call_tool("text_to_image", {**FOX, "model": None, "aspect_ratio": None}))
 
     assert talk(environ, call)["task"]["state"] == "completed"
-    [create] = sandbox.books.creates
+    [create] = sandbox.ledger.creates
     assert json.loads(create.body) == {**FOX, "model": "flux-2-pro-text-to-image"}
 
 
@@ -269,7 +269,7 @@ def test_another_connection_fetches_what_the_first_left(
         return result_of(await client.call_tool("get_image_task", {"task_id": reference}))
 
     assert talk(environ, fetch)["task"]["state"] == "completed"
-    assert len(sandbox.books.creates) == 1
+    assert len(sandbox.ledger.creates) == 1
 
 
 def test_a_connection_made_anew_gets_what_the_last_one_asked_for(
@@ -293,7 +293,7 @@ def test_a_connection_made_anew_gets_what_the_last_one_asked_for(
     assert (joined["task"]["id"], joined["task"]["joined"]) == (begun["task"]["id"], True)
     assert joined["task"]["state"] == "completed"
     assert later["task"]["joined"] is False
-    assert len(sandbox.books.creates) == 2
+    assert len(sandbox.ledger.creates) == 2
 
 
 def test_the_last_picture_outlives_the_connection(environ: dict[str, str], sandbox: Sandbox) -> None:
@@ -309,7 +309,7 @@ def test_the_last_picture_outlives_the_connection(environ: dict[str, str], sandb
     made, edited = talk(environ, make), talk(environ, edit)
 
     assert edited["task"]["state"] == "completed"
-    assert made["images"][0]["url"].encode() in sandbox.books.creates[-1].body
+    assert made["images"][0]["url"].encode() in sandbox.ledger.creates[-1].body
 
 
 def test_two_connections_are_two_sessions(environ: dict[str, str], sandbox: Sandbox) -> None:
@@ -323,7 +323,7 @@ def test_two_connections_are_two_sessions(environ: dict[str, str], sandbox: Sand
     results = asyncio.run(main())
 
     assert [result["task"]["joined"] for result in results] == [False, False]
-    assert len(sandbox.books.billed_tasks) == 2
+    assert len(sandbox.ledger.billed_tasks) == 2
 
 
 def test_a_model_that_repeats_itself_is_stopped(environ: dict[str, str], sandbox: Sandbox) -> None:
@@ -336,7 +336,7 @@ def test_a_model_that_repeats_itself_is_stopped(environ: dict[str, str], sandbox
     last = talk(environ, repeat)[-1]
 
     assert last["error"]["code"] == "repeated_request"
-    assert len(sandbox.books.billed_tasks) == 2
+    assert len(sandbox.ledger.billed_tasks) == 2
 
 
 def test_the_key_is_in_no_answer(environ: dict[str, str], sandbox: Sandbox) -> None:

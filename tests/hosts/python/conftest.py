@@ -54,14 +54,14 @@ class Service:
 
     @property
     def sandbox(self) -> Sandbox:
-        """Its books and faults."""
+        """Its ledger and faults."""
         sandbox: Sandbox = self.app.state.sandbox
         return sandbox
 
     @property
     def images_paid(self) -> int:
         """How many images have cost money."""
-        return len(self.sandbox.books.billed_tasks)
+        return len(self.sandbox.ledger.billed_tasks)
 
     def tool(self, **options: Any) -> Flux2Tool:
         """Return a tool with nothing of this machine's settings."""

@@ -45,7 +45,7 @@ def test_a_picture_from_text_is_a_typed_frozen_result(service: Service) -> None:
     assert result.task.state == "completed"
     assert result.images[0].url.startswith("https://runapi.test/")
     assert (result.cost.usd, result.cost.basis) == (0.07, "billed")
-    [create] = service.sandbox.books.creates
+    [create] = service.sandbox.ledger.creates
     assert json.loads(create.body) == {
         "prompt": "a red fox",
         "model": "flux-2-pro-text-to-image",
@@ -67,7 +67,7 @@ def test_an_edit_takes_results_files_and_references(service: Service, picture: C
 
     fox, edited = asyncio.run(main())
 
-    create = json.loads(service.sandbox.books.creates[-1].body)
+    create = json.loads(service.sandbox.ledger.creates[-1].body)
     first, second, third = create["source_image_urls"]
     assert "/storage/" in first
     assert second == third == fox.images[0].url
@@ -99,7 +99,7 @@ def test_wrong_arguments_raise_every_violation_and_send_nothing(service: Service
     assert len(caught.value.violations) == 2
     assert caught.value.charged == "no"
     assert "Hint: " in caught.value.__notes__[0]
-    assert not service.sandbox.books.creates
+    assert not service.sandbox.ledger.creates
 
 
 def test_an_empty_account_is_an_exception_of_its_own(service: Service) -> None:
@@ -241,7 +241,7 @@ def test_closing_ends_the_calls_that_wait_and_lets_no_other_begin(service: Servi
 
     asyncio.run(main())
 
-    assert len(service.sandbox.books.creates) == 2
+    assert len(service.sandbox.ledger.creates) == 2
 
 
 def test_equal_calls_at_once_share_a_task_unless_told_otherwise(service: Service) -> None:
@@ -311,7 +311,7 @@ def test_a_models_arguments_may_be_json_text_and_hold_nulls(service: Service) ->
     assert [text["task"]["state"], members["task"]["state"]] == ["completed", "completed"]
     assert "not JSON" in broken["error"]["message"]
     assert "prompt is missing" in empty["error"]["message"]
-    creates = [json.loads(create.body) for create in service.sandbox.books.creates]
+    creates = [json.loads(create.body) for create in service.sandbox.ledger.creates]
     assert [set(body) for body in creates] == [{"prompt", "model"}] * 2
 
 
@@ -349,7 +349,7 @@ def test_a_model_may_upload_no_file_where_the_program_runs_in_the_home_folder(
             return await flux.call("remix_image", {"prompt": "make it blue", "source_image_urls": ["secret.png"]})
 
     assert asyncio.run(main())["error"]["code"] == "source_refused"
-    assert not service.sandbox.books.creates
+    assert not service.sandbox.ledger.creates
 
 
 def test_the_types_are_the_manifests() -> None:

@@ -78,7 +78,7 @@ def test_closing_ends_the_calls_of_other_threads(service: Service) -> None:
         error = call.exception(timeout=30)
 
     assert isinstance(error, CancelledCallError)
-    assert error.task_id in service.sandbox.books.tasks
+    assert error.task_id in service.sandbox.ledger.tasks
 
 
 SCRIPT = """

@@ -93,7 +93,7 @@ def test_calls_run_side_by_side_and_get_their_own_pictures(
     assert shared.result(slow)["error"]["code"] == "cancelled"
     assert took_s < 5.0
     for n in range(25):
-        task = runapi_server[1].books.tasks[results[f"call-{n}"]["task"]["id"]]
+        task = runapi_server[1].ledger.tasks[results[f"call-{n}"]["task"]["id"]]
         assert task.arguments["prompt"] == f"fox number {n}"
 
 
@@ -531,7 +531,7 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
 ) -> None:
     """The picture is paid for, whoever dies; the equal call of the next worker gets it."""
     sandbox = runapi_server[1]
-    made_before = len(sandbox.books.tasks)
+    made_before = len(sandbox.ledger.tasks)
     with running_worker(tmp_path) as first:
         first.begin({"prompt": "survivor"}, **account)
         while not any(progress["state"] == "processing" for progress in first.progress):
@@ -541,7 +541,7 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
 
     assert result["task"]["state"] == "completed"
     assert result["task"]["joined"] is True
-    assert len(sandbox.books.tasks) == made_before + 1
+    assert len(sandbox.ledger.tasks) == made_before + 1
 
 
 @pytest.mark.parametrize(

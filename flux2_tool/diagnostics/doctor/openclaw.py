@@ -1,0 +1,107 @@
+"""Checks of OpenClaw and the installed plugin: version, tools, the plugin's settings, its journal and cap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Final
+
+from flux2_tool.credentials import DEFAULT_BASE_URL, KEY_VARIABLE, Credentials
+from flux2_tool.diagnostics.doctor import gateway, journal
+from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
+from flux2_tool.openclaw.status import Status, get_status
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.settings import Settings, load_settings
+
+# Takes the place of a masked secret; base64, as a webhook secret is.
+_PLACEHOLDER: Final = "bWFza2Vk"
+
+
+def check_openclaw(
+    command: str | None,
+    manifest: Manifest,
+    environ: Mapping[str, str],
+    credentials: Credentials | None,
+    *,
+    now: float,
+) -> list[Finding]:
+    """Check OpenClaw, the plugin in it, and the gateway where the plugin runs.
+
+    Args:
+        command: The openclaw command; None for the one on PATH.
+        manifest: This package's.
+        environ: The shell's.
+        credentials: The shell's key, to compare the gateway's with.
+        now: The wall clock, in seconds since 1970.
+    """
+    try:
+        cli = find_openclaw_cli(command, environ)
+    except ConfigurationError as exc:
+        if command is None and "not on PATH" in exc.message:
+            return [warning("openclaw", f"{exc.message}: its side was not checked", exc.hint)]
+        return [failure("openclaw", exc.message, exc.hint)]
+    findings = [ok("openclaw", f"{cli.version} at {cli.command}", version=cli.version)]
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        status_query = pool.submit(get_status, cli, manifest, environ)
+        gateway_query = pool.submit(gateway.ask_plugin, cli)
+        config_query = pool.submit(cli.config_value, f"plugins.entries.{manifest.id}.config")
+    try:
+        status, config = status_query.result(), config_query.result()
+    except ConfigurationError as exc:
+        return [*findings, failure("openclaw", exc.message, exc.hint or "openclaw config validate")]
+    findings += _check_plugin(status)
+    if status.plugin_version is None:
+        return findings
+    settings, settings_finding = _check_settings(config, manifest)
+    findings.append(settings_finding)
+    plugin_report = gateway_query.result()
+    if settings is not None:
+        base_url = gateway.base_url_of(plugin_report) or settings.base_url or DEFAULT_BASE_URL
+        findings += _check_journal(settings, manifest, base_url=base_url, now=now)
+    findings += gateway.check_gateway(plugin_report, status, manifest, environ, credentials)
+    return findings
+
+
+def _check_plugin(status: Status) -> Iterator[Finding]:
+    if status.plugin_version is not None:
+        message = f"{status.plugin_version}, {'enabled' if status.plugin_enabled else 'disabled'}"
+        yield ok("plugin", f"{message}, tools {', '.join(status.tools) or 'none'}", version=status.plugin_version)
+    for problem in status.problems:
+        # What the running plugin reports of the key counts more than that this shell has none.
+        if KEY_VARIABLE not in problem.fix or status.plugin_version is None:
+            yield failure("plugin", problem.message, problem.fix)
+    for block in status.hidden:
+        message = f"{', '.join(block.tools)} hidden by {block.where}: {block.reason}"
+        yield (warning if block.is_partial else failure)("tools", message, block.fix)
+
+
+def _check_settings(config: Any, manifest: Manifest) -> tuple[Settings | None, Finding]:
+    """Check the plugin's own settings; return them too, or None when one is wrong.
+
+    Its secrets are masked: all there is to see of them is whether they are set.
+    """
+    hints, properties = manifest.config_hints, manifest.config_schema["properties"]
+    # OpenClaw fills in the defaults, which nobody set.
+    entries = {
+        key: value
+        for key, value in (config.items() if isinstance(config, Mapping) else ())
+        if key not in properties or "default" not in properties[key] or value != properties[key]["default"]
+    }
+    shown = {key: _PLACEHOLDER if key in hints and hints[key].sensitive else value for key, value in entries.items()}
+    where = f"plugins.entries.{manifest.id}.config"
+    try:
+        settings = load_settings({}, config=shown, manifest=manifest)
+    except ConfigurationError as exc:
+        fix = f"openclaw config get {where}   (correct it with: openclaw config set)"
+        return None, failure("plugin", exc.message, fix)
+    message = f"{where} sets {', '.join(sorted(entries))}" if entries else f"{where} sets nothing"
+    return settings, ok("plugin", message, given=sorted(entries))
+
+
+def _check_journal(settings: Settings, manifest: Manifest, *, base_url: str, now: float) -> Iterator[Finding]:
+    """Check the plugin's own journal and cap: this shell's settings are not the gateway's."""
+    yield replace(journal.check_journal(settings, now=now), area="gateway journal")
+    yield replace(journal.check_budget(settings, manifest, base_url=base_url, now=now), area="gateway budget")

@@ -1,0 +1,44 @@
+// A request to OpenClaw's image_generate in the terms of our tools.
+
+/** @import { ImageModel, ImageRequest } from "./types.d.ts" */
+
+/**
+ * Returns the tool's arguments, and what of the request they cannot express.
+ *
+ * @param {ImageRequest} request
+ * @param {ImageModel} model
+ * @param {string[]} sources
+ */
+export function toArguments(request, model, sources) {
+  const { aspectRatio, resolution, count = 1 } = request;
+  /** @type {Record<string, unknown>} */
+  const args = { prompt: request.prompt, model: sources.length ? model.remix_image : model.text_to_image };
+  if (sources.length) args.source_image_urls = sources;
+  /** @type {string[]} */
+  const notes = [];
+  const notApplied = (/** @type {string} */ name, /** @type {unknown} */ value, /** @type {string} */ why) => {
+    notes.push(`${name} ${JSON.stringify(value)} was not applied: ${why}`);
+  };
+  if (aspectRatio && model.aspect_ratios.includes(aspectRatio)) args.aspect_ratio = aspectRatio;
+  else if (aspectRatio) notApplied("aspectRatio", aspectRatio, `there are ${model.aspect_ratios.join(", ")}`);
+  if (model.needs_aspect_ratio && !args.aspect_ratio) {
+    args.aspect_ratio = model.aspect_ratios[0];
+    notes.push(`aspectRatio is needed by ${model.name} and ${args.aspect_ratio} was taken`);
+  }
+  const wanted = resolution?.toLowerCase();
+  if (wanted && model.resolutions.includes(wanted)) args.output_resolution = wanted;
+  else if (resolution) notApplied("resolution", resolution, `there are ${model.resolutions.join(", ")}`);
+  if (count > 1) notApplied("count", count, "one call makes one image");
+  if (request.size) notApplied("size", request.size, "use aspectRatio and resolution");
+  for (const [name, value] of unknownOptions(request)) notApplied(name, value, "Flux 2 has no such option");
+  return { args, notes };
+}
+
+/**
+ * @param {ImageRequest} request
+ * @returns {[string, unknown][]}
+ */
+function unknownOptions({ quality, outputFormat, background, providerOptions = {} }) {
+  const given = Object.entries({ quality, outputFormat, background }).filter(([, value]) => value);
+  return [...given, ...Object.entries(providerOptions)];
+}

@@ -1,0 +1,54 @@
+// A child process without the gateway's secrets, and its output line by line.
+
+import { spawn } from "node:child_process";
+
+/** @import { ChildProcessWithoutNullStreams } from "node:child_process" */
+/** @import { Readable } from "node:stream" */
+
+const PASSED_ON = "PATH HOME USER LANG TZ TMPDIR SSL_CERT_FILE SSL_CERT_DIR OPENCLAW_STATE_DIR".split(" ");
+const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY)$/;
+
+/**
+ * Starts a worker with an environment that holds no key.
+ *
+ * @param {string[]} program
+ * @param {string} folder Where it runs; a workspace that the gateway runs in must not lend the interpreter its files.
+ */
+export function startProcess([command = "", ...options], folder) {
+  const variables = Object.entries(process.env);
+  const env = Object.fromEntries(variables.filter(([name]) => PASSED_ON.includes(name) || ALSO_PASSED_ON.test(name)));
+  const child = spawn(command, [...options, "worker"], { cwd: folder, env, stdio: "pipe" });
+  child.stdin.on("error", () => {}); // "close" reports the end
+  return child;
+}
+
+/**
+ * Resolves with how a process came to its end, or why it could not be started.
+ *
+ * @param {ChildProcessWithoutNullStreams} child
+ * @returns {Promise<string>}
+ */
+export function processEnd(child) {
+  return new Promise((resolve) => {
+    child.once("error", ({ message }) => resolve(message));
+    child.once("close", (code, signal) => resolve(`it ended with ${signal ?? `code ${code}`}`));
+  });
+}
+
+/**
+ * Calls `onLine` with each whole line, and `onTooLong` when one does not end in time.
+ *
+ * @param {Readable} stream
+ * @param {{ maxBytes: number, onLine: (line: string) => void, onTooLong?: () => void }} options
+ */
+export function eachLine(stream, { maxBytes, onLine, onTooLong }) {
+  let rest = "";
+  stream.setEncoding("utf8").on("data", (chunk) => {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) onLine(line);
+    if (rest.length <= maxBytes) return;
+    rest = "";
+    onTooLong?.();
+  });
+}

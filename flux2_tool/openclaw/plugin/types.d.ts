@@ -1,0 +1,209 @@
+// Types for the checker alone (.ci/check-javascript); no part of the plugin that is installed.
+//
+// What comes from OpenClaw has the types that its own package ships. The rest mirrors `dist/tools.json` (bundle.py)
+// and the worker's messages (hosts/worker/, schema/results.py).
+
+import type { OpenClawPluginApi, OpenClawPluginToolContext } from "openclaw/plugin-sdk/plugin-entry";
+
+import type { Worker } from "./worker.js";
+
+// OpenClaw
+
+export type PluginApi = OpenClawPluginApi;
+export type ToolContext = OpenClawPluginToolContext;
+export type OpenClawConfig = PluginApi["config"];
+export type Logger = PluginApi["logger"];
+
+type RegisteredTool = Parameters<PluginApi["registerTool"]>[0];
+/** What the host takes for a tool, without the factories that make one. */
+export type AgentTool = Extract<RegisteredTool, { execute: unknown }>;
+export type AgentToolResult = Awaited<ReturnType<AgentTool["execute"]>>;
+export type OnUpdate = NonNullable<Parameters<AgentTool["execute"]>[3]>;
+
+export type ImageProvider = Parameters<PluginApi["registerImageGenerationProvider"]>[0];
+export type ImageRequest = Parameters<ImageProvider["generateImage"]>[0];
+export type SourceImage = NonNullable<ImageRequest["inputImages"]>[number];
+export type GeneratedImage = Awaited<ReturnType<ImageProvider["generateImage"]>>["images"][number];
+export type Resolution = NonNullable<ImageRequest["resolution"]>;
+
+type HttpHandler = Parameters<PluginApi["registerHttpRoute"]>[0]["handler"];
+export type HttpRequest = Parameters<HttpHandler>[0];
+export type HttpResponse = Parameters<HttpHandler>[1];
+
+/** The part of a tool's context that the account is read from. */
+export type AccountContext = Pick<
+  ToolContext,
+  "config" | "getRuntimeConfig" | "resolveApiKeyForProvider" | "runtimeConfig"
+>;
+
+// tools.json, and the plugin's settings as its configSchema has them
+
+export interface Settings {
+  base_url?: string;
+  callback_hosts?: string[];
+  callback_public_url?: string;
+  callback_secret?: string;
+  python?: string;
+  save_dir?: string;
+  tiers?: string[];
+  wait_s?: number;
+  [name: string]: unknown;
+}
+
+export interface Bundle {
+  version: string;
+  manifest_sha256: string;
+  python: string | null;
+  tiers: string[];
+  default_tiers: string[];
+  tools: BundledTool[];
+  callback_path: string;
+  image_provider: BundledImageProvider | null;
+}
+
+type Property = Record<string, unknown> & { description: string };
+
+export interface BundledTool {
+  name: string;
+  label: string;
+  description: string;
+  parameters: { properties: Record<string, Property>; required: string[] };
+  callback_only: string[];
+  by_tiers: Record<string, { text?: string; properties?: Record<string, Property>; required?: string[] }>;
+}
+
+export interface BundledImageProvider {
+  id: string;
+  label: string;
+  models: ImageModel[];
+}
+
+export interface ImageModel {
+  name: string;
+  tier: string;
+  text_to_image: string;
+  remix_image: string;
+  aspect_ratios: string[];
+  needs_aspect_ratio: boolean;
+  resolutions: string[];
+  max_sources: number;
+}
+
+// The account
+
+export interface Account {
+  api_key: string | null;
+  base_url: string | null;
+  source: "environment" | "provider" | null;
+}
+
+// The worker's messages
+
+export interface Launch {
+  /** The worker's command line, but for its last word. */
+  program: string[];
+  /** The folder that it runs in: OpenClaw's state folder. */
+  home: string;
+  /** Equal for workers that are interchangeable. */
+  key: string;
+  /** The command that gives the plugin an interpreter that works. */
+  fix: string;
+}
+
+export interface Hello {
+  plugin_version: string;
+  host: "native";
+  config: Settings;
+}
+
+export type CallParams = {
+  tool: string;
+  arguments: unknown;
+  session: { agent_id: string | null; session_key: string | null };
+  wait_s: number | null;
+  sender?: string | null;
+  is_owner?: boolean;
+  unattributed?: boolean;
+  workspace_dir?: string | null;
+  sandboxed?: boolean;
+  source_dirs?: string[];
+  output_dir?: string | null;
+};
+
+export type AccountParams = Pick<Account, "api_key" | "base_url"> & { state_dir: string };
+
+export interface WebhookParams {
+  headers: Record<string, unknown>;
+  body_base64: string;
+}
+
+export interface Methods {
+  initialize: { params: Hello; result: { version: string; manifest_sha256: string } };
+  call: { params: CallParams & AccountParams; result: ToolResult };
+  webhook: { params: WebhookParams; result: { accepted: boolean } };
+  shutdown: { params: Record<string, never>; result: unknown };
+}
+
+export interface Progress {
+  id: number;
+  state: string;
+  message?: string;
+  elapsed_s?: number;
+}
+
+export type OnProgress = (progress: Progress) => void;
+
+/** How a request ended: the worker's response, or in `ended` how its process came to an end before that. */
+export interface Response<Result> {
+  result?: Result;
+  error?: { message: string };
+  ended?: string;
+}
+
+export type Charged = "no" | "yes" | "unknown";
+
+export interface ErrorInfo {
+  code: string;
+  message: string;
+  hint: string;
+  retryable: boolean;
+  charged: Charged;
+  task_ref: string | null;
+  request_id: string | null;
+}
+
+export interface Failure {
+  error: ErrorInfo;
+}
+
+export interface Image {
+  url: string;
+  path: string | null;
+  expires_at: string | null;
+}
+
+export interface Success {
+  error?: undefined;
+  task: { id: string | null; ref: string | null; state: string; model: string | null };
+  images: Image[];
+  cost: { usd: number | null; basis: string };
+  warnings: string[];
+  next: string;
+}
+
+export type ToolResult = Success | Failure;
+
+// What outlives a reload of the plugin
+
+export interface Shared {
+  worker: Worker | null;
+  /** By session and image: "attached", or "fetched" when get_image_task fetched it again since. */
+  shown: Map<string, "attached" | "fetched" | undefined>;
+}
+
+export type CallWorker = (
+  context: AccountContext,
+  params: CallParams,
+  signal?: AbortSignal,
+  onProgress?: OnProgress,
+) => Promise<ToolResult>;
