@@ -129,7 +129,7 @@ class CreditsExhaustedError(Flux2Error):
 
 
 class BudgetExceededError(Flux2Error):
-    """The image would pass a cap the operator set. Nothing was sent."""
+    """The image would exceed a cap that the operator set. Nothing was sent."""
 
     code = "budget_exceeded"
     exit_code = REFUSED_OR_FAILED

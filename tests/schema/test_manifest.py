@@ -244,8 +244,8 @@ def test_the_check_names_the_problem_and_where_it_is(edit: Callable[[str], str],
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "a", "{}", "\x00", "a: " + "[" * 5000, "- " * 500])
-def test_the_check_answers_for_anything(text: str) -> None:
-    """A wrong file is an answer, not a crash."""
+def test_the_check_takes_anything(text: str) -> None:
+    """A wrong file gives problems, not a crash."""
     assert check_manifest(text)
 
 
