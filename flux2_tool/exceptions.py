@@ -1,25 +1,26 @@
 """Every error this package raises on purpose, one class per decision the caller makes.
 
-`code` is stable API and one of the codes in the manifest's output schema; the wording is not stable.
-The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}}` object of `results.py`.
+A class is all there is to an error: its code, its exit code and its first line of documentation go from here into the
+tools' output schema, the command line and the READMEs' tables. `code` and `exit_code` are stable API; the wording is
+not. The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}}` object of `results.py`.
 
     Flux2Error
     ├── InvalidArgumentsError      invalid_arguments     change the arguments
     ├── SourceRefusedError         source_refused        use another source picture
     ├── MissingApiKeyError         missing_api_key       set the key
     ├── AuthenticationError        authentication        replace the key
-    ├── ConfigurationError         configuration_error   mend the set-up
+    ├── ConfigurationError         configuration_error   fix the set-up
     ├── CreditsExhaustedError      insufficient_credits  top up the account
     ├── BudgetExceededError        budget_exceeded       wait for the reset or raise the cap
-    ├── RepeatedRequestError       repeated_request      show what was already made
+    ├── RepeatedRequestError       repeated_request      show the images that were already made
     ├── ContentRefusedError        content_refused       change the prompt or the picture
     ├── GenerationFailedError      generation_failed     try once more or change the request
     ├── RateLimitedError           rate_limited          wait, then call again
     ├── ServiceUnavailableError    service_unavailable   wait, then call again
-    ├── UnexpectedAnswerError      unexpected_answer     ask for the task later, report the answer
+    ├── UnexpectedAnswerError      unexpected_answer     fetch the task later, report the response
     ├── TaskNotFoundError          task_not_found        check the task id
-    ├── JournalUnavailableError    journal_unavailable   mend the disk or the journal file
-    ├── CancelledCallError         cancelled             nothing; the wait was stopped on request
+    ├── JournalUnavailableError    journal_unavailable   fix the disk or the journal file
+    ├── CancelledCallError         cancelled             nothing: the wait was stopped on request
     ├── WorkerStoppedError         worker_stopped        call again
     └── InternalError              internal_error        report it
 """
@@ -27,11 +28,18 @@ The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}}` ob
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 Charged = Literal["no", "yes", "unknown"]
 
-PROBE_HINT = "The operator can have it written down what RunAPI answers: `flux2-tool probe` (costs one image)."
+# What a command that fails exits with: one of these groups for each error.
+WRONG_ARGUMENTS: Final = 2
+WRONG_SETUP: Final = 3
+REFUSED_OR_FAILED: Final = 4
+TRY_LATER: Final = 5
+INTERRUPTED: Final = 130
+
+PROBE_HINT = "The operator can record what RunAPI responds with: `flux2-tool probe` (costs one image)."
 
 
 class Flux2Error(Exception):
@@ -47,6 +55,7 @@ class Flux2Error(Exception):
     """
 
     code: ClassVar[str] = "internal_error"
+    exit_code: ClassVar[int] = TRY_LATER
     retryable: bool = False
 
     def __init__(
@@ -77,6 +86,7 @@ class InvalidArgumentsError(Flux2Error):
     """
 
     code = "invalid_arguments"
+    exit_code = WRONG_ARGUMENTS
 
     def __init__(self, message: str, *, hint: str = "", violations: Sequence[str] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -87,54 +97,63 @@ class SourceRefusedError(Flux2Error):
     """A source picture may not or cannot be used. Nothing was sent."""
 
     code = "source_refused"
+    exit_code = WRONG_ARGUMENTS
 
 
 class MissingApiKeyError(Flux2Error):
     """No RunAPI key was found in any of the places it may come from."""
 
     code = "missing_api_key"
+    exit_code = WRONG_SETUP
 
 
 class AuthenticationError(Flux2Error):
     """RunAPI refused the key."""
 
     code = "authentication"
+    exit_code = WRONG_SETUP
 
 
 class ConfigurationError(Flux2Error):
     """A setting, the manifest or the installation is wrong. Nothing was sent."""
 
     code = "configuration_error"
+    exit_code = WRONG_SETUP
 
 
 class CreditsExhaustedError(Flux2Error):
     """The RunAPI account cannot pay for this image. Nothing was created or charged."""
 
     code = "insufficient_credits"
+    exit_code = REFUSED_OR_FAILED
 
 
 class BudgetExceededError(Flux2Error):
-    """The image would pass a cap the operator set. Nothing was sent."""
+    """The image would exceed a cap that the operator set. Nothing was sent."""
 
     code = "budget_exceeded"
+    exit_code = REFUSED_OR_FAILED
 
 
 class RepeatedRequestError(Flux2Error):
     """The same request was made too often in a short time. Nothing was sent."""
 
     code = "repeated_request"
+    exit_code = REFUSED_OR_FAILED
 
 
 class ContentRefusedError(Flux2Error):
     """The service's moderation refused the prompt or a picture. A failed generation is not charged."""
 
     code = "content_refused"
+    exit_code = REFUSED_OR_FAILED
 
 
 class GenerationFailedError(Flux2Error):
     """The task ended as failed. A failed generation is not charged."""
 
     code = "generation_failed"
+    exit_code = REFUSED_OR_FAILED
     retryable = True
 
 
@@ -142,20 +161,23 @@ class RateLimitedError(Flux2Error):
     """The service asks us to slow down for longer than this call may wait."""
 
     code = "rate_limited"
+    exit_code = TRY_LATER
     retryable = True
 
 
 class ServiceUnavailableError(Flux2Error):
-    """RunAPI could not be reached, or answered 5xx again and again."""
+    """RunAPI could not be reached, or responded with 5xx again and again."""
 
     code = "service_unavailable"
+    exit_code = TRY_LATER
     retryable = True
 
 
 class UnexpectedAnswerError(Flux2Error):
-    """RunAPI answered something this version does not understand."""
+    """RunAPI responded with something this version does not understand."""
 
     code = "unexpected_answer"
+    exit_code = TRY_LATER
 
     def __init__(
         self,
@@ -167,7 +189,7 @@ class UnexpectedAnswerError(Flux2Error):
         charged: Charged = "no",
         retryable: bool | None = None,
     ) -> None:
-        # Whatever else there is to do, this is how an operator finds out what it was.
+        # Whatever else the hint says, this is how an operator finds out what it was.
         super().__init__(
             message,
             hint=f"{hint.removesuffix(PROBE_HINT).strip()} {PROBE_HINT}".strip(),
@@ -182,24 +204,28 @@ class TaskNotFoundError(Flux2Error):
     """No task with this id is known to RunAPI under this key."""
 
     code = "task_not_found"
+    exit_code = REFUSED_OR_FAILED
 
 
 class JournalUnavailableError(Flux2Error):
     """The task journal cannot be written, so no money is spent."""
 
     code = "journal_unavailable"
+    exit_code = WRONG_SETUP
 
 
 class CancelledCallError(Flux2Error):
     """The caller stopped waiting. RunAPI has no cancel: a task that was accepted may still finish and be charged."""
 
     code = "cancelled"
+    exit_code = INTERRUPTED
 
 
 class WorkerStoppedError(Flux2Error):
     """The worker process ended while this call was running."""
 
     code = "worker_stopped"
+    exit_code = TRY_LATER
     retryable = True
 
 
@@ -207,13 +233,22 @@ class InternalError(Flux2Error):
     """A defect of this package."""
 
     code = "internal_error"
+    exit_code = TRY_LATER
+
+
+def error_types() -> tuple[type[Flux2Error], ...]:
+    """Return the class of each code, in the order they stand above."""
+    return tuple(kind for kind in Flux2Error.__subclasses__() if kind.__module__ == __name__)
 
 
 def error_from_code(
     code: str, message: str, *, task_id: str | None = None, request_id: str | None = None
 ) -> Flux2Error:
-    """Return an error again from what the journal kept of it."""
-    kinds = {kind.code: kind for kind in Flux2Error.__subclasses__()}
+    """Return an error again from what a journal or a result object keeps of it.
+
+    A code that this version does not know, which a newer one may have written, becomes an InternalError.
+    """
+    kinds = {kind.code: kind for kind in error_types()}
     error = kinds.get(code, InternalError)(message)
     error.task_id, error.request_id = task_id, request_id
     return error

@@ -1,66 +1,37 @@
 """Read the settings from a command's options, the plugin's config, and the environment.
 
-Keys, types, bounds and defaults are the manifest's `config_schema`; the environment variables are its
-`config_hints`. Every wrong value is reported at once, with where it came from.
+Everything about a setting is its entry in the manifest, from which `.ci/generate` derives `Settings`. Here is only how
+a value of each `kind` is checked further and normalised. Every wrong value is reported at once, with where it came
+from.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final
 
 from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.schema.manifest import Manifest, Tier, load_manifest
+from flux2_tool.schema.generated import Journal as JournalMode
+from flux2_tool.schema.generated import Settings
+from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
 from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
-Route = Literal["auto", "guide", "service"]
-Spenders = Literal["owner", "everyone"]
-JournalMode = Literal["required", "best_effort", "off"]
+__all__ = ["APP_NAME", "FINISHERS", "JournalMode", "Settings", "host_wait_s", "load_settings"]
 
-APP_NAME = "flux2-tool"
-_TRUE = {"true", "1", "yes", "on"}
-_FALSE = {"false", "0", "no", "off"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What may be configured. None means that nobody set it; see the manifest for what then holds.
-
-    `base_url` has no trailing `/v1` or slash; `home` is absolute; `wait_s` is in seconds.
-    """
-
-    home: Path
-    python: str | None = None
-    base_url: str | None = None
-    route: Route = "auto"
-    wait_s: float | None = None
-    tiers: tuple[Tier, ...] = ("pro", "flex")
-    safety_checker: bool | None = None
-    callback_hosts: tuple[str, ...] = ()
-    callback_public_url: str | None = None
-    callback_secret: str | None = field(default=None, repr=False)
-    journal: JournalMode = "required"
-    repeat_max: int = 4
-    repeat_window_s: float = 600.0
-    resend_window_s: float = 600.0
-    max_creates: int = 8
-    save_dir: Path | None = None
-    source_roots: tuple[Path, ...] = ()
-    keep_metadata: bool = False
-    max_image_usd: float | None = None
-    daily_cap_usd: float = 5.0
-    session_cap_usd: float | None = None
-    sender_daily_cap_usd: float | None = None
-    unknown_price_usd: float = 0.5
-    spenders: Spenders = "everyone"
+APP_NAME: Final = "flux2-tool"
+_TRUE: Final = frozenset({"true", "1", "yes", "on"})
+_FALSE: Final = frozenset({"false", "0", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
+    """A value as somebody gave it, and where, in words for a message."""
+
     value: Any
     source: str
 
@@ -78,72 +49,58 @@ def load_settings(
         environ: The environment, passed in; empty under OpenClaw, where a workspace could set variables.
         config: The plugin's config, `plugins.entries.flux2.config`.
         overrides: A command's options; None stands for an option that was not given.
-        manifest: Where keys, types, bounds and defaults are; by default the package's own.
+        manifest: Where the settings are; by default the package's own.
 
     Raises:
         ConfigurationError: One or more values are wrong; the message names all of them.
     """
     manifest = manifest or load_manifest()
-    properties: dict[str, Any] = manifest.config_schema["properties"]
-    problems: list[str] = []
-    values: dict[str, Any] = {key: schema["default"] for key, schema in properties.items() if "default" in schema}
-    for key, given in _all_given(manifest, environ, config or {}, overrides or {}):
-        if key not in properties:
-            near = nearest(key, properties)
-            problems.append(f"{given.source} is not a setting" + (f" (nearest: {near})" if near else ""))
-            continue
-        found = list(_problems(given.value, properties[key], manifest.config_hints[key].allowed))
-        problems.extend(f"{given.source}: {problem}" for problem in found)
-        if not found:
-            values[key] = given.value
-            try:
-                values[key] = _finished(key, given.value)
-            except ValueError as exc:
-                is_secret = manifest.config_hints[key].sensitive
-                value = shown_address(given.value) if key == "base_url" else shown(given.value)
-                problems.append(f"{given.source}: {'it' if is_secret else value} {exc}")
-    if not problems and ("callback_public_url" in values) != ("callback_secret" in values):
+    settings = manifest.settings
+    given = _all_given(manifest, environ, config or {}, overrides or {})
+    problems = [
+        f"{item.source}{problem}"
+        for key, item in given.items()
+        for problem in (_problems(item.value, settings[key]) if key in settings else [_unknown(key, settings)])
+    ]
+    if not problems and ("callback_public_url" in given) != ("callback_secret" in given):
         problems.append("callback_public_url and callback_secret belong together: one is set, the other is not")
     if problems:
         raise ConfigurationError(
             "; ".join(problems) if len(problems) == 1 else f"{len(problems)} settings are wrong: {'; '.join(problems)}",
             hint="correct or remove them; nothing was sent",
         )
-    if "home" not in values:
-        import platformdirs
+    values: dict[str, Any] = {}
+    for key, setting in settings.items():
+        if key in given or "default" in setting.schema:
+            values[key] = _finished(given[key].value if key in given else setting.schema["default"], setting)
+        elif setting.kind == "data_folder":
+            import platformdirs
 
-        values["home"] = Path(platformdirs.user_data_dir(APP_NAME, appauthor=False))
-    known = {field.name for field in fields(Settings)}
-    chosen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known
-    }
-    return Settings(**chosen)
+            values[key] = Path(platformdirs.user_data_dir(APP_NAME, appauthor=False))
+    return Settings(**values)
 
 
 def _all_given(
     manifest: Manifest, environ: Mapping[str, str], config: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> Iterator[tuple[str, _Given]]:
-    """Yield each setting once, from its strongest source; an empty variable counts as not set."""
+) -> dict[str, _Given]:
+    """Return each setting that is set, from its strongest source; an empty variable counts as not set."""
     chosen: dict[str, _Given] = {}
-    for key, hint in manifest.config_hints.items():
-        text = environ.get(hint.env, "").strip() if hint.env else ""
+    for key, setting in manifest.settings.items():
+        text = environ.get(setting.env, "").strip() if setting.env else ""
         if text:
-            value = parse_text(text, manifest.config_schema["properties"][key])
-            chosen[key] = _Given(value=value, source=str(hint.env))
+            chosen[key] = _Given(value=_parsed(text, setting.schema["type"]), source=str(setting.env))
     for key, value in config.items():
         if value is not None:
             chosen[key] = _Given(value=value, source=f"plugins.entries.{manifest.id}.config.{key}")
     for key, value in overrides.items():
         if value is not None:
-            value = list(value) if isinstance(value, tuple) else value
-            value = str(value) if isinstance(value, Path) else value
-            chosen[key] = _Given(value=value, source=f"option {key}")
-    yield from chosen.items()
+            plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+            chosen[key] = _Given(value=plain, source=f"option {key}")
+    return chosen
 
 
-def parse_text(text: str, schema: Mapping[str, Any]) -> Any:
-    """Return a text as the schema's type; text that does not fit stays text, so that the check names it."""
-    kind = schema.get("type")
+def _parsed(text: str, kind: str) -> Any:
+    """Return a text as a type of JSON Schema; text that does not fit stays text, so that the check names it."""
     if kind == "array":
         return [item.strip() for item in text.split(",") if item.strip()]
     if kind == "boolean":
@@ -158,10 +115,30 @@ def parse_text(text: str, schema: Mapping[str, Any]) -> Any:
     return text
 
 
-def _problems(value: Any, schema: Mapping[str, Any], allowed_words: str) -> Iterator[str]:
+def _unknown(key: str, settings: Mapping[str, Setting]) -> str:
+    near = nearest(key, settings)
+    return " is not a setting" + (f" (nearest: {near})" if near else "")
+
+
+def _problems(value: Any, setting: Setting) -> Iterator[str]:
+    """Yield what is wrong with a value, each as the end of a sentence that begins with its source."""
+    found = list(_schema_problems(value, setting))
+    yield from (f": {problem}" for problem in found)
+    if found:
+        return
+    for item in value if isinstance(value, list) else [value]:
+        try:
+            _finished(item, setting)
+        except ValueError as exc:
+            said = "it" if setting.sensitive else shown_address(item) if setting.kind == "base_url" else shown(item)
+            yield f": {said} {exc}"
+
+
+def _schema_problems(value: Any, setting: Setting) -> Iterator[str]:
     # Imported here because no command should pay for jsonschema at its start.
     from jsonschema import Draft202012Validator
 
+    schema = setting.schema
     if isinstance(value, float) and value != value:
         yield f"nan is not {allowed(schema)}"
         return
@@ -173,7 +150,8 @@ def _problems(value: Any, schema: Mapping[str, Any], allowed_words: str) -> Iter
         given = error.instance
         part = schema["items"] if error.absolute_path else schema
         if error.validator == "pattern":
-            yield f"{shown(given)} is not right; allowed: {allowed_words or part.get('description', 'another form')}"
+            said = setting.allowed or part.get("description", "another form")
+            yield f"{shown(given)} is not right; allowed: {said}"
         elif error.validator == "uniqueItems":
             yield "names something twice"
         elif error.validator == "enum":
@@ -185,30 +163,50 @@ def _problems(value: Any, schema: Mapping[str, Any], allowed_words: str) -> Iter
             yield f"{shown(given) if isinstance(given, str) else kind_of(given)} is not {allowed(part)}"
 
 
-def _finished(key: str, value: Any) -> Any:
-    if key == "base_url":
-        return normalized_base_url(value)
-    if key == "callback_public_url":
-        return normalized_public_url(value)
-    if key == "callback_secret":
-        webhook_key(value)
-        return value.strip()
-    if key == "callback_hosts":
-        return [host.lower() for host in value]
-    if key == "python" and not Path(value).is_absolute():
+def _finished(value: Any, setting: Setting) -> Any:
+    """Return a value that matches the schema as `Settings` holds it.
+
+    Raises:
+        ValueError: It is not of its kind; the text follows the shown value in a message.
+    """
+    if isinstance(value, list):
+        return tuple(_finished(item, setting) for item in value)
+    return FINISHERS[setting.kind](value) if setting.kind else value
+
+
+def _absolute_path(text: str) -> str:
+    if not Path(text).is_absolute():
         raise ValueError("must be an absolute path")
-    if key in ("home", "save_dir"):
-        return _folder(value)
-    if key == "source_roots":
-        return [_folder(item) for item in value]
-    return value
+    return text
 
 
 def _folder(text: str) -> Path:
-    folder = Path(text).expanduser()
+    try:
+        folder = Path(text).expanduser()
+    except RuntimeError as exc:
+        raise ValueError("names the home folder of somebody this machine does not know") from exc
     if not folder.is_absolute():
         raise ValueError("must be an absolute path, or begin with ~/")
     return folder
+
+
+def _webhook_secret(text: str) -> str:
+    webhook_key(text)
+    return text.strip()
+
+
+FINISHERS: Final[Mapping[str, Callable[[str], str | Path]]] = MappingProxyType(
+    {
+        "absolute_path": _absolute_path,
+        "base_url": normalized_base_url,
+        "data_folder": _folder,
+        "folder": _folder,
+        "host_name": str.lower,
+        "public_url": normalized_public_url,
+        "webhook_secret": _webhook_secret,
+    }
+)
+"""How a text of each kind becomes what `Settings` holds; of a list, each item."""
 
 
 def host_wait_s(settings: Settings, host: str, *, manifest: Manifest | None = None) -> float:

@@ -76,7 +76,7 @@ def test_an_explicit_address_goes_with_an_explicit_key() -> None:
 
 
 def test_without_a_key_the_places_searched_are_named(tmp_path: Path) -> None:
-    """The commonest fault deserves the clearest answer."""
+    """The commonest fault deserves the clearest message."""
     with pytest.raises(MissingApiKeyError) as caught:
         resolve_credentials(environ={}, config_home=tmp_path)
 

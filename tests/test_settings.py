@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from flux2_tool._net import normalized_base_url
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.settings import Settings, host_wait_s, load_settings
+from flux2_tool.schema.manifest_check import manifest_schema
+from flux2_tool.settings import FINISHERS, Settings, host_wait_s, load_settings
 
 
 def test_without_anything_set_the_defaults_hold() -> None:
@@ -29,6 +30,13 @@ def test_without_anything_set_the_defaults_hold() -> None:
 def test_every_setting_of_the_manifest_has_a_field() -> None:
     """A key that is offered in a form and read by nobody would be a lie."""
     assert set(load_manifest().config_schema["properties"]) == set(Settings.__dataclass_fields__)
+
+
+def test_every_kind_that_the_manifest_may_name_is_known_here() -> None:
+    """The check of the manifest and the reading of a value must agree."""
+    named = manifest_schema()["properties"]["settings"]["additionalProperties"]["properties"]["kind"]["enum"]
+
+    assert named == sorted(FINISHERS)
 
 
 def test_an_option_beats_the_config_that_beats_the_environment() -> None:
@@ -75,7 +83,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 
 def test_all_wrong_values_are_reported_at_once_with_their_source() -> None:
-    """One round of mending, not five."""
+    """One round of corrections, not five."""
     with pytest.raises(ConfigurationError) as caught:
         load_settings(
             {"FLUX2_TOOL_WAIT_S": "soon", "FLUX2_TOOL_TIERS": "pro,ultra"},
@@ -105,6 +113,8 @@ def test_all_wrong_values_are_reported_at_once_with_their_source() -> None:
         pytest.param({"tiers": "pro"}, "list", id="text for a list"),
         pytest.param({"callback_hosts": ["https://a.example/x"]}, "without scheme", id="a URL for a host"),
         pytest.param({"home": "data"}, "absolute path", id="a relative home"),
+        pytest.param({"source_roots": ["/a", "b"]}, '"b" must be an absolute path', id="one relative folder of two"),
+        pytest.param({"save_dir": "~nobody-of-that-name/x"}, "home folder", id="the home of nobody"),
         pytest.param({"python": "python3"}, "absolute path", id="an interpreter without a path"),
         pytest.param({"base_url": "http://api.example.com"}, "use https", id="plain http to elsewhere"),
         pytest.param({"base_url": "https://user:hunter2@api.example.com"}, "user name", id="credentials in it"),

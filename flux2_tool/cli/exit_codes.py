@@ -1,48 +1,43 @@
-"""What a command's exit code says, in one table."""
+"""What a command's exit code says: done, still processing, or the group that an error belongs to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-DONE: Final = 0
-WRONG_ARGUMENTS: Final = 2
-WRONG_SETUP: Final = 3
-REFUSED_OR_FAILED: Final = 4
-TRY_LATER: Final = 5
-STILL_PROCESSING: Final = 6
-INTERRUPTED: Final = 130
-
-EXIT_CODES_HELP: Final = (
-    "Exit codes: 0 done, 2 wrong arguments or source, 3 key, configuration or journal, 4 refused or failed, "
-    "5 try later or unexpected answer, 6 still processing, 130 interrupted."
+from flux2_tool.exceptions import (
+    INTERRUPTED,
+    REFUSED_OR_FAILED,
+    TRY_LATER,
+    WRONG_ARGUMENTS,
+    WRONG_SETUP,
+    error_from_code,
 )
 
-EXIT_CODE_BY_ERROR: Final[Mapping[str, int]] = {
-    "invalid_arguments": WRONG_ARGUMENTS,
-    "source_refused": WRONG_ARGUMENTS,
-    "missing_api_key": WRONG_SETUP,
-    "authentication": WRONG_SETUP,
-    "configuration_error": WRONG_SETUP,
-    "journal_unavailable": WRONG_SETUP,
-    "insufficient_credits": REFUSED_OR_FAILED,
-    "budget_exceeded": REFUSED_OR_FAILED,
-    "repeated_request": REFUSED_OR_FAILED,
-    "content_refused": REFUSED_OR_FAILED,
-    "generation_failed": REFUSED_OR_FAILED,
-    "task_not_found": REFUSED_OR_FAILED,
-    "rate_limited": TRY_LATER,
-    "service_unavailable": TRY_LATER,
-    "unexpected_answer": TRY_LATER,
-    "worker_stopped": TRY_LATER,
-    "internal_error": TRY_LATER,
-    "cancelled": INTERRUPTED,
-}
+__all__ = [
+    "DONE",
+    "EXIT_CODES_HELP",
+    "INTERRUPTED",
+    "STILL_PROCESSING",
+    "TRY_LATER",
+    "WRONG_SETUP",
+    "exit_code_of",
+    "exit_code_of_error",
+]
+
+DONE: Final = 0
+STILL_PROCESSING: Final = 6
+
+EXIT_CODES_HELP: Final = (
+    f"Exit codes: {DONE} done, {WRONG_ARGUMENTS} wrong arguments or source, "
+    f"{WRONG_SETUP} key, configuration or journal, {REFUSED_OR_FAILED} refused or failed, "
+    f"{TRY_LATER} try later or unexpected response, {STILL_PROCESSING} still processing, {INTERRUPTED} interrupted."
+)
 
 
 def exit_code_of_error(code: str) -> int:
-    """Return the exit code of an error code; one that is not known counts as unexpected."""
-    return EXIT_CODE_BY_ERROR.get(code, TRY_LATER)
+    """Return the exit code of an error code; one that is not known counts as a defect of this package."""
+    return error_from_code(code, "").exit_code
 
 
 def exit_code_of(result: Mapping[str, Any]) -> int:

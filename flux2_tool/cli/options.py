@@ -18,7 +18,7 @@ from flux2_tool.schema.manifest import Manifest, Model, Tool
 # What people read where the manifest's words are for a model, which has no terminal and pays with others' money.
 _FOR_PEOPLE = {
     "output_resolution": "How large; 2k costs more.",
-    "enable_safety_checker": "RunAPI's safety checker on or off; unset, the service decides. Not for max.",
+    "enable_safety_checker": "RunAPI's safety checker on or off; unset, the service decides.",
     "callback_url": "A public http(s) address that RunAPI calls when the image is done.",
 }
 
@@ -50,6 +50,8 @@ def _option(tool: Tool, name: str, schema: Mapping[str, Any]) -> click.Option:
     said = _FOR_PEOPLE.get(name) or str(schema.get("description", ""))
     if name == "model":
         said = "; ".join(_model_line(model) for model in tool.models) + "."
+    if without := [model.tier for model in tool.models if name in model.forbids]:
+        said = f"{said} Not for {' or '.join(without)}."
     if "default" in schema:
         said = f"{said} Default {schema['default']}.".strip()
     if schema["type"] == "boolean":
@@ -69,12 +71,12 @@ def _model_line(model: Model) -> str:
 
 def wait_option(manifest: Manifest) -> click.Option:
     """Return the option for the longest wait."""
-    bounds = manifest.config_schema["properties"]["wait_s"]
+    bounds = manifest.settings["wait_s"].schema
     return click.Option(
         ["--wait", "wait_s"],
         type=Number(bounds["minimum"], bounds["maximum"]),
         metavar="SECONDS",
-        help=f"Longest wait for the image. Default: {manifest.config_hints['wait_s'].env}, else "
+        help=f"Longest wait for the image. Default: {manifest.settings['wait_s'].env}, else "
         f"{manifest.host_waits_s['cli']:.0f}.",
     )
 

@@ -64,7 +64,8 @@ def build_request(
     if sources is not None:
         body["source_image_urls"] = sources.urls
         canonical["source_image_urls"] = sources.identities
-    if safety_checker is not None and "enable_safety_checker" not in body and manifest.models[model].tier != "max":
+    safety_checker_forbidden = "enable_safety_checker" in manifest.models[model].forbids
+    if safety_checker is not None and "enable_safety_checker" not in body and not safety_checker_forbidden:
         body["enable_safety_checker"] = safety_checker
     if callback_url is not None and "callback_url" not in body:
         body["callback_url"] = callback_url

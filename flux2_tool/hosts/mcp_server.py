@@ -99,8 +99,7 @@ class ToolServer:
     ) -> ListToolsResult:
         """Answer `tools/list` with the projection that every model is offered."""
         if self._settings is None:
-            default = self._manifest.config_schema["properties"]["tiers"]["default"]
-            definitions = export(self._manifest, "mcp", tiers=default)
+            definitions = export(self._manifest, "mcp", tiers=self._manifest.default_tiers)
         else:
             settings = self._settings
             definitions = export(

@@ -9,7 +9,8 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
                                parameters with everything enabled, callback_only: members left out without
                                callback hosts, and with "{callback_hosts}" in their description where these stand,
-                               by_tiers["pro,flex"]: what differs for these tiers (text, properties, required)
+                               by_tiers["pro,flex"]: what differs for these tiers (text, properties, required, without:
+                               members that are left out), or withheld: true where none of them has the tool
     callback_path              where the gateway takes RunAPI's webhooks, when they are configured
     image_provider             null, or what serves OpenClaw's own `image_generate`; see `image_provider.py`
 
@@ -80,7 +81,7 @@ def plugin_files(manifest: Manifest, *, python: str | None, image_generate: bool
 def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict[str, Any]:
     """Return `openclaw.plugin.json`: everything OpenClaw wants to know without running the plugin."""
     providers = {"imageGenerationProviders": [PROVIDER]} if image_generate else {}
-    definitions = export(manifest, "openclaw", tiers=_tiers(manifest))
+    definitions = export(manifest, "openclaw", tiers=manifest.tiers)
     return {
         "id": manifest.id,
         "name": manifest.name,
@@ -104,13 +105,12 @@ def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict
         "configSchema": manifest.config_schema,
         "uiHints": {
             key: {
-                "label": hint.label,
-                "help": hint.help,
-                **({"placeholder": hint.placeholder} if hint.placeholder else {}),
-                **({"advanced": True} if hint.advanced else {}),
-                **({"sensitive": True} if hint.sensitive else {}),
+                "label": setting.label,
+                "help": setting.help,
+                **({"advanced": True} if setting.advanced else {}),
+                **({"sensitive": True} if setting.sensitive else {}),
             }
-            for key, hint in manifest.config_hints.items()
+            for key, setting in manifest.settings.items()
         },
     }
 
@@ -134,10 +134,14 @@ def package_manifest(manifest: Manifest) -> dict[str, Any]:
 
 def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool = False) -> dict[str, Any]:
     """Return `dist/tools.json`, whose shape the module's docstring describes."""
-    tiers = _tiers(manifest)
+    tiers = manifest.tiers
     sets = [chosen for size in range(1, len(tiers) + 1) for chosen in itertools.combinations(tiers, size)]
     by_set = {
-        chosen: export(manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",)) for chosen in sets
+        chosen: {
+            definition["name"]: definition
+            for definition in export(manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",))
+        }
+        for chosen in sets
     }
     without_callbacks = export(manifest, "openclaw", tiers=tiers)
     return {
@@ -145,10 +149,10 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
         "manifest_sha256": manifest.sha256,
         "python": python,
         "tiers": list(tiers),
-        "default_tiers": manifest.config_schema["properties"]["tiers"]["default"],
+        "default_tiers": list(manifest.default_tiers),
         "tools": [
-            _tool_data({chosen: by_set[chosen][index] for chosen in sets}, full=tiers, plain=plain)
-            for index, plain in enumerate(without_callbacks)
+            _tool_data({chosen: by_set[chosen].get(plain["name"]) for chosen in sets}, full=tiers, plain=plain)
+            for plain in without_callbacks
         ],
         "callback_path": ROUTE_PATH,
         "image_provider": image_provider(manifest) if image_generate else None,
@@ -156,17 +160,20 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
 
 
 def _tool_data(
-    by_tiers: Mapping[Sequence[str], dict[str, Any]], *, full: Sequence[str], plain: dict[str, Any]
+    by_tiers: Mapping[tuple[str, ...], dict[str, Any] | None], *, full: tuple[str, ...], plain: dict[str, Any]
 ) -> dict[str, Any]:
-    base = by_tiers[full]
-    texts = {chosen: definition["description"] for chosen, definition in by_tiers.items()}
+    offered = {chosen: definition for chosen, definition in by_tiers.items() if definition is not None}
+    base = offered[full]
+    texts = {chosen: definition["description"] for chosen, definition in offered.items()}
     head, tail = _common_ends(texts.values())
     differing = len(set(texts.values())) > 1
-    by_key = {
-        ",".join(chosen): _difference(definition["parameters"], base["parameters"])
-        | ({"text": texts[chosen][len(head) : len(texts[chosen]) - len(tail)]} if differing else {})
-        for chosen, definition in by_tiers.items()
-    }
+    by_key: dict[str, dict[str, Any]] = {}
+    for chosen in by_tiers:
+        if chosen not in offered:
+            by_key[",".join(chosen)] = {"withheld": True}
+            continue
+        text = {"text": texts[chosen][len(head) : len(texts[chosen]) - len(tail)]} if differing else {}
+        by_key[",".join(chosen)] = _difference(offered[chosen]["parameters"], base["parameters"]) | text
     properties = base["parameters"]["properties"]
     return {
         "name": base["name"],
@@ -179,13 +186,13 @@ def _tool_data(
 
 
 def _difference(parameters: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties and `required` that are not as in `base`."""
-    if list(parameters["properties"]) != list(base["properties"]):
-        raise AssertionError("tiers change the members of a member, never which members there are")
+    """Return the properties and `required` that are not as in `base`, and the properties that `base` alone has."""
     found: dict[str, Any] = {}
     changed = {k: v for k, v in parameters["properties"].items() if v != base["properties"][k]}
     if changed:
         found["properties"] = changed
+    if without := [name for name in base["properties"] if name not in parameters["properties"]]:
+        found["without"] = without
     if parameters["required"] != base["required"]:
         found["required"] = parameters["required"]
     return found
@@ -202,10 +209,6 @@ def _common_ends(texts: Iterable[str]) -> tuple[str, str]:
 def _common_start(texts: Sequence[str]) -> str:
     length = sum(1 for _ in itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
     return texts[0][:length]
-
-
-def _tiers(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(manifest.config_schema["properties"]["tiers"]["items"]["enum"])
 
 
 def npm_version(version: str) -> str:

@@ -1,4 +1,4 @@
-"""Answer arguments that other image tools have and Flux 2 has not: what to do instead.
+"""Arguments that other image tools have and Flux 2 has not, and what to do instead.
 
 Models carry these names over from other APIs, so a plain "unknown argument" would only be tried again.
 """
@@ -12,7 +12,7 @@ _SIZE = "there is no free size; use aspect_ratio and output_resolution"
 _IN_PROMPT = "there is no such control; say it in prompt"
 _OUTPUT = "the service chooses the file format; leave it out"
 
-_ANSWERS: dict[str, str] = {
+_ADVICE: dict[str, str] = {
     "seed": "there is no seed, the same prompt gives a new image each time; leave it out",
     "negative_prompt": "there is no negative prompt; say in prompt what should be there instead",
     **dict.fromkeys(("width", "height", "size", "image_size", "dimensions", "megapixels"), _SIZE),
@@ -53,4 +53,4 @@ def alias_hint(name: str, tool: Tool) -> str | None:
         return None
     if _RENAMED.get(key) in properties:
         return f"it is called {_RENAMED[key]} here"
-    return _ANSWERS.get(key) if "prompt" in properties else None
+    return _ADVICE.get(key) if "prompt" in properties else None

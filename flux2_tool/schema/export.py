@@ -20,11 +20,6 @@ _BOUNDS = ("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum
 _TIERS = "{tiers}"
 
 
-def enabled_models(tool: Tool, *, tiers: Sequence[str]) -> tuple[Model, ...]:
-    """Return the models of a tool that the enabled tiers allow, in the manifest's order."""
-    return tuple(model for model in tool.models if model.tier in tiers)
-
-
 def offered_parameters(
     tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequence[str] = (), longest_wait_s: float | None = None
 ) -> dict[str, Any]:
@@ -38,21 +33,23 @@ def offered_parameters(
 
     Returns:
         A new object of type, enum, bounds, required, description, items and properties. `model` is
-        required when the tool's default model is not enabled.
+        required when the tool's default model is not enabled. An argument that every enabled model forbids is left out.
     """
     schema = tool.input_schema
-    models = enabled_models(tool, tiers=tiers)
+    models = tool.enabled_models(tiers)
     slugs = [model.slug for model in models]
     properties: dict[str, Any] = {}
     for name, item in schema["properties"].items():
         audience = item.get("x-audience", "everyone")
         if audience == "operator" or (audience == "callback" and not callback_hosts):
             continue
+        if models and all(name in model.forbids for model in models):
+            continue
         offered = _offered_item(item)
         if name == "model":
             offered["enum"] = [slug for slug in offered["enum"] if slug in slugs]
         if name == "output_resolution":
-            known = {resolution for model in models for resolution in model.prices_usd}
+            known = {resolution for model in models for resolution in model.resolutions}
             offered["enum"] = [resolution for resolution in offered["enum"] if resolution in known]
         if name == "timeoutSeconds" and longest_wait_s is not None:
             bound = min(offered["maximum"], longest_wait_s)
@@ -82,15 +79,15 @@ def _offered_item(item: dict[str, Any]) -> dict[str, Any]:
 
 def offered_description(tool: Tool, *, tiers: Sequence[str]) -> str:
     """Return a tool's description for a model, with the use, time and price of the enabled tiers."""
-    models = enabled_models(tool, tiers=tiers)
-    said = "; ".join(_tier_sentence(model) for model in models)
+    said = "; ".join(_tier_sentence(model) for model in tool.enabled_models(tiers))
     return tool.description.replace(_TIERS, f"Tiers, USD per image: {said}")
 
 
 def _tier_sentence(model: Model) -> str:
     prices = " ".join(
-        f"{resolution} {'price unknown' if price is None else f'{price:.2f}'}"
-        for resolution, price in model.prices_usd.items()
+        f"{resolution} {price}" if model.resolutions else price
+        for resolution, usd in model.prices_usd.items()
+        for price in ["price unknown" if usd is None else f"{usd:.2f}"]
     )
     seconds = f"~{min(model.typical_s.values()):.0f} s"
     return f"{model.tier} ({', '.join(filter(None, (model.use_for, model.limits, seconds)))}) {prices}"
@@ -104,7 +101,7 @@ def export(
     callback_hosts: Sequence[str] = (),
     wait_s: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the tool definitions in one host's standard shape.
+    """Return the tool definitions in one host's standard shape; a tool that no enabled tier has is left out.
 
     Args:
         manifest: The manifest.
@@ -129,6 +126,7 @@ def export(
             offered_parameters(tool, tiers=tiers, callback_hosts=callback_hosts, longest_wait_s=longest_wait_s),
         )
         for tool in manifest.tools.values()
+        if tool.enabled_models(tiers) or not tool.models
     ]
 
 

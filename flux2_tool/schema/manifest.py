@@ -1,7 +1,8 @@
 """Read `openclaw_plugin.yaml`, the single source of truth for tools, parameters, prices and settings.
 
-The YAML is data only. Loading is light, because every command starts with it; the thorough check
-against a schema of its own, and for drift between its parts, is `manifest_check.py`.
+The YAML is data only, and says each thing once; `expand.py` turns it into what hosts read. Loading is light, because
+every command starts with it; the thorough check against a schema of its own, and for drift between its parts, is
+`manifest_check.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,21 @@ from typing import Any, Literal
 import yaml
 
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.entries import EnvironmentVariable, Model, Setting, Tool
+from flux2_tool.schema.expand import expanded_settings, expanded_tools
 
-Tier = Literal["pro", "flex", "max"]
+__all__ = [
+    "MAX_MANIFEST_BYTES",
+    "Host",
+    "Manifest",
+    "Model",
+    "Setting",
+    "Tool",
+    "load_manifest",
+    "manifest_path",
+    "parse_yaml",
+]
+
 Host = Literal["native", "mcp", "cli"]
 
 MANIFEST_NAME = "openclaw_plugin.yaml"
@@ -26,74 +40,19 @@ MAX_MANIFEST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """One model slug. Prices are USD per image by resolution, None where none is published; times are guesses."""
-
-    slug: str
-    tool: str
-    tier: Tier
-    use_for: str
-    limits: str
-    prices_usd: Mapping[str, float | None]
-    typical_s: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolHints:
-    """What a host may assume about a tool; the first four are MCP's annotations."""
-
-    read_only: bool
-    destructive: bool
-    idempotent: bool
-    open_world: bool
-    side_effecting: bool
-    replay_safe: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """One tool as the manifest has it. What a model is offered of it is `projection.py`'s business.
-
-    `description` may hold the placeholder `{tiers}`. A tool without models has no `default_model`.
-    """
-
-    name: str
-    title: str
-    description: str
-    input_schema: dict[str, Any]
-    output_schema: dict[str, Any]
-    hints: ToolHints
-    models: tuple[Model, ...]
-    default_model: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigHint:
-    """How a setting is named in the environment (None: not at all) and shown in a form."""
-
-    env: str | None
-    label: str
-    help: str
-    placeholder: str
-    allowed: str
-    advanced: bool
-    sensitive: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentVariable:
-    """A variable the tool reads beside its settings."""
-
-    name: str
-    required: bool
-    secret: bool
-    shared_with: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The whole manifest, typed. `sha256` is of the file's bytes; `raw` is the data as read."""
+    """The whole manifest, typed and expanded.
+
+    Attributes:
+        sha256: Of the file's bytes.
+        host_waits_s: How long one call of a host waits when nothing else says so, in seconds.
+        aspect_ratios: Width to height, as every tool takes them that makes an image.
+        output_resolutions: Every one there is; the first is the default.
+        tiers: Every tier, in the order of the models.
+        default_tiers: Those that are enabled when nobody sets any.
+        models: By slug, of the first tool first.
+        settings: By key.
+    """
 
     id: str
     name: str
@@ -102,11 +61,24 @@ class Manifest:
     sha256: str
     environment: Mapping[str, EnvironmentVariable]
     host_waits_s: Mapping[str, float]
+    aspect_ratios: tuple[str, ...]
+    output_resolutions: tuple[str, ...]
+    tiers: tuple[str, ...]
+    default_tiers: tuple[str, ...]
     models: Mapping[str, Model]
-    config_schema: dict[str, Any]
-    config_hints: Mapping[str, ConfigHint]
+    settings: Mapping[str, Setting]
     tools: Mapping[str, Tool]
-    raw: dict[str, Any]
+
+    @property
+    def config_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the plugin's config: an object of all settings."""
+        properties = {key: setting.schema for key, setting in self.settings.items()}
+        return {"type": "object", "additionalProperties": False, "properties": properties}
+
+    @property
+    def config_hints(self) -> Mapping[str, Setting]:
+        """The settings, for how a form and the environment name them."""
+        return self.settings
 
 
 def manifest_path() -> Path:
@@ -175,7 +147,7 @@ class _StrictLoader(_SafeLoader):  # type: ignore[misc]
 
 
 def _typed(raw: Any, sha256: str) -> Manifest:
-    models = {slug: _model(slug, item) for slug, item in raw["models"].items()}
+    tools = {tool.name: tool for tool in expanded_tools(raw)}
     return Manifest(
         id=raw["id"],
         name=raw["name"],
@@ -195,54 +167,11 @@ def _typed(raw: Any, sha256: str) -> Manifest:
             }
         ),
         host_waits_s=MappingProxyType({host: float(wait) for host, wait in raw["host_waits_s"].items()}),
-        models=MappingProxyType(models),
-        config_schema=raw["config_schema"],
-        config_hints=MappingProxyType({key: _config_hint(item) for key, item in raw["config_hints"].items()}),
-        tools=MappingProxyType({item["name"]: _tool(item, models) for item in raw["tools"]}),
-        raw=raw,
-    )
-
-
-def _model(slug: str, item: Mapping[str, Any]) -> Model:
-    return Model(
-        slug=slug,
-        tool=item["tool"],
-        tier=item["tier"],
-        use_for=item["use_for"],
-        limits=item.get("limits", ""),
-        prices_usd=MappingProxyType(dict(item["prices_usd"])),
-        typical_s=MappingProxyType({key: float(value) for key, value in item["typical_s"].items()}),
-    )
-
-
-def _config_hint(item: Mapping[str, Any]) -> ConfigHint:
-    return ConfigHint(
-        env=item["env"],
-        label=item["label"],
-        help=item["help"],
-        placeholder=item.get("placeholder", ""),
-        allowed=item.get("allowed", ""),
-        advanced=item["advanced"],
-        sensitive=item["sensitive"],
-    )
-
-
-def _tool(item: Mapping[str, Any], models: Mapping[str, Model]) -> Tool:
-    hints = item["hints"]
-    return Tool(
-        name=item["name"],
-        title=item["title"],
-        description=item["description"],
-        input_schema=item["input_schema"],
-        output_schema=item["output_schema"],
-        hints=ToolHints(
-            read_only=hints["readOnly"],
-            destructive=hints["destructive"],
-            idempotent=hints["idempotent"],
-            open_world=hints["openWorld"],
-            side_effecting=hints["sideEffecting"],
-            replay_safe=hints["replaySafe"],
-        ),
-        models=tuple(model for model in models.values() if model.tool == item["name"]),
-        default_model=item["input_schema"]["properties"].get("model", {}).get("default"),
+        aspect_ratios=tuple(raw["aspect_ratios"]),
+        output_resolutions=tuple(raw["output_resolutions"]),
+        tiers=tuple(raw["tiers"]),
+        default_tiers=tuple(name for name, tier in raw["tiers"].items() if tier["enabled_by_default"]),
+        models=MappingProxyType({model.slug: model for tool in tools.values() for model in tool.models}),
+        settings=MappingProxyType(dict(expanded_settings(raw))),
+        tools=MappingProxyType(tools),
     )

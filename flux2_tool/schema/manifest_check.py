@@ -1,14 +1,14 @@
 """Find every problem of a manifest: against `manifest_schema.json`, and for drift between its parts.
 
-Pure functions over text and data. Drift is what a schema cannot see: a default model that does not
-exist, a setting without a hint, an error code the package does not raise.
+Pure functions over text and data. Drift is what a schema cannot see: a tier of a tool that does not exist, a price
+for a resolution nobody can ask for, a default that its own schema refuses.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -16,13 +16,24 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from flux2_tool.exceptions import Flux2Error
-from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, parse_yaml
+from flux2_tool.exceptions import error_types
+from flux2_tool.schema.expand import (
+    DEFAULT,
+    RESOLUTION,
+    SOURCES,
+    VALUES,
+    expanded_settings,
+    expanded_tools,
+    variable_of,
+)
+from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, Tool, parse_yaml
 
 VERSION_LINE = re.compile(r'(?m)^version: "(?P<version>[^"]+)"$')
 MAX_DEPTH = 40
-_WORKS_WITHOUT_VARIABLE = "python"
-_OTHER_VARIABLES = {"base_url": "RUNAPI_BASE_URL"}
+_LISTS = {
+    VALUES: ("aspect_ratios", "output_resolutions", "models", "tiers", "error_codes"),
+    DEFAULT: ("output_resolutions", "models", "tiers"),
+}
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -56,13 +67,16 @@ def check_manifest(text: str) -> list[str]:
         return sorted(found)
     if VERSION_LINE.search(text) is None:
         found.append('version: must stand on a line of its own as version: "X.Y.Z", the build reads that line')
-    found.extend(_model_drift(data))
-    found.extend(_setting_drift(data))
-    for index, tool in enumerate(data["tools"]):
-        found.extend(_tool_drift(data, tool, f"tools[{index}]"))
+    drift = [*_tier_drift(data), *_reference_drift(data, ""), *_variable_drift(data)]
     names = [tool["name"] for tool in data["tools"]]
-    found.extend(f"tools: the name {name} stands twice" for name in sorted(set(names)) if names.count(name) > 1)
-    return found
+    drift.extend(f"tools: the name {name} stands twice" for name in _doubled(names))
+    if drift:
+        return [*found, *drift]
+    return [*found, *_expanded_drift(data)]
+
+
+def _doubled(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def _shape_problems(data: Any) -> Iterator[str]:
@@ -84,99 +98,133 @@ def _shape_problems(data: Any) -> Iterator[str]:
             yield f"{path}: {type(value).__name__} is not JSON data; put it in quotes"
 
 
-def _model_drift(data: Mapping[str, Any]) -> Iterator[str]:
-    tools = {tool["name"]: tool for tool in data["tools"]}
-    for slug, model in data["models"].items():
-        path = f"models.{slug}"
-        tool = tools.get(model["tool"])
-        if tool is None:
-            yield f"{path}.tool: there is no tool {model['tool']}; tools are {', '.join(tools)}"
-            continue
-        properties = tool["input_schema"]["properties"]
-        if slug not in properties.get("model", {}).get("enum", []):
-            yield f"{path}: the tool {model['tool']} does not list this model in its input_schema"
-        if model["tier"] not in slug.split("-"):
-            yield f"{path}.tier: {model['tier']} is not part of the slug"
-        resolutions = properties.get("output_resolution", {}).get("enum", [])
-        for key in ("prices_usd", "typical_s"):
-            for resolution in model[key]:
-                if resolution not in resolutions:
-                    yield f"{path}.{key}.{resolution}: the tool offers only {', '.join(resolutions) or 'none'}"
-        if set(model["prices_usd"]) != set(model["typical_s"]):
-            yield f"{path}: prices_usd and typical_s must name the same resolutions"
+def _tier_drift(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a tier says that no tool, argument or resolution bears out."""
+    tools = {tool["name"]: tool["input_schema"]["properties"] for tool in data["tools"]}
+    slugs = [model["slug"] for tier in data["tiers"].values() for model in tier["models"].values()]
+    yield from (f"tiers: the slug {slug} stands twice" for slug in _doubled(slugs))
+    for name, tier in data["tiers"].items():
+        arguments = {argument for tool in tier["models"] for argument in tools.get(tool, {})}
+        for word in ("requires", "forbids"):
+            for argument in tier.get(word, []):
+                if argument not in arguments:
+                    yield f"tiers.{name}.{word}: none of its tools has an argument {argument}"
+        for tool, model in tier["models"].items():
+            path = f"tiers.{name}.models.{tool}"
+            if tool not in tools:
+                yield f"{path}: there is no tool {tool}; tools are {', '.join(tools)}"
+            elif "model" not in tools[tool]:
+                yield f"{path}: that tool has no argument model"
+            else:
+                yield from _entry_drift(data, {**tier, **model}, tools[tool], path, tier=name)
+    for index, tool in enumerate(data["tools"]):
+        offered = [
+            tier for tier in data["tiers"].values() if tier["enabled_by_default"] and tool["name"] in tier["models"]
+        ]
+        if "model" in tool["input_schema"]["properties"] and not offered:
+            yield f"tools[{index}]: no tier that is enabled by default has a model for {tool['name']}"
 
 
-def _setting_drift(data: Mapping[str, Any]) -> Iterator[str]:
-    properties, hints = data["config_schema"]["properties"], data["config_hints"]
-    for key in sorted(set(properties) - set(hints)):
-        yield f"config_hints: the setting {key} has no hint"
-    for key in sorted(set(hints) - set(properties)):
-        yield f"config_hints.{key}: there is no such setting in config_schema"
-    for key, hint in hints.items():
-        wanted = None if key == _WORKS_WITHOUT_VARIABLE else _OTHER_VARIABLES.get(key, f"FLUX2_TOOL_{key.upper()}")
-        if hint["env"] != wanted:
-            yield f"config_hints.{key}.env: must be {wanted or 'null'}"
-    yield from _schema_drift(data["config_schema"], "config_schema")
-    for key, schema in properties.items():
-        if "description" not in schema:
-            yield f"config_schema.properties.{key}: has no description"
-
-
-def _tool_drift(data: Mapping[str, Any], tool: Mapping[str, Any], path: str) -> Iterator[str]:
-    schema = tool["input_schema"]
-    properties = schema["properties"]
-    yield from _schema_drift(schema, f"{path}.input_schema")
-    yield from _schema_drift(tool["output_schema"], f"{path}.output_schema")
-    placeholders = set(re.findall(r"\{(\w*)\}", tool["description"]))
-    if placeholders != ({"tiers"} if "model" in properties else set()):
-        wanted = "must hold {tiers} once and no other placeholder" if "model" in properties else "holds a placeholder"
-        yield f"{path}.description: {wanted}"
-    if "model" in properties:
-        model = properties["model"]
-        if "default" not in model:
-            yield f"{path}.input_schema.properties.model: has no default"
-        for slug in model.get("enum", []):
-            known = data["models"].get(slug)
-            if known is None:
-                yield f"{path}.input_schema.properties.model.enum: there is no model {slug}"
-            elif known["tool"] != tool["name"]:
-                yield f"{path}.input_schema.properties.model.enum: {slug} belongs to the tool {known['tool']}"
-    codes = tool["output_schema"]["properties"]["error"].get("properties", {}).get("code", {}).get("enum", [])
-    raised = error_codes()
-    for code in sorted(raised.symmetric_difference(codes)):
-        said = "is missing" if code in raised else "is raised by no error of this package"
-        yield f"{path}.output_schema.properties.error.properties.code.enum: {code} {said}"
-
-
-def error_codes() -> set[str]:
-    """Return the codes of all errors this package raises."""
-    found: set[str] = set()
-    pending = list(Flux2Error.__subclasses__())
-    while pending:
-        kind = pending.pop()
-        found.add(kind.code)
-        pending.extend(kind.__subclasses__())
-    return found
-
-
-def _schema_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as exc:
-        yield f"{path}.{_path(exc.absolute_path)}: not a JSON Schema: {_shortened(exc.message)}"
+def _entry_drift(
+    data: Mapping[str, Any], entry: Mapping[str, Any], properties: Mapping[str, Any], path: str, *, tier: str
+) -> Iterator[str]:
+    """Yield what is wrong with one model; `entry` has what stands at its tier as well."""
+    if missing := [word for word in ("use_for", "prices_usd", "typical_s") if word not in entry]:
+        yield f"{path}: {' and '.join(missing)} must stand there or at the tier"
         return
-    except re.error as exc:
-        yield f"{path}: a pattern is not a regular expression: {exc}"
+    if tier not in entry["slug"].split("-"):
+        yield f"{path}.slug: {tier} is not part of the slug"
+    forbids, resolutions = entry.get("forbids", []), data["output_resolutions"]
+    if RESOLUTION in forbids or RESOLUTION not in properties:
+        resolutions = resolutions[:1]
+    for word in ("prices_usd", "typical_s"):
+        for resolution in entry[word]:
+            if resolution not in resolutions:
+                yield f"{path}.{word}.{resolution}: an image can only be {' or '.join(resolutions)}"
+    if set(entry["prices_usd"]) != set(entry["typical_s"]):
+        yield f"{path}: prices_usd and typical_s must name the same resolutions"
+    for argument in set(forbids) & {*entry.get("requires", []), "model", "prompt"}:
+        yield f"{path}.forbids: {argument} must be given"
+    ratios = [*data["aspect_ratios"], *properties.get("aspect_ratio", {}).get("x-values-also", [])]
+    for ratio in entry.get("refuses_aspect_ratios", []):
+        if ratio not in ratios:
+            yield f"{path}.refuses_aspect_ratios: there is no {ratio}"
+    if "max_sources" in entry and entry["max_sources"] > properties.get(SOURCES, {}).get("maxItems", 0):
+        yield f"{path}.max_sources: more than the tool takes"
+
+
+def _reference_drift(value: Any, path: str) -> Iterator[str]:
+    """Yield each place that names a list which does not exist."""
+    if isinstance(value, dict):
+        for word, item in value.items():
+            where = f"{path}.{word}" if path else word
+            if word in _LISTS and item not in _LISTS[word]:
+                yield f"{where}: {item} is not one of {', '.join(_LISTS[word])}"
+            yield from _reference_drift(item, where)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _reference_drift(item, f"{path}[{index}]")
+
+
+def _variable_drift(data: Mapping[str, Any]) -> Iterator[str]:
+    variables = [item["env"] for item in data["settings"].values() if item.get("env")]
+    yield from (f"settings: the variable {name} stands twice" for name in _doubled(variables))
+    for key, item in data["settings"].items():
+        if item.get("env") == variable_of(key):
+            yield f"settings.{key}.env: is {variable_of(key)} anyway; leave it out"
+        elif item.get("env") is not None and item["env"] not in data["environment"]:
+            yield f"settings.{key}.env: must be null or one of {', '.join(data['environment'])}"
+
+
+def _expanded_drift(data: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        tools, settings = list(expanded_tools(data)), dict(expanded_settings(data))
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        yield f"(file): cannot be expanded: {type(exc).__name__} {exc}"
+        return
+    for key, setting in settings.items():
+        yield from _schema_drift(setting.schema, f"settings.{key}")
+    for index, tool in enumerate(tools):
+        yield from _tool_drift(tool, f"tools[{index}]")
+
+
+def _tool_drift(tool: Tool, path: str) -> Iterator[str]:
+    yield from _object_drift(tool.input_schema, f"{path}.input_schema")
+    yield from _object_drift(tool.output_schema, f"{path}.output_schema")
+    placeholders = re.findall(r"\{(\w*)\}", tool.description)
+    if placeholders != (["tiers"] if tool.models else []):
+        wanted = "must hold {tiers} once and no other placeholder" if tool.models else "holds a placeholder"
+        yield f"{path}.description: {wanted}"
+    code = tool.output_schema["properties"]["error"].get("properties", {}).get("code", {})
+    if code.get("enum") != [kind.code for kind in error_types()]:
+        yield f"{path}.output_schema.properties.error.properties.code: must have x-values-from: error_codes"
+
+
+def _object_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield what is wrong with the schema of an object, and with its members' defaults."""
+    found = list(_schema_drift(schema, path))
+    yield from found
+    if found:
         return
     properties = schema["properties"]
     for name in schema.get("required", []):
         if name not in properties:
             yield f"{path}.required: there is no property {name}"
     for name, item in properties.items():
-        if "default" not in item:
-            continue
-        for error in Draft202012Validator(item).iter_errors(item["default"]):
-            yield f"{path}.properties.{name}.default: {_shortened(error.message)}"
+        yield from _schema_drift(item, f"{path}.properties.{name}")
+
+
+def _schema_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield whether this is a JSON Schema, and whether it takes its own default."""
+    try:
+        Draft202012Validator.check_schema(schema)
+        errors = list(Draft202012Validator(schema).iter_errors(schema["default"])) if "default" in schema else []
+    except SchemaError as exc:
+        yield f"{path}.{_path(exc.absolute_path)}: not a JSON Schema: {_shortened(exc.message)}"
+    except re.error as exc:
+        yield f"{path}: a pattern is not a regular expression: {exc}"
+    else:
+        yield from (f"{path}.default: {_shortened(error.message)}" for error in errors)
 
 
 def _path(parts: Any) -> str:

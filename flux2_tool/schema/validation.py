@@ -52,7 +52,7 @@ def validate_arguments(
 
     Raises:
         InvalidArgumentsError: One sentence per violation in `violations`, and in the message as many as fit; of more
-            than anyone would mend, `violations` names the first and counts the rest.
+            than anyone would fix, `violations` names the first and counts the rest.
     """
     tool = manifest.tools.get(tool_name) if isinstance(tool_name, str) else None
     if tool is None:
@@ -271,7 +271,7 @@ class _OperatorRules:
         model = self.manifest.models.get(slug) if slug else None
         if model is None or model.tier in self.tiers:
             return
-        usable = [item.slug for item in self.tool.models if item.tier in self.tiers]
+        usable = [item.slug for item in self.tool.enabled_models(self.tiers)]
         given = "model is missing and the default" if "model" not in arguments else "model"
         text = (
             f"{given} {model.slug} is not enabled here; enabled: {', '.join(usable) or 'none'}"
@@ -280,5 +280,5 @@ class _OperatorRules:
         yield Violation(path="model", kind="operator", text=text)
 
     def _operator(self, key: str, value: str) -> str:
-        env = self.manifest.config_hints[key].env
+        env = self.manifest.settings[key].env
         return f"(an operator can {value} {key} in plugins.entries.{self.manifest.id}.config, or {env})"

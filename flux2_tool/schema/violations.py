@@ -65,7 +65,7 @@ def violations_of(
                 who = f"{model} requires {name}" if narrow else f"{name} is missing; {tool.name} requires it"
                 yield Violation(path=name, kind=f"required {name}", text=f"{who}: {allowed(part)}", narrow=narrow)
         return
-    text = _sentence(error, path, {**schema, kind: value}, tiers)
+    text = _sentence(tool, error, path, {**schema, kind: value}, tiers)
     if narrow:
         text = _model_sentence(error, path, str(model))
     yield Violation(path=path, kind=kind, text=text, narrow=narrow)
@@ -78,10 +78,11 @@ def _property_at(tool: Tool, parts: list[Any]) -> dict[str, Any]:
     return schema
 
 
-def _sentence(error: ValidationError, path: str, schema: dict[str, Any], tiers: Sequence[str]) -> str:
+def _sentence(tool: Tool, error: ValidationError, path: str, schema: dict[str, Any], tiers: Sequence[str]) -> str:
     given, kind = cast("Any", error.instance), error.validator
     if path == "model":
-        schema = {**schema, "enum": _enabled(schema["enum"], tiers)}
+        enabled = [model.slug for model in tool.enabled_models(tiers)]
+        schema = {**schema, "enum": enabled or schema["enum"]}
     if kind == "enum":
         choices = schema["enum"]
         return f"{path} {shown(given)} is not {allowed({'enum': choices})}" + near_text(nearest(given, choices))
@@ -113,10 +114,6 @@ def _model_sentence(error: ValidationError, path: str, model: str) -> str:
         amount = f"exactly {value} source picture" if value == 1 else f"at most {value} source pictures"
         return f"{model} takes {amount}, {len(given)} were given ({path})"
     return f"{model} does not take this {path}"
-
-
-def _enabled(slugs: Sequence[str], tiers: Sequence[str]) -> list[str]:
-    return [slug for slug in slugs if any(tier in slug.split("-") for tier in tiers)] or list(slugs)
 
 
 def near_text(value: Any) -> str:

@@ -23,14 +23,14 @@ def test_each_problem_of_a_file_gets_a_line(bare: Command) -> None:
     """With its path, and an exit code for scripts."""
     text = manifest_path().read_text(encoding="utf-8")
     before, _, after = text.rpartition("{tiers}")
-    broken = (before + after).replace("default: flux-2-pro-text-to-image", "default: flux-2-pro")
+    broken = (before + after).replace("default: everyone", "default: nobody")
     (bare.folder / "mine.yaml").write_text(broken, encoding="utf-8")
 
     done = bare.run("manifest", "check", "mine.yaml")
 
     assert done.returncode == 3
     assert done.stdout == ""
-    assert "error: tools[0].input_schema.properties.model.default" in done.stderr
+    assert "error: settings.spenders.default" in done.stderr
     assert "error: tools[1].description" in done.stderr
 
 

@@ -10,11 +10,11 @@ import click
 import pytest
 
 from flux2_tool.cli import COMMANDS, cli
-from flux2_tool.cli.exit_codes import EXIT_CODE_BY_ERROR
+from flux2_tool.cli.exit_codes import exit_code_of_error
 from flux2_tool.cli.images import generate, remix, task
 from flux2_tool.cli.options import option_name, waiting_options
+from flux2_tool.exceptions import error_types
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.manifest_check import error_codes
 from tests.support.command import Command
 
 HEAVY = ("httpx", "aiohttp", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
@@ -158,10 +158,28 @@ def test_a_wait_that_is_no_length_is_refused(bare: Command, seconds: str) -> Non
     assert "--wait" in done.stderr
 
 
-def test_every_error_has_an_exit_code_of_its_own_choice() -> None:
-    """Scripts branch on it; a new error must not end up as "unexpected" by accident."""
-    assert set(EXIT_CODE_BY_ERROR) == error_codes()
-    assert set(EXIT_CODE_BY_ERROR.values()) == {2, 3, 4, 5, 130}
+@pytest.mark.parametrize(
+    ("exit_code", "codes"),
+    [
+        (2, {"invalid_arguments", "source_refused"}),
+        (3, {"missing_api_key", "authentication", "configuration_error", "journal_unavailable"}),
+        (4, {"insufficient_credits", "budget_exceeded", "repeated_request", "content_refused"}),
+        (4, {"generation_failed", "task_not_found"}),
+        (5, {"rate_limited", "service_unavailable", "unexpected_answer", "worker_stopped", "internal_error"}),
+        (130, {"cancelled"}),
+    ],
+)
+def test_an_error_keeps_its_exit_code(exit_code: int, codes: set[str]) -> None:
+    """Scripts branch on it, so it may not change between versions."""
+    assert codes <= {kind.code for kind in error_types()}
+    assert {exit_code_of_error(code) for code in codes} == {exit_code}
+
+
+def test_every_error_chooses_its_exit_code() -> None:
+    """A new one must not end up as "unexpected" by accident."""
+    assert [kind.code for kind in error_types() if "exit_code" not in vars(kind)] == []
+    assert {kind.exit_code for kind in error_types()} == {2, 3, 4, 5, 130}
+    assert exit_code_of_error("of_a_newer_version") == 5
 
 
 def test_the_worker_is_a_command(bare: Command) -> None:

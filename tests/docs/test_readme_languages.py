@@ -119,7 +119,7 @@ def test_a_text_without_its_translation_stops_the_tables(change: Change, said: s
     translations = tmp_path / "docs" / "zh-CN.yaml"
     translations.write_text(change(translations.read_text(encoding="utf-8")), encoding="utf-8")
 
-    command = [sys.executable, str(tmp_path / ".ci" / "readme-tables")]
+    command = [sys.executable, str(tmp_path / ".ci" / "generate")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1

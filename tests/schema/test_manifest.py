@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.schema.manifest import load_manifest, manifest_path
-from flux2_tool.schema.manifest_check import check_manifest, error_codes
+from flux2_tool import exceptions
+from flux2_tool.exceptions import ConfigurationError, Flux2Error, error_types
+from flux2_tool.schema.manifest import load_manifest, manifest_path, parse_yaml
+from flux2_tool.schema.manifest_check import check_manifest
 
 TEXT = manifest_path().read_text(encoding="utf-8")
 
@@ -26,7 +27,7 @@ def test_the_shipped_manifest_has_no_problem() -> None:
 
 def test_plain_safe_load_reads_the_same_data() -> None:
     """Other tools read the file too; it must need nothing but YAML's plain types."""
-    assert yaml.safe_load(TEXT) == load_manifest().raw
+    assert yaml.safe_load(TEXT) == parse_yaml(TEXT)
 
 
 def test_the_version_stands_where_the_build_reads_it() -> None:
@@ -47,7 +48,15 @@ def test_error_codes_are_those_the_package_raises() -> None:
     for tool in load_manifest().tools.values():
         listed = tool.output_schema["properties"]["error"]["properties"]["code"]["enum"]
 
-        assert set(listed) == error_codes()
+        assert listed == [kind.code for kind in error_types()]
+
+
+def test_the_tree_in_the_documentation_has_every_error() -> None:
+    """Readers of the module look there first."""
+    drawn = re.findall(r"── (\w+) +(\w+)  ", str(exceptions.__doc__))
+
+    assert drawn == [(kind.__name__, kind.code) for kind in error_types()]
+    assert len(drawn) == len(Flux2Error.__subclasses__())
 
 
 def test_defaults_are_the_pro_models() -> None:
@@ -106,19 +115,67 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         pytest.param(_replaced("id: flux2", "id: [flux2"), "not usable YAML", id="broken YAML"),
         pytest.param(_replaced('version: "0.1.0"', "version: 0.1.0"), "line of its own", id="an unquoted version"),
         pytest.param(
-            _replaced("default: flux-2-pro-text-to-image", "default: flux-2-pro"),
-            "tools[0].input_schema.properties.model.default",
-            id="a default model that does not exist",
-        ),
-        pytest.param(
-            _replaced("flux-2-max-text-to-image]", "flux-2-max-text-to-image, flux-2-new]"),
-            "there is no model flux-2-new",
-            id="an offered model that does not exist",
-        ),
-        pytest.param(
-            _replaced("    tool: text_to_image\n    tier: pro", "    tool: draw\n    tier: pro"),
-            "models.flux-2-pro-text-to-image.tool: there is no tool draw",
+            _replaced("      text_to_image:\n        slug: flux-2-pro", "      draw:\n        slug: flux-2-pro"),
+            "tiers.pro.models.draw: there is no tool draw",
             id="a model of no tool",
+        ),
+        pytest.param(
+            _replaced(
+                "      remix_image:\n        slug: flux-2-pro", "      get_image_task:\n        slug: flux-2-pro"
+            ),
+            "tiers.pro.models.get_image_task: that tool has no argument model",
+            id="a model of a tool that takes none",
+        ),
+        pytest.param(
+            _replaced("slug: flux-2-flex-text-to-image", "slug: flux-2-pro-text-to-image"),
+            "tiers: the slug flux-2-pro-text-to-image stands twice",
+            id="a slug of two tiers",
+        ),
+        pytest.param(
+            _replaced("slug: flux-2-flex-text-to-image", "slug: flux-2-flux-text-to-image"),
+            "tiers.flex.models.text_to_image.slug: flex is not part of the slug",
+            id="a misspelt slug",
+        ),
+        pytest.param(
+            lambda text: text.replace("enabled_by_default: true", "enabled_by_default: false"),
+            "tools[0]: no tier that is enabled by default has a model for text_to_image",
+            id="no default model",
+        ),
+        pytest.param(
+            _replaced("        use_for: most edits\n", ""),
+            "tiers.pro.models.remix_image: use_for must stand there or at the tier",
+            id="a model without its use",
+        ),
+        pytest.param(
+            _replaced("requires: [aspect_ratio]", "requires: [ratio]"),
+            "tiers.max.requires: none of its tools has an argument ratio",
+            id="a tier that requires what does not exist",
+        ),
+        pytest.param(
+            _replaced("forbids: [enable_safety_checker]", "forbids: [aspect_ratio]"),
+            "tiers.max.models.text_to_image.forbids: aspect_ratio must be given",
+            id="a tier that forbids what it requires",
+        ),
+        pytest.param(
+            _replaced("    prices_usd: { 1k: 0.14", "    forbids: [output_resolution]\n    prices_usd: { 1k: 0.14"),
+            "tiers.flex.models.text_to_image.prices_usd.2k: an image can only be 1k",
+            id="a price for a resolution that is forbidden",
+        ),
+        pytest.param(
+            _replaced("refuses_aspect_ratios: [auto]", "refuses_aspect_ratios: [wide]"),
+            "tiers.max.models.remix_image.refuses_aspect_ratios: there is no wide",
+            id="a refused ratio that does not exist",
+        ),
+        pytest.param(
+            _replaced("max_sources: 1", "max_sources: 9"),
+            "tiers.max.models.remix_image.max_sources",
+            id="more sources than the tool takes",
+        ),
+        pytest.param(_replaced('  - "2:3"\n', "  - 2:3\n"), "aspect_ratios[6]: 123 is not", id="an unquoted ratio"),
+        pytest.param(
+            _replaced("x-values-from: aspect_ratios", "x-values-from: ratios"),
+            "x-values-from: ratios is not one of aspect_ratios, output_resolutions, models",
+            id="a list that does not exist",
         ),
         pytest.param(
             _replaced("prices_usd: { 1k: 0.05, 2k: 0.07 }", "prices_usd: { 1k: 0.05, 4k: 0.07 }"),
@@ -126,17 +183,31 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
             id="a price for a resolution nobody can ask for",
         ),
         pytest.param(
+            _replaced("typical_s: { 1k: 8, 2k: 12 }", "typical_s: { 1k: 8 }"),
+            "prices_usd and typical_s must name the same resolutions",
+            id="a price without a typical time",
+        ),
+        pytest.param(
             _replaced("prices_usd: { 1k: 0.05, 2k: 0.07 }", "prices_usd: { 1k: 0, 2k: 0.07 }"),
             "prices_usd.1k",
             id="a price of zero",
         ),
         pytest.param(
-            _replaced("env: FLUX2_TOOL_HOME", "env: FLUX_HOME"),
-            "config_hints.home.env: must be FLUX2_TOOL_HOME",
+            _replaced("env: RUNAPI_BASE_URL", "env: FLUX_URL"),
+            "settings.base_url.env: must be null or one of RUNAPI_API_KEY, RUNAPI_BASE_URL",
             id="a variable of another name",
         ),
         pytest.param(
-            _replaced("                - worker_stopped\n", ""), "worker_stopped is missing", id="a missing error code"
+            _replaced("    label: Data folder\n", "    env: FLUX2_TOOL_HOME\n    label: Data folder\n"),
+            "settings.home.env: is FLUX2_TOOL_HOME anyway",
+            id="a variable that need not stand there",
+        ),
+        pytest.param(_replaced("    label: Data folder\n", ""), "settings.home", id="a setting without a label"),
+        pytest.param(_replaced("kind: data_folder", "kind: drawer"), "settings.home.kind", id="an unknown kind"),
+        pytest.param(
+            _replaced("x-values-from: error_codes", "enum: [internal_error]"),
+            "output_schema.properties.error.properties.code",
+            id="error codes of its own",
         ),
         pytest.param(
             _replaced("remix_image. {tiers}. Returns", "remix_image. Returns"),
@@ -151,9 +222,14 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         ),
         pytest.param(_replaced("x-audience: operator", "x-audience: nobody"), "x-audience", id="an unknown audience"),
         pytest.param(
-            _replaced("default: [pro, flex]", "default: [pro, ultra]"),
-            "config_schema.properties.tiers.default",
+            _replaced("default: everyone", "default: nobody"),
+            "settings.spenders.default",
             id="a default that its own schema refuses",
+        ),
+        pytest.param(
+            _replaced("  - name: remix_image", "  - name: text_to_image"),
+            "tools: the name text_to_image stands twice",
+            id="two tools of one name",
         ),
         pytest.param(_replaced("schema_version: 1", "schema_version: &a [*a]"), "contain itself", id="a cycle"),
         pytest.param(_replaced("schema_version: 1", "1: 1"), "is not text", id="a key that is not text"),
@@ -168,8 +244,8 @@ def test_the_check_names_the_problem_and_where_it_is(edit: Callable[[str], str],
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "a", "{}", "\x00", "a: " + "[" * 5000, "- " * 500])
-def test_the_check_answers_for_anything(text: str) -> None:
-    """A wrong file is an answer, not a crash."""
+def test_the_check_takes_anything(text: str) -> None:
+    """A wrong file gives problems, not a crash."""
     assert check_manifest(text)
 
 

@@ -134,7 +134,7 @@ def test_right_arguments_pass(tool: str, arguments: dict[str, Any]) -> None:
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_allowed(tool: Any, arguments: Any, said: str) -> None:
-    """A model mends the call from this sentence alone."""
+    """A model fixes the call from this sentence alone."""
     found = _violations(tool, arguments)
 
     assert len(found) == 1
@@ -163,7 +163,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(tool: Any, arguments: An
         ("get_image_task", "timeout", "it is called timeoutSeconds here"),
     ],
 )
-def test_a_common_wish_is_answered_with_what_to_do_instead(tool: str, name: str, said: str) -> None:
+def test_an_argument_of_other_tools_gets_a_hint(tool: str, name: str, said: str) -> None:
     """Models bring these names from other APIs, and would try the next one."""
     right = {"prompt": "a", "source_image_urls": ["task:a"], "task_id": "a"}
     known = MANIFEST.tools[tool].input_schema["required"]
@@ -235,7 +235,7 @@ def test_a_disabled_tier_names_the_setting_that_enables_it() -> None:
 
 
 @pytest.mark.parametrize("model", [7, None, ["pro"], "flux-3"], ids=["a number", "null", "a list", "unknown"])
-def test_a_wrong_model_is_answered_with_the_enabled_ones_alone(model: Any) -> None:
+def test_a_wrong_model_gets_only_the_enabled_ones_named(model: Any) -> None:
     """A model that is told of a tier which is off asks for it next."""
     [said] = _violations("text_to_image", {"prompt": "a fox", "model": model})
 
@@ -395,7 +395,7 @@ def test_anything_is_accepted_or_refused_but_never_crashes(tool: Any, arguments:
 @QUICK
 @given(st.sampled_from(sorted(MANIFEST.tools)), st.dictionaries(NAMES, JSON_LIKE, max_size=6))
 def test_each_place_the_schema_refuses_is_named(tool: str, arguments: dict[str, Any]) -> None:
-    """What jsonschema refuses, the answer must speak of; what it takes may only break an operator's rule."""
+    """What jsonschema refuses, a violation must name; what it takes may only break an operator's rule."""
     errors = list(Draft202012Validator(MANIFEST.tools[tool].input_schema).iter_errors(arguments))
 
     found = _violations(tool, arguments, tiers=ALL_TIERS, agent_host=False)

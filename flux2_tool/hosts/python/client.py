@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import httpx
 
@@ -30,17 +30,17 @@ from flux2_tool.engine.engine import Flux2Tool as Engine
 from flux2_tool.engine.wait import OnProgress
 from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
 from flux2_tool.schema.export import Format, export
+from flux2_tool.schema.generated import (
+    AspectRatio,
+    OutputResolution,
+    RemixAspectRatio,
+    RemixImageModel,
+    TextToImageModel,
+)
 from flux2_tool.schema.manifest import Host, load_manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
-
-# The manifest's enums, for type checkers; a test holds them together.
-TextToImageModel = Literal["flux-2-pro-text-to-image", "flux-2-flex-text-to-image", "flux-2-max-text-to-image"]
-RemixImageModel = Literal["flux-2-pro-remix-image", "flux-2-flex-remix-image", "flux-2-max-remix-image"]
-AspectRatio = Literal["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
-RemixAspectRatio = Literal[AspectRatio, "auto"]
-OutputResolution = Literal["1k", "2k"]
 
 Source = str | Path | ToolResult
 
