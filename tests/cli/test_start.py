@@ -17,7 +17,7 @@ from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.manifest_check import error_codes
 from tests.support.command import Command
 
-HEAVY = ("httpx", "aiohttp", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
+HEAVY = ("httpx", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["call", "--help"], ["manifest", "--help"]])
