@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("flux2-tool", "httpx", "aiohttp", "runapi-flux-2", "runapi-core", "uvicorn", "httptools", "h11")
+_PACKAGES = ("flux2-tool", "httpx", "httpcore", "runapi-flux-2", "runapi-core", "uvicorn", "httptools", "h11")
 
 
 def describe() -> dict[str, Any]:

@@ -11,11 +11,13 @@ import asyncio
 import json
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies
 
@@ -29,14 +31,14 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, printable
-
-if TYPE_CHECKING:
-    from flux2_tool.runapi.transport import AiohttpTransport, RawHeaders
+from flux2_tool.runapi.transport import BalancedTransport
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
 MAX_CONNECTIONS: Final = 100
 KEEPALIVE_S: Final = 30.0
+# Few enough connections in each, see `transport.py`.
+POOL_COUNT: Final = 10
 
 _NOT_SENT: Final = (
     httpx.ConnectError,
@@ -48,8 +50,8 @@ _NOT_SENT: Final = (
 # Of such a body a reader sees nothing that does not stand in it letter for letter: no escapes, no tags, no unseen
 # characters.
 _READ_AS_IT_IS: Final = re.compile(rb"[\t\r\n -;=-\[\]-~]*")
-# What httpx would add by itself.
-_DIRECT_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+# The same whatever decoders happen to be installed.
+_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -101,67 +103,83 @@ def open_http(
     Args:
         base_url: Where RunAPI is. A loopback one is never reached through a proxy.
         timeouts: Bounds of one attempt.
-        transport: Replaces the network, for tests.
+        transport: Takes the place of the network, for every host; closed together with the client.
 
     Raises:
         ConfigurationError: The environment names a proxy or a CA file that cannot be used.
     """
     bounds = timeouts or HttpTimeouts()
-    trust_env = not is_loopback_url(base_url)
     try:
-        ca_file = os.environ.get("SSL_CERT_FILE")
-        if trust_env and ca_file and not Path(ca_file).is_file():
-            # Older httpx goes on with other authorities and says nothing.
-            raise FileNotFoundError(ca_file)
-        timeout = httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s)
-        direct = None if transport is not None else _quicker(base_url, timeout, trust_env=trust_env)
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url))
-        http = _ServiceHttp(
-            timeout=timeout,
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S
-            ),
+        network = _network_of(base_url) if transport is None else _Network(others=BalancedTransport(lambda: transport))
+        http = httpx.AsyncClient(
+            timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
+            limits=_limits(MAX_CONNECTIONS),
             follow_redirects=False,
-            trust_env=trust_env,
-            transport=transport,
-            mounts=None if direct is None else {origin: direct},
-            headers={"Accept": "application/json"},
+            trust_env=network.trust_env,
+            verify=network.tls,
+            transport=network.others,
+            mounts=network.mounts,
+            headers=_HEADERS,
             # Nothing here needs a cookie, and one with odd characters would spoil every later request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
-        http.direct = direct
     except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:
         # Without httpx's words: they may quote a proxy's password.
         raise ConfigurationError(
             f"the environment's proxy or CA settings cannot be used ({type(exc).__name__})",
             hint="correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
         ) from None
+    del http.headers["Connection"]  # httpx adds what HTTP/1.1 means anyway
     return http
 
 
-class _ServiceHttp(httpx.AsyncClient):
-    """httpx's client, with quicker connections to one origin where there are any."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    """What a client of httpx's is made of, as far as it reaches the network.
 
-    direct: AiohttpTransport | None = None
-
-
-def _quicker(base_url: str, timeout: httpx.Timeout, *, trust_env: bool) -> AiohttpTransport | None:
-    """Return the quicker transport for the base URL's own origin, where no proxy stands before it.
-
-    Storage and image hosts stay with httpx's own pool, which tells the address it has connected to.
+    Attributes:
+        mounts: The transport of the service's own origin; None where the environment has a proxy for it.
+        others: The transport of every other host; None for httpx's own, which also knows the proxies.
+        tls: Decides which authorities httpx's own transports trust.
+        trust_env: Whether httpx reads proxies from the environment.
     """
-    if trust_env and getproxies():
-        return None
-    # At the first use, because no command should pay for it at its start.
-    from flux2_tool.runapi.transport import AiohttpTransport
 
-    is_https = urlsplit(base_url).scheme == "https"
-    return AiohttpTransport(
-        ssl_context=httpx.create_ssl_context(trust_env=trust_env) if is_https else None,
-        max_connections=MAX_CONNECTIONS,
-        keepalive_s=KEEPALIVE_S,
-        timeout=timeout,
-    )
+    mounts: Mapping[str, httpx.AsyncBaseTransport] | None = None
+    others: httpx.AsyncBaseTransport | None = None
+    tls: ssl.SSLContext | bool = True
+    trust_env: bool = False
+
+
+def _network_of(base_url: str) -> _Network:
+    """Return the way to the service and, for storage and pictures, to every other host, with one TLS context."""
+    parts = urlsplit(base_url)
+    trust_env = not is_loopback_url(base_url)
+    ca_file = os.environ.get("SSL_CERT_FILE")
+    if trust_env and ca_file and not Path(ca_file).is_file():
+        # Older httpx goes on with other authorities and says nothing.
+        raise FileNotFoundError(ca_file)
+
+    @cache
+    def tls() -> ssl.SSLContext:
+        return httpx.create_ssl_context(trust_env=trust_env)
+
+    # A mock server needs no authorities, which take tens of milliseconds to read.
+    own_tls = tls() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    limits = _limits(MAX_CONNECTIONS // POOL_COUNT)
+    mounts = {
+        f"{parts.scheme}://{parts.netloc}": BalancedTransport(
+            lambda: httpx.AsyncHTTPTransport(verify=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
+        )
+    }
+    if not trust_env:
+        others = BalancedTransport(lambda: httpx.AsyncHTTPTransport(verify=tls(), limits=_limits(MAX_CONNECTIONS)))
+        return _Network(mounts=mounts, others=others, tls=own_tls)
+    has_proxy = not {parts.scheme, "all"}.isdisjoint(getproxies())
+    return _Network(mounts=None if has_proxy else mounts, tls=tls(), trust_env=True)
+
+
+def _limits(connections: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=connections, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S)
 
 
 class RunapiClient:
@@ -187,7 +205,6 @@ class RunapiClient:
         rate_limiter: RateLimiter | None = None,
     ) -> None:
         self._http = http
-        self._direct = http.direct if isinstance(http, _ServiceHttp) else None
         self.base_url = base_url
         self._api_key = api_key
         self._user_agent = user_agent
@@ -282,52 +299,56 @@ class RunapiClient:
                 is_rate_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s
             )
 
-    def _without_key(self, status_code: int, headers: RawHeaders, body: bytes) -> HttpResponse:
+    def _without_key(self, status_code: int, headers: list[tuple[bytes, bytes]], body: bytes) -> HttpResponse:
         """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
         key = next(iter(self.secrets), None)
         # Joined by what no key has, and what is printable.
         every = b" ".join(value for _name, value in headers)
         if _masked_header(every, key) != every:
             headers = [(name, _masked_header(value, key)) for name, value in headers]
-        answer = HttpResponse(status_code=status_code, headers=httpx.Headers(list(headers)), body=masked(body, key))
+        answer = HttpResponse(status_code=status_code, headers=httpx.Headers(headers), body=masked(body, key))
         if key is None or _READ_AS_IT_IS.fullmatch(answer.body):
             return answer
         return replace(answer, body=_masked_as_read(answer.body, answer.content_type, key))
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
+            request = self._http.build_request(method, url, content=body, headers=headers)
+        except (httpx.InvalidURL, UnicodeError) as exc:
+            raise NotSentError(f"the URL cannot be used ({self._named(exc)})") from exc
+        try:
             async with asyncio.timeout(self._attempt_timeout_s):
-                code, answered, received = await self._exchange(method, url, body, headers)
-            if len(received) > MAX_RESPONSE_BYTES:
-                raise MaybeSentError(f"HTTP {code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
-            return self._without_key(code, answered, received)
+                response = await self._http.send(request, stream=True)
+                received = await _read_bounded(response)
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._named(exc)})") from exc
         except UnicodeError as exc:  # a host name that no resolver takes
             raise NotSentError(f"the host's name cannot be used ({type(exc).__name__})") from exc
         except TimeoutError as exc:
-            raise MaybeSentError(f"no complete answer within {self._attempt_timeout_s:g} s") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
-            raise MaybeSentError(f"the answer was lost ({self._named(exc)})") from exc
-
-    async def _exchange(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, RawHeaders, bytes]:
-        if self._direct is not None:
-            return await self._direct.exchange(
-                method, url, headers={**_DIRECT_HEADERS, **headers}, body=body, max_bytes=MAX_RESPONSE_BYTES
-            )
-        async with self._http.stream(method, url, content=body, headers=dict(headers)) as response:
-            received = bytearray()
-            async for chunk in response.aiter_bytes():
-                received += chunk
-                if len(received) > MAX_RESPONSE_BYTES:
-                    break
-            return response.status_code, response.headers.raw, bytes(received)
+            raise MaybeSentError(f"no complete response within {self._attempt_timeout_s:g} s") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
+            # OSError for a TLS record that cannot be read, ValueError for a redirect that no URL can be made of.
+            raise MaybeSentError(f"the response was lost ({self._named(exc)})") from exc
+        if len(received) > MAX_RESPONSE_BYTES:
+            raise MaybeSentError(f"HTTP {response.status_code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
+        return self._without_key(response.status_code, response.headers.raw, received)
 
     def _named(self, exc: Exception) -> str:
         said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
         return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+
+
+async def _read_bounded(response: httpx.Response) -> bytes:
+    """Return a response's decompressed body, of which not much more than `MAX_RESPONSE_BYTES` is read."""
+    received = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            received += chunk
+            if len(received) > MAX_RESPONSE_BYTES:
+                break
+    finally:
+        await response.aclose()
+    return bytes(received)
 
 
 def _masked_header(value: bytes, key: str | None) -> bytes:

@@ -1,158 +1,103 @@
-"""Connections to RunAPI's own origin: httpx's API over aiohttp's pool, which costs a fraction of the CPU per request.
+"""Connections to RunAPI's own origin: a handful of httpx's transports, of which the least busy one takes each request.
 
-The ready adapter for this reports a lost answer as a connection that was never made. For a create POST that difference
-decides about money, so it is drawn here from aiohttp's own exceptions: `httpx.ConnectError` and `ConnectTimeout` mean
-that nothing was sent, every other error that something may have been. URLs go out exactly as they are.
+httpcore's pool walks through all its connections at the start and at the end of each request, so what a request costs
+grows with the pool. Several small ones cost a fraction, and the number of connections stays the same.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Final
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import cast
 
-import aiohttp
 import httpx
-from multidict import CIMultiDict
-from yarl import URL
-
-MAX_HEADER_BYTES: Final = 64 * 1024
-_CHUNK_BYTES: Final = 64 * 1024
-# Whoever sends has set every header that is wanted.
-_NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """One transport.
+
+    Attributes:
+        busy: How many of its requests are waiting, or have a response that is not closed yet.
+        used_at_s: When it took its last request, on the loop's clock.
+    """
+
+    transport: httpx.AsyncBaseTransport
+    busy: int = 0
+    used_at_s: float = 0.0
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A transport for one `httpx.AsyncClient` on one event loop; never through a proxy, never with cookies.
+class BalancedTransport(httpx.AsyncBaseTransport):
+    """Sends each request through the least busy of several transports.
 
     Args:
-        ssl_context: Decides which authorities are trusted; None where only plain http is spoken.
-        max_connections: How many connections may be open at once; a request waits for a free one.
-        keepalive_s: For how long an idle connection is kept, in seconds.
-        timeout: The bounds of `exchange`.
+        open_pool: Returns one of them; called when a request comes and all those that are open are busy.
+        count: How many there may be.
+        idle_s: For how long one of them is kept, apart from the first, when nothing needs it, in seconds.
     """
 
     def __init__(
-        self, *, ssl_context: ssl.SSLContext | None, max_connections: int, keepalive_s: float, timeout: httpx.Timeout
+        self, open_pool: Callable[[], httpx.AsyncBaseTransport], *, count: int = 1, idle_s: float = float("inf")
     ) -> None:
-        self._ssl_context = ssl_context
-        self._max_connections = max_connections
-        self._keepalive_s = keepalive_s
-        self._timeout = aiohttp.ClientTimeout(
-            connect=timeout.pool, sock_connect=timeout.connect, sock_read=timeout.read
-        )
-        self._session: aiohttp.ClientSession | None = None
-
-    async def exchange(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, max_bytes: int
-    ) -> tuple[int, RawHeaders, bytes]:
-        """Send one request without the rest of httpx, which costs more than the request; the errors are the same.
-
-        Returns:
-            Status code, headers, and the decompressed body, of which not much more than `max_bytes` is read.
-        """
-        with _as_httpx_errors():
-            async with self._opened().request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                auto_decompress=True,
-                timeout=self._timeout,
-            ) as response:
-                received = bytearray()
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    received += chunk
-                    if len(received) > max_bytes:
-                        break
-                return response.status, response.raw_headers, bytes(received)
+        self._open_pool = open_pool
+        self._count = count
+        self._idle_s = idle_s
+        self._pools: list[_Pool] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request.
-
-        Raises:
-            httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol: Nothing was sent.
-            httpx.TransportError: Any other kind: it may have arrived.
-        """
-        body = await request.aread()
-        timeout = request.extensions.get("timeout", {})
-        with _as_httpx_errors():
-            response = await self._opened().request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=CIMultiDict(request.headers.multi_items()),
-                data=body or None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    connect=timeout.get("pool"), sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
-                ),
-            )
+        """Send one request; errors are those of the transport that takes it."""
+        now_s = asyncio.get_running_loop().time()
+        await self._close_unused(now_s)
+        pool = self._least_busy()
+        pool.busy += 1
+        pool.used_at_s = now_s
+        try:
+            response = await pool.transport.handle_async_request(request)
+        except BaseException:
+            pool.busy -= 1
+            raise
         return httpx.Response(
-            response.status,
-            headers=list(response.raw_headers),
-            stream=_Body(response),
-            extensions={
-                "http_version": b"HTTP/1.1",
-                "reason_phrase": (response.reason or "").encode("ascii", "replace"),
-            },
+            response.status_code,
+            headers=response.headers,
+            stream=_CountedStream(cast(httpx.AsyncByteStream, response.stream), pool),
+            extensions=response.extensions,
         )
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        pools, self._pools = self._pools, []
+        for pool in pools:
+            await pool.transport.aclose()
 
-    def _opened(self) -> aiohttp.ClientSession:
-        # At the first request, because a session belongs to the loop it was made on.
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=self._ssl_context or True, limit=self._max_connections, keepalive_timeout=self._keepalive_s
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,  # httpx does that
-                skip_auto_headers=_NOT_ADDED,
-                max_line_size=MAX_HEADER_BYTES,
-                max_field_size=MAX_HEADER_BYTES,
-            )
-        return self._session
+    def _least_busy(self) -> _Pool:
+        pool = min(self._pools, key=lambda one: one.busy, default=None)
+        if pool is None or (pool.busy and len(self._pools) < self._count):
+            pool = _Pool(self._open_pool())
+            self._pools.append(pool)
+        return pool
+
+    async def _close_unused(self, now_s: float) -> None:
+        """Close what a burst has left: a pool looks after its idle connections only when it gets a request."""
+        unused = [pool for pool in self._pools[1:] if not pool.busy and now_s - pool.used_at_s > self._idle_s]
+        self._pools = [pool for pool in self._pools if pool not in unused] if unused else self._pools
+        for pool in unused:
+            await pool.transport.aclose()
 
 
-class _Body(httpx.AsyncByteStream):
-    """An answer's body; a connection whose body was read to its end goes back to the pool."""
+class _CountedStream(httpx.AsyncByteStream):
+    """A response's body; its pool is less busy once it is closed, read or not."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(self, stream: httpx.AsyncByteStream, pool: _Pool) -> None:
+        self._stream = stream
+        self._pool: _Pool | None = pool
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx_errors():
-            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
-                yield chunk
+        async for chunk in self._stream:
+            yield chunk
 
     async def aclose(self) -> None:
-        self._response.release()
-
-
-@contextlib.contextmanager
-def _as_httpx_errors() -> Iterator[None]:
-    try:
-        yield
-    except aiohttp.InvalidURL as exc:
-        raise httpx.UnsupportedProtocol(str(exc)) from exc
-    except aiohttp.ConnectionTimeoutError as exc:
-        raise httpx.ConnectTimeout(str(exc)) from exc
-    except aiohttp.ClientConnectorError as exc:
-        raise httpx.ConnectError(str(exc)) from exc
-    except aiohttp.ServerTimeoutError as exc:
-        raise httpx.ReadTimeout(str(exc)) from exc
-    except (aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError) as exc:
-        raise httpx.RemoteProtocolError(str(exc)) from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        if isinstance(exc, TimeoutError):  # not aiohttp's: whoever set that timer catches it
-            raise
-        raise httpx.ReadError(str(exc)) from exc
+        if self._pool is not None:
+            self._pool.busy -= 1
+            self._pool = None
+        await self._stream.aclose()

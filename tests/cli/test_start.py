@@ -17,7 +17,7 @@ from flux2_tool.exceptions import error_types
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command
 
-HEAVY = ("httpx", "aiohttp", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
+HEAVY = ("httpx", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["call", "--help"], ["manifest", "--help"]])

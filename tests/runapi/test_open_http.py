@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.runapi.client import open_http
+from flux2_tool.runapi.client import RunapiClient, open_http
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,25 @@ def test_a_cookie_is_never_kept() -> None:
     asyncio.run(main())
 
     assert seen == ["", "", ""]
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind many a company's firewall there is no other way out."""
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with open_http("http://runapi.test") as http:
+            client = RunapiClient(http, base_url="http://runapi.test", api_key=None, user_agent="test/1")
+            assert (await client.send("GET", "/v1/tasks/1")).status_code == 200
+        server.close()
+
+    asyncio.run(main())
+
+    assert seen[0].startswith(b"GET http://runapi.test/v1/tasks/1 ")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
-from flux2_tool.runapi.client import HttpResponse, HttpTimeouts, MaybeSentError, NotSentError, RunapiClient, open_http
+from flux2_tool.runapi.client import (
+    MAX_CONNECTIONS,
+    HttpResponse,
+    HttpTimeouts,
+    MaybeSentError,
+    NotSentError,
+    RunapiClient,
+    open_http,
+)
+from flux2_tool.runapi.transport import BalancedTransport
+from tests.support.virtual_time import run_virtual
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SHORT = HttpTimeouts(connect_s=5.0, read_s=0.2, attempt_s=5.0)
@@ -207,3 +219,173 @@ def test_a_compressed_answer_is_read() -> None:
             return await sent(base_url, "/v1/tasks/1", method="GET")
 
     assert asyncio.run(main())[0].body == b'{"status": "completed"}'
+
+
+def test_a_compressed_flood_is_not_read_to_its_end() -> None:
+    """A few megabytes on the wire may be gigabytes in memory."""
+
+    async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(gzip.compress(b" " * 40_000_000), b"content-encoding: gzip"))
+
+    async def main() -> None:
+        async with listening(serve) as base_url:
+            with pytest.raises(MaybeSentError, match="more than 4 MiB"):
+                await sent(base_url, "/v1/tasks/1", method="GET")
+
+    asyncio.run(main())
+
+
+def test_a_connection_with_stray_bytes_is_not_reused() -> None:
+    """Whatever nobody asked for would pass for the next request's response: another task's, say."""
+    has_first, has_stray = asyncio.Event(), asyncio.Event()
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.write(answer(b"%d" % len(connections)))
+        if len(connections) == 1:
+            await has_first.wait()
+            writer.write(answer(b"stray"))
+            await writer.drain()
+            has_stray.set()
+
+    async def main() -> list[bytes]:
+        async with listening(serve) as base_url, open_http(base_url) as http:
+            client = RunapiClient(http, base_url=base_url, api_key=None, user_agent="test/1")
+            first = await client.send("GET", "/one")
+            has_first.set()
+            await has_stray.wait()
+            return [first.body, (await client.send("GET", "/two")).body]
+
+    assert asyncio.run(main()) == [b"1", b"2"]
+    assert connections[0] is not connections[1]
+
+
+def test_a_thousand_requests_share_a_hundred_connections() -> None:
+    """Those that wait their turn fail no earlier than a whole attempt may take."""
+    connections: set[object] = set()
+
+    async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
+        writer.write(answer(b"{}"))
+
+    async def main() -> list[HttpResponse]:
+        timeouts = HttpTimeouts(connect_s=30.0, read_s=30.0, attempt_s=60.0)
+        async with listening(serve) as base_url, open_http(base_url, timeouts=timeouts) as http:
+            client = RunapiClient(http, base_url=base_url, api_key=None, user_agent="test/1", attempt_timeout_s=60.0)
+            return await asyncio.gather(*(client.send("GET", f"/{number}") for number in range(1000)))
+
+    assert {response.status_code for response in asyncio.run(main())} == {200}
+    assert 1 < len(connections) <= MAX_CONNECTIONS
+
+
+def test_a_host_name_that_nobody_can_look_up_means_that_nothing_was_sent() -> None:
+    """It fails before there is a connection."""
+    for host in ("a" * 70 + ".test", "xn--a.test", "a..test"):
+        with pytest.raises(NotSentError):
+            asyncio.run(sent("http://127.0.0.1:1", f"http://{host}/v1/text_to_image"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ssl.SSLError(1, "bad record mac"), id="a TLS record that was changed on its way"),
+        pytest.param(httpx.WriteError("broken pipe"), id="half of the request is sent"),
+        pytest.param(ValueError("Invalid IPv6 URL"), id="a redirect that no URL can be made of"),
+    ],
+)
+def test_an_error_of_any_other_kind_may_come_after_the_request_arrived(error: Exception) -> None:
+    """Only what surely precedes the connection counts as not sent."""
+
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise error
+
+    async def main() -> None:
+        async with open_http("https://runapi.test", transport=httpx.MockTransport(fail)) as http:
+            client = RunapiClient(http, base_url="https://runapi.test", api_key=None, user_agent="test/1")
+            with pytest.raises(MaybeSentError):
+                await client.send("POST", "/v1/text_to_image", body=b"{}")
+
+    asyncio.run(main())
+
+
+# ---- which transport takes a request ---------------------------------------------------------------------------------
+
+
+class Counting(httpx.AsyncBaseTransport):
+    """A transport that counts its requests, fails on demand, and says when it is closed."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.is_closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        if request.url.path == "/fails":
+            raise httpx.ReadError("reset")
+        return httpx.Response(200, content=b"{}")
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class Opened:
+    """A balanced transport over counting ones."""
+
+    def __init__(self, count: int, idle_s: float = 30.0) -> None:
+        self.pools: list[Counting] = []
+        self.http = httpx.AsyncClient(transport=BalancedTransport(self._open, count=count, idle_s=idle_s))
+
+    def _open(self) -> Counting:
+        self.pools.append(Counting())
+        return self.pools[-1]
+
+    async def send(self, path: str = "/") -> httpx.Response:
+        return await self.http.send(self.http.build_request("GET", f"https://runapi.test{path}"), stream=True)
+
+
+def test_a_request_goes_to_the_least_busy_transport_until_its_response_is_closed() -> None:
+    """A connection is taken for as long as its response is not read."""
+
+    async def main() -> list[list[int]]:
+        opened = Opened(count=3)
+        seen: list[list[int]] = []
+        responses = [await opened.send() for _ in range(5)]
+        seen.append([pool.requests for pool in opened.pools])
+        for response in (responses[2], responses[1], responses[4]):
+            await response.aclose()
+        with pytest.raises(httpx.ReadError):
+            await opened.send("/fails")
+        await opened.send()
+        seen.append([pool.requests for pool in opened.pools])
+        await opened.http.aclose()
+        assert all(pool.is_closed for pool in opened.pools)
+        return seen
+
+    assert asyncio.run(main()) == [[2, 2, 1], [2, 4, 1]]
+
+
+def test_one_request_after_the_other_needs_one_transport() -> None:
+    """And so one connection."""
+
+    async def main() -> list[int]:
+        opened = Opened(count=3)
+        for _ in range(4):
+            await (await opened.send()).aread()
+        return [pool.requests for pool in opened.pools]
+
+    assert asyncio.run(main()) == [4]
+
+
+def test_transports_that_a_burst_has_left_are_closed() -> None:
+    """Idle connections would stay open for as long as the process has little to do."""
+
+    async def main() -> list[bool]:
+        opened = Opened(count=3, idle_s=30.0)
+        for response in [await opened.send() for _ in range(3)]:
+            await response.aclose()
+        await asyncio.sleep(31.0)
+        await (await opened.send()).aclose()
+        return [pool.is_closed for pool in opened.pools]
+
+    assert run_virtual(main()) == [False, True, True]
