@@ -206,7 +206,7 @@ class Flux2Tool:
     ) -> list[dict[str, Any]]:
         """Finish what processes that are gone have left of the tool's own account, and return each result object."""
         account = self._account(None)
-        left = self._registry.resume(account, at_most_every_s=0.0, abandoned_too=True)
+        left = self._registry.resume(account, at_most_every_s=0.0, include_abandoned=True)
         on_begun(len(left))
         return await self._finish(account, left, cancel)
 

@@ -27,8 +27,8 @@ from flux2_tool.journal import (
     RecordHandle,
     open_journal,
 )
-from flux2_tool.journal.handle import unavailable
-from flux2_tool.journal.sqlite import LEASE_S
+from flux2_tool.journal.errors import unavailable
+from flux2_tool.journal.sqlite_claims import LEASE_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
@@ -100,7 +100,7 @@ class Registry:
             owner=owner,
             now=self._clock.now,
             opener=opener,
-            entries=lambda: [one.entry for one in self._live.values() if one.entry is not None],
+            record_handles=lambda: [one.entry for one in self._live.values() if one.entry is not None],
         )
         self._live: dict[str, ImageTask] = {}
         self._handed_over: dict[str, RecordHandle] = {}
@@ -122,7 +122,7 @@ class Registry:
         try:
             claim = journal.claim(intent, rules, now=self._clock.now())
         except JournalError as exc:
-            journal, warnings = self._journals.without_file(exc)
+            journal, warnings = self._journals.fall_back(exc)
             claim = journal.claim(intent, rules, now=self._clock.now())
         if claim.outcome == "repeated":
             raise repeated_error(claim.repeated, rules)
@@ -194,7 +194,7 @@ class Registry:
         # A session that speaks of its last picture has got what was handed over to it.
         self._note_delivered(session=caller.session)
         try:
-            journal = self._journals.for_reading_at_all()
+            journal = self._journals.for_required_reading()
             record = journal.newest(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
@@ -211,13 +211,13 @@ class Registry:
         return self._adopt(account, journal, record)
 
     def resume(
-        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, abandoned_too: bool = False
+        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, include_abandoned: bool = False
     ) -> list[ImageTask]:
         """Take up in the background what a process that is gone has left of this account; returns what was begun.
 
         Args:
             at_most_every_s: Does nothing when this was done less than so many seconds ago.
-            abandoned_too: Whether to follow again what was followed in vain.
+            include_abandoned: Whether to follow again what was followed in vain.
         """
         now_s = self._clock.monotonic()
         key = (account.fingerprint, account.base_url)
@@ -231,12 +231,12 @@ class Registry:
         resend_since = now - self._deps.resend_window_s
         try:
             journal.mark_unconfirmed(sent_before=resend_since, now=now)
-            left = journal.abandoned(
+            left = journal.unowned(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 now=now,
                 resend_since=resend_since,
-                abandoned_too=abandoned_too,
+                include_abandoned=include_abandoned,
             )
         except JournalError as exc:
             logger.warning("%s", exc)
@@ -258,7 +258,7 @@ class Registry:
             JournalUnavailableError: The journal cannot be read.
         """
         try:
-            journal = self._journals.for_reading_at_all()
+            journal = self._journals.for_required_reading()
             records = journal.records(states=("unknown", "sending"))
         except JournalError as exc:
             raise unavailable(exc) from exc
@@ -360,7 +360,7 @@ class Registry:
     async def _keep_leases(self) -> None:
         while True:
             await self._clock.sleep(LEASE_S / 3)
-            self._journals.beat()
+            self._journals.heartbeat()
 
 
 def _check_belongs(entry: RecordHandle | None, caller: CallContext) -> None:

@@ -15,7 +15,8 @@ from typing import Final, Literal
 
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError, UnexpectedAnswerError, error_from_code
-from flux2_tool.journal import Record, RecordHandle, RecordState, SavedCopy
+from flux2_tool.journal import Failure, Record, RecordHandle, RecordState, SavedCopy
+from flux2_tool.journal import Outcome as RecordedOutcome
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S
 from flux2_tool.runapi.client import RunapiClient
@@ -477,19 +478,21 @@ class ImageTask:
         if self.entry is not None and record_as is not None:
             answer = self.final
             self.entry.ended(
-                record_as,
-                images=[
-                    (link.url, link.expires_at or url_expiry(link.url, self.finished_at))
-                    for link in (() if answer is None else answer.images)
-                ],
-                cost_usd=None if answer is None else answer.cost_usd,
-                error=None if error is None else (error.code, error.message),
-                conflict=conflict,
-                abandoned=abandoned,
-                raw=self.raw_response,
-                request_id=self.log.request_id,
-                polls=self.log.polls,
-                duration_s=duration_s,
+                RecordedOutcome(
+                    state=record_as,
+                    images=tuple(
+                        (link.url, link.expires_at or url_expiry(link.url, self.finished_at))
+                        for link in (() if answer is None else answer.images)
+                    ),
+                    cost_usd=None if answer is None else answer.cost_usd,
+                    error=None if error is None else Failure(error.code, error.message),
+                    conflict=conflict,
+                    abandoned=abandoned,
+                    raw=self.raw_response,
+                    request_id=self.log.request_id,
+                    polls=self.log.polls,
+                    duration_s=duration_s,
+                )
             )
         self.waiters.notify()
 

@@ -100,7 +100,7 @@ class World:
             home=self.home,
             network=self.network,
             account=(KEY, BASE_URL),
-            is_gone=lambda name: self._is_gone(name, machine),
+            is_dead=lambda name: self._is_dead(name, machine),
             cut_at=cut_at,
             seed=self._seed * 1000 + number,
             **self._settings,
@@ -195,7 +195,7 @@ class World:
         elif result["task"]["state"] == "completed":
             wish.images += [image["url"] for image in result["images"]]
 
-    def _is_gone(self, name: str, seen_from: str) -> bool:
+    def _is_dead(self, name: str, seen_from: str) -> bool:
         machine, _, process = name.partition("/")
         return machine == seen_from and any(one.name == process and one.is_dead for one in self.processes)
 

@@ -13,7 +13,7 @@ import pytest
 from flux2_tool.journal import JournalError, open_journal
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, full_disk
+from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
 
 
 def mode_of(path: Path) -> int:
@@ -165,7 +165,7 @@ def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
     for name in ("open", "unknown", "done", "done lately", "done, not shown"):
         record = begun(machine.begin(journal, dedup_key=name, at_s=0.0 if name == "done lately" else -5000.0))
         if name == "unknown":
-            journal.note_end(record.record_id, "unknown", now=NOON)
+            end(journal, record, "unknown", at_s=0.0)
         elif name.startswith("done"):
             accept(journal, record, f"tsk_{name[-4:]}")
             complete(journal, record)
@@ -180,7 +180,7 @@ def test_only_what_is_of_unknown_outcome_is_forgotten_one_by_one(machine: Machin
     """A person has looked at the dashboard; everything else settles itself."""
     journal = machine.open()
     lost = begun(machine.begin(journal, dedup_key="lost"))
-    journal.note_end(lost.record_id, "unknown", now=NOON, conflict=True)
+    end(journal, lost, "unknown", at_s=0.0, conflict=True)
     others = [begun(machine.begin(journal, dedup_key=name)) for name in ("sending", "done")]
     complete(journal, others[1])
 
@@ -212,7 +212,7 @@ def test_records_carried_over_keep_whatever_is_known_better(machine: Machine) ->
     memory.carry_over([stale, taken])
     accept(memory, stale)
     complete(memory, stale)
-    machine.gone.add("p1")
+    machine.dead.add("p1")
     other = machine.open("p2")
     other.take_over(taken.record_id, now=NOON + 5.0)
     accept(other, taken, "tsk_2")
