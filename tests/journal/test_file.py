@@ -93,8 +93,9 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(home: Path) -> N
     home.mkdir()
     (home / FILE_NAME).write_bytes(b"this is not a database, it is a letter\n" * 200)
 
-    with pytest.raises(JournalError, match=r"journal\.db cannot be opened"):
+    with pytest.raises(JournalError, match=r"journal\.db cannot be opened") as caught:
         open_journal(home, owner=Named("p1", set()), now=NOON)
+    assert caught.value.reason == "damaged"
     assert (home / FILE_NAME).read_bytes().startswith(b"this is not a database")
 
 
@@ -140,8 +141,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_record_unwritten(machine: Machin
     journal = machine.open()
     before = begun(machine.begin(journal, dedup_key="before"))
 
-    with full_disk(), pytest.raises(JournalError, match=r"full|I/O"):
+    with full_disk(), pytest.raises(JournalError, match=r"full|I/O") as caught:
         machine.begin(journal, dedup_key="while it is full")
+    assert caught.value.reason == "disk"
     after = begun(machine.begin(journal, dedup_key="after"))
 
     assert {record.record_id for record in machine.open("p2").records()} == {before.record_id, after.record_id}
