@@ -20,7 +20,7 @@ from flux2_tool.journal import Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Books, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
-from flux2_tool.tasks.task import RESEND_WINDOW_S
+from flux2_tool.tasks.dependencies import RESEND_WINDOW_S
 from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
 from tests.support.stage import SandboxTransport
 from tests.support.virtual_time import VirtualClock
@@ -304,7 +304,7 @@ def _has_reason(record: Record | None, now: float) -> bool:
         return True
     is_late = now - record.created_at > RESEND_WINDOW_S
     # A 404 while an earlier attempt is unresolved settles nothing, and the other route must not be tried then.
-    is_stuck = record.error is not None and "after an attempt whose answer was lost" in record.error[1]
+    is_stuck = record.error is not None and "after an attempt whose response was lost" in record.error[1]
     return record.state == "unknown" and (record.conflict or is_late or is_stuck or record.task_id is not None)
 
 
