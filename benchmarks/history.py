@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.bench import LEARNING_TASKS
 from benchmarks.kinds import KINDS, Kind
-from flux2_tool.journal import ClaimRules, Intent, ThisProcess, open_journal
+from flux2_tool.journal import ClaimRules, Intent, Outcome, ThisProcess, open_journal
 
 _FINGERPRINT = "of-nobody"
 
@@ -38,7 +38,7 @@ def write_lies(home: Path, *, base_url: str, factor: float, rng: random.Random) 
                     raise RuntimeError(f"the journal does not take the lie: {claim.outcome}")
                 journal.note_accepted(record_id, now=now, task_id=record_id, status_url=None, request_id=None)
                 duration_s = kind.median_s * factor * rng.lognormvariate(0.0, kind.sigma)
-                journal.note_end(record_id, "completed", now=now, duration_s=duration_s)
+                journal.note_end(record_id, Outcome(state="completed", duration_s=duration_s), now=now)
         known = journal.durations(base_url=base_url, model=KINDS[0].model, resolution=KINDS[0].resolution, limit=99)
         if len(known) != LEARNING_TASKS:
             raise RuntimeError(f"the journal holds {len(known)} durations instead of {LEARNING_TASKS}")

@@ -50,7 +50,7 @@ def _of_kind(kind: Kind, seed: int) -> dict[str, Any]:
 
 def _one_plan(kind: Kind, history: list[float], rng: random.Random) -> Cost:
     """Return the cost of the plan that a history leads to, before anything new is learned."""
-    plan = _paces(kind, history).plan(_ADDRESS, kind.model, kind.resolution)
+    plan = _paces(kind, history).schedule(_ADDRESS, kind.model, kind.resolution)
     seen = [_follow(plan, _draw_s(kind, rng), rng) for _ in range(TASKS)]
     return _mean(seen)
 
@@ -60,7 +60,7 @@ def _learning(kind: Kind, rng: random.Random) -> Cost:
     poll_scheduler = _paces(kind, [_draw_s(kind, rng) for _ in range(LEARNING_TASKS)])
     seen = []
     for _ in range(TASKS):
-        plan = poll_scheduler.plan(_ADDRESS, kind.model, kind.resolution)
+        plan = poll_scheduler.schedule(_ADDRESS, kind.model, kind.resolution)
         one = _follow(plan, _draw_s(kind, rng), rng)
         seen.append(one)
         poll_scheduler.learn(_ADDRESS, kind.model, kind.resolution, one[2])

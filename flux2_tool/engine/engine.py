@@ -41,9 +41,10 @@ from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings, host_wait_s
 from flux2_tool.tasks.budget import caps_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix
+from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import PollScheduler
 from flux2_tool.tasks.registry import Account, Registry, TaskHandle
-from flux2_tool.tasks.task import ImageTask, TaskDependencies
+from flux2_tool.tasks.task import ImageTask
 from flux2_tool.tasks.webhook_inbox import WebhookInbox, WebhookRefusedError
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Flux2Tool:
             dependencies=TaskDependencies(
                 clock=self._clock,
                 random=self._random,
-                memory=self._memory,
+                route_cache=self._memory,
                 poll_scheduler=PollScheduler(
                     typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)
                 ),
@@ -206,7 +207,7 @@ class Flux2Tool:
     ) -> list[dict[str, Any]]:
         """Finish what processes that are gone have left of the tool's own account, and return each result object."""
         account = self._account(None)
-        left = self._registry.resume(account, at_most_every_s=0.0, abandoned_too=True)
+        left = self._registry.resume(account, at_most_every_s=0.0, include_abandoned=True)
         on_begun(len(left))
         return await self._finish(account, left, cancel)
 
@@ -322,10 +323,10 @@ class Flux2Tool:
         images, warnings = await self._images(call, image_task, output_dir)
         # OpenClaw's own image tool, which lends a folder, passes on files and no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
-        if image_task.stage == "completed" and is_all_there and not call.cancel.is_set:
+        if image_task.state == "completed" and is_all_there and not call.cancel.is_set:
             self._registry.delivered(image_task, caller.session)
-        if image_task.entry is not None:
-            warnings += image_task.entry.warnings
+        if image_task.record_handle is not None:
+            warnings += image_task.record_handle.warnings
         return report(
             image_task,
             self.manifest,
@@ -414,7 +415,7 @@ class Flux2Tool:
         results = await asyncio.gather(*(self._finish_one(account, one, cancel) for one in image_tasks))
         # All at once, because nothing is shown before the last of them is over.
         for image_task in image_tasks:
-            if image_task.stage == "completed":
+            if image_task.state == "completed":
                 self._registry.delivered(image_task, None)
         return list(results)
 

@@ -35,7 +35,7 @@ def report(
         images: The pictures, from `saving.py`.
         warnings: Added to those the image task itself gives.
     """
-    done = image_task.stage == "completed"
+    done = image_task.state == "completed"
     cost = _cost(image_task, manifest)
     begun = image_task.submitted_at
     until = image_task.finished_at if done else now
@@ -81,7 +81,7 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
     said: list[str] = []
     if done:
         # A quote or a schedule is neither a bill nor the list price, and so is told apart from both.
-        expected_usd = None if image_task.entry is None else image_task.entry.record.price_usd
+        expected_usd = None if image_task.record is None else image_task.record.price_usd
         if cost.basis != "billed" and expected_usd not in (None, cost.usd):
             said.append(
                 f"expected_price: RunAPI did not say what it billed; ${expected_usd:.2f} was expected and reserved"
@@ -92,7 +92,7 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
         said.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
     if image_task.log.last_failure is not None:
         said.append(
-            f"last_poll_failed: the last question about the task brought no status: {image_task.log.last_failure.said}"
+            f"last_poll_failed: the last poll of the task gave no status: {image_task.log.last_failure.message}"
         )
     return said
 

@@ -37,11 +37,11 @@ async def image_infos(
         within_s: How much longer whoever asked will wait; a picture that takes longer is not saved.
         stopped: Set when nobody waits any more.
     """
-    answer = image_task.final if image_task.stage == "completed" else image_task.log.last_response
+    answer = image_task.final if image_task.state == "completed" else image_task.log.last_response
     links = () if answer is None else answer.images
     copies = dict(enumerate(image_task.saved))
     warnings: list[str] = []
-    if folder is not None and image_task.stage == "completed" and image_task.finished_at is not None:
+    if folder is not None and image_task.state == "completed" and image_task.finished_at is not None:
         stem = file_stem(at=image_task.finished_at, slug=image_task.label or "image", task_id=image_task.task_id)
         for index, link in enumerate(links):
             if index in copies and Path(copies[index].path).parent == folder:
@@ -60,8 +60,8 @@ async def image_infos(
                 warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
             else:
                 copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
-        if image_task.entry is not None and copies:
-            image_task.entry.saved(list(copies.values()))
+        if image_task.record_handle is not None and copies:
+            image_task.record_handle.saved(list(copies.values()))
     infos = [
         ImageInfo(
             url=link.url,

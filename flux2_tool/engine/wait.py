@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
 _QUEUED: Final[dict[QueuedFor, str]] = {
-    "place": "waiting for a turn: other images are being requested",
-    "rate": "waiting for a turn: RunAPI limits the rate",
+    "create_slot": "waiting for a turn: other images are being requested",
+    "rate_limit": "waiting for a turn: RunAPI limits the rate",
 }
 
 
@@ -140,7 +140,7 @@ async def wait_for(
     image_task.start()
     told, told_at_s = "", float("-inf")
     # Whoever asks for a task wants to know how it is now, so even a wait of nothing asks once.
-    heard_before = image_task.log.heard if call.tool == "get_image_task" or until_answered else -1
+    heard_before = image_task.log.responses if call.tool == "get_image_task" or until_answered else -1
     try:
         while not image_task.is_over:
             call.wake.clear()
@@ -152,13 +152,13 @@ async def wait_for(
                 told, told_at_s = message, now_s
                 tell(
                     call,
-                    image_task.stage,
+                    image_task.progress_state,
                     message + _time_left(image_task),
                     now_s=now_s,
                     attempt=image_task.attempt,
                     task_id=image_task.task_id,
                 )
-            unheard = image_task.log.last_response is None or image_task.log.heard == heard_before
+            unheard = image_task.log.last_response is None or image_task.log.responses == heard_before
             left_s = deadline_s - now_s + (SUBMIT_GRACE_S if unheard else 0.0)
             if left_s <= 0 or (until_answered and not unheard):
                 break
@@ -208,13 +208,15 @@ def _unheard(image_task: ImageTask) -> Flux2Error:
     if image_task.request is None:
         trouble = image_task.log.last_failure
         return ServiceUnavailableError(
-            f"RunAPI told nothing about task {image_task.task_id}: {trouble.said if trouble else 'no answer yet'}.",
+            f"RunAPI told nothing about task {image_task.task_id}: {trouble.message if trouble else 'no answer yet'}.",
             hint=f'Call get_image_task with task_id "{image_task.task_id}" again in a minute.',
             task_id=image_task.task_id,
             charged="unknown",
         )
     if image_task.is_unsent:
-        reason = "RunAPI limits the rate" if image_task.queued_for != "place" else "too many requests came before it"
+        reason = (
+            "RunAPI limits the rate" if image_task.queued_for != "create_slot" else "too many requests came before it"
+        )
         return RateLimitedError(
             f"The wait ended before the image could be requested: {reason}. Nothing was sent.",
             hint="Call again in a minute.",
@@ -227,7 +229,7 @@ def _unheard(image_task: ImageTask) -> Flux2Error:
 
 
 def _message(image_task: ImageTask) -> str:
-    if image_task.stage == "submitting":
+    if image_task.state == "sending":
         if image_task.queued_for is not None:
             return _QUEUED[image_task.queued_for]
         return (
@@ -240,7 +242,7 @@ def _message(image_task: ImageTask) -> str:
 
 
 def _time_left(image_task: ImageTask) -> str:
-    left_s = image_task.left_s if image_task.stage == "processing" else None
+    left_s = image_task.left_s if image_task.state == "processing" else None
     if left_s is None or left_s < 1.0:
         return ""
     return f", about {left_s:.0f} s left" if left_s < 20 else f", about {5 * round(left_s / 5)} s left"

@@ -1,37 +1,41 @@
-"""The task journal: what was asked, sent, accepted, paid and returned, on disk before money is spent.
+"""The task journal: what was requested, sent, accepted, paid and delivered, on disk before money is spent.
 
 `Journal` is the interface; `open_journal` returns the SQLite one, in a file or in memory.
 """
 
 from __future__ import annotations
 
+from flux2_tool.journal.errors import JournalError, JournalFailureReason, failure_reason
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.handle import RecordHandle
 from flux2_tool.journal.model import (
     Cap,
     Claim,
     ClaimRules,
+    Failure,
     Intent,
-    Journal,
-    JournalError,
-    OpenJournal,
+    Outcome,
     Record,
     RecordState,
     SavedCopy,
     Spending,
 )
 from flux2_tool.journal.process_id import Owner, ThisProcess
+from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.sqlite import SqliteJournal, open_journal
 
 __all__ = [
     "Cap",
     "Claim",
     "ClaimRules",
+    "Failure",
     "Intent",
     "Journal",
     "JournalError",
+    "JournalFailureReason",
     "JournalWithFallback",
     "OpenJournal",
+    "Outcome",
     "Owner",
     "Record",
     "RecordHandle",
@@ -40,5 +44,6 @@ __all__ = [
     "Spending",
     "SqliteJournal",
     "ThisProcess",
+    "failure_reason",
     "open_journal",
 ]

@@ -1,7 +1,7 @@
-"""Which journal a process writes to: the file, or memory while the file cannot be used and may be done without.
+"""Which journal a process writes to: the file, or memory while the file cannot be used and is not required.
 
-When that changes (the file was deleted, broke, or can be used again), what the process takes care of is carried over,
-so that an equal request still meets it.
+When that changes (the file was deleted, broke, or can be used again), this process's records are carried over, so that
+an equal request still finds them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from flux2_tool.journal.handle import RecordHandle, unavailable
-from flux2_tool.journal.model import Journal, JournalError, OpenJournal, Record
+from flux2_tool.journal.errors import JournalError, unavailable
+from flux2_tool.journal.handle import RecordHandle
+from flux2_tool.journal.model import Record
 from flux2_tool.journal.process_id import Owner
+from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.settings import JournalMode
 
 logger = logging.getLogger(__name__)
 
-# A day on which the clocks are set back.
+# The longest day: one on which the clocks are set back.
 LONGEST_DAY_S: Final = 25 * 3600.0
-_OFF = "journal_unavailable: the task journal is off, so nothing outlives this process"
+_OFF: Final = "journal_unavailable: the task journal is off, so tasks are forgotten when this process ends"
 
 
 class JournalWithFallback:
-    """Chooses the journal, and chooses again whenever it is asked.
+    """Chooses the journal anew at each use.
 
     Args:
         folder: The data folder that holds the file.
@@ -32,7 +34,7 @@ class JournalWithFallback:
         owner: This process.
         now: The wall clock.
         opener: Opens a journal.
-        entries: The entries this process has, oldest first.
+        record_handles: Returns the records this process takes care of, oldest first.
     """
 
     def __init__(
@@ -43,26 +45,26 @@ class JournalWithFallback:
         owner: Owner,
         now: Callable[[], float],
         opener: OpenJournal,
-        entries: Callable[[], Iterable[RecordHandle]],
+        record_handles: Callable[[], Iterable[RecordHandle]],
     ) -> None:
         self._folder = folder
         self._mode = mode
         self._owner = owner
         self._now = now
         self._open = opener
-        self._entries = entries
+        self._record_handles = record_handles
         self._file: Journal | None = None
         self._memory: Journal | None = None
-        self._last: Journal | None = None
+        self._current: Journal | None = None
         self._spent: list[Record] = []
 
     @property
     def is_required(self) -> bool:
-        """Whether nothing may be sent that is not on disk."""
+        """Whether nothing may be sent that is not written to the file."""
         return self._mode == "required"
 
     def for_spending(self) -> tuple[Journal, list[str]]:
-        """Return the journal to write an intent to, with the warnings its result carries.
+        """Return the journal to write an intent to, and the warnings that the call's result carries.
 
         Raises:
             JournalUnavailableError: It is required and cannot be used.
@@ -72,23 +74,23 @@ class JournalWithFallback:
         try:
             journal = self._on_disk()
             if not self.is_required:
-                # What the caps go on from, should the file fail: also what other processes have spent.
+                # Should the file fail, the caps go on counting from here; it has other processes' spending too.
                 self._spent = journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
-            return self.without_file(exc)
+            return self.fall_back(exc)
         return journal, []
 
-    def without_file(self, exc: JournalError) -> tuple[Journal, list[str]]:
-        """Return the journal to go on with when the file has failed.
+    def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
+        """Return the journal in memory, and the warnings that the call's result carries; the file has failed.
 
         Raises:
             JournalUnavailableError: It is required.
         """
-        # Not closed: entries that began with it still write to it as well as they can.
+        # Not closed: tasks that began with it still try to write to it.
         self._file = None
         if self.is_required:
             raise unavailable(exc) from exc
-        logger.warning("%s; going on in memory", exc)
+        logger.warning("%s; falling back to a journal in memory", exc)
         memory = self._in_memory()
         memory.carry_over(self._spent)
         self._spent = []
@@ -96,7 +98,7 @@ class JournalWithFallback:
         return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]
 
     def for_reading(self) -> Journal | None:
-        """Return the journal to look into, None when there is none."""
+        """Return the journal to read from, None when none can be used."""
         if self._mode == "off":
             return self._in_memory()
         try:
@@ -105,41 +107,43 @@ class JournalWithFallback:
             logger.warning("%s", exc)
             return None if self._memory is None or self.is_required else self._memory
 
-    def for_reading_at_all(self) -> Journal:
-        """Return the journal to look into where nothing can be said without one.
+    def for_required_reading(self) -> Journal:
+        """Return the journal to read from, where a call cannot be answered without one.
 
         Raises:
-            JournalError: There is none.
+            JournalError: None can be used.
         """
         journal = self.for_reading()
         return self._on_disk() if journal is None else journal
 
-    def beat(self) -> None:
-        """Renew the leases of all that is ours, and write again what could not be written."""
+    def heartbeat(self) -> None:
+        """Renew the leases of this process's records, and write what could not be written before."""
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
                     journal.heartbeat(now=self._now())
                 except JournalError as exc:
                     logger.warning("%s", exc)
-        for entry in self._entries():
-            entry.catch_up()
+        self._flush()
 
     def close(self) -> None:
-        """Let go of all that is ours; what could not be written before is tried a last time."""
+        """Release this process's records; what could not be written before is tried a last time."""
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
-            for entry in self._entries():
-                entry.catch_up()
+            self._flush()
         for journal in journals:
             journal.close()
-        self._file = self._memory = self._last = None
+        self._file = self._memory = self._current = None
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
+    def _flush(self) -> None:
+        for record_handle in self._record_handles():
+            record_handle.flush()
+
     def _on_disk(self) -> Journal:
         if self._file is not None and not self._file.is_in_place():
-            logger.warning("the task journal was deleted or replaced; beginning another one")
+            logger.warning("the task journal was deleted or replaced; opening a new one")
             self._file = None
         journal = self._file or self._open(self._folder, owner=self._owner, now=self._now())
         self._carry_to(journal)
@@ -152,11 +156,11 @@ class JournalWithFallback:
         return self._memory
 
     def _carry_to(self, journal: Journal) -> None:
-        if journal is self._last:
+        if journal is self._current:
             return
-        if self._last is not None:
-            entries = list(self._entries())
-            journal.carry_over([entry.record for entry in entries])
-            for entry in entries:
-                entry.move_to(journal)
-        self._last = journal
+        if self._current is not None:
+            record_handles = list(self._record_handles())
+            journal.carry_over([record_handle.record for record_handle in record_handles])
+            for record_handle in record_handles:
+                record_handle.move_to(journal)
+        self._current = journal

@@ -1,6 +1,6 @@
 """The journal's schema as named steps, each applied once, in order, in one transaction.
 
-A step only adds, so that an older process may go on with a journal that a newer one has opened.
+A step only adds, so that an older process can still use a journal that a newer one has opened.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     (
-        # The sum also tells real money from that of a stand-in on this machine.
+        # The sum also tells real money from that of a sandbox on this machine.
         "0007_spending_by_service",
         """
         CREATE INDEX records_spending_by_service

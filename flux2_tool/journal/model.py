@@ -1,30 +1,29 @@
-"""What the journal keeps, and the interface behind which it is kept.
+"""What the journal keeps: a request's intent, its outcome, the record of both, and the rules of a claim.
 
 Times are wall-clock seconds since 1970, because several processes share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple
 
-from flux2_tool.journal.process_id import Owner
 from flux2_tool.runapi import contract
 
 # sending      the POST may or may not have arrived
 # processing   RunAPI accepted it; there is a task id
-# completed    there are pictures
-# failed       the task ended without a picture
+# completed    there are images
+# failed       the task ended without an image
 # not_created  surely nothing was created
 # unknown      nobody sends it any more, and whether it was accepted is not known
 RecordState = Literal["sending", "processing", "completed", "failed", "not_created", "unknown"]
-STATES: tuple[RecordState, ...] = ("sending", "processing", "completed", "failed", "not_created", "unknown")
 
 
-class JournalError(Exception):
-    """The journal cannot be read or written. The message says what is wrong and where."""
+class Failure(NamedTuple):
+    """Why there is no image: the error's stable code and its message."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +61,35 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request ended, or that nobody knows.
+
+    Attributes:
+        images: Links, each with the UTC time at which it expires when that is known, in order.
+        cost_usd: What RunAPI billed, None when it did not say.
+        conflict: RunAPI answered 409: sending the request again cannot show what happened to it.
+        abandoned: It was followed until nobody waited for it any more, without a result.
+        raw: RunAPI's last response as redacted JSON text.
+        request_id: RunAPI's id of that response.
+        polls: How often the task's status was asked for.
+        duration_s: How long it took RunAPI, as far as polling can tell; None when it cannot.
+    """
+
+    state: RecordState
+    images: tuple[tuple[str, str | None], ...] = ()
+    cost_usd: float | None = None
+    error: Failure | None = None
+    conflict: bool = False
+    abandoned: bool = False
+    raw: str | None = None
+    request_id: str | None = None
+    polls: int = 0
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SavedCopy:
-    """A picture of a record on this machine's disk."""
+    """An image of a record on this machine's disk."""
 
     path: str
     width_px: int
@@ -71,35 +97,18 @@ class SavedCopy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One request and all that is known of it.
+class Record(Intent):
+    """A request and all that is known of it; what its `Outcome` gives has the same names here.
 
     Attributes:
-        conflict: RunAPI answered 409: sending it again cannot clear up what happened.
-        abandoned: It was followed to the end of patience without a result.
+        accepted_at: When RunAPI accepted it, None before that.
+        delivered_at: When a call of its session got the images.
         owner: The process that takes care of it, None when nobody does.
-        images: Links with the end of their life, in order.
+        lease_until: Until when the owner holds it without a further heartbeat.
         saved: Copies on disk.
         orphaned: The call that began it ended before it did, or its process.
-        error: Code and message of a failure.
-        raw: RunAPI's last answer as redacted JSON text.
-        duration_s: How long it took RunAPI, as far as polling can tell; None when it cannot.
     """
 
-    record_id: str
-    session: str | None
-    dedup_key: str
-    fingerprint: str
-    base_url: str
-    tool: contract.Action
-    model: str
-    resolution: str
-    label: str
-    body: bytes
-    idempotency_key: str
-    client_request_id: str
-    route: contract.Route
-    price_usd: float | None
     state: RecordState
     created_at: float
     task_id: str | None
@@ -113,16 +122,13 @@ class Record:
     abandoned: bool
     images: tuple[tuple[str, str | None], ...]
     cost_usd: float | None
-    error: tuple[str, str] | None
+    error: Failure | None
     raw: str | None
     request_id: str | None
     polls: int
     saved: tuple[SavedCopy, ...] = ()
     orphaned: bool = False
-    sender: str | None = None
-    reserved_usd: float = 0.0
     duration_s: float | None = None
-    cross_session_dedup_key: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -132,13 +138,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """A bound on what may be spent.
+    """An upper bound on spending.
 
     Attributes:
-        since: Only what was asked for since then counts; None counts all.
-        session: For a cap of kind "session", whose spending counts.
-        sender: For a cap of kind "sender", whose spending counts; None is whoever has no name.
-        leaves_out_loopback: Whether what a stand-in on this machine has billed does not count.
+        since: Only requests since then count; None counts all.
+        session: For a cap of kind "session", the session whose spending counts.
+        sender: For a cap of kind "sender", the person whose spending counts; None is everybody without a name.
+        leaves_out_loopback: Whether what a sandbox on this machine has billed does not count.
     """
 
     kind: Literal["image", "day", "session", "sender"]
@@ -163,14 +169,14 @@ class ClaimRules:
     """Which earlier requests a new one may join, and how many equal ones may be new.
 
     Attributes:
-        join: "session" joins what is in flight, unknown, or completed and not yet returned; "orphaned" joins only
-            what is unknown or was left behind by a dead process; "never" always makes a new image.
-        inherited_session_prefix: Sessions whose names begin with this, followed by their owner's name, are
-            inherited from: what such an owner has left behind and nobody was shown is joined, and its session becomes
-            the new request's.
+        join: "session" joins what is in flight, unknown, or completed and not yet delivered; "orphaned" joins only
+            what is unknown or orphaned by its call or process; "never" always makes a new image.
+        inherited_session_prefix: Sessions whose names are this prefix and their owner's name may be inherited: an
+            equal, undelivered request of such a session is joined once its owner is dead, has released it or has
+            orphaned it, and is moved to the new request's session.
         repeat_max: At most this many new tasks with equal arguments in the window; None for no limit.
-        repeat_window_s: The window's length.
-        caps: Bounds that a new request must keep, first come first told.
+        repeat_window_s: The window's length, in seconds.
+        caps: Caps that a new request must not pass; the first one that it would pass is reported.
     """
 
     join: Literal["session", "orphaned", "never"]
@@ -182,144 +188,15 @@ class ClaimRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What became of an intent: a new record of ours, an earlier one to join, too many equal ones, or a cap."""
+    """The result of a claim.
+
+    Attributes:
+        record: The new record of this process ("new"), or the earlier one to share ("joined").
+        repeated: The equal requests of the window, where there are too many of them ("repeated").
+        spending: Where the cap stands that the request would pass ("over_budget").
+    """
 
     outcome: Literal["new", "joined", "repeated", "over_budget"]
     record: Record | None = None
     repeated: tuple[Record, ...] = ()
     spending: Spending | None = None
-
-
-class Journal(Protocol):
-    """Where records live. Every method raises JournalError when the store cannot be used."""
-
-    def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
-        """In one step: join an equal record, refuse a repeat too many or one past a cap, or write the intent down as
-        `sending` and so reserve its price."""
-        ...
-
-    def take_over(self, record_id: str, *, now: float) -> Record | None:
-        """Become the owner unless a living process is; None when one is."""
-        ...
-
-    def release(self, record_id: str, *, abandoned: bool = False) -> None:
-        """Stop owning a record."""
-        ...
-
-    def note_orphaned(self, record_id: str) -> None:
-        """Write down that everybody who waited for it has left before its end."""
-        ...
-
-    def heartbeat(self, *, now: float) -> None:
-        """Renew the lease of all records this process owns."""
-        ...
-
-    def note_route(self, record_id: str, route: contract.Route) -> None:
-        """Write down the route the next POST takes, before it does."""
-        ...
-
-    def note_accepted(
-        self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
-    ) -> None:
-        """Write down that RunAPI took the task."""
-        ...
-
-    def note_end(
-        self,
-        record_id: str,
-        state: RecordState,
-        *,
-        now: float,
-        images: Sequence[tuple[str, str | None]] = (),
-        cost_usd: float | None = None,
-        error: tuple[str, str] | None = None,
-        conflict: bool = False,
-        abandoned: bool = False,
-        raw: str | None = None,
-        request_id: str | None = None,
-        polls: int = 0,
-        duration_s: float | None = None,
-    ) -> None:
-        """Write down how it ended, or that nobody knows."""
-        ...
-
-    def note_delivered(self, record_id: str, *, now: float) -> None:
-        """Write down that its pictures reached a call of its session."""
-        ...
-
-    def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
-        """Write down where its pictures were saved."""
-        ...
-
-    def newest(
-        self,
-        *,
-        fingerprint: str,
-        base_url: str,
-        session: str | None,
-        shown_first: bool = False,
-        inherited_session_prefix: str | None = None,
-    ) -> Record | None:
-        """Return a session's newest record with pictures; with `shown_first` one that was returned, if there is any.
-
-        When there is none and `inherited_session_prefix` is given, it is the newest of the sessions whose owner is
-        gone; see ClaimRules.
-        """
-        ...
-
-    def carry_over(self, records: Sequence[Record]) -> None:
-        """Keep what another journal holds of this process's records; what is known better here stays."""
-        ...
-
-    def get(self, record_id: str) -> Record | None:
-        """Return a record by its id."""
-        ...
-
-    def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
-        """Return an account's record by its task id."""
-        ...
-
-    def abandoned(
-        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, abandoned_too: bool = False
-    ) -> list[Record]:
-        """Return an account's unfinished records that no living process owns; those without a task id only when
-        they were first sent since the given time and have no conflict, those followed in vain only on demand."""
-        ...
-
-    def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
-        """Return records, oldest first."""
-        ...
-
-    def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
-        """Return how long the last tasks of a kind took, oldest first, in seconds."""
-        ...
-
-    def spending(self, cap: Cap) -> Spending:
-        """Return where a cap stands."""
-        ...
-
-    def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
-        """Make `unknown` what is `sending`, was begun before a time, and no living process owns."""
-        ...
-
-    def forget(self, record_id: str, *, now: float) -> bool:
-        """Delete a record of unknown outcome that no living process owns; False when it is not one."""
-        ...
-
-    def prune(self, *, before: float) -> int:
-        """Delete records that are over and older, except pictures that nobody was shown; return how many."""
-        ...
-
-    def is_in_place(self) -> bool:
-        """Return whether what is written is still found by whoever opens the journal anew."""
-        ...
-
-    def close(self) -> None:
-        """Release what this process owns and close the store."""
-        ...
-
-
-class OpenJournal(Protocol):
-    """How a journal is opened: that of a data folder, or for `None` one that ends with the process."""
-
-    def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal: ...

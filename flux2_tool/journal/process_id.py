@@ -1,8 +1,8 @@
-"""Who owns a record: a process, named so that its end on this machine is seen at once.
+"""Identify the process that owns a record, so that its death on this machine is detected at once.
 
-A process id alone is reused; with the process's start time it is not. The name also holds the boot and the process
-namespace, because an id says nothing about another machine or container that shares the folder, and a random part,
-because one process may hold several tools, of which one may be closed while the others go on.
+Process ids are reused; an id together with the process's start time is not. The name also holds the host, its boot and
+the PID namespace, because an id means nothing on another machine or in another container that shares the folder, and a
+random part, because one process may hold several tools, of which one may be closed while the others go on.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ class Owner(Protocol):
         """Unique among all processes that may share the journal."""
         ...
 
-    def is_gone(self, name: str) -> bool:
-        """Return whether another owner has surely ended; False when that cannot be told."""
+    def is_dead(self, name: str) -> bool:
+        """Return whether another owner's process has surely ended; False when that cannot be told."""
         ...
 
 
 class ThisProcess:
-    """The running process, once for each tool in it."""
+    """The running process as an owner; one instance for each tool in it."""
 
     def __init__(self) -> None:
         self._part = secrets.token_hex(4)
 
     @property
     def name(self) -> str:
-        """Machine, process id, start time, and which tool of the process."""
+        """Machine, process id, start time and the tool's random part, separated by colons."""
         return f"{_machine()}:{os.getpid()}:{_start_time(os.getpid()) or '?'}:{self._part}"
 
-    def is_gone(self, name: str) -> bool:
-        """Return whether a process of this machine has ended; a process elsewhere is never judged."""
+    def is_dead(self, name: str) -> bool:
+        """Return whether a process of this machine has ended; always False for a process of another machine."""
         parts = name.split(":")
         if len(parts) < 3 or parts[0] != _machine() or not parts[1].isdigit():
             return False
@@ -61,9 +61,9 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return when a process started, in the system's own words, or None when there is no such process.
+    """Return when a process started, in the system's own format, or None when there is no such process.
 
-    A zombie counts as gone. Source: proc_pid_stat(5), fields 3 and 22; elsewhere `ps -o lstart=`.
+    A zombie counts as dead. Source: proc_pid_stat(5), fields 3 and 22; elsewhere `ps -o lstart=`.
     """
     if Path("/proc/self/stat").exists():
         try:
@@ -71,7 +71,7 @@ def _start_time(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in ("Z", "X") else fields[19]
-    # With an environment of its own: it needs no key, and two processes must read the same words.
+    # A minimal environment: ps needs no key, and two processes must get the same text for the same start.
     environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
     found = subprocess.run(  # noqa: S603
         ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607

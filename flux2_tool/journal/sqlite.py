@@ -11,32 +11,18 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._clock import iso_utc
-from flux2_tool.journal.model import (
-    Cap,
-    Claim,
-    ClaimRules,
-    Intent,
-    JournalError,
-    Record,
-    RecordState,
-    SavedCopy,
-    Spending,
-)
+from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
-from flux2_tool.journal.sqlite_table import RecordTable, connect, row_of
+from flux2_tool.journal.sqlite_claims import LEASE_S, ClaimTable
+from flux2_tool.journal.sqlite_table import connect, row_of
 from flux2_tool.runapi import contract
 
 FILE_NAME: Final = "journal.db"
-LEASE_S: Final = 30.0
-# Sums of prices are not exact; this much too much is not past a cap.
-CENT_FRACTION: Final = 1e-6
-
-_INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
 
 
 def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
@@ -54,21 +40,18 @@ def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJour
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         return SqliteJournal(connect(str(path), now=now), path, owner)
-    except OSError as exc:
-        raise JournalError(f"the journal {path} cannot be opened: {exc.strerror}") from exc
-    except sqlite3.Error as exc:
-        raise JournalError(f"the journal {path} cannot be opened: {exc}") from exc
+    except (OSError, sqlite3.Error) as exc:
+        said = exc.strerror if isinstance(exc, OSError) else exc
+        reason = failure_reason(exc, path)
+        raise JournalError(f"the journal {path} cannot be opened: {said}", reason=reason) from exc
 
 
-class SqliteJournal(RecordTable):
+class SqliteJournal(ClaimTable):
     """The `Journal` of one process over one SQLite database. Not for use from several threads at once."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None, owner: Owner) -> None:
-        super().__init__(connection, "the journal in memory" if path is None else f"the journal {path}")
-        self._path = path
+        super().__init__(connection, path, owner)
         self._inode = None if path is None else path.stat().st_ino
-        self._owner = owner
-        self._name = owner.name
 
     def is_in_place(self) -> bool:
         """Return whether the file this journal writes to is still the one at its path."""
@@ -78,28 +61,6 @@ class SqliteJournal(RecordTable):
             return self._path.stat().st_ino == self._inode
         except OSError:
             return False
-
-    def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
-        with self._transaction(synced=True):
-            if rules.join != "never":
-                joined = self._joinable(intent, rules, now) or self._adopted(intent, rules, now)
-                if joined is not None:
-                    return Claim(outcome="joined", record=joined)
-            if rules.repeat_max is not None:
-                equal = self._select(
-                    "dedup_key = ? AND created_at > ? AND state != 'not_created'",
-                    (intent.dedup_key, now - rules.repeat_window_s),
-                )
-                if len(equal) >= rules.repeat_max:
-                    return Claim(outcome="repeated", repeated=tuple(equal))
-            for cap in rules.caps:
-                spending = self._spending(cap)
-                if spending.spent_usd + spending.reserved_usd + intent.reserved_usd > cap.limit_usd + CENT_FRACTION:
-                    return Claim(outcome="over_budget", spending=spending)
-            values = {name: getattr(intent, name) for name in _INTENT_COLUMNS}
-            values |= {"state": "sending", "created_at": now, "owner": self._name, "lease_until": now + LEASE_S}
-            self._insert(values)
-            return Claim(outcome="new", record=self._one("record_id = ?", (intent.record_id,)))
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
         with self._transaction():
@@ -149,43 +110,13 @@ class SqliteJournal(RecordTable):
                 request_id=request_id,
             )
 
-    def note_end(
-        self,
-        record_id: str,
-        state: RecordState,
-        *,
-        now: float,
-        images: Sequence[tuple[str, str | None]] = (),
-        cost_usd: float | None = None,
-        error: tuple[str, str] | None = None,
-        conflict: bool = False,
-        abandoned: bool = False,
-        raw: str | None = None,
-        request_id: str | None = None,
-        polls: int = 0,
-        duration_s: float | None = None,
-    ) -> None:
-        code, message = error or (None, None)
+    def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
         with self._transaction():
             record = self._one("record_id = ?", (record_id,))
-            if record is None or not self._may_end(record, state):
+            if record is None or not self._may_end(record, outcome.state):
                 return
-            self._update(
-                record_id,
-                state=state,
-                finished_at=None if state == "unknown" else now,
-                images=json.dumps([list(image) for image in images]),
-                cost_usd=cost_usd,
-                error_code=code,
-                error_message=message,
-                conflict=int(conflict),
-                abandoned=int(abandoned),
-                raw=raw,
-                request_id=request_id,
-                polls=polls,
-                duration_s=duration_s,
-            )
-            if state != "completed":
+            self._update(record_id, **row_of(outcome), finished_at=None if outcome.state == "unknown" else now)
+            if outcome.state != "completed":
                 self._update(record_id, owner=None, lease_until=None)
 
     def note_delivered(self, record_id: str, *, now: float) -> None:
@@ -214,13 +145,13 @@ class SqliteJournal(RecordTable):
         with self._guarded():
             found = self._select(where, (fingerprint, base_url, session), order)
             if not found and inherited_session_prefix is not None:
-                for (left,) in self._connection.execute(
+                for (other_session,) in self._connection.execute(
                     "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
                     " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(created_at) DESC",
                     (fingerprint, base_url, len(inherited_session_prefix), inherited_session_prefix),
                 ):
-                    if self._owner.is_gone(left.removeprefix(inherited_session_prefix)):
-                        found = self._select(where, (fingerprint, base_url, left), order)
+                    if self._owner.is_dead(other_session.removeprefix(inherited_session_prefix)):
+                        found = self._select(where, (fingerprint, base_url, other_session), order)
                         break
             return found[0] if found else None
 
@@ -239,17 +170,17 @@ class SqliteJournal(RecordTable):
         with self._guarded():
             return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
 
-    def abandoned(
-        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, abandoned_too: bool = False
+    def unowned(
+        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:
         with self._guarded():
-            open_ones = self._select(
+            unfinished = self._select(
                 "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND abandoned <= ?",
-                (fingerprint, base_url, int(abandoned_too)),
+                (fingerprint, base_url, int(include_abandoned)),
             )
         return [
             record
-            for record in open_ones
+            for record in unfinished
             if not self._is_held(record, now)
             and (record.task_id is not None or (record.created_at >= resend_since and not record.conflict))
         ]
@@ -274,10 +205,6 @@ class SqliteJournal(RecordTable):
             )
             return [row[0] for row in rows][::-1]
 
-    def spending(self, cap: Cap) -> Spending:
-        with self._guarded():
-            return self._spending(cap)
-
     def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         with self._transaction():
             for record in self._select("state = 'sending' AND created_at < ?", (sent_before,)):
@@ -288,7 +215,7 @@ class SqliteJournal(RecordTable):
                         owner=None,
                         lease_until=None,
                         error_code="unexpected_answer",
-                        error_message="The process that sent the request ended before its answer came.",
+                        error_message="The process that sent the request ended before the response arrived.",
                     )
 
     def forget(self, record_id: str, *, now: float) -> bool:
@@ -317,89 +244,16 @@ class SqliteJournal(RecordTable):
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _joinable(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
-        """Return the newest equal record a new request should share rather than pay again."""
-        candidates = self._select(
-            "dedup_key = ? AND (state IN ('sending', 'processing', 'unknown')"
-            " OR (state = 'completed' AND delivered_at IS NULL))",
-            (intent.dedup_key,),
-        )
-        for record in reversed(candidates):
-            if record.state == "completed" and _is_out_of_reach(record, now):
-                continue
-            left_behind = record.state == "unknown" or record.orphaned or not self._is_held(record, now)
-            if rules.join == "session" or left_behind:
-                return record
-        return None
-
-    def _adopted(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
-        """Make an equal record that a session whose owner is gone has left behind the intent's session's own."""
-        if rules.inherited_session_prefix is None or intent.cross_session_dedup_key is None:
-            return None
-        candidates = self._select(
-            "cross_session_dedup_key = ? AND substr(session, 1, ?) = ?"
-            " AND (state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))",
-            (intent.cross_session_dedup_key, len(rules.inherited_session_prefix), rules.inherited_session_prefix),
-        )
-        for record in reversed(candidates):
-            is_gone = self._owner.is_gone((record.session or "").removeprefix(rules.inherited_session_prefix))
-            # An owner that closed in good order, or of whose process nobody here can tell.
-            is_left = record.state != "unknown" and not record.abandoned and not self._is_held(record, now)
-            if (is_gone or is_left or record.orphaned) and not (
-                record.state == "completed" and _is_out_of_reach(record, now)
-            ):
-                # Ours from here on, unless another process is finishing it, so that nobody inherits it from us.
-                mine = {} if self._is_held(record, now) else {"owner": self._name, "lease_until": now + LEASE_S}
-                self._update(record.record_id, session=intent.session, dedup_key=intent.dedup_key, orphaned=0, **mine)
-                return self._one("record_id = ?", (record.record_id,))
-        return None
-
-    def _spending(self, cap: Cap) -> Spending:
-        if cap.kind == "image":
-            return Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
-        conditions, values = ["created_at >= ?"], list[Any]([cap.since or 0.0])
-        if cap.kind != "day":
-            conditions.append(f"{cap.kind} IS ?")
-            values.append(cap.session if cap.kind == "session" else cap.sender)
-        if cap.leaves_out_loopback:
-            # Plain http is for loopback only, see `settings.normalized_base_url`.
-            conditions.append("base_url NOT LIKE 'http://%'")
-        where = " AND ".join(conditions)
-        spent, reserved = self._connection.execute(
-            "SELECT coalesce(sum(CASE WHEN state = 'completed' THEN coalesce(cost_usd, reserved_usd)"  # noqa: S608 - own names
-            " WHEN state = 'failed' THEN coalesce(cost_usd, 0) ELSE 0 END), 0),"
-            " coalesce(sum(CASE WHEN state IN ('sending', 'processing', 'unknown') THEN reserved_usd ELSE 0 END), 0)"
-            f" FROM records WHERE {where}",
-            values,
-        ).fetchone()
-        return Spending(cap=cap, spent_usd=spent, reserved_usd=reserved)
-
     def _may_end(self, record: Record, state: RecordState) -> bool:
-        """Whether an end says more than the record does: a process that was held up may be late with its own."""
+        """Whether an outcome replaces the record's state; that of a stalled process may come too late."""
         if record.state in ("completed", "failed"):
             return state == "completed"
         is_ours = record.owner == self._name
         return state in ("completed", "failed") or is_ours or (record.owner is None and record.task_id is None)
 
-    def _is_held(self, record: Record, now: float) -> bool:
-        """Whether a process takes care of a record: its lease runs, and it is not known to be dead."""
-        if record.owner is None or (record.lease_until or 0.0) <= now:
-            return False
-        return record.owner == self._name or not self._owner.is_gone(record.owner)
-
-    def _is_held_by_another(self, record: Record, now: float) -> bool:
-        return record.owner != self._name and self._is_held(record, now)
-
-
-def _is_out_of_reach(record: Record, now: float) -> bool:
-    """Whether the pictures of a record can no longer be had: every link has expired, and no saved copy is left."""
-    at = iso_utc(now)
-    is_expired = all(expires_at is not None and expires_at <= at for _, expires_at in record.images)
-    return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)
-
 
 def _progress(record: Record) -> tuple[int, bool]:
-    """Order what two journals know of one request: the later is the greater."""
+    """Return how far a request has got, to compare two journals' records of it; the greater is the later."""
     steps: tuple[tuple[RecordState, ...], ...] = (
         ("sending",),
         ("unknown", "not_created"),

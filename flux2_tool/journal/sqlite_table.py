@@ -12,10 +12,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool.journal.errors import JournalError, failure_reason
 from flux2_tool.journal.migrations import migrate
-from flux2_tool.journal.model import JournalError, Record, SavedCopy
+from flux2_tool.journal.model import Failure, Outcome, Record, SavedCopy
 
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -54,11 +56,16 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 class RecordTable:
-    """Reads and writes rows as records. Not for use from several threads at once."""
+    """Reads and writes rows as records. Not for use from several threads at once.
 
-    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+    Args:
+        connection: The database, up to date.
+        path: The journal's file, None for one in memory.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
-        self._where = where
+        self._path = path
         self._is_synced: bool | None = None
 
     def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
@@ -91,9 +98,10 @@ class RecordTable:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        # Beside SQLite's own errors: text that is no text, a number too large, a cell that somebody spoilt.
+        # Beside SQLite's own errors: text that is not text, a number that is too large, a corrupted cell.
         except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
-            raise JournalError(f"{self._where} cannot be used: {exc}") from exc
+            name = "the journal in memory" if self._path is None else f"the journal {self._path}"
+            raise JournalError(f"{name} cannot be used: {exc}", reason=failure_reason(exc, self._path)) from exc
 
     @contextlib.contextmanager
     def _transaction(self, *, synced: bool = False) -> Iterator[None]:
@@ -112,25 +120,25 @@ class RecordTable:
                 raise
 
 
-def row_of(record: Record) -> dict[str, Any]:
-    """Return a record as a row."""
-    values = {item.name: getattr(record, item.name) for item in fields(Record)}
+def row_of(values_of: Record | Outcome) -> dict[str, Any]:
+    """Return a record, or what an outcome gives of one, as columns and their values."""
+    values = {item.name: getattr(values_of, item.name) for item in fields(values_of)}
     values["error_code"], values["error_message"] = values.pop("error") or (None, None)
     return {
         name: json.dumps(value, default=asdict) if isinstance(value, tuple) else value for name, value in values.items()
     }
 
 
-def _listed(text: str) -> Any:
-    return () if text == "[]" else json.loads(text)
+def _decoded(text: str) -> Any:
+    return () if text == "[]" else json.loads(text)  # most are empty
 
 
 def _record(row: sqlite3.Row) -> Record:
     values: dict[str, Any] = dict(zip(_RECORD_COLUMNS, row, strict=True))
     code, message = values.pop("error_code"), values.pop("error_message")
-    values["error"] = None if code is None else (code, message or "")
-    values["images"] = tuple((url, expires_at) for url, expires_at in _listed(values["images"]))
-    values["saved"] = tuple(SavedCopy(**copy) for copy in _listed(values["saved"]))
+    values["error"] = None if code is None else Failure(code, message or "")
+    values["images"] = tuple((url, expires_at) for url, expires_at in _decoded(values["images"]))
+    values["saved"] = tuple(SavedCopy(**copy) for copy in _decoded(values["saved"]))
     for name in ("conflict", "abandoned", "orphaned"):
         values[name] = bool(values[name])
     return Record(**values)

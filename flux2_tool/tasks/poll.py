@@ -1,53 +1,52 @@
-"""Follow one task to its end: where to ask, when to ask again, and what never ends it.
+"""Poll one task's status: at which path, what a response or a failure means, and how long to pause then.
 
-Once a task was accepted, only its own "failed" or a "completed" without any picture ends it; unknown paths, statuses
-and fields and every passing trouble only mean "ask again", until whoever waits stops waiting. The order of paths and
-the words for statuses stand in `wire.py`.
+Once a task was accepted, only its own "failed" or "completed" ends it; unknown paths, statuses and fields and every
+transient failure only mean "poll again". Which paths there are and what statuses mean stands in
+`runapi/contract.py`, every interval in `poll_schedule.py`.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import random as random_module
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
-from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url
 from flux2_tool.exceptions import AuthenticationError, Flux2Error, TaskNotFoundError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
 from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_error, read_task
-from flux2_tool.tasks.poll_schedule import PollSchedule
+from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.poll_schedule import (
+    EMPTY_PATIENCE_S,
+    FAILURES_BEFORE_LEAVING_PROVEN_PATH,
+    FAILURES_BEFORE_NEXT_PATH,
+    GRACE_DELAY_S,
+    MIN_RETRY_AFTER_S,
+    NEXT_PATH_DELAY_S,
+    UNATTENDED_DELAY_S,
+    VISIBILITY_GRACE_S,
+    PollSchedule,
+)
 
-logger = logging.getLogger(__name__)
-
-VISIBILITY_GRACE_S: Final = 3.0
-GRACE_DELAY_S: Final = 0.75
-NEXT_PATH_DELAY_S: Final = 0.1
-# A server that says "ask again at once" is not asked more often than this.
-SHORTEST_HINT_S: Final = 0.5
-EMPTY_PATIENCE_S: Final = 15.0
-UNATTENDED_DELAY_S: Final = 8.0
-FAILURES_BEFORE_NEXT_PATH: Final = 2
-FAILURES_BEFORE_LEAVING_PROVEN_PATH: Final = 5
-
-PollFailureKind = Literal["missing", "refused", "passing"]
+# not_found     this path has no such task
+# unauthorized  RunAPI refused the key
+# transient     anything else, which may be over at the next poll
+PollFailureKind = Literal["not_found", "unauthorized", "transient"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollPath:
-    """One place where a task's status may be.
+    """One path at which a task's status may be.
 
     Attributes:
-        template: As in `wire.py`, with the action filled in; None for a status URL the service gave.
-        action: The action the path names, if it names one.
-        reference: What is asked: a path, or a URL of the same origin.
+        template: As in `runapi/contract.py`; None for a status URL that the service gave.
+        action: The action that the path names, if it names one.
+        reference: What is requested: a path, or a URL of the same origin.
     """
 
     template: str | None
@@ -63,14 +62,14 @@ def poll_paths(
     status_url: str | None = None,
     remembered: str | None = None,
 ) -> tuple[PollPath, ...]:
-    """Return every place to ask for a task, best first.
+    """Return every path at which a task's status may be, the likeliest first.
 
     Args:
         task_id: The task; None leaves only the status URL.
         actions: The action that made it, or both when that is not known.
         routes: The route that accepted it first.
-        status_url: A same-origin status URL from the create answer.
-        remembered: The template that answered for this base URL before.
+        status_url: A same-origin status URL from the create response.
+        remembered: The template that worked for this base URL before.
     """
     found = [] if status_url is None else [PollPath(template=None, action=None, reference=status_url)]
     if task_id is None:
@@ -90,19 +89,29 @@ def poll_paths(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollFailure:
-    """Why a poll told nothing about the task."""
+    """Why a poll gave no status of the task."""
 
     kind: PollFailureKind
-    said: str
+    message: str
     request_id: str | None = None
 
 
 @dataclass(slots=True)
 class PollLog:
-    """What polling has seen so far; shared with whoever reports on the task. `heard` counts the polls that ended."""
+    """What polling has found out so far; shared with whoever reports on the task.
+
+    Attributes:
+        polls: How many polls were sent.
+        responses: How many of them have ended, with a status or a failure.
+        action: The action of the path that has the task, where it names one.
+        model: The model that RunAPI names.
+        last_raw: The last response as decoded JSON.
+    """
 
     polls: int = 0
-    heard: int = 0
+    responses: int = 0
+    action: contract.Action | None = None
+    model: str | None = None
     last_response: TaskResponse | None = None
     last_raw: Any = None
     last_failure: PollFailure | None = None
@@ -111,18 +120,16 @@ class PollLog:
 
 
 class Poller:
-    """Asks for one task until it ends.
+    """Polls one task.
 
     Args:
-        client: Where to ask.
-        paths: Places to ask, best first; at least one.
-        clock: Measures.
-        random: Jitter.
+        client: The account it belongs to.
+        paths: Where its status may be, the likeliest first; at least one.
+        dependencies: Clock, jitter, and the cache of paths that worked.
         log: Filled as polling goes on.
+        schedule: When to poll, where neither the service nor a failure decides it.
+        task_id: The task's id, None when it has none.
         accepted_at_s: When the task was accepted, on the monotonic clock; a 404 soon after means "not visible yet".
-        plan: When to ask, as far as nothing else decides it.
-        task_id: The task asked for, as far as it has an id.
-        on_path_proven: Told the template that answered, to remember it.
     """
 
     def __init__(
@@ -130,95 +137,91 @@ class Poller:
         client: RunapiClient,
         paths: Sequence[PollPath],
         *,
-        clock: Clock,
-        random: random_module.Random,
+        dependencies: TaskDependencies,
         log: PollLog,
+        schedule: PollSchedule,
+        task_id: str | None,
         accepted_at_s: float,
-        plan: PollSchedule,
-        task_id: str | None = None,
-        on_path_proven: Callable[[PollPath], None] = lambda _path: None,
     ) -> None:
         self._client = client
         self._paths = list(paths)
-        self._clock = clock
-        self._random = random
+        self._clock = dependencies.clock
+        self._random = dependencies.random
+        self._route_cache = dependencies.route_cache
         self._log = log
-        self._accepted_at_s = accepted_at_s
-        self._asked_since_s = clock.monotonic()
-        self._on_path_proven = on_path_proven
-        self._plan = plan
+        self._schedule = schedule
         self._task_id = task_id
+        self._accepted_at_s = accepted_at_s
+        self._begun_s = self._clock.monotonic()
         self._index = 0
-        self._proven = False
-        self._failures_here = 0
+        self._is_path_proven = False
+        self._path_failures = 0
         self._failures = 0
         self._moves = 0
         self._empty_since_s: float | None = None
         self._retry_after_s: float | None = None
-        self._seen: dict[int, PollFailureKind] = {}
+        self._path_verdicts: dict[int, PollFailureKind] = {}
 
     @property
-    def proven(self) -> bool:
-        """Whether the place asked next has told about this task."""
-        return self._proven
+    def is_path_proven(self) -> bool:
+        """Whether the path that is polled next has given this task's status."""
+        return self._is_path_proven
 
     @property
     def verdict_of_all_paths(self) -> PollFailureKind | None:
-        """What every place said when each was asked in vain: "missing", "refused" where any refused the key, or
-        None while one was not asked yet or had a passing trouble."""
-        kinds = set(self._seen.values())
-        if len(self._seen) < len(self._paths) or "passing" in kinds:
+        """How polling failed at all paths: "unauthorized" where any of them refused the key, else "not_found"; None
+        while one was not polled yet or failed transiently."""
+        kinds = set(self._path_verdicts.values())
+        if len(self._path_verdicts) < len(self._paths) or "transient" in kinds:
             return None
-        return "refused" if "refused" in kinds else "missing"
+        return "unauthorized" if "unauthorized" in kinds else "not_found"
 
     @property
     def has_retry_after(self) -> bool:
-        """Whether the server itself said when to ask again."""
+        """Whether the service itself said when to poll again."""
         return self._retry_after_s is not None
 
-    @property
-    def path(self) -> PollPath:
-        """The place that is asked next."""
-        return self._paths[self._index]
-
     async def poll(self) -> TaskResponse | PollFailure:
-        """Ask once. The answer is also kept in the log; a trouble moves on to the next place when this one fails."""
+        """Poll once and log the result; after a failure the next poll may use the next path."""
         self._log.polls += 1
-        path = self.path
-        outcome = await self._ask(path)
-        if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome):
+        path = self._paths[self._index]
+        outcome = await self._request(path)
+        if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome, path):
             outcome = PollFailure(
-                kind="missing", said=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
+                kind="not_found", message=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
             )
-        self._log.heard += 1
+        self._log.responses += 1
         if isinstance(outcome, PollFailure):
             self._log.last_failure = outcome
             self._log.request_id = outcome.request_id or self._log.request_id
-            self._move_on(outcome)
+            self._choose_next_path(outcome)
             return outcome
-        self._failures = self._failures_here = self._moves = 0
+        self._failures = self._path_failures = self._moves = 0
         self._log.last_response, self._log.last_failure = outcome, None
+        self._log.action = self._log.action or path.action
+        self._log.model = self._log.model or outcome.model
         if outcome.phase == "unknown" and outcome.status and outcome.status not in self._log.unknown_statuses:
             self._log.unknown_statuses.append(outcome.status)
-        if not self._proven:
-            self._proven = True
-            self._on_path_proven(path)
+        if not self._is_path_proven:
+            self._is_path_proven = True
+            if path.template is not None:
+                self._route_cache.remember(self._client.base_url, "poll", path.template)
         return outcome
 
-    def _is_doubtful(self, answer: TaskResponse) -> bool:
-        """Whether an end without pictures may be about the request rather than the task: an answer that names no task,
-        at a place that is only a guess, while another place may still have it."""
-        is_guess = self._index > 0 and not self._proven and self.path.template is not None
-        is_end = answer.phase in ("failed", "completed") and not answer.images
-        names_task = answer.task_id is not None and answer.task_id == self._task_id
-        seen_elsewhere = set(self._seen) | {self._index}
-        return is_guess and is_end and not names_task and len(seen_elsewhere) < len(self._paths)
+    def _is_doubtful(self, response: TaskResponse, path: PollPath) -> bool:
+        """Whether an end without images may be about the request rather than the task: a response that names no task,
+        at a guessed path, while another path may still have the task."""
+        is_guess = self._index > 0 and not self._is_path_proven and path.template is not None
+        is_end = response.phase in ("failed", "completed") and not response.images
+        names_task = response.task_id is not None and response.task_id == self._task_id
+        polled = set(self._path_verdicts) | {self._index}
+        return is_guess and is_end and not names_task and len(polled) < len(self._paths)
 
-    def is_terminal(self, answer: TaskResponse) -> bool:
-        """Return whether an answer ends the task; "completed" without a picture does so only after some patience."""
-        if answer.phase == "failed" or (answer.phase == "completed" and answer.images):
+    def is_terminal(self, response: TaskResponse) -> bool:
+        """Return whether a response ends the task; "completed" without an image only after EMPTY_PATIENCE_S."""
+        if response.phase == "failed" or (response.phase == "completed" and response.images):
             return True
-        if answer.phase != "completed":
+        if response.phase != "completed":
             self._empty_since_s = None
             return False
         now_s = self._clock.monotonic()
@@ -226,116 +229,116 @@ class Poller:
         return now_s - self._empty_since_s >= EMPTY_PATIENCE_S
 
     def delay_s(self, outcome: TaskResponse | PollFailure, *, attended: bool) -> float:
-        """Return the pause before the next poll, in seconds; the server's own hint wins, within a ceiling."""
+        """Return the pause before the next poll, in seconds; Retry-After takes precedence, up to its ceiling.
+
+        Args:
+            attended: Whether any call waits for the task.
+        """
         elapsed_s = self._clock.monotonic() - self._accepted_at_s
-        asked_s = self._retry_after_s
+        retry_after_s = self._retry_after_s
         if isinstance(outcome, TaskResponse):
-            if asked_s is None:
-                return self._planned_s(elapsed_s) if attended else UNATTENDED_DELAY_S
-            return min(max(asked_s, SHORTEST_HINT_S), RETRY_AFTER_CEILING_S)
-        own_s = self._delay_after_trouble_s(outcome, elapsed_s) if attended else UNATTENDED_DELAY_S
-        return max(own_s, min(asked_s or 0.0, RETRY_AFTER_CEILING_S))
+            if retry_after_s is None:
+                return self._scheduled_s(elapsed_s) if attended else UNATTENDED_DELAY_S
+            return min(max(retry_after_s, MIN_RETRY_AFTER_S), RETRY_AFTER_CEILING_S)
+        own_s = self._failure_delay_s(outcome, elapsed_s) if attended else UNATTENDED_DELAY_S
+        return max(own_s, min(retry_after_s or 0.0, RETRY_AFTER_CEILING_S))
 
-    def _planned_s(self, elapsed_s: float) -> float:
+    def _scheduled_s(self, elapsed_s: float) -> float:
         if not math.isfinite(elapsed_s):
-            # Of a task begun elsewhere nobody knows the age: it counts from the first question.
-            elapsed_s = self._clock.monotonic() - self._asked_since_s
-        # So that many tasks that were begun together do not ask together.
-        return self._plan.delay_s(elapsed_s) * (0.95 + 0.1 * self._random.random())
+            # The age of a task that was begun elsewhere is not known: it counts from the first poll.
+            elapsed_s = self._clock.monotonic() - self._begun_s
+        # Jitter, so that many tasks that were begun together are not polled together.
+        return self._schedule.delay_s(elapsed_s) * (0.95 + 0.1 * self._random.random())
 
-    def _delay_after_trouble_s(self, trouble: PollFailure, elapsed_s: float) -> float:
-        """Go through the places quickly, and back off after each full round in vain."""
-        rounds, place = divmod(self._moves, len(self._paths))
-        if self._failures_here == 0 and place > 0:
+    def _failure_delay_s(self, failure: PollFailure, elapsed_s: float) -> float:
+        """Try the paths in quick succession, and back off after each round in which all have failed."""
+        rounds, index_in_round = divmod(self._moves, len(self._paths))
+        if self._path_failures == 0 and index_in_round > 0:
             return NEXT_PATH_DELAY_S
-        if trouble.kind == "missing":
+        if failure.kind == "not_found":
             if elapsed_s < VISIBILITY_GRACE_S:
                 return GRACE_DELAY_S
             return backoff_s(max(1, rounds), random=self._random)
         return backoff_s(max(1, self._failures - len(self._paths)), random=self._random)
 
-    async def _ask(self, path: PollPath) -> TaskResponse | PollFailure:
+    async def _request(self, path: PollPath) -> TaskResponse | PollFailure:
         self._retry_after_s = None
         try:
-            answer = await self._client.send("GET", path.reference)
+            response = await self._client.send("GET", path.reference)
         except (NotSentError, MaybeSentError) as exc:
-            return PollFailure(kind="passing", said=str(exc))
+            return PollFailure(kind="transient", message=str(exc))
         except CrossOriginRedirectError as exc:
-            return PollFailure(kind="missing", said=str(exc))
+            return PollFailure(kind="not_found", message=str(exc))
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
-        self._retry_after_s = parse_retry_after(answer.headers.get("retry-after"), now=now)
-        if not 200 <= answer.status_code < 300:
-            return self._trouble_of(answer)
+        self._retry_after_s = parse_retry_after(response.headers.get("retry-after"), now=now)
+        if not 200 <= response.status_code < 300:
+            return self._trouble_of(response)
+        status, request_id = f"HTTP {response.status_code}", response.request_id
         try:
-            body = decode_json(answer.body, answer.content_type)
+            body = decode_json(response.body, response.content_type)
         except UnreadableResponseError as exc:
-            return PollFailure(
-                kind="passing", said=f"HTTP {answer.status_code} with {exc}", request_id=answer.request_id
-            )
+            return PollFailure(kind="transient", message=f"{status} with {exc}", request_id=request_id)
         task = read_task(body, https_only=not is_loopback_url(self._client.base_url))
         if not task.is_about_a_task:
-            return PollFailure(
-                kind="passing",
-                said=f"HTTP {answer.status_code} with JSON that names neither a status nor a task",
-                request_id=answer.request_id,
-            )
-        self._log.last_raw, self._log.request_id = body, answer.request_id
+            message = f"{status} with JSON that names neither a status nor a task"
+            return PollFailure(kind="transient", message=message, request_id=request_id)
+        self._log.last_raw, self._log.request_id = body, request_id
         return task
 
     def _trouble_of(self, answer: HttpResponse) -> PollFailure:
-        kind: PollFailureKind = "passing"
+        kind: PollFailureKind = "transient"
         if answer.status_code in contract.ROUTE_MISSING_CODES:
-            kind = "missing"
+            kind = "not_found"
         elif answer.status_code in (401, 403):
-            kind = "refused"
+            kind = "unauthorized"
         try:
             said = read_error(decode_json(answer.body, answer.content_type)).message
         except UnreadableResponseError as exc:
             said = str(exc)
         return PollFailure(
             kind=kind,
-            said=f'HTTP {answer.status_code}, it says: "{said}"' if said else f"HTTP {answer.status_code}",
+            message=f'HTTP {answer.status_code}, it says: "{said}"' if said else f"HTTP {answer.status_code}",
             request_id=answer.request_id,
         )
 
-    def _move_on(self, trouble: PollFailure) -> None:
-        """Choose the next place: a proven one is left late, an unproven one soon, a new task's 404 not at once."""
+    def _choose_next_path(self, failure: PollFailure) -> None:
+        """Keep a proven path for several failures, leave an unproven one soon, and a new task's 404 not at once."""
         self._failures += 1
-        self._failures_here += 1
-        self._seen[self._index] = trouble.kind
-        if len(self._paths) > 1 and self._failures_here >= self._patience_with(trouble):
+        self._path_failures += 1
+        self._path_verdicts[self._index] = failure.kind
+        if len(self._paths) > 1 and self._path_failures >= self._failures_allowed(failure):
             self._index = (self._index + 1) % len(self._paths)
             self._moves += 1
-            self._failures_here = 0
-            self._proven = False
+            self._path_failures = 0
+            self._is_path_proven = False
 
-    def _patience_with(self, trouble: PollFailure) -> int:
-        if self._proven:
+    def _failures_allowed(self, failure: PollFailure) -> int:
+        if self._is_path_proven:
             return FAILURES_BEFORE_LEAVING_PROVEN_PATH
-        if trouble.kind == "missing":
+        if failure.kind == "not_found":
             is_new = self._clock.monotonic() - self._accepted_at_s < VISIBILITY_GRACE_S
             return FAILURES_BEFORE_LEAVING_PROVEN_PATH if is_new else 1
-        # Whoever says when to come back is likely to be the right place.
+        # A path that says when to come back is likely to be the right one.
         return FAILURES_BEFORE_NEXT_PATH if self._retry_after_s is None else FAILURES_BEFORE_LEAVING_PROVEN_PATH
 
 
 def lookup_failure(verdict: PollFailureKind | None, trouble: PollFailure, *, task_id: str) -> Flux2Error | None:
-    """Return why a task nobody here has begun cannot be found, or None while it may still turn up.
+    """Return why a task that was begun elsewhere cannot be found, or None while it still may be.
 
     Args:
-        verdict: What all places together said, from `Poller.verdict_of_all_paths`.
-        trouble: The last of it.
-        task_id: The task that is looked for.
+        verdict: How polling failed at all paths, from `Poller.verdict_of_all_paths`.
+        trouble: The last failure.
+        task_id: The task that is looked up.
     """
-    if verdict == "missing":
+    if verdict == "not_found":
         return TaskNotFoundError(
             f"RunAPI knows no task {task_id} under this key: no status path has it.",
             hint="Check the task id; it is in the result of the call that made the image.",
             request_id=trouble.request_id,
         )
-    if verdict == "refused":
+    if verdict == "unauthorized":
         return AuthenticationError(
-            f"RunAPI refused the key ({trouble.said}).",
+            f"RunAPI refused the key ({trouble.message}).",
             hint="Replace RUNAPI_API_KEY with a valid key of the account that made the task.",
             task_id=task_id,
             request_id=trouble.request_id,

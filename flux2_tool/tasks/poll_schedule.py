@@ -1,10 +1,8 @@
-"""Decide when to poll, from how long such tasks have taken.
+"""Decide when to poll; every interval and limit of polling stands here.
 
 For a given number of polls the mean lateness is least when their spacing is proportional to one over the square root
-of the hazard, the chance that a task still running finishes now. Durations are taken as log-normal, learned from the
-journal with old samples fading, and from the manifest's typical times while there are none. History may be wrong, so
-gaps are bounded, a task that outlives the expectation is polled at a fixed interval, and two surprises in a row turn
-learning off until the durations agree again. Pure: no clock, no I/O.
+of the hazard, the chance that a task still running finishes now. What is expected of durations may be wrong, so gaps
+are bounded, and a task that outlives the expectation is polled at a fixed interval. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -12,31 +10,19 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Final
 
+from flux2_tool.tasks.duration_estimator import NORMAL, DurationEstimator, Expectation
+
+# ---- the planned polls of a running task ----------------------------------------------------------------------------
 FIXED_DELAY_S: Final = 2.0
 MIN_DELAY_S: Final = 0.25
-# The longest gap bounds how late a wrong history can make a picture until two surprises have turned it off: half of it
+MAX_DELAY_S: Final = 8.0
+FIRST_DELAY_S: Final = 0.75
+# The longest gap bounds how late a wrong history can make an image until two surprises have turned it off: half of it
 # on average, against 1 s with the fixed interval. With hardly any history it is that of the fixed interval.
 MAX_GAP_S: Final = 4.5
 COLD_GAP_S: Final = 2.0
-FIRST_DELAY_S: Final = 0.75
-SAMPLES_TO_TRUST: Final = 5
-MAX_DELAY_S: Final = 8.0
-# While RunAPI tells when a task is over, polling only catches what is lost on the way.
-WEBHOOK_EXPECTED_DELAY_S: Final = 8.0
-PRIOR_SIGMA: Final = 0.45
-PRIOR_WEIGHT: Final = 1.5
-# How many samples the wide spread of the beginning counts for.
-SPREAD_WEIGHT: Final = 0.3
-MIN_SIGMA: Final = 0.08
-# After this many newer samples an old one counts half.
-HALF_LIFE_SAMPLES: Final = 25.0
-SURPRISE_Z: Final = 2.4
-SURPRISES_TO_FIXED: Final = 2
-AGREEING_TO_LEARNED: Final = 5
 LONGEST_PLAN_S: Final = 900.0
 # How many polls a plan may make, against those of the fixed interval; a cold one makes fewer than it plans.
 WARM_SHARE: Final = 1.05
@@ -44,39 +30,30 @@ COLD_SHARE: Final = 1.15
 _STEPS: Final = 240
 _SCALES: Final = (0.05, 60.0)
 _BISECTIONS: Final = 14
-_NORMAL: Final = NormalDist()
 
+# ---- webhooks -------------------------------------------------------------------------------------------------------
+# While RunAPI notifies us when a task is over, polling only catches what is lost on the way.
+WEBHOOK_EXPECTED_DELAY_S: Final = 8.0
+# A webhook can be ahead of the status that a poll reads: the next polls come this soon, each pause twice the last.
+EARLY_WEBHOOK_DELAY_S: Final = 0.125
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """Durations as a log-normal: the median in seconds and the standard deviation of their logarithm.
+# ---- when nobody waits, or another process polls -------------------------------------------------------------------
+UNATTENDED_DELAY_S: Final = 8.0
+UNATTENDED_LIFE_S: Final = 15 * 60.0
+# How often the journal is read for what another process finds out.
+WATCH_DELAY_S: Final = 0.4
 
-    `is_cold` says that it rests on typical times rather than on tasks that were seen.
-    """
-
-    median_s: float
-    sigma: float
-    is_cold: bool = False
-
-    def z(self, elapsed_s: float) -> float:
-        """Return how many deviations a duration lies from the median, on the logarithm."""
-        return math.log(max(elapsed_s, 1e-6) / self.median_s) / self.sigma
-
-    def quantile_s(self, share: float) -> float:
-        """Return the duration that this share of tasks does not outlast, in seconds."""
-        return self.median_s * math.exp(self.sigma * _NORMAL.inv_cdf(share))
-
-    @property
-    def mean_s(self) -> float:
-        """The mean duration, in seconds."""
-        return self.median_s * math.exp(self.sigma**2 / 2.0)
-
-    def left_s(self, elapsed_s: float) -> float | None:
-        """Return how much longer a task still running will probably take, in seconds; None when nobody can say."""
-        done = _NORMAL.cdf(self.z(elapsed_s))
-        if done > 0.97:
-            return None
-        return self.quantile_s((1.0 + done) / 2.0) - elapsed_s
+# ---- failed polls ---------------------------------------------------------------------------------------------------
+# A new task may not be visible yet: for this long a 404 does not mean that it is elsewhere.
+VISIBILITY_GRACE_S: Final = 3.0
+GRACE_DELAY_S: Final = 0.75
+NEXT_PATH_DELAY_S: Final = 0.1
+FAILURES_BEFORE_NEXT_PATH: Final = 2
+FAILURES_BEFORE_LEAVING_PROVEN_PATH: Final = 5
+# A server that says "Retry-After: 0" is not polled more often than this.
+MIN_RETRY_AFTER_S: Final = 0.5
+# For this long a "completed" without an image may still get one.
+EMPTY_PATIENCE_S: Final = 15.0
 
 
 class PollSchedule:
@@ -84,7 +61,7 @@ class PollSchedule:
 
     Args:
         expectation: How long it will probably take; None for the fixed interval.
-        webhook_expected: Whether polling is only a safety net, because RunAPI tells of the end itself.
+        webhook_expected: Whether polling is only a safety net, because RunAPI sends a webhook at the end.
     """
 
     def __init__(self, expectation: Expectation | None, *, webhook_expected: bool = False) -> None:
@@ -100,7 +77,7 @@ class PollSchedule:
         """
         if self._webhook_expected:
             return WEBHOOK_EXPECTED_DELAY_S
-        # A poll that comes a little early counts as the planned one.
+        # A poll that came a little early counts as the planned one.
         index = bisect.bisect_right(self._times, elapsed_s + MIN_DELAY_S / 2)
         if index < len(self._times):
             return max(MIN_DELAY_S, self._times[index] - elapsed_s)
@@ -126,7 +103,7 @@ def _poll_times(expectation: Expectation) -> tuple[float, ...]:
         at_s = (number + 0.5) * step_s
         z = expectation.z(at_s)
         density = math.exp(-z * z / 2.0) / (at_s * expectation.sigma * math.sqrt(2.0 * math.pi))
-        survival = max(1e-9, 1.0 - _NORMAL.cdf(z))
+        survival = max(1e-9, 1.0 - NORMAL.cdf(z))
         weights.append(math.sqrt(density / survival) * step_s)
         still_running.append(survival)
     gaps_s = (FIRST_DELAY_S, COLD_GAP_S) if expectation.is_cold else (MAX_GAP_S, MAX_GAP_S)
@@ -156,77 +133,16 @@ def _spaced(weights: Sequence[float], scale: float, *, step_s: float, gaps_s: tu
     return polled
 
 
-@dataclass(slots=True)
-class DurationEstimator:
-    """What is known of one kind of task: tool, model and resolution at one base URL.
-
-    Attributes:
-        prior_s: The typical duration to begin with, in seconds.
-        samples: How many durations it has seen.
-    """
-
-    prior_s: float
-    samples: int = field(init=False, default=0)
-    _weight: float = field(init=False, default=0.0)
-    _sum: float = field(init=False, default=0.0)
-    _squares: float = field(init=False, default=0.0)
-    _prior_weight: float = field(init=False, default=PRIOR_WEIGHT)
-    _surprises: int = field(init=False, default=0)
-    _agreeing: int = field(init=False, default=AGREEING_TO_LEARNED)
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether surprises have turned learning off for now."""
-        return self._agreeing < AGREEING_TO_LEARNED
-
-    def expectation(self) -> Expectation | None:
-        """Return what to expect of the next task, or None while the history contradicts itself."""
-        return None if self.is_fixed else self._fit()
-
-    def learn(self, duration_s: float) -> None:
-        """Take in how long a task took, in seconds; oldest first."""
-        if not math.isfinite(duration_s) or not 0.05 <= duration_s <= 86400.0:
-            return
-        self.samples += 1
-        surprising = abs(self._fit().z(duration_s)) > SURPRISE_Z
-        self._surprises = self._surprises + 1 if surprising else 0
-        if self._surprises >= SURPRISES_TO_FIXED:
-            # What was believed is wrong: begin again from what was seen last, and poll plainly meanwhile.
-            self._weight = self._sum = self._squares = self._prior_weight = 0.0
-            self._agreeing = self._surprises = 0
-        elif self.is_fixed:
-            self._agreeing = 0 if surprising else self._agreeing + 1
-        fade = 0.5 ** (1.0 / HALF_LIFE_SAMPLES)
-        value = math.log(duration_s)
-        self._weight = self._weight * fade + 1.0
-        self._sum = self._sum * fade + value
-        self._squares = self._squares * fade + value * value
-        self._prior_weight *= fade * 0.8
-
-    def _fit(self) -> Expectation:
-        prior = math.log(self.prior_s)
-        weight = self._weight + self._prior_weight
-        mean = (self._sum + self._prior_weight * prior) / weight
-        about_prior = self._prior_weight * (PRIOR_SIGMA**2 + prior * prior)
-        variance = (self._squares + about_prior) / weight - mean * mean
-        # Few samples say little about their own spread; lean towards a wide one, which costs little.
-        spread = (max(0.0, variance) * self._weight + PRIOR_SIGMA**2 * SPREAD_WEIGHT) / (self._weight + SPREAD_WEIGHT)
-        return Expectation(
-            median_s=math.exp(mean),
-            sigma=max(MIN_SIGMA, math.sqrt(spread)),
-            is_cold=self.samples < SAMPLES_TO_TRUST,
-        )
-
-
+# Base URL, model and resolution.
 TaskKind = tuple[str, str, str]
 
 
 class PollScheduler:
-    """The learners of one process, one per base URL, model and resolution.
+    """The schedules of one process, learned for each base URL, model and resolution.
 
     Args:
         typical_s: The typical duration of a model at a resolution, in seconds.
-        history: Durations seen earlier, oldest first, in seconds; asked for once per kind.
+        history: Earlier durations, oldest first, in seconds; read once per kind.
     """
 
     def __init__(
@@ -234,40 +150,44 @@ class PollScheduler:
     ) -> None:
         self._typical_s = typical_s
         self._history = history
-        self._learners: dict[TaskKind, DurationEstimator] = {}
-        self._plans: dict[TaskKind, tuple[int, PollSchedule]] = {}
+        self._estimators: dict[TaskKind, DurationEstimator] = {}
+        self._schedules: dict[TaskKind, tuple[int, PollSchedule]] = {}
 
-    def plan(
+    def schedule(
         self, base_url: str, model: str | None, resolution: str | None, *, webhook_expected: bool = False
     ) -> PollSchedule:
-        """Return when to poll a task of this kind; the fixed interval for one nobody knows.
+        """Return when to poll a task of this kind; the fixed interval where model or resolution is not known.
 
         Args:
-            webhook_expected: Whether RunAPI tells of the end itself, so that polling is only a safety net.
+            webhook_expected: Whether polling is only a safety net, because RunAPI sends a webhook at the end.
         """
         if webhook_expected:
-            known = self.plan(base_url, model, resolution)
-            return PollSchedule(known.expectation, webhook_expected=True)
+            learned = self.schedule(base_url, model, resolution)
+            return PollSchedule(learned.expectation, webhook_expected=True)
         if model is None or resolution is None:
             return PollSchedule(None)
         kind = (base_url, model, resolution)
-        learner = self._learner(kind)
-        samples, plan = self._plans.get(kind, (-1, None))
-        # Planning costs more than a poll; one more sample among many hardly changes a plan.
-        if plan is None or learner.samples - samples > samples // 10 or learner.is_fixed != (plan.expectation is None):
-            plan = PollSchedule(learner.expectation())
-            self._plans[kind] = (learner.samples, plan)
-        return plan
+        estimator = self._estimator(kind)
+        samples, schedule = self._schedules.get(kind, (-1, None))
+        # Planning costs more than a poll; one more sample among many hardly changes a schedule.
+        if (
+            schedule is None
+            or estimator.samples - samples > samples // 10
+            or estimator.is_fixed != (schedule.expectation is None)
+        ):
+            schedule = PollSchedule(estimator.expectation())
+            self._schedules[kind] = (estimator.samples, schedule)
+        return schedule
 
     def learn(self, base_url: str, model: str | None, resolution: str | None, duration_s: float) -> None:
-        """Take in how long a task took, in seconds."""
+        """Learn from how long a task took, in seconds."""
         if model is not None and resolution is not None:
-            self._learner((base_url, model, resolution)).learn(duration_s)
+            self._estimator((base_url, model, resolution)).learn(duration_s)
 
-    def _learner(self, kind: TaskKind) -> DurationEstimator:
-        learner = self._learners.get(kind)
-        if learner is None:
-            learner = self._learners[kind] = DurationEstimator(prior_s=self._typical_s(kind[1], kind[2]))
+    def _estimator(self, kind: TaskKind) -> DurationEstimator:
+        estimator = self._estimators.get(kind)
+        if estimator is None:
+            estimator = self._estimators[kind] = DurationEstimator(prior_s=self._typical_s(kind[1], kind[2]))
             for duration_s in self._history(kind):
-                learner.learn(duration_s)
-        return learner
+                estimator.learn(duration_s)
+        return estimator

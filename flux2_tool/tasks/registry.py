@@ -1,7 +1,7 @@
-"""Which image tasks this process takes care of, and their records in the journal.
+"""The image tasks of one process, and their records in the journal.
 
-Decides whether a request is new, joins an earlier one, or repeats too often; takes up what a process that is gone has
-left behind; keeps the leases of what is ours.
+Decides whether a request is new, joins an earlier one, or repeats too often; finds tasks; resumes those that a dead
+process has orphaned; renews the leases of this process's records.
 """
 
 from __future__ import annotations
@@ -27,30 +27,29 @@ from flux2_tool.journal import (
     RecordHandle,
     open_journal,
 )
-from flux2_tool.journal.handle import unavailable
-from flux2_tool.journal.sqlite import LEASE_S
+from flux2_tool.journal.errors import unavailable
+from flux2_tool.journal.sqlite_claims import LEASE_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
+from flux2_tool.tasks.delivery import DeliveryLog
+from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.poll_schedule import TaskKind
 from flux2_tool.tasks.submit import CreateRequest
-from flux2_tool.tasks.task import ImageTask, TaskDependencies
+from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
-KEPT_GENERATIONS: Final = 2000
 RESUME_EVERY_S: Final = 30.0
-# A result is on its way to who asked for this long before its pictures count as returned: a process that dies in
-# between must not leave a paid picture marked as seen, nor one that sees a second later that its peer is gone.
-HAND_OVER_S: Final = 2.0
 LAST: Final = "last"
 HISTORY_SAMPLES: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One key at one base URL. Tasks of another account are never touched."""
+    """One key at one base URL. Tasks of another account are never returned."""
 
     client: RunapiClient
     fingerprint: str
@@ -62,7 +61,7 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class TaskHandle:
-    """An image task a call may wait for, and how the call came to it."""
+    """An image task that a call waits for; `joined` says that another call had begun it."""
 
     image_task: ImageTask
     joined: bool = False
@@ -75,8 +74,8 @@ class Registry:
     Args:
         folder: The data folder that holds the journal.
         mode: Whether money may be spent without a usable journal file.
-        owner: This process, as a name for leases.
-        dependencies: Clock, chance, memory of routes.
+        owner: This process, as the owner of records.
+        dependencies: What all image tasks of the process share.
         opener: Opens the journal.
         is_peer_in_process: Whether whoever gets the results is this very process, so that none is lost on the way.
     """
@@ -92,22 +91,19 @@ class Registry:
         is_peer_in_process: bool = False,
     ) -> None:
         self._deps = dependencies
-        self._is_peer_in_process = is_peer_in_process
         self._clock = dependencies.clock
+        self._live = LiveTasks()
+        self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process)
         self._journals = JournalWithFallback(
             folder=folder,
             mode=mode,
             owner=owner,
             now=self._clock.now,
             opener=opener,
-            entries=lambda: [one.entry for one in self._live.values() if one.entry is not None],
+            record_handles=lambda: self._live.record_handles,
         )
-        self._live: dict[str, ImageTask] = {}
-        self._handed_over: dict[str, RecordHandle] = {}
-        self._hand_over: asyncio.Task[None] | None = None
-        self._lookups: set[ImageTask] = set()
         self._resumed_at_s: dict[tuple[str, str], float] = {}
-        self._heart: asyncio.Task[None] | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
 
     def begin(self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules) -> TaskHandle:
         """Join an earlier equal request or begin this one; its record is on disk when this returns.
@@ -117,12 +113,12 @@ class Registry:
             BudgetExceededError: It would pass a cap.
             JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
         """
-        self._note_delivered(dedup_key=intent.dedup_key)
+        self._deliveries.confirm(dedup_key=intent.dedup_key)
         journal, warnings = self._journals.for_spending()
         try:
             claim = journal.claim(intent, rules, now=self._clock.now())
         except JournalError as exc:
-            journal, warnings = self._journals.without_file(exc)
+            journal, warnings = self._journals.fall_back(exc)
             claim = journal.claim(intent, rules, now=self._clock.now())
         if claim.outcome == "repeated":
             raise repeated_error(claim.repeated, rules)
@@ -136,44 +132,34 @@ class Registry:
         assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
         if claim.outcome == "joined":
             image_task = self._adopt(account, journal, claim.record)
-            if image_task.entry is not None and image_task.entry.record.session != claim.record.session:
-                image_task.entry.refresh()  # it was taken up before it was inherited
+            handle = image_task.record_handle
+            if handle is not None and handle.record.session != claim.record.session:
+                handle.refresh()  # the claim has just moved the record to this session
             return TaskHandle(image_task=image_task, joined=True, warnings=warnings)
-        entry = self._entry(journal, claim.record, is_ours=True)
-        image_task = ImageTask(
-            account.client,
-            dependencies=self._deps,
-            request=request,
-            tool=intent.tool,
-            model=intent.model,
-            resolution=intent.resolution,
-            label=intent.label,
-            entry=entry,
-        )
+        handle = self._record_handle(journal, claim.record, is_ours=True)
+        image_task = ImageTask(account.client, dependencies=self._deps, request=request, record_handle=handle)
         self._keep(intent.record_id, image_task)
-        self._beat()
         return TaskHandle(image_task=image_task, warnings=warnings)
 
     def find(self, account: Account, task_id: str, *, caller: CallContext, as_source: bool = False) -> ImageTask:
         """Return the image task of a task: a live one, a recorded one, or one to be looked up at RunAPI.
 
         Args:
-            task_id: An id, or "last" for the newest one of the caller's session that brought pictures.
-            as_source: Whether it is to be edited: then the last one is the last that the session was shown. The result
-                of an equal edit, finished in the meantime, must not become its own source.
+            task_id: An id, or "last" for the newest one of the caller's session that has images.
+            as_source: Whether it is to be edited: then the last one is the last that was delivered to the session.
+                The result of an equal edit, finished in the meantime, must not become its own source.
 
         Raises:
             TaskNotFoundError: The task belongs to another conversation and the caller is not the owner, or there is
                 no last one.
-            JournalUnavailableError: Which one is the last cannot be read.
+            JournalUnavailableError: The journal, which knows the last one, cannot be read.
         """
         if task_id == LAST:
             return self._newest(account, caller, shown_first=as_source)
-        for image_task in [*self._live.values(), *self._lookups]:
-            mine = image_task.client.base_url == account.base_url and image_task.account == account.fingerprint
-            if image_task.task_id == task_id and mine and image_task.error is None:
-                _check_belongs(image_task.entry, caller)
-                return image_task
+        image_task = self._live.of_task_id(task_id, base_url=account.base_url, fingerprint=account.fingerprint)
+        if image_task is not None:
+            _check_belongs(image_task, caller)
+            return image_task
         journal = self._journals.for_reading()
         if journal is not None:
             try:
@@ -183,18 +169,17 @@ class Registry:
             else:
                 if record is not None:
                     image_task = self._adopt(account, journal, record)
-                    _check_belongs(image_task.entry, caller)
+                    _check_belongs(image_task, caller)
                     return image_task
         image_task = ImageTask(account.client, dependencies=self._deps, task_id=task_id, account=account.fingerprint)
-        self._lookups = {known for known in self._lookups if not known.is_over}
-        self._lookups.add(image_task)
+        self._live.add_lookup(image_task)
         return image_task
 
     def _newest(self, account: Account, caller: CallContext, *, shown_first: bool) -> ImageTask:
-        # A session that speaks of its last picture has got what was handed over to it.
-        self._note_delivered(session=caller.session)
+        # A session that refers to its last image has received what was returned to it.
+        self._deliveries.confirm(session=caller.session)
         try:
-            journal = self._journals.for_reading_at_all()
+            journal = self._journals.for_required_reading()
             record = journal.newest(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
@@ -211,13 +196,13 @@ class Registry:
         return self._adopt(account, journal, record)
 
     def resume(
-        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, abandoned_too: bool = False
+        self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, include_abandoned: bool = False
     ) -> list[ImageTask]:
-        """Take up in the background what a process that is gone has left of this account; returns what was begun.
+        """Resume in the background this account's tasks that no living process owns; return those that were resumed.
 
         Args:
             at_most_every_s: Does nothing when this was done less than so many seconds ago.
-            abandoned_too: Whether to follow again what was followed in vain.
+            include_abandoned: Also those that were followed until no call waited any more.
         """
         now_s = self._clock.monotonic()
         key = (account.fingerprint, account.base_url)
@@ -231,41 +216,46 @@ class Registry:
         resend_since = now - self._deps.resend_window_s
         try:
             journal.mark_unconfirmed(sent_before=resend_since, now=now)
-            left = journal.abandoned(
+            unowned = journal.unowned(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 now=now,
                 resend_since=resend_since,
-                abandoned_too=abandoned_too,
+                include_abandoned=include_abandoned,
             )
         except JournalError as exc:
             logger.warning("%s", exc)
             return []
-        begun = []
-        for record in left:
+        resumed = []
+        for record in unowned:
             image_task = self._adopt(account, journal, record)
             if not image_task.is_over and not image_task.is_running:
-                logger.info("taking up %s, left behind by a process that is gone", record.task_id or record.record_id)
+                logger.info("task %s: resumed; no living process owns it", record.task_id or record.record_id)
                 image_task.start()
-                begun.append(image_task)
-        return begun
+                resumed.append(image_task)
+        return resumed
 
     def resend(self, account: Account, record_id: str) -> ImageTask | None:
-        """Return the image task of a record whose outcome is unknown, allowed to be sent once more; None if there is
-        no such record of this account. `record_id` may be its beginning.
+        """Return the image task of a request of unknown outcome, permitted to be sent once more.
+
+        Args:
+            record_id: The record's id, or its beginning.
+
+        Returns:
+            None if this account has no such record.
 
         Raises:
             JournalUnavailableError: The journal cannot be read.
         """
         try:
-            journal = self._journals.for_reading_at_all()
+            journal = self._journals.for_required_reading()
             records = journal.records(states=("unknown", "sending"))
         except JournalError as exc:
             raise unavailable(exc) from exc
         for record in records:
-            mine = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
-            if mine and record.task_id is None and record.record_id.startswith(record_id):
-                self._live.pop(record.record_id, None)
+            is_same_account = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
+            if is_same_account and record.task_id is None and record.record_id.startswith(record_id):
+                self._live.discard(record.record_id)
                 image_task = self._adopt(account, journal, record)
                 image_task.force_resend()
                 return image_task
@@ -284,90 +274,65 @@ class Registry:
             return ()
 
     def notify_finished(self, task_id: str) -> None:
-        """Have a task that is followed here asked for now: RunAPI says that it is over."""
-        for image_task in [*self._live.values(), *self._lookups]:
+        """Poll a task that is followed here at once: RunAPI's webhook says that it is over."""
+        for image_task in self._live:
             if image_task.task_id == task_id and not image_task.is_over:
-                image_task.notify_finished()
+                image_task.waiters.notify_finished()
 
     def delivered(self, image_task: ImageTask, session: str | None) -> None:
-        """Have it written down, in a moment, that a call of this session got the pictures."""
-        entry = image_task.entry
-        if entry is not None and (entry.record.session is None or entry.record.session == session):
-            self._handed_over[entry.record.record_id] = entry
-            if self._hand_over is None or self._hand_over.done():
-                self._hand_over = asyncio.get_running_loop().create_task(self._finish_hand_over())
+        """Mark the images as delivered in a moment: a call of this session returns them."""
+        handle = image_task.record_handle
+        if handle is not None and (handle.record.session is None or handle.record.session == session):
+            self._deliveries.add(handle)
 
     async def aclose(self, *, delivered: bool = True) -> None:
-        """Stop following everything and let go of it; another process may take it up.
+        """Stop following all tasks and release their records; another process may resume them.
 
         Args:
-            delivered: Whether the results of the last moments have reached who asked; False when that peer is gone.
+            delivered: Whether the results of the last moments have reached whoever asked; False when that peer is dead.
         """
-        if not delivered:
-            self._handed_over.clear()
-        own = [task for task in (self._heart, self._hand_over) if task is not None]
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)
-        await asyncio.gather(*(image_task.stop() for image_task in [*self._live.values(), *self._lookups]))
-        self._note_delivered()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.gather(self._heartbeat, return_exceptions=True)
+        await self._deliveries.aclose(delivered=delivered)
+        await asyncio.gather(*(image_task.stop() for image_task in self._live))
+        self._deliveries.confirm()
         self._journals.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
-        known = self._live.get(record.record_id)
-        if known is not None and known.stage != "failed":
+        """Return the image task of a record that another process or an earlier call has begun."""
+        known = self._live.of_record(record.record_id)
+        if known is not None:
             return known
-        entry = self._entry(journal, record, is_ours=False)
-        image_task = ImageTask.of_record(account.client, entry, dependencies=self._deps)
+        handle = self._record_handle(journal, record, is_ours=False)
+        image_task = ImageTask.from_record(account.client, handle, dependencies=self._deps)
         self._keep(record.record_id, image_task)
-        self._beat()
         return image_task
 
-    def _entry(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
+    def _record_handle(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
         return RecordHandle(
             journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required
         )
 
-    async def _finish_hand_over(self) -> None:
-        try:
-            while self._handed_over:
-                await self._clock.sleep(HAND_OVER_S)
-                self._note_delivered()
-        finally:
-            # A script that closes nothing has had them all the same when its event loop ends in good order.
-            if self._is_peer_in_process:
-                self._note_delivered()
-
-    def _note_delivered(self, *, dedup_key: str | None = None, session: str | None = None) -> None:
-        """Write down what was handed over: all of it, or what a call that has come after it shows to have arrived."""
-        for record_id, entry in list(self._handed_over.items()):
-            if dedup_key in (None, entry.record.dedup_key) and session in (None, entry.record.session):
-                del self._handed_over[record_id]
-                entry.delivered()
-
     def _keep(self, record_id: str, image_task: ImageTask) -> None:
-        self._live[record_id] = image_task
-        if len(self._live) > KEPT_GENERATIONS:
-            for known in [key for key, one in self._live.items() if one.is_over][: KEPT_GENERATIONS // 4]:
-                del self._live[known]
+        self._live.add(record_id, image_task)
+        if self._heartbeat is None or self._heartbeat.done():
+            self._heartbeat = asyncio.get_running_loop().create_task(self._renew_leases())
 
-    def _beat(self) -> None:
-        if self._heart is None or self._heart.done():
-            self._heart = asyncio.get_running_loop().create_task(self._keep_leases())
-
-    async def _keep_leases(self) -> None:
+    async def _renew_leases(self) -> None:
         while True:
             await self._clock.sleep(LEASE_S / 3)
-            self._journals.beat()
+            self._journals.heartbeat()
 
 
-def _check_belongs(entry: RecordHandle | None, caller: CallContext) -> None:
-    """Raise unless a task is the caller's own; what nobody here has begun belongs to nobody."""
-    if entry is None or caller.may_use(entry.record.session):
+def _check_belongs(image_task: ImageTask, caller: CallContext) -> None:
+    """Raise where a task belongs to another conversation; one that was begun elsewhere belongs to none."""
+    record = image_task.record
+    if record is None or caller.may_use(record.session):
         return
     raise TaskNotFoundError(
-        f"Task {entry.record.task_id} belongs to another conversation.",
+        f"Task {record.task_id} belongs to another conversation.",
         hint="Use a task of this conversation, or ask the owner.",
     )

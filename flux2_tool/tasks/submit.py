@@ -1,7 +1,7 @@
 """Get one image task accepted by RunAPI, once.
 
-A POST is repeated only byte-identical and under its first Idempotency-Key. The other route is tried only after an
-answer that means "no such route", and never while an earlier attempt may have arrived. Every way out says whether
+A POST is repeated only byte-identical and under its first Idempotency-Key. The other route is tried only after a
+response that means "no such route", and never while an earlier attempt may have arrived. Every result says whether
 something may have been created, because that decides whether money may have been spent.
 """
 
@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random as random_module
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Final, Literal
 
-from flux2_tool._clock import Clock
-from flux2_tool._net import is_loopback_url
 from flux2_tool.exceptions import (
     PROBE_HINT,
     AuthenticationError,
@@ -34,29 +30,24 @@ from flux2_tool.exceptions import (
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.runapi.responses import (
     ServiceError,
-    TaskResponse,
     UnreadableResponseError,
     decode_json,
     is_refusal,
-    is_task_id,
     printable,
     read_error,
-    read_task,
-    read_task_id,
 )
+from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
+from flux2_tool.tasks.dependencies import TaskDependencies
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES: Final = 6
 MAX_UNREADABLE: Final = 3
 
-# What a POST waits for before it is sent: one of the places, or the account's turn after a 429.
-QueuedFor = Literal["place", "rate"]
-# What is known of the task when a submission fails: surely none, or perhaps one.
-Outcome = Literal["not created", "unknown"]
+# What a POST waits for before it is sent: a free create slot of this process, or the account's turn after a 429.
+QueuedFor = Literal["create_slot", "rate_limit"]
 
 _CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
 _SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
@@ -69,7 +60,7 @@ class CreateRequest:
     Attributes:
         action: The RunAPI action.
         body: The exact bytes of every attempt.
-        idempotency_key: Opaque, one per image_task.
+        idempotency_key: Opaque, one per image.
         client_request_id: Echoed and stored by the service, for its support.
         routes: The routes that may be tried, in order.
         maybe_sent: Whether an earlier process may already have delivered this very request.
@@ -83,45 +74,48 @@ class CreateRequest:
     maybe_sent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedTask:
-    """RunAPI took the task. `task_id` is None only when it answered the finished pictures at once without an id."""
-
-    task_id: str | None
-    route: contract.Route
-    answer: TaskResponse
-    raw: Any
-    request_id: str | None
-    retry_after_s: float | None
-
-
 class SubmissionError(Exception):
-    """No task was accepted as far as we know; `error` is for the caller, `outcome` for the books.
+    """No task was accepted, as far as is known.
 
-    `conflict` says that RunAPI answered 409, so that sending it again cannot clear up what happened.
+    Attributes:
+        error: For the caller.
+        state: For the journal: "not_created" where surely nothing was created, else "unknown".
+        conflict: RunAPI answered 409: sending the request again cannot show what happened to it.
     """
 
-    def __init__(self, error: Flux2Error, outcome: Outcome, *, conflict: bool = False) -> None:
+    def __init__(self, error: Flux2Error, state: Literal["not_created", "unknown"], *, conflict: bool = False) -> None:
         super().__init__(str(error))
         self.error = error
-        self.outcome: Outcome = outcome
+        self.state: Literal["not_created", "unknown"] = state
         self.conflict = conflict
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionCallbacks:
+    """How a submission asks and notifies whoever began it.
+
+    Attributes:
+        can_wait: Called before each pause with its length in seconds; False ends the submission.
+        has_waiters: Called before each POST; False ends a submission of which nothing can have arrived.
+        on_queued: Called when what the POST waits for has changed.
+        before_attempt: Called with the attempt's number and route before each POST; a Flux2Error or SubmissionError
+            that it raises stops the POST.
+    """
+
+    can_wait: Callable[[float], bool]
+    has_waiters: Callable[[], bool]
+    on_queued: Callable[[], None]
+    before_attempt: Callable[[int, contract.Route], None]
+
+
 class Submission:
-    """One create request on its way.
+    """Sends one create request until RunAPI accepts or refuses it.
 
     Args:
-        client: Where it goes.
-        request: What goes.
-        clock: Measures and waits.
-        random: Jitter of the back-off.
-        create_slots: Each POST takes one while it is in flight.
-        may_wait: Asked before each pause with its length in seconds; False ends the submission.
-        is_wanted: Asked before each POST; False ends a submission of which nothing can have arrived.
-        on_queued: Told when a POST has to wait for its turn.
-        on_attempt: Told the attempt's number before each POST, for progress and the books; a Flux2Error it raises
-            stops the POST.
+        client: The account it is sent for.
+        request: What is sent.
+        dependencies: Clock, jitter of the back-off, and create slots.
+        callbacks: Whoever began it.
     """
 
     def __init__(
@@ -129,47 +123,39 @@ class Submission:
         client: RunapiClient,
         request: CreateRequest,
         *,
-        clock: Clock,
-        random: random_module.Random,
-        create_slots: ConcurrencyLimiter,
-        may_wait: Callable[[float], bool],
-        is_wanted: Callable[[], bool] = lambda: True,
-        on_queued: Callable[[], None] = lambda: None,
-        on_attempt: Callable[[int, contract.Route], None] = lambda _attempt, _route: None,
+        dependencies: TaskDependencies,
+        callbacks: SubmissionCallbacks,
     ) -> None:
         self._client = client
         self._request = request
-        self._clock = clock
-        self._random = random
-        self._create_slots = create_slots
-        self._may_wait = may_wait
-        self._is_wanted = is_wanted
-        self._on_queued = on_queued
-        self._on_attempt = on_attempt
+        self._clock = dependencies.clock
+        self._random = dependencies.random
+        self._create_slots = dependencies.create_slots
+        self._callbacks = callbacks
         self._attempts = 0
         self._failures = 0
         self._unreadable = 0
         self._maybe_sent = request.maybe_sent
         self._is_sending = False
         self.queued_for: QueuedFor | None = None
-        self._missing: list[str] = []
+        self._missing_routes: list[str] = []
         self._conflict = False
 
     @property
     def maybe_sent(self) -> bool:
-        """Whether an attempt may have arrived whose answer is not known."""
+        """Whether an attempt may have arrived whose response is not known."""
         return self._maybe_sent
 
     @property
     def is_unsent(self) -> bool:
-        """Whether surely nothing of it has arrived, and nothing is on its way."""
+        """Whether surely no attempt has arrived, and none is in flight."""
         return not (self._maybe_sent or self._is_sending)
 
     async def run(self) -> AcceptedTask:
         """Send until the task is accepted or surely refused.
 
         Raises:
-            SubmissionError: With the error for the caller and whether a task may exist all the same.
+            SubmissionError: With the error for the caller and whether a task may exist nevertheless.
         """
         for route in self._request.routes:
             accepted = await self._try_route(route)
@@ -177,7 +163,9 @@ class Submission:
                 return accepted
         raise self._failed(
             UnexpectedAnswerError(
-                f"RunAPI has no route for this action: {'; '.join(self._missing)}.", hint=_CHECK_BASE_URL, charged="no"
+                f"RunAPI has no route for this action: {'; '.join(self._missing_routes)}.",
+                hint=_CHECK_BASE_URL,
+                charged="no",
             )
         )
 
@@ -190,41 +178,40 @@ class Submission:
         }
         while True:
             try:
-                answer = await self._post(path, headers, route)
+                response = await self._post(path, headers, route)
             except NotSentError as exc:
                 await self._pause(self._unavailable(f"RunAPI could not be reached: {exc}."))
                 continue
             except MaybeSentError as exc:
                 self._maybe_sent = True
-                await self._pause(self._unavailable(f"RunAPI did not answer: {exc}."))
+                await self._pause(self._unavailable(f"RunAPI did not respond: {exc}."))
                 continue
             except CrossOriginRedirectError as exc:
-                raise self._failed(self._elsewhere(path, str(exc))) from exc
-            if answer.status_code in contract.ROUTE_MISSING_CODES:
-                self._missing.append(f"POST {path} answered HTTP {answer.status_code}{_quoted(answer)}")
+                raise self._failed(self._redirected(path, str(exc))) from exc
+            if response.status_code in contract.ROUTE_MISSING_CODES:
+                missing = f"POST {path} answered HTTP {response.status_code}{_quoted(response)}"
                 if self._maybe_sent:
-                    raise self._failed(
-                        self._unavailable(f"{self._missing[-1]} after an attempt whose answer was lost.")
-                    )
+                    raise self._failed(self._unavailable(f"{missing} after an attempt whose response was lost."))
+                self._missing_routes.append(missing)
                 return None
-            accepted = await self._judge(answer, route, path)
+            accepted = await self._handle_response(response, route, path)
             if accepted is not None:
                 return accepted
 
     async def _post(self, path: str, headers: Mapping[str, str], route: contract.Route) -> HttpResponse:
-        """Send once, when its turn has come."""
-        self._queue("place" if self._create_slots.is_full else None)
+        """Send once, when a create slot is free and the account's rate limit allows it."""
+        self._set_queued_for("create_slot" if self._create_slots.is_full else None)
         async with self._create_slots:
-            self._queue("rate" if self._client.is_slowed else None)
+            self._set_queued_for("rate_limit" if self._client.is_slowed else None)
             turn = await self._client.acquire_turn()
-            self._queue(None)
-            if not (self._maybe_sent or self._is_wanted()):
+            self._set_queued_for(None)
+            if not (self._maybe_sent or self._callbacks.has_waiters()):
                 raise self._failed(
                     CancelledCallError("Nobody waits for this image any more, so it was not requested.", charged="no")
                 )
             self._attempts += 1
             try:
-                self._on_attempt(self._attempts, route)
+                self._callbacks.before_attempt(self._attempts, route)
             except Flux2Error as exc:
                 exc.charged = self._charged
                 raise self._failed(exc) from exc
@@ -237,23 +224,23 @@ class Submission:
             finally:
                 self._is_sending = False
 
-    def _queue(self, what_for: QueuedFor | None) -> None:
-        if what_for != self.queued_for:
-            self.queued_for = what_for
-            self._on_queued()
+    def _set_queued_for(self, queued_for: QueuedFor | None) -> None:
+        if queued_for != self.queued_for:
+            self.queued_for = queued_for
+            self._callbacks.on_queued()
 
-    async def _judge(self, answer: HttpResponse, route: contract.Route, path: str) -> AcceptedTask | None:
-        """Return the accepted task, or None to send again after the pause already made; raise what is final."""
+    async def _handle_response(self, answer: HttpResponse, route: contract.Route, path: str) -> AcceptedTask | None:
+        """Return the accepted task, or None to send again: the pause before it is over. Raise what is final."""
         code = answer.status_code
         wait_s = parse_retry_after(answer.headers.get("retry-after"), now=self._wall())
         if 200 <= code < 300 or code == 303:
-            accepted = self._read_accepted(answer, route, wait_s)
+            accepted = read_accepted(answer, client=self._client, route=route, retry_after_s=wait_s)
             if accepted is not None:
                 return accepted
             self._maybe_sent = True
             if code == 303 and "location" in answer.headers:
                 where = printable(answer.headers["location"].partition("?")[0], 100)
-                raise self._failed(self._elsewhere(path, f"HTTP 303 to {where!r}, which is no task of RunAPI's"))
+                raise self._failed(self._redirected(path, f"HTTP 303 to {where!r}, which is no task of RunAPI's"))
             self._unreadable += 1
             error = UnexpectedAnswerError(
                 f"RunAPI answered POST {path} with HTTP {code} but no task id{_quoted(answer)}. "
@@ -287,29 +274,6 @@ class Submission:
             )
             return None
         raise self._failed(self._refused(answer))
-
-    def _read_accepted(
-        self, answer: HttpResponse, route: contract.Route, retry_after_s: float | None
-    ) -> AcceptedTask | None:
-        try:
-            body = decode_json(answer.body, answer.content_type)
-        except UnreadableResponseError:
-            body = None
-        task = read_task(body, https_only=not is_loopback_url(self._client.base_url))
-        location = answer.headers.get("location")
-        link = self._client.same_origin_url(location) if location else None
-        status_url = link or task.status_url
-        task_id = task.task_id or read_task_id({}, answer.headers.get(contract.TASK_ID_HEADER)) or _task_id_in(link)
-        if task_id is None and not (task.phase == "completed" and task.images):
-            return None
-        return AcceptedTask(
-            task_id=task_id,
-            route=route,
-            answer=task.model_copy(update={"status_url": status_url, "task_id": task_id}),
-            raw=body,
-            request_id=answer.request_id,
-            retry_after_s=retry_after_s,
-        )
 
     def _refused(self, answer: HttpResponse) -> Flux2Error:
         code, said = answer.status_code, _service_error(answer)
@@ -373,13 +337,13 @@ class Submission:
         return error
 
     async def _pause(self, error: Flux2Error, asked_s: float | None = None) -> None:
-        """Wait before the next attempt, or give up with this error when there is no time or patience left."""
+        """Wait before the next attempt, or raise this error when no time or attempt is left."""
         self._failures += 1
         delay_s = backoff_s(self._failures, random=self._random)
         if asked_s is not None:
             delay_s = max(delay_s, asked_s)
-        # Whoever cannot wait for as long as RunAPI asks is told at once; nobody sleeps for as long as a header likes.
-        if self._failures >= MAX_FAILURES or not self._may_wait(delay_s):
+        # A call that cannot wait for as long as RunAPI asks fails at once; no Retry-After is slept past the ceiling.
+        if self._failures >= MAX_FAILURES or not self._callbacks.can_wait(delay_s):
             raise self._failed(error)
         delay_s = min(delay_s, RETRY_AFTER_CEILING_S)
         logger.info("create attempt %d: %s; next in %.1f s", self._attempts, error.code, delay_s)
@@ -397,7 +361,7 @@ class Submission:
             f"{message} Nothing was created.", hint="Try again in a minute.", request_id=request_id, charged="no"
         )
 
-    def _elsewhere(self, path: str, where: str) -> UnexpectedAnswerError:
+    def _redirected(self, path: str, where: str) -> UnexpectedAnswerError:
         return UnexpectedAnswerError(
             f"RunAPI redirects POST {path} elsewhere: {where}. The key was not sent there.",
             hint=_CHECK_BASE_URL,
@@ -405,7 +369,7 @@ class Submission:
         )
 
     def _failed(self, error: Flux2Error) -> SubmissionError:
-        return SubmissionError(error, "unknown" if self._maybe_sent else "not created", conflict=self._conflict)
+        return SubmissionError(error, "unknown" if self._maybe_sent else "not_created", conflict=self._conflict)
 
     @property
     def _charged(self) -> Charged:
@@ -413,13 +377,6 @@ class Submission:
 
     def _wall(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), tz=UTC)
-
-
-def _task_id_in(link: str | None) -> str | None:
-    """Return the task's id from a link to it: not from any page, such as the one to sign in at."""
-    path = "" if link is None else urlsplit(link).path
-    segment = path.rstrip("/").rpartition("/")[2]
-    return segment if contract.API_PATH_PART in path and is_task_id(segment) else None
 
 
 def _service_error(answer: HttpResponse) -> ServiceError | None:

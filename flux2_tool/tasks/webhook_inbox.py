@@ -1,8 +1,8 @@
-"""Being told by RunAPI that a task is over, instead of finding out by asking.
+"""Receive RunAPI's webhooks, so that the end of a task is noticed without frequent polling.
 
-The gateway's HTTP route hands every webhook here. A good one wakes the call that waits for its task, which then asks
-once: the answer, not the webhook, brings picture and cost, so that a webhook can never change what a task is. Meanwhile
-the task is polled only now and then; when webhooks stay away twice in a row, it is polled as if there were none.
+The gateway's HTTP route hands every webhook here. A valid one wakes the call that waits for its task, which then polls
+once: the response, not the webhook, gives image and cost, so that a webhook can never change a task. Meanwhile the task
+is polled only rarely; when two webhooks in a row have not arrived, tasks are polled as if there were none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 ROUTE_PATH: Final = "/flux2/callback"
 MISSES_TO_DISTRUST: Final = 2
-# An event may be delivered again for as long as its signature would still pass, and some more.
+# An event may be delivered again for as long as its signature is accepted; twice that, to be safe.
 REMEMBERED_S: Final = 2 * TOLERANCE_S
 REMEMBERED_EVENTS: Final = 20_000
 
@@ -44,11 +44,11 @@ class WebhookInbox:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether webhooks arrive, as far as is known."""
+        """Whether webhooks are arriving, as far as is known."""
         return self._misses < MISSES_TO_DISTRUST
 
     def covers(self, body: bytes) -> bool:
-        """Return whether a create request asks for our own webhook."""
+        """Return whether a create request's body names our own webhook address."""
         return json.dumps(self.callback_url, ensure_ascii=False).encode("utf-8") in body
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> str | None:
@@ -72,14 +72,14 @@ class WebhookInbox:
         return task_id
 
     def was_notified_of(self, task_id: str | None) -> bool:
-        """Return whether a webhook about a task has come; it may be quicker than the create's own answer."""
+        """Return whether a webhook about a task has arrived; it may be ahead of the create response."""
         return task_id in self._notified
 
     def note_end(self, *, was_notified: bool) -> None:
-        """Take in how the end of a task that asked for a webhook was found out."""
+        """Count whether the webhook of a task that has ended, and that asked for one, had arrived by then."""
         self._misses = 0 if was_notified else self._misses + 1
         if self._misses == MISSES_TO_DISTRUST:
-            logger.warning("webhooks stay away; polling as if there were none")
+            logger.warning("webhooks are not arriving; falling back to polling")
 
     def _forget(self, now: float) -> None:
         for remembered in (self._events, self._notified):

@@ -43,7 +43,7 @@ class Process:
         home: The data folder.
         network: The service, as it is reached.
         account: Key and base URL.
-        is_gone: Tells whether the process of a name has ended, as far as this one can see.
+        is_dead: Tells whether the process of a name has ended, as far as this one can see.
         cut_at: The step at which it ends, from 1; None lets it live.
         settings: Overrides.
     """
@@ -57,7 +57,7 @@ class Process:
         home: Path,
         network: httpx.AsyncBaseTransport,
         account: tuple[str, str],
-        is_gone: Callable[[str], bool],
+        is_dead: Callable[[str], bool],
         cut_at: int | None = None,
         seed: int = 0,
         **settings: Any,
@@ -84,7 +84,7 @@ class Process:
                 clock=_Clock(self),
                 random=random.Random(seed),  # noqa: S311
                 new_id=_Ids(seed),
-                owner=cast("Owner", _Name(f"{machine}/{name}", is_gone)),
+                owner=cast("Owner", _Name(f"{machine}/{name}", is_dead)),
                 opener=self._open_journal,
             )
         )
@@ -158,9 +158,9 @@ class _Ids:
 
 
 class _Name:
-    def __init__(self, name: str, is_gone: Callable[[str], bool]) -> None:
+    def __init__(self, name: str, is_dead: Callable[[str], bool]) -> None:
         self.name = name
-        self.is_gone = is_gone
+        self.is_dead = is_dead
 
 
 class _Steps:

@@ -20,7 +20,7 @@ from flux2_tool.journal import Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
-from flux2_tool.tasks.task import RESEND_WINDOW_S
+from flux2_tool.tasks.dependencies import RESEND_WINDOW_S
 from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
 from tests.support.stage import SandboxTransport
 from tests.support.virtual_time import VirtualClock
@@ -100,7 +100,7 @@ class World:
             home=self.home,
             network=self.network,
             account=(KEY, BASE_URL),
-            is_gone=lambda name: self._is_gone(name, machine),
+            is_dead=lambda name: self._is_dead(name, machine),
             cut_at=cut_at,
             seed=self._seed * 1000 + number,
             **self._settings,
@@ -195,7 +195,7 @@ class World:
         elif result["task"]["state"] == "completed":
             wish.images += [image["url"] for image in result["images"]]
 
-    def _is_gone(self, name: str, seen_from: str) -> bool:
+    def _is_dead(self, name: str, seen_from: str) -> bool:
         machine, _, process = name.partition("/")
         return machine == seen_from and any(one.name == process and one.is_dead for one in self.processes)
 
@@ -304,7 +304,7 @@ def _has_reason(record: Record | None, now: float) -> bool:
         return True
     is_late = now - record.created_at > RESEND_WINDOW_S
     # A 404 while an earlier attempt is unresolved settles nothing, and the other route must not be tried then.
-    is_stuck = record.error is not None and "after an attempt whose answer was lost" in record.error[1]
+    is_stuck = record.error is not None and "after an attempt whose response was lost" in record.error[1]
     return record.state == "unknown" and (record.conflict or is_late or is_stuck or record.task_id is not None)
 
 

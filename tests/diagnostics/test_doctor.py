@@ -16,7 +16,7 @@ import pytest
 from flux2_tool.diagnostics.doctor.journal import explain_unusable
 from flux2_tool.diagnostics.doctor.runapi import check_clock
 from flux2_tool.diagnostics.doctor.worker import check_worker
-from flux2_tool.journal import JournalError, ThisProcess, open_journal
+from flux2_tool.journal import JournalError, ThisProcess, failure_reason, open_journal
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import KEY, Command, SandboxClock
@@ -262,7 +262,7 @@ def test_the_fix_never_moves_an_intact_journal_away(tmp_path: Path, harm: Any, s
     sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
     with pytest.raises((sqlite3.Error, OSError)) as caught:
         harm(path)
-    error = JournalError(str(caught.value))
+    error = JournalError(str(caught.value), reason=failure_reason(caught.value, path))
     error.__cause__ = caught.value
 
     for exc in (caught.value, error):

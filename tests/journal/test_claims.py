@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flux2_tool.journal import Claim, ClaimRules, SavedCopy
 from flux2_tool.tasks.deduplication import dedup_key
-from tests.support.journal import INTERRUPTED, NEVER, NOON, SESSION, Machine, accept, begun, complete
+from tests.support.journal import NEVER, NOON, ORPHANED, SESSION, Machine, accept, begun, complete, end
 
 DAY_S = 24 * 3600.0
 
@@ -81,8 +81,8 @@ def test_a_connection_inherits_what_one_that_is_gone_has_left(machine: Machine, 
     if state == "completed":
         complete(journal, left)
     if state == "unknown":
-        journal.note_end(left.record_id, "unknown", now=NOON + 1.0)
-    machine.gone.add("p1")
+        end(journal, left, "unknown")
+    machine.dead.add("p1")
 
     inherited = _ask_over(machine, "p2", at_s=9.0)
     other = _ask_over(machine, "p3", at_s=10.0)
@@ -96,15 +96,15 @@ def test_a_connection_inherits_what_one_that_is_gone_has_left(machine: Machine, 
 def test_nothing_is_inherited_from_a_living_connection_nor_what_was_shown(machine: Machine) -> None:
     """Two people who ask for the same thing get a picture each; and who has one may have another."""
     living, lost = begun(_ask_over(machine, "p1")), begun(_ask_over(machine, "p2"))
-    machine.open("p2").note_end(lost.record_id, "unknown", now=NOON + 1.0)
+    end(machine.open("p2"), lost, "unknown")
     shown = begun(_ask_over(machine, "p3"))
     complete(machine.open("p3"), shown)
     machine.open("p3").note_delivered(shown.record_id, now=NOON + 8.0)
-    machine.gone.add("p3")
+    machine.dead.add("p3")
     stranger = begun(
         machine.begin(machine.open("p4"), session="main", dedup_key="a fox of main", cross_session_dedup_key="a fox")
     )
-    machine.gone.add("p4")
+    machine.dead.add("p4")
 
     assert _ask_over(machine, "p5", at_s=9.0).outcome == "new"
     assert {living.session, lost.session, stranger.session} == {"connection:p1", "connection:p2", "main"}
@@ -115,34 +115,34 @@ def test_what_brought_no_picture_is_not_joined(machine: Machine, state: str) -> 
     """Trying once more is what the user wants then, and it was not charged."""
     journal = machine.open()
     first = begun(machine.begin(journal))
-    journal.note_end(first.record_id, state, now=NOON + 3.0, error=("generation_failed", "no"))  # type: ignore[arg-type]
+    end(journal, first, state, at_s=3.0, error=("generation_failed", "no"))
 
     assert machine.begin(journal, at_s=4.0).outcome == "new"
 
 
-@pytest.mark.parametrize("rules", [SESSION, INTERRUPTED], ids=["in a session", "without one"])
+@pytest.mark.parametrize("rules", [SESSION, ORPHANED], ids=["in a session", "without one"])
 def test_what_is_of_unknown_outcome_is_joined_by_everybody(machine: Machine, rules: ClaimRules) -> None:
     """A new image might be the second one paid."""
     journal = machine.open()
     first = begun(machine.begin(journal, rules))
-    journal.note_end(first.record_id, "unknown", now=NOON + 3.0, error=("service_unavailable", "lost"))
+    end(journal, first, "unknown", at_s=3.0, error=("service_unavailable", "lost"))
 
     assert machine.begin(machine.open("p2"), rules, at_s=4000.0).outcome == "joined"
 
 
 def test_without_a_session_two_calls_at_once_are_two_images(machine: Machine) -> None:
     """Somebody types the command in two windows."""
-    begun(machine.begin(machine.open("p1"), INTERRUPTED, session=None))
+    begun(machine.begin(machine.open("p1"), ORPHANED, session=None))
 
-    assert machine.begin(machine.open("p2"), INTERRUPTED, session=None, at_s=2.0).outcome == "new"
+    assert machine.begin(machine.open("p2"), ORPHANED, session=None, at_s=2.0).outcome == "new"
 
 
 def test_without_a_session_a_call_joins_what_a_dead_process_left(machine: Machine) -> None:
     """Somebody closes the terminal and types the command again."""
-    left = begun(machine.begin(machine.open("p1"), INTERRUPTED, session=None))
-    machine.gone.add("p1")
+    left = begun(machine.begin(machine.open("p1"), ORPHANED, session=None))
+    machine.dead.add("p1")
 
-    again = machine.begin(machine.open("p2"), INTERRUPTED, session=None, at_s=2.0)
+    again = machine.begin(machine.open("p2"), ORPHANED, session=None, at_s=2.0)
 
     assert again.outcome == "joined"
     assert again.record is not None
@@ -151,14 +151,14 @@ def test_without_a_session_a_call_joins_what_a_dead_process_left(machine: Machin
 
 def test_what_was_interrupted_stays_joinable_while_somebody_else_finishes_it(machine: Machine) -> None:
     """A gateway's worker takes up what a command line call left behind; the command typed again must get that one."""
-    left = begun(machine.begin(machine.open("cli"), INTERRUPTED, session=None))
-    machine.gone.add("cli")
+    left = begun(machine.begin(machine.open("cli"), ORPHANED, session=None))
+    machine.dead.add("cli")
     worker = machine.open("worker")
     assert worker.take_over(left.record_id, now=NOON + 1.0) is not None
 
-    while_it_runs = machine.begin(machine.open("cli2"), INTERRUPTED, session=None, at_s=2.0)
+    while_it_runs = machine.begin(machine.open("cli2"), ORPHANED, session=None, at_s=2.0)
     complete(worker, left)
-    when_it_is_done = machine.begin(machine.open("cli3"), INTERRUPTED, session=None, at_s=9.0)
+    when_it_is_done = machine.begin(machine.open("cli3"), ORPHANED, session=None, at_s=9.0)
 
     assert (while_it_runs.outcome, when_it_is_done.outcome) == ("joined", "joined")
 
@@ -206,7 +206,7 @@ def test_a_request_that_was_never_created_does_not_count_as_a_repeat(machine: Ma
     journal = machine.open()
     rules = ClaimRules(join="session", repeat_max=1)
     first = begun(machine.begin(journal, rules))
-    journal.note_end(first.record_id, "not_created", now=NOON + 1.0, error=("insufficient_credits", "402"))
+    end(journal, first, "not_created", error=("insufficient_credits", "402"))
 
     assert machine.begin(journal, rules, at_s=2.0).outcome == "new"
 

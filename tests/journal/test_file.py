@@ -13,7 +13,7 @@ import pytest
 from flux2_tool.journal import JournalError, open_journal
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, full_disk
+from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
 
 
 def mode_of(path: Path) -> int:
@@ -93,8 +93,9 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(home: Path) -> N
     home.mkdir()
     (home / FILE_NAME).write_bytes(b"this is not a database, it is a letter\n" * 200)
 
-    with pytest.raises(JournalError, match=r"journal\.db cannot be opened"):
+    with pytest.raises(JournalError, match=r"journal\.db cannot be opened") as caught:
         open_journal(home, owner=Named("p1", set()), now=NOON)
+    assert caught.value.reason == "damaged"
     assert (home / FILE_NAME).read_bytes().startswith(b"this is not a database")
 
 
@@ -140,8 +141,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_record_unwritten(machine: Machin
     journal = machine.open()
     before = begun(machine.begin(journal, dedup_key="before"))
 
-    with full_disk(), pytest.raises(JournalError, match=r"full|I/O"):
+    with full_disk(), pytest.raises(JournalError, match=r"full|I/O") as caught:
         machine.begin(journal, dedup_key="while it is full")
+    assert caught.value.reason == "disk"
     after = begun(machine.begin(journal, dedup_key="after"))
 
     assert {record.record_id for record in machine.open("p2").records()} == {before.record_id, after.record_id}
@@ -165,7 +167,7 @@ def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
     for name in ("open", "unknown", "done", "done lately", "done, not shown"):
         record = begun(machine.begin(journal, dedup_key=name, at_s=0.0 if name == "done lately" else -5000.0))
         if name == "unknown":
-            journal.note_end(record.record_id, "unknown", now=NOON)
+            end(journal, record, "unknown", at_s=0.0)
         elif name.startswith("done"):
             accept(journal, record, f"tsk_{name[-4:]}")
             complete(journal, record)
@@ -180,7 +182,7 @@ def test_only_what_is_of_unknown_outcome_is_forgotten_one_by_one(machine: Machin
     """A person has looked at the dashboard; everything else settles itself."""
     journal = machine.open()
     lost = begun(machine.begin(journal, dedup_key="lost"))
-    journal.note_end(lost.record_id, "unknown", now=NOON, conflict=True)
+    end(journal, lost, "unknown", at_s=0.0, conflict=True)
     others = [begun(machine.begin(journal, dedup_key=name)) for name in ("sending", "done")]
     complete(journal, others[1])
 
@@ -212,7 +214,7 @@ def test_records_carried_over_keep_whatever_is_known_better(machine: Machine) ->
     memory.carry_over([stale, taken])
     accept(memory, stale)
     complete(memory, stale)
-    machine.gone.add("p1")
+    machine.dead.add("p1")
     other = machine.open("p2")
     other.take_over(taken.record_id, now=NOON + 5.0)
     accept(other, taken, "tsk_2")

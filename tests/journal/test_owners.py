@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from flux2_tool.journal import ThisProcess
-from flux2_tool.journal.sqlite import LEASE_S
-from tests.support.journal import NOON, Machine, accept, begun, complete
+from flux2_tool.journal.sqlite_claims import LEASE_S
+from tests.support.journal import NOON, Machine, accept, begun, complete, end
 
 
 def test_a_living_process_keeps_what_it_began_as_long_as_its_heart_beats(machine: Machine) -> None:
@@ -21,8 +21,7 @@ def test_a_living_process_keeps_what_it_began_as_long_as_its_heart_beats(machine
     mine.heartbeat(now=NOON + LEASE_S - 1.0)
     assert other.take_over(record.record_id, now=NOON + 2 * LEASE_S - 2.0) is None
     assert (
-        other.abandoned(fingerprint=record.fingerprint, base_url=record.base_url, now=NOON + 5.0, resend_since=NOON)
-        == []
+        other.unowned(fingerprint=record.fingerprint, base_url=record.base_url, now=NOON + 5.0, resend_since=NOON) == []
     )
 
 
@@ -43,10 +42,10 @@ def test_an_expired_lease_is_taken_over_once(machine: Machine) -> None:
 def test_an_owner_that_is_dead_on_this_machine_is_seen_at_once(machine: Machine) -> None:
     """Nobody wants to wait half a minute after a crash."""
     record = begun(machine.begin(machine.open("p1")))
-    machine.gone.add("p1")
+    machine.dead.add("p1")
     other = machine.open("p2")
 
-    left = other.abandoned(fingerprint=record.fingerprint, base_url=record.base_url, now=NOON + 0.1, resend_since=NOON)
+    left = other.unowned(fingerprint=record.fingerprint, base_url=record.base_url, now=NOON + 0.1, resend_since=NOON)
 
     assert [one.record_id for one in left] == [record.record_id]
     assert other.take_over(record.record_id, now=NOON + 0.1) is not None
@@ -67,22 +66,22 @@ def test_only_the_accounts_own_open_tasks_are_abandoned_ones(machine: Machine) -
     accepted = begun(machine.begin(journal, dedup_key="accepted"))
     accept(journal, accepted)
     conflict = begun(machine.begin(journal, dedup_key="conflict"))
-    journal.note_end(conflict.record_id, "unknown", now=NOON + 1.0, conflict=True)
+    end(journal, conflict, "unknown", conflict=True)
     late = begun(machine.begin(journal, dedup_key="late", at_s=-700.0))
     late_accepted = begun(machine.begin(journal, dedup_key="late but accepted", at_s=-700.0))
     accept(journal, late_accepted, "tsk_2")
     lost = begun(machine.begin(journal, dedup_key="lost"))
-    journal.note_end(lost.record_id, "unknown", now=NOON + 1.0)
+    end(journal, lost, "unknown")
     patience = begun(machine.begin(journal, dedup_key="followed in vain"))
     accept(journal, patience, "tsk_3")
     journal.release(patience.record_id, abandoned=True)
     begun(machine.begin(journal, dedup_key="other key", fingerprint="ffff"))
     begun(machine.begin(journal, dedup_key="other address", base_url="https://other.test"))
-    machine.gone.add("p1")
+    machine.dead.add("p1")
 
     account: dict[str, Any] = {"fingerprint": accepted.fingerprint, "base_url": accepted.base_url}
-    left = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0)
-    on_demand = machine.open("p2").abandoned(**account, now=NOON + 2.0, resend_since=NOON - 600.0, abandoned_too=True)
+    left = machine.open("p2").unowned(**account, now=NOON + 2.0, resend_since=NOON - 600.0)
+    on_demand = machine.open("p2").unowned(**account, now=NOON + 2.0, resend_since=NOON - 600.0, include_abandoned=True)
 
     assert {one.dedup_key for one in left} == {"accepted", "late but accepted", "lost"}
     assert {one.dedup_key for one in on_demand} - {one.dedup_key for one in left} == {"followed in vain"}
@@ -110,7 +109,7 @@ def test_what_nobody_may_send_again_is_called_unknown_unless_somebody_has_it(mac
     begun(machine.begin(living, dedup_key="living", at_s=-700.0))
     living.heartbeat(now=NOON)
     accept(journal, begun(machine.begin(journal, dedup_key="accepted", at_s=-700.0)))
-    machine.gone.add("p1")
+    machine.dead.add("p1")
 
     machine.open("p3").mark_unconfirmed(sent_before=NOON - 600.0, now=NOON + 1.0)
 
@@ -139,10 +138,10 @@ def test_a_process_that_wakes_up_late_undoes_nothing(machine: Machine) -> None:
     record = begun(machine.begin(sleeper))
     other.take_over(record.record_id, now=NOON + 100.0)
     accept(other, record)
-    sleeper.note_end(record.record_id, "unknown", now=NOON + 101.0, error=("service_unavailable", "lost"))
+    end(sleeper, record, "unknown", at_s=101.0, error=("service_unavailable", "lost"))
     in_between = other.get(record.record_id)
     complete(other, record)
-    sleeper.note_end(record.record_id, "unknown", now=NOON + 102.0, error=("service_unavailable", "lost"))
+    end(sleeper, record, "unknown", at_s=102.0, error=("service_unavailable", "lost"))
     sleeper.note_route(record.record_id, "service")
     accept(sleeper, record, "tsk_1")
     at_the_end = other.get(record.record_id)
@@ -164,10 +163,10 @@ def test_a_real_process_is_alive_until_it_has_ended() -> None:
     ) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        while_it_runs = ThisProcess().is_gone(name)
+        while_it_runs = ThisProcess().is_dead(name)
         process.kill()
         process.wait()
-    after = ThisProcess().is_gone(name)
+    after = ThisProcess().is_dead(name)
 
     assert (while_it_runs, after) == (False, True)
 
@@ -176,8 +175,8 @@ def test_a_reused_process_id_is_another_process() -> None:
     """Ids come round again; with the start time they do not."""
     machine, _pid, _start, part = ThisProcess().name.split(":")
 
-    assert ThisProcess().is_gone(f"{machine}:{os.getpid()}:1:{part}")
-    assert not ThisProcess().is_gone(ThisProcess().name)
+    assert ThisProcess().is_dead(f"{machine}:{os.getpid()}:1:{part}")
+    assert not ThisProcess().is_dead(ThisProcess().name)
 
 
 def test_a_process_of_another_machine_is_never_judged_dead() -> None:
@@ -185,7 +184,7 @@ def test_a_process_of_another_machine_is_never_judged_dead() -> None:
     _machine, _pid, start, part = ThisProcess().name.split(":")
 
     for elsewhere in (f"elsewhere/boot/pid:999999:{start}:{part}", "elsewhere", "", "a:b", "a:b:c:d"):
-        assert not ThisProcess().is_gone(elsewhere)
+        assert not ThisProcess().is_dead(elsewhere)
 
 
 def test_two_tools_of_one_process_are_two_owners() -> None:
@@ -194,4 +193,4 @@ def test_two_tools_of_one_process_are_two_owners() -> None:
 
     assert one.name != other.name
     assert one.name == one.name
-    assert not one.is_gone(other.name)
+    assert not one.is_dead(other.name)

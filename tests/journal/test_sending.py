@@ -13,7 +13,7 @@ import pytest
 from flux2_tool.engine.wait import CancelToken
 from flux2_tool.journal import Record
 from flux2_tool.sandbox import Fault, SandboxOptions
-from flux2_tool.tasks.task import UNATTENDED_LIFE_S
+from flux2_tool.tasks.poll_schedule import UNATTENDED_LIFE_S
 from tests.chaos.world import World, records_of
 from tests.support.stage import (
     CREATED,

@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.journal import Claim, ClaimRules, Intent, JournalError, Record, SqliteJournal, open_journal
+from flux2_tool.journal import Claim, ClaimRules, Intent, JournalError, Outcome, Record, SqliteJournal, open_journal
 
 NOON: Final = 1_795_435_200.0
 SESSION: Final = ClaimRules(join="session")
-INTERRUPTED: Final = ClaimRules(join="orphaned")
+ORPHANED: Final = ClaimRules(join="orphaned")
 NEVER: Final = ClaimRules(join="never")
 
 
 class Named:
-    """An owner by name, on a machine that knows which of its processes have ended."""
+    """An owner by name, on a machine that knows which of its processes are dead."""
 
-    def __init__(self, name: str, gone: set[str]) -> None:
+    def __init__(self, name: str, dead: set[str]) -> None:
         self.name = name
-        self._gone = gone
+        self._dead = dead
 
-    def is_gone(self, name: str) -> bool:
-        return name in self._gone
+    def is_dead(self, name: str) -> bool:
+        return name in self._dead
 
 
 class Machine:
@@ -33,13 +33,13 @@ class Machine:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.gone: set[str] = set()
+        self.dead: set[str] = set()
         self._made = 0
         self._open: list[SqliteJournal] = []
 
     def open(self, name: str = "p1") -> SqliteJournal:
         """Return the journal as a process sees it."""
-        journal = open_journal(self.home, owner=Named(name, self.gone), now=NOON)
+        journal = open_journal(self.home, owner=Named(name, self.dead), now=NOON)
         self._open.append(journal)
         return journal
 
@@ -88,8 +88,13 @@ def accept(journal: SqliteJournal, record: Record, task_id: str = "tsk_1", *, at
 
 def complete(journal: SqliteJournal, record: Record, *, at_s: float = 7.0) -> None:
     """Write down that the picture is there."""
-    images = [("https://cdn.example/fox.png", "2026-11-30T12:00:07Z")]
-    journal.note_end(record.record_id, "completed", now=NOON + at_s, images=images, cost_usd=0.05)
+    images = (("https://cdn.example/fox.png", "2026-11-30T12:00:07Z"),)
+    end(journal, record, "completed", at_s=at_s, images=images, cost_usd=0.05)
+
+
+def end(journal: SqliteJournal, record: Record, state: Any, *, at_s: float = 1.0, **values: Any) -> None:
+    """Write down that it ended in a state, some seconds after noon."""
+    journal.note_end(record.record_id, Outcome(state=state, **values), now=NOON + at_s)
 
 
 @contextlib.contextmanager
@@ -103,4 +108,4 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-__all__ = ["JournalError", "Machine", "Named", "accept", "begun", "complete", "full_disk"]
+__all__ = ["JournalError", "Machine", "Named", "accept", "begun", "complete", "end", "full_disk"]

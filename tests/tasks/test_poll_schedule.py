@@ -12,14 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux2_tool.tasks.poll_schedule import (
-    FIXED_DELAY_S,
-    MAX_DELAY_S,
-    MIN_DELAY_S,
-    DurationEstimator,
-    Expectation,
-    PollSchedule,
-)
+from flux2_tool.tasks.duration_estimator import DurationEstimator, Expectation
+from flux2_tool.tasks.poll_schedule import FIXED_DELAY_S, MAX_DELAY_S, MIN_DELAY_S, PollSchedule
 
 
 @dataclass(frozen=True)

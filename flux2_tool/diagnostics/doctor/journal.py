@@ -5,7 +5,6 @@ They run once with this shell's settings and once with those of the plugin, whos
 
 from __future__ import annotations
 
-import errno
 import shlex
 import sqlite3
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
-from flux2_tool.journal import JournalError, Spending, ThisProcess, open_journal
+from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -57,21 +56,13 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
         path: The journal's file.
         now: Names the folder that a damaged journal is moved to.
     """
-    cause = exc if isinstance(exc, sqlite3.Error | OSError) else exc.__cause__
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    number = getattr(cause, "errno", None)
+    reason = exc.reason if isinstance(exc, JournalError) else failure_reason(exc, path)
     shown, folder = shlex.quote(str(path)), shlex.quote(str(path.parent))
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if reason == "locked":
         return "another process holds it", f"lsof {shown}   (shows which; the file itself is fine)"
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) or number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    if reason == "disk":
         return "its disk is full or broken", f"df {folder}   (then free some space)"
-    denied = code in (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
-    # What SQLite cannot open is a matter of permissions, unless it is no file.
-    if (
-        denied
-        or number in (errno.EACCES, errno.EPERM, errno.EROFS)
-        or (code == sqlite3.SQLITE_CANTOPEN and path.is_file())
-    ):
+    if reason == "permissions":
         fix = f"chmod u+rwx {folder} && chmod u+rw {shown}*   (of another user: sudo chown -R $(id -un) {folder})"
         return "its permissions do not let this user use it", fix
     kept = shlex.quote(str(path.with_name(f"journal-broken-{datetime.fromtimestamp(now, tz=UTC):%Y%m%d-%H%M%S}")))

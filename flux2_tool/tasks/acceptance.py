@@ -1,0 +1,72 @@
+"""Read from RunAPI's response to a create POST whether it accepted the task, and under which id.
+
+An acceptance that is not recognised is an image that is lost, or paid twice, so every documented form is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from flux2_tool._net import is_loopback_url
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
+from flux2_tool.runapi.responses import (
+    TaskResponse,
+    UnreadableResponseError,
+    decode_json,
+    is_task_id,
+    read_task,
+    read_task_id,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedTask:
+    """RunAPI accepted the task. `task_id` is None only when its response had the finished images but no id."""
+
+    task_id: str | None
+    route: contract.Route
+    response: TaskResponse
+    raw: Any
+    request_id: str | None
+    retry_after_s: float | None
+
+
+def read_accepted(
+    response: HttpResponse, *, client: RunapiClient, route: contract.Route, retry_after_s: float | None
+) -> AcceptedTask | None:
+    """Return the task that a successful response accepted, or None where it names neither a task nor its images.
+
+    Args:
+        client: Whose base URL decides which links belong to RunAPI.
+        route: The route of the POST.
+        retry_after_s: The response's Retry-After, in seconds.
+    """
+    try:
+        body = decode_json(response.body, response.content_type)
+    except UnreadableResponseError:
+        body = None
+    task = read_task(body, https_only=not is_loopback_url(client.base_url))
+    location = response.headers.get("location")
+    link = client.same_origin_url(location) if location else None
+    status_url = link or task.status_url
+    task_id = task.task_id or read_task_id({}, response.headers.get(contract.TASK_ID_HEADER)) or _task_id_in(link)
+    if task_id is None and not (task.phase == "completed" and task.images):
+        return None
+    return AcceptedTask(
+        task_id=task_id,
+        route=route,
+        response=task.model_copy(update={"status_url": status_url, "task_id": task_id}),
+        raw=body,
+        request_id=response.request_id,
+        retry_after_s=retry_after_s,
+    )
+
+
+def _task_id_in(link: str | None) -> str | None:
+    """Return the task's id from a link to it; None for any other page, such as one to sign in at."""
+    path = "" if link is None else urlsplit(link).path
+    segment = path.rstrip("/").rpartition("/")[2]
+    return segment if contract.API_PATH_PART in path and is_task_id(segment) else None

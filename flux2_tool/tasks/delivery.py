@@ -1,0 +1,68 @@
+"""Mark images as delivered, a moment after their result was returned.
+
+A process that dies in between must not leave a paid image marked as delivered, nor one that notices a second later
+that its peer is dead: an equal call gets the image again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from flux2_tool._clock import Clock
+from flux2_tool.journal import RecordHandle
+
+# For how long a result is on its way to whoever asked before its images count as delivered.
+HAND_OVER_S: Final = 2.0
+
+
+class DeliveryLog:
+    """The results of one process that are on their way.
+
+    Args:
+        clock: Measures.
+        is_peer_in_process: Whether whoever gets the results is this very process, so that none is lost on the way.
+    """
+
+    def __init__(self, clock: Clock, *, is_peer_in_process: bool) -> None:
+        self._clock = clock
+        self._is_peer_in_process = is_peer_in_process
+        self._pending: dict[str, RecordHandle] = {}
+        self._confirmation: asyncio.Task[None] | None = None
+
+    def add(self, record_handle: RecordHandle) -> None:
+        """Mark a record's images as delivered in HAND_OVER_S."""
+        self._pending[record_handle.record.record_id] = record_handle
+        if self._confirmation is None or self._confirmation.done():
+            self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
+
+    def confirm(self, *, dedup_key: str | None = None, session: str | None = None) -> None:
+        """Mark images as delivered now: all, or those that a later call shows to have arrived.
+
+        Args:
+            dedup_key: Only those of equal requests.
+            session: Only those of this session.
+        """
+        for record_id, record_handle in list(self._pending.items()):
+            record = record_handle.record
+            if dedup_key in (None, record.dedup_key) and session in (None, record.session):
+                del self._pending[record_id]
+                record_handle.delivered()
+
+    async def aclose(self, *, delivered: bool) -> None:
+        """Stop waiting; what is pending counts as delivered by the next `confirm`, or not at all."""
+        if not delivered:
+            self._pending.clear()
+        if self._confirmation is not None:
+            self._confirmation.cancel()
+            await asyncio.gather(self._confirmation, return_exceptions=True)
+
+    async def _confirm_later(self) -> None:
+        try:
+            while self._pending:
+                await self._clock.sleep(HAND_OVER_S)
+                self.confirm()
+        finally:
+            # A script that closes nothing has got them all the same when its event loop ends normally.
+            if self._is_peer_in_process:
+                self.confirm()

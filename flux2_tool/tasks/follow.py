@@ -1,0 +1,167 @@
+"""Follow an accepted task to its end: poll its status, pause, and poll at once when a webhook arrives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flux2_tool.journal import Record
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.responses import TaskResponse
+from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.poll import Poller, PollFailure, PollLog, lookup_failure, poll_paths
+from flux2_tool.tasks.poll_schedule import EARLY_WEBHOOK_DELAY_S, MAX_GAP_S, PollSchedule
+from flux2_tool.tasks.waiters import Waiters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowedTask:
+    """The task to follow.
+
+    Attributes:
+        task_id: None when RunAPI gave it no id; then only its status URL is polled.
+        record: Its record; None when it was begun elsewhere and is only looked up.
+        status_url: Where the create response says that its status is.
+        submitted_at: When RunAPI accepted it, on the wall clock, if that is known.
+        is_submitted_here: Whether this process sent its POST, so that its duration can be measured.
+        retry_after_s: What the create response asks for before the first poll, in seconds.
+    """
+
+    task_id: str | None
+    record: Record | None
+    status_url: str | None = None
+    submitted_at: float | None = None
+    is_submitted_here: bool = False
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnd:
+    """The response that ended a task, and how long RunAPI took, in seconds, where polling can tell."""
+
+    response: TaskResponse
+    duration_s: float | None
+
+
+class Follower:
+    """Polls one task until it ends or has been unattended for too long.
+
+    Args:
+        client: The account it belongs to.
+        task: What is followed.
+        dependencies: Clock, schedules, webhooks, and the cache of paths that worked.
+        log: Filled as polling goes on.
+        waiters: Notified of each change; decide how fast and how long the task is followed.
+    """
+
+    def __init__(
+        self,
+        client: RunapiClient,
+        task: FollowedTask,
+        *,
+        dependencies: TaskDependencies,
+        log: PollLog,
+        waiters: Waiters,
+    ) -> None:
+        self._client = client
+        self._task = task
+        self._deps = dependencies
+        self._log = log
+        self._waiters = waiters
+        self._body = b"" if task.record is None else task.record.body
+        self._seen_running_s = dependencies.clock.monotonic()
+        self._polls_since_webhook = 0
+        self._last_status: str | None = None
+
+    async def run(self) -> TaskEnd | None:
+        """Poll until the task ends; return None when no call has waited for UNATTENDED_LIFE_S.
+
+        Raises:
+            TaskNotFoundError: It was begun elsewhere, and no path has it.
+            AuthenticationError: It was begun elsewhere, and RunAPI refused the key.
+        """
+        schedule = self._schedule()
+        poller = self._poller(schedule)
+        retry_after_s = min(self._task.retry_after_s or 0.0, RETRY_AFTER_CEILING_S)
+        delay_s = max(schedule.delay_s(0.0), retry_after_s) if self._task.is_submitted_here else 0.0
+        has_retry_after = retry_after_s > 0
+        inbox = self._deps.webhook_inbox
+        if inbox is not None and inbox.was_notified_of(self._task.task_id):
+            self._waiters.notify_finished()
+        while await self._waiters.pause(delay_s, can_be_woken=not has_retry_after):
+            is_notified = self._waiters.finish_notified.is_set()
+            was_webhook_expected = self._deps.webhook_expected(self._body)
+            self._waiters.finish_notified.clear()
+            outcome = await poller.poll()
+            if isinstance(outcome, TaskResponse):
+                if poller.is_terminal(outcome):
+                    if inbox is not None and was_webhook_expected:
+                        inbox.note_end(was_notified=is_notified or self._polls_since_webhook > 0)
+                    return TaskEnd(response=outcome, duration_s=self._duration_s(is_notified=is_notified))
+                self._seen_running_s = self._deps.clock.monotonic()
+            else:
+                self._check_lookup(poller, outcome)
+            self._notify(outcome)
+            delay_s = poller.delay_s(outcome, attended=self._waiters.has_waiters)
+            has_retry_after = poller.has_retry_after
+            if (is_notified or self._polls_since_webhook) and not has_retry_after:
+                # The webhook was ahead of the status that polls read.
+                delay_s = min(delay_s, EARLY_WEBHOOK_DELAY_S * 2.0**self._polls_since_webhook)
+                self._polls_since_webhook += 1
+        return None
+
+    def _schedule(self) -> PollSchedule:
+        record = self._task.record
+        if record is None:
+            return PollSchedule(None)
+        return self._deps.poll_schedule(self._client.base_url, record.model, record.resolution, record.body)
+
+    def _poller(self, schedule: PollSchedule) -> Poller:
+        task, deps, base_url = self._task, self._deps, self._client.base_url
+        first_route = deps.route if deps.route != "auto" else deps.route_cache.recall(base_url, "create")
+        action = self._log.action
+        if task.record is not None:
+            first_route, action = task.record.route, task.record.tool
+        paths = poll_paths(
+            task.task_id,
+            actions=contract.ACTIONS if action is None else (action,),
+            # The guide's route first when none is known.
+            routes=sorted(contract.ROUTES, key=lambda route: route != first_route),
+            status_url=None if task.status_url is None else self._client.same_origin_url(task.status_url),
+            remembered=deps.route_cache.recall(base_url, "poll"),
+        )
+        return Poller(
+            self._client,
+            paths,
+            dependencies=deps,
+            log=self._log,
+            schedule=schedule,
+            task_id=task.task_id,
+            accepted_at_s=float("-inf") if task.record is None else deps.clock.monotonic() - self._age_s(),
+        )
+
+    def _age_s(self) -> float:
+        submitted_at = self._task.submitted_at
+        return 0.0 if submitted_at is None else max(0.0, self._deps.clock.now() - submitted_at)
+
+    def _duration_s(self, *, is_notified: bool) -> float | None:
+        # Without a webhook it ended somewhere between the last two polls.
+        gap_s = 0.0 if is_notified else (self._deps.clock.monotonic() - self._seen_running_s) / 2.0
+        if not self._task.is_submitted_here or gap_s >= MAX_GAP_S:
+            return None
+        return max(0.0, self._age_s() - gap_s)
+
+    def _check_lookup(self, poller: Poller, failure: PollFailure) -> None:
+        """Raise when a task that was begun elsewhere is at none of the paths."""
+        task_id = self._task.task_id
+        if self._task.record is not None or poller.is_path_proven or task_id is None:
+            return
+        error = lookup_failure(poller.verdict_of_all_paths, failure, task_id=task_id)
+        if error is not None:
+            raise error
+
+    def _notify(self, outcome: TaskResponse | PollFailure) -> None:
+        status = outcome.status if isinstance(outcome, TaskResponse) else outcome.message
+        self._waiters.notify(is_news=status != self._last_status)
+        self._last_status = status

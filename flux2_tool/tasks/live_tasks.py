@@ -1,0 +1,56 @@
+"""The image tasks that one process holds in memory: those of its records, and those it has looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from flux2_tool.journal import RecordHandle
+from flux2_tool.tasks.task import ImageTask
+
+MAX_RECORDED: Final = 2000
+
+
+class LiveTasks:
+    """A cache of image tasks; only those that are over are dropped."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[str, ImageTask] = {}
+        self._lookups: set[ImageTask] = set()
+
+    def __iter__(self) -> Iterator[ImageTask]:
+        return iter([*self._recorded.values(), *self._lookups])
+
+    @property
+    def record_handles(self) -> list[RecordHandle]:
+        """The records of the cached tasks, oldest first."""
+        return [task.record_handle for task in self._recorded.values() if task.record_handle is not None]
+
+    def of_record(self, record_id: str) -> ImageTask | None:
+        """Return the image task of a record, unless it ended without an image: then a later call begins it anew."""
+        image_task = self._recorded.get(record_id)
+        return None if image_task is None or image_task.error is not None else image_task
+
+    def of_task_id(self, task_id: str, *, base_url: str, fingerprint: str) -> ImageTask | None:
+        """Return an account's image task by its task id, unless it ended without an image."""
+        for image_task in self:
+            is_same_account = (image_task.client.base_url, image_task.account) == (base_url, fingerprint)
+            if image_task.task_id == task_id and is_same_account and image_task.error is None:
+                return image_task
+        return None
+
+    def add(self, record_id: str, image_task: ImageTask) -> None:
+        """Keep the image task of a record."""
+        self._recorded[record_id] = image_task
+        if len(self._recorded) > MAX_RECORDED:
+            for over in [key for key, task in self._recorded.items() if task.is_over][: MAX_RECORDED // 4]:
+                del self._recorded[over]
+
+    def add_lookup(self, image_task: ImageTask) -> None:
+        """Keep the image task of a task that was begun elsewhere, until it is over."""
+        self._lookups = {known for known in self._lookups if not known.is_over}
+        self._lookups.add(image_task)
+
+    def discard(self, record_id: str) -> None:
+        """Drop the image task of a record, if there is one."""
+        self._recorded.pop(record_id, None)
