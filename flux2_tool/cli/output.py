@@ -12,6 +12,7 @@ from flux2_tool.cli.open_journal import JOURNAL_HINT
 from flux2_tool.cli.options import option_hint
 from flux2_tool.cli.terminal import note, print_error, write_json, write_line
 from flux2_tool.schema.manifest import Tool
+from flux2_tool.schema.task_ref import TaskRef
 
 
 def print_outcome(result: Mapping[str, Any], *, tool: Tool, as_json: bool) -> int:
@@ -93,4 +94,4 @@ _FETCH_LATER = frozenset({"cancelled", "service_unavailable", "rate_limited", "u
 
 def fetch_command(task: str) -> str:
     """Return the command that fetches a task's image later."""
-    return f"fetch the image later with: flux2-tool task {task.removeprefix('task:')}"
+    return f"fetch the image later with: flux2-tool task {TaskRef.parse(task).task_id}"

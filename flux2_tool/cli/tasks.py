@@ -15,6 +15,7 @@ import click
 from flux2_tool.cli.options import Number, wait_option
 from flux2_tool.cli.terminal import note, write_json, write_line
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
     from flux2_tool.journal import Journal, Record
@@ -121,7 +122,7 @@ def forget(name: str) -> int:
             record
             for record in journal.records(states=("unknown",))
             if (len(wanted) >= _SHORTEST_ID and record.record_id.startswith(wanted))
-            or record.task_id == name.removeprefix("task:")
+            or record.task_id == TaskRef.parse(name).task_id
         ]
         if len(found) != 1 or not journal.forget(found[0].record_id, now=time.time()):
             raise TaskNotFoundError(
@@ -193,7 +194,7 @@ def record_object(record: Record) -> dict[str, Any]:
         return None if value is None else iso_utc(value)
 
     return {
-        "ref": f"task:{record.task_id}" if record.task_id else f"record:{record.record_id[:8]}",
+        "ref": TaskRef.text_of(record.task_id) or f"record:{record.record_id[:8]}",
         "record_id": record.record_id,
         "task_id": record.task_id,
         "state": record.state,

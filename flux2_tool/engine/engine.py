@@ -25,7 +25,6 @@ from flux2_tool.engine.request_builder import build_request
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.saving import image_infos
 from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S, SourceResolver
-from flux2_tool.engine.sources import TASK_PREFIX
 from flux2_tool.engine.wait import Call, CancelToken, OnProgress, OpenCalls, wait_for
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
 from flux2_tool.journal import ClaimRules, OpenJournal, Owner, ThisProcess, open_journal
@@ -37,6 +36,7 @@ from flux2_tool.runapi.route_cache import FILE_NAME, RouteCache
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Host, Manifest, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult, as_object, error_object
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings, host_wait_s
 from flux2_tool.tasks.budget import caps_of
@@ -230,9 +230,7 @@ class Flux2Tool:
         """Return RunAPI's last answer about a task as redacted JSON text, asking once more unless it is over."""
         try:
             account = self._account(None)
-            image_task = self._registry.find(
-                account, task_id.removeprefix(TASK_PREFIX), caller=CallContext(is_owner=True)
-            )
+            image_task = self._registry.find(account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
             call = self._open_call("get_image_task", {}, account, SOURCE_LOOKUP_WAIT_S, None, None)
             if image_task.raw_response is None or not image_task.is_over:
                 await wait_for(call, image_task, clock=self._clock, until_answered=True)
@@ -311,8 +309,8 @@ class Flux2Tool:
 
     async def _run(self, call: Call, caller: CallContext, *, new: bool, output_dir: Path | None) -> ToolResult:
         if call.tool == "get_image_task":
-            task_id = str(call.arguments["task_id"]).removeprefix(TASK_PREFIX)
-            begun = TaskHandle(image_task=self._registry.find(call.account, task_id, caller=caller))
+            ref = TaskRef.parse(call.arguments["task_id"])
+            begun = TaskHandle(image_task=self._registry.find(call.account, ref, caller=caller))
         else:
             begun = await self._begin(call, caller, new=new)
         image_task = begun.image_task

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.schema.manifest import Host, Manifest
-from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult, task_ref
+from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
 
@@ -45,7 +46,7 @@ def report(
     return ToolResult(
         task=TaskInfo(
             id=image_task.task_id,
-            ref=task_ref(image_task.task_id),
+            ref=TaskRef.text_of(image_task.task_id),
             state="completed" if done else "processing",
             tool=image_task.tool,
             model=image_task.model,
@@ -98,7 +99,7 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
 
 
 def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: Host, done: bool) -> str:
-    ref = task_ref(image_task.task_id)
+    ref = TaskRef.text_of(image_task.task_id)
     if not done:
         shown = (
             " It already names a picture under a status this version does not know; you may show it." if images else ""

@@ -19,6 +19,7 @@ from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, Call, tell,
 from flux2_tool.exceptions import CancelledCallError, ServiceUnavailableError
 from flux2_tool.images.inspect import Picture
 from flux2_tool.runapi.uploads import Uploads
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
@@ -68,8 +69,8 @@ class SourceResolver:
     def _help(self, call: Call, caller: CallContext, storage: httpx.AsyncClient, uploading: set[str]) -> SourceHelp:
         account = call.account
 
-        async def find_task(task_id: str) -> ImageTask:
-            image_task = self._registry.find(account, task_id, caller=caller, as_source=True)
+        async def find_task(ref: TaskRef) -> ImageTask:
+            image_task = self._registry.find(account, ref, caller=caller, as_source=True)
             if not image_task.is_over:
                 deadline_s = min(call.deadline_s, self._clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
                 # Several are looked up at once, so each wait is woken by its own.

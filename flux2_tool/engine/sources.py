@@ -39,10 +39,9 @@ from flux2_tool.images.safe_open import (
     too_large,
 )
 from flux2_tool.runapi import contract
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
-TASK_PREFIX: Final = "task:"
-LAST_TASK: Final = "task:last"
 _LIMITS_HINT: Final = "Use a PNG, JPEG, WebP or GIF picture within the limits."
 
 
@@ -51,14 +50,14 @@ class SourceHelp:
     """What resolving needs from the rest of the tool.
 
     Attributes:
-        find_task: Brings the image task of a task id or of "last"; asks RunAPI when this process never saw it.
+        find_task: Brings the image task that a reference names; asks RunAPI when this process never saw it.
         upload: Brings a picture to RunAPI and returns its URL; also given the argument's name for errors.
         places: Where files may lie.
         keep_metadata: Whether pictures go out with their metadata.
         now: The wall clock.
     """
 
-    find_task: Callable[[str], Awaitable[ImageTask]]
+    find_task: Callable[[TaskRef], Awaitable[ImageTask]]
     upload: Callable[[Picture, str], Awaitable[str]]
     places: SourcePlaces
     keep_metadata: bool
@@ -136,8 +135,9 @@ async def _check(source: str, where: str, help_: SourceHelp, decoding: asyncio.S
     if scheme in ("http", "https"):
         _check_link(source, where)
         return _Checked(identity=source, url=source)
-    if source.startswith(TASK_PREFIX):
-        return await _check_task(source, where, help_, decoding)
+    ref = TaskRef.parse_source(source)
+    if ref is not None:
+        return await _check_task(ref, where, help_, decoding)
     async with decoding:
         if scheme == "data":
             return await _check_bytes(_data_of(source, where), where, help_)
@@ -161,12 +161,12 @@ def _check_link(source: str, where: str) -> None:
         )
 
 
-async def _check_task(source: str, where: str, help_: SourceHelp, decoding: asyncio.Semaphore) -> _Checked:
+async def _check_task(ref: TaskRef, where: str, help_: SourceHelp, decoding: asyncio.Semaphore) -> _Checked:
     try:
-        image_task = await help_.find_task(source.removeprefix(TASK_PREFIX))
+        image_task = await help_.find_task(ref)
     except (TaskNotFoundError, GenerationFailedError, ContentRefusedError, UnexpectedAnswerError) as exc:
         raise SourceRefusedError(
-            f"{where}: {source} cannot be used: {exc.message}",
+            f"{where}: {ref} cannot be used: {exc.message}",
             hint="Use the ref of a task of this conversation that brought a picture, or a public image link.",
             task_id=exc.task_id,
         ) from exc
@@ -176,11 +176,11 @@ async def _check_task(source: str, where: str, help_: SourceHelp, decoding: asyn
         raise
     if image_task.final is None or not image_task.final.images:
         raise SourceRefusedError(
-            f"{where}: {source} is not finished yet.",
+            f"{where}: {ref} is not finished yet.",
             hint=f'Call get_image_task with task_id "{image_task.task_id}" first, then use it as a source.',
             task_id=image_task.task_id,
         )
-    identity = f"{TASK_PREFIX}{image_task.task_id}"
+    identity = str(TaskRef.text_of(image_task.task_id))
     link = image_task.final.images[0]
     expires_at = link.expires_at or image_task.expires_at(link)
     needed_until = help_.now() + (contract.SOURCE_SPARE_LIFE_S if image_task.saved else 0.0)
@@ -188,7 +188,7 @@ async def _check_task(source: str, where: str, help_: SourceHelp, decoding: asyn
         return _Checked(identity=identity, url=link.url)
     if not image_task.saved:
         raise SourceRefusedError(
-            f"{where}: the picture of {source} has expired at {expires_at} and there is no saved copy.",
+            f"{where}: the picture of {ref} has expired at {expires_at} and there is no saved copy.",
             hint="Use another picture; set save_dir so that pictures are kept.",
             task_id=image_task.task_id,
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from flux2_tool.exceptions import Charged, Flux2Error, InvalidArgumentsError
+from flux2_tool.schema.task_ref import TaskRef
 
 TaskState = Literal["completed", "processing"]
 CostBasis = Literal["billed", "list price", "unknown"]
@@ -85,11 +86,6 @@ class ErrorResult(_Frozen):
     error: ErrorInfo
 
 
-def task_ref(task_id: str | None) -> str | None:
-    """Return the short reference agents use for a task, "task:ID"."""
-    return None if task_id is None else f"task:{task_id}"
-
-
 def as_object(result: ToolResult | ErrorResult) -> dict[str, Any]:
     """Return the JSON-ready object of a result."""
     return result.model_dump(mode="json")
@@ -103,7 +99,7 @@ def error_object(error: Flux2Error) -> dict[str, Any]:
         hint=error.hint,
         retryable=error.retryable,
         charged=error.charged,
-        task_ref=task_ref(error.task_id),
+        task_ref=TaskRef.text_of(error.task_id),
         request_id=error.request_id,
     )
     found = as_object(ErrorResult(error=info))

@@ -30,6 +30,7 @@ from flux2_tool.journal import (
 from flux2_tool.journal.handle import unavailable
 from flux2_tool.journal.sqlite import LEASE_S
 from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
@@ -44,7 +45,6 @@ RESUME_EVERY_S: Final = 30.0
 # A result is on its way to who asked for this long before its pictures count as returned: a process that dies in
 # between must not leave a paid picture marked as seen, nor one that sees a second later that its peer is gone.
 HAND_OVER_S: Final = 2.0
-LAST: Final = "last"
 HISTORY_SAMPLES: Final = 40
 
 
@@ -154,11 +154,11 @@ class Registry:
         self._beat()
         return TaskHandle(image_task=image_task, warnings=warnings)
 
-    def find(self, account: Account, task_id: str, *, caller: CallContext, as_source: bool = False) -> ImageTask:
+    def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
         """Return the image task of a task: a live one, a recorded one, or one to be looked up at RunAPI.
 
         Args:
-            task_id: An id, or "last" for the newest one of the caller's session that brought pictures.
+            ref: Its name; "task:last" is the newest one of the caller's session that brought pictures.
             as_source: Whether it is to be edited: then the last one is the last that the session was shown. The result
                 of an equal edit, finished in the meantime, must not become its own source.
 
@@ -167,8 +167,9 @@ class Registry:
                 no last one.
             JournalUnavailableError: Which one is the last cannot be read.
         """
-        if task_id == LAST:
+        if ref.is_last:
             return self._newest(account, caller, shown_first=as_source)
+        task_id = ref.task_id
         for image_task in [*self._live.values(), *self._lookups]:
             mine = image_task.client.base_url == account.base_url and image_task.account == account.fingerprint
             if image_task.task_id == task_id and mine and image_task.error is None:

@@ -23,6 +23,7 @@ from flux2_tool.engine.wait import CancelToken, OnProgress
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient, open_http
 from flux2_tool.schema.manifest import Manifest
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import Settings
 
 __all__ = ["MODEL", "RESOLUTION", "ProbeResult", "probe"]
@@ -139,7 +140,7 @@ async def _try(client: RunapiClient, method: Any, path: str, body: bytes | None 
 def _task_id(result: Mapping[str, Any]) -> str | None:
     if "error" in result:
         reference = result["error"]["task_ref"]
-        return str(reference).removeprefix("task:") if reference else None
+        return TaskRef.parse(reference).task_id if reference else None
     found: str | None = result["task"]["id"]
     return found
 

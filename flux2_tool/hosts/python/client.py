@@ -32,6 +32,7 @@ from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsErr
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.manifest import Host, load_manifest
 from flux2_tool.schema.results import ToolResult, error_object
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
 
@@ -319,7 +320,7 @@ def error_of(info: Mapping[str, Any]) -> Flux2Error:
     if isinstance(error, InvalidArgumentsError):
         error.violations = tuple(info.get("violations", ()))
     ref: str | None = info["task_ref"]
-    error.task_id = None if ref is None else ref.removeprefix("task:")
+    error.task_id = None if ref is None else TaskRef.parse(ref).task_id
     error.request_id, error.charged, error.retryable = info["request_id"], info["charged"], info["retryable"]
     if error.hint:
         error.add_note(f"Hint: {error.hint}")
