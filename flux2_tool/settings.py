@@ -209,10 +209,3 @@ def _folder(text: str) -> Path:
     if not folder.is_absolute():
         raise ValueError("must be an absolute path, or begin with ~/")
     return folder
-
-
-def host_wait_s(settings: Settings, host: str, *, manifest: Manifest | None = None) -> float:
-    """Return how long a call of this host (native, mcp, cli) waits, in seconds, when the call says nothing."""
-    if settings.wait_s is not None:
-        return settings.wait_s
-    return (manifest or load_manifest()).host_waits_s[host]

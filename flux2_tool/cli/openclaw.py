@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
-from flux2_tool.cli.terminal import note, write_json, write_line
-from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.cli.interpreter import this_python
+from flux2_tool.cli.terminal import agreed, note, write_json, write_line
 from flux2_tool.schema.manifest import load_manifest
 
 _command_option = click.option(
@@ -45,13 +44,14 @@ def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     manifest = load_manifest()
     home = load_settings(os.environ).home
     host = find_host(command, os.environ)
-    python = _this_python()
+    python = this_python()
     if image_generate is None:
         image_generate = serves_image_generate(home)
     target = f"OpenClaw {host.version}"
     for line in consent(manifest, python=python, openclaw=target, image_generate=image_generate).splitlines():
         note(line)
-    if not yes and not _agreed():
+    hint = "read the lines above; to agree, run: flux2-tool openclaw install --yes"
+    if not yes and not agreed("Install it?", hint=hint):
         note("nothing was installed")
         return WRONG_SETUP
     done = install(host, manifest, home=home, python=python, image_generate=image_generate, tell=note)
@@ -60,21 +60,6 @@ def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     )
     note("A running gateway uses it at once. See whether your agents get the tools: flux2-tool openclaw status")
     return DONE
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(
-            "there is no terminal to ask on",
-            hint="read the lines above; to agree, run: flux2-tool openclaw install --yes",
-        )
-    return click.confirm("Install it?", err=True)
-
-
-def _this_python() -> str:
-    if not sys.executable:
-        raise ConfigurationError("this Python does not know its own path", hint="run it by its absolute path")
-    return str(Path(sys.executable).absolute())
 
 
 @openclaw.command(short_help="Show versions, key source, tools, what hides them.")

@@ -19,7 +19,6 @@ import yaml
 from flux2_tool.exceptions import ConfigurationError
 
 Tier = Literal["pro", "flex", "max"]
-Host = Literal["native", "mcp", "cli"]
 
 MANIFEST_NAME = "openclaw_plugin.yaml"
 MAX_MANIFEST_BYTES = 1_000_000
@@ -101,7 +100,6 @@ class Manifest:
     description: str
     sha256: str
     environment: Mapping[str, EnvironmentVariable]
-    host_waits_s: Mapping[str, float]
     models: Mapping[str, Model]
     config_schema: dict[str, Any]
     config_hints: Mapping[str, ConfigHint]
@@ -194,7 +192,6 @@ def _typed(raw: Any, sha256: str) -> Manifest:
                 for name, item in raw["environment"].items()
             }
         ),
-        host_waits_s=MappingProxyType({host: float(wait) for host, wait in raw["host_waits_s"].items()}),
         models=MappingProxyType(models),
         config_schema=raw["config_schema"],
         config_hints=MappingProxyType({key: _config_hint(item) for key, item in raw["config_hints"].items()}),

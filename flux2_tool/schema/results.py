@@ -78,6 +78,7 @@ class ErrorInfo(_Frozen):
     charged: Charged
     task_ref: str | None
     request_id: str | None
+    violations: tuple[str, ...] = ()
 
 
 class ErrorResult(_Frozen):
@@ -86,13 +87,13 @@ class ErrorResult(_Frozen):
     error: ErrorInfo
 
 
-def as_object(result: ToolResult | ErrorResult) -> dict[str, Any]:
-    """Return the JSON-ready object of a result."""
-    return result.model_dump(mode="json")
+def as_object(outcome: ToolResult | Flux2Error) -> dict[str, Any]:
+    """Return the JSON-ready object of a result or of an error."""
+    return error_object(outcome) if isinstance(outcome, Flux2Error) else outcome.model_dump(mode="json")
 
 
 def error_object(error: Flux2Error) -> dict[str, Any]:
-    """Return the JSON-ready error object of an exception; violations are listed one by one as well."""
+    """Return the JSON-ready error object of an exception; `violations` is there only when it names some."""
     info = ErrorInfo(
         code=error.code,
         message=error.message,
@@ -101,8 +102,7 @@ def error_object(error: Flux2Error) -> dict[str, Any]:
         charged=error.charged,
         task_ref=TaskRef.text_of(error.task_id),
         request_id=error.request_id,
+        violations=error.violations if isinstance(error, InvalidArgumentsError) else (),
     )
-    found = as_object(ErrorResult(error=info))
-    if isinstance(error, InvalidArgumentsError) and error.violations:
-        found["error"]["violations"] = list(error.violations)
-    return found
+    left_out = None if info.violations else {"error": {"violations"}}
+    return ErrorResult(error=info).model_dump(mode="json", exclude=left_out)
