@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-AGENT_HOSTS: Final = frozenset({"native", "mcp"})
 # Over MCP the connection is the session, named by the process that serves it: a host that connects anew goes on with
 # the same conversation.
 CONNECTION: Final = "connection:"

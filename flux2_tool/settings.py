@@ -21,7 +21,7 @@ from flux2_tool.schema.generated import Settings
 from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
 from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
-__all__ = ["APP_NAME", "FINISHERS", "JournalMode", "Settings", "host_wait_s", "load_settings"]
+__all__ = ["APP_NAME", "FINISHERS", "JournalMode", "Settings", "load_settings"]
 
 APP_NAME: Final = "flux2-tool"
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
@@ -207,10 +207,3 @@ FINISHERS: Final[Mapping[str, Callable[[str], str | Path]]] = MappingProxyType(
     }
 )
 """How a text of each kind becomes what `Settings` holds; of a list, each item."""
-
-
-def host_wait_s(settings: Settings, host: str, *, manifest: Manifest | None = None) -> float:
-    """Return how long a call of this host (native, mcp, cli) waits, in seconds, when the call says nothing."""
-    if settings.wait_s is not None:
-        return settings.wait_s
-    return (manifest or load_manifest()).host_waits_s[host]

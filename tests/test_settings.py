@@ -12,10 +12,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from flux2_tool._net import normalized_base_url
+from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.manifest_check import manifest_schema
-from flux2_tool.settings import FINISHERS, Settings, host_wait_s, load_settings
+from flux2_tool.settings import FINISHERS, Settings, load_settings
 
 
 def test_without_anything_set_the_defaults_hold() -> None:
@@ -156,8 +157,8 @@ def test_a_name_that_only_looks_local_is_not_loopback(host: str) -> None:
 
 def test_the_hosts_own_wait_holds_until_someone_sets_one() -> None:
     """Each host ends a call after another time."""
-    assert [host_wait_s(load_settings({}), host) for host in ("native", "mcp", "cli")] == [80, 50, 900]
-    assert host_wait_s(load_settings({"FLUX2_TOOL_WAIT_S": "7"}), "native") == 7
+    assert [host.longest_wait_s(load_settings({})) for host in (OPENCLAW, MCP, LOCAL)] == [80, 50, 900]
+    assert OPENCLAW.longest_wait_s(load_settings({"FLUX2_TOOL_WAIT_S": "7"})) == 7
 
 
 VALUES = st.recursive(

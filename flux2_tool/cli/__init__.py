@@ -104,7 +104,7 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; see `exits.py`."""
+    """Run the command line and return its exit code; see `exit_codes.py`."""
     try:
         answer: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
         if sys.stdout is not None:

@@ -5,19 +5,15 @@ One JSON object on stdout in every case, all else on stderr.
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from flux2_tool.cli.exit_codes import exit_code_of
 from flux2_tool.cli.options import session_options, waiting_options
 from flux2_tool.cli.terminal import write_json
 from flux2_tool.schema.manifest import load_manifest
-
-logger = logging.getLogger(__name__)
 
 MAX_ARGUMENTS_BYTES = 1024 * 1024
 
@@ -26,30 +22,26 @@ def _run(
     tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output_dir: Path | None
 ) -> int:
     # Imported here because `--help` must not pay for httpx and jsonschema.
-    from flux2_tool.cli.output import print_failure
+    from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
-    from flux2_tool.exceptions import CancelledCallError, InternalError, InvalidArgumentsError
-    from flux2_tool.schema.results import error_object
+    from flux2_tool.exceptions import CancelledCallError, Flux2Error
+    from flux2_tool.schema.results import ToolResult, as_object
     from flux2_tool.schema.validation import without_nulls
 
     codes: list[int] = []
 
-    def show(result: dict[str, Any]) -> int:
+    def show(outcome: ToolResult | Flux2Error) -> int:
         if not codes:  # exactly one object, also when Ctrl-C comes after it
-            write_json(result)
-            codes.append(exit_code_of(result))
-            if "error" in result:
-                print_failure(result["error"], tool=None)
+            write_json(as_object(outcome))
+            codes.append(exit_code_of(outcome))
+            if isinstance(outcome, Flux2Error):
+                print_failure(outcome, tool=None)
         return codes[0]
 
     try:
-        parsed = parse_arguments(arguments)
-    except ValueError as exc:
-        return show(error_object(InvalidArgumentsError(str(exc), hint="give one JSON object", violations=(str(exc),))))
-    try:
         return run_call(
             tool,
-            without_nulls(parsed),
+            without_nulls(parse_arguments(arguments)),
             show=show,
             wait_s=wait_s,
             output_dir=output_dir,
@@ -57,32 +49,29 @@ def _run(
             new=new,
             by_model=True,
         )
-    except BrokenPipeError:
-        raise
+    except Flux2Error as exc:
+        return show(exc)
     except KeyboardInterrupt:
-        return show(error_object(CancelledCallError("The call was interrupted.", charged="unknown")))
-    except Exception as exc:
-        logger.exception("a call failed by a defect")
-        return show(error_object(InternalError(f"flux2-tool failed by a defect ({type(exc).__name__}).")))
+        return show(CancelledCallError("The call was interrupted.", charged="unknown"))
 
 
 def parse_arguments(text: str) -> Any:
     """Return the JSON of an argument, or of stdin for "-".
 
     Raises:
-        ValueError: It is not JSON, names a key twice, or is too large; the message says which.
+        InvalidArgumentsError: It is not JSON, names a key twice, or is too large; the message says which.
     """
     # Imported here because `--help` must not pay for jsonschema.
-    from flux2_tool.schema.validation import arguments_of_json
+    from flux2_tool.schema.validation import arguments_of_json, no_arguments
 
     if text == "-":
         data = sys.stdin.buffer.read(MAX_ARGUMENTS_BYTES + 1)
         if len(data) > MAX_ARGUMENTS_BYTES:
-            raise ValueError(f"the arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")
+            raise no_arguments(f"the arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as exc:
-            raise ValueError(f"the arguments are not UTF-8 (byte {exc.start})") from exc
+            raise no_arguments(f"the arguments are not UTF-8 (byte {exc.start})") from exc
     return arguments_of_json(text)
 
 

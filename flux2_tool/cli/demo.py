@@ -28,12 +28,13 @@ def demo(prompt: str, output_dir: Path) -> int:
     # Imported here because `--help` must not pay for them.
     from pydantic import SecretStr
 
-    from flux2_tool.cli.exit_codes import TRY_LATER, exit_code_of
-    from flux2_tool.cli.output import print_failure
+    from flux2_tool.cli.exit_codes import TRY_LATER
+    from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
     from flux2_tool.cli.sandbox import sandbox_package
     from flux2_tool.cli.terminal import note, print_error, write_line
     from flux2_tool.credentials import Credentials
+    from flux2_tool.exceptions import CancelledCallError, Flux2Error
     from flux2_tool.schema.manifest import load_manifest
     from flux2_tool.settings import load_settings
 
@@ -46,25 +47,24 @@ def demo(prompt: str, output_dir: Path) -> int:
         note(f"a sandbox plays RunAPI at {base_url}; RunAPI itself is not asked")
         settings = load_settings({}, overrides={"home": home})
         credentials = Credentials(api_key=SecretStr("sk-demo"), base_url=base_url, source="demo")
-        result = run_call(
+        outcome = run_call(
             tool.name,
             {"prompt": prompt},
-            show=lambda result: result,
+            show=lambda outcome: outcome,
             output_dir=output_dir,
             account=(settings, credentials),
         )
-    if "error" in result and result["error"]["code"] == "cancelled":
+    if isinstance(outcome, CancelledCallError):
         print_error("interrupted; nothing was charged")
-        return exit_code_of(result)
-    if "error" in result:
-        print_failure(result["error"], tool=tool)
-        return exit_code_of(result)
-    paths = [image["path"] for image in result["images"] if image["path"]]
+        return exit_code_of(outcome)
+    if isinstance(outcome, Flux2Error):
+        return print_failure(outcome, tool=tool)
+    paths = [image.path for image in outcome.images if image.path]
     if not paths:
-        print_error("; ".join(result["warnings"]) or "the picture was not saved")
+        print_error("; ".join(outcome.warnings) or "the picture was not saved")
         return TRY_LATER
     for path in paths:
         write_line(path)
     note("this is a sandbox picture, drawn on this machine: Flux 2 was not asked and nothing was charged")
     note('for real images set RUNAPI_API_KEY, then: flux2-tool generate "…"')
-    return exit_code_of(result)
+    return exit_code_of(outcome)

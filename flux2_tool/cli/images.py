@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flux2_tool.cli.options import argument_options, given_arguments, session_options, waiting_options
+from flux2_tool.exceptions import Flux2Error
 from flux2_tool.schema.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from flux2_tool.schema.results import ToolResult
 
 _MANIFEST = load_manifest()
 
@@ -32,12 +37,12 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str
         from flux2_tool.cli.run import run_call, run_raw
 
         if raw:
-            return print_raw(run_raw(str(values["task_id"])), tool=tool)
+            return run_raw(values["task_id"], show=partial(print_raw, tool=tool))
 
-        def print_result(result: dict[str, Any]) -> int:
-            if show:
-                show_images(result)
-            return print_outcome(result, tool=tool, as_json=as_json)
+        def print_result(outcome: ToolResult | Flux2Error) -> int:
+            if show and not isinstance(outcome, Flux2Error):
+                show_images(outcome)
+            return print_outcome(outcome, tool=tool, as_json=as_json)
 
         return run_call(
             tool_name,

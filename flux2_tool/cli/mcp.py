@@ -18,9 +18,10 @@ import click
 from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
+from flux2_tool.engine.host_profile import MCP
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import Manifest, load_manifest
-from flux2_tool.settings import host_wait_s, load_settings
+from flux2_tool.settings import load_settings
 
 # Above our own wait, so that a host never gives up on a call that is about to answer.
 HOST_TIMEOUT_S: Final = 180
@@ -83,7 +84,7 @@ def config(host: str) -> int:
     """Print the command or the file that registers the server in HOST; settings of this environment go along."""
     manifest = load_manifest()
     [key] = [name for name, variable in manifest.environment.items() if variable.secret]
-    wait_s = host_wait_s(load_settings(os.environ, manifest=manifest), "mcp", manifest=manifest)
+    wait_s = MCP.longest_wait_s(load_settings(os.environ, manifest=manifest))
     variables, left_out = _variables(manifest, os.environ)
     launch = Launch(
         name=manifest.id,
@@ -116,9 +117,9 @@ def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
         shlex.join(["openclaw", "mcp", "set", launch.name, json.dumps(entry)]),
         f"Run it. OpenClaw fills in {launch.key} from the gateway's environment; for a service that is "
         "~/.openclaw/.env. The plugin (flux2-tool openclaw install) offers the tools directly and attaches the "
-        "pictures; use only one of the two. Over MCP OpenClaw does not tell who asks: everybody counts as the owner, "
-        "so that spenders and sender_daily_cap_usd bind nobody. Source files may lie in the entry's cwd, which should "
-        "be the agent's workspace, or in FLUX2_TOOL_SOURCE_ROOTS.",
+        "pictures; use only one of the two. Over MCP OpenClaw does not identify the requester: everybody counts as the "
+        "owner, so that spenders and sender_daily_cap_usd have no effect. Source files may lie in the entry's cwd, "
+        "which should be the agent's workspace, or in FLUX2_TOOL_SOURCE_ROOTS.",
     )
 
 

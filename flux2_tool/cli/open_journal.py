@@ -1,8 +1,10 @@
-"""Open the task journal for a command that reads it, and say what to do when it cannot be opened."""
+"""Open the task journal for a command that reads it, and say what to do when it cannot be used."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from flux2_tool.exceptions import JournalUnavailableError
@@ -10,18 +12,23 @@ from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_jo
 from flux2_tool.settings import Settings
 
 JOURNAL_HINT: Final = (
-    "make room on the disk, mend the permissions, or run flux2-tool doctor, which names the cause and what mends it; "
+    "make room on the disk, fix the permissions, or run flux2-tool doctor, which names the cause and the fix; "
     "FLUX2_TOOL_JOURNAL=best_effort generates without it"
 )
 
 
-def opened_journal(settings: Settings) -> SqliteJournal:
-    """Return the journal of the data folder.
+@contextmanager
+def opened_journal(settings: Settings) -> Iterator[SqliteJournal]:
+    """Have the journal of the data folder open while the block runs.
 
     Raises:
-        JournalUnavailableError: It cannot be opened.
+        JournalUnavailableError: It cannot be opened, or what the block does with it fails.
     """
     try:
-        return open_journal(settings.home, owner=ThisProcess(), now=time.time())
+        journal = open_journal(settings.home, owner=ThisProcess(), now=time.time())
+        try:
+            yield journal
+        finally:
+            journal.close()
     except JournalError as exc:
         raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc

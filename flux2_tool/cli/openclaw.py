@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 
 import click
 
 from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
 from flux2_tool.cli.interpreter import this_python
-from flux2_tool.cli.terminal import note, write_json, write_line
-from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.cli.terminal import agreed, note, write_json, write_line
 from flux2_tool.schema.manifest import load_manifest
 
 _command_option = click.option(
@@ -51,7 +49,8 @@ def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     target = f"OpenClaw {cli.version}"
     for line in consent_text(manifest, python=python, openclaw=target, image_generate=image_generate).splitlines():
         note(line)
-    if not yes and not _agreed():
+    hint = "read the lines above; to agree, run: flux2-tool openclaw install --yes"
+    if not yes and not agreed("Install it?", hint=hint):
         note("nothing was installed")
         return WRONG_SETUP
     done = install(cli, manifest, home=home, python=python, image_generate=image_generate, notify=note)
@@ -60,15 +59,6 @@ def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     )
     note("A running gateway uses it at once. See whether your agents get the tools: flux2-tool openclaw status")
     return DONE
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(
-            "there is no terminal to ask on",
-            hint="read the lines above; to agree, run: flux2-tool openclaw install --yes",
-        )
-    return click.confirm("Install it?", err=True)
 
 
 @openclaw.command(short_help="Show versions, key source, tools, what hides them.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from flux2_tool.engine.host_profile import LOCAL
 from flux2_tool.schema.manifest import Manifest, Model, Tool
 
 # What people read where the manifest's words are for a model, which has no terminal and pays with others' money.
@@ -76,8 +77,7 @@ def wait_option(manifest: Manifest) -> click.Option:
         ["--wait", "wait_s"],
         type=Number(bounds["minimum"], bounds["maximum"]),
         metavar="SECONDS",
-        help=f"Longest wait for the image. Default: {manifest.settings['wait_s'].env}, else "
-        f"{manifest.host_waits_s['cli']:.0f}.",
+        help=f"Longest wait for the image. Default: {manifest.settings['wait_s'].env}, else {LOCAL.wait_s:.0f}.",
     )
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flux2_tool.cli.exit_codes import DONE, exit_code_of
+from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.terminal import note, write_json, write_line
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.money import cost_text, usd_text
 
 if TYPE_CHECKING:
     from flux2_tool.runapi.prices import Price
@@ -67,17 +68,12 @@ def estimate(tool: str, arguments: str, as_json: bool, live: bool) -> int:
     from flux2_tool.schema.results import error_object
 
     try:
-        try:
-            given = parse_arguments(arguments)
-        except ValueError as exc:
-            raise InvalidArgumentsError(str(exc), hint="give one JSON object", violations=(str(exc),)) from exc
+        given = parse_arguments(arguments)
         _check(tool, given)
     except InvalidArgumentsError as exc:
-        result = error_object(exc)
         if as_json:
-            write_json(result)
-        print_failure(result["error"], tool=None)
-        return exit_code_of(result)
+            write_json(error_object(exc))
+        return print_failure(exc, tool=None)
     known = load_manifest().tools[tool]
     if known.default_model is None:
         if as_json:
@@ -115,17 +111,17 @@ def balance(as_json: bool) -> int:
     if as_json:
         write_json(asdict(found))
         return DONE
-    write_line(f"{_usd(found.balance_usd)} to spend ({_usd(found.paid_usd)} paid, {_usd(found.bonus_usd)} bonus)")
-    write_line(f"{_usd(found.spent_today_usd)} spent today, {_usd(found.spent_total_usd)} in all")
+    write_line(
+        f"{usd_text(found.balance_usd)} to spend ({usd_text(found.paid_usd)} paid, {usd_text(found.bonus_usd)} bonus)"
+    )
+    write_line(f"{usd_text(found.spent_today_usd)} spent today, {usd_text(found.spent_total_usd)} in all")
     return DONE
 
 
 def price_now(model: str, resolution: str) -> str:
     """Return what an image costs now, in words."""
     _, (price,) = _asked([(model, resolution)], live=True)
-    if price.usd is None:
-        return "an unknown price"
-    return f"{_usd(price.usd)} ({price.basis}{f' of {price.as_of}' if price.as_of else ''})"
+    return cost_text(price.usd, _basis(price))
 
 
 def _asked(wanted: list[tuple[str, str]], *, live: bool) -> tuple[str, list[Price]]:
@@ -173,11 +169,8 @@ def _check(tool: str, arguments: Any) -> None:
 def _shown(price: Price) -> str:
     if price.usd is None:
         return "price unknown"
-    return f"{_usd(price.usd)}  {price.basis}{f' of {price.as_of}' if price.as_of else ''}"
+    return f"{usd_text(price.usd)}  {_basis(price)}"
 
 
-def _usd(amount: float | None) -> str:
-    """Return an amount with cents, and with more digits only where there are any."""
-    if amount is None:
-        return "unknown"
-    return f"{amount:.2f} USD" if round(amount, 2) == amount else f"{amount:g} USD"
+def _basis(price: Price) -> str:
+    return f"{price.basis} of {price.as_of}" if price.as_of else price.basis

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from flux2_tool.cli.exit_codes import WRONG_SETUP, exit_code_of
-from flux2_tool.cli.terminal import note, progress, write_line
-from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.cli.exit_codes import WRONG_SETUP
+from flux2_tool.cli.terminal import agreed, note, progress, write_line
+from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.schema.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ def probe(yes: bool, path: Path | None) -> int:
     The transcript has paths, codes, names and types, and says row by row whether the table this tool goes by is
     right. Attach it to a report of an unexpected answer.
     """
-    from flux2_tool.cli.output import print_failure
+    from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.prices import price_now
     from flux2_tool.credentials import resolve_credentials
     from flux2_tool.diagnostics.probe import MODEL, RESOLUTION
@@ -46,7 +44,7 @@ def probe(yes: bool, path: Path | None) -> int:
     path = path or Path(time.strftime("flux2-probe-%Y%m%d-%H%M%S.md", time.gmtime()))
     note(f"This makes one image, {MODEL} at {RESOLUTION}, at {credentials.base_url} with the key from")
     note(f"{credentials.source}. It costs {price_now(MODEL, RESOLUTION)}; all else it does is free.")
-    if not yes and not _agreed():
+    if not yes and not agreed("Pay for it?", hint="to agree to the cost, run: flux2-tool probe --yes"):
         note("nothing was sent")
         return WRONG_SETUP
     _check_writable(path)
@@ -63,19 +61,11 @@ def probe(yes: bool, path: Path | None) -> int:
     for row in wrong:
         note(f"not as the table says: {row.what}: {row.seen} (expected {row.expected})")
     note(f"{len(seen) - len(wrong)} of {len(seen)} rows are as the table says")
-    for image in found.result.get("images", []):
-        note(f"the image: {image['url']}")
-    if "error" in found.result:
-        print_failure(found.result["error"], tool=None)
-    return exit_code_of(found.result)
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(
-            "there is no terminal to ask on", hint="to agree to the cost, run: flux2-tool probe --yes"
-        )
-    return click.confirm("Pay for it?", err=True)
+    if isinstance(found.outcome, Flux2Error):
+        return print_failure(found.outcome, tool=None)
+    for image in found.outcome.images:
+        note(f"the image: {image.url}")
+    return exit_code_of(found.outcome)
 
 
 def _check_writable(path: Path) -> None:
@@ -87,19 +77,11 @@ def _check_writable(path: Path) -> None:
 
 
 async def _run(settings: Settings, credentials: Credentials) -> ProbeResult:
+    from flux2_tool.cli.run import cancelled_by_interrupt
     from flux2_tool.diagnostics.probe import probe
-    from flux2_tool.engine.wait import CancelToken
 
-    cancel, loop = CancelToken(), asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        # The image may be paid for by now: end the wait and write down what was seen. The second Ctrl-C ends it all.
-        cancel.set()
-        loop.remove_signal_handler(signal.SIGINT)
-
-    if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-    with progress() as report:
+    # After a Ctrl-C the image may be paid for: what was seen is written down.
+    with cancelled_by_interrupt() as cancel, progress() as report:
         return await probe(
             settings,
             credentials,

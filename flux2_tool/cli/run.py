@@ -1,4 +1,4 @@
-"""Run one tool call for a command: settings, key, progress, Ctrl-C, and the result object in every case."""
+"""Run tool calls for a command: settings, key, progress, Ctrl-C, and one outcome that is shown in every case."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,24 +16,26 @@ from flux2_tool.cli.open_journal import opened_journal
 from flux2_tool.cli.terminal import Reporter, progress
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import Credentials, resolve_credentials
-from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.engine import Engine
+from flux2_tool.engine.host_profile import LOCAL
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
-from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.results import error_object
-from flux2_tool.schema.validation import validate_arguments
+from flux2_tool.hosts.outcome import outcome_of
+from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings, load_settings
 
 Result = TypeVar("Result")
 Shown = TypeVar("Shown")
-Work = Callable[[Flux2Tool, CancelToken, Reporter], Awaitable[Result]]
+Work = Callable[[Engine, CancelToken, Reporter], Awaitable[Result]]
+# What to show is the error when the work as a whole failed.
+Show = Callable[[Result | Flux2Error], Shown]
 
 
 def run_call(
     tool: str,
     arguments: Any,
     *,
-    show: Callable[[dict[str, Any]], Shown],
+    show: Show[ToolResult, Shown],
     wait_s: float | None = None,
     output_dir: Path | None = None,
     session: str | None = None,
@@ -41,12 +44,12 @@ def run_call(
     environ: Mapping[str, str] | None = None,
     account: tuple[Settings, Credentials] | None = None,
 ) -> Shown:
-    """Show the result object of one call, an error object when it fails, and return what showing it came to.
+    """Run one call, show its result or its error, and return what showing it came to.
 
     Args:
         tool: A tool's name.
         arguments: Its arguments, whatever they are.
-        show: Prints the result object. Only when it has, the image counts as returned.
+        show: Prints the outcome. Only when it has, the image counts as delivered.
         wait_s: The longest wait, in seconds; by default the setting's or the command line's.
         output_dir: Where to save the image too.
         session: Whose call this is.
@@ -56,150 +59,121 @@ def run_call(
         account: Settings and credentials to use instead of those of the environment.
     """
     environ = os.environ if environ is None else environ
-    output_dir = None if output_dir is None else output_dir.absolute()
-    try:
-        settings, credentials = account or _account(environ, checked=(tool, arguments), by_model=by_model)
-    except Flux2Error as exc:
-        return show(error_object(exc))
-
     folder = working_folder()
     caller = CallContext(
         session=session,
-        is_owner=True,
+        is_owner=LOCAL.callers_are_owners,
         workspace_dir=workspace_of(folder, environ) if by_model else folder,
         by_model=by_model,
         any_folder=not by_model,
     )
 
-    def work(flux: Flux2Tool, cancel: CancelToken, report: Reporter) -> Awaitable[dict[str, Any]]:
-        return flux.call(
+    def work(engine: Engine, cancel: CancelToken, report: Reporter) -> Awaitable[ToolResult]:
+        return engine.call(
             tool,
             arguments,
             wait_s=wait_s,
             caller=caller,
             new=new,
-            on_progress=lambda state: report(_progress_line(state)),
-            output_dir=output_dir,
+            on_progress=lambda state: report(progress_line(state)),
+            output_dir=None if output_dir is None else output_dir.absolute(),
             cancel=cancel,
         )
 
-    return _in_loop(settings, credentials, work, show)
+    return asyncio.run(_run(work, show, environ, account))
 
 
 def run_resume(
-    record_id: str | None,
-    *,
-    show: Callable[[list[dict[str, Any]]], Shown],
-    wait_s: float | None = None,
-    environ: Mapping[str, str] | None = None,
+    record_id: str | None, *, show: Show[list[ToolResult | Flux2Error], Shown], wait_s: float | None = None
 ) -> Shown:
-    """Show the result objects of what was interrupted, or of one request that is sent again; see `run_call`.
+    """Finish what was interrupted, or send one request again, and show what each came to; see `run_call`.
 
     Args:
         record_id: The request to send again, by the beginning of its id.
-        show: Prints the result objects.
+        show: Prints the outcomes, or the error when there is no usable key, configuration or journal.
         wait_s: The longest wait, in seconds; by default the setting's or the command line's.
-        environ: By default the process's own.
-
-    Raises:
-        Flux2Error: There is no usable key, configuration or journal.
     """
-    settings, credentials = _account(os.environ if environ is None else environ)
-    if settings.journal == "off":
-        raise ConfigurationError(
-            "the task journal is off, so there is nothing to resume", hint="unset FLUX2_TOOL_JOURNAL, then try again"
-        )
-    # Without a readable journal "nothing was interrupted" would be a guess.
-    opened_journal(settings).close()
-    if wait_s is not None:
-        settings = replace(settings, wait_s=wait_s)
 
-    async def work(flux: Flux2Tool, cancel: CancelToken, report: Reporter) -> list[dict[str, Any]]:
+    async def work(engine: Engine, cancel: CancelToken, report: Reporter) -> list[ToolResult | Flux2Error]:
+        if engine.settings.journal == "off":
+            raise ConfigurationError(
+                "the task journal is off, so there is nothing to resume",
+                hint="unset FLUX2_TOOL_JOURNAL, then try again",
+            )
+        # Without a readable journal "nothing was interrupted" would be a guess.
+        with opened_journal(engine.settings):
+            pass
         if record_id is not None:
             report("sending the request once more")
-            return [await flux.resend(record_id, cancel=cancel)]
+            return [await outcome_of(engine.resend(record_id, wait_s=wait_s, cancel=cancel))]
 
         def on_begun(count: int) -> None:
             if count:
                 report(f"{count} to finish")
 
-        return await flux.resume(on_begun=on_begun, cancel=cancel)
+        return await engine.resume(wait_s=wait_s, on_begun=on_begun, cancel=cancel)
 
-    return _in_loop(settings, credentials, work, show)
-
-
-def run_raw(task_id: str, *, environ: Mapping[str, str] | None = None) -> str | dict[str, Any]:
-    """Return RunAPI's last answer about a task as redacted JSON text, or an error object."""
-    try:
-        checked = ("get_image_task", {"task_id": task_id})
-        settings, credentials = _account(os.environ if environ is None else environ, checked=checked)
-    except Flux2Error as exc:
-        return error_object(exc)
-
-    def work(flux: Flux2Tool, _abort: CancelToken, _report: Reporter) -> Awaitable[str | dict[str, Any]]:
-        return flux.raw_response(task_id)
-
-    return _in_loop(settings, credentials, work, lambda answer: answer)
+    return asyncio.run(_run(work, show, os.environ))
 
 
-def _account(
-    environ: Mapping[str, str], *, checked: tuple[str, Any] | None = None, by_model: bool = False
-) -> tuple[Settings, Credentials]:
-    settings = load_settings(environ)
-    if checked is not None:
-        # Wrong arguments are the nearer fault: say so even before a key is asked for.
-        tool, arguments = checked
-        validate_arguments(
-            load_manifest(),
-            tool,
-            arguments,
-            tiers=settings.tiers,
-            agent_host=by_model,
-            callback_hosts=settings.callback_hosts,
-            safety_checker=settings.safety_checker,
-        )
-    return settings, resolve_credentials(environ=environ, settings_base_url=settings.base_url)
+def run_raw(task_id: str, *, show: Show[str, Shown]) -> Shown:
+    """Show RunAPI's last response about a task as redacted JSON text; see `run_call`."""
+
+    def work(engine: Engine, _cancel: CancelToken, _report: Reporter) -> Awaitable[str]:
+        return engine.raw_response(task_id)
+
+    return asyncio.run(_run(work, show, os.environ))
 
 
-def _in_loop(
-    settings: Settings,
-    credentials: Credentials,
-    work: Work[Result],
-    show: Callable[[Result], Shown],
-) -> Shown:
-    """Run work with a tool of its own, progress on stderr, and Ctrl-C as an end of the wait; then show its result."""
-    return asyncio.run(_run(settings, credentials, work, show))
-
-
-async def _run(
-    settings: Settings,
-    credentials: Credentials,
-    work: Work[Result],
-    show: Callable[[Result], Shown],
-) -> Shown:
+@contextmanager
+def cancelled_by_interrupt() -> Iterator[CancelToken]:
+    """Have the first Ctrl-C end the wait in good order; the second ends the process. Within a running event loop."""
     cancel = CancelToken()
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
-        # The first Ctrl-C ends the wait in good order; the second ends the process.
         cancel.set()
         loop.remove_signal_handler(signal.SIGINT)
 
     if sys.platform != "win32":
         loop.add_signal_handler(signal.SIGINT, interrupt)
+    yield cancel
 
-    flux = Flux2Tool(settings=settings, credentials=credentials, host="cli")
+
+async def _run(
+    work: Work[Result],
+    show: Show[Result, Shown],
+    environ: Mapping[str, str],
+    account: tuple[Settings, Credentials] | None = None,
+) -> Shown:
+    """Run work with an engine of its own, with progress on stderr; then show its outcome."""
+    engines: list[Engine] = []
+
+    async def worked(cancel: CancelToken, report: Reporter) -> Result:
+        settings = load_settings(environ) if account is None else account[0]
+        # Looked for once the arguments are right: wrong ones are the nearer fault.
+        credentials = (
+            partial(resolve_credentials, environ=environ, settings_base_url=settings.base_url)
+            if account is None
+            else lambda: account[1]
+        )
+        engines.append(Engine(settings=settings, credentials=credentials, host=LOCAL))
+        return await work(engines[0], cancel, report)
+
     is_shown = False
     try:
-        with progress() as report:
-            result = await work(flux, cancel, report)
-        shown = show(result)
+        with cancelled_by_interrupt() as cancel:
+            with progress() as report:
+                outcome = await outcome_of(worked(cancel, report))
+            shown = show(outcome)
         is_shown = True
         return shown
     finally:
-        await flux.aclose(delivered=is_shown)
+        for engine in engines:
+            await engine.aclose(delivered=is_shown)
 
 
-def _progress_line(state: Progress) -> str:
+def progress_line(state: Progress) -> str:
+    """Return a line that says how far a call is; the seconds stand after "·"."""
     named = f" (task {state.task_id})" if state.task_id else ""
     return f"{state.message}{named} · {state.elapsed_s:.0f} s"

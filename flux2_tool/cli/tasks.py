@@ -14,7 +14,10 @@ import click
 
 from flux2_tool.cli.options import Number, wait_option
 from flux2_tool.cli.terminal import note, write_json, write_line
+from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
     from flux2_tool.journal import Journal, Record
@@ -76,7 +79,7 @@ def _note_lost(found: Sequence[Record]) -> None:
 
 
 def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
-    """Call unknown what a process that is gone has sent and nobody may send again by itself."""
+    """Call unknown what a dead process has sent and nobody may send again by itself."""
     from flux2_tool.journal import JournalError
 
     now = time.time()
@@ -112,8 +115,6 @@ def forget(name: str) -> int:
     Look at the RunAPI dashboard first: if its image was made, it was paid for. Afterwards what was reserved for it
     counts against no cap, and an equal request makes a new image.
     """
-    from flux2_tool.exceptions import TaskNotFoundError
-
     wanted = name.removeprefix("record:").lower()
     with _journal() as (journal, settings):
         _mark_unconfirmed(journal, settings)
@@ -121,7 +122,7 @@ def forget(name: str) -> int:
             record
             for record in journal.records(states=("unknown",))
             if (len(wanted) >= _SHORTEST_ID and record.record_id.startswith(wanted))
-            or record.task_id == name.removeprefix("task:")
+            or record.task_id == TaskRef.parse(name).task_id
         ]
         if len(found) != 1 or not journal.forget(found[0].record_id, now=time.time()):
             raise TaskNotFoundError(
@@ -153,31 +154,33 @@ def _record_id(ctx: click.Context, param: click.Parameter, value: str | None) ->
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result objects as one JSON list.")
 def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
-    """Finish the tasks of your key that a process that is gone has left behind, and print their images.
+    """Finish the tasks of your key that a dead process has left behind, and print their images.
 
     A request of unknown outcome is sent again by itself only for a while after its first attempt. --resend sends it
     once more however long ago that was, under its first idempotency key: RunAPI answers the task it already made if
     it still knows the key, and makes a new image, which costs, if it does not.
     """
     # Imported here because `--help` must not pay for httpx and jsonschema.
-    from flux2_tool.cli.exit_codes import exit_code_of
-    from flux2_tool.cli.output import print_failure, print_outcome
+    from flux2_tool.cli.output import exit_code_of, print_failure, print_outcome
     from flux2_tool.cli.run import run_resume
+    from flux2_tool.schema.results import ToolResult, as_object
 
     tool = load_manifest().tools["get_image_task"]
 
-    def show(results: list[dict[str, Any]]) -> int:
+    def show(outcomes: list[ToolResult | Flux2Error] | Flux2Error) -> int:
+        if isinstance(outcomes, Flux2Error):
+            raise outcomes
         if as_json:
-            write_json(results)
-            for result in results:
-                if "error" in result:
-                    print_failure(result["error"], tool=tool)
-            return max((exit_code_of(result) for result in results), default=0)
-        if not results:
+            write_json([as_object(outcome) for outcome in outcomes])
+            for outcome in outcomes:
+                if isinstance(outcome, Flux2Error):
+                    print_failure(outcome, tool=tool)
+            return max((exit_code_of(outcome) for outcome in outcomes), default=0)
+        if not outcomes:
             note("nothing was interrupted")
             with _journal() as (journal, _):
                 _note_lost(journal.records(states=("unknown",)))
-        return max((print_outcome(result, tool=tool, as_json=False) for result in results), default=0)
+        return max((print_outcome(outcome, tool=tool, as_json=False) for outcome in outcomes), default=0)
 
     return run_resume(record_id, show=show, wait_s=wait_s)
 
@@ -193,7 +196,7 @@ def record_object(record: Record) -> dict[str, Any]:
         return None if value is None else iso_utc(value)
 
     return {
-        "ref": f"task:{record.task_id}" if record.task_id else f"record:{record.record_id[:8]}",
+        "ref": TaskRef.text_of(record.task_id) or f"record:{record.record_id[:8]}",
         "record_id": record.record_id,
         "task_id": record.task_id,
         "state": record.state,
@@ -235,7 +238,7 @@ def _cost(record: Record) -> dict[str, Any]:
 
 def _line(record: Mapping[str, Any]) -> str:
     cost = record["cost"]
-    price = "price unknown" if cost["usd"] is None else f"{cost['usd']:.2f} USD ({cost['basis']})"
+    price = cost_text(cost["usd"], cost["basis"])
     expired = " (link expired)" if any(image["expired"] for image in record["images"]) else ""
     shown = "" if record["state"] != "completed" or record["delivered_at"] else " (not shown yet)"
     # Without a task's id there is no other way to its picture.
@@ -246,17 +249,10 @@ def _line(record: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _journal() -> Iterator[tuple[Journal, Settings]]:
-    """Open the journal with the settings that name it; what fails says how to mend it."""
-    from flux2_tool.cli.open_journal import JOURNAL_HINT, opened_journal
-    from flux2_tool.exceptions import JournalUnavailableError
-    from flux2_tool.journal import JournalError
+    """Open the journal with the settings that name it."""
+    from flux2_tool.cli.open_journal import opened_journal
     from flux2_tool.settings import load_settings
 
     settings = load_settings(os.environ)
-    journal = opened_journal(settings)
-    try:
+    with opened_journal(settings) as journal:
         yield journal, settings
-    except JournalError as exc:
-        raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc
-    finally:
-        journal.close()

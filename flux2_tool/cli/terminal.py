@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import click
+
+from flux2_tool.exceptions import ConfigurationError
+
 
 class Reporter(Protocol):
     """Shows what is going on while a call waits."""
@@ -44,6 +48,21 @@ def print_error(message: str, *, hint: str = "") -> None:
     note(f"error: {message}")
     if hint:
         note(f"hint:  {hint}")
+
+
+def agreed(question: str, *, hint: str) -> bool:
+    """Ask whoever types a yes-or-no question, on stderr.
+
+    Args:
+        question: Ends with a question mark.
+        hint: How to agree where nobody can be asked.
+
+    Raises:
+        ConfigurationError: There is no terminal to ask on.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask on", hint=hint)
+    return click.confirm(question, err=True)
 
 
 def note(text: str) -> None:

@@ -9,8 +9,11 @@ import re
 from collections.abc import Sequence
 
 from flux2_tool._clock import iso_utc
-from flux2_tool.schema.manifest import Host, Manifest
-from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult, task_ref
+from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.schema.money import cost_text, usd_text
+from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
 
@@ -18,7 +21,7 @@ def report(
     image_task: ImageTask,
     manifest: Manifest,
     *,
-    host: Host,
+    host: HostProfile,
     now: float,
     joined: bool = False,
     images: Sequence[ImageInfo] = (),
@@ -45,7 +48,7 @@ def report(
     return ToolResult(
         task=TaskInfo(
             id=image_task.task_id,
-            ref=task_ref(image_task.task_id),
+            ref=TaskRef.text_of(image_task.task_id),
             state="completed" if done else "processing",
             tool=image_task.tool,
             model=image_task.model,
@@ -64,11 +67,6 @@ def report(
     )
 
 
-def money(cost: Cost) -> str:
-    """Return a cost as people say it: "$0.05 (billed)"."""
-    return "an unknown price" if cost.usd is None else f"${cost.usd:.2f} ({cost.basis})"
-
-
 def _cost(image_task: ImageTask, manifest: Manifest) -> Cost:
     if image_task.final is not None and image_task.final.cost_usd is not None:
         return Cost(usd=image_task.final.cost_usd, basis="billed")
@@ -84,7 +82,7 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
         expected_usd = None if image_task.record is None else image_task.record.price_usd
         if cost.basis != "billed" and expected_usd not in (None, cost.usd):
             said.append(
-                f"expected_price: RunAPI did not say what it billed; ${expected_usd:.2f} was expected and reserved"
+                f"expected_price: RunAPI did not say what it billed; {usd_text(expected_usd)} was expected and reserved"
             )
         return said
     if image_task.log.unknown_statuses:
@@ -97,8 +95,8 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
     return said
 
 
-def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: Host, done: bool) -> str:
-    ref = task_ref(image_task.task_id)
+def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, done: bool) -> str:
+    ref, price = TaskRef.text_of(image_task.task_id), cost_text(cost.usd, cost.basis)
     if not done:
         shown = (
             " It already names a picture under a status this version does not know; you may show it." if images else ""
@@ -108,10 +106,10 @@ def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, hos
             f"Do not generate it again: that would pay for a second image.{shown}"
         )
     edit = f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else ""
-    if host == "native":
-        return f"The image is ready; it cost {money(cost)}. Tell the user so in a few words.{edit}"
+    if host.attaches_images:
+        return f"The image is ready; it cost {price}. Tell the user so in a few words.{edit}"
     shown = "is saved at images[0].path" if images and images[0].path else "is at images[0].url"
-    return f"The image {shown}; show it to the user. It cost {money(cost)}.{edit}"
+    return f"The image {shown}; show it to the user. It cost {price}.{edit}"
 
 
 _UNSAFE = re.compile(r"[^\w]+", re.UNICODE)

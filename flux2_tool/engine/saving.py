@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from flux2_tool.engine.wait import CancelToken
 from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, SavedImage, download_image, file_stem
 from flux2_tool.journal import SavedCopy
 from flux2_tool.schema.results import ImageInfo
@@ -24,8 +25,8 @@ async def image_infos(
     http: httpx.AsyncClient,
     folder: Path | None,
     loopback_allowed: bool,
-    within_s: float = DOWNLOAD_TIMEOUT_S,
-    stopped: asyncio.Event | None = None,
+    within_s: float,
+    cancel: CancelToken,
 ) -> tuple[list[ImageInfo], list[str]]:
     """Return the pictures' entries, saving them first where a folder is given, and the warnings of doing so.
 
@@ -35,7 +36,7 @@ async def image_infos(
         folder: Where to save; None only tells of copies saved earlier.
         loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
         within_s: How much longer whoever asked will wait; a picture that takes longer is not saved.
-        stopped: Set when nobody waits any more.
+        cancel: Set when nobody waits any more.
     """
     answer = image_task.final if image_task.state == "completed" else image_task.log.last_response
     links = () if answer is None else answer.images
@@ -55,7 +56,7 @@ async def image_infos(
                     loopback_allowed=loopback_allowed,
                     timeout_s=min(DOWNLOAD_TIMEOUT_S, within_s),
                 )
-                saved = await _unless_stopped(saving, stopped or asyncio.Event())
+                saved = await _unless_cancelled(saving, cancel)
             except DownloadError as exc:
                 warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
             else:
@@ -75,7 +76,9 @@ async def image_infos(
     return infos, warnings
 
 
-async def _unless_stopped(saving: Coroutine[Any, Any, SavedImage], stopped: asyncio.Event) -> SavedImage:
+async def _unless_cancelled(saving: Coroutine[Any, Any, SavedImage], cancel: CancelToken) -> SavedImage:
+    stopped = asyncio.Event()
+    cancel.watch(stopped)
     arriving, stop = asyncio.ensure_future(saving), asyncio.ensure_future(stopped.wait())
     try:
         await asyncio.wait((arriving, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -83,6 +86,7 @@ async def _unless_stopped(saving: Coroutine[Any, Any, SavedImage], stopped: asyn
             raise DownloadError("the call was stopped before it had arrived")
         return arriving.result()
     finally:
+        cancel.unwatch(stopped)
         arriving.cancel()
         stop.cancel()
         await asyncio.gather(arriving, stop, return_exceptions=True)

@@ -1,24 +1,46 @@
-"""One call's source pictures: looked up, checked and uploaded within the wait that the call has.
+"""Turn each source picture of a call into a URL that RunAPI can fetch, within the wait that the call has.
 
-Nothing is paid here. An upload that the call has stopped to wait for goes on, so that the next call finds it done.
+A public link stays as it is. A file, an inbound reference and a `data:` URL are checked, freed of metadata and
+uploaded. `task:ID` and `task:last` stand for the first picture of an earlier task, because a signed link reaches a
+model masked and a model that repeats it repeats a dead one. Everything is read and checked before anything is uploaded,
+and nothing is paid here. An upload that a call has stopped to wait for goes on, so that the next call finds it done.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
 import httpx
 
-from flux2_tool._clock import Clock
+from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.context import CallContext
-from flux2_tool.engine.sources import ResolvedSources, SourceHelp, resolve_sources, source_places
-from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, Call, tell, wait_for
-from flux2_tool.exceptions import CancelledCallError, ServiceUnavailableError
+from flux2_tool.engine.source_pictures import (
+    CheckedSource,
+    checked_file,
+    checked_link,
+    checked_picture,
+    source_places,
+)
+from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, ToolCall, raise_error_of, tell, wait_for
+from flux2_tool.exceptions import (
+    CancelledCallError,
+    ContentRefusedError,
+    Flux2Error,
+    GenerationFailedError,
+    ServiceUnavailableError,
+    SourceRefusedError,
+    TaskNotFoundError,
+    UnexpectedAnswerError,
+)
 from flux2_tool.images.inspect import Picture
+from flux2_tool.images.safe_open import SourcePlaces, read_saved_copy
+from flux2_tool.runapi import contract
 from flux2_tool.runapi.uploads import Uploads
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
@@ -26,8 +48,16 @@ from flux2_tool.tasks.task import ImageTask
 SOURCE_LOOKUP_WAIT_S: Final = 15.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedSources:
+    """URLs to send, in order, and what makes requests with these sources equal: content, not temporary links."""
+
+    urls: list[str]
+    identities: list[str]
+
+
 class SourceResolver:
-    """What brings the sources of one process's calls.
+    """Resolves the sources of one process's calls.
 
     Args:
         registry: Knows earlier tasks.
@@ -37,13 +67,13 @@ class SourceResolver:
     """
 
     def __init__(self, *, registry: Registry, uploads: Uploads, settings: Settings, clock: Clock) -> None:
-        self._registry = registry
-        self._uploads = uploads
-        self._settings = settings
-        self._clock = clock
+        self.registry = registry
+        self.uploads = uploads
+        self.settings = settings
+        self.clock = clock
 
-    async def gather(
-        self, call: Call, caller: CallContext, sources: Sequence[str], *, storage: httpx.AsyncClient
+    async def resolve(
+        self, call: ToolCall, caller: CallContext, sources: Sequence[str], *, storage: httpx.AsyncClient
     ) -> ResolvedSources:
         """Return one URL per source before the call's wait ends; the wait is then at least not over for the image.
 
@@ -54,55 +84,41 @@ class SourceResolver:
             storage: Carries no key of its own; sends the bytes.
 
         Raises:
+            SourceRefusedError: A source may not or cannot be used; the message names it and the rule. No image was
+                requested, and when a source was refused nothing was uploaded.
             CancelledCallError: The host stopped the call.
             ServiceUnavailableError: The wait ended first.
-            Flux2Error: As `resolve_sources`.
+            Flux2Error: An upload failed.
         """
-        uploading: set[str] = set()
-        help_ = self._help(call, caller, storage, uploading)
-        resolved = await self._within_wait(call, resolve_sources(sources, help_), uploading)
+        places = source_places(caller, self.settings.source_roots)
+        one = _CallSources(owner=self, call=call, caller=caller, storage=storage, places=places)
+        resolved = await one.within_wait(sources)
         # What follows is the POST: it gets its own short grace even where the sources have used up the wait.
-        call.deadline_s = max(call.deadline_s, self._clock.monotonic())
+        call.deadline_s = max(call.deadline_s, self.clock.monotonic())
         return resolved
 
-    def _help(self, call: Call, caller: CallContext, storage: httpx.AsyncClient, uploading: set[str]) -> SourceHelp:
-        account = call.account
 
-        async def find_task(task_id: str) -> ImageTask:
-            image_task = self._registry.find(account, task_id, caller=caller, as_source=True)
-            if not image_task.is_over:
-                deadline_s = min(call.deadline_s, self._clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
-                # Several are looked up at once, so each wait is woken by its own.
-                own = replace(call, wake=asyncio.Event())
-                await wait_for(own, image_task, clock=self._clock, deadline_s=deadline_s, until_answered=True)
-            if image_task.error is not None:
-                raise image_task.error
-            return image_task
+@dataclass(slots=True, kw_only=True)
+class _CallSources:
+    """The sources of one call on their way."""
 
-        async def upload(picture: Picture, where: str) -> str:
-            uploading.add(where)
-            call.wake.set()
-            try:
-                return await self._uploads.url_of(
-                    account.client, storage, fingerprint=account.fingerprint, picture=picture, where=where
-                )
-            finally:
-                uploading.discard(where)
+    owner: SourceResolver
+    call: ToolCall
+    caller: CallContext
+    storage: httpx.AsyncClient
+    places: SourcePlaces
+    uploading: set[str] = field(default_factory=set)
+    # One at a time: a decoded picture is large.
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
-        return SourceHelp(
-            find_task=find_task,
-            upload=upload,
-            places=source_places(caller, self._settings.source_roots),
-            keep_metadata=self._settings.keep_metadata,
-            now=self._clock.now,
-        )
+    # ---- within the call's wait --------------------------------------------------------------------------------------
 
-    async def _within_wait(
-        self, call: Call, work: Coroutine[Any, Any, ResolvedSources], uploading: set[str]
-    ) -> ResolvedSources:
+    async def within_wait(self, sources: Sequence[str]) -> ResolvedSources:
+        """Resolve the sources, telling progress, until they are ready, the wait is over or the host stops it."""
+        call, clock = self.call, self.owner.clock
         # A wait of nothing still has time for a quick upload, as it has for the POST.
         deadline_s = max(call.deadline_s, call.begun_s + SUBMIT_GRACE_S)
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(self._resolved(sources))
         task.add_done_callback(lambda _task: call.wake.set())
         call.cancel.watch(call.wake)
         told, told_at_s = "", float("-inf")
@@ -111,30 +127,124 @@ class SourceResolver:
                 call.wake.clear()
                 if call.cancel.is_set:
                     raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
-                now_s = self._clock.monotonic()
+                now_s = clock.monotonic()
                 if now_s >= deadline_s:
-                    raise _late(uploading, now_s - call.begun_s)
-                message = _message(uploading)
+                    raise self._late(now_s - call.begun_s)
+                message = self._message()
                 if message and (message != told or now_s - told_at_s >= PROGRESS_EVERY_S):
                     told, told_at_s = message, now_s
                     tell(call, "preparing", message, now_s=now_s)
-                await self._clock.wait(call.wake, min(deadline_s - now_s, PROGRESS_EVERY_S))
+                await clock.wait(call.wake, min(deadline_s - now_s, PROGRESS_EVERY_S))
             return task.result()
         finally:
             call.cancel.unwatch(call.wake)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def _message(self) -> str:
+        if not self.uploading:
+            return ""
+        return "uploading the picture" if len(self.uploading) == 1 else f"uploading {len(self.uploading)} pictures"
 
-def _message(uploading: set[str]) -> str:
-    if not uploading:
-        return ""
-    return "uploading the picture" if len(uploading) == 1 else f"uploading {len(uploading)} pictures"
+    def _late(self, waited_s: float) -> ServiceUnavailableError:
+        names = ", ".join(sorted(self.uploading))
+        what = f"{names} was not uploaded" if names else "the source pictures were not ready"
+        return ServiceUnavailableError(
+            f"Within the {waited_s:.0f} s of this call's wait {what}. No image was requested.",
+            hint="Call again with exactly the same arguments in a minute; what has been uploaded by then is used.",
+        )
+
+    # ---- check all, then upload --------------------------------------------------------------------------------------
+
+    async def _resolved(self, sources: Sequence[str]) -> ResolvedSources:
+        names = [f"source_image_urls[{index}]" for index in range(len(sources))]
+        checks = (self._check(source, where) for source, where in zip(sources, names, strict=True))
+        found = await asyncio.gather(*checks, return_exceptions=True)
+        checked = [_unless_failed(item) for item in found]
+        urls = await asyncio.gather(*(self._url_of(item, where) for item, where in zip(checked, names, strict=True)))
+        return ResolvedSources(urls=list(urls), identities=[item.identity for item in checked])
+
+    async def _check(self, source: str, where: str) -> CheckedSource:
+        if source.lower().startswith(("http:", "https:")):
+            return checked_link(source, where)
+        ref = TaskRef.parse_source(source)
+        if ref is not None:
+            return await self._check_task(ref, where)
+        async with self.decoding:
+            return await checked_file(
+                source, where, places=self.places, keep_metadata=self.owner.settings.keep_metadata
+            )
+
+    async def _url_of(self, item: CheckedSource, where: str) -> str:
+        if item.url is not None:
+            return item.url
+        assert item.picture is not None  # noqa: S101 - one of the two is set
+        return await self._upload(item.picture, where)
+
+    async def _upload(self, picture: Picture, where: str) -> str:
+        account = self.call.account
+        self.uploading.add(where)
+        self.call.wake.set()
+        try:
+            return await self.owner.uploads.url_of(
+                account.client, self.storage, fingerprint=account.fingerprint, picture=picture, where=where
+            )
+        finally:
+            self.uploading.discard(where)
+
+    # ---- the picture of an earlier task ------------------------------------------------------------------------------
+
+    async def _check_task(self, ref: TaskRef, where: str) -> CheckedSource:
+        try:
+            image_task = await self._find_task(ref)
+        except (TaskNotFoundError, GenerationFailedError, ContentRefusedError, UnexpectedAnswerError) as exc:
+            raise SourceRefusedError(
+                f"{where}: {ref} cannot be used: {exc.message}",
+                hint="Use the ref of a task of this conversation that brought a picture, or a public image link.",
+                task_id=exc.task_id,
+            ) from exc
+        except Flux2Error as exc:
+            # The source is not at fault, and whatever its own task cost, this call has cost nothing.
+            exc.charged = "no"
+            raise
+        task_id = image_task.task_id
+        if task_id is None or image_task.final is None or not image_task.final.images:
+            raise SourceRefusedError(
+                f"{where}: {ref} is not finished yet.",
+                hint=f'Call get_image_task with task_id "{task_id}" first, then use it as a source.',
+                task_id=task_id,
+            )
+        identity = str(TaskRef(task_id))
+        link = image_task.final.images[0]
+        expires_at = link.expires_at or image_task.expires_at(link)
+        spare_s = contract.SOURCE_SPARE_LIFE_S if image_task.saved else 0.0
+        if expires_at is None or expires_at > iso_utc(self.owner.clock.now() + spare_s):
+            return CheckedSource(identity=identity, url=link.url)
+        if not image_task.saved:
+            raise SourceRefusedError(
+                f"{where}: the picture of {ref} has expired at {expires_at} and there is no saved copy.",
+                hint="Use another picture; set save_dir so that pictures are kept.",
+                task_id=task_id,
+            )
+        async with self.decoding:
+            data = await asyncio.to_thread(read_saved_copy, Path(image_task.saved[0].path), where=where)
+            picture = await checked_picture(data, where, keep_metadata=self.owner.settings.keep_metadata)
+        return CheckedSource(identity=identity, picture=picture)
+
+    async def _find_task(self, ref: TaskRef) -> ImageTask:
+        """Return the image task of a reference; RunAPI is asked when this process never saw it."""
+        call, clock = self.call, self.owner.clock
+        image_task = self.owner.registry.find(call.account, ref, caller=self.caller, as_source=True)
+        if not image_task.is_over:
+            deadline_s = min(call.deadline_s, clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
+            # Several are looked up at once, so each wait is woken by its own.
+            own = replace(call, wake=asyncio.Event())
+            await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_answered=True)
+        raise_error_of(image_task)
+        return image_task
 
 
-def _late(uploading: set[str], waited_s: float) -> ServiceUnavailableError:
-    what = f"{', '.join(sorted(uploading))} was not uploaded" if uploading else "the source pictures were not ready"
-    return ServiceUnavailableError(
-        f"Within the {waited_s:.0f} s of this call's wait {what}. No image was requested.",
-        hint="Call again with exactly the same arguments in a minute; what has been uploaded by then is used.",
-    )
+def _unless_failed(found: CheckedSource | BaseException) -> CheckedSource:
+    if isinstance(found, BaseException):
+        raise found
+    return found

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -103,8 +104,13 @@ class OpenCalls:
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
-    """One call on its way through the tool."""
+class ToolCall:
+    """One call on its way through the engine.
+
+    Attributes:
+        deadline_s: When its wait ends, on the monotonic clock, as `begun_s` is.
+        wake: Set whenever there is something new for whoever waits.
+    """
 
     tool: str
     arguments: Mapping[str, Any]
@@ -112,12 +118,12 @@ class Call:
     deadline_s: float
     begun_s: float
     cancel: CancelToken
-    on_progress: OnProgress
+    on_progress: OnProgress = lambda _progress: None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def wait_for(
-    call: Call,
+    call: ToolCall,
     image_task: ImageTask,
     *,
     clock: Clock,
@@ -171,7 +177,15 @@ async def wait_for(
         image_task.unsubscribe(call.wake)
 
 
-def tell(call: Call, state: str, message: str, *, now_s: float, attempt: int = 0, task_id: str | None = None) -> None:
+def raise_error_of(image_task: ImageTask) -> None:
+    """Raise the error that an image task ended with, if any: a copy, because every call that waited raises its own."""
+    if image_task.error is not None:
+        raise copy(image_task.error)
+
+
+def tell(
+    call: ToolCall, state: str, message: str, *, now_s: float, attempt: int = 0, task_id: str | None = None
+) -> None:
     """Tell the call's host how far it is."""
     elapsed_s = round(now_s - call.begun_s, 1)
     try:

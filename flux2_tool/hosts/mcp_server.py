@@ -32,14 +32,16 @@ from mcp_types import (
 
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
-from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.engine import Engine
+from flux2_tool.engine.host_profile import MCP
 from flux2_tool.engine.wait import CancelToken, Progress
-from flux2_tool.exceptions import ConfigurationError, Flux2Error
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.hosts.outcome import result_object
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.results import error_object
+from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.validation import without_nulls
-from flux2_tool.settings import Settings, host_wait_s, load_settings
+from flux2_tool.settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ PROGRESS_STEP_S: Final = 0.001
 class ToolServer:
     """Answers one connection's requests.
 
-    Wrong settings do not keep the server from starting: every call says what to mend, where an agent can read it.
+    Wrong settings do not keep the server from starting: every call says what to fix, where an agent can read it.
 
     Args:
         environ: Settings and key.
@@ -64,20 +66,20 @@ class ToolServer:
         self._manifest = load_manifest()
         self._settings: Settings | None = None
         self._fault: ConfigurationError | None = None
-        self._tool: Flux2Tool | None = None
+        self._tool: Engine | None = None
         self._calls: dict[asyncio.Task[dict[str, Any]], CancelToken] = {}
         self._caller = CallContext(
-            is_owner=True,
+            is_owner=MCP.callers_are_owners,
             workspace_dir=workspace_of(folder, environ),
             state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
         )
         try:
             self._settings = load_settings(environ)
-            self._tool = Flux2Tool(settings=self._settings, host="mcp", manifest=self._manifest)
+            self._tool = Engine(settings=self._settings, host=MCP, manifest=self._manifest)
             if self._settings.spenders != "everyone" or self._settings.sender_daily_cap_usd is not None:
                 logger.warning(
-                    "spenders and sender_daily_cap_usd bind nobody over MCP: a host does not tell who asks, so that "
-                    "everybody counts as the owner"
+                    "spenders and sender_daily_cap_usd have no effect over MCP: a host does not identify the "
+                    "requester, so everybody counts as the owner"
                 )
         except ConfigurationError as exc:
             logger.warning("wrong settings: %s", exc)
@@ -99,7 +101,7 @@ class ToolServer:
     ) -> ListToolsResult:
         """Answer `tools/list` with the projection that every model is offered."""
         if self._settings is None:
-            definitions = export(self._manifest, "mcp", tiers=self._manifest.default_tiers)
+            definitions = export(self._manifest, "mcp", tiers=self._manifest.default_tiers, wait_s=MCP.wait_s)
         else:
             settings = self._settings
             definitions = export(
@@ -107,7 +109,7 @@ class ToolServer:
                 "mcp",
                 tiers=settings.tiers,
                 callback_hosts=settings.callback_hosts,
-                wait_s=settings.wait_s,
+                wait_s=MCP.longest_wait_s(settings),
             )
         return ListToolsResult(tools=[Tool.model_validate(definition) for definition in definitions])
 
@@ -115,7 +117,7 @@ class ToolServer:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
         cancel = CancelToken()
         told: asyncio.Queue[Progress | None] = asyncio.Queue()
-        call = asyncio.create_task(self._run(params, cancel, told.put_nowait))
+        call = asyncio.create_task(result_object(self._run(params, cancel, told.put_nowait)))
         self._calls[call] = cancel
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: told.put_nowait(None))
@@ -141,19 +143,16 @@ class ToolServer:
 
     async def _run(
         self, params: CallToolRequestParams, cancel: CancelToken, tell: Callable[[Progress], None]
-    ) -> dict[str, Any]:
-        try:
-            if self._tool is None or self._settings is None:
-                raise self._fault or ConfigurationError("there are no settings")
-            credentials = resolve_credentials(environ=self._environ, settings_base_url=self._settings.base_url)
-        except Flux2Error as exc:
-            return error_object(exc)
+    ) -> ToolResult:
+        if self._tool is None or self._settings is None:
+            raise self._fault or ConfigurationError("there are no settings")
+        settings = self._settings
         return await self._tool.call(
             params.name,
             without_nulls(params.arguments or {}),
-            credentials=credentials,
+            credentials=lambda: resolve_credentials(environ=self._environ, settings_base_url=settings.base_url),
             # A host gives up after a time of its own, whatever the model asked for.
-            longest_wait_s=host_wait_s(self._settings, "mcp", manifest=self._manifest),
+            longest_wait_s=MCP.longest_wait_s(settings),
             caller=self._caller,
             on_progress=tell,
             cancel=cancel,

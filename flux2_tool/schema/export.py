@@ -108,7 +108,7 @@ def export(
         shape: openclaw (for the native plugin's generator), mcp, openai (chat completions) or anthropic.
         tiers: The enabled tiers.
         callback_hosts: Hosts an agent may give as callback.
-        wait_s: The operator's setting. Over MCP no call may ask for a longer wait than that, or than the default.
+        wait_s: How long a call over MCP waits by default, in seconds; none may ask for a longer wait.
 
     Raises:
         ConfigurationError: The shape is not one of these.
@@ -116,9 +116,7 @@ def export(
     build = {"openclaw": _openclaw, "mcp": _mcp, "openai": _openai, "anthropic": _anthropic}.get(shape)
     if build is None:
         raise ConfigurationError(f'format "{shape}" is not one of {", ".join(FORMATS)}')
-    longest_wait_s = None
-    if shape == "mcp":
-        longest_wait_s = manifest.host_waits_s["mcp"] if wait_s is None else wait_s
+    longest_wait_s = wait_s if shape == "mcp" else None
     return [
         build(
             tool,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -23,7 +23,6 @@ from flux2_tool.schema.expand import expanded_settings, expanded_tools
 
 __all__ = [
     "MAX_MANIFEST_BYTES",
-    "Host",
     "Manifest",
     "Model",
     "Setting",
@@ -33,7 +32,6 @@ __all__ = [
     "parse_yaml",
 ]
 
-Host = Literal["native", "mcp", "cli"]
 
 MANIFEST_NAME = "openclaw_plugin.yaml"
 MAX_MANIFEST_BYTES = 1_000_000
@@ -60,7 +58,6 @@ class Manifest:
     description: str
     sha256: str
     environment: Mapping[str, EnvironmentVariable]
-    host_waits_s: Mapping[str, float]
     aspect_ratios: tuple[str, ...]
     output_resolutions: tuple[str, ...]
     tiers: tuple[str, ...]
@@ -166,7 +163,6 @@ def _typed(raw: Any, sha256: str) -> Manifest:
                 for name, item in raw["environment"].items()
             }
         ),
-        host_waits_s=MappingProxyType({host: float(wait) for host, wait in raw["host_waits_s"].items()}),
         aspect_ratios=tuple(raw["aspect_ratios"]),
         output_resolutions=tuple(raw["output_resolutions"]),
         tiers=tuple(raw["tiers"]),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from flux2_tool.exceptions import Charged, Flux2Error, InvalidArgumentsError
+from flux2_tool.schema.task_ref import TaskRef
 
 TaskState = Literal["completed", "processing"]
 CostBasis = Literal["billed", "list price", "unknown"]
@@ -77,6 +78,7 @@ class ErrorInfo(_Frozen):
     charged: Charged
     task_ref: str | None
     request_id: str | None
+    violations: tuple[str, ...] = ()
 
 
 class ErrorResult(_Frozen):
@@ -85,28 +87,22 @@ class ErrorResult(_Frozen):
     error: ErrorInfo
 
 
-def task_ref(task_id: str | None) -> str | None:
-    """Return the short reference agents use for a task, "task:ID"."""
-    return None if task_id is None else f"task:{task_id}"
-
-
-def as_object(result: ToolResult | ErrorResult) -> dict[str, Any]:
-    """Return the JSON-ready object of a result."""
-    return result.model_dump(mode="json")
+def as_object(outcome: ToolResult | Flux2Error) -> dict[str, Any]:
+    """Return the JSON-ready object of a result or of an error."""
+    return error_object(outcome) if isinstance(outcome, Flux2Error) else outcome.model_dump(mode="json")
 
 
 def error_object(error: Flux2Error) -> dict[str, Any]:
-    """Return the JSON-ready error object of an exception; violations are listed one by one as well."""
+    """Return the JSON-ready error object of an exception; `violations` is there only when it names some."""
     info = ErrorInfo(
         code=error.code,
         message=error.message,
         hint=error.hint,
         retryable=error.retryable,
         charged=error.charged,
-        task_ref=task_ref(error.task_id),
+        task_ref=TaskRef.text_of(error.task_id),
         request_id=error.request_id,
+        violations=error.violations if isinstance(error, InvalidArgumentsError) else (),
     )
-    found = as_object(ErrorResult(error=info))
-    if isinstance(error, InvalidArgumentsError) and error.violations:
-        found["error"]["violations"] = list(error.violations)
-    return found
+    left_out = None if info.violations else {"error": {"violations"}}
+    return ErrorResult(error=info).model_dump(mode="json", exclude=left_out)

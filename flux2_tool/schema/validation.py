@@ -85,20 +85,25 @@ def arguments_of_json(text: str) -> Any:
     """Return the value that the JSON text of a tool call's arguments means.
 
     Raises:
-        ValueError: It is not JSON, or names a key twice; the message says which.
+        InvalidArgumentsError: It is not JSON, or names a key twice; the message says which.
     """
     try:
         return json.loads(text, object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as exc:
-        raise ValueError(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
+        raise no_arguments(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
     except RecursionError as exc:
-        raise ValueError("the arguments are nested too deep") from exc
+        raise no_arguments("the arguments are nested too deep") from exc
+
+
+def no_arguments(message: str) -> InvalidArgumentsError:
+    """Return the error of a text that cannot be the arguments of a call."""
+    return InvalidArgumentsError(message, hint="give one JSON object", violations=(message,))
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("the arguments name one key twice")
+        raise no_arguments("the arguments name one key twice")
     return found
 
 

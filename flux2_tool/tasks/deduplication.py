@@ -11,7 +11,7 @@ from flux2_tool._clock import iso_utc
 from flux2_tool.context import CONNECTION
 from flux2_tool.exceptions import RepeatedRequestError
 from flux2_tool.journal import ClaimRules, Record
-from flux2_tool.schema.results import task_ref
+from flux2_tool.schema.task_ref import TaskRef
 
 
 def dedup_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
@@ -32,7 +32,9 @@ def inherited_session_prefix(session: str | None) -> str | None:
 def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
     """Return the error of a request that was made too often: which images it has brought, and what to do instead."""
     made = [record for record in equal if record.state != "failed"]
-    said = [task_ref(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made]
+    said = [
+        TaskRef.text_of(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made
+    ]
     if len(made) < len(equal):
         said.append(f"{len(equal) - len(made)} failed")
     return RepeatedRequestError(

@@ -30,6 +30,7 @@ from flux2_tool.journal import (
 from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.sqlite_claims import LEASE_S
 from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
@@ -43,7 +44,6 @@ from flux2_tool.tasks.task import ImageTask
 logger = logging.getLogger(__name__)
 
 RESUME_EVERY_S: Final = 30.0
-LAST: Final = "last"
 HISTORY_SAMPLES: Final = 40
 
 
@@ -141,11 +141,11 @@ class Registry:
         self._keep(intent.record_id, image_task)
         return TaskHandle(image_task=image_task, warnings=warnings)
 
-    def find(self, account: Account, task_id: str, *, caller: CallContext, as_source: bool = False) -> ImageTask:
+    def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
         """Return the image task of a task: a live one, a recorded one, or one to be looked up at RunAPI.
 
         Args:
-            task_id: An id, or "last" for the newest one of the caller's session that has images.
+            ref: Its name; "task:last" is the newest one of the caller's session that has images.
             as_source: Whether it is to be edited: then the last one is the last that was delivered to the session.
                 The result of an equal edit, finished in the meantime, must not become its own source.
 
@@ -154,16 +154,16 @@ class Registry:
                 no last one.
             JournalUnavailableError: The journal, which knows the last one, cannot be read.
         """
-        if task_id == LAST:
+        if ref.is_last:
             return self._newest(account, caller, shown_first=as_source)
-        image_task = self._live.of_task_id(task_id, base_url=account.base_url, fingerprint=account.fingerprint)
+        image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
         if image_task is not None:
             _check_belongs(image_task, caller)
             return image_task
         journal = self._journals.for_reading()
         if journal is not None:
             try:
-                record = journal.find_task(task_id, fingerprint=account.fingerprint, base_url=account.base_url)
+                record = journal.find_task(ref.task_id, fingerprint=account.fingerprint, base_url=account.base_url)
             except JournalError as exc:
                 logger.warning("%s", exc)
             else:
@@ -171,7 +171,9 @@ class Registry:
                     image_task = self._adopt(account, journal, record)
                     _check_belongs(image_task, caller)
                     return image_task
-        image_task = ImageTask(account.client, dependencies=self._deps, task_id=task_id, account=account.fingerprint)
+        image_task = ImageTask(
+            account.client, dependencies=self._deps, task_id=ref.task_id, account=account.fingerprint
+        )
         self._live.add_lookup(image_task)
         return image_task
 

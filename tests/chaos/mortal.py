@@ -21,9 +21,9 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.journal import Journal, Owner, open_journal
 from flux2_tool.settings import load_settings
+from tests.support.hosted import HostedEngine, hosted
 from tests.support.virtual_time import VirtualClock
 
 _CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
@@ -53,7 +53,7 @@ class Process:
         name: str,
         *,
         machine: str,
-        host: Any,
+        host: str,
         home: Path,
         network: httpx.AsyncBaseTransport,
         account: tuple[str, str],
@@ -76,9 +76,9 @@ class Process:
         self._journals: list[Journal] = []
         key, base_url = account
         self.tool = self._inside(
-            lambda: Flux2Tool(
-                settings=load_settings({}, overrides={"home": home, **settings}),
-                credentials=Credentials(api_key=SecretStr(key), base_url=base_url, source="explicit"),
+            lambda: hosted(
+                load_settings({}, overrides={"home": home, **settings}),
+                Credentials(api_key=SecretStr(key), base_url=base_url, source="explicit"),
                 host=host,
                 transport=_Line(self, network),
                 clock=_Clock(self),
@@ -132,7 +132,7 @@ class Process:
         for journal in self._journals:
             journal.close()
 
-    def _inside(self, make: Callable[[], Flux2Tool]) -> Flux2Tool:
+    def _inside(self, make: Callable[[], HostedEngine]) -> HostedEngine:
         context = contextvars.copy_context()
         context.run(_CURRENT.set, self)
         return context.run(make)

@@ -27,11 +27,11 @@ from pydantic import SecretStr
 
 from flux2_tool._clock import SystemClock
 from flux2_tool.credentials import Credentials
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import load_settings
+from tests.support.hosted import hosted
 
 ATTEMPT_S: Final = 1.5
 STAYS_S: Final = 0.5
@@ -63,9 +63,9 @@ class FastClock(SystemClock):
 
 async def _call(order: dict[str, Any]) -> None:
     clock = FastClock(order["epoch_s"], order["speed"])
-    tool = Flux2Tool(
-        settings=load_settings({}, overrides={"home": Path(order["home"])}),
-        credentials=Credentials(api_key=SecretStr(order["key"]), base_url=order["base_url"], source="explicit"),
+    tool = hosted(
+        load_settings({}, overrides={"home": Path(order["home"])}),
+        Credentials(api_key=SecretStr(order["key"]), base_url=order["base_url"], source="explicit"),
         host=order["host"],
         timeouts=HttpTimeouts(connect_s=ATTEMPT_S, read_s=ATTEMPT_S, attempt_s=ATTEMPT_S),
         clock=clock,

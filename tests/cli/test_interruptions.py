@@ -487,7 +487,7 @@ def test_without_a_usable_journal_nothing_is_sent(command: Command, how: str, ar
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines()[-2].startswith("error: ")
     assert "journal.db cannot be opened" in done.stderr
-    assert "hint:  make room on the disk, mend the permissions, or run flux2-tool doctor" in done.stderr
+    assert "hint:  make room on the disk, fix the permissions, or run flux2-tool doctor" in done.stderr
     assert command.ledger()["creates"] == []
 
 

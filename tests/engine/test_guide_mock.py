@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from flux2_tool.credentials import resolve_credentials
-from flux2_tool.engine.engine import Flux2Tool
+from tests.support.hosted import hosted
 from tests.support.stage import Answer, Seen, StandIn, run_call, settings_at
 
 GUIDE_BODY = {
@@ -132,7 +132,7 @@ def test_a_mock_on_a_plain_socket_is_served_with_any_spelling_of_its_address(hom
 
     async def main(base_url: str) -> dict[str, Any]:
         account = resolve_credentials(environ={}, explicit_key="any-key", explicit_base_url=base_url)
-        tool = Flux2Tool(settings=settings_at(home), credentials=account)
+        tool = hosted(settings_at(home), account)
         try:
             return await tool.call("text_to_image", GUIDE_BODY, wait_s=60)
         finally:

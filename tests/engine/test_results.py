@@ -145,7 +145,7 @@ def test_next_speaks_to_the_host(home: Path, host: str, words: str) -> None:
     result = run_call(home, scripted(), host=host)
 
     assert words in result["next"]
-    assert "$0.05" in result["next"]
+    assert "0.05 USD" in result["next"]
     assert 'remix_image with source_image_urls ["task:tsk_abc123"]' in result["next"]
 
 

@@ -15,11 +15,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.engine.wait import CancelToken
 from flux2_tool.images.download import MAX_IMAGE_BYTES, DownloadError, SavedImage, check_link, download_image, file_stem
 from flux2_tool.runapi.client import open_http
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
+from tests.support.hosted import hosted
 from tests.support.stage import (
     DONE,
     FOX,
@@ -452,7 +452,7 @@ def test_the_sandboxs_picture_is_saved_with_its_real_size(home: Path, tmp_path: 
     arguments = {"prompt": "A red fox: 雪の中", "aspect_ratio": "16:9"}
 
     async def main(base_url: str) -> dict[str, Any]:
-        tool = Flux2Tool(settings=settings_at(home), credentials=credentials(base_url=base_url))
+        tool = hosted(settings_at(home), credentials(base_url=base_url))
         try:
             return await tool.call("text_to_image", arguments, output_dir=tmp_path / "out")
         finally:

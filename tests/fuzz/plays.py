@@ -23,7 +23,6 @@ from pydantic import SecretStr
 
 from flux2_tool.context import CallContext
 from flux2_tool.diagnostics.probe import probe
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.worker.json_rpc import INTERNAL_ERROR
 from flux2_tool.hosts.worker.server import Worker
@@ -32,10 +31,12 @@ from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.price_responses import MAX_PRICE_USD
 from flux2_tool.runapi.prices import Prices
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.results import as_object
 from tests.fuzz.arguments import RIGHT, HostileArguments
 from tests.fuzz.hostile import PIXEL, HostileTransport
 from tests.fuzz.leaks import KEY, leaks_below, leaks_in
 from tests.fuzz.lines import HostileLines
+from tests.support.hosted import HostedEngine, hosted
 from tests.support.stage import credentials, settings_at
 from tests.support.virtual_time import START_S, VirtualClock, run_virtual
 
@@ -93,7 +94,7 @@ def play_answers(seed: int) -> Played:
     transport = HostileTransport(random, bent=random.choice([0.15, 0.4, 0.8, 1.0]))
     base_url = random.choice([HTTPS_URL, HTTPS_URL, LOOPBACK_URL])
 
-    async def calls(tool: Flux2Tool, folder: Path, played: Played) -> None:
+    async def calls(tool: HostedEngine, folder: Path, played: Played) -> None:
         last = "tsk_abc123"
         for _ in range(random.choice([1, 1, 2, 3])):
             name, arguments = _right_call(random, last)
@@ -125,7 +126,7 @@ def play_arguments(seed: int) -> Played:
     transport = HostileTransport(random, bent=0.05)
     hostile = HostileArguments(random, MANIFEST)
 
-    async def calls(tool: Flux2Tool, folder: Path, played: Played) -> None:
+    async def calls(tool: HostedEngine, folder: Path, played: Played) -> None:
         for _ in range(12):
             name, arguments = hostile.call()
             played.calls += 1
@@ -188,7 +189,7 @@ def play_probe(seed: int) -> Played:
             transport=transport,
             clock=VirtualClock(),
         )
-        _judge(found.result, played, seed, HTTPS_URL)
+        _judge(as_object(found.outcome), played, seed, HTTPS_URL)
         _find_leaks(played, seed, "the transcript", found.transcript)
         if any(unicodedata.category(letter)[0] == "C" for letter in found.transcript.replace("\n", "")):
             played.faults.append(f"seed {seed}: control characters in the transcript")
@@ -219,9 +220,9 @@ def _play(seed: int, random: random_module.Random, transport: HostileTransport, 
     mode = random.choice(["required", "required", "best_effort", "off"])
 
     async def main(home: Path, played: Played) -> None:
-        tool = Flux2Tool(
-            settings=settings_at(home / "data", journal=mode, tiers=["pro", "flex", "max"]),
-            credentials=credentials(KEY, base_url),
+        tool = hosted(
+            settings_at(home / "data", journal=mode, tiers=["pro", "flex", "max"]),
+            credentials(KEY, base_url),
             host=random.choice(["native", "mcp", "cli"]),
             transport=transport,
             clock=VirtualClock(),

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from flux2_tool.context import CallContext
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.engine.wait import CancelToken
+from tests.support.hosted import HostedEngine
 from tests.support.stage import BASE_URL, DONE, FOX, SandboxTransport, Seen, StandIn, credentials, opened_tool
 from tests.support.virtual_time import run_virtual
 
 
-async def ask(tool: Flux2Tool, prompt: str = "a red fox", **options: Any) -> dict[str, Any]:
+async def ask(tool: HostedEngine, prompt: str = "a red fox", **options: Any) -> dict[str, Any]:
     """Call the tool once."""
     return await tool.call("text_to_image", {"prompt": prompt}, **options)
 

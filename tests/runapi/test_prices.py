@@ -247,7 +247,9 @@ def test_a_call_for_a_listed_model_has_the_live_price_asked_for_and_waits_for_no
     # The list price is named as such, and so is what was expected in its place.
     assert (first["cost"], first["warnings"]) == ({"usd": 0.05, "basis": "list price"}, [])
     assert second["cost"] == {"usd": 0.05, "basis": "list price"}
-    assert second["warnings"] == ["expected_price: RunAPI did not say what it billed; $0.06 was expected and reserved"]
+    assert second["warnings"] == [
+        "expected_price: RunAPI did not say what it billed; 0.06 USD was expected and reserved"
+    ]
 
 
 def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from flux2_tool.engine.host_profile import MCP
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.export import FORMATS, export, offered_description, offered_parameters, offered_tokens
 from flux2_tool.schema.manifest import load_manifest
@@ -79,7 +80,7 @@ def test_over_mcp_no_longer_wait_is_offered_than_the_host_has() -> None:
 
     assert longest("anthropic") == 600
     assert longest("anthropic", wait_s=20) == 600
-    assert longest("mcp") == 50
+    assert longest("mcp", wait_s=MCP.wait_s) == 50
     assert longest("mcp", wait_s=20) == 20
     assert longest("mcp", wait_s=3600) == 600
 

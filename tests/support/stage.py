@@ -16,10 +16,10 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.sandbox import ConnectionDropped, Fault, Sandbox, SandboxOptions, create_app
 from flux2_tool.settings import Settings, load_settings
+from tests.support.hosted import HostedEngine, hosted
 from tests.support.virtual_time import START_S, VirtualClock, run_virtual
 
 BASE_URL: Final = "https://runapi.test"
@@ -43,19 +43,19 @@ async def opened_tool(
     home: Path,
     transport: httpx.AsyncBaseTransport,
     *,
-    host: Any = "native",
+    host: str = "native",
     key: str = KEY,
     base_url: str = BASE_URL,
     timeouts: HttpTimeouts | None = None,
     **overrides: Any,
-) -> AsyncIterator[Flux2Tool]:
+) -> AsyncIterator[HostedEngine]:
     """Open a tool on virtual time; two on one `home` stand for two processes, one after the other."""
-    tool = Flux2Tool(
-        settings=settings_at(home, **overrides),
-        credentials=credentials(key, base_url),
+    tool = hosted(
+        settings_at(home, **overrides),
+        credentials(key, base_url),
         host=host,
         transport=transport,
-        timeouts=timeouts,
+        timeouts=timeouts or HttpTimeouts(),
         clock=VirtualClock(),
         random=random.Random(7),  # noqa: S311 - jitter
     )

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flux2_tool.engine.engine import Flux2Tool
 from flux2_tool.sandbox import Sandbox, SandboxOptions
+from tests.support.hosted import HostedEngine
 from tests.support.stage import FOX, SandboxTransport, Seen, StandIn, json_answer, opened_tool
 from tests.support.virtual_time import VirtualClock, run_virtual
 
@@ -29,7 +29,7 @@ class Gateway(httpx.AsyncBaseTransport):
     """The gateway's route: hands each delivery to the tool, and remembers what it answered."""
 
     def __init__(self) -> None:
-        self.tool: Flux2Tool | None = None
+        self.tool: HostedEngine | None = None
         self.answers: list[bool] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -41,7 +41,7 @@ class Gateway(httpx.AsyncBaseTransport):
 
 def play(
     home: Path,
-    do: Callable[[Flux2Tool, Sandbox], Awaitable[Any]],
+    do: Callable[[HostedEngine, Sandbox], Awaitable[Any]],
     *,
     configured: bool = True,
     settings: dict[str, Any] | None = None,
@@ -63,7 +63,7 @@ def play(
     return run_virtual(main()), transport, gateway
 
 
-async def one_picture(tool: Flux2Tool, _sandbox: Sandbox) -> dict[str, Any]:
+async def one_picture(tool: HostedEngine, _sandbox: Sandbox) -> dict[str, Any]:
     return await tool.call("text_to_image", FOX)
 
 
@@ -113,7 +113,7 @@ def test_an_agents_own_callback_wins_and_polling_works_alone(home: Path) -> None
     """Somebody else's service waits for that webhook."""
     theirs = "https://hooks.example.com/done"
 
-    async def ask(tool: Flux2Tool, _sandbox: Sandbox) -> dict[str, Any]:
+    async def ask(tool: HostedEngine, _sandbox: Sandbox) -> dict[str, Any]:
         return await tool.call("text_to_image", {**FOX, "callback_url": theirs})
 
     result, transport, gateway = play(home, ask, settings={"callback_hosts": ["hooks.example.com"]})
@@ -155,7 +155,7 @@ def test_a_webhook_that_comes_too_early_does_not_end_the_task(home: Path) -> Non
 def test_lost_webhooks_cost_some_seconds_twice_and_then_no_more(home: Path) -> None:
     """A public address that does not work must not make every picture late for good."""
 
-    async def ask(tool: Flux2Tool, _sandbox: Sandbox) -> list[dict[str, Any]]:
+    async def ask(tool: HostedEngine, _sandbox: Sandbox) -> list[dict[str, Any]]:
         return [await tool.call("text_to_image", {"prompt": f"fox {number}"}) for number in range(5)]
 
     results, transport, _gateway = play(home, ask, callbacks=False)
@@ -169,7 +169,7 @@ def test_lost_webhooks_cost_some_seconds_twice_and_then_no_more(home: Path) -> N
 def test_webhooks_are_trusted_again_once_one_comes(home: Path) -> None:
     """The tunnel was down for a while."""
 
-    async def ask(tool: Flux2Tool, sandbox: Sandbox) -> None:
+    async def ask(tool: HostedEngine, sandbox: Sandbox) -> None:
         for number in range(6):
             if number == 3:
                 sandbox.change({"callbacks": True})

@@ -6,23 +6,28 @@ None of that table was tried against the live service, so whoever has a key can.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import httpx
 
-from flux2_tool._clock import Clock, iso_utc
-from flux2_tool.context import CallContext
+from flux2_tool._clock import Clock, SystemClock, iso_utc
 from flux2_tool.credentials import Credentials
 from flux2_tool.diagnostics.probe.contract_check import ACTION, MODEL, Row, poll_templates, rows
 from flux2_tool.diagnostics.probe.recorder import RecordingTransport, described, network, without
-from flux2_tool.engine.engine import Flux2Tool
+from flux2_tool.engine.engine import Engine
+from flux2_tool.engine.host_profile import LOCAL
+from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.wait import CancelToken, OnProgress
+from flux2_tool.exceptions import Flux2Error
+from flux2_tool.hosts.outcome import outcome_of
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient, open_http
 from flux2_tool.schema.manifest import Manifest
+from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings
 
 __all__ = ["MODEL", "RESOLUTION", "ProbeResult", "probe"]
@@ -34,9 +39,9 @@ WAIT_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What came of it: the call's result object, the table, and the transcript's text."""
+    """What came of it: the call's outcome, the table, and the transcript's text."""
 
-    result: Mapping[str, Any]
+    outcome: ToolResult | Flux2Error
     table: Sequence[Row]
     transcript: str
 
@@ -65,7 +70,12 @@ async def probe(
         clock: Replaces the machine's clock, for tests.
     """
     recorder = RecordingTransport(transport or network(credentials.base_url))
-    tool = Flux2Tool(settings=settings, credentials=credentials, host="cli", transport=recorder, clock=clock)
+    engine = Engine(
+        settings=settings,
+        credentials=lambda: credentials,
+        host=LOCAL,
+        runtime=Runtime(transport=recorder, clock=clock or SystemClock()),
+    )
     key = credentials.api_key.get_secret_value()
     async with open_http(credentials.base_url, transport=recorder) as http:
         client = RunapiClient(
@@ -76,26 +86,26 @@ async def probe(
         )
         try:
             await _ask_for_prices(client.without_key())
-            result = await tool.call(
+            call = engine.call(
                 ACTION,
                 {"prompt": PROMPT, "model": MODEL, "output_resolution": RESOLUTION},
                 wait_s=WAIT_S,
-                caller=CallContext(is_owner=True),
                 new=True,
                 on_progress=on_progress,
                 cancel=cancel,
             )
-            task_id = _task_id(result)
+            outcome = await outcome_of(call)
+            task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
             await _ask_everywhere(client, task_id)
         finally:
-            await tool.aclose()
+            await engine.aclose()
     table = rows(recorder.exchanges, task_id=task_id)
     lines = [
         f"# Probe of RunAPI by flux2-tool {manifest.version}, {iso_utc(now)}",
         "",
         f"{MODEL} at {RESOLUTION}. Names and types only: no key, no signature, no task id. Safe to attach to a report.",
         "",
-        *_outcome(result),
+        _outcome_line(outcome),
         "",
         "## The table of paths, statuses and fields",
         "",
@@ -110,7 +120,7 @@ async def probe(
         "```",
     ]
     transcript = "\n".join(without(line, task_id=task_id, key=key) for line in lines) + "\n"
-    return ProbeResult(result=result, table=table, transcript=transcript)
+    return ProbeResult(outcome=outcome, table=table, transcript=transcript)
 
 
 async def _ask_for_prices(client: RunapiClient) -> None:
@@ -136,19 +146,9 @@ async def _try(client: RunapiClient, method: Any, path: str, body: bytes | None 
         return  # the recorder has it
 
 
-def _task_id(result: Mapping[str, Any]) -> str | None:
-    if "error" in result:
-        reference = result["error"]["task_ref"]
-        return str(reference).removeprefix("task:") if reference else None
-    found: str | None = result["task"]["id"]
-    return found
-
-
-def _outcome(result: Mapping[str, Any]) -> list[str]:
-    if "error" in result:
-        error = result["error"]
+def _outcome_line(outcome: ToolResult | Flux2Error) -> str:
+    if isinstance(outcome, Flux2Error):
         # Not its message, which quotes the service.
-        return [f"The call failed: {error['code']}. Charged: {error['charged']}."]
-    cost = result["cost"]
-    price = "an unknown price" if cost["usd"] is None else f"{cost['usd']:g} USD ({cost['basis']})"
-    return [f"The call ended {result['task']['state']}, {len(result['images'])} image(s), {price}."]
+        return f"The call failed: {outcome.code}. Charged: {outcome.charged}."
+    price = cost_text(outcome.cost.usd, outcome.cost.basis)
+    return f"The call ended {outcome.task.state}, {len(outcome.images)} image(s), {price}."

@@ -23,12 +23,15 @@ from typing import Any, Self, TypedDict, Unpack
 
 import httpx
 
-from flux2_tool._clock import Clock
+from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
-from flux2_tool.engine.engine import Flux2Tool as Engine
+from flux2_tool.engine.engine import Engine
+from flux2_tool.engine.host_profile import LOCAL, MCP, HostProfile
+from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.wait import OnProgress
-from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
+from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
+from flux2_tool.hosts.outcome import outcome_of, result_object
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.generated import (
     AspectRatio,
@@ -37,8 +40,8 @@ from flux2_tool.schema.generated import (
     RemixImageModel,
     TextToImageModel,
 )
-from flux2_tool.schema.manifest import Host, load_manifest
-from flux2_tool.schema.results import ToolResult, error_object
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
 
@@ -119,19 +122,20 @@ class Flux2Tool:
             settings_base_url=settings.base_url,
         )
 
-        def engine(host: Host) -> Engine:
+        runtime = Runtime(transport=transport, clock=clock or SystemClock())
+
+        def engine(host: HostProfile) -> Engine:
             return Engine(
                 settings=self.settings,
-                credentials=credentials,
+                credentials=lambda: credentials,
                 host=host,
-                transport=transport,
-                clock=clock,
+                runtime=runtime,
                 is_peer_in_process=True,
             )
 
-        self._engine = engine("cli")
+        self._engine = engine(LOCAL)
         # What a model calls has its own: other limits, another default wait. They share the journal.
-        self._agents_engine = engine("mcp")
+        self._agents_engine = engine(MCP)
 
     async def text_to_image(
         self,
@@ -229,23 +233,7 @@ class Flux2Tool:
             asyncio.CancelledError, and RuntimeError once the tool is closed.
         """
         self._check_open()
-        try:
-            given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
-        except ValueError as exc:
-            said = str(exc)
-            return error_object(InvalidArgumentsError(said, hint="give one JSON object", violations=(said,)))
-        return await self._agents_engine.call(
-            tool,
-            without_nulls(given),
-            wait_s=options.get("wait_s"),
-            caller=CallContext(
-                session=options.get("session") or self._session,
-                is_owner=True,
-                workspace_dir=workspace_of(working_folder(), self._environ),
-            ),
-            on_progress=options.get("on_progress"),
-            output_dir=_folder(options.get("output_dir")),
-        )
+        return await result_object(self._call(tool, arguments, options))
 
     def definitions(self, shape: Format) -> list[dict[str, Any]]:
         """Return the tools as a model is offered them, as `flux2-tool manifest export` prints them.
@@ -259,7 +247,7 @@ class Flux2Tool:
             shape,
             tiers=settings.tiers,
             callback_hosts=settings.callback_hosts,
-            wait_s=settings.wait_s,
+            wait_s=MCP.longest_wait_s(settings),
         )
 
     async def aclose(self) -> None:
@@ -284,6 +272,21 @@ class Flux2Tool:
         if self._is_closed:
             raise RuntimeError("this Flux2Tool is closed")
 
+    async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> ToolResult:
+        given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
+        return await self._agents_engine.call(
+            tool,
+            without_nulls(given),
+            wait_s=options.get("wait_s"),
+            caller=CallContext(
+                session=options.get("session") or self._session,
+                is_owner=MCP.callers_are_owners,
+                workspace_dir=workspace_of(working_folder(), self._environ),
+            ),
+            on_progress=options.get("on_progress"),
+            output_dir=_folder(options.get("output_dir")),
+        )
+
     async def _make(self, tool: str, arguments: dict[str, Any], options: ImageOptions) -> ToolResult:
         arguments["enable_safety_checker"] = options.get("enable_safety_checker")
         arguments["callback_url"] = options.get("callback_url")
@@ -293,13 +296,13 @@ class Flux2Tool:
         self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
     ) -> ToolResult:
         self._check_open()
-        result = await self._engine.call(
+        call = self._engine.call(
             tool,
             {name: value for name, value in arguments.items() if value is not None},
             wait_s=options.get("wait_s"),
             caller=CallContext(
                 session=options.get("session") or self._session,
-                is_owner=True,
+                is_owner=LOCAL.callers_are_owners,
                 workspace_dir=working_folder(),
                 any_folder=True,
             ),
@@ -307,23 +310,12 @@ class Flux2Tool:
             on_progress=options.get("on_progress"),
             output_dir=_folder(options.get("output_dir")),
         )
-        if "error" in result:
-            raise error_of(result["error"])
-        return ToolResult.model_validate(result)
-
-
-def error_of(info: Mapping[str, Any]) -> Flux2Error:
-    """Return the exception that an error object stands for."""
-    kind = {kind.code: kind for kind in Flux2Error.__subclasses__()}.get(info["code"], InternalError)
-    error: Flux2Error = kind(info["message"], hint=info["hint"])
-    if isinstance(error, InvalidArgumentsError):
-        error.violations = tuple(info.get("violations", ()))
-    ref: str | None = info["task_ref"]
-    error.task_id = None if ref is None else ref.removeprefix("task:")
-    error.request_id, error.charged, error.retryable = info["request_id"], info["charged"], info["retryable"]
-    if error.hint:
-        error.add_note(f"Hint: {error.hint}")
-    return error
+        outcome = await outcome_of(call)
+        if isinstance(outcome, Flux2Error):
+            if outcome.hint:
+                outcome.add_note(f"Hint: {outcome.hint}")
+            raise outcome
+        return outcome
 
 
 def _source(source: Source) -> str:

@@ -2,12 +2,13 @@
 
 JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout is protocol only; logs go to stderr.
 
-    requests        initialize {plugin_version?, host?, config?}   -> {version, manifest_sha256}
-                    call {tool, arguments, api_key, base_url, session, workspace_dir, state_dir, sandboxed, wait_s,
-                    sender?, is_owner?, unattributed?, source_dirs?, output_dir?} -> the result object
-                    webhook {headers, body_base64}                 -> {accepted}
-                    shutdown                                       -> {}, then the process ends
+    requests        initialize {host?: "native" | "mcp" | "cli", config?}  -> {version, manifest_sha256}
+                    call, see `params.CallParams`                          -> the result object
+                    webhook {headers, body_base64}                         -> {accepted}
+                    shutdown                                               -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
+
+Members that are not named here, such as the plugin's `plugin_version`, are ignored.
 
 A tool's failure is a result with `error`; a JSON-RPC error is for a protocol fault and harms no other call. The worker
 ends when its input does, or its parent.
@@ -25,6 +26,7 @@ from collections.abc import Callable, Mapping
 from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
+from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
@@ -38,16 +40,19 @@ from flux2_tool.hosts.worker.json_rpc import (
     request_id_of,
 )
 from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter
-from flux2_tool.schema.manifest import Host, load_manifest
+from flux2_tool.schema.manifest import load_manifest
 
 if TYPE_CHECKING:
     from flux2_tool.engine.wait import CancelToken, Progress
     from flux2_tool.hosts.worker.calls import WorkerCalls
+    from flux2_tool.hosts.worker.params import CallParams
 
 logger = logging.getLogger(__name__)
 
 PARENT_CHECK_S: Final = 1.0
 SHUTDOWN_GRACE_S: Final = 3.0
+# How `initialize` names the kinds of hosts.
+HOSTS: Final[Mapping[str, HostProfile]] = {"native": OPENCLAW, "mcp": MCP, "cli": LOCAL}
 
 
 class Worker:
@@ -62,7 +67,7 @@ class Worker:
         self._send = send
         self._environ = environ
         self._manifest = load_manifest()
-        self._host: Host = "native"
+        self._host = OPENCLAW
         self._config: Mapping[str, Any] = {}
         self._calls: WorkerCalls | None = None
         self._running: dict[RequestId, tuple[asyncio.Task[None], CancelToken]] = {}
@@ -146,9 +151,10 @@ class Worker:
             logger.info("ignored the notification %r", method[:60])
 
     def _initialize(self, params: dict[str, Any]) -> None:
-        host, config = params.get("host", "native"), params.get("config") or {}
-        if host not in list(self._manifest.host_waits_s):
-            raise ProtocolFaultError(INVALID_PARAMS, f"host must be one of {', '.join(self._manifest.host_waits_s)}")
+        name, config = params.get("host", "native"), params.get("config") or {}
+        if name not in list(HOSTS):
+            raise ProtocolFaultError(INVALID_PARAMS, f"host must be one of {', '.join(HOSTS)}")
+        host = HOSTS[name]
         if not isinstance(config, dict):
             raise ProtocolFaultError(INVALID_PARAMS, "config must be an object")
         if self._calls is not None and (host, config) != (self._host, self._config):
@@ -164,13 +170,13 @@ class Worker:
             raise ProtocolFaultError(INVALID_REQUEST, f"the id {said} is in use by a running call", names_request=False)
         from flux2_tool.engine.wait import CancelToken
 
-        self._loaded().check(params)
+        wanted = self._loaded().parse(params)
         cancel = CancelToken()
-        task = asyncio.get_running_loop().create_task(self._call(request_id, params, cancel))
+        task = asyncio.get_running_loop().create_task(self._call(request_id, wanted, cancel))
         self._running[request_id] = (task, cancel)
 
-    async def _call(self, request_id: RequestId, params: dict[str, Any], cancel: CancelToken) -> None:
-        def tell(progress: Progress) -> None:
+    async def _call(self, request_id: RequestId, params: CallParams, cancel: CancelToken) -> None:
+        def on_progress(progress: Progress) -> None:
             self._write(
                 {
                     "method": "progress",
@@ -185,11 +191,7 @@ class Worker:
             )
 
         try:
-            result = await self._loaded().run(params, cancel, tell)
-            self._answer(request_id, result)
-        except Exception as exc:
-            logger.exception("a call failed by a defect")
-            self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+            self._answer(request_id, await self._loaded().run(params, cancel, on_progress))
         finally:
             self._running.pop(request_id, None)
 

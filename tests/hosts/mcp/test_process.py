@@ -176,7 +176,7 @@ def test_settings_about_persons_are_refused_in_its_log(environ: dict[str, str], 
     with started({**environ, **setting}, stderr=subprocess.PIPE) as server:
         _stdout, stderr = server.communicate(timeout=60)
 
-    assert "spenders and sender_daily_cap_usd bind nobody over MCP" in stderr
+    assert "spenders and sender_daily_cap_usd have no effect over MCP" in stderr
 
 
 def test_it_starts_in_a_folder_that_was_deleted(environ: dict[str, str], tmp_path: Path) -> None:

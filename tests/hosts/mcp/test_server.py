@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.engine.host_profile import MCP
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
@@ -27,7 +28,7 @@ def test_the_tools_are_offered_as_the_manifest_has_them(environ: dict[str, str],
         found = await client.list_tools()
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found.tools]
 
-    assert talk(environ, listed, mode=mode) == export(load_manifest(), "mcp", tiers=("pro", "flex"))
+    assert talk(environ, listed, mode=mode) == export(load_manifest(), "mcp", tiers=("pro", "flex"), wait_s=MCP.wait_s)
 
 
 def test_the_environments_settings_decide_what_is_offered(environ: dict[str, str]) -> None:
@@ -38,7 +39,7 @@ def test_the_environments_settings_decide_what_is_offered(environ: dict[str, str
         found = await client.list_tools()
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found.tools]
 
-    wanted = export(load_manifest(), "mcp", tiers=("max",), callback_hosts=("hooks.example.com",))
+    wanted = export(load_manifest(), "mcp", tiers=("max",), callback_hosts=("hooks.example.com",), wait_s=MCP.wait_s)
     assert talk(environ, listed) == wanted
 
 

@@ -11,13 +11,14 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from flux2_tool import Flux2Error, Flux2Tool, Progress, ToolResult
+from flux2_tool import Flux2Tool, Progress, ToolResult
 from flux2_tool.exceptions import (
     CancelledCallError,
     CreditsExhaustedError,
     InvalidArgumentsError,
     MissingApiKeyError,
     TaskNotFoundError,
+    error_from_code,
 )
 from flux2_tool.hosts.python.client import (
     AspectRatio,
@@ -25,7 +26,6 @@ from flux2_tool.hosts.python.client import (
     RemixAspectRatio,
     RemixImageModel,
     TextToImageModel,
-    error_of,
 )
 from flux2_tool.sandbox import Fault
 from flux2_tool.schema.manifest import load_manifest
@@ -120,12 +120,14 @@ def test_an_empty_account_is_an_exception_of_its_own(service: Service) -> None:
 def test_every_error_code_of_the_manifest_is_an_exception() -> None:
     """A code without a class would reach a program as a defect of ours."""
     codes = load_manifest().tools["text_to_image"].output_schema["properties"]["error"]["properties"]["code"]["enum"]
-    info = error_object(Flux2Error("it failed", task_id="tsk_1", charged="unknown", retryable=True))["error"]
 
-    raised = [error_of({**info, "code": code}) for code in codes]
+    raised = [error_from_code(code, "it failed", task_id="tsk_1") for code in codes]
+    for error in raised:
+        error.charged, error.retryable = "unknown", True
+    found = [error_object(error)["error"] for error in raised]
 
-    assert [error.code for error in raised] == codes
-    assert {(error.task_id, error.charged, error.retryable) for error in raised} == {("tsk_1", "unknown", True)}
+    assert [error["code"] for error in found] == codes
+    assert {(e["task_ref"], e["charged"], e["retryable"]) for e in found} == {("task:tsk_1", "unknown", True)}
 
 
 def test_without_a_key_it_says_so_at_once(service: Service) -> None:

@@ -1,0 +1,70 @@
+"""The accounts that calls use: one HTTP client for each address, one rate limit for each key, one client per call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+
+from flux2_tool.credentials import Credentials
+from flux2_tool.engine.runtime import Runtime
+from flux2_tool.exceptions import InternalError
+from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.rate_limit import RateLimiter
+from flux2_tool.tasks.registry import Account
+
+# Asked when a call needs them; raises MissingApiKeyError or ConfigurationError.
+CredentialsSource = Callable[[], Credentials]
+
+
+class Accounts:
+    """Opens RunAPI's accounts and shares their connections between calls.
+
+    Args:
+        default: Brings the credentials of calls without their own.
+        user_agent: How this package calls itself.
+        runtime: Network and time.
+    """
+
+    def __init__(self, default: CredentialsSource | None, *, user_agent: str, runtime: Runtime) -> None:
+        self._default = default
+        self._user_agent = user_agent
+        self._runtime = runtime
+        self._http: dict[str, httpx.AsyncClient] = {}
+        self._rate_limiters: dict[tuple[str, str], RateLimiter] = {}
+
+    def open(self, credentials: CredentialsSource | None = None) -> Account:
+        """Return the account of these credentials, by default of the default ones.
+
+        Raises:
+            MissingApiKeyError: There is no key.
+            ConfigurationError: The key or the environment's proxy settings are wrong.
+        """
+        source = credentials or self._default
+        if source is None:
+            raise InternalError("no credentials were given to this call")
+        chosen = source()
+        limits_of = (chosen.base_url, chosen.fingerprint)
+        client = RunapiClient(
+            self.http(chosen.base_url),
+            base_url=chosen.base_url,
+            api_key=chosen.api_key,
+            user_agent=self._user_agent,
+            attempt_timeout_s=self._runtime.timeouts.attempt_s,
+            rate_limiter=self._rate_limiters.setdefault(limits_of, RateLimiter(self._runtime.clock)),
+        )
+        return Account(client=client, fingerprint=chosen.fingerprint)
+
+    def http(self, base_url: str) -> httpx.AsyncClient:
+        """Return the HTTP client of an address, which carries no key of its own."""
+        if base_url not in self._http:
+            self._http[base_url] = open_http(
+                base_url, timeouts=self._runtime.timeouts, transport=self._runtime.transport
+            )
+        return self._http[base_url]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await asyncio.gather(*(http.aclose() for http in self._http.values()))
+        self._http.clear()

@@ -1,0 +1,59 @@
+"""What hosts differ in, as data: the engine and the commands ask a host's profile and never its name.
+
+A new host defines a profile of its own beside its code in `hosts/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from flux2_tool.context import CONNECTION, CallContext
+
+if TYPE_CHECKING:
+    from flux2_tool.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostProfile:
+    """How one kind of host calls.
+
+    Attributes:
+        wait_s: How long a call waits, in seconds, when neither it nor the settings say.
+        is_agent: Whether a model chooses the arguments and the process lives on: then the operator's rules for
+            agents hold, every call has a session, and each call also resumes what dead processes have left behind.
+        callers_are_owners: Whether whoever calls owns this installation unless the host says otherwise.
+        unnamed_session: The session of an agent's calls for which the host names none; "{process}" stands for this
+            process.
+        receives_webhooks: Whether RunAPI's webhooks can reach this process through the host.
+        attaches_images: Whether the host itself puts the picture into the chat; else the model has to show it.
+    """
+
+    wait_s: float
+    is_agent: bool
+    callers_are_owners: bool
+    unnamed_session: str = "default"
+    receives_webhooks: bool = False
+    attaches_images: bool = False
+
+    def longest_wait_s(self, settings: Settings) -> float:
+        """Return how long a call waits that says nothing itself, in seconds."""
+        return self.wait_s if settings.wait_s is None else settings.wait_s
+
+    def in_session(self, caller: CallContext, *, process: str) -> CallContext:
+        """Return a caller in the session that the host names, else in an agent's own; a person may have none."""
+        if not self.is_agent:
+            return caller
+        session = caller.session or self.unnamed_session.format(process=process)
+        return replace(caller, session=session, by_model=True)
+
+
+OPENCLAW: Final = HostProfile(
+    wait_s=80.0, is_agent=True, callers_are_owners=False, receives_webhooks=True, attaches_images=True
+)
+# Over MCP the connection is the session; a client that connects again goes on with the same conversation.
+MCP: Final = HostProfile(
+    wait_s=50.0, is_agent=True, callers_are_owners=True, unnamed_session=f"{CONNECTION}{{process}}"
+)
+# The command line, and code that people wrote.
+LOCAL: Final = HostProfile(wait_s=900.0, is_agent=False, callers_are_owners=True)

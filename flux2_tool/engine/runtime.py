@@ -1,0 +1,41 @@
+"""The replaceable parts an engine runs on: time, chance, ids, the network, the journal file and who owns what."""
+
+from __future__ import annotations
+
+import random as random_module
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from flux2_tool._clock import Clock, SystemClock
+from flux2_tool.journal import OpenJournal, Owner, ThisProcess, open_journal
+from flux2_tool.runapi.client import HttpTimeouts
+
+
+def _uuid() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What tests and benchmarks replace; the defaults are this machine's.
+
+    Attributes:
+        clock: Time.
+        random: Jitter.
+        new_id: Makes idempotency keys, record and request ids.
+        owner: Who owns the tasks that are begun; by default this process.
+        opener: Opens the task journal; by default the SQLite file in the data folder.
+        transport: Replaces the network.
+        timeouts: Bounds of one HTTP attempt.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    random: random_module.Random = field(default_factory=random_module.Random)
+    new_id: Callable[[], str] = _uuid
+    owner: Owner = field(default_factory=ThisProcess)
+    opener: OpenJournal = open_journal
+    transport: httpx.AsyncBaseTransport | None = None
+    timeouts: HttpTimeouts = field(default_factory=HttpTimeouts)

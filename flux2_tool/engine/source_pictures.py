@@ -1,0 +1,115 @@
+"""What a source picture may be: links that RunAPI may fetch, folders that files may lie in, bytes that are a picture.
+
+No network and no tasks; `source_resolver.py` brings those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from flux2_tool._net import is_private_host
+from flux2_tool.context import CallContext
+from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.inspect import Picture, PictureError, read_picture, without_metadata
+from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, inbound_folder, path_of, read_source, too_large
+
+_LIMITS_HINT: Final = "Use a PNG, JPEG, WebP or GIF picture within the limits."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedSource:
+    """A source that may be used: its URL, or the picture that has to be uploaded first.
+
+    Attributes:
+        identity: What makes requests with this source equal: content, not a temporary link.
+    """
+
+    identity: str
+    url: str | None = None
+    picture: Picture | None = None
+
+
+def source_places(caller: CallContext, source_roots: tuple[Path, ...]) -> SourcePlaces:
+    """Return where a caller's source files may lie; configured roots stand in the workspace's place."""
+    workspace = () if caller.workspace_dir is None else (caller.workspace_dir,)
+    staged = None
+    if caller.state_dir is not None and caller.workspace_dir is not None:
+        staged = inbound_folder(caller.workspace_dir)
+    return SourcePlaces(
+        roots=None if caller.any_folder else (*(source_roots or workspace), *caller.source_dirs),
+        workspace=caller.workspace_dir,
+        inbound=None if caller.state_dir is None else inbound_folder(caller.state_dir),
+        staged=staged,
+        inbound_only=caller.sandboxed,
+    )
+
+
+def checked_link(source: str, where: str) -> CheckedSource:
+    """Return a public link as it is.
+
+    Raises:
+        SourceRefusedError: It carries a password, or leads to a private address.
+    """
+    parts = urlsplit(source)
+    if parts.username is not None or parts.password is not None:
+        raise SourceRefusedError(
+            f"{where} was refused: a link must not carry a user name or password. Nothing was sent.",
+            hint="Use a public link.",
+        )
+    if is_private_host(parts.hostname or ""):
+        raise SourceRefusedError(
+            f"{where} was refused: its link leads to a private address, which RunAPI cannot and must not fetch. "
+            "Nothing was sent.",
+            hint="Use a public link, a file of the workspace, or task:ID.",
+        )
+    return CheckedSource(identity=source, url=source)
+
+
+async def checked_file(source: str, where: str, *, places: SourcePlaces, keep_metadata: bool) -> CheckedSource:
+    """Return the picture of a path, an inbound reference or a data: URL.
+
+    Raises:
+        SourceRefusedError: It lies elsewhere, cannot be read, or is no picture within the limits.
+    """
+    if source.split(":", 1)[0].lower() == "data":
+        data = _data_of(source, where)
+    else:
+        path = path_of(source, places, where=where)
+        data = await asyncio.to_thread(read_source, path, places, where=where)
+    picture = await checked_picture(data, where, keep_metadata=keep_metadata)
+    return CheckedSource(identity=f"sha256:{hashlib.sha256(data).hexdigest()}", picture=picture)
+
+
+async def checked_picture(data: bytes, where: str, *, keep_metadata: bool) -> Picture:
+    """Return bytes as a picture, freed of metadata unless this is to be kept.
+
+    Raises:
+        SourceRefusedError: They are no picture within the limits.
+    """
+    try:
+        return await asyncio.to_thread(read_picture if keep_metadata else without_metadata, data)
+    except PictureError as exc:
+        raise SourceRefusedError(f"{where} was refused: it {exc}. Nothing was sent.", hint=_LIMITS_HINT) from exc
+
+
+def _data_of(source: str, where: str) -> bytes:
+    head, _, text = source.partition(",")
+    if not head.lower().endswith(";base64"):
+        raise SourceRefusedError(
+            f"{where} was refused: a data: URL must be base64. Nothing was sent.", hint="Use data:image/png;base64,…"
+        )
+    if len(text) > MAX_SOURCE_BYTES * 4 // 3 + 4:
+        raise too_large(where, len(text) * 3 // 4)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise SourceRefusedError(
+            f"{where} was refused: the data: URL's base64 is broken. Nothing was sent.", hint=_LIMITS_HINT
+        ) from exc

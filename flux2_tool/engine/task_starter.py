@@ -1,0 +1,119 @@
+"""Start the task of a call that asks for an image: its sources, its price, the exact request, and the claim on it."""
+
+from __future__ import annotations
+
+from flux2_tool.context import CallContext
+from flux2_tool.engine.accounts import Accounts
+from flux2_tool.engine.request_builder import RequestBuilder
+from flux2_tool.engine.runtime import Runtime
+from flux2_tool.engine.source_resolver import SourceResolver
+from flux2_tool.engine.wait import ToolCall
+from flux2_tool.exceptions import CancelledCallError
+from flux2_tool.journal import ClaimRules
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.prices import Price, Prices, list_price
+from flux2_tool.runapi.route_cache import RouteCache
+from flux2_tool.runapi.uploads import Uploads
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.settings import Settings
+from flux2_tool.tasks.budget import caps_of
+from flux2_tool.tasks.deduplication import inherited_session_prefix
+from flux2_tool.tasks.registry import Registry, TaskHandle
+
+
+class TaskStarter:
+    """Starts the tasks of one engine.
+
+    Args:
+        manifest: Models and list prices.
+        settings: The operator's rules.
+        registry: Joins equal requests, begins new ones.
+        accounts: Connections.
+        routes: Which of RunAPI's routes worked last.
+        callback_url: Our own webhook, if there is one.
+        runtime: Time and ids.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        settings: Settings,
+        registry: Registry,
+        accounts: Accounts,
+        routes: RouteCache,
+        callback_url: str | None,
+        runtime: Runtime,
+    ) -> None:
+        self._manifest = manifest
+        self._settings = settings
+        self._registry = registry
+        self._accounts = accounts
+        self._routes = routes
+        self._clock = runtime.clock
+        self._uploads = Uploads(clock=self._clock)
+        self._prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
+        self._sources = SourceResolver(registry=registry, uploads=self._uploads, settings=settings, clock=self._clock)
+        self._requests = RequestBuilder(
+            manifest=manifest, settings=settings, callback_url=callback_url, new_id=runtime.new_id
+        )
+
+    async def start(self, call: ToolCall, caller: CallContext, *, new: bool) -> TaskHandle:
+        """Resolve the sources, build the exact request once, then join an equal one or begin it.
+
+        Args:
+            call: Its arguments are validated.
+            caller: Whose budget, session and folders count.
+            new: Join nothing.
+
+        Raises:
+            CancelledCallError: The host stopped the call; nothing was sent.
+            Flux2Error: A source, a cap or the journal stands in the way; nothing was sent.
+        """
+        # Whoever may not spend at all is told so before anything is uploaded.
+        rules = self._rules(call, caller, new=new)
+        sources = None
+        if "source_image_urls" in call.arguments:
+            storage = self._accounts.http(call.account.base_url)
+            given = call.arguments["source_image_urls"]
+            sources = await self._sources.resolve(call, caller, given, storage=storage)
+        price = await self._price(call)
+        prepared = self._requests.build(
+            call, caller, sources=sources, routes=self._route_order(call.account.base_url), price_usd=price.usd
+        )
+        if call.cancel.is_set:
+            raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
+        return self._registry.begin(call.account, prepared.intent, prepared.request, rules)
+
+    async def aclose(self) -> None:
+        """Stop what still runs in the background: questions about prices, and uploads that nobody waits for."""
+        await self._prices.aclose()
+        await self._uploads.aclose()
+
+    def _rules(self, call: ToolCall, caller: CallContext, *, new: bool) -> ClaimRules:
+        return ClaimRules(
+            join="never" if new else "orphaned" if caller.session is None else "session",
+            inherited_session_prefix=inherited_session_prefix(caller.session),
+            repeat_max=self._settings.repeat_max if caller.by_model and caller.session is not None else None,
+            repeat_window_s=self._settings.repeat_window_s,
+            caps=caps_of(self._settings, caller, base_url=call.account.base_url, now=self._clock.now()),
+        )
+
+    async def _price(self, call: ToolCall) -> Price:
+        """Return what the image will cost; only a price that nobody published is waited for."""
+        tool = self._manifest.tools[call.tool]
+        model = str(call.arguments.get("model", tool.default_model))
+        resolution = str(call.arguments.get("output_resolution", "1k"))
+        client = call.account.client
+        if list_price(self._manifest, model, resolution).usd is None:
+            return await self._prices.price_of(client, model=model, resolution=resolution)
+        price = await self._prices.price_of(client, model=model, resolution=resolution, patience_s=0.0)
+        if price.basis != "quote":
+            self._prices.ask_ahead(client, model=model, resolution=resolution)
+        return price
+
+    def _route_order(self, base_url: str) -> tuple[contract.Route, ...]:
+        if self._settings.route != "auto":
+            return (self._settings.route,)
+        first = self._routes.recall(base_url, "create")
+        return ("service", "guide") if first == "service" else ("guide", "service")

@@ -1,0 +1,40 @@
+"""The edge of every host: what a call came to, as a value, and as the JSON object that hosts hand on.
+
+Inside, a call returns a `ToolResult` or raises a `Flux2Error`. Only here is any other exception caught: it is a defect
+of this package, is logged with its traceback, and becomes an `InternalError`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from flux2_tool.exceptions import Flux2Error, InternalError
+from flux2_tool.schema.results import ToolResult, as_object
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+async def outcome_of(work: Awaitable[Result]) -> Result | Flux2Error:
+    """Return what work returns, or the error it raises; only what ends the task or the process is let through."""
+    try:
+        return await work
+    except Flux2Error as exc:
+        return exc
+    except Exception as exc:
+        logger.exception("a call failed by a defect")
+        error = InternalError(
+            f"flux2-tool failed by a defect ({type(exc).__name__}).",
+            hint="Please report this with the log; before generating again, look at the account.",
+            charged="unknown",
+        )
+        error.__cause__ = exc
+        return error
+
+
+async def result_object(work: Awaitable[ToolResult]) -> dict[str, Any]:
+    """Return the result object of a call: its result, or `{"error": {…}}`."""
+    return as_object(await outcome_of(work))

@@ -1,0 +1,108 @@
+"""The params of the worker's messages as models: checked once, where they come in.
+
+Members that are not named here are ignored, so that a newer plugin may send more. Who asks and in which conversation is
+whatever OpenClaw knows of it: a member of another type counts as not known, and only `true` itself is true.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from flux2_tool.hosts.worker.json_rpc import INVALID_PARAMS, ProtocolFaultError
+
+LONGEST_WAIT_S: Final = 86400.0
+MAX_NAMED: Final = 3
+
+
+def _sendable(value: Any) -> Any:
+    """Return text without halves of character pairs, which JSON can carry and UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _text_or_none(value: Any) -> Any:
+    return _sendable(value) if isinstance(value, str) and value else None
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be base64 text")  # noqa: TRY004 - what pydantic reports
+    return base64.b64decode(value, validate=True)
+
+
+Text = Annotated[str, BeforeValidator(_sendable)]
+KnownText = Annotated[str | None, BeforeValidator(_text_or_none)]
+Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
+
+
+class _Params(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class AgentSession(_Params):
+    """A conversation as OpenClaw names it; it may know only one of the two."""
+
+    agent_id: KnownText = None
+    session_key: KnownText = None
+
+    @property
+    def name(self) -> str | None:
+        """One name for both, None where neither is known."""
+        if self.agent_id is None and self.session_key is None:
+            return None
+        return f"{self.agent_id or ''}/{self.session_key or ''}"
+
+
+def _session(value: Any) -> Any:
+    return AgentSession.model_validate(value) if isinstance(value, dict) else _text_or_none(value)
+
+
+class CallParams(_Params):
+    """What `call` takes: the tool and its arguments, which are checked later, and who asks from where.
+
+    Attributes:
+        wait_s: How long this call waits, in seconds.
+        unattributed: Whether OpenClaw tells neither the conversation nor who asks.
+        source_dirs: Folders in which the host has put this call's source files.
+    """
+
+    tool: Text
+    arguments: Any = None
+    api_key: Text | None = Field(default=None, repr=False)
+    base_url: Text | None = None
+    session: Annotated[str | AgentSession | None, BeforeValidator(_session)] = None
+    sender: KnownText = None
+    is_owner: Flag = False
+    unattributed: Flag = False
+    sandboxed: Flag = False
+    workspace_dir: Text | None = None
+    state_dir: Text | None = None
+    output_dir: Text | None = None
+    source_dirs: list[Annotated[Text, Field(min_length=1)]] | None = None
+    wait_s: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, allow_inf_nan=False)] | None = None
+
+
+class WebhookParams(_Params):
+    """What `webhook` takes: the request that came to the gateway's route."""
+
+    headers: dict[str, Text]
+    body: Annotated[bytes, BeforeValidator(_decoded)] = Field(alias="body_base64")
+
+
+Params = TypeVar("Params", bound=_Params)
+
+
+def parsed(kind: type[Params], params: dict[str, Any]) -> Params:
+    """Return a message's params as their model.
+
+    Raises:
+        ProtocolFaultError: A member has another type; the message names it and never quotes its value.
+    """
+    try:
+        return kind.model_validate(params)
+    except ValidationError as exc:
+        found = exc.errors(include_url=False, include_input=False, include_context=False)
+        said = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"[:200] for one in found[:MAX_NAMED]]
+        raise ProtocolFaultError(INVALID_PARAMS, "; ".join(said)) from None

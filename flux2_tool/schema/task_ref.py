@@ -1,0 +1,44 @@
+"""How agents and people name a task: "task:ID", where "task:last" stands for the session's newest picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+_PREFIX: Final = "task:"
+_LAST: Final = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """The name of one task; as text it is "task:ID".
+
+    Attributes:
+        task_id: RunAPI's id, without the prefix, or "last".
+    """
+
+    task_id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the task that a text names, which is an id or a reference; any text is one."""
+        return cls(text.removeprefix(_PREFIX))
+
+    @classmethod
+    def parse_source(cls, text: str) -> Self | None:
+        """Return the task that a source picture names, None for a source of another kind."""
+        return cls.parse(text) if text.startswith(_PREFIX) else None
+
+    @classmethod
+    def text_of(cls, task_id: str | None) -> str | None:
+        """Return the reference of a task's id, None where RunAPI has named none."""
+        return None if task_id is None else str(cls(task_id))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the newest picture of whichever session asks."""
+        return self.task_id == _LAST
+
+    def __str__(self) -> str:
+        """Return "task:ID"."""
+        return f"{_PREFIX}{self.task_id}"
