@@ -214,6 +214,35 @@ def test_a_webhook_ends_a_pause_that_the_service_itself_asked_for(home: Path) ->
     assert run_virtual(main()) < 12.5
 
 
+def test_a_webhook_for_a_task_of_another_process_blocks_nobody(home: Path) -> None:
+    """The gateway's new worker gets it while the old one still polls; the new one only watches the record."""
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            return 200, {"task_id": "tsk_abc123", "status": "pending"}
+        if request.at_s < 9.0:
+            return 200, {"status": "processing"}
+        return 200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+
+    transport = StandIn(answer)
+    push = {"callback_public_url": PUBLIC_URL, "callback_secret": SECRET}
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport, **push) as old, opened_tool(home, transport, **push) as new:
+            first = asyncio.create_task(old.call("text_to_image", FOX, session="s"))
+            await asyncio.sleep(1.0)
+            second = asyncio.create_task(new.call("text_to_image", FOX, session="s"))
+            await asyncio.sleep(1.0)
+            assert new.webhook(*signed_webhook("tsk_abc123"))
+            return list(await asyncio.gather(first, second))
+
+    first, second = run_virtual(main())
+
+    assert first["task"]["id"] == second["task"]["id"]
+    assert (second["task"]["state"], second["task"]["joined"]) == ("completed", True)
+    assert len(transport.posts) == 1
+
+
 def test_other_hosts_ask_for_no_webhook(home: Path) -> None:
     """Only a gateway has a route that takes it."""
     transport = SandboxTransport()
