@@ -1,4 +1,4 @@
-"""Why a journal cannot be used, and what a call that must not spend money without one is told.
+"""Why a journal cannot be used, and the error of a call that must not spend money without one.
 
 SQLite's and the operating system's error codes are read here and nowhere else.
 Source: https://www.sqlite.org/rescode.html and errno(3).

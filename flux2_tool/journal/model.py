@@ -71,7 +71,7 @@ class Outcome:
         abandoned: It was followed until nobody waited for it any more, without a result.
         raw: RunAPI's last response as redacted JSON text.
         request_id: RunAPI's id of that response.
-        polls: How often the task's status was asked for.
+        polls: How often the task's status was polled.
         duration_s: How long it took RunAPI, as far as polling can tell; None when it cannot.
     """
 
@@ -103,7 +103,7 @@ class Record(Intent):
     Attributes:
         accepted_at: When RunAPI accepted it, None before that.
         delivered_at: When a call of its session got the images.
-        owner: The process that takes care of it, None when nobody does.
+        owner: The process that takes care of it, None when none does.
         lease_until: Until when the owner holds it without a further heartbeat.
         saved: Copies on disk.
         orphaned: The call that began it ended before it did, or its process.

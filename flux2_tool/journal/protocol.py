@@ -1,4 +1,4 @@
-"""The interface behind which the journal is kept, so that tests and stores can stand in for one another."""
+"""The interface of a journal, whatever store is behind it. Every method raises JournalError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flux2_tool.runapi import contract
 
 
 class Journal(Protocol):
-    """Where records live. Every method raises JournalError when the store cannot be used."""
+    """Keeps records. Every method raises JournalError when the store cannot be used."""
 
     def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
         """Join an equal record, refuse one repeat too many or a request past a cap, or write the intent as `sending`
@@ -128,7 +128,7 @@ class Journal(Protocol):
         ...
 
     def is_in_place(self) -> bool:
-        """Return whether whoever opens the journal anew gets the same one."""
+        """Return whether the store is still the one that a newly opened journal would use."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The journal in SQLite: one file, several processes, every write committed before the caller goes on.
 
-What stands between a POST and a second payment is synced to the disk before the caller goes on, and so survives a power
-cut; what RunAPI can be asked again is not, because a sync holds up every other call.
+Writes that prevent a second payment are synced to the disk before the caller goes on, and so survive a power cut; what
+RunAPI can be asked for again is not, because a sync delays every other call.
 """
 
 from __future__ import annotations

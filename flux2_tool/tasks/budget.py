@@ -1,6 +1,6 @@
-"""Caps on spending: which hold for a call, and what a caller is told when one is reached.
+"""Caps on spending: which ones apply to a call, and the error when one is reached.
 
-The journal checks the caps and reserves the price in one step with writing the intent down, so that processes that race
+The journal checks the caps, reserves the price and writes the intent in one atomic step, so that processes that race
 cannot pass a cap together. A day ends at local midnight. Pure.
 """
 
@@ -48,7 +48,7 @@ def local_day(now: float) -> tuple[float, float]:
 def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
     """Return the cap of the local day for requests to this address.
 
-    The play money of a sandbox on this machine does not use up real money's cap.
+    The play money of a sandbox on this machine does not count against the cap on real money.
     """
     begun, _ = local_day(now)
     is_real = not is_loopback(urlsplit(base_url).hostname or "")
@@ -56,27 +56,27 @@ def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
 
 
 def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: float) -> tuple[Cap, ...]:
-    """Return the caps that hold for a call, narrowest first.
+    """Return the caps that apply to a call, narrowest first.
 
     Args:
         settings: What the operator has set.
-        caller: Who asks, and in which conversation.
-        base_url: Where the request goes.
+        caller: The requester and the conversation.
+        base_url: Where the request is sent.
         now: The wall clock, in seconds since 1970.
 
     Raises:
-        BudgetExceededError: Only the owner may spend and somebody else asks, or it depends on who asks and the host
-            does not tell.
+        BudgetExceededError: Only the owner may spend and the requester is another person, or a setting depends on the
+            requester and the host does not identify it.
     """
     if caller.is_unattributed and (settings.spenders == "owner" or settings.sender_daily_cap_usd is not None):
         setting = "spenders" if settings.spenders == "owner" else "sender_daily_cap_usd"
         raise BudgetExceededError(
-            f"image_generate does not tell who asks, and the setting {setting} depends on that. Nothing was sent.",
-            hint="Call text_to_image or remix_image instead; they tell.",
+            f"image_generate does not identify the requester, and the setting {setting} needs one. Nothing was sent.",
+            hint="Call text_to_image or remix_image instead; they identify the requester.",
         )
     if settings.spenders == "owner" and not caller.is_owner:
         raise BudgetExceededError(
-            "Only the owner of this installation may make images, and somebody else asked. Nothing was sent.",
+            "Only the owner of this installation may make images; the requester is not the owner. Nothing was sent.",
             hint="Tell the user so. The owner can change it with the setting spenders.",
         )
     day = day_cap(settings, base_url=base_url, now=now)
@@ -97,10 +97,10 @@ def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, 
     price = f"${price_usd:.2f}" if price_is_known else f"an unknown price, counted as ${price_usd:.2f}"
     setting, name = _SETTING_OF[cap.kind], _NAME_OF[cap.kind]
     if cap.kind == "image":
-        said = f"This image would cost {price}, and the {name} is ${cap.limit_usd:.2f}."
+        status = f"This image would cost {price}, and the {name} is ${cap.limit_usd:.2f}."
     else:
         left = max(0.0, cap.limit_usd - spending.spent_usd - spending.reserved_usd)
-        said = (
+        status = (
             f"This image would cost {price}, and of the {name} of ${cap.limit_usd:.2f} only ${left:.2f} is left: "
             f"${spending.spent_usd:.2f} is spent and ${spending.reserved_usd:.2f} reserved for images being made or of "
             "unknown outcome."
@@ -112,7 +112,7 @@ def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, 
     elif cap.kind == "session":
         resets = " It does not reset by itself."
     return BudgetExceededError(
-        f"{said} Nothing was sent.{resets}",
+        f"{status} Nothing was sent.{resets}",
         hint=f"{_ADVICE[cap.kind]} The operator can raise the setting {setting}: "
         f"plugins.entries.flux2.config.{setting} in OpenClaw, FLUX2_TOOL_{setting.upper()} elsewhere.",
     )

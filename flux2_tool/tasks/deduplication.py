@@ -1,4 +1,4 @@
-"""Which requests are one and the same, and what a caller is told who makes one too often. Pure."""
+"""Which requests count as equal, and the error for one that is repeated too often. Pure."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def dedup_key(*, session: str | None, fingerprint: str, base_url: str, tool: str
 
 
 def inherited_session_prefix(session: str | None) -> str | None:
-    """Return how the names of the sessions begin from which this one inherits: a connection from earlier ones."""
+    """Return the name prefix of the sessions that this one may inherit tasks from: a connection from earlier ones."""
     return CONNECTION if session is not None and session.startswith(CONNECTION) else None
 
 
 def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
-    """Return the error of a request that was made too often: which images it has brought, and what to do instead."""
+    """Return the error of a request that was repeated too often: the images it made, and what to do instead."""
     made = [record for record in equal if record.state != "failed"]
-    said = [
+    results = [
         TaskRef.text_of(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made
     ]
     if len(made) < len(equal):
-        said.append(f"{len(equal) - len(made)} failed")
+        results.append(f"{len(equal) - len(made)} failed")
     return RepeatedRequestError(
-        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: {', '.join(said)}. "
-        "Nothing was sent.",
+        f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: "
+        f"{', '.join(results)}. Nothing was sent.",
         hint="Show the images that were made (get_image_task brings each again), or change the prompt. "
         "Do not repeat this call."
         if made
-        else "Change the prompt, and tell the user that this one brings no image. Do not repeat this call.",
+        else "Change the prompt, and tell the user that this one makes no image. Do not repeat this call.",
     )

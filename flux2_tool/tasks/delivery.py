@@ -12,7 +12,7 @@ from typing import Final
 from flux2_tool._clock import Clock
 from flux2_tool.journal import RecordHandle
 
-# For how long a result is on its way to whoever asked before its images count as delivered.
+# How long after a result was returned its images count as delivered.
 HAND_OVER_S: Final = 2.0
 
 
@@ -21,7 +21,7 @@ class DeliveryLog:
 
     Args:
         clock: Measures.
-        is_peer_in_process: Whether whoever gets the results is this very process, so that none is lost on the way.
+        is_peer_in_process: Whether the caller is in this very process, so that no result is lost on the way.
     """
 
     def __init__(self, clock: Clock, *, is_peer_in_process: bool) -> None:

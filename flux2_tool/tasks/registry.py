@@ -77,7 +77,7 @@ class Registry:
         owner: This process, as the owner of records.
         dependencies: What all image tasks of the process share.
         opener: Opens the journal.
-        is_peer_in_process: Whether whoever gets the results is this very process, so that none is lost on the way.
+        is_peer_in_process: Whether the caller is in this very process, so that no result is lost on the way.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ class Registry:
         """Stop following all tasks and release their records; another process may resume them.
 
         Args:
-            delivered: Whether the results of the last moments have reached whoever asked; False when that peer is dead.
+            delivered: Whether the last results have reached the caller; False when the caller is dead.
         """
         if self._heartbeat is not None:
             self._heartbeat.cancel()

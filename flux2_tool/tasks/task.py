@@ -177,7 +177,7 @@ class ImageTask(TaskStatus):
             self.log.responses += 1
             if (self.task_id, self._state) != before or self.log.responses == 1:
                 self.waiters.notify()
-            # A webhook ends one pause and no more; whoever takes the task over still knows of it.
+            # A webhook ends one pause only; should this process take over, the inbox still has it.
             self.waiters.finish_notified.clear()
             if self.is_over or not await self.waiters.pause(WATCH_DELAY_S):
                 return False

@@ -1,4 +1,4 @@
-"""Which requests share a task: the rules by which nobody pays twice and nobody is refused a second picture."""
+"""Which requests share a task: no image is paid twice, and a second image is never refused wrongly."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_in_a_session_an_equal_request_joins_what_is_in_flight(machine: Machine)
     assert again.record.record_id == first.record_id
 
 
-def test_a_finished_picture_is_joined_until_it_was_returned(machine: Machine) -> None:
-    """The agent that asks again after a lost answer gets the paid picture; the one that has it gets a new one."""
+def test_a_finished_image_is_joined_until_it_was_delivered(machine: Machine) -> None:
+    """An agent that lost the result gets the paid image; one that has it gets a new one."""
     journal = machine.open()
     first = begun(machine.begin(journal))
     accept(journal, first)
@@ -44,8 +44,8 @@ def test_a_finished_picture_is_joined_until_it_was_returned(machine: Machine) ->
 
 
 @pytest.mark.parametrize("is_saved", [False, True])
-def test_a_picture_that_can_no_longer_be_had_is_not_joined(machine: Machine, tmp_path: Path, is_saved: bool) -> None:
-    """A dead link for the one who asks again is worse than a new image, unless a copy is on this disk."""
+def test_an_image_that_can_no_longer_be_fetched_is_not_joined(machine: Machine, tmp_path: Path, is_saved: bool) -> None:
+    """An expired link is worth nothing, unless a copy is on this disk."""
     journal = machine.open()
     first = begun(machine.begin(journal))
     accept(journal, first)
@@ -72,8 +72,8 @@ def _ask_over(machine: Machine, process: str, *, at_s: float = 0.0) -> Claim:
 
 
 @pytest.mark.parametrize("state", ["sending", "processing", "completed", "unknown"])
-def test_a_connection_inherits_what_one_that_is_gone_has_left(machine: Machine, state: str) -> None:
-    """The host connects anew, and the model asks again for what it never got: it becomes the new connection's own."""
+def test_a_connection_inherits_tasks_of_a_dead_one(machine: Machine, state: str) -> None:
+    """The host reconnects, and the model repeats the call it got no result for: the record moves to its session."""
     journal = machine.open("p1")
     left = begun(_ask_over(machine, "p1"))
     if state in ("processing", "completed"):
@@ -93,7 +93,7 @@ def test_a_connection_inherits_what_one_that_is_gone_has_left(machine: Machine, 
     assert (inherited.record.record_id, inherited.record.session) == (left.record_id, "connection:p2")
 
 
-def test_nothing_is_inherited_from_a_living_connection_nor_what_was_shown(machine: Machine) -> None:
+def test_nothing_living_or_delivered_is_inherited(machine: Machine) -> None:
     """Two people who ask for the same thing get a picture each; and who has one may have another."""
     living, lost = begun(_ask_over(machine, "p1")), begun(_ask_over(machine, "p2"))
     end(machine.open("p2"), lost, "unknown")
@@ -111,7 +111,7 @@ def test_nothing_is_inherited_from_a_living_connection_nor_what_was_shown(machin
 
 
 @pytest.mark.parametrize("state", ["failed", "not_created"])
-def test_what_brought_no_picture_is_not_joined(machine: Machine, state: str) -> None:
+def test_a_request_without_an_image_is_not_joined(machine: Machine, state: str) -> None:
     """Trying once more is what the user wants then, and it was not charged."""
     journal = machine.open()
     first = begun(machine.begin(journal))
@@ -121,7 +121,7 @@ def test_what_brought_no_picture_is_not_joined(machine: Machine, state: str) -> 
 
 
 @pytest.mark.parametrize("rules", [SESSION, ORPHANED], ids=["in a session", "without one"])
-def test_what_is_of_unknown_outcome_is_joined_by_everybody(machine: Machine, rules: ClaimRules) -> None:
+def test_a_request_of_unknown_outcome_is_joined_under_any_rule(machine: Machine, rules: ClaimRules) -> None:
     """A new image might be the second one paid."""
     journal = machine.open()
     first = begun(machine.begin(journal, rules))
@@ -137,7 +137,7 @@ def test_without_a_session_two_calls_at_once_are_two_images(machine: Machine) ->
     assert machine.begin(machine.open("p2"), ORPHANED, session=None, at_s=2.0).outcome == "new"
 
 
-def test_without_a_session_a_call_joins_what_a_dead_process_left(machine: Machine) -> None:
+def test_without_a_session_a_call_joins_the_task_of_a_dead_process(machine: Machine) -> None:
     """Somebody closes the terminal and types the command again."""
     left = begun(machine.begin(machine.open("p1"), ORPHANED, session=None))
     machine.dead.add("p1")
@@ -149,8 +149,8 @@ def test_without_a_session_a_call_joins_what_a_dead_process_left(machine: Machin
     assert again.record.record_id == left.record_id
 
 
-def test_what_was_interrupted_stays_joinable_while_somebody_else_finishes_it(machine: Machine) -> None:
-    """A gateway's worker takes up what a command line call left behind; the command typed again must get that one."""
+def test_an_orphaned_task_stays_joinable_while_another_resumes_it(machine: Machine) -> None:
+    """A gateway's worker resumes a task that a command has orphaned; the same command again must get that one."""
     left = begun(machine.begin(machine.open("cli"), ORPHANED, session=None))
     machine.dead.add("cli")
     worker = machine.open("worker")
@@ -182,8 +182,8 @@ def test_the_newest_equal_request_is_the_one_joined(machine: Machine) -> None:
     assert joined.record.record_id == second.record_id
 
 
-def test_the_guard_counts_new_tasks_in_the_window_and_neither_joins_nor_refusals(machine: Machine) -> None:
-    """A misled model repeats one call thousands of times; a model that asks for four foxes gets four."""
+def test_only_new_tasks_in_the_window_count_as_repeats(machine: Machine) -> None:
+    """A looping model is stopped; one that asks for four equal images gets four."""
     journal = machine.open()
     rules = ClaimRules(join="session", repeat_max=4, repeat_window_s=600.0)
 
@@ -229,9 +229,7 @@ PARTS = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(PARTS, PARTS)
-def test_equal_means_session_key_address_tool_and_every_argument(
-    one: dict[str, object], other: dict[str, object]
-) -> None:
+def test_the_dedup_key_has_session_account_tool_and_arguments(one: dict[str, object], other: dict[str, object]) -> None:
     """Distinct prompts are never merged, nor other accounts, addresses or conversations."""
     assert (dedup_key(**one) == dedup_key(**other)) == (one == other)  # type: ignore[arg-type]
 

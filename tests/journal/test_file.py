@@ -1,4 +1,4 @@
-"""The journal as a file: who may read it, how it comes to its tables, and what it says when it cannot be used."""
+"""The journal as a file: its permissions, its migrations, and its errors when it cannot be used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_only_the_user_may_read_the_journal(machine: Machine, home: Path) -> Non
     assert files == {FILE_NAME: 0o600, f"{FILE_NAME}-wal": 0o600, f"{FILE_NAME}-shm": 0o600}
 
 
-def test_a_journal_is_made_once_and_kept(machine: Machine, home: Path) -> None:
+def test_a_journal_is_created_once_and_kept(machine: Machine, home: Path) -> None:
     """Migrations are applied once each, in order, and what is written survives the process."""
     first = machine.open("p1")
     record = begun(machine.begin(first))
@@ -70,7 +70,7 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, 
     begun(machine.begin(journal))
 
 
-def test_a_newer_versions_journal_can_be_used(machine: Machine, home: Path) -> None:
+def test_a_journal_of_a_newer_version_can_be_used(machine: Machine, home: Path) -> None:
     """During an upgrade the old worker finishes its calls beside the new one."""
     newer = machine.open("newer")
     with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
@@ -88,7 +88,7 @@ def test_a_newer_versions_journal_can_be_used(machine: Machine, home: Path) -> N
     assert wisdom == "some"
 
 
-def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(home: Path) -> None:
+def test_a_file_that_is_no_journal_is_refused_and_unchanged(home: Path) -> None:
     """It may be somebody's file, or the remains of a journal that a person can still read."""
     home.mkdir()
     (home / FILE_NAME).write_bytes(b"this is not a database, it is a letter\n" * 200)
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(home: Path) -> N
 
 
 def test_a_folder_in_the_files_place_is_refused(home: Path) -> None:
-    """And said so in words that name the path."""
+    """The error names the path."""
     (home / FILE_NAME).mkdir(parents=True)
 
     with pytest.raises(JournalError, match=str(home / FILE_NAME)):
@@ -121,8 +121,8 @@ def test_a_folder_that_cannot_be_made_is_refused() -> None:
         open_journal(Path("/proc/flux2-tool"), owner=Named("p1", set()), now=NOON)
 
 
-def test_a_damaged_page_is_an_error_and_no_wrong_answer(machine: Machine, home: Path) -> None:
-    """A disk that lies must not make an equal request look new."""
+def test_a_damaged_page_is_an_error(machine: Machine, home: Path) -> None:
+    """Corrupted data must not make an equal request look new."""
     journal = machine.open()
     for number in range(50):
         begun(machine.begin(journal, dedup_key=f"fox {number}"))
@@ -161,7 +161,7 @@ def test_a_deleted_or_replaced_file_is_noticed(machine: Machine, home: Path) -> 
     assert (deleted, replaced) == (False, False)
 
 
-def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
+def test_only_old_and_finished_records_are_pruned(machine: Machine) -> None:
     """What is open or of unknown outcome may have been paid for, and what nobody was shown surely was."""
     journal = machine.open()
     for name in ("open", "unknown", "done", "done lately", "done, not shown"):
@@ -178,7 +178,7 @@ def test_only_what_is_over_and_old_is_pruned(machine: Machine) -> None:
     assert {record.dedup_key for record in journal.records()} == {"open", "unknown", "done lately", "done, not shown"}
 
 
-def test_only_what_is_of_unknown_outcome_is_forgotten_one_by_one(machine: Machine) -> None:
+def test_only_a_record_of_unknown_outcome_can_be_forgotten(machine: Machine) -> None:
     """A person has looked at the dashboard; everything else settles itself."""
     journal = machine.open()
     lost = begun(machine.begin(journal, dedup_key="lost"))
@@ -205,7 +205,7 @@ def test_records_are_listed_by_state_and_age(machine: Machine) -> None:
     assert [record.dedup_key for record in journal.records(since=NOON - 1.0)] == ["new"]
 
 
-def test_records_carried_over_keep_whatever_is_known_better(machine: Machine) -> None:
+def test_carry_over_keeps_the_record_that_is_further_along(machine: Machine) -> None:
     """After a file could not be used for a while, what happened meanwhile goes back into it, and nothing else does."""
     file = machine.open("p1")
     stale = begun(machine.begin(file, dedup_key="finished meanwhile"))

@@ -29,7 +29,7 @@ RENAMED: Final = {
     "returned_at": "delivered_at",
 }
 LINK: Final = ["https://cdn.example/fox.png", "2026-11-30T12:00:07Z"]
-COPY: Final = {"path": "/home/ann/fox.png", "width_px": 1024, "height_px": 768}
+COPY: Final = {"path": "/pictures/fox.png", "width_px": 1024, "height_px": 768}
 
 
 def old_row(name: str, state: str, **values: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whose a record is: leases, deaths seen at once, and what a process that is late may still say."""
+"""Ownership of records: leases, dead processes, and what a stalled process may still write."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flux2_tool.journal.sqlite_claims import LEASE_S
 from tests.support.journal import NOON, Machine, accept, begun, complete, end
 
 
-def test_a_living_process_keeps_what_it_began_as_long_as_its_heart_beats(machine: Machine) -> None:
-    """Two processes that follow one task would poll twice and tell two stories."""
+def test_a_living_process_owns_its_records_while_it_sends_heartbeats(machine: Machine) -> None:
+    """Two processes that follow one task would poll twice and could disagree."""
     mine, other = machine.open("p1"), machine.open("p2")
     record = begun(machine.begin(mine))
 
@@ -39,7 +39,7 @@ def test_an_expired_lease_is_taken_over_once(machine: Machine) -> None:
     assert mine.take_over(record.record_id, now=late + 1.0) is None
 
 
-def test_an_owner_that_is_dead_on_this_machine_is_seen_at_once(machine: Machine) -> None:
+def test_a_dead_owner_on_this_machine_is_detected_at_once(machine: Machine) -> None:
     """Nobody wants to wait half a minute after a crash."""
     record = begun(machine.begin(machine.open("p1")))
     machine.dead.add("p1")
@@ -51,7 +51,7 @@ def test_an_owner_that_is_dead_on_this_machine_is_seen_at_once(machine: Machine)
     assert other.take_over(record.record_id, now=NOON + 0.1) is not None
 
 
-def test_what_is_over_is_taken_over_by_nobody(machine: Machine) -> None:
+def test_a_finished_record_cannot_be_taken_over(machine: Machine) -> None:
     """There is nothing left to follow, and its picture belongs to its session."""
     mine, other = machine.open("p1"), machine.open("p2")
     record = begun(machine.begin(mine))
@@ -60,7 +60,7 @@ def test_what_is_over_is_taken_over_by_nobody(machine: Machine) -> None:
     assert other.take_over(record.record_id, now=NOON + 1000.0) is None
 
 
-def test_only_the_accounts_own_open_tasks_are_abandoned_ones(machine: Machine) -> None:
+def test_unowned_lists_only_the_accounts_own_unfinished_tasks(machine: Machine) -> None:
     """Another key must never be used for them, nor another address."""
     journal = machine.open("p1")
     accepted = begun(machine.begin(journal, dedup_key="accepted"))
@@ -88,8 +88,8 @@ def test_only_the_accounts_own_open_tasks_are_abandoned_ones(machine: Machine) -
     assert late.dedup_key == "late"
 
 
-def test_whoever_follows_again_what_was_given_up_may_be_followed_by_the_next(machine: Machine) -> None:
-    """Else a process that dies on the way leaves a task that nobody takes up by itself ever again."""
+def test_taking_over_an_abandoned_task_ends_its_abandonment(machine: Machine) -> None:
+    """Otherwise, should that process die, no process would resume the task by itself."""
     journal = machine.open("p1")
     record = begun(machine.begin(journal))
     accept(journal, record)
@@ -101,8 +101,8 @@ def test_whoever_follows_again_what_was_given_up_may_be_followed_by_the_next(mac
     assert taken.abandoned is False
 
 
-def test_what_nobody_may_send_again_is_called_unknown_unless_somebody_has_it(machine: Machine) -> None:
-    """Killed in the middle of its POST: a week later nothing is "sending" any more, and a person must decide."""
+def test_unowned_requests_past_the_window_become_unknown(machine: Machine) -> None:
+    """Its process was killed during the POST; whether to send it again is a person's decision."""
     journal, living = machine.open("p1"), machine.open("p2")
     begun(machine.begin(journal, dedup_key="old", at_s=-700.0))
     begun(machine.begin(journal, dedup_key="new"))
@@ -121,7 +121,7 @@ def test_what_nobody_may_send_again_is_called_unknown_unless_somebody_has_it(mac
     }
 
 
-def test_closing_lets_go_of_ones_own_and_of_nothing_else(machine: Machine) -> None:
+def test_closing_releases_only_the_processes_own_records(machine: Machine) -> None:
     """A program may hold two tools on one folder and close one of them."""
     first, second = machine.open("p1"), machine.open("p2")
     mine = begun(machine.begin(first, dedup_key="mine"))
@@ -132,8 +132,8 @@ def test_closing_lets_go_of_ones_own_and_of_nothing_else(machine: Machine) -> No
     assert machine.open("p3").take_over(theirs.record_id, now=NOON + 1.0) is None
 
 
-def test_a_process_that_wakes_up_late_undoes_nothing(machine: Machine) -> None:
-    """A laptop sleeps, another process brings the picture, the laptop wakes up and thinks that its POST was lost."""
+def test_a_stalled_process_undoes_nothing(machine: Machine) -> None:
+    """A laptop sleeps, another process completes the task, the laptop wakes up and reports its POST as lost."""
     sleeper, other = machine.open("p1"), machine.open("p2")
     record = begun(machine.begin(sleeper))
     other.take_over(record.record_id, now=NOON + 100.0)
@@ -155,8 +155,8 @@ def test_a_process_that_wakes_up_late_undoes_nothing(machine: Machine) -> None:
 # ---- processes of this machine ---------------------------------------------------------------------------------------
 
 
-def test_a_real_process_is_alive_until_it_has_ended() -> None:
-    """By its id and start time, with no word from it."""
+def test_a_real_process_is_alive_until_it_is_killed() -> None:
+    """Judged by its id and start time alone."""
     script = "from flux2_tool.journal import ThisProcess; print(ThisProcess().name, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -172,14 +172,14 @@ def test_a_real_process_is_alive_until_it_has_ended() -> None:
 
 
 def test_a_reused_process_id_is_another_process() -> None:
-    """Ids come round again; with the start time they do not."""
+    """Ids are reused; together with the start time they are unique."""
     machine, _pid, _start, part = ThisProcess().name.split(":")
 
     assert ThisProcess().is_dead(f"{machine}:{os.getpid()}:1:{part}")
     assert not ThisProcess().is_dead(ThisProcess().name)
 
 
-def test_a_process_of_another_machine_is_never_judged_dead() -> None:
+def test_a_process_of_another_machine_never_counts_as_dead() -> None:
     """A folder may be shared, and the ids of another machine or container mean nothing here."""
     _machine, _pid, start, part = ThisProcess().name.split(":")
 

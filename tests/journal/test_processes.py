@@ -71,8 +71,8 @@ def racers() -> Iterator[Racers]:
     racers.close()
 
 
-def test_of_processes_that_ask_for_one_image_at_once_one_makes_it(racers: Racers, tmp_path: Path) -> None:
-    """The folder, the file, the tables and the claim all come into being in the same race."""
+def test_one_of_several_racing_processes_makes_the_image(racers: Racers, tmp_path: Path) -> None:
+    """The folder, the file, the tables and the claim are all created in the same race."""
     for number in range(ROUNDS):
         answers = racers.race(tmp_path / f"round {number}")
 
@@ -80,7 +80,7 @@ def test_of_processes_that_ask_for_one_image_at_once_one_makes_it(racers: Racers
         assert len({answer["record"] for answer in answers}) == 1
 
 
-def test_processes_that_open_a_new_journal_at_once_migrate_it_once(racers: Racers, tmp_path: Path) -> None:
+def test_racing_processes_migrate_a_new_journal_once(racers: Racers, tmp_path: Path) -> None:
     """A gateway, a terminal and a cron job may start together after an upgrade."""
     racers.race(tmp_path / "home")
     with contextlib.closing(sqlite3.connect(tmp_path / "home" / FILE_NAME)) as raw:
@@ -91,8 +91,8 @@ def test_processes_that_open_a_new_journal_at_once_migrate_it_once(racers: Racer
     assert rows == 1
 
 
-def test_what_a_killed_process_had_committed_is_there_and_is_free_at_once(tmp_path: Path) -> None:
-    """SIGKILL leaves no time for a last word; the write-ahead log has it all the same."""
+def test_records_of_a_killed_process_survive_and_are_unowned_at_once(tmp_path: Path) -> None:
+    """SIGKILL leaves no time to close the file; the write-ahead log has its commits nevertheless."""
     racers = Racers()
     folder = tmp_path / "home"
     record_id = racers.race(folder)[0]["record"]

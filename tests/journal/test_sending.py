@@ -1,4 +1,4 @@
-"""What is on disk when, and when a request whose answer was lost may be sent again."""
+"""What is written before what is sent, and when a request whose response was lost may be sent again."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.support.virtual_time import run_virtual
 OPTIONS = SandboxOptions(duration_s=6.0, drawn_images=False, seed=1)
 
 
-def test_the_intent_is_on_disk_before_the_post_and_the_task_right_after_its_answer(home: Path) -> None:
-    """Whatever dies in between, the next process knows what was asked and under which key."""
+def test_the_intent_is_on_disk_before_the_post_and_the_task_id_after_it(home: Path) -> None:
+    """Should the process die in between, the next one has the request and its key."""
     on_disk: list[tuple[str, list[Record]]] = []
     seen: list[Seen] = []
 
@@ -80,8 +80,8 @@ async def _die_in_mid_post(world: World, *, session: str | None = "a session", h
     return wish
 
 
-def test_a_request_whose_answer_was_lost_is_sent_again_byte_for_byte_under_its_first_key(home: Path) -> None:
-    """That is the only way to learn what became of it without paying again."""
+def test_a_lost_response_repeats_the_same_bytes_under_the_same_key(home: Path) -> None:
+    """That is the only way to learn its outcome without paying again."""
 
     async def main() -> tuple[World, dict[str, Any] | None]:
         world = World(home, options=OPTIONS)
@@ -100,7 +100,7 @@ def test_a_request_whose_answer_was_lost_is_sent_again_byte_for_byte_under_its_f
     assert len(world.sandbox.ledger.billed_tasks) == 1
 
 
-def test_the_worker_takes_up_what_was_left_when_the_first_call_of_that_key_comes(home: Path) -> None:
+def test_a_worker_resumes_orphaned_tasks_at_the_first_call_of_their_key(home: Path) -> None:
     """Any call, of any session; the user who comes back finds the image."""
 
     async def main() -> tuple[World, list[str]]:
@@ -122,7 +122,7 @@ def test_the_worker_takes_up_what_was_left_when_the_first_call_of_that_key_comes
     assert world.records()[0].delivered_at is None
 
 
-def test_a_command_finishes_nothing_but_its_own_unless_it_is_told_to(home: Path) -> None:
+def test_only_the_resume_command_finishes_orphaned_tasks(home: Path) -> None:
     """`flux2-tool generate` must not make a person wait for somebody else's task; `resume` is for that."""
 
     async def main() -> tuple[World, str, list[dict[str, Any]]]:
@@ -163,7 +163,9 @@ async def _ask_late(world: World, wish: Any, *, after_s: float) -> dict[str, Any
         pytest.param(130.0, {"resend_window_s": 120.0}, False, id="after the window that was set"),
     ],
 )
-def test_it_is_sent_again_only_for_a_while(home: Path, after_s: float, settings: dict[str, Any], is_sent: bool) -> None:
+def test_a_request_is_sent_again_only_within_the_resend_window(
+    home: Path, after_s: float, settings: dict[str, Any], is_sent: bool
+) -> None:
     """How long the service remembers a key is not documented; a key it has forgotten would pay again."""
 
     async def main() -> tuple[World, dict[str, Any] | None]:
@@ -184,7 +186,7 @@ def test_it_is_sent_again_only_for_a_while(home: Path, after_s: float, settings:
 
 
 @pytest.mark.parametrize("is_conflict", [False, True], ids=["too late", "after a 409"])
-def test_what_stays_unknown_is_sent_again_by_its_id_alone(home: Path, is_conflict: bool) -> None:
+def test_a_request_of_unknown_outcome_is_resent_only_by_its_id(home: Path, is_conflict: bool) -> None:
     """It may cost a second image, so a person decides."""
 
     async def main() -> tuple[World, list[dict[str, Any] | None], dict[str, Any]]:
@@ -211,7 +213,7 @@ def test_what_stays_unknown_is_sent_again_by_its_id_alone(home: Path, is_conflic
     assert len(world.sandbox.ledger.billed_tasks) == 1
 
 
-def test_resume_calls_unknown_what_nobody_may_send_again_and_follows_on_what_was_given_up(home: Path) -> None:
+def test_resume_marks_expired_requests_unknown_and_follows_abandoned_ones(home: Path) -> None:
     """A process was killed in the middle of a POST yesterday; another followed a slow task in vain."""
     options = SandboxOptions(duration_s=3000.0, drawn_images=False, seed=1)
 
@@ -234,7 +236,7 @@ def test_resume_calls_unknown_what_nobody_may_send_again_and_follows_on_what_was
     assert [record.state for record in after] == ["completed", "unknown"]
 
 
-def test_no_request_is_sent_again_by_an_id_that_none_has(home: Path, runapi: SandboxTransport) -> None:
+def test_resending_an_unknown_id_is_an_error(home: Path, runapi: SandboxTransport) -> None:
     """A mistyped id says how to list them."""
 
     async def main() -> dict[str, Any]:
@@ -249,8 +251,8 @@ def test_no_request_is_sent_again_by_an_id_that_none_has(home: Path, runapi: San
     assert len(runapi.sandbox.ledger.creates) == 1
 
 
-def test_within_one_wait_too_a_lost_request_is_not_repeated_after_its_window(home: Path) -> None:
-    """A service that asks to come back in a quarter of an hour."""
+def test_one_long_wait_does_not_repeat_a_request_past_its_window(home: Path) -> None:
+    """Here the service asks for a pause of a quarter of an hour."""
     busy = httpx.Response(503, json={"error": "busy"}, headers={"retry-after": "900"})
     transport = scripted(posts=[busy, (200, CREATED)])
     result = run_call(home, transport, host="cli", wait_s=3000.0)
@@ -260,8 +262,8 @@ def test_within_one_wait_too_a_lost_request_is_not_repeated_after_its_window(hom
     assert [record.state for record in records_of(home)] == ["unknown"]
 
 
-def test_a_machine_that_sleeps_between_two_attempts_does_not_repeat_the_request_after_its_window(home: Path) -> None:
-    """A lid that is closed in the back-off: by now the service may have forgotten the key."""
+def test_a_machine_that_slept_past_the_window_does_not_repeat_it(home: Path) -> None:
+    """By now the service may have forgotten the key."""
 
     async def main() -> tuple[World, dict[str, Any] | None]:
         world = World(home, options=OPTIONS)
@@ -283,7 +285,7 @@ def test_a_machine_that_sleeps_between_two_attempts_does_not_repeat_the_request_
 # ---- when nobody waits -----------------------------------------------------------------------------------------------
 
 
-def test_an_abort_keeps_the_task_and_its_image_is_there_when_asked_for(home: Path, runapi: SandboxTransport) -> None:
+def test_a_cancelled_wait_keeps_the_task_and_its_image(home: Path, runapi: SandboxTransport) -> None:
     """There is no cancel: what is paid must not be lost."""
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -307,8 +309,8 @@ def test_an_abort_keeps_the_task_and_its_image_is_there_when_asked_for(home: Pat
     assert runapi.billed == 1
 
 
-def test_a_lost_answer_is_looked_into_even_when_nobody_waits_any_more(home: Path) -> None:
-    """The caller gave up in the middle of the attempts; whether the image is there must not stay open for that."""
+def test_a_lost_response_is_resolved_even_when_no_call_waits(home: Path) -> None:
+    """The caller left during the attempts; whether the image exists must still be found out."""
 
     async def main() -> tuple[World, dict[str, Any] | None]:
         world = World(home, options=OPTIONS)
@@ -325,8 +327,8 @@ def test_a_lost_answer_is_looked_into_even_when_nobody_waits_any_more(home: Path
     assert [record.state for record in world.records()] == ["completed"]
 
 
-def test_following_a_task_ends_a_quarter_of_an_hour_after_the_last_one_left(home: Path) -> None:
-    """A task that never ends must not be polled for ever; whoever asks again goes on."""
+def test_an_unattended_task_is_followed_for_a_quarter_of_an_hour(home: Path) -> None:
+    """A task that never ends must not be polled for ever; a later call resumes it."""
     options = SandboxOptions(duration_s=3000.0, drawn_images=False, seed=1)
 
     async def main() -> tuple[float, Record, dict[str, Any] | None, dict[str, Any] | None]:

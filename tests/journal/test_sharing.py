@@ -1,4 +1,4 @@
-"""The rules as calls meet them: which call gets which image, and where a loop is stopped."""
+"""Deduplication end to end: which call gets which image, and when a loop is stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ids(*results: dict[str, Any]) -> list[str]:
     return [result["task"]["id"] for result in results]
 
 
-def test_equal_calls_of_one_session_share_the_image_until_it_was_returned(home: Path, runapi: SandboxTransport) -> None:
+def test_equal_calls_of_a_session_share_the_image_until_delivered(home: Path, runapi: SandboxTransport) -> None:
     """In flight, then finished and not yet shown, then again: one image, one image, another image."""
 
     async def main() -> list[dict[str, Any]]:
@@ -44,10 +44,8 @@ def test_equal_calls_of_one_session_share_the_image_until_it_was_returned(home: 
     assert runapi.billed == 2
 
 
-def test_a_look_from_the_same_session_returns_the_image_and_one_from_another_does_not(
-    home: Path, runapi: SandboxTransport
-) -> None:
-    """Only what the conversation has seen may be made anew for it."""
+def test_only_a_call_of_the_same_session_delivers_the_image(home: Path, runapi: SandboxTransport) -> None:
+    """Only an image that was delivered to the conversation may be made anew for it."""
 
     async def main() -> list[str]:
         async with opened_tool(home, runapi, host="cli") as tool:
@@ -92,10 +90,10 @@ def test_defaults_spelt_out_are_the_same_request(home: Path, runapi: SandboxTran
         ),
     ],
 )
-def test_what_differs_is_never_merged(
+def test_requests_that_differ_are_never_merged(
     home: Path, runapi: SandboxTransport, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    """Somebody else's picture, or the last one in place of this one, is worse than paying twice."""
+    """Returning a wrong image is worse than paying twice."""
 
     async def main() -> list[str]:
         async with opened_tool(home, runapi) as tool:
@@ -151,8 +149,8 @@ def _with_pictures(path: Path, *, on_fetch: Callable[[], None] = lambda: None) -
     return transport
 
 
-def test_a_picture_that_came_after_the_abort_is_not_returned(home: Path, tmp_path: Path) -> None:
-    """Whoever had left while it was being saved has not seen it: the equal call gets it and pays nothing."""
+def test_an_image_that_came_after_the_cancel_is_not_delivered(home: Path, tmp_path: Path) -> None:
+    """The caller left while it was being saved: the equal call gets it and pays nothing."""
     Image.new("RGB", (8, 8)).save(tmp_path / "fox.png")
     cancel = CancelToken()
     transport = _with_pictures(tmp_path / "fox.png", on_fetch=cancel.set)
@@ -169,7 +167,7 @@ def test_a_picture_that_came_after_the_abort_is_not_returned(home: Path, tmp_pat
     assert joined["task"]["joined"]
 
 
-def test_a_host_that_needs_the_file_has_not_got_a_picture_that_could_not_be_saved(home: Path, tmp_path: Path) -> None:
+def test_an_unsaved_image_is_not_delivered_to_a_host_that_needs_files(home: Path, tmp_path: Path) -> None:
     """OpenClaw's own image tool passes on bytes alone; the model that tries again must not pay again."""
     transport = _with_pictures(tmp_path / "fox.png")
     lent = tmp_path / "lent"
@@ -190,7 +188,7 @@ def test_a_host_that_needs_the_file_has_not_got_a_picture_that_could_not_be_save
 
 
 @pytest.mark.parametrize("is_same_process", [True, False])
-def test_without_a_session_a_call_joins_its_interrupted_forerunner(
+def test_without_a_session_a_call_joins_its_cancelled_predecessor(
     home: Path, runapi: SandboxTransport, is_same_process: bool
 ) -> None:
     """Ctrl-C, arrow up, Enter: the same command again must not pay again."""
@@ -212,7 +210,7 @@ def test_without_a_session_a_call_joins_its_interrupted_forerunner(
     assert runapi.billed == 1
 
 
-def test_a_tool_that_is_closed_lets_go_of_its_own_calls_only(home: Path, runapi: SandboxTransport) -> None:
+def test_closing_a_tool_releases_its_own_tasks_only(home: Path, runapi: SandboxTransport) -> None:
     """A script may open a second tool beside the first for one call, and close it."""
 
     async def main() -> list[str]:
@@ -242,9 +240,7 @@ def test_new_makes_a_new_image_whatever_came_before(home: Path, runapi: SandboxT
 # ---- the guard -------------------------------------------------------------------------------------------------------
 
 
-def test_an_agent_that_repeats_one_call_fifty_times_gets_four_images_and_is_told(
-    home: Path, runapi: SandboxTransport
-) -> None:
+def test_an_agent_repeating_a_call_fifty_times_gets_four_images(home: Path, runapi: SandboxTransport) -> None:
     """No host guard stopped a model that did this two thousand times."""
 
     async def main() -> list[dict[str, Any]]:
@@ -262,7 +258,7 @@ def test_an_agent_that_repeats_one_call_fifty_times_gets_four_images_and_is_told
     assert len(runapi.sandbox.ledger.creates) == 4
 
 
-def test_the_guard_forgets_after_its_window_and_its_bounds_can_be_set(home: Path, runapi: SandboxTransport) -> None:
+def test_the_repeat_limit_and_its_window_can_be_set(home: Path, runapi: SandboxTransport) -> None:
     """Tomorrow the user may want another four foxes."""
 
     async def main() -> list[bool]:
@@ -290,7 +286,7 @@ def test_joins_do_not_count_as_repeats(home: Path, runapi: SandboxTransport) -> 
     assert runapi.billed == 1
 
 
-def test_people_and_scripts_may_repeat_as_often_as_they_like(home: Path, runapi: SandboxTransport) -> None:
+def test_people_and_scripts_may_repeat_without_limit(home: Path, runapi: SandboxTransport) -> None:
     """The guard is for agents."""
 
     async def main() -> list[str]:
@@ -301,7 +297,7 @@ def test_people_and_scripts_may_repeat_as_often_as_they_like(home: Path, runapi:
 
 
 def test_failed_images_count_as_repeats(home: Path, runapi: SandboxTransport) -> None:
-    """A model that does not take no for an answer is stopped as well, and is not told to show what it has not."""
+    """A model that repeats a failing request is stopped too; the hint names no image to show."""
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
@@ -316,9 +312,7 @@ def test_failed_images_count_as_repeats(home: Path, runapi: SandboxTransport) ->
     assert "Show" not in errors[-1]["hint"]
 
 
-def test_the_guard_names_the_images_that_were_made_and_counts_the_failures(
-    home: Path, runapi: SandboxTransport
-) -> None:
+def test_the_repeat_error_names_images_and_counts_failures(home: Path, runapi: SandboxTransport) -> None:
     """What failed cannot be shown."""
     runapi.fault("failed", times=2)
 
@@ -336,8 +330,8 @@ def test_the_guard_names_the_images_that_were_made_and_counts_the_failures(
 # ---- the last picture ------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_repeated_after_its_wait_is_the_same_edit(home: Path, runapi: SandboxTransport) -> None:
-    """Its result came in the background: it is joined, and not edited once more in place of its own source."""
+def test_an_edit_repeated_after_its_wait_joins_the_first(home: Path, runapi: SandboxTransport) -> None:
+    """Its result arrived in the background: it is joined, and does not become its own source."""
     edit = {"prompt": "make it night", "source_image_urls": ["task:last"]}
 
     async def main() -> list[dict[str, Any]]:
@@ -359,9 +353,7 @@ def test_an_edit_repeated_after_its_wait_is_the_same_edit(home: Path, runapi: Sa
     assert len(sources) == 2
 
 
-def test_the_last_picture_is_one_that_nobody_was_shown_when_there_is_no_other(
-    home: Path, runapi: SandboxTransport
-) -> None:
+def test_the_last_image_is_an_undelivered_one_if_there_is_no_other(home: Path, runapi: SandboxTransport) -> None:
     """Better than "there is none"; and whoever asks for the last task wants the newest in any case."""
 
     async def main() -> list[dict[str, Any]]:

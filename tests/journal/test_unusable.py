@@ -54,7 +54,7 @@ TROUBLES = [corrupt, a_folder_in_its_place, a_file_in_the_folders_place, disk_is
 def test_by_default_nothing_is_spent_without_a_usable_journal(
     home: Path, runapi: SandboxTransport, trouble: Trouble, host: str
 ) -> None:
-    """An image whose record is lost is the one that is paid twice."""
+    """An image without a record would be paid twice."""
     with trouble(home):
         error = run_call(home, runapi, host=host)["error"]
 
@@ -65,7 +65,7 @@ def test_by_default_nothing_is_spent_without_a_usable_journal(
     assert runapi.sandbox.ledger.creates == []
 
 
-def test_a_home_on_a_read_only_system_spends_nothing(runapi: SandboxTransport) -> None:
+def test_nothing_is_spent_with_a_read_only_home(runapi: SandboxTransport) -> None:
     """Here a place where nobody can write, not even the administrator."""
     error = run_call(Path("/proc/flux2-tool"), runapi)["error"]
 
@@ -74,7 +74,7 @@ def test_a_home_on_a_read_only_system_spends_nothing(runapi: SandboxTransport) -
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_best_effort_goes_on_in_memory_and_says_so(home: Path, runapi: SandboxTransport, trouble: Trouble) -> None:
+def test_best_effort_falls_back_to_memory_and_warns(home: Path, runapi: SandboxTransport, trouble: Trouble) -> None:
     """Joins, the guard and everything else hold within the process."""
 
     async def main() -> list[dict[str, Any]]:
@@ -94,8 +94,8 @@ def test_best_effort_goes_on_in_memory_and_says_so(home: Path, runapi: SandboxTr
     assert runapi.billed == 4
 
 
-def test_off_writes_no_journal_and_says_so(home: Path, runapi: SandboxTransport) -> None:
-    """Whoever sets it knows; whoever reads the result is told."""
+def test_journal_off_writes_no_file_and_warns(home: Path, runapi: SandboxTransport) -> None:
+    """The result's warning says so."""
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi, journal="off") as tool:
@@ -120,8 +120,8 @@ def _disk_that_fills_up() -> Iterator[Callable[[], None]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_after_acceptance_a_failing_journal_never_loses_the_image(home: Path) -> None:
-    """The money is spent: the picture matters now, and the record is mended as well as can be."""
+def test_after_acceptance_a_failing_journal_keeps_the_image(home: Path) -> None:
+    """The money is spent: the image is returned, and the record written as far as possible."""
 
     def answer(request: Seen) -> Any:
         fill_up()
@@ -135,7 +135,7 @@ def test_after_acceptance_a_failing_journal_never_loses_the_image(home: Path) ->
     assert any(said.startswith("journal_unavailable") for said in result["warnings"])
 
 
-def test_what_could_not_be_written_is_written_when_there_is_room_again(home: Path) -> None:
+def test_failed_writes_are_repeated_once_the_disk_has_space(home: Path) -> None:
     """Else the next process would send an accepted request again, and list a finished one as open."""
     full = full_disk()
 
@@ -161,7 +161,7 @@ def test_what_could_not_be_written_is_written_when_there_is_room_again(home: Pat
     assert record.delivered_at is not None
 
 
-def test_what_could_not_be_written_is_written_at_the_latest_when_the_tool_is_closed(home: Path) -> None:
+def test_failed_writes_are_repeated_when_the_tool_is_closed(home: Path) -> None:
     """A command ends before any heartbeat: without the task's id the next one would send the request again."""
     full = full_disk()
     transport = scripted(gets=[(200, {"id": "tsk_abc123", "status": "processing"})])
@@ -201,8 +201,8 @@ def test_a_full_disk_stops_the_next_image_and_not_the_one_in_flight(home: Path, 
     assert runapi.billed == 2
 
 
-def test_without_a_journal_nobody_can_say_which_picture_is_the_last(home: Path, runapi: SandboxTransport) -> None:
-    """The operator mends the disk; "there is none" or a defect of ours would send everybody the wrong way."""
+def test_without_a_journal_the_last_image_is_an_error(home: Path, runapi: SandboxTransport) -> None:
+    """ "There is none" would be wrong, and would hide the cause that the operator has to fix."""
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
@@ -230,7 +230,7 @@ def _replace_with_a_folder(home: Path) -> None:
 
 
 @pytest.mark.parametrize("vanish", [_delete, _delete_the_folder])
-def test_a_journal_deleted_while_running_is_begun_anew_with_all_that_is_in_flight(
+def test_a_deleted_journal_is_recreated_with_the_tasks_in_flight(
     home: Path, runapi: SandboxTransport, vanish: Callable[[Path], None]
 ) -> None:
     """Somebody cleans up; the equal call that comes next still gets the image that is being made."""
@@ -250,8 +250,8 @@ def test_a_journal_deleted_while_running_is_begun_anew_with_all_that_is_in_fligh
     assert runapi.billed == 1
 
 
-def test_a_journal_replaced_by_something_else_spends_nothing_more(home: Path, runapi: SandboxTransport) -> None:
-    """What is in flight is brought to its end."""
+def test_nothing_is_spent_after_the_journal_was_replaced(home: Path, runapi: SandboxTransport) -> None:
+    """The task in flight is followed to its end."""
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
@@ -268,7 +268,7 @@ def test_a_journal_replaced_by_something_else_spends_nothing_more(home: Path, ru
 
 
 @pytest.mark.parametrize("is_back", [False, True])
-def test_best_effort_joins_across_the_moment_the_file_fails_or_comes_back(
+def test_best_effort_joins_across_a_failure_and_recovery_of_the_file(
     home: Path, runapi: SandboxTransport, is_back: bool
 ) -> None:
     """The image in flight is in one journal, the equal call asks the other."""
@@ -291,7 +291,7 @@ def test_best_effort_joins_across_the_moment_the_file_fails_or_comes_back(
     assert {record.task_id for record in records_of(home)} == {first["task"]["id"], later["task"]["id"]}
 
 
-def test_best_effort_goes_on_from_what_was_spent_before_the_file_failed(home: Path, runapi: SandboxTransport) -> None:
+def test_best_effort_keeps_counting_what_was_spent_before(home: Path, runapi: SandboxTransport) -> None:
     """A cap that begins again at nothing is none; most of a day's images are another process's."""
     run_call(home, runapi, arguments={"prompt": "of an earlier process"})
 
@@ -308,8 +308,8 @@ def test_best_effort_goes_on_from_what_was_spent_before_the_file_failed(home: Pa
     assert "$0.15 is spent" in fourth["error"]["message"]
 
 
-def test_best_effort_sends_on_another_route_even_when_that_cannot_be_written(home: Path) -> None:
-    """It goes on in memory at every step, not only at the first."""
+def test_best_effort_sends_on_another_route_without_writing_it(home: Path) -> None:
+    """It falls back to memory at every step, not only at the first."""
 
     def answer(request: Seen) -> Any:
         fill_up()
@@ -331,10 +331,8 @@ def test_best_effort_sends_on_another_route_even_when_that_cannot_be_written(hom
 
 
 @pytest.mark.parametrize("column", ["images", "saved"])
-def test_a_record_that_somebody_spoilt_is_a_journal_that_cannot_be_used(
-    home: Path, runapi: SandboxTransport, column: str
-) -> None:
-    """Whatever stands there might be the paid picture of this very request."""
+def test_a_corrupted_record_makes_the_journal_unusable(home: Path, runapi: SandboxTransport, column: str) -> None:
+    """What cannot be read might be the paid image of this very request."""
     run_call(home, runapi, session="s", wait_s=0)
     with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
         raw.execute(f"UPDATE records SET {column} = 'x'")  # noqa: S608
@@ -347,8 +345,8 @@ def test_a_record_that_somebody_spoilt_is_a_journal_that_cannot_be_used(
     assert any("journal_unavailable" in said for said in best_effort["warnings"])
 
 
-def test_an_answer_that_no_file_can_hold_does_not_lose_its_task(home: Path) -> None:
-    """Half a character in a link that nobody needs: the task was accepted, and is polled where tasks are."""
+def test_a_response_that_cannot_be_stored_does_not_lose_its_task(home: Path) -> None:
+    """Its status link has a lone surrogate; the task was accepted and is polled at the usual paths."""
     created = {**CREATED, "status_url": "/v1/text_to_image/tsk_abc123?x=\ud800"}
     transport = scripted([(200, created)])
 

@@ -1,4 +1,4 @@
-"""Caps on spending: what counts, what is given back, who is bound, and what the refusal says."""
+"""Caps on spending: what counts, what is released, whom they apply to, and what the error says."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def prompts(count: int, caller: CallContext | None = None) -> list[tuple[dict[st
     return [({"prompt": f"a red fox, number {number}"}, caller) for number in range(count)]
 
 
-def test_a_daily_cap_holds_to_the_cent_and_says_how_it_stands(home: Path, runapi: SandboxTransport) -> None:
+def test_a_daily_cap_holds_to_the_cent_and_reports_what_is_spent(home: Path, runapi: SandboxTransport) -> None:
     """The most frequent complaint of people who give agents paid tools is the surprise bill."""
     results = calls(home, runapi, *prompts(5), daily_cap_usd=0.20)
     error = results[4]["error"]
@@ -52,7 +52,7 @@ def test_a_daily_cap_holds_to_the_cent_and_says_how_it_stands(home: Path, runapi
     assert len(runapi.sandbox.ledger.creates) == 4
 
 
-def test_the_next_day_begins_anew(home: Path) -> None:
+def test_the_daily_cap_resets_at_local_midnight(home: Path) -> None:
     """At local midnight."""
     transport = scripted()
 
@@ -70,7 +70,7 @@ def test_the_next_day_begins_anew(home: Path) -> None:
     assert "task" in third
 
 
-def test_what_is_being_made_is_reserved_and_a_failed_image_is_given_back(home: Path, runapi: SandboxTransport) -> None:
+def test_an_image_in_flight_is_reserved_and_a_failed_one_is_released(home: Path, runapi: SandboxTransport) -> None:
     """Two calls at once must not both take the last five cents."""
 
     async def main() -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -98,8 +98,8 @@ def test_an_image_of_unknown_outcome_stays_reserved(home: Path) -> None:
     assert "$0.05 reserved" in second["error"]["message"]
 
 
-def test_what_was_billed_counts_not_what_was_expected(home: Path) -> None:
-    """A discount or a dearer day is RunAPI's word."""
+def test_the_billed_price_counts_and_not_the_expected_one(home: Path) -> None:
+    """Prices may change; what RunAPI bills is what counts."""
     done = {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
     transport = scripted(gets=[(200, {**done, "usage": {"cost": 0.01}})])
 
@@ -108,7 +108,7 @@ def test_what_was_billed_counts_not_what_was_expected(home: Path) -> None:
     assert [("task" in result) for result in results] == [True, True, True, True, True, False]
 
 
-def test_a_cap_per_image_refuses_the_dear_ones_only(home: Path, runapi: SandboxTransport) -> None:
+def test_a_cap_per_image_refuses_only_more_expensive_ones(home: Path, runapi: SandboxTransport) -> None:
     """2k costs more than 1k, flex more than pro."""
     cheap, dear = calls(
         home,
@@ -124,7 +124,7 @@ def test_a_cap_per_image_refuses_the_dear_ones_only(home: Path, runapi: SandboxT
     assert "max_image_usd" in dear["error"]["hint"]
 
 
-def test_caps_of_conversations_and_people_are_their_own(home: Path, runapi: SandboxTransport) -> None:
+def test_caps_per_conversation_and_per_person_are_independent(home: Path, runapi: SandboxTransport) -> None:
     """One member of a group must not spend the others' share; the owner is bound by the day alone."""
     alice = CallContext(session="agent/group", sender="alice")
     bob = CallContext(session="agent/group", sender="bob")
@@ -144,7 +144,7 @@ def test_caps_of_conversations_and_people_are_their_own(home: Path, runapi: Sand
     assert "resets" not in by_session[1]["error"]["message"]
 
 
-def test_only_the_owner_may_spend_where_it_is_set_so(home: Path, runapi: SandboxTransport) -> None:
+def test_only_the_owner_may_spend_where_spenders_is_owner(home: Path, runapi: SandboxTransport) -> None:
     """In a public group."""
     guest, owner = calls(
         home,
@@ -159,7 +159,7 @@ def test_only_the_owner_may_spend_where_it_is_set_so(home: Path, runapi: Sandbox
     assert "task" in owner
 
 
-def test_an_unknown_price_counts_as_configured_and_never_as_nothing(home: Path) -> None:
+def test_an_unknown_price_counts_as_configured(home: Path) -> None:
     """Max has no published price."""
     done = {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
 
@@ -198,15 +198,15 @@ def test_joining_an_image_in_flight_costs_nothing_more(home: Path, runapi: Sandb
 
 
 def test_without_a_journal_the_caps_hold_for_the_process(home: Path, runapi: SandboxTransport) -> None:
-    """Better than none."""
+    """In memory; the next process starts at zero."""
     results = calls(home, runapi, *prompts(3), daily_cap_usd=0.10, journal="off")
 
     assert [("task" in result) for result in results] == [True, True, False]
 
 
 @pytest.mark.parametrize("cap", ["daily_cap_usd", "session_cap_usd", "sender_daily_cap_usd"])
-def test_play_money_of_a_sandbox_does_not_use_up_a_cap_on_real_money(home: Path, cap: str) -> None:
-    """Whoever tries it out at the sandbox first would find the first real image refused."""
+def test_spending_at_a_sandbox_does_not_count_against_real_money(home: Path, cap: str) -> None:
+    """Otherwise trying it out at the sandbox would get the first real image refused."""
     caller = CallContext(session="one", sender="alice")
     played = calls(home, scripted(), *prompts(2, caller), base_url="http://127.0.0.1:8321", **{cap: 0.05})
     real = calls(home, scripted(), *prompts(2, caller), **{cap: 0.05})
@@ -218,7 +218,7 @@ def test_play_money_of_a_sandbox_does_not_use_up_a_cap_on_real_money(home: Path,
     assert "error" in played_after[0]
 
 
-def test_the_advice_fits_the_cap(home: Path, runapi: SandboxTransport) -> None:
+def test_the_hint_fits_the_cap(home: Path, runapi: SandboxTransport) -> None:
     """ "Do not try again before that" helps nobody where no such moment comes."""
     dear = {"prompt": "a fox", "output_resolution": "2k"}
     (image,) = calls(home, runapi, (dear, None), max_image_usd=0.06)
@@ -260,22 +260,22 @@ def test_a_day_runs_from_local_midnight_to_local_midnight(
 
 
 @pytest.mark.parametrize("rule", [{"spenders": "owner"}, {"sender_daily_cap_usd": 1.0}])
-def test_where_it_depends_on_who_asks_a_call_that_does_not_tell_is_refused(
+def test_a_call_without_a_requester_is_refused_where_caps_need_one(
     home: Path, runapi: SandboxTransport, rule: dict[str, Any]
 ) -> None:
-    """OpenClaw's image_generate names nobody: neither the owner's money nor a person's share can be told there."""
+    """OpenClaw's image_generate names no requester, so neither the owner nor a person's cap can be checked."""
     caller = CallContext(session="main/image_generate", is_unattributed=True)
     [refused] = calls(home, runapi, (FOX, caller), **rule)
 
     assert refused["error"]["code"] == "budget_exceeded"
-    assert "image_generate does not tell who asks" in refused["error"]["message"]
+    assert "image_generate does not identify the requester" in refused["error"]["message"]
     assert next(iter(rule)) in refused["error"]["message"]
     assert "text_to_image" in refused["error"]["hint"]
     assert runapi.sandbox.ledger.creates == []
 
 
-def test_a_cap_per_conversation_does_not_lump_together_who_is_in_none(home: Path, runapi: SandboxTransport) -> None:
-    """All people of a gateway would share the cap of one conversation."""
+def test_a_cap_per_conversation_ignores_calls_outside_any(home: Path, runapi: SandboxTransport) -> None:
+    """Otherwise all users of a gateway would share the cap of one conversation."""
     caller = CallContext(session="main/image_generate", is_unattributed=True)
     results = calls(home, runapi, *prompts(3, caller), session_cap_usd=0.05)
 

@@ -1,4 +1,4 @@
-"""Following an accepted task: where it is looked for, and what never fails it."""
+"""Following an accepted task: which paths are polled, and what never fails it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _at(place: str, answer: Callable[[Seen], Answer], *, elsewhere: Answer = (40
         pytest.param(httpx.ReadError("reset"), 40.0, id="a closed connection"),
     ],
 )
-def test_the_status_is_found_at_each_candidate_alone(home: Path, place: str, elsewhere: Any, lateness_s: float) -> None:
+def test_the_status_is_found_at_each_path_alone(home: Path, place: str, elsewhere: Any, lateness_s: float) -> None:
     """The guide only says "poll the task status endpoint"."""
     transport = _at(place, lambda _request: (200, DONE), elsewhere=elsewhere)
     result = run_call(home, transport)
@@ -82,8 +82,8 @@ def test_the_status_is_found_at_each_candidate_alone(home: Path, place: str, els
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_place_that_answered_is_asked_first_by_the_next_process(home: Path, place: str) -> None:
-    """Only the first image of all pays for the search."""
+def test_the_path_that_worked_is_polled_first_by_the_next_process(home: Path, place: str) -> None:
+    """Only the first image has to search for the path."""
     transport = _at(place, lambda _request: (200, DONE))
     run_call(home, transport)
     asked = len(transport.gets)
@@ -94,7 +94,7 @@ def test_the_place_that_answered_is_asked_first_by_the_next_process(home: Path, 
 
 @pytest.mark.parametrize("path", ["guide", "service", "service_plain", "v1_tasks", "api_tasks"])
 @pytest.mark.parametrize("route", ["guide", "service"])
-def test_the_sandbox_is_understood_at_each_of_its_poll_paths(home: Path, path: Any, route: str) -> None:
+def test_the_sandbox_is_polled_at_each_of_its_paths(home: Path, path: Any, route: str) -> None:
     """Both routes, each with one poll path alone, both actions."""
     runapi = SandboxTransport(SandboxOptions(poll_paths=frozenset({path}), duration_s=3.0, seed=1))
 
@@ -108,8 +108,8 @@ def test_the_sandbox_is_understood_at_each_of_its_poll_paths(home: Path, path: A
 
 
 @pytest.mark.parametrize("route", ["guide", "service"])
-def test_the_path_of_the_create_call_is_asked_first(home: Path, route: str) -> None:
-    """The route that took the task is the likeliest to know it, also when it was forced."""
+def test_the_path_of_the_create_call_is_polled_first(home: Path, route: str) -> None:
+    """The route that accepted the task is the likeliest to have its status, also when it was forced."""
     transport = scripted()
     run_call(home, transport, route=route)
 
@@ -127,7 +127,7 @@ def test_the_path_of_the_create_call_is_asked_first(home: Path, route: str) -> N
         pytest.param(json_answer(CREATED, 202, location=f"{BASE_URL.upper()}/v9/status/7?full=1"), id="Location, caps"),
     ],
 )
-def test_a_status_url_of_the_answer_is_asked_first(home: Path, created: httpx.Response) -> None:
+def test_a_status_url_in_the_response_is_polled_first(home: Path, created: httpx.Response) -> None:
     """The service knows best where its task is."""
     transport = StandIn(lambda request: created if request.method == "POST" else (200, DONE))
     result = run_call(home, transport)
@@ -152,8 +152,8 @@ def test_a_status_url_of_the_answer_is_asked_first(home: Path, created: httpx.Re
     ],
 )
 @pytest.mark.parametrize("where", ["status_url", "urls", "location"])
-def test_a_status_url_of_another_origin_is_never_asked(home: Path, url: str, where: str) -> None:
-    """The key would go there with the question."""
+def test_a_status_url_of_another_origin_is_never_polled(home: Path, url: str, where: str) -> None:
+    """The key would be sent there with the poll."""
     if where == "location":
         created = json_answer(CREATED, location=url.replace("\x00", "")[:4000])
     else:
@@ -170,9 +170,7 @@ def test_a_status_url_of_another_origin_is_never_asked(home: Path, url: str, whe
 @pytest.mark.parametrize("link", ["location", "status_url", "urls_get"])
 @pytest.mark.parametrize("envelope", [False, True])
 @pytest.mark.parametrize("body_shape", ["flat", "data", "header"])
-def test_the_sandbox_is_understood_through_its_status_links(
-    home: Path, link: Any, envelope: bool, body_shape: Any
-) -> None:
+def test_the_sandbox_is_polled_through_its_status_links(home: Path, link: Any, envelope: bool, body_shape: Any) -> None:
     """With every other path off, the link is the only way to the picture."""
     options = SandboxOptions(
         poll_paths=frozenset(),
@@ -189,7 +187,7 @@ def test_the_sandbox_is_understood_through_its_status_links(
 
 
 @pytest.mark.parametrize("elsewhere", [404, 500, 401])
-def test_a_status_url_that_does_not_answer_is_left_for_the_known_paths(home: Path, elsewhere: int) -> None:
+def test_a_broken_status_url_is_left_for_the_known_paths(home: Path, elsewhere: int) -> None:
     """A wrong link must not cost the picture."""
 
     def handle(request: Seen) -> Answer:
@@ -202,7 +200,7 @@ def test_a_status_url_that_does_not_answer_is_left_for_the_known_paths(home: Pat
 
 @pytest.mark.parametrize("visible_after_s", [0.5, 2.5, 10.0, 30.0])
 @pytest.mark.parametrize("place", [PLACES[0], PLACES[3]])
-def test_a_task_that_is_not_visible_yet_is_waited_for(home: Path, visible_after_s: float, place: str) -> None:
+def test_a_task_that_is_not_visible_yet_is_polled_on(home: Path, visible_after_s: float, place: str) -> None:
     """A 404 soon after the create means "not yet"; later it means "not here" or "still not"."""
 
     def answer(request: Seen) -> Answer:
@@ -218,7 +216,7 @@ def test_a_task_that_is_not_visible_yet_is_waited_for(home: Path, visible_after_
 
 @pytest.mark.parametrize("status", ["error", "failed", "success"])
 def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str) -> None:
-    """A guessed path may answer 200 for anything; its word about the request is not the task's."""
+    """A guessed path may return 200 for anything; its status may be the request's and not the task's."""
     page = (200, {"status": status, "message": "Not found"})
     answers = {PLACES[3]: (200, DONE), PLACES[2]: page}
     transport = StandIn(
@@ -232,7 +230,7 @@ def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str
     assert len(transport.posts) == 1
 
 
-def test_a_failure_that_names_no_task_ends_it_when_no_other_place_has_it(home: Path) -> None:
+def test_a_failure_that_names_no_task_counts_when_no_path_has_it(home: Path) -> None:
     """Otherwise a service with one odd path would let every failed task wait for its deadline."""
     failed = (200, {"status": "failed", "error": "out of luck"})
     transport = _at(PLACES[3], lambda _request: failed)
@@ -241,8 +239,8 @@ def test_a_failure_that_names_no_task_ends_it_when_no_other_place_has_it(home: P
     assert result["error"]["code"] == "generation_failed"
 
 
-def test_the_search_for_a_task_does_not_hammer_the_service(home: Path) -> None:
-    """Five places asked in vain, for minutes, by every agent of an installation."""
+def test_searching_for_a_task_is_rate_limited(home: Path) -> None:
+    """Five paths polled without success, for minutes, by every agent of an installation."""
     transport = _at("/nowhere", lambda _request: (404, {}))
     result = run_call(home, transport, wait_s=300)
 
@@ -250,7 +248,7 @@ def test_the_search_for_a_task_does_not_hammer_the_service(home: Path) -> None:
     assert len(transport.gets) < 300
 
 
-def test_a_missing_page_with_retry_after_does_not_bind_the_search_to_it(home: Path) -> None:
+def test_a_404_with_retry_after_does_not_stop_the_search(home: Path) -> None:
     """A gateway may add Retry-After to every answer."""
     missing = json_answer({"error": "Not found"}, 404, retry_after="1")
     transport = _at(PLACES[2], lambda _request: (200, DONE), elsewhere=missing)
@@ -301,8 +299,8 @@ PASSING: list[Any] = [
 
 @pytest.mark.parametrize("trouble", PASSING)
 @pytest.mark.parametrize("times", [1, 4])
-def test_a_passing_trouble_never_fails_an_accepted_task(home: Path, trouble: Any, times: int) -> None:
-    """The image is being made and will be paid; whatever one answer says, the next may bring it."""
+def test_a_transient_failure_never_fails_an_accepted_task(home: Path, trouble: Any, times: int) -> None:
+    """The image is being made and will be paid; whatever one response says, the next may have it."""
     transport = scripted(gets=[(200, PENDING), *[trouble] * times, (200, DONE)])
     result = run_call(home, transport)
 
@@ -312,7 +310,7 @@ def test_a_passing_trouble_never_fails_an_accepted_task(home: Path, trouble: Any
 
 
 @pytest.mark.parametrize("trouble", PASSING)
-def test_trouble_from_the_first_poll_on_never_fails_an_accepted_task(home: Path, trouble: Any) -> None:
+def test_failures_from_the_first_poll_on_never_fail_a_task(home: Path, trouble: Any) -> None:
     """No path is proven yet, so every path meets the trouble."""
     transport = scripted(gets=[*[trouble] * 6, (200, DONE)])
     result = run_call(home, transport)
@@ -324,7 +322,7 @@ def test_trouble_from_the_first_poll_on_never_fails_an_accepted_task(home: Path,
 @pytest.mark.parametrize(
     "trouble", [one for one in PASSING if "completed without" not in one.id and "bad l" not in one.id]
 )
-def test_trouble_to_the_deadline_ends_as_processing_and_never_as_a_failure(home: Path, trouble: Any) -> None:
+def test_failures_until_the_deadline_end_as_processing(home: Path, trouble: Any) -> None:
     """The agent is told to ask later and not to generate again."""
     transport = scripted(gets=[trouble])
     result = run_call(home, transport, wait_s=60)
@@ -346,8 +344,8 @@ def test_the_sandboxs_poll_faults_never_fail_a_task(home: Path, runapi: SandboxT
     assert runapi.billed == 1
 
 
-def test_an_unknown_status_counts_as_active_and_is_named_at_the_deadline(home: Path) -> None:
-    """A new word of the service must not look like a failure."""
+def test_an_unknown_status_counts_as_active_and_is_reported(home: Path) -> None:
+    """A status that the service adds later must not look like a failure."""
     transport = scripted(gets=[(200, {"id": TASK_ID, "status": "Being\x1b[31m dreamed"})])
     result = run_call(home, transport, wait_s=20)
 
@@ -355,7 +353,7 @@ def test_an_unknown_status_counts_as_active_and_is_named_at_the_deadline(home: P
     assert any('"Being[31m dreamed"' in warning for warning in result["warnings"])
 
 
-def test_a_picture_under_an_unknown_status_is_shown_but_not_taken_as_the_end(home: Path) -> None:
+def test_an_image_under_an_unknown_status_does_not_end_the_task(home: Path) -> None:
     """The status may mean "preview" or "done"; only the service knows."""
     transport = scripted(gets=[(200, {"id": TASK_ID, "status": "ready", "images": [PICTURE_URL]})])
     result = run_call(home, transport, wait_s=20)
@@ -364,7 +362,7 @@ def test_a_picture_under_an_unknown_status_is_shown_but_not_taken_as_the_end(hom
     assert result["images"][0]["url"] == PICTURE_URL
 
 
-def test_the_last_trouble_is_named_at_the_deadline(home: Path) -> None:
+def test_the_last_failure_is_reported_at_the_deadline(home: Path) -> None:
     """Else "processing" hides an outage."""
     result = run_call(home, scripted(gets=[(503, {"error": "maintenance until noon"})]), wait_s=20)
 
@@ -375,9 +373,7 @@ def test_the_last_trouble_is_named_at_the_deadline(home: Path) -> None:
 
 
 @pytest.mark.parametrize("polls", [1, 3, 8])
-def test_images_that_come_a_little_after_completed_are_waited_for(
-    home: Path, runapi: SandboxTransport, polls: int
-) -> None:
+def test_images_that_follow_completed_shortly_are_waited_for(home: Path, runapi: SandboxTransport, polls: int) -> None:
     """Storage may lag behind the status."""
     runapi.fault("late_images", polls=polls)
     result = run_call(home, runapi)
@@ -386,9 +382,7 @@ def test_images_that_come_a_little_after_completed_are_waited_for(
     assert len(result["images"]) == 1
 
 
-def test_completed_without_images_for_good_is_an_error_that_may_have_been_charged(
-    home: Path, runapi: SandboxTransport
-) -> None:
+def test_completed_without_images_for_good_may_have_been_charged(home: Path, runapi: SandboxTransport) -> None:
     """Neither "no charge" nor "try again" would be true."""
     runapi.fault("no_images")
 
@@ -405,8 +399,8 @@ def test_completed_without_images_for_good_is_an_error_that_may_have_been_charge
     assert 15.0 < took_s < 40.0
 
 
-def test_the_picture_of_such_a_task_is_still_found_by_asking_later(home: Path) -> None:
-    """The id is kept, and the next look starts anew."""
+def test_the_image_of_such_a_task_is_found_by_a_later_call(home: Path) -> None:
+    """The id is kept, and the next call polls again."""
     empty = {"id": TASK_ID, "status": "completed"}
     transport = scripted(gets=[*[(200, empty)] * 60, (200, DONE)])
 
@@ -449,7 +443,7 @@ def test_the_picture_of_such_a_task_is_still_found_by_asking_later(home: Path) -
         ),
     ],
 )
-def test_a_failed_task_is_told_in_the_services_words(home: Path, body: Any, code: str, said: str) -> None:
+def test_a_failed_task_quotes_the_services_error(home: Path, body: Any, code: str, said: str) -> None:
     """Moderation and a fault need different reactions; neither is charged."""
     transport = scripted(gets=[json_answer({"id": TASK_ID, **body}, x_request_id="req_9")])
     error = run_call(home, transport)["error"]
@@ -467,8 +461,8 @@ def test_a_failed_task_is_told_in_the_services_words(home: Path, body: Any, code
     ("prompt", "code"), [("a fox [fail]", "generation_failed"), ("a fox [moderated]", "content_refused")]
 )
 @pytest.mark.parametrize("shape", ["text", "object"])
-def test_the_sandboxs_failures_are_told_and_not_billed(home: Path, prompt: str, code: str, shape: Any) -> None:
-    """The same against the stand-in's own shapes and ledger."""
+def test_the_sandboxs_failures_are_reported_and_not_billed(home: Path, prompt: str, code: str, shape: Any) -> None:
+    """The same with the sandbox's own error shapes and ledger."""
     runapi = SandboxTransport(SandboxOptions(error_shape=shape, duration_s=3.0, seed=1))
     error = run_call(home, runapi, arguments={"prompt": prompt})["error"]
 
@@ -476,8 +470,8 @@ def test_the_sandboxs_failures_are_told_and_not_billed(home: Path, prompt: str, 
     assert runapi.billed == 0
 
 
-def test_a_failure_that_was_billed_all_the_same_says_so(home: Path) -> None:
-    """Hiding it would be a lie about money."""
+def test_a_failure_that_was_billed_says_so(home: Path) -> None:
+    """A user must see every charge."""
     transport = scripted(gets=[(200, {"status": "failed", "usage": {"cost": 0.05}})])
     error = run_call(home, transport)["error"]
     from_the_journal = run_call(home, transport, "get_image_task", {"task_id": "tsk_abc123"})["error"]
@@ -490,7 +484,7 @@ def test_a_failure_that_was_billed_all_the_same_says_so(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("retry_after", "gap_s"), [("5", 5.0), ("20", 20.0), ("3600", 60.0), ("1e9", 60.0)])
-def test_retry_after_on_a_poll_answer_is_obeyed_and_capped(home: Path, retry_after: str, gap_s: float) -> None:
+def test_retry_after_on_a_poll_response_is_obeyed_and_capped(home: Path, retry_after: str, gap_s: float) -> None:
     """It may come with a 200; an absurd one must not put the task to sleep."""
     transport = scripted(gets=[json_answer(PENDING, retry_after=retry_after), (200, DONE)])
     run_call(home, transport, wait_s=300)
@@ -510,7 +504,7 @@ def test_retry_after_on_a_refused_poll_is_obeyed(home: Path, code: int) -> None:
 
 
 @pytest.mark.parametrize("retry_after", ["30", "3600"])
-def test_retry_after_on_the_create_answer_is_obeyed_and_capped(home: Path, retry_after: str) -> None:
+def test_retry_after_on_the_create_response_is_obeyed_and_capped(home: Path, retry_after: str) -> None:
     """It says when the first poll is worth its request."""
     transport = scripted([json_answer(CREATED, retry_after=retry_after)])
     run_call(home, transport, wait_s=300)
@@ -519,7 +513,7 @@ def test_retry_after_on_the_create_answer_is_obeyed_and_capped(home: Path, retry
 
 
 @pytest.mark.parametrize("answer", [(200, PENDING), (429, {"error": "x"}), (503, {"error": "x"})])
-def test_a_retry_after_of_nothing_does_not_make_the_client_hammer(home: Path, answer: Any) -> None:
+def test_a_retry_after_of_zero_is_not_taken_literally(home: Path, answer: Any) -> None:
     """ "Retry-After: 0" on every answer is common; ten polls a second would not be welcome."""
     transport = scripted(gets=[json_answer(answer[1], answer[0], retry_after="0")])
     run_call(home, transport, wait_s=60)
@@ -528,7 +522,7 @@ def test_a_retry_after_of_nothing_does_not_make_the_client_hammer(home: Path, an
 
 
 def test_a_slow_task_is_polled_less_and_less(home: Path) -> None:
-    """A task of ten minutes is not worth six hundred questions."""
+    """A task of ten minutes is not worth six hundred polls."""
     transport = scripted(gets=[(200, PENDING)])
     run_call(home, transport, wait_s=900)
     early = [poll for poll in transport.gets if poll.at_s <= 30]
@@ -538,8 +532,8 @@ def test_a_slow_task_is_polled_less_and_less(home: Path) -> None:
     assert len(late) <= 90
 
 
-def test_the_picture_is_there_soon_after_the_service_has_it(home: Path, runapi: SandboxTransport) -> None:
-    """Six seconds of work must not become ten of waiting."""
+def test_the_image_is_returned_soon_after_the_service_has_it(home: Path, runapi: SandboxTransport) -> None:
+    """A task of six seconds must not take ten."""
 
     async def main() -> float:
         async with opened_tool(home, runapi) as tool:

@@ -1,4 +1,4 @@
-"""When to poll, learned from durations: held to its figures in simulation, and to its bounds whatever the history."""
+"""The learned poll schedule: its lateness and polls in simulation, and its bounds for any history."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def simulate(median_s: float, sigma: float, history: Sequence[float], *, tasks: 
 
 
 @pytest.mark.parametrize(("median_s", "sigma"), [(6.0, 0.2), (9.0, 0.2), (10.0, 0.25)])
-def test_warm_it_is_far_sooner_for_as_many_polls(median_s: float, sigma: float) -> None:
-    """The time between "the image is ready" and "it is in the chat" is the part that is ours."""
+def test_with_history_lateness_drops_for_as_many_polls(median_s: float, sigma: float) -> None:
+    """The time between the end of a task and its delivery is the part that this client decides."""
     figures = simulate(median_s, sigma, [], tasks=600, skip=60)
 
     assert figures.lateness <= 0.40
@@ -60,7 +60,7 @@ def test_warm_it_is_far_sooner_for_as_many_polls(median_s: float, sigma: float) 
 
 @pytest.mark.parametrize("lie_s", [0.5, 2.0, 4.0, 20.0, 60.0, 600.0, 80_000.0])
 @pytest.mark.parametrize(("median_s", "sigma"), [(6.0, 0.2), (10.0, 0.25), (40.0, 0.4)])
-def test_a_lying_history_costs_little(median_s: float, sigma: float, lie_s: float) -> None:
+def test_a_wrong_history_costs_little(median_s: float, sigma: float, lie_s: float) -> None:
     """The service may change from one day to the next."""
     chance = random.Random(5)  # noqa: S311 - a simulation
     history = [lie_s * math.exp(chance.gauss(0, 0.1)) for _ in range(40)]
@@ -71,8 +71,8 @@ def test_a_lying_history_costs_little(median_s: float, sigma: float, lie_s: floa
     assert figures.polls <= 1.25
 
 
-def test_two_surprises_in_a_row_turn_learning_off_and_agreement_turns_it_on_again() -> None:
-    """What is wrong twice is not an outlier."""
+def test_two_surprises_in_a_row_turn_learning_off_until_durations_agree() -> None:
+    """Two in a row are not outliers."""
     learner = DurationEstimator(prior_s=8.0)
     for _ in range(30):
         learner.learn(6.0)
@@ -105,7 +105,7 @@ def test_polls_are_dense_where_completion_is_likely() -> None:
     durations=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=60),
     elapsed_s=st.floats(min_value=0, max_value=1e6),
 )
-def test_no_history_breaks_the_bounds(durations: list[float], elapsed_s: float) -> None:
+def test_any_history_keeps_the_delay_within_its_bounds(durations: list[float], elapsed_s: float) -> None:
     """A journal is a file; anything may stand in it."""
     learner = DurationEstimator(prior_s=8.0)
     for duration_s in durations:
@@ -116,7 +116,7 @@ def test_no_history_breaks_the_bounds(durations: list[float], elapsed_s: float) 
     assert MIN_DELAY_S <= delay_s <= MAX_DELAY_S
 
 
-def test_the_time_left_shrinks_and_then_nobody_can_say() -> None:
+def test_the_time_left_shrinks_and_is_unknown_once_overdue() -> None:
     """ "About 8 s left" must not be said of a task that is long overdue."""
     expectation = Expectation(median_s=10.0, sigma=0.2)
     begun, later, overdue = (expectation.left_s(elapsed_s) for elapsed_s in (0.1, 6.0, 60.0))

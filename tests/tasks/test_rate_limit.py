@@ -1,4 +1,4 @@
-"""Whose turn it is to send: a 429 slows the whole account in order, and only so many creates are on their way."""
+"""Rate limits: a 429 delays all calls of the account in order, and create POSTs in flight are bounded."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ async def ask(tool: Any, number: int, **options: Any) -> dict[str, Any]:
 # ---- after a 429 -----------------------------------------------------------------------------------------------------
 
 
-def test_a_429_holds_back_every_call_of_the_key_and_then_lets_them_pass_in_order(home: Path) -> None:
-    """The limit is the account's; a crowd that comes back together meets it again."""
+def test_a_429_delays_every_call_of_the_key_and_keeps_their_order(home: Path) -> None:
+    """The limit is the account's; calls that retried together would hit it again."""
 
     def refuse(request: Seen, number: int) -> Any:
         return json_answer({"error": "slow down"}, 429, retry_after="5") if number == 1 else None
@@ -76,7 +76,7 @@ def test_a_429_holds_back_every_call_of_the_key_and_then_lets_them_pass_in_order
     assert max(at_s[:6]) - at_s[0] > 0.2, "not all at once"
 
 
-def test_another_key_is_not_held_back(home: Path) -> None:
+def test_another_key_is_not_delayed(home: Path) -> None:
     """One person's burst must not slow somebody else's account."""
 
     def refuse(request: Seen, _number: int) -> Any:
@@ -120,7 +120,7 @@ def test_a_429_on_a_poll_slows_the_next_create_too(home: Path) -> None:
     assert transport.posts[1].at_s >= refused_s + 4.0
 
 
-def test_the_spacing_is_forgotten_once_answers_come_again() -> None:
+def test_the_spacing_ends_once_requests_succeed_again() -> None:
     """A limit met once must not slow an account for good."""
 
     async def main() -> tuple[float, bool]:
@@ -137,8 +137,8 @@ def test_the_spacing_is_forgotten_once_answers_come_again() -> None:
     assert not is_slowed
 
 
-def test_a_retry_after_of_a_day_holds_nobody_for_a_day(home: Path) -> None:
-    """Whoever cannot wait that long is told at once; nobody sleeps as long as a header likes."""
+def test_a_retry_after_of_a_day_fails_the_call_at_once(home: Path) -> None:
+    """A call that cannot wait that long fails at once."""
     transport = service(lambda _request, _number: json_answer({"error": "no"}, 429, retry_after="86400"))
 
     async def main() -> tuple[dict[str, Any], float]:
@@ -156,8 +156,8 @@ def test_a_retry_after_of_a_day_holds_nobody_for_a_day(home: Path) -> None:
 # ---- places for creates ----------------------------------------------------------------------------------------------
 
 
-def test_only_so_many_creates_are_on_their_way_and_the_rest_are_told_so(home: Path) -> None:
-    """A burst of wishes must not run into the limit that all other calls then suffer from."""
+def test_creates_beyond_max_creates_wait_and_report_it(home: Path) -> None:
+    """A burst of requests must not hit the rate limit, which would delay all other calls."""
     transport = service(delay_s=2.0)
     told: list[str] = []
 
@@ -176,8 +176,8 @@ def test_only_so_many_creates_are_on_their_way_and_the_rest_are_told_so(home: Pa
     assert told.count("waiting for a turn: other images are being requested") == 4
 
 
-def test_polls_take_no_place(home: Path) -> None:
-    """A picture that is ready must not wait until others were asked for."""
+def test_polls_take_no_create_slot(home: Path) -> None:
+    """A finished image must not wait until other images were requested."""
     transport = service(delay_s=1.0)
 
     async def main() -> None:
@@ -239,8 +239,8 @@ def test_a_call_stopped_before_its_post_is_never_sent(
     assert "not_created" in states(home)
 
 
-def test_a_wait_that_ends_in_the_queue_costs_nothing_and_says_so(home: Path) -> None:
-    """Whoever reads "may have been accepted" does not dare to ask again."""
+def test_a_wait_that_ends_in_the_queue_is_not_charged(home: Path) -> None:
+    """After "may have been accepted" a user would not dare to ask again."""
     transport = service(delay_s=40.0)
 
     async def main() -> dict[str, Any]:
@@ -283,7 +283,7 @@ def test_an_equal_call_keeps_a_queued_request_alive(home: Path) -> None:
     assert len(transport.posts) == 2
 
 
-def test_an_equal_call_that_comes_as_the_last_waiter_leaves_gets_its_picture(home: Path) -> None:
+def test_an_equal_call_right_after_a_stop_gets_its_image(home: Path) -> None:
     """A user who presses stop and asks again must not be answered with the stop."""
     transport = service(delay_s=3.0)
 
@@ -307,7 +307,7 @@ def test_an_equal_call_that_comes_as_the_last_waiter_leaves_gets_its_picture(hom
     assert [result["task"]["state"] for result in run_virtual(main())] == ["completed"] * 6
 
 
-def test_what_was_given_up_in_one_process_is_not_sent_by_another(home: Path) -> None:
+def test_a_call_stopped_before_its_post_is_not_sent_by_another_process(home: Path) -> None:
     """A command that was stopped in its back-off must not cost money when the gateway's next call comes."""
 
     async def stopped() -> None:

@@ -1,4 +1,4 @@
-"""Redirects: followed within the origin with body and key, and never a step further."""
+"""Redirects: followed within the origin with body and key, and never to another one."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _hosts_with_key(transport: StandIn) -> set[str]:
 @pytest.mark.parametrize(
     "location", ["/v2/text_to_image", f"{BASE_URL}/v2/text_to_image", "//runapi.test/v2/text_to_image"]
 )
-def test_a_redirect_within_the_origin_takes_body_and_keys_along(home: Path, status: int, location: str) -> None:
-    """A POST that turned into a GET would make nothing, or something else."""
+def test_a_redirect_within_the_origin_keeps_body_and_keys(home: Path, status: int, location: str) -> None:
+    """A POST that became a GET would make no image."""
     transport = _redirecting(status, location)
     result = run_call(home, transport)
     first, second = transport.posts
@@ -71,9 +71,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("location", ELSEWHERE)
 @pytest.mark.parametrize("status", [301, 307])
-def test_a_create_that_is_sent_elsewhere_is_refused_and_the_key_stays_home(
-    home: Path, location: str, status: int
-) -> None:
+def test_a_create_redirected_to_another_origin_never_sends_the_key(home: Path, location: str, status: int) -> None:
     """Whoever can make the service redirect must not get the key."""
     transport = _redirecting(status, location)
     error = run_call(home, transport)["error"]
@@ -85,8 +83,8 @@ def test_a_create_that_is_sent_elsewhere_is_refused_and_the_key_stays_home(
 
 
 @pytest.mark.parametrize("location", ELSEWHERE)
-def test_a_poll_that_is_sent_elsewhere_moves_on_to_the_next_place(home: Path, location: str) -> None:
-    """An accepted task is never failed for a strange path, and the key is never sent after it."""
+def test_a_poll_redirected_to_another_origin_tries_the_next_path(home: Path, location: str) -> None:
+    """A redirected poll never fails an accepted task, and the key is never sent to another origin."""
     transport = _redirecting(302, location, on="GET")
     result = run_call(home, transport)
 
@@ -96,7 +94,7 @@ def test_a_poll_that_is_sent_elsewhere_moves_on_to_the_next_place(home: Path, lo
     assert len(transport.posts) == 1
 
 
-def test_a_redirect_in_circles_ends(home: Path) -> None:
+def test_a_redirect_loop_ends(home: Path) -> None:
     """It would hang the call."""
     transport = _redirecting(307, "/v1/text_to_image")
     error = run_call(home, transport)["error"]
@@ -116,7 +114,7 @@ def test_a_polls_redirect_within_the_origin_is_followed(home: Path) -> None:
 
 @pytest.mark.parametrize("location", ["/v1/results/tsk_abc123", f"{BASE_URL}/v1/results/tsk_abc123?full=1"])
 @pytest.mark.parametrize("body", [b"", json.dumps(CREATED).encode()])
-def test_a_303_says_where_the_result_is_and_is_never_posted_to(home: Path, location: str, body: bytes) -> None:
+def test_a_303_is_polled_and_never_posted_to(home: Path, location: str, body: bytes) -> None:
     """See Other means: accepted, ask there. Posting there again could make a second image."""
 
     def answer(request: Seen) -> Answer:
@@ -136,8 +134,8 @@ def test_a_303_says_where_the_result_is_and_is_never_posted_to(home: Path, locat
 @pytest.mark.parametrize(
     "location", [*ELSEWHERE[len(UNREADABLE) :], "https://sso.test/v1/signin", "/signin", "/", "/home?from=/v1/x"]
 )
-def test_a_303_to_what_is_no_task_of_the_service_names_no_task(home: Path, location: str) -> None:
-    """A page to sign in at must not become "the task signin", which is then asked for for a quarter of an hour."""
+def test_a_303_to_another_page_names_no_task(home: Path, location: str) -> None:
+    """A sign-in page must not become a task "signin" that is then polled for a quarter of an hour."""
 
     def answer(request: Seen) -> Answer:
         if request.method == "POST":
@@ -153,8 +151,8 @@ def test_a_303_to_what_is_no_task_of_the_service_names_no_task(home: Path, locat
     assert len(transport.seen) == 1
 
 
-def test_a_303_to_another_origin_with_the_task_in_it_accepts_the_task_but_is_not_asked(home: Path) -> None:
-    """The task is paid for; its status is looked for at home."""
+def test_a_303_to_another_origin_accepts_its_task_but_is_not_polled(home: Path) -> None:
+    """The task is paid for; its status is polled at RunAPI's own paths."""
 
     def answer(request: Seen) -> Answer:
         if request.method == "POST":
@@ -168,8 +166,8 @@ def test_a_303_to_another_origin_with_the_task_in_it_accepts_the_task_but_is_not
     assert _hosts_with_key(transport) == {HOST}
 
 
-def test_a_page_instead_of_an_answer_names_no_task_by_its_location(home: Path) -> None:
-    """A captive portal answers 200 and says where its page is."""
+def test_a_page_with_a_location_header_names_no_task(home: Path) -> None:
+    """A captive portal responds with 200 and the location of its page."""
     page = httpx.Response(200, headers={"location": "/home", "content-type": "text/html"}, content=b"<html>Hi</html>")
     transport = StandIn(lambda request: page if request.method == "POST" else (404, {}))
     error = run_call(home, transport, wait_s=30)["error"]

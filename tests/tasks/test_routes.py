@@ -26,7 +26,7 @@ def _routes(guide: Answer, service: Answer) -> StandIn:
 
 
 def test_the_guides_route_comes_first(home: Path) -> None:
-    """It is the one that was ordered."""
+    """It is the documented one."""
     transport = _routes((200, CREATED), (200, CREATED))
     run_call(home, transport)
 
@@ -47,7 +47,7 @@ def test_a_forced_route_is_the_only_one(home: Path, route: str, path: str) -> No
 
 
 @pytest.mark.parametrize("code", [404, 405, 410, 501])
-def test_a_route_that_does_not_exist_leads_to_the_other_under_the_same_key(home: Path, code: int) -> None:
+def test_a_missing_route_leads_to_the_other_under_the_same_key(home: Path, code: int) -> None:
     """These codes alone say that nothing was created."""
     transport = _routes((code, {"error": "no such route"}), (200, CREATED))
     result = run_call(home, transport)
@@ -59,7 +59,7 @@ def test_a_route_that_does_not_exist_leads_to_the_other_under_the_same_key(home:
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
 
 
-def test_the_route_that_answered_is_remembered_by_the_next_process(home: Path) -> None:
+def test_the_route_that_worked_is_remembered_by_the_next_process(home: Path) -> None:
     """Else every command would pay one failing request."""
     transport = _routes((404, {}), (200, CREATED))
     run_call(home, transport)
@@ -68,7 +68,7 @@ def test_the_route_that_answered_is_remembered_by_the_next_process(home: Path) -
     assert [post.path for post in transport.posts] == [GUIDE, SERVICE, SERVICE]
 
 
-def test_what_is_remembered_of_one_address_says_nothing_of_another(home: Path) -> None:
+def test_a_remembered_route_holds_for_its_base_url_only(home: Path) -> None:
     """A sandbox may have other routes than the service."""
     transport = _routes((404, {}), (200, CREATED))
     run_call(home, transport)
@@ -77,8 +77,8 @@ def test_what_is_remembered_of_one_address_says_nothing_of_another(home: Path) -
     assert [post.path for post in transport.posts] == [GUIDE, SERVICE, GUIDE, SERVICE]
 
 
-def test_a_remembered_route_that_is_gone_leads_back(home: Path) -> None:
-    """Memory only saves time; it must never lock the tool out."""
+def test_a_remembered_route_that_no_longer_exists_leads_to_the_other(home: Path) -> None:
+    """The cache only saves time; a stale entry must never stop a call."""
     run_call(home, _routes((404, {}), (200, CREATED)))
     transport = _routes((200, CREATED), (410, {}))
     run_call(home, transport)
@@ -102,8 +102,8 @@ def test_a_remembered_route_that_is_gone_leads_back(home: Path) -> None:
         "\x00\xff",
     ],
 )
-def test_a_broken_memory_is_as_good_as_none(home: Path, content: str) -> None:
-    """A file that somebody edited, or half of one, must not stop a picture."""
+def test_a_corrupted_route_cache_is_ignored(home: Path, content: str) -> None:
+    """A file that was edited by hand or cut off must not stop a call."""
     home.mkdir()
     (home / "routes.json").write_text(content, encoding="latin-1")
     transport = _routes((200, CREATED), (404, {}))
@@ -131,7 +131,7 @@ def test_a_broken_memory_is_as_good_as_none(home: Path, content: str) -> None:
         (307, None),
     ],
 )
-def test_nothing_but_a_missing_route_leads_to_the_other_one(home: Path, trouble: Any) -> None:
+def test_only_a_missing_route_leads_to_the_other_one(home: Path, trouble: Any) -> None:
     """On another route the same key may not be known: the image could be made, and paid, twice."""
     transport = _routes(trouble, (200, CREATED))
     result = run_call(home, transport)
@@ -141,7 +141,7 @@ def test_nothing_but_a_missing_route_leads_to_the_other_one(home: Path, trouble:
 
 
 @pytest.mark.parametrize("trouble", [httpx.ReadError("reset"), (502, {"error": "x"}), (200, {"hello": 1})])
-def test_a_missing_route_after_a_lost_answer_does_not_lead_to_the_other_one(home: Path, trouble: Any) -> None:
+def test_a_missing_route_after_a_lost_response_does_not_try_the_other(home: Path, trouble: Any) -> None:
     """Behind a balancer one machine may know the route and another not; the first may have made the image."""
     answers: list[Answer] = [trouble, (404, {"error": "no such route"})]
     transport = StandIn(lambda request: answers.pop(0) if request.path == GUIDE else (200, CREATED))
@@ -151,7 +151,7 @@ def test_a_missing_route_after_a_lost_answer_does_not_lead_to_the_other_one(home
     assert [post.path for post in transport.posts] == [GUIDE, GUIDE]
 
 
-def test_a_refused_connection_before_a_missing_route_changes_nothing(home: Path) -> None:
+def test_a_missing_route_after_a_refused_connection_leads_to_the_other(home: Path) -> None:
     """Nothing was sent, so nothing is unresolved."""
     answers: list[Answer] = [httpx.ConnectError("refused"), (404, {}), (200, CREATED), (200, DONE)]
     transport = StandIn(lambda _request: answers.pop(0))
@@ -160,7 +160,7 @@ def test_a_refused_connection_before_a_missing_route_changes_nothing(home: Path)
     assert [post.path for post in transport.posts] == [GUIDE, GUIDE, SERVICE]
 
 
-def test_when_both_refuse_the_error_quotes_both(home: Path) -> None:
+def test_when_both_routes_refuse_the_error_quotes_both(home: Path) -> None:
     """The reader can tell a wrong base URL from a missing feature only by what both said."""
     transport = _routes((404, {"error": "no such page"}), (501, {"message": "not here yet"}))
     error = run_call(home, transport)["error"]
@@ -171,7 +171,7 @@ def test_when_both_refuse_the_error_quotes_both(home: Path) -> None:
     assert "base URL" in error["hint"]
 
 
-def test_a_lost_answer_on_the_other_route_stays_on_it(home: Path) -> None:
+def test_a_lost_response_on_the_other_route_is_repeated_there(home: Path) -> None:
     """From then on only that route may know the key."""
     answers: list[Answer] = [(404, {}), httpx.ReadError("reset"), (200, CREATED), (200, DONE)]
     transport = StandIn(lambda _request: answers.pop(0))
@@ -185,7 +185,7 @@ def test_a_lost_answer_on_the_other_route_stays_on_it(home: Path) -> None:
 def test_the_sandbox_serves_an_image_by_whichever_route_it_has(
     home: Path, guide: bool, service: bool, code: int
 ) -> None:
-    """The whole way, with both actions."""
+    """End to end, with both actions."""
     options = SandboxOptions(guide_route=guide, service_route=service, route_off_status=code, duration_s=3.0, seed=1)
     runapi = SandboxTransport(options)
 

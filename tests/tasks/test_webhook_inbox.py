@@ -1,4 +1,4 @@
-"""Being told by RunAPI instead of asking: sooner, with fewer polls, and never at the word of a stranger."""
+"""Webhooks: the end of a task is noticed sooner with fewer polls, and forged ones change nothing."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def signed_webhook(task_id: str) -> tuple[dict[str, str], bytes]:
     return headers, body
 
 
-def test_a_call_is_woken_by_the_webhook_and_asks_once(home: Path) -> None:
-    """The picture is in the chat when it is ready, not at the next poll."""
+def test_a_webhook_wakes_the_call_which_polls_once(home: Path) -> None:
+    """The image is returned when it is ready, not at the next scheduled poll."""
     result, transport, gateway = play(home, one_picture)
 
     assert result["task"]["state"] == "completed"
@@ -101,7 +101,7 @@ def test_a_call_is_woken_by_the_webhook_and_asks_once(home: Path) -> None:
     assert polls(transport) == 1
 
 
-def test_without_configuration_the_body_stays_what_the_agent_gave(home: Path) -> None:
+def test_without_configuration_the_body_has_no_callback(home: Path) -> None:
     """The guide's arguments make exactly the guide's JSON."""
     _result, transport, gateway = play(home, one_picture, configured=False)
 
@@ -109,8 +109,8 @@ def test_without_configuration_the_body_stays_what_the_agent_gave(home: Path) ->
     assert gateway.answers == []
 
 
-def test_an_agents_own_callback_wins_and_polling_works_alone(home: Path) -> None:
-    """Somebody else's service waits for that webhook."""
+def test_an_agents_own_callback_replaces_ours(home: Path) -> None:
+    """Another service waits for that webhook."""
     theirs = "https://hooks.example.com/done"
 
     async def ask(tool: HostedEngine, _sandbox: Sandbox) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_an_agents_own_callback_wins_and_polling_works_alone(home: Path) -> None
 
 @pytest.mark.parametrize("forgery", ["bad_signature", "stale_timestamp", "unsigned", "wrong_task"])
 def test_a_forged_webhook_changes_nothing(home: Path, forgery: str) -> None:
-    """It says that the task failed; a stranger must not cost anybody a picture, or even a poll."""
+    """It says that the task failed; it must not cost an image, or even a poll."""
     result, transport, gateway = play(home, one_picture, callback_forgery=forgery)
 
     assert result["task"]["state"] == "completed"
@@ -136,23 +136,23 @@ def test_a_forged_webhook_changes_nothing(home: Path, forgery: str) -> None:
     assert polls(transport) == 1
 
 
-def test_a_duplicate_is_taken_and_wakes_nobody_again(home: Path) -> None:
-    """RunAPI delivers again whenever it is not sure."""
+def test_a_duplicate_is_accepted_and_wakes_no_call(home: Path) -> None:
+    """RunAPI may deliver an event more than once."""
     _result, transport, gateway = play(home, one_picture, callback_duplicates=3)
 
     assert gateway.answers == [True] * 4
     assert polls(transport) == 1
 
 
-def test_a_webhook_that_comes_too_early_does_not_end_the_task(home: Path) -> None:
-    """The answer of a poll decides; a webhook only says when to ask."""
+def test_an_early_webhook_does_not_end_the_task(home: Path) -> None:
+    """The response to a poll decides; a webhook only says when to poll."""
     result, transport, _gateway = play(home, one_picture, callback_early=True)
 
     assert result["task"]["state"] == "completed"
     assert 2 <= polls(transport) <= 12
 
 
-def test_lost_webhooks_cost_some_seconds_twice_and_then_no_more(home: Path) -> None:
+def test_two_lost_webhooks_make_it_fall_back_to_polling(home: Path) -> None:
     """A public address that does not work must not make every picture late for good."""
 
     async def ask(tool: HostedEngine, _sandbox: Sandbox) -> list[dict[str, Any]]:
@@ -166,7 +166,7 @@ def test_lost_webhooks_cost_some_seconds_twice_and_then_no_more(home: Path) -> N
     assert max(late[2:]) < 2.0
 
 
-def test_webhooks_are_trusted_again_once_one_comes(home: Path) -> None:
+def test_webhooks_are_trusted_again_once_one_arrives(home: Path) -> None:
     """The tunnel was down for a while."""
 
     async def ask(tool: HostedEngine, sandbox: Sandbox) -> None:
@@ -180,7 +180,7 @@ def test_webhooks_are_trusted_again_once_one_comes(home: Path) -> None:
     assert max(lateness_s(transport)[4:]) < 0.05
 
 
-def test_a_webhook_that_overtakes_the_creates_answer_is_not_lost(home: Path) -> None:
+def test_a_webhook_ahead_of_the_create_response_is_not_lost(home: Path) -> None:
     """A quick task can be over before we have read its id."""
     result, transport, gateway = play(home, one_picture, duration_s=0.0)
 
@@ -189,8 +189,8 @@ def test_a_webhook_that_overtakes_the_creates_answer_is_not_lost(home: Path) -> 
     assert polls(transport) <= 1
 
 
-def test_a_webhook_ends_a_pause_that_the_service_itself_asked_for(home: Path) -> None:
-    """It asked for the pause before it knew that the picture is ready."""
+def test_a_webhook_ends_a_pause_asked_for_by_retry_after(home: Path) -> None:
+    """The service asked for the pause before the image was ready."""
     told: list[float] = []
 
     def answer(request: Seen) -> Any:
@@ -212,6 +212,35 @@ def test_a_webhook_ends_a_pause_that_the_service_itself_asked_for(home: Path) ->
             return asyncio.get_running_loop().time()
 
     assert run_virtual(main()) < 12.5
+
+
+def test_a_webhook_for_another_process_task_blocks_nothing(home: Path) -> None:
+    """The gateway's new worker gets it while the old one still polls; the new one only watches the record."""
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            return 200, {"task_id": "tsk_abc123", "status": "pending"}
+        if request.at_s < 9.0:
+            return 200, {"status": "processing"}
+        return 200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+
+    transport = StandIn(answer)
+    push = {"callback_public_url": PUBLIC_URL, "callback_secret": SECRET}
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport, **push) as old, opened_tool(home, transport, **push) as new:
+            first = asyncio.create_task(old.call("text_to_image", FOX, session="s"))
+            await asyncio.sleep(1.0)
+            second = asyncio.create_task(new.call("text_to_image", FOX, session="s"))
+            await asyncio.sleep(1.0)
+            assert new.webhook(*signed_webhook("tsk_abc123"))
+            return list(await asyncio.gather(first, second))
+
+    first, second = run_virtual(main())
+
+    assert first["task"]["id"] == second["task"]["id"]
+    assert (second["task"]["state"], second["task"]["joined"]) == ("completed", True)
+    assert len(transport.posts) == 1
 
 
 def test_other_hosts_ask_for_no_webhook(home: Path) -> None:
