@@ -14,6 +14,7 @@ import pytest
 
 from flux2_tool.cli.terminal import clean
 from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import KEY, Command, wait_until
 
 
@@ -93,7 +94,7 @@ def test_a_wrong_value_says_what_is_nearest_and_which_option_to_pass(command: Co
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        'error: aspect_ratio "2:1" is not one of 1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 (nearest: 16:9)\n'
+        f'error: aspect_ratio "2:1" is not one of {", ".join(load_manifest().aspect_ratios)} (nearest: 16:9)\n'
         "hint:  pass --aspect-ratio 16:9\n"
     )
     assert not sandbox.ledger.creates

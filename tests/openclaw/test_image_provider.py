@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.schema.manifest import load_manifest
 from tests.openclaw.conftest import PluginHost
 
 MakePlugin = Callable[..., Path]
@@ -56,7 +57,7 @@ def test_the_provider_declares_its_capabilities(serving: PluginHost) -> None:
     assert can["generate"]["supportsResolution"] is True
     assert can["edit"]["supportsResolution"] is False
     assert can["edit"]["maxInputImages"] == 8
-    assert can["geometry"]["aspectRatios"] == ["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
+    assert can["geometry"]["aspectRatios"] == list(load_manifest().aspect_ratios)
     assert can["geometry"]["resolutions"] == ["1K", "2K"]
 
 
@@ -167,7 +168,7 @@ def test_with_save_dir_pictures_are_not_saved_twice(host: PluginHost, make_plugi
     [
         pytest.param("flux-2-pro", {"count": 3}, {}, "count 3 was not applied", id="several"),
         pytest.param("flux-2-pro", {"size": "1024x1024"}, {}, 'size "1024x1024" was not applied', id="size"),
-        pytest.param("flux-2-pro", {"aspectRatio": "21:9"}, {}, 'aspectRatio "21:9" was not applied', id="aspect"),
+        pytest.param("flux-2-pro", {"aspectRatio": "9:1"}, {}, 'aspectRatio "9:1" was not applied', id="aspect"),
         pytest.param("flux-2-pro", {"resolution": "4K"}, {}, 'resolution "4K" was not applied', id="resolution"),
         pytest.param("flux-2-pro", {"background": "transparent"}, {}, "background", id="background"),
         pytest.param("flux-2-pro", {"providerOptions": {"openai": {"user": "u"}}}, {}, "openai", id="for another"),

@@ -15,11 +15,11 @@ import pytest
 from flux2_tool.openclaw.bundle import npm_version, packed, plugin_files, plugin_manifest, write_plugin
 from flux2_tool.openclaw.image_provider import image_provider
 from flux2_tool.schema.export import export
-from flux2_tool.schema.manifest import Manifest
+from flux2_tool.schema.manifest import Manifest, load_manifest
 from tests.openclaw.conftest import PluginHost
 
-TIERS = ("pro", "flex", "max")
-TIER_SETS = [chosen for size in (1, 2, 3) for chosen in itertools.combinations(TIERS, size)]
+TIERS = load_manifest().tiers
+TIER_SETS = [chosen for size in range(1, len(TIERS) + 1) for chosen in itertools.combinations(TIERS, size)]
 
 
 @pytest.mark.parametrize("callback_hosts", [(), ("hooks.example",)], ids=["no callbacks", "callbacks"])
@@ -76,8 +76,9 @@ def test_image_generate_has_the_models_and_limits_of_the_manifest(manifest: Mani
     """Nothing about a model is written twice."""
     found = {model["name"]: model for model in image_provider(manifest)["models"]}
 
-    assert list(found) == ["flux-2-pro", "flux-2-flex", "flux-2-max"]
-    for name, model in found.items():
+    assert [model["tier"] for model in found.values()] == list(manifest.tiers)
+    for name in ("flux-2-pro", "flux-2-flex", "flux-2-max"):
+        model = found[name]
         for tool in ("text_to_image", "remix_image"):
             assert model[tool] in manifest.tools[tool].input_schema["properties"]["model"]["enum"]
             assert list(manifest.models[model[tool]].prices_usd) == model["resolutions"]

@@ -233,8 +233,8 @@ def test_image_generate_takes_no_sources_for_a_tier_without_them(drafting: Manif
 
 def test_an_aspect_ratio_is_one_line(loaded: Callable[[str], Manifest]) -> None:
     """Every tool takes it, and every tier that does not refuse it."""
-    manifest = loaded(TEXT.replace('  - "2:3"\n', '  - "2:3"\n  - "21:9"\n'))
+    manifest = loaded(TEXT.replace('  - "2:3"\n', '  - "2:3"\n  - "7:2"\n'))
 
-    assert all("21:9" in model.aspect_ratios for model in manifest.models.values())
+    assert all("7:2" in model.aspect_ratios for model in manifest.models.values())
     rule = manifest.tools["remix_image"].input_schema["allOf"][0]["then"]["properties"]["aspect_ratio"]
     assert rule["enum"] == list(manifest.aspect_ratios)

@@ -16,7 +16,7 @@ from flux2_tool.schema.manifest import load_manifest
 MANIFEST = load_manifest()
 TOOLS = MANIFEST.tools
 DEFAULT_TIERS = ("pro", "flex")
-ALL_TIERS = ("pro", "flex", "max")
+ALL_TIERS = MANIFEST.tiers
 ALLOWED_WORDS = {
     *("type", "enum", "required", "description", "items", "properties", "additionalProperties"),
     *("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"),

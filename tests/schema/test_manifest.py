@@ -78,6 +78,16 @@ def test_prices_are_the_published_ones_and_unknown_is_not_zero() -> None:
         assert dict(models[f"flux-2-max-{action}"].prices_usd) == {"1k": None}
 
 
+def test_what_the_service_documents_is_offered() -> None:
+    """A refactoring of the manifest must not lose a ratio, a resolution or a tier."""
+    manifest = load_manifest()
+
+    assert set(manifest.aspect_ratios) >= {"1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"}
+    assert set(manifest.output_resolutions) >= {"1k", "2k"}
+    assert set(manifest.tiers) >= {"pro", "flex", "max"}
+    assert manifest.default_tiers == ("pro", "flex")
+
+
 def test_only_tools_that_make_images_have_side_effects() -> None:
     """A host may repeat a call that is replay safe, and must not repeat one that costs money."""
     hints = {name: tool.hints for name, tool in load_manifest().tools.items()}
@@ -171,7 +181,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
             "tiers.max.models.remix_image.max_sources",
             id="more sources than the tool takes",
         ),
-        pytest.param(_replaced('  - "2:3"\n', "  - 2:3\n"), "aspect_ratios[6]: 123 is not", id="an unquoted ratio"),
+        pytest.param(_replaced('  - "1:1"\n', "  - 1:1\n"), "aspect_ratios[0]: 61 is not", id="an unquoted ratio"),
         pytest.param(
             _replaced("x-values-from: aspect_ratios", "x-values-from: ratios"),
             "x-values-from: ratios is not one of aspect_ratios, output_resolutions, models",

@@ -16,8 +16,8 @@ from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.validation import MAX_MESSAGE_CHARS, validate_arguments
 
 MANIFEST = load_manifest()
-ALL_TIERS = ("pro", "flex", "max")
-RATIOS = ["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
+ALL_TIERS = MANIFEST.tiers
+RATIOS = list(MANIFEST.aspect_ratios)
 QUICK = examples(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -72,7 +72,7 @@ def test_right_arguments_pass(tool: str, arguments: dict[str, Any]) -> None:
         pytest.param(
             "text_to_image",
             {"prompt": "fox", "aspect_ratio": "2:1"},
-            'aspect_ratio "2:1" is not one of 1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 (nearest: 16:9)',
+            f'aspect_ratio "2:1" is not one of {", ".join(RATIOS)} (nearest: 16:9)',
             id="the nearest ratio by number",
         ),
         pytest.param("text_to_image", {"prompt": "a", "aspect_ratio": "1080x1920"}, "nearest: 9:16", id="a pixel size"),
@@ -213,7 +213,7 @@ def test_the_rules_of_max_read_like_sentences() -> None:
     assert set(found) == {
         "flux-2-max-remix-image takes exactly 1 source picture, 3 were given (source_image_urls)",
         'flux-2-max-remix-image takes output_resolution 1k only, not "2k" (nearest: 1k)',
-        'flux-2-max-remix-image takes aspect_ratio 1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 only, not "auto"',
+        f'flux-2-max-remix-image takes aspect_ratio {", ".join(RATIOS)} only, not "auto"',
         "flux-2-max-remix-image does not take enable_safety_checker; leave it out",
     }
 
