@@ -20,17 +20,11 @@ from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
 from flux2_tool.sandbox import SandboxOptions
+from tests.support.pictures import picture
 from tests.support.stage import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.virtual_time import run_virtual
 
 WHERE = "source_image_urls[0]"
-
-
-def picture(kind: str = "PNG", size: tuple[int, int] = (32, 16), **options: Any) -> bytes:
-    """Return a small picture's bytes."""
-    output = io.BytesIO()
-    Image.new("RGB", size, "teal").save(output, kind, **options)
-    return output.getvalue()
 
 
 def giant_png(width_px: int, height_px: int) -> bytes:

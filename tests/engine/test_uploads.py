@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
+from tests.support.pictures import picture
 from tests.support.stage import CREATED, Answer, SandboxTransport, Seen, StandIn, opened_tool
 from tests.support.virtual_time import run_virtual
 
@@ -28,9 +27,7 @@ REMIX = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
 @pytest.fixture
 def caller(tmp_path: Path) -> CallContext:
     """Somebody with one picture in the workspace."""
-    output = io.BytesIO()
-    Image.new("RGB", (32, 16), "teal").save(output, "PNG")
-    (tmp_path / "cat.png").write_bytes(output.getvalue())
+    (tmp_path / "cat.png").write_bytes(picture())
     return CallContext(session="s", workspace_dir=tmp_path)
 
 

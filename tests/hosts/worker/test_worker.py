@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from flux2_tool.sandbox import Fault, Sandbox, SandboxOptions, running_sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.stage import FOX, KEY
+from tests.support.keys import KEY
+from tests.support.pictures import picture
+from tests.support.stage import FOX
 from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 MIB = 1024 * 1024
@@ -608,7 +609,7 @@ def test_a_host_may_lend_a_folder_for_sources_and_one_for_pictures(
     """OpenClaw's own image tool deals in bytes; they travel as files of a folder that lives as long as the call."""
     lent = tmp_path / "lent"
     lent.mkdir()
-    Image.new("RGB", (32, 16), "teal").save(lent / "source-1", format="PNG")
+    (lent / "source-1").write_bytes(picture())
     arguments = {"prompt": "as a drawing", "source_image_urls": [str(lent / "source-1")]}
     account = {**account, "workspace_dir": str(tmp_path / "workspace")}
 
