@@ -239,6 +239,7 @@ def test_a_call_stopped_before_its_post_is_never_sent(
     assert "not_created" in states(home)
 
 
+@pytest.mark.transport_only("over sockets the read timeout of 30 s ends the attempt first")
 def test_a_wait_that_ends_in_the_queue_costs_nothing_and_says_so(home: Path) -> None:
     """Whoever reads "may have been accepted" does not dare to ask again."""
     transport = service(delay_s=40.0)

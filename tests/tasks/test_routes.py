@@ -151,6 +151,7 @@ def test_a_missing_route_after_a_lost_answer_does_not_lead_to_the_other_one(home
     assert [post.path for post in transport.posts] == [GUIDE, GUIDE]
 
 
+@pytest.mark.transport_only("over sockets a request that has arrived cannot count as never sent")
 def test_a_refused_connection_before_a_missing_route_changes_nothing(home: Path) -> None:
     """Nothing was sent, so nothing is unresolved."""
     answers: list[Answer] = [httpx.ConnectError("refused"), (404, {}), (200, CREATED), (200, DONE)]
