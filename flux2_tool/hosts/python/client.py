@@ -6,8 +6,9 @@
         print(night.images[0].url, night.cost.usd)
 
 Two kinds of callers meet here. The named methods are for code that people wrote: they return frozen results and raise
-a `Flux2Error`. `call` is for what a model decided: it takes a tool's name and arguments, never raises, keeps source files to the working folder (to none where that is the home folder or above it), and stops a model that
-repeats itself, as in every agent's host.
+a `Flux2Error`. `call` is for what a model decided: it takes a tool's name and arguments, never raises, keeps source
+files to the working folder (to none where that is the home folder or above it), and stops a model that repeats itself,
+as in every agent's host.
 """
 
 from __future__ import annotations
