@@ -2,8 +2,8 @@
 
     from flux2_tool import Flux2Tool
 
-The API is `api.py`, its exceptions are `errors.py`. A name is imported when it is first used, so that a command that
-needs none of them starts fast.
+The API is `hosts/python/client.py`, its exceptions are `exceptions.py`. A name is imported when it is first used, so
+that a command that needs none of them starts fast.
 """
 
 from __future__ import annotations

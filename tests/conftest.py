@@ -6,7 +6,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import network
 from tests.support.stage import SandboxTransport
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--network",
+        choices=network.WAYS,
+        default="transport",
+        help="How requests reach the service: through a transport in process, or over real sockets on loopback.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "transport_only(reason): skipped with --network=sockets, for the reason given")
+    network.choose(config.getoption("--network"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--network") != "sockets":
+        return
+    for item in items:
+        marker = item.get_closest_marker("transport_only")
+        if marker is not None:
+            item.add_marker(pytest.mark.skip(reason=marker.args[0]))
 
 
 @pytest.fixture

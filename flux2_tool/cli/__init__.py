@@ -106,7 +106,7 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `exit_codes.py`."""
     try:
-        answer: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
+        code: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.UsageError as exc:
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.exception("a command failed by a defect")
         print_error(f"flux2-tool failed by a defect ({type(exc).__name__})", hint="report this with the text above")
         return exit_code_of_error("internal_error")
-    return answer if isinstance(answer, int) else 0
+    return code if isinstance(code, int) else 0
 
 
 def _usage_error(exc: click.UsageError) -> int:

@@ -203,11 +203,11 @@ class Engine:
         call = self._open_call("get_image_task", arguments, wait_s=SOURCE_LOOKUP_WAIT_S)
         image_task = self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
         if image_task.raw_response is None or not image_task.is_over:
-            await wait_for(call, image_task, clock=self._clock, until_answered=True)
+            await wait_for(call, image_task, clock=self._clock, until_heard=True)
         if image_task.raw_response is not None:
             return image_task.raw_response
         raise_error_of(image_task)
-        raise TaskNotFoundError(f"There is no answer about task {task_id} yet.", hint="Ask again in a moment.")
+        raise TaskNotFoundError(f"There is no response about task {task_id} yet.", hint="Ask again in a moment.")
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Take in what came to the webhook's address; returns whether RunAPI sent it.

@@ -31,15 +31,15 @@ async def image_infos(
     """Return the pictures' entries, saving them first where a folder is given, and the warnings of doing so.
 
     Args:
-        image task: Any; one that is not completed has the pictures its last answer names, if any.
+        image task: Any; one that is not completed has the pictures its last response names, if any.
         http: Carries no key of its own.
         folder: Where to save; None only tells of copies saved earlier.
         loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
         within_s: How much longer whoever asked will wait; a picture that takes longer is not saved.
         cancel: Set when nobody waits any more.
     """
-    answer = image_task.final if image_task.state == "completed" else image_task.log.last_response
-    links = () if answer is None else answer.images
+    response = image_task.final if image_task.state == "completed" else image_task.log.last_response
+    links = () if response is None else response.images
     copies = dict(enumerate(image_task.saved))
     warnings: list[str] = []
     if folder is not None and image_task.state == "completed" and image_task.finished_at is not None:

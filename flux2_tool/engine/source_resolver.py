@@ -239,7 +239,7 @@ class _CallSources:
             deadline_s = min(call.deadline_s, clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
             # Several are looked up at once, so each wait is woken by its own.
             own = replace(call, wake=asyncio.Event())
-            await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_answered=True)
+            await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_heard=True)
         raise_error_of(image_task)
         return image_task
 

@@ -21,7 +21,7 @@ from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
-# A wait may end while the POST is on its way; without its answer there is no task to name, so it gets this much more.
+# A wait may end while the POST is on its way; without the response there is no task to name, so it gets this much more.
 SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
 _QUEUED: Final[dict[QueuedFor, str]] = {
@@ -52,13 +52,13 @@ class CancelToken:
         self._listeners: set[asyncio.Event] = set()
 
     def set(self) -> None:
-        """Stop the wait; the call answers with the error `cancelled`."""
+        """Stop the wait; the call ends with the error `cancelled`."""
         self.is_set = True
         for listener in self._listeners:
             listener.set()
 
     def watch(self, listener: asyncio.Event) -> None:
-        """Have an event set when the abort comes, at once if it has come already."""
+        """Have an event set when the cancel comes, at once if it has come already."""
         self._listeners.add(listener)
         if self.is_set:
             listener.set()
@@ -69,7 +69,7 @@ class CancelToken:
 
 
 class OpenCalls:
-    """The calls that a tool has not answered yet, so that whoever closes it can end them first."""
+    """The calls of an engine that still run, so that whoever closes it can end them first."""
 
     def __init__(self) -> None:
         self.is_closed = False
@@ -84,23 +84,23 @@ class OpenCalls:
         """
         if self.is_closed:
             raise CancelledCallError("The tool was closed before this call. Nothing was sent.", charged="no")
-        answered = asyncio.Event()
-        self._cancel_tokens[answered] = cancel
+        ended = asyncio.Event()
+        self._cancel_tokens[ended] = cancel
         try:
             yield
         finally:
-            del self._cancel_tokens[answered]
-            answered.set()
+            del self._cancel_tokens[ended]
+            ended.set()
 
     async def close(self, *, timeout_s: float) -> None:
-        """Let no further call begin, stop the wait of those that are open, and give them time to answer."""
+        """Let no further call begin, stop the wait of those that are open, and give them time to end."""
         self.is_closed = True
         for cancel in self._cancel_tokens.values():
             cancel.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for answered in list(self._cancel_tokens):
-                    await answered.wait()
+                for ended in list(self._cancel_tokens):
+                    await ended.wait()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,13 +128,13 @@ async def wait_for(
     *,
     clock: Clock,
     deadline_s: float | None = None,
-    until_answered: bool = False,
+    until_heard: bool = False,
 ) -> None:
     """Wait until the image task is over or the deadline has come, telling progress on the way.
 
     Args:
         deadline_s: Another deadline than the call's own.
-        until_answered: Return as soon as RunAPI has been asked once and has said anything about the task.
+        until_heard: Return as soon as RunAPI has been asked once and has said anything about the task.
 
     Raises:
         CancelledCallError: The host stopped the wait.
@@ -146,7 +146,7 @@ async def wait_for(
     image_task.start()
     told, told_at_s = "", float("-inf")
     # Whoever asks for a task wants to know how it is now, so even a wait of nothing asks once.
-    heard_before = image_task.log.responses if call.tool == "get_image_task" or until_answered else -1
+    heard_before = image_task.log.responses if call.tool == "get_image_task" or until_heard else -1
     try:
         while not image_task.is_over:
             call.wake.clear()
@@ -166,7 +166,7 @@ async def wait_for(
                 )
             unheard = image_task.log.last_response is None or image_task.log.responses == heard_before
             left_s = deadline_s - now_s + (SUBMIT_GRACE_S if unheard else 0.0)
-            if left_s <= 0 or (until_answered and not unheard):
+            if left_s <= 0 or (until_heard and not unheard):
                 break
             await clock.wait(call.wake, max(0.01, min(left_s, told_at_s + PROGRESS_EVERY_S - now_s)))
         if image_task.is_over or image_task.log.last_response is not None:
@@ -220,9 +220,9 @@ def _cancelled(image_task: ImageTask) -> CancelledCallError:
 
 def _unheard(image_task: ImageTask) -> Flux2Error:
     if image_task.request is None:
-        trouble = image_task.log.last_failure
+        failure = image_task.log.last_failure
         return ServiceUnavailableError(
-            f"RunAPI told nothing about task {image_task.task_id}: {trouble.message if trouble else 'no answer yet'}.",
+            f"RunAPI says nothing about task {image_task.task_id}: {failure.message if failure else 'no response yet'}.",
             hint=f'Call get_image_task with task_id "{image_task.task_id}" again in a minute.',
             task_id=image_task.task_id,
             charged="unknown",
@@ -249,10 +249,12 @@ def _message(image_task: ImageTask) -> str:
         return (
             "sending the request" if image_task.attempt <= 1 else f"sending the request, attempt {image_task.attempt}"
         )
-    answer = image_task.log.last_response
-    if answer is None:
+    response = image_task.log.last_response
+    if response is None:
         return "looking for the task"
-    return "waiting in RunAPI's queue" if (answer.status or "").lower() in ("pending", "queued") else "making the image"
+    return (
+        "waiting in RunAPI's queue" if (response.status or "").lower() in ("pending", "queued") else "making the image"
+    )
 
 
 def _time_left(image_task: ImageTask) -> str:

@@ -99,7 +99,7 @@ class ToolServer:
     async def list_tools(
         self, _ctx: ServerRequestContext[Any], _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        """Answer `tools/list` with the projection that every model is offered."""
+        """Answer `tools/list` with the definitions that every model is offered."""
         if self._settings is None:
             definitions = export(self._manifest, "mcp", tiers=self._manifest.default_tiers, wait_s=MCP.wait_s)
         else:
@@ -138,7 +138,7 @@ class ToolServer:
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
         if self._tool is not None:
-            # The client is gone, and perhaps before it read the last answers.
+            # The client has closed the connection, perhaps before it read the last results.
             await self._tool.aclose(delivered=False)
 
     async def _run(
@@ -181,7 +181,7 @@ def _javascript_number(text: str) -> float | int:
 
 
 async def serve(environ: Mapping[str, str], *, folder: Path | None) -> None:
-    """Serve stdin and stdout until the client closes them, a signal comes, or the parent process is gone."""
+    """Serve stdin and stdout until the client closes them, a signal comes, or the parent process dies."""
     tools = ToolServer(environ, folder=folder)
     server = tools.server()
     stopped = asyncio.Event()

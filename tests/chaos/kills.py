@@ -26,10 +26,10 @@ from typing import Any, Final
 
 from flux2_tool.engine.wait import SUBMIT_GRACE_S
 from flux2_tool.sandbox import Ledger, Sandbox, SandboxOptions, running_sandbox
-from tests.chaos.nursery import FastClock
 from tests.chaos.schedules import Played, draw_fault
 from tests.chaos.workers import WorkerProcess
 from tests.chaos.world import Wish, judge, keys_on_disk, records_of
+from tests.support.fast_clock import FastClock
 
 SPEED: Final = 20.0
 LANES: Final = 6

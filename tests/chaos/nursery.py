@@ -19,46 +19,21 @@ import logging
 import os
 import selectors
 import signal
-import time
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
 
-from flux2_tool._clock import SystemClock
 from flux2_tool.credentials import Credentials
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import load_settings
+from tests.support.fast_clock import FastClock
 from tests.support.hosted import hosted
 
 ATTEMPT_S: Final = 1.5
 STAYS_S: Final = 0.5
-
-
-class FastClock(SystemClock):
-    """The machine's clock, run faster from a common instant on.
-
-    Args:
-        epoch_s: Where both clocks agree, in seconds since 1970.
-        speed: How much faster.
-    """
-
-    def __init__(self, epoch_s: float, speed: float) -> None:
-        self._epoch_s, self._speed = epoch_s, speed
-
-    def now(self) -> float:
-        return self._epoch_s + (time.time() - self._epoch_s) * self._speed
-
-    def monotonic(self) -> float:
-        return super().monotonic() * self._speed
-
-    async def sleep(self, seconds: float) -> None:
-        await super().sleep(seconds / self._speed)
-
-    async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        return await super().wait(event, timeout_s / self._speed)
 
 
 async def _call(order: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
-from tests.support.command import KEY, Command, SandboxClock, scratch_environ
+from tests.support.command import Command, SandboxClock, scratch_environ
+from tests.support.keys import KEY
 
 
 @pytest.fixture

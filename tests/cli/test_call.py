@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from PIL import Image
 
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.command import KEY, Command
+from tests.support.command import Command
+from tests.support.keys import KEY
+from tests.support.pictures import picture
 
 RESULT = Draft202012Validator(load_manifest().tools["text_to_image"].output_schema)
 
@@ -122,7 +123,7 @@ def test_a_refusal_of_the_service_is_an_error_object(command: Command, sandbox: 
 def test_a_call_has_the_rules_of_an_agents_host(command: Command, sandbox: Sandbox) -> None:
     """It answers what somebody's model asks for; one that was talked into it must not reach further than elsewhere."""
     fox = '{"prompt": "a red fox"}'
-    Image.new("RGB", (64, 48), "orange").save(command.folder / "secret.png")
+    (command.folder / "secret.png").write_bytes(picture())
     secret = {"prompt": "make it blue", "source_image_urls": ["secret.png"]}
     hook = {"prompt": "an owl", "callback_url": "https://evil.example/hook"}
     limit = {"FLUX2_TOOL_REPEAT_MAX": "1"}

@@ -15,7 +15,8 @@ import pytest
 from flux2_tool.cli.terminal import clean
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.command import KEY, Command, wait_until
+from tests.support.command import Command, wait_until
+from tests.support.keys import KEY
 
 
 def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> None:

@@ -298,9 +298,7 @@ def test_ctrl_c_prints_the_command_that_fetches_the_image_and_it_does(
     assert command.billed() == 1
 
 
-def test_ctrl_c_before_the_answer_prints_a_command_that_fetches_the_image_too(
-    command: Command, sandbox: Sandbox
-) -> None:
+def test_ctrl_c_before_the_answer_prints_how_to_fetch_the_image(command: Command, sandbox: Sandbox) -> None:
     """There is no task id to print yet; the request may be paid for all the same."""
     sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))
     with command.start("generate", "a red fox") as process:

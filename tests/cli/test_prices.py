@@ -10,7 +10,8 @@ import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.command import KEY, Command
+from tests.support.command import Command
+from tests.support.keys import KEY
 
 
 def _priced(stdout: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -14,8 +14,9 @@ import pytest
 
 from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
-from tests.support.command import KEY, Command, SandboxClock, wait_until
+from tests.support.command import Command, SandboxClock, wait_until
 from tests.support.journal import Machine, begun
+from tests.support.keys import KEY
 
 WEEK_S = 7 * 24 * 3600.0
 

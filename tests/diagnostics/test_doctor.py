@@ -19,7 +19,8 @@ from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, failure_reason, open_journal
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.command import KEY, Command, SandboxClock
+from tests.support.command import Command, SandboxClock
+from tests.support.keys import KEY
 
 
 def _examined(command: Command, code: int = 0, **environ: str) -> dict[str, Mapping[str, Any]]:

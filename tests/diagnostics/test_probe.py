@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox
-from tests.support.command import KEY, Command
+from tests.support.command import Command
+from tests.support.keys import KEY
 
 
 def _rows(transcript: str) -> dict[str, list[tuple[str, str]]]:

@@ -14,11 +14,10 @@ from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
 from tests.e2e.openclaw_host import Gateway, OpenClaw
 from tests.e2e.scripted_model import ScriptedModel, running_model
 from tests.e2e.world import World, configure
+from tests.support.keys import KEY
 
 INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
 __all__ = ["KEY", "World", "wait_for"]
-
-KEY = "sk-key-of-these-tests-0123456789"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -126,7 +126,7 @@ class SocketMock(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
-def test_a_mock_on_a_plain_socket_is_served_with_any_spelling_of_its_address(home: Path, suffix: str) -> None:
+def test_a_mock_server_is_reached_with_any_spelling_of_its_address(home: Path, suffix: str) -> None:
     """HTTP/1.0, no lengths, a connection for each request: the simplest server there is."""
     SocketMock.creates = 0
 

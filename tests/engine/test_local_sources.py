@@ -20,17 +20,11 @@ from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
 from flux2_tool.sandbox import SandboxOptions
+from tests.support.pictures import picture
 from tests.support.stage import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.virtual_time import run_virtual
 
 WHERE = "source_image_urls[0]"
-
-
-def picture(kind: str = "PNG", size: tuple[int, int] = (32, 16), **options: Any) -> bytes:
-    """Return a small picture's bytes."""
-    output = io.BytesIO()
-    Image.new("RGB", size, "teal").save(output, kind, **options)
-    return output.getvalue()
 
 
 def giant_png(width_px: int, height_px: int) -> bytes:
@@ -189,7 +183,7 @@ def test_a_sandboxed_session_may_use_pictures_from_the_chat_only(
 
 
 @pytest.mark.parametrize("sandboxed", [True, False])
-def test_the_copy_that_openclaw_puts_into_the_workspace_is_a_picture_from_the_chat(
+def test_openclaws_workspace_copy_counts_as_a_picture_from_the_chat(
     home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path, sandboxed: bool
 ) -> None:
     """That copy's path is what the model reads; it works in a sandbox and whatever folders are configured."""
@@ -210,7 +204,7 @@ def test_the_copy_that_openclaw_puts_into_the_workspace_is_a_picture_from_the_ch
 
 
 @pytest.mark.parametrize("replaced", ["media", "media/inbound"])
-def test_a_sandboxed_session_cannot_turn_the_copies_folder_into_a_link_to_another(
+def test_a_sandboxed_session_cannot_link_the_copies_folder_elsewhere(
     home: Path, runapi: SandboxTransport, workspace: Path, state: Path, tmp_path: Path, replaced: str
 ) -> None:
     """It writes in its own workspace; what it puts in that folder's place must not open the host's folders."""
@@ -259,7 +253,7 @@ def test_configured_roots_stand_in_the_workspaces_place(
     assert refused["error"]["code"] == "source_refused"
 
 
-def test_pictures_from_the_chat_may_be_used_when_a_wider_folder_is_allowed_too(
+def test_chat_pictures_are_allowed_beside_a_wider_folder(
     home: Path, runapi: SandboxTransport, state: Path, tmp_path: Path
 ) -> None:
     """OpenClaw's state folder is a hidden one, often inside the folder that an operator allows."""
@@ -366,7 +360,7 @@ def test_eight_kinds_mix_and_equal_bytes_go_up_once(
     assert links[6] == links[7] == first["images"][0]["url"]
 
 
-def test_an_equal_request_is_known_by_its_content_not_by_its_temporary_link(
+def test_equal_requests_are_known_by_content_and_not_by_link(
     home: Path, runapi: SandboxTransport, workspace: Path
 ) -> None:
     """A host that times out repeats the call; the second upload's link must not make it a second image."""
@@ -461,7 +455,7 @@ def test_an_expired_picture_is_taken_from_its_saved_copy(home: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("is_saved", "uploads"), [(True, 1), (False, 0)])
-def test_a_link_about_to_expire_gives_way_to_the_saved_copy_where_there_is_one(
+def test_a_saved_copy_replaces_a_link_that_is_about_to_expire(
     home: Path, tmp_path: Path, is_saved: bool, uploads: int
 ) -> None:
     """RunAPI may fetch a source minutes after it was asked; a dead link then fails the task."""
@@ -479,9 +473,7 @@ def test_a_link_about_to_expire_gives_way_to_the_saved_copy_where_there_is_one(
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a link", "a folder"])
-def test_a_saved_copy_that_is_no_longer_there_is_a_refusal_and_no_link_is_followed(
-    home: Path, tmp_path: Path, instead: str
-) -> None:
+def test_a_missing_saved_copy_is_refused_and_no_link_is_followed(home: Path, tmp_path: Path, instead: str) -> None:
     """The folder may be anybody's to write in; what was put in the copy's place is not our picture."""
     runapi = SandboxTransport(SandboxOptions(duration_s=6.0, drawn_images=False, seed=1, image_life_s=3600))
     (tmp_path / "private.png").write_bytes(picture())

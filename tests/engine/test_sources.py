@@ -94,7 +94,7 @@ def _with_task(answer: Answer) -> StandIn:
         pytest.param(httpx.ConnectError("refused"), "service_unavailable", "tsk_src", id="service down"),
     ],
 )
-def test_a_source_task_that_has_no_picture_is_refused_before_anything_is_paid(
+def test_a_source_task_without_a_picture_is_refused_before_paying(
     home: Path, answer: Any, code: str, said: str
 ) -> None:
     """The error says which source and why, and whose move it is."""
@@ -138,7 +138,7 @@ def test_a_source_that_is_finished_by_now_is_not_taken_for_unfinished(home: Path
     assert run_virtual(main())["task"]["state"] == "completed"
 
 
-def test_an_abort_while_a_source_is_looked_up_is_a_cancellation_and_costs_nothing(home: Path) -> None:
+def test_a_cancel_while_a_source_is_looked_up_costs_nothing(home: Path) -> None:
     """Nothing was sent, and the source is not at fault."""
     transport = _with_task(httpx.ConnectError("refused"))
 

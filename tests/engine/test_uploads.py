@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
+from tests.support.pictures import picture
 from tests.support.stage import CREATED, Answer, SandboxTransport, Seen, StandIn, opened_tool
 from tests.support.virtual_time import run_virtual
 
@@ -28,9 +27,7 @@ REMIX = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
 @pytest.fixture
 def caller(tmp_path: Path) -> CallContext:
     """Somebody with one picture in the workspace."""
-    output = io.BytesIO()
-    Image.new("RGB", (32, 16), "teal").save(output, "PNG")
-    (tmp_path / "cat.png").write_bytes(output.getvalue())
+    (tmp_path / "cat.png").write_bytes(picture())
     return CallContext(session="s", workspace_dir=tmp_path)
 
 
@@ -42,7 +39,8 @@ def now_s() -> float:
 # ---- the call's wait -------------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_hangs_ends_with_the_wait_and_the_next_call_finds_it_done(
+@pytest.mark.transport_only("over sockets the read timeout of 30 s ends the attempt first")
+def test_a_slow_upload_outlives_the_wait_and_serves_the_next_call(
     home: Path, runapi: SandboxTransport, caller: CallContext
 ) -> None:
     """A host that gives up first never learns whether something was paid; here nothing was, and nothing is lost."""
@@ -242,7 +240,7 @@ def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener
 
 
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["no proxy", "a proxy for other hosts"])
-def test_a_public_name_that_leads_to_a_private_address_is_left_before_a_word_is_said(
+def test_no_byte_goes_to_a_public_name_with_a_private_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str | None
 ) -> None:
     """The name in the link is anybody's, and so is what it leads to."""
@@ -262,7 +260,8 @@ def test_a_public_name_that_leads_to_a_private_address_is_left_before_a_word_is_
     assert listener.heard == [b""]
 
 
-def test_a_picture_is_not_uploaded_to_a_name_that_leads_to_a_private_address(
+@pytest.mark.transport_only("the bridge answers for every name, so that none leads to an address of its own")
+def test_no_picture_is_uploaded_to_a_name_with_a_private_address(
     home: Path, caller: CallContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PUT does more harm inside a network than a GET."""

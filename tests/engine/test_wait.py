@@ -52,7 +52,7 @@ def test_each_host_waits_as_long_as_it_can(home: Path, host: str, wait_s: float)
     assert took_s == pytest.approx(wait_s, abs=0.1)
 
 
-def test_the_calls_own_wait_wins_over_the_setting_and_the_argument_over_both(home: Path) -> None:
+def test_the_argument_wins_over_the_calls_wait_and_that_over_the_setting(home: Path) -> None:
     """Order of settings: call argument, plugin config, environment, host default."""
 
     async def main() -> list[float]:
@@ -460,7 +460,7 @@ def test_a_lookup_survives_passing_troubles(home: Path) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["../../v1/me", "a b", "task:", "..", "x" * 300, "tsk_1\n", "%2e%2e", "a?b=c"])
-def test_an_id_that_could_leave_its_path_is_refused_before_anything_is_asked(home: Path, task_id: str) -> None:
+def test_an_id_that_could_leave_its_path_is_refused_unsent(home: Path, task_id: str) -> None:
     """The id comes from a model, and the question carries the key."""
     transport = scripted()
     result = run_call(home, transport, "get_image_task", {"task_id": task_id})
@@ -567,9 +567,7 @@ def test_closing_the_tool_stops_every_question(home: Path) -> None:
     assert run_virtual(main()) == 0
 
 
-def test_a_later_equal_call_pays_for_a_new_image_only_after_the_first_was_returned(
-    home: Path, runapi: SandboxTransport
-) -> None:
+def test_an_equal_call_pays_again_only_once_the_first_was_delivered(home: Path, runapi: SandboxTransport) -> None:
     """Asking twice in a row is a wish for another picture; asking while it is being made is impatience."""
 
     async def main() -> list[dict[str, Any]]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KEY = "sk-test-0123456789"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
@@ -84,11 +82,12 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     return seen
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
     """Return once another process has come to where the test needs it."""
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until_s, "it never came to that"
+        time.sleep(0.005)
 
 
 def scratch_environ(folder: Path) -> dict[str, str]:

@@ -20,10 +20,11 @@ from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.sandbox import ConnectionDropped, Fault, Sandbox, SandboxOptions, create_app
 from flux2_tool.settings import Settings, load_settings
 from tests.support.hosted import HostedEngine, hosted
+from tests.support.keys import KEY
+from tests.support.network import network_of
 from tests.support.virtual_time import START_S, VirtualClock, run_virtual
 
 BASE_URL: Final = "https://runapi.test"
-KEY: Final = "sk-test-0123456789"
 PRICE_PATHS: Final = ("/api/v1/price_quotes", "/api/v1/price_schedules")
 FOX: Final = {"prompt": "a red fox in the snow"}
 
@@ -54,7 +55,7 @@ async def opened_tool(
         settings_at(home, **overrides),
         credentials(key, base_url),
         host=host,
-        transport=transport,
+        transport=network_of(transport),
         timeouts=timeouts or HttpTimeouts(),
         clock=VirtualClock(),
         random=random.Random(7),  # noqa: S311 - jitter

@@ -1,6 +1,7 @@
 """An event loop whose time jumps: to the next timer, whenever nothing is ready. Hours pass in milliseconds.
 
-Threads stay possible (`asyncio.to_thread`): while one works, time stands still.
+Threads stay possible (`asyncio.to_thread`): while one works, time stands still. So do sockets on loopback: bytes that
+were written are there at once, or nearly so; while any are on their way, time waits a moment before it jumps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from flux2_tool._clock import SystemClock
 
 START_S: Final = 1_795_392_000.0  # 2026-11-23 00:00:00 UTC
 _STUCK_AFTER_S: Final = 5.0
+# Real time that bytes on loopback have to arrive.
+_WIRE_S: Final = 0.002
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     jump: Callable[[float], None]
     threads_at_work = 0
+    on_the_wire = 0
 
     def select(self, timeout: float | None = None) -> Any:
         events = super().select(0)
@@ -38,6 +42,8 @@ class _JumpingSelector(selectors.DefaultSelector):
             events = super().select(_STUCK_AFTER_S)
             if not events:
                 raise StuckError("nothing is ready, no timer is set, and nothing arrived from outside")
+            return events
+        if self.on_the_wire > 0 and (events := super().select(_WIRE_S)):
             return events
         self.jump(timeout)
         return []
@@ -61,6 +67,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
         return future
+
+    def on_the_wire(self, change: int) -> None:
+        """Count messages that are on their way through a socket of this process."""
+        self._jumping.on_the_wire += change
 
     def _thread_done(self, _future: asyncio.Future[Any]) -> None:
         self._jumping.threads_at_work -= 1

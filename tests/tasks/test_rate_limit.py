@@ -239,6 +239,7 @@ def test_a_call_stopped_before_its_post_is_never_sent(
     assert "not_created" in states(home)
 
 
+@pytest.mark.transport_only("over sockets the read timeout of 30 s ends the attempt first")
 def test_a_wait_that_ends_in_the_queue_is_not_charged(home: Path) -> None:
     """After "may have been accepted" a user would not dare to ask again."""
     transport = service(delay_s=40.0)

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.stage import BASE_URL, CREATED, DONE, KEY, PICTURE_URL, Answer, Seen, StandIn, json_answer, run_call
+from tests.support.keys import KEY
+from tests.support.stage import BASE_URL, CREATED, DONE, PICTURE_URL, Answer, Seen, StandIn, json_answer, run_call
 
 HOST = "runapi.test"
 

@@ -1,6 +1,6 @@
-"""Make one picture and write down, without any secret, what RunAPI really answers: the proof of `wire.py`'s table.
+"""Make one picture and write down, without any secret, what RunAPI really answers: a test of `runapi/contract.py`.
 
-None of that table was tried against the live service, so whoever has a key can. It costs one image; all else is free.
+None of its table was tried against the live service, so whoever has a key can. It costs one image; all else is free.
 """
 
 from __future__ import annotations
@@ -100,8 +100,17 @@ async def probe(
         finally:
             await engine.aclose()
     table = rows(recorder.exchanges, task_id=task_id)
-    lines = [
-        f"# Probe of RunAPI by flux2-tool {manifest.version}, {iso_utc(now)}",
+    lines = _report(outcome, table, version=manifest.version, now=now)
+    lines += ["", "## Exchanges", "", "```"]
+    lines += [line for one in recorder.exchanges for line in described(one, task_id=task_id, key=key)]
+    lines += ["```"]
+    transcript = "\n".join(without(line, task_id=task_id, key=key) for line in lines) + "\n"
+    return ProbeResult(outcome=outcome, table=table, transcript=transcript)
+
+
+def _report(outcome: ToolResult | Flux2Error, table: Sequence[Row], *, version: str, now: float) -> list[str]:
+    return [
+        f"# Probe of RunAPI by flux2-tool {version}, {iso_utc(now)}",
         "",
         f"{MODEL} at {RESOLUTION}. Names and types only: no key, no signature, no task id. Safe to attach to a report.",
         "",
@@ -112,15 +121,7 @@ async def probe(
         "| what | the table says | seen | |",
         "| --- | --- | --- | --- |",
         *(f"| {row.what} | {row.expected} | {row.seen.replace('|', '/')} | {row.verdict} |" for row in table),
-        "",
-        "## Exchanges",
-        "",
-        "```",
-        *(line for one in recorder.exchanges for line in described(one, task_id=task_id, key=key)),
-        "```",
     ]
-    transcript = "\n".join(without(line, task_id=task_id, key=key) for line in lines) + "\n"
-    return ProbeResult(outcome=outcome, table=table, transcript=transcript)
 
 
 async def _ask_for_prices(client: RunapiClient) -> None:

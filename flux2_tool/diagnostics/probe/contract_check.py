@@ -1,4 +1,4 @@
-"""Compare what was seen with the table in `wire.py`, row by row."""
+"""Compare what was seen with the table in `runapi/contract.py`, row by row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rows(exchanges: Sequence[Exchange], *, task_id: str | None) -> list[Row]:
     """Return every row the exchanges can tell of, those of the create and the poll first."""
     return [
         *_create_routes(exchanges),
-        *_create_answer(exchanges),
+        *_create_response(exchanges),
         *_poll_paths(exchanges, task_id),
         *_statuses(exchanges, task_id),
         *_result(exchanges, task_id),
@@ -79,7 +79,7 @@ def _create_routes(exchanges: Sequence[Exchange]) -> Iterator[Row]:
         yield _row(f"create, {route} route", f"POST {path} answers 2xx", ", ".join(tried) or "not tried", agrees=agrees)
 
 
-def _create_answer(exchanges: Sequence[Exchange]) -> Iterator[Row]:
+def _create_response(exchanges: Sequence[Exchange]) -> Iterator[Row]:
     accepted = next((one for one in _creates(exchanges) if one.is_good), None)
     expected_id = f"one of {', '.join(contract.TASK_ID_FIELDS)}, or the header {contract.TASK_ID_HEADER}"
     if accepted is None:
@@ -144,9 +144,9 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
     if found is None:
         yield _row("field of the pictures", expected, "the task was not seen completed", agrees=None)
         return
-    answer, task = found
-    fields = [name for name in contract.IMAGE_FIELDS if image_links(answer.body, (name,))]
-    seen = ", ".join(fields) or f"none of them; fields: {_names(answer.body)}"
+    response, task = found
+    fields = [name for name in contract.IMAGE_FIELDS if image_links(response.body, (name,))]
+    seen = ", ".join(fields) or f"none of them; fields: {_names(response.body)}"
     agrees = fields[0] == contract.IMAGE_FIELDS[0] if fields else False
     yield _row("field of the pictures", expected, seen, agrees=agrees)
     if task.images:
@@ -154,9 +154,9 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
         signed = {name.lower() for name, _ in parse_qsl(urlsplit(link).query)}
         told = "x-amz-date" in signed and "x-amz-expires" in signed
         life = "its life is in the query" if told else "seven days are assumed"
-        yield _row("link of the picture", "https", f"{link_of(link)}; {life}", agrees=_may_be_shown(answer.url, link))
+        yield _row("link of the picture", "https", f"{link_of(link)}; {life}", agrees=_may_be_shown(response.url, link))
     others = (*contract.COST_USD_FIELDS[1:], *contract.COST_CENTS_FIELDS)
-    costs = _present(answer.body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
+    costs = _present(response.body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
     cost = f"{', '.join(costs)}, {task.cost_usd:g} USD" if costs and task.cost_usd is not None else "none of them"
     yield _row(
         "field of the cost",

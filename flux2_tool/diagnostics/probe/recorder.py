@@ -31,7 +31,7 @@ _TOLD_HEADERS: Final = frozenset({"content-type", "retry-after", "cache-control"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One request and its answer. Bodies are decoded JSON, None where there is none."""
+    """One request and its response. Bodies are decoded JSON, None where there is none."""
 
     method: str
     url: str
@@ -49,13 +49,13 @@ class Exchange:
 
     @property
     def is_good(self) -> bool:
-        """Whether the answer is a 2xx."""
+        """Whether the response is a 2xx."""
         return self.code is not None and 200 <= self.code < 300
 
 
 @dataclass
 class RecordingTransport(httpx.AsyncBaseTransport):
-    """Passes requests on to the network and keeps what was sent and answered."""
+    """Passes requests on to the network and keeps what was sent and received."""
 
     inner: httpx.AsyncBaseTransport
     exchanges: list[Exchange] = field(default_factory=list)
@@ -63,42 +63,42 @@ class RecordingTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         sent = await request.aread()
         try:
-            answer = await self.inner.handle_async_request(request)
+            response = await self.inner.handle_async_request(request)
             received = bytearray()
-            if isinstance(answer.stream, httpx.AsyncByteStream):
-                async for chunk in answer.stream:
+            if isinstance(response.stream, httpx.AsyncByteStream):
+                async for chunk in response.stream:
                     received += chunk
                     if len(received) > MAX_RECORDED_BYTES:
                         break
-                await answer.stream.aclose()
+                await response.stream.aclose()
         except httpx.HTTPError as exc:
             self._keep(request, sent, None, f"no answer ({type(exc).__name__})")
             raise
-        self._keep(request, sent, (answer, bytes(received)), "")
+        self._keep(request, sent, (response, bytes(received)), "")
         return httpx.Response(
-            answer.status_code,
-            headers=answer.headers,
+            response.status_code,
+            headers=response.headers,
             stream=httpx.ByteStream(bytes(received)),
-            extensions=answer.extensions,
+            extensions=response.extensions,
         )
 
     async def aclose(self) -> None:
         await self.inner.aclose()
 
     def _keep(
-        self, request: httpx.Request, sent: bytes, answer: tuple[httpx.Response, bytes] | None, said: str
+        self, request: httpx.Request, sent: bytes, response: tuple[httpx.Response, bytes] | None, said: str
     ) -> None:
         headers, body = {}, None
-        if answer is not None:
-            headers = {name.lower(): value for name, value in answer[0].headers.items()}
-            body, said = _body_of(*answer)
+        if response is not None:
+            headers = {name.lower(): value for name, value in response[0].headers.items()}
+            body, said = _body_of(*response)
         self.exchanges.append(
             Exchange(
                 method=request.method,
                 url=str(request.url),
                 sent_headers=tuple(sorted(name.lower() for name in request.headers)),
                 sent=_json_or_none(sent),
-                code=None if answer is None else answer[0].status_code,
+                code=None if response is None else response[0].status_code,
                 headers=headers,
                 body=body,
                 said=said,
@@ -175,11 +175,11 @@ def _more(exchange: Exchange) -> str:
     return f", {printable(exchange.said, 120)}" if exchange.said else ""
 
 
-def _body_of(answer: httpx.Response, data: bytes) -> tuple[Any, str]:
-    """Return the JSON of an answer, or None and what it was instead."""
+def _body_of(response: httpx.Response, data: bytes) -> tuple[Any, str]:
+    """Return the JSON of an response, or None and what it was instead."""
     try:
-        whole = httpx.Response(answer.status_code, headers=answer.headers, content=data).content
-        return decode_json(whole, answer.headers.get("content-type", "")), ""
+        whole = httpx.Response(response.status_code, headers=response.headers, content=data).content
+        return decode_json(whole, response.headers.get("content-type", "")), ""
     except UnreadableResponseError as exc:
         return None, str(exc)
     except httpx.HTTPError as exc:

@@ -1,4 +1,4 @@
-"""The Python API: `from flux2_tool import Flux2Tool`. Typed and async; `sync_api.py` is its synchronous front.
+"""The Python API: `from flux2_tool import Flux2Tool`. Typed and async; `sync_client.py` is its synchronous front.
 
     async with Flux2Tool() as flux:
         fox = await flux.text_to_image("a red fox in the snow", aspect_ratio="16:9")
@@ -6,9 +6,9 @@
         print(night.images[0].url, night.cost.usd)
 
 Two kinds of callers meet here. The named methods are for code that people wrote: they return frozen results and raise
-the exceptions of `errors.py`. `call` is for what a model decided: it takes a tool's name and arguments, never raises,
-keeps source files to the working folder (to none where that is the home folder or above it), and stops a model that
-repeats itself, as in every agent's host.
+a `Flux2Error`. `call` is for what a model decided: it takes a tool's name and arguments, never raises, keeps source
+files to the working folder (to none where that is the home folder or above it), and stops a model that repeats itself,
+as in every agent's host.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ImageOptions(WaitOptions, total=False):
     """How one call makes its image.
 
     Attributes:
-        new: Always make, and pay for, a new image, also where an equal call of the session is still unanswered.
+        new: Always make, and pay for, a new image, also where an equal call of the session still waits.
         enable_safety_checker: RunAPI's safety checker; pro and flex only.
         callback_url: A public webhook address; its host must be one of the setting `callback_hosts`.
     """
@@ -85,7 +85,7 @@ class Flux2Tool:
         api_key: The key; by default RUNAPI_API_KEY, else `~/.config/runapi/config.json`.
         base_url: RunAPI's address; by default the one that belongs to the key.
         session: Whose calls these are: equal calls of one session share a task until its image was returned.
-            Without one the named methods take up only what was interrupted; `call` has a session of its own.
+            Without one the named methods join only what was interrupted; `call` has a session of its own.
         wait_s: The longest wait of a call, in seconds; by default the setting, else 900, and 50 for `call`.
         settings: By default those of the environment.
         environ: By default the process's own.

@@ -19,7 +19,7 @@ RequestId = str | int
 
 
 class ProtocolFaultError(Exception):
-    """A message breaks the protocol; answered as a JSON-RPC error, under the request's id unless told otherwise."""
+    """A message breaks the protocol; the response is a JSON-RPC error, under the request's id unless told otherwise."""
 
     def __init__(self, code: int, message: str, *, names_request: bool = True) -> None:
         super().__init__(message)

@@ -38,7 +38,7 @@ class LineWriter:
         self._thread.start()
 
     def on_broken(self, callback: Callable[[], object]) -> None:
-        """Have a callback told when the reader is gone; it is called from another thread."""
+        """Call back when the reader has closed the pipe; the callback runs on another thread."""
         self._broken = callback
 
     def put(self, line: bytes) -> None:

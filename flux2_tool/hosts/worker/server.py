@@ -74,7 +74,7 @@ class Worker:
         self.stopped = asyncio.Event()
 
     async def receive(self, line: bytes) -> None:
-        """Handle one line; every fault in it is answered and none is raised."""
+        """Handle one line; every fault in it gets a response and none is raised."""
         request_id: RequestId | None = None
         is_request = True
         try:
@@ -94,20 +94,20 @@ class Worker:
             await self._requested(request_id, method, params)
         except ProtocolFaultError as exc:
             if is_request:
-                self._answer_fault(request_id if exc.names_request else None, exc.code, str(exc))
+                self._respond_fault(request_id if exc.names_request else None, exc.code, str(exc))
             else:
                 logger.info("ignored a notification: %s", exc)
         except Flux2Error as exc:
-            self._answer_fault(request_id, INVALID_PARAMS, f"{exc.message} {exc.hint}".strip())
+            self._respond_fault(request_id, INVALID_PARAMS, f"{exc.message} {exc.hint}".strip())
         except Exception as exc:
             logger.exception("a message could not be handled")
-            self._answer_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+            self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
 
     async def stop(self, *, delivered: bool) -> None:
-        """Stop every wait, let the calls answer, and close the connections.
+        """Stop every wait, let the calls end, and close the connections.
 
         Args:
-            delivered: Whether the peer is there to read the last answers.
+            delivered: Whether the peer is there to read the last responses.
         """
         for _task, cancel in self._running.values():
             cancel.set()
@@ -129,12 +129,12 @@ class Worker:
             self._begin_call(request_id, params)
         elif method == "initialize":
             self._initialize(params)
-            self._answer(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
+            self._respond(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
         elif method == "webhook":
-            self._answer(request_id, {"accepted": self._loaded().webhook(params)})
+            self._respond(request_id, {"accepted": self._loaded().webhook(params)})
         elif method == "shutdown":
             await self.stop(delivered=True)
-            self._answer(request_id, {})
+            self._respond(request_id, {})
             self.stopped.set()
         else:
             raise ProtocolFaultError(
@@ -165,7 +165,7 @@ class Worker:
 
     def _begin_call(self, request_id: RequestId, params: dict[str, Any]) -> None:
         if request_id in self._running:
-            # An answer under this id would be taken for the running call's own.
+            # A response under this id would be taken for the running call's own.
             said = json.dumps(request_id)[:60]
             raise ProtocolFaultError(INVALID_REQUEST, f"the id {said} is in use by a running call", names_request=False)
         from flux2_tool.engine.wait import CancelToken
@@ -191,21 +191,21 @@ class Worker:
             )
 
         try:
-            self._answer(request_id, await self._loaded().run(params, cancel, on_progress))
+            self._respond(request_id, await self._loaded().run(params, cancel, on_progress))
         finally:
             self._running.pop(request_id, None)
 
     def _loaded(self) -> WorkerCalls:
         if self._calls is None:
-            # At the first call: it brings everything else, and `initialize` should be answered at once.
+            # At the first call: it brings everything else, and `initialize` should get its response at once.
             from flux2_tool.hosts.worker.calls import WorkerCalls
 
             self._calls = WorkerCalls(self._manifest, host=self._host, config=self._config, environ=self._environ)
         return self._calls
 
-    # ---- answers -----------------------------------------------------------------------------------------------------
+    # ---- responses ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, request_id: RequestId, result: Mapping[str, Any]) -> None:
+    def _respond(self, request_id: RequestId, result: Mapping[str, Any]) -> None:
         line = line_of({"id": request_id, "result": result})
         if len(line) > MAX_MESSAGE_BYTES:
             # The peer ends a worker that breaks the protocol, and every other session's call with it.
@@ -215,7 +215,7 @@ class Worker:
             line = line_of({"id": request_id, "result": too_large(result)})
         self._send(line)
 
-    def _answer_fault(self, request_id: RequestId | None, code: int, message: str) -> None:
+    def _respond_fault(self, request_id: RequestId | None, code: int, message: str) -> None:
         self._write({"id": request_id, "error": {"code": code, "message": message}})
 
     def _write(self, message: Mapping[str, Any]) -> None:
@@ -240,7 +240,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
             task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * SHUTDOWN_GRACE_S):
-                # Its input has ended, its output is broken or its parent is gone: perhaps nobody read the last answers.
+                # Its input has ended, its output is broken or its parent is dead: nobody may have read the last ones.
                 await worker.stop(delivered=False)
 
 
@@ -254,7 +254,7 @@ async def _watch_parent(worker: Worker, parent: int) -> None:
     """End with the parent even when another process keeps our input open."""
     while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent's end
         await asyncio.sleep(PARENT_CHECK_S)
-    logger.info("the parent process is gone")
+    logger.info("the parent process is dead")
     worker.stopped.set()
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
 from tests.support.command import SandboxClock
-
-KEY = "sk-key-of-these-tests-0123456789"
+from tests.support.keys import KEY
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_a_host_waits_longer_than_a_call_does(environ: dict[str, str], wait_s: s
     assert of_codex(printed("codex", environ).stdout)["tool_timeout_sec"] == timeout_s
 
 
-def test_what_the_server_needs_of_this_environment_goes_along_but_for_passwords(environ: dict[str, str]) -> None:
+def test_the_servers_environment_goes_along_without_passwords(environ: dict[str, str]) -> None:
     """Hosts start it with an environment of their own; a proxy's password must not land in a file that is shared."""
     needed = {"XDG_DATA_HOME": "/d", "SSL_CERT_FILE": "/c.pem", "https_proxy": "http://proxy:3128", "NO_PROXY": "a.b"}
     secret = {"HTTPS_PROXY": "http://ada:hunter2@proxy:3128"}

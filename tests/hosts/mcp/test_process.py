@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from tests.hosts.mcp.host import ARGUMENTS, FOX
-from tests.support.command import SandboxClock
+from tests.support.command import SandboxClock, wait_until
 
 LIGHT_START = """
 import importlib, pkgutil, sys
@@ -69,14 +69,6 @@ def send(server: subprocess.Popen[str], *messages: Mapping[str, Any]) -> None:
     assert server.stdin is not None
     server.stdin.write("".join(json.dumps(message) + "\n" for message in messages))
     server.stdin.flush()
-
-
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
-    """Return once another process has come to where the test needs it."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s, "it never came to that"
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:

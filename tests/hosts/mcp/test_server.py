@@ -12,9 +12,9 @@ from flux2_tool.engine.host_profile import MCP
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
-from tests.hosts.mcp.conftest import KEY
 from tests.hosts.mcp.host import FOX, connected, result_of, talk
 from tests.support.command import SandboxClock
+from tests.support.keys import KEY
 
 from mcp import Client  # isort: skip - after host.py, which skips these tests where it is missing
 from mcp.types import ProgressNotification  # isort: skip

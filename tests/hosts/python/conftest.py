@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,34 +11,12 @@ import httpx
 import pytest
 
 from flux2_tool import Flux2Tool
-from flux2_tool._clock import SystemClock
 from flux2_tool.sandbox import Sandbox, SandboxOptions, create_app
+from tests.support.fast_clock import FastClock
+from tests.support.keys import KEY
+from tests.support.pictures import picture as picture_bytes
 
-KEY = "sk-test-0123456789"
 FASTER = 200
-
-
-class FastClock(SystemClock):
-    """This machine's clock, sped up; what takes a minute takes a third of a second."""
-
-    def __init__(self) -> None:
-        self._start_s = time.time()
-
-    def now(self) -> float:
-        """Return seconds since 1970, counted fast from the start."""
-        return self._start_s + (time.time() - self._start_s) * FASTER
-
-    def monotonic(self) -> float:
-        """Return seconds, counted fast."""
-        return asyncio.get_running_loop().time() * FASTER
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait a fraction of the time."""
-        await asyncio.sleep(seconds / FASTER)
-
-    async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        """Wait a fraction of the time."""
-        return await super().wait(event, timeout_s / FASTER)
 
 
 class Service:
@@ -47,7 +24,7 @@ class Service:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.clock = FastClock()
+        self.clock = FastClock(time.time(), FASTER)
         self.app: Any = create_app(
             SandboxOptions(duration_s=6.0, drawn_images=False), clock=self.clock.now, sleep=self.clock.sleep
         )
@@ -86,10 +63,8 @@ def picture(tmp_path: Path) -> Callable[[str], Path]:
     """Return what makes a picture file."""
 
     def make(name: str) -> Path:
-        from PIL import Image
-
         path = tmp_path / name
-        Image.new("RGB", (64, 48), "orange").save(path)
+        path.write_bytes(picture_bytes())
         return path
 
     return make

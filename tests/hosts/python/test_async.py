@@ -339,7 +339,7 @@ def test_a_models_call_has_the_limits_of_an_agents_host(service: Service, pictur
     assert unsafe["error"]["code"] == "invalid_arguments"
 
 
-def test_a_model_may_upload_no_file_where_the_program_runs_in_the_home_folder(
+def test_a_model_may_upload_no_file_when_run_in_the_home_folder(
     service: Service, picture: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is no project: any picture of the machine would be within reach of whoever steers the model."""

@@ -16,7 +16,8 @@ import pytest
 
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.hosts.python import anthropic_example, openai_example
-from tests.hosts.python.conftest import KEY, Service
+from tests.hosts.python.conftest import Service
+from tests.support.keys import KEY
 
 FOX = {"prompt": "a red fox in the snow", "aspect_ratio": "16:9"}
 NIGHT = {"prompt": "make it night", "source_image_urls": ["task:last"]}

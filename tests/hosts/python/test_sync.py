@@ -15,7 +15,8 @@ import pytest
 from flux2_tool import Flux2Tool, Progress, SyncFlux2Tool
 from flux2_tool.exceptions import CancelledCallError, InvalidArgumentsError
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
-from tests.hosts.python.conftest import KEY, Service
+from tests.hosts.python.conftest import Service
+from tests.support.keys import KEY
 
 
 def test_the_whole_way_without_an_event_loop(service: Service) -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from flux2_tool.sandbox import Fault, Sandbox, SandboxOptions, running_sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.stage import FOX, KEY
+from tests.support.keys import KEY
+from tests.support.pictures import picture
+from tests.support.stage import FOX
 from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 MIB = 1024 * 1024
@@ -495,9 +496,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_it_ends_when_its_parent_is_killed_although_somebody_else_holds_its_input(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_it_ends_with_its_parent_even_while_its_input_stays_open(tmp_path: Path, number: signal.Signals) -> None:
     """A child of the gateway may have inherited the pipe; then no end of input ever comes."""
     reading, writing = os.pipe()
     environ = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -551,7 +550,7 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
         pytest.param("shutdown", False, id="the gateway read it and said good-bye"),
     ],
 )
-def test_an_answer_that_perhaps_nobody_read_is_given_again_to_the_next_worker(
+def test_a_possibly_unread_answer_is_given_again_by_the_next_worker(
     tmp_path: Path, account: dict[str, Any], ending: str, is_joined: bool
 ) -> None:
     """A gateway that dies just after the worker has answered must not make its user pay for the picture again."""
@@ -608,7 +607,7 @@ def test_a_host_may_lend_a_folder_for_sources_and_one_for_pictures(
     """OpenClaw's own image tool deals in bytes; they travel as files of a folder that lives as long as the call."""
     lent = tmp_path / "lent"
     lent.mkdir()
-    Image.new("RGB", (32, 16), "teal").save(lent / "source-1", format="PNG")
+    (lent / "source-1").write_bytes(picture())
     arguments = {"prompt": "as a drawing", "source_image_urls": [str(lent / "source-1")]}
     account = {**account, "workspace_dir": str(tmp_path / "workspace")}
 
