@@ -221,8 +221,9 @@ def _cancelled(image_task: ImageTask) -> CancelledCallError:
 def _unheard(image_task: ImageTask) -> Flux2Error:
     if image_task.request is None:
         failure = image_task.log.last_failure
+        reason = failure.message if failure else "no response yet"
         return ServiceUnavailableError(
-            f"RunAPI says nothing about task {image_task.task_id}: {failure.message if failure else 'no response yet'}.",
+            f"RunAPI says nothing about task {image_task.task_id}: {reason}.",
             hint=f'Call get_image_task with task_id "{image_task.task_id}" again in a minute.',
             task_id=image_task.task_id,
             charged="unknown",
