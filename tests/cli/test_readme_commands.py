@@ -1,4 +1,4 @@
-"""The READMEs' commands, each run as it stands against a sandbox: what people copy must work."""
+"""The commands of README and pages, each run as it stands against a sandbox: what people copy must work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The READMEs say what is true: their tables, commands, links and versions are held to their sources.
+"""README and pages say what is true: their tables, commands, links and versions are held to their sources.
 
 Runs in a checkout and beside an installed wheel, where only the tests and the files they read are at hand.
 """
@@ -11,8 +11,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -20,13 +22,15 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from flux2_tool.cli import cli
+from flux2_tool.journal import RecordState
 from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
 from flux2_tool.openclaw.install import consent_text
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.readme import NAMES, ROOT, blocks, links, read
+from flux2_tool.tasks.status import TRANSITIONS
+from tests.support.readme import CHINESE, ENGLISH, NAMES, ROOT, blocks, is_local, links, read, resolved
 
-README = read("README.md")
-BOTH = "\n".join(read(name) for name in NAMES)
+IN_ENGLISH = "\n".join(read(name) for name in ENGLISH)
+ALL = "\n".join(read(name) for name in NAMES)
 PROGRAM = "flux2-tool"
 IS_CHECKOUT = (ROOT / ".git").exists() and shutil.which("git") is not None
 
@@ -37,6 +41,16 @@ def _ci(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / ".ci" / script), *arguments], capture_output=True, text=True, check=False
     )
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    """It is the door: whoever wants more finds the page, and no page is found by nobody."""
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    translated = {f"docs/zh-CN/{path.name}" for path in (ROOT / "docs" / "zh-CN").glob("*.md")}
+
+    assert len(read("README.md").splitlines()) <= 200
+    assert pages == set(ENGLISH) - {"README.md"} <= set(links(read("README.md")))
+    assert translated == set(CHINESE) - {"README.zh-CN.md"} <= set(links(read("README.zh-CN.md")))
 
 
 def test_what_is_generated_has_not_drifted() -> None:
@@ -57,10 +71,10 @@ def test_each_command_that_ci_runs_from_the_readme_is_one_line(name: str) -> Non
 
 
 def _fenced_commands() -> list[list[str]]:
-    """Return the words of every `flux2-tool …` in the READMEs' blocks of shell, each once."""
+    """Return the words of every `flux2-tool …` in the pages' blocks of shell, each once."""
     lines = [
         line.removeprefix("$ ")
-        for block in blocks(BOTH)
+        for block in blocks(ALL)
         for line in block.code.splitlines()
         if block.language == "sh" or (block.language == "console" and line.startswith("$ "))
     ]
@@ -77,8 +91,8 @@ def _commands_of(line: str) -> Iterator[list[str]]:
 
 
 def _mentioned_commands() -> list[list[str]]:
-    """Return the words of every `flux2-tool …` in the READMEs' running text, each once."""
-    return _once(shlex.split(found) for found in re.findall(rf"`{PROGRAM} ([^`\n]+)`", BOTH))
+    """Return the words of every `flux2-tool …` in the pages' running text, each once."""
+    return _once(shlex.split(found) for found in re.findall(rf"`{PROGRAM} ([^`\n]+)`", ALL))
 
 
 def _once(commands: Iterable[list[str]]) -> list[list[str]]:
@@ -96,8 +110,8 @@ def _resolved(words: Sequence[str]) -> tuple[click.Command, list[str]]:
     return command, left
 
 
-def test_the_readme_shows_the_commands_people_need() -> None:
-    """Without this a change of the README's form could leave nothing to check."""
+def test_the_pages_show_the_commands_people_need() -> None:
+    """Without this a change of the pages' form could leave nothing to check."""
     shown = {words[0] for words in _fenced_commands()}
 
     assert shown >= {"demo", "openclaw", "generate", "remix", "call", "task", "tasks", "resume", "doctor", "mcp"}
@@ -107,26 +121,36 @@ def test_each_block_of_commands_says_who_runs_it() -> None:
     """A block that nobody runs is one that nobody notices when it breaks."""
     kinds = {"command", "runs", "runs in OpenClaw", "shown"}
 
-    unmarked = [block.code for block in blocks(BOTH) if block.language in ("sh", "console") and block.kind not in kinds]
-    unshown = [block.code for block in blocks(BOTH) if block.language == "console" and block.kind != "shown"]
+    unmarked = [block.code for block in blocks(ALL) if block.language in ("sh", "console") and block.kind not in kinds]
+    unshown = [block.code for block in blocks(ALL) if block.language == "console" and block.kind != "shown"]
 
     assert unmarked == []
     assert unshown == []
 
 
-def test_the_readme_shows_what_install_prints() -> None:
+def test_blocks_of_one_name_are_the_same_everywhere() -> None:
+    """A command that stands on two pages must not be right on one of them alone."""
+    named = {(block.kind, block.name, block.code) for block in blocks(ALL) if block.name}
+
+    assert len(named) == len({(kind, name) for kind, name, _ in named})
+
+
+def test_the_openclaw_page_shows_what_install_prints() -> None:
     """It tells of the prices and of what is read and run; somebody agrees to it."""
-    [shown] = [block.code for block in blocks(README) if block.name == "install"]
+    page = read("docs/openclaw.md")
+    [shown] = [block.code for block in blocks(page) if block.kind == "shown" and block.name == "install"]
 
     told = consent_text(load_manifest(), python="~/.flux2-tool/bin/python3", openclaw=f"OpenClaw {MINIMUM_OPENCLAW}")
 
     assert told in shown
-    assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in README
+    assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in page
+    assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in read("README.md")
 
 
 @needs_checkout
-def test_the_dockerfile_matches_the_readme() -> None:
+def test_the_dockerfile_matches_the_docker_page() -> None:
     """The journal outlives a container only when image, volume and setting name one folder."""
+    page = read("docs/docker.md")
     dockerfile = (ROOT / "docs" / "Dockerfile").read_text(encoding="utf-8")
     copied = [name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]]
     [folder] = re.findall(r"^ENV FLUX2_TOOL_HOME=(\S+)$", dockerfile, re.MULTILINE)
@@ -135,23 +159,24 @@ def test_the_dockerfile_matches_the_readme() -> None:
     assert {"pyproject.toml", "openclaw_plugin.yaml", "README.md", "flux2_tool"} <= set(copied)
     assert f"/bin/pip install --no-cache-dir /usr/local/src/{PROGRAM}" in dockerfile
     assert f"--mode=0700 {folder}" in dockerfile
-    assert README.count(f"flux2-data:{folder}") == 2
-    assert f"plugins.entries.flux2.config.home {folder}" in README
+    assert page.count(f"flux2-data:{folder}") == 2
+    assert f"plugins.entries.flux2.config.home {folder}" in page
 
 
 @needs_checkout
-def test_the_chat_screenshot_is_of_the_recorded_turn() -> None:
+@pytest.mark.parametrize(("language", "name"), [("en", "chat.jpg"), ("zh-CN", "chat-zh-CN.jpg")])
+def test_the_chat_screenshot_is_of_the_recorded_turn(language: str, name: str) -> None:
     """It says that it is rendered from it; docs/render-chat notes in the picture from what."""
-    command = [sys.executable, str(ROOT / "docs" / "render-chat"), "--comment"]
+    command = [sys.executable, str(ROOT / "docs" / "render-chat"), "--comment", language]
     expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    with Image.open(ROOT / "docs" / "chat.jpg") as picture:
+    with Image.open(ROOT / "docs" / name) as picture:
         assert picture.info["comment"].decode() == expected, "run: .venv/bin/python docs/render-chat"
-    assert (ROOT / "docs" / "chat.jpg").stat().st_size < 150_000
+    assert (ROOT / "docs" / name).stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("words", _fenced_commands(), ids=" ".join)
-def test_each_command_the_readme_shows_would_run(words: list[str]) -> None:
+def test_each_command_shown_would_run(words: list[str]) -> None:
     """Every argument that is needed is there, and every option exists and takes this value."""
     command, left = _resolved(words)
 
@@ -160,7 +185,7 @@ def test_each_command_the_readme_shows_would_run(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", _mentioned_commands(), ids=" ".join)
-def test_each_command_the_readme_mentions_exists(words: list[str]) -> None:
+def test_each_command_mentioned_exists(words: list[str]) -> None:
     """A mention may leave arguments out or name them by a word, but its command and options are real."""
     if "|" in words:
         words = words[: words.index("|") - 1]
@@ -170,10 +195,10 @@ def test_each_command_the_readme_mentions_exists(words: list[str]) -> None:
     assert {word for word in left if word.startswith("--")} <= options | {"--help"}
 
 
-def test_the_result_the_readme_shows_is_one_the_tools_return() -> None:
+def test_the_result_shown_is_one_the_tools_return() -> None:
     """Somebody writes a program from it."""
     tool = load_manifest().tools["text_to_image"]
-    shown = [json.loads(block.code) for block in blocks(README) if block.language == "json"]
+    shown = [json.loads(block.code) for block in blocks(ALL) if block.language == "json"]
 
     arguments = [block for block in shown if "prompt" in block]
     results = [block for block in shown if "prompt" not in block]
@@ -186,29 +211,50 @@ def test_the_result_the_readme_shows_is_one_the_tools_return() -> None:
         assert set(result) >= {"task", "images", "cost", "timing", "warnings", "next"}
 
 
-def test_each_variable_the_readme_names_is_a_setting() -> None:
+def test_each_variable_named_is_a_setting() -> None:
     """A misspelt variable is read by nobody."""
     manifest = load_manifest()
     known = {hint.env for hint in manifest.config_hints.values()} | set(manifest.environment)
 
-    named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", BOTH))
+    named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", ALL))
 
     assert named <= known
     assert "RUNAPI_API_KEY" in named
 
 
 @needs_checkout
-def test_each_file_the_readme_names_exists() -> None:
+@pytest.mark.parametrize("page", [*NAMES, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_each_file_a_page_names_exists(page: str) -> None:
     """A dead link at the first step sends people away."""
-    pages = [ROOT / name for name in (*NAMES, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    files = [link for link in links(text) if not re.match(r"https?://|#|mailto:", link)]
+    text = read(page)
+    files = [resolved(link, page)[0] for link in links(text) if is_local(link)]
     scripts = re.findall(r"(\.ci/[\w-]+)", text)
 
-    missing = [name for name in [*files, *scripts] if not (ROOT / name.partition("#")[0]).exists()]
+    assert [name for name in [*files, *scripts] if not (ROOT / name).exists()] == []
+    assert files or page not in NAMES
 
-    assert missing == []
-    assert files
+
+def test_the_drawing_of_the_rooms_has_the_rows_that_are_checked() -> None:
+    """A drawing that import-linter would contradict sends an import the wrong way."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [contract] = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
+    drawings = [block.code for block in blocks(read("docs/how-it-works.md")) if "diagnostics" in block.code]
+
+    assert [re.findall(r'\["(.+?)"\]', drawing) for drawing in drawings] == [
+        [layer.replace(" | ", " · ") for layer in contract["layers"]]
+    ]
+
+
+def test_the_states_shown_are_those_of_the_journal() -> None:
+    """Whoever reads `flux2-tool tasks` looks its words up there."""
+    page = read("docs/how-it-works.md")
+    [drawing] = [block.code for block in blocks(page) if block.code.startswith("stateDiagram")]
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)", drawing, flags=re.MULTILINE))
+    followed = {(state, after) for state, states in TRANSITIONS.items() for after in states}
+
+    assert {name for pair in drawn for name in pair} == set(get_args(RecordState))
+    assert {pair for pair in drawn - followed if len(set(pair)) == 2} == {("unknown", "sending")}, "resumed anew"
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(get_args(RecordState))
 
 
 def test_the_newest_version_of_the_changelog_is_this_one() -> None:

@@ -1,7 +1,8 @@
-"""The Chinese README keeps step with the English one: same sections, code, tables and links in the same order."""
+"""Each Chinese page keeps step with its English twin: same sections, code, tables and links in the same order."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,14 +11,31 @@ from shutil import copytree
 
 import pytest
 
-from tests.support.readme import NAMES, ROOT, blocks, links, read, sections, tables
+from tests.support.readme import (
+    CHINESE,
+    NAMES,
+    ROOT,
+    TWINS,
+    Block,
+    blocks,
+    is_local,
+    links,
+    read,
+    resolved,
+    sections,
+    tables,
+)
 
-ENGLISH, CHINESE = (read(name) for name in NAMES)
 Change = Callable[[str], str]
+PAIRS = list(TWINS.items())
+_ENGLISH_OF = {chinese: english for english, chinese in PAIRS}
+# What is said in the recorded turn is of its language; that both are as recorded is checked end to end.
+_RECORD = re.compile(r"(<!-- a recorded turn: begin -->\n).*?(<!-- a recorded turn: end -->)", re.DOTALL)
 
 
-def differences(english: str, chinese: str) -> list[str]:
-    """Return in what two READMEs are not the same, one sentence each."""
+def differences(page: str, english: str, chinese: str) -> list[str]:
+    """Return in what a page's two texts are not the same, one sentence each."""
+    english, chinese = (_RECORD.sub(r"\1\2", text) for text in (english, chinese))
     ours, theirs = sections(english), sections(chinese)
     levels = [[section.level for section in found] for found in (ours, theirs)]
     if levels[0] != levels[1]:
@@ -25,16 +43,16 @@ def differences(english: str, chinese: str) -> list[str]:
         titles = [found[at].title if at < len(found) else "nothing" for found in (ours, theirs)]
         return [f"the sections differ from number {at + 1} on: {titles[0]} and {titles[1]}"]
     found = []
-    places = [{section.anchor: number for number, section in enumerate(of)} for of in (ours, theirs)]
     for one, other in zip(ours, theirs, strict=True):
-        # By their place: a section's name is translated, and so is its anchor.
         targets = [
-            sorted(_target(link, anchors) for link in links(section.body))
-            for section, anchors in zip((one, other), places, strict=True)
+            sorted(_target(link, name) for link in links(section.body))
+            for section, name in ((one, page), (other, TWINS[page]))
         ]
         if targets[0] != targets[1]:
             found.append(f"{one.title} and {other.title} link to {targets[0]} and {targets[1]}")
-    code = [list(blocks(text)) for text in (english, chinese)]
+        if _rows(one.body) != _rows(other.body):
+            found.append(f"{one.title} and {other.title} have tables of other shapes")
+    code = [[_compared(block) for block in blocks(text)] for text in (english, chinese)]
     found += [
         f"the code differs: {one.name or one.code} and {other.name or other.code}"
         for one, other in zip(*code, strict=False)
@@ -48,56 +66,89 @@ def differences(english: str, chinese: str) -> list[str]:
     return found
 
 
-def _target(link: str, anchors: dict[str, int]) -> str:
-    if link in NAMES:
-        return "the other language"
-    if link.startswith("#"):
-        return f"section {anchors.get(link[1:], link)}"
-    return link
+def _rows(text: str) -> list[int]:
+    """Return how many cells each row of a section's tables has."""
+    return [line.count("|") for line in text.splitlines() if line.lstrip().startswith("|")]
 
 
-def test_both_say_the_same_things_in_the_same_order() -> None:
+def _compared(block: Block) -> Block:
+    """Return a block as it must stand in both languages; a drawing's labels are translated."""
+    if block.language != "mermaid":
+        return block
+    code = re.sub(r'"[^"\n]*"| : .+$', "…", block.code, flags=re.MULTILINE)
+    return Block(kind=block.kind, name=block.name, language=block.language, code=code)
+
+
+def _target(link: str, page: str) -> str:
+    """Return what a link leads to, named alike for both languages: a section by its place in its page."""
+    if not is_local(link):
+        return link
+    path, anchor = resolved(link, page)
+    place = ""
+    if anchor and path in NAMES:
+        anchors = [section.anchor for section in sections(read(path))]
+        place = f" section {anchors.index(anchor)}" if anchor in anchors else f" {anchor}"
+    return _ENGLISH_OF.get(path, path.replace("-zh-CN.", ".")) + place
+
+
+@pytest.mark.parametrize(("english", "chinese"), PAIRS)
+def test_both_languages_say_the_same_in_the_same_order(english: str, chinese: str) -> None:
     """Whoever reads only one of them must not miss anything."""
-    assert differences(ENGLISH, CHINESE) == []
+    assert differences(english, read(english), read(chinese)) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_links_to_the_other_at_its_top(name: str) -> None:
+@pytest.mark.parametrize(("english", "chinese"), PAIRS)
+def test_each_page_links_to_its_twin_at_its_top(english: str, chinese: str) -> None:
     """A reader who came to the wrong one is one click away from the right one."""
-    [other] = set(NAMES) - {name}
+    for page, other in ((english, chinese), (chinese, english)):
+        head = read(page).split("\n## ")[0]
 
-    assert f"]({other})" in read(name).split("\n## ")[0]
+        assert other in [resolved(link, page)[0] for link in links(head) if is_local(link)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_link_inside_a_page_leads_to_a_section(name: str) -> None:
+@pytest.mark.parametrize("page", NAMES)
+def test_links_stay_in_the_language_of_their_page(page: str) -> None:
+    """The one link to the other language is the one at the top."""
+    others = set(TWINS) if page in CHINESE else set(CHINESE)
+    crossing = [link for link in links(read(page)) if is_local(link) and resolved(link, page)[0] in others]
+
+    assert len(crossing) == 1
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_each_anchor_leads_to_a_section(page: str) -> None:
     """An anchor is made from a heading's words and breaks with them."""
-    text = read(name)
-    anchors = [section.anchor for section in sections(text)]
+    targets = [resolved(link, page) for link in links(read(page)) if is_local(link) and "#" in link]
+    own = [section.anchor for section in sections(read(page))]
 
-    assert [link for link in links(text) if link.startswith("#") and link[1:] not in anchors] == []
-    assert len(set(anchors)) == len(anchors)
+    assert [t for t in targets if t[1] not in [section.anchor for section in sections(read(t[0]))]] == []
+    assert len(set(own)) == len(own)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("page", "change", "said"),
     [
-        pytest.param(lambda text: text.replace("\n## ", "\n## News\n\n## ", 1), "the sections differ", id="a section"),
-        pytest.param(lambda text: f"{text}\n### One more\n", "the sections differ", id="a section at the end"),
-        pytest.param(lambda text: text.replace("\n### ", "\n#### ", 1), "the sections differ", id="a level"),
-        pytest.param(lambda text: text.replace("flux2-tool balance\n", ""), "the code differs: money", id="a command"),
-        pytest.param(lambda text: f"{text}\n```sh\nls\n```\n", "blocks of code", id="a block"),
-        pytest.param(lambda text: text.replace("](SECURITY.md)", "](CHANGELOG.md)"), "link to", id="a link"),
-        pytest.param(lambda text: text.replace("](#webhooks)", "](#prices)"), "link to", id="an anchor"),
-        pytest.param(lambda text: text.replace("| `home` |", "| `house` |"), "generated tables", id="a table"),
+        pytest.param("README.md", lambda text: text.replace("\n## ", "\n## News\n\n## ", 1), "the sections differ"),
+        pytest.param("docs/mcp.md", lambda text: f"{text}\n### One more\n", "the sections differ"),
+        pytest.param("README.md", lambda text: text.replace("\n## ", "\n### ", 1), "the sections differ"),
+        pytest.param("docs/costs.md", lambda text: text.replace("flux2-tool balance\n", ""), "the code differs: money"),
+        pytest.param("docs/tools.md", lambda text: f"{text}\n```sh\nls\n```\n", "blocks of code"),
+        pytest.param("README.md", lambda text: text.replace("](SECURITY.md)", "](CHANGELOG.md)"), "link to"),
+        pytest.param("docs/mcp.md", lambda text: text.replace("](costs.md#caps)", "](costs.md#prices)"), "link to"),
+        pytest.param(
+            "docs/configuration.md", lambda text: text.replace("| `home` |", "| `house` |"), "generated tables"
+        ),
+        pytest.param("docs/costs.md", lambda text: text.replace("| per image | ", "| "), "tables of other shapes"),
+        pytest.param("docs/how-it-works.md", lambda text: text.replace("chat -->|", "plugin -->|"), "the code differs"),
     ],
+    ids=["section", "last section", "level", "command", "block", "link", "anchor", "table", "row", "drawing"],
 )
-def test_a_change_in_one_language_alone_is_found(change: Change, said: str) -> None:
+def test_a_change_in_one_language_alone_is_found(page: str, change: Change, said: str) -> None:
     """A comparison that finds nothing would always pass."""
-    changed = change(ENGLISH)
+    changed = change(read(page))
 
-    assert changed != ENGLISH
-    assert said in " ".join(differences(changed, CHINESE))
+    assert changed != read(page)
+    assert said in " ".join(differences(page, changed, read(TWINS[page])))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +165,7 @@ def test_a_text_without_its_translation_stops_the_tables(change: Change, said: s
     """A setting whose meaning has changed must not go on with its old meaning in Chinese."""
     for name in (".ci", "docs"):
         copytree(ROOT / name, tmp_path / name)
-    for name in (*NAMES, "openclaw_plugin.yaml"):
+    for name in ("README.md", "README.zh-CN.md", "openclaw_plugin.yaml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     translations = tmp_path / "docs" / "zh-CN.yaml"
     translations.write_text(change(translations.read_text(encoding="utf-8")), encoding="utf-8")
@@ -124,4 +175,4 @@ def test_a_text_without_its_translation_stops_the_tables(change: Change, said: s
 
     assert done.returncode == 1
     assert said in done.stderr
-    assert (tmp_path / "README.zh-CN.md").read_bytes() == (ROOT / "README.zh-CN.md").read_bytes()
+    assert [name for name in NAMES if (tmp_path / name).read_bytes() != (ROOT / name).read_bytes()] == []

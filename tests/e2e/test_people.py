@@ -12,14 +12,14 @@ import pytest
 from flux2_tool.sandbox import Sandbox
 from tests.e2e import loopback_media
 from tests.e2e.conftest import KEY, World, wait_for
-from tests.e2e.recorded_turn import PICTURE, difference, recorded_turn, write_record
+from tests.e2e.recorded_turn import CHINESE, ENGLISH, Turn, difference
 from tests.e2e.scripted_model import Say, SeenRequest, Step, ToolCall
 from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
 from tests.e2e.test_sources import files_sent, jpeg
 from tests.e2e.test_turns import run, task_of
 from tests.support.readme import read
 
-OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY = range(8001, 8008)
+OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY, XIAOYA = range(8001, 8009)
 
 _numbers = itertools.count(1)
 
@@ -97,26 +97,24 @@ def test_the_guests_cap_does_not_apply_to_the_owner(world: World, telegram: Tele
     assert len(prompts_billed(world, "a castle")) == 2
 
 
-def test_the_readmes_show_a_recorded_turn(world: World, telegram: Telegram) -> None:
-    """From a message in the group to the picture in it; `FLUX2_TEST_RECORD=1` writes what was seen into the READMEs."""
+@pytest.mark.parametrize(("turn", "sender"), [(ENGLISH, FAY), (CHINESE, XIAOYA)], ids=["English", "Chinese"])
+def test_the_pages_show_a_recorded_turn(world: World, telegram: Telegram, turn: Turn, sender: int) -> None:
+    """From a message in the group to the picture in it; `FLUX2_TEST_RECORD=1` writes what was seen into its page."""
     made = world.sandbox.options
     world.sandbox.options = made.changed({"drawn_images": True})
-    asked = "Could you make us a picture of a red fox in the snow? Wide, please."
-    call = ToolCall(tool="text_to_image", arguments={"prompt": "a red fox in the snow", "aspect_ratio": "16:9"})
-    said = "Here is your fox in the snow. It cost 5 cents; say so if you want it changed."
-    marker = world.model.script("recorded", [call, Say(text=said)])
+    marker = world.model.script(turn.name, [turn.call, Say(text=turn.said)])
 
-    telegram.post(f"{asked} {marker}", sender=FAY)
-    sent = wait_for(lambda: [one for one in telegram.sent if one.text == said])[0]
+    telegram.post(f"{turn.asked} {marker}", sender=sender)
+    sent = wait_for(lambda: [one for one in telegram.sent if one.text == turn.said])[0]
 
     world.sandbox.options = made
     [photo] = sent.files.values()
-    records = recorded_turn(asked=asked, call=call, answered=world.model.tool_results("recorded")[0], said=sent.text)
+    record = turn.record(answered=world.model.tool_results(turn.name)[0], said=sent.text)
     if os.environ.get("FLUX2_TEST_RECORD") == "1":
-        write_record(records, photo)
+        turn.write(record, photo)
     assert sent.method == "sendPhoto"
-    assert [name for name, record in records.items() if record not in read(name)] == []
-    assert difference(photo, PICTURE.read_bytes()) < 10
+    assert record in read(turn.page)
+    assert difference(photo, turn.picture.read_bytes()) < 10
 
 
 def test_a_photo_that_somebody_sends_is_remixed(world: World, telegram: Telegram) -> None:

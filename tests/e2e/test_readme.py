@@ -1,4 +1,4 @@
-"""The READMEs' commands for OpenClaw, run in the real one: from a checkout to a gateway without a fault."""
+"""The commands for OpenClaw in README and pages, run in the real one: from a checkout to a gateway without a fault."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shell(openclaw: OpenClaw, code: str, environ: Mapping[str, str]) -> subproce
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout")
-def test_the_readmes_lines_set_up_a_gateway_without_problems(
+def test_the_commands_shown_set_up_a_gateway_without_problems(
     make_world: Callable[..., World], sandbox: tuple[str, Sandbox]
 ) -> None:
     """What a newcomer copies, in the order in which it stands there; the gateway has its key from its file alone."""
@@ -77,7 +77,7 @@ def test_the_readmes_lines_set_up_a_gateway_without_problems(
     assert key["state"] == "ok"
 
 
-def test_each_openclaw_command_in_the_readmes_exists(make_openclaw: Callable[..., OpenClaw], tmp_path: Path) -> None:
+def test_each_openclaw_command_shown_exists(make_openclaw: Callable[..., OpenClaw], tmp_path: Path) -> None:
     """OpenClaw renames commands, and answers an unknown one with the help of the group around it."""
     openclaw = make_openclaw(tmp_path)
     text = "\n".join(read(name) for name in NAMES)

@@ -1,19 +1,40 @@
-"""The two READMEs as the tests read them: sections, marked blocks of code, tables and links.
+"""The README and the pages of docs/, in both languages, as the tests read them: sections, code, tables and links.
 
 A block of commands stands below a comment that says who runs it: <!-- command: NAME --> `.ci/run`, <!-- runs: NAME -->
-the tests against a sandbox, <!-- runs in OpenClaw: NAME --> the end-to-end tests; <!-- shown: NAME --> nobody.
+the tests against a sandbox, <!-- runs in OpenClaw: NAME --> the end-to-end tests; <!-- shown: NAME --> nobody. Python
+below <!-- example: NAME --> is run by tests/hosts/python.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("README.md", "README.zh-CN.md")
-# In the READMEs' commands, a task that there is not.
+# In the order in which a newcomer reads them, so that commands run in that order too.
+_TOPICS = (
+    "installing",
+    "openclaw",
+    "docker",
+    "webhooks",
+    "tools",
+    "costs",
+    "configuration",
+    "errors",
+    "troubleshooting",
+    "mcp",
+    "python",
+    "how-it-works",
+    "guarantees",
+)
+# Each page in English, and its Chinese twin.
+TWINS = {"README.md": "README.zh-CN.md", **{f"docs/{topic}.md": f"docs/zh-CN/{topic}.md" for topic in _TOPICS}}
+ENGLISH, CHINESE = tuple(TWINS), tuple(TWINS.values())
+NAMES = (*ENGLISH, *CHINESE)
+# In the pages' commands, stands for the id of a real task.
 EXAMPLE_TASK = "tsk_abc123"
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -55,7 +76,7 @@ class Section:
 
 
 def read(name: str) -> str:
-    """Return a README's text."""
+    """Return a page's text."""
     return (ROOT / name).read_text(encoding="utf-8")
 
 
@@ -70,7 +91,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def to_run(kind: str) -> list[Block]:
-    """Return the blocks of one kind in both READMEs, each text once, in their order."""
+    """Return the blocks of one kind on all pages, each text once, in their order."""
     return list(dict.fromkeys(block for name in NAMES for block in blocks(read(name)) if block.kind == kind))
 
 
@@ -86,8 +107,19 @@ def sections(text: str) -> list[Section]:
 
 
 def links(text: str) -> list[str]:
-    """Return the targets of all links and pictures, in order."""
-    return _LINK.findall(text)
+    """Return the targets of all links and pictures, in order; what looks like one inside a block of code is none."""
+    return _LINK.findall(_FENCE.sub("", text))
+
+
+def is_local(link: str) -> bool:
+    """Return whether a link leads to a file of this project, or to a section of its own page."""
+    return not re.match(r"[a-z]+:", link)
+
+
+def resolved(link: str, page: str) -> tuple[str, str]:
+    """Return the file that a local link on a page leads to, relative to the project, and the anchor in it."""
+    path, _, anchor = link.partition("#")
+    return (posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page), anchor
 
 
 def tables(text: str) -> dict[str, list[list[str]]]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import json
 import os
-import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace as Record
 from typing import Any
 
 import pytest
 
+from flux2_tool.runapi.contract import WEBHOOK_HEADERS
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.hosts.python import anthropic_example, openai_example
 from tests.hosts.python.conftest import Service
 from tests.support.keys import KEY
+from tests.support.readme import to_run
 
 FOX = {"prompt": "a red fox in the snow", "aspect_ratio": "16:9"}
 NIGHT = {"prompt": "make it night", "source_image_urls": ["task:last"]}
@@ -101,30 +105,43 @@ def test_the_anthropic_example_makes_and_edits_a_picture(service: Service) -> No
 @pytest.mark.parametrize(
     ("name", "example"), [("openai", openai_example), ("anthropic", anthropic_example)], ids=["openai", "anthropic"]
 )
-def test_an_example_fits_on_a_page_and_stands_in_the_readme(name: str, example: Any) -> None:
-    """It goes into the guide as it is, so that what developers copy is what runs here."""
+def test_an_example_fits_on_a_page_and_stands_in_the_guide(name: str, example: Any) -> None:
+    """It goes into docs/python.md as it is, so that what developers copy is what runs here."""
     text = Path(example.__file__).read_text(encoding="utf-8")
 
     assert len(text.splitlines()) <= 35
-    assert of_readme(name) == text
+    assert shown(name) == text
 
 
-def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "last"), [("python", " 0.05\n"), ("sync", "\n")])
+def test_the_guides_python_runs_as_it_stands(name: str, last: str, tmp_path: Path) -> None:
     """It is the first thing that a developer copies."""
     with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False)) as (base_url, _sandbox):
         environ = {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
-        command = [sys.executable, "-c", of_readme("python")]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", shown(name)]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
 
     assert done.stdout.startswith(base_url)
-    assert done.stdout.endswith(" 0.05\n")
+    assert done.stdout.endswith(last)
 
 
-def of_readme(name: str) -> str:
-    """Return the README's Python under a marker."""
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    [code] = re.findall(rf"<!-- example: {name} -->\n```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    return str(code)
+def test_the_guides_webhook_verifier_tells_real_from_forged() -> None:
+    """A service of one's own starts from it."""
+    secret, body = base64.b64encode(b"the account's webhook secret").decode(), b'{"id": "tsk_1", "status": "completed"}'
+    signed = b".".join([b"evt_1", str(int(time.time())).encode(), body])
+    signature = base64.b64encode(hmac.digest(base64.b64decode(secret), signed, "sha256")).decode()
+    headers = dict(zip(WEBHOOK_HEADERS, ["evt_1", signed.split(b".")[1].decode(), signature], strict=True))
+    namespace: dict[str, Any] = {}
+    exec(compile(shown("webhook"), "docs/python.md", "exec"), namespace)  # noqa: S102
+
+    assert namespace["finished_task"](headers, body, secret) == "tsk_1"
+    assert namespace["finished_task"](headers, body + b" ", secret) is None
+
+
+def shown(name: str) -> str:
+    """Return the Python of README and pages under a marker."""
+    [block] = [block for block in to_run("example") if block.name == name]
+    return block.code
 
 
 def exported(shape: str) -> Any:
