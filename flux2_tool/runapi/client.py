@@ -30,7 +30,8 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
-from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, printable
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.text import printable
 from flux2_tool.runapi.transport import BalancedTransport
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024

@@ -42,11 +42,11 @@ from flux2_tool.runapi.responses import (
     decode_json,
     is_refusal,
     is_task_id,
-    printable,
     read_error,
     read_task,
     read_task_id,
 )
+from flux2_tool.runapi.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from flux2_tool._clock import Clock, iso_utc
+from flux2_tool._redaction import redact
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError, UnexpectedAnswerError, error_from_code
 from flux2_tool.journal import Record, RecordHandle, RecordState, SavedCopy
 from flux2_tool.runapi import contract
@@ -21,7 +22,7 @@ from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import failure_of
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
-from flux2_tool.runapi.responses import ImageLink, TaskResponse, redact, url_expiry
+from flux2_tool.runapi.responses import ImageLink, TaskResponse, url_expiry
 from flux2_tool.runapi.route_cache import RouteCache
 from flux2_tool.tasks.poll import Poller, PollLog, lookup_failure, poll_paths
 from flux2_tool.tasks.poll_schedule import MAX_GAP_S, PollSchedule, PollScheduler

@@ -26,7 +26,7 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, Host, HostRefusedError, find_host
 from flux2_tool.openclaw.status import INSTALL, Status, env_file, examine
-from flux2_tool.runapi.responses import printable
+from flux2_tool.runapi.text import printable
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings, load_settings
 
