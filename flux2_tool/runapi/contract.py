@@ -91,9 +91,17 @@ TASK_ID_HEADER: Final = "X-RunAPI-Task-Id"
 WEBHOOK_HEADERS: Final = ("X-Callback-Id", "X-Callback-Timestamp", "X-Callback-Signature")
 
 # ---- HTTP status codes ----------------------------------------------------------------------------------------------
-# An answer to the create POST that means: nothing was created, this route does not exist here.
+# A response to the create POST that means: nothing was created, this route does not exist here.
 ROUTE_MISSING_CODES: Final = frozenset({404, 405, 410, 501})
-# Passing troubles: try the same request again.
+KEY_REFUSED_CODES: Final = frozenset({401, 403})
+CREDITS_CODE: Final = 402
+# The idempotency key is in use already.
+CONFLICT_CODE: Final = 409
+RATE_LIMIT_CODE: Final = 429
+# What was sent is refused; a refusal of the last kind is always moderation's.
+REFUSED_CODES: Final = frozenset({400, 413, 415, 422})
+MODERATION_CODE: Final = 451
+# Passing troubles, with every other 5xx: try the same request again.
 RETRYABLE_CODES: Final = frozenset({408, 425, 429, 455, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
 
 # ---- lifetimes and bounds -------------------------------------------------------------------------------------------

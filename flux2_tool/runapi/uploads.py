@@ -20,9 +20,7 @@ import httpx
 from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url, is_web_url
 from flux2_tool.exceptions import (
-    AuthenticationError,
     Flux2Error,
-    RateLimitedError,
     ServiceUnavailableError,
     SourceRefusedError,
     UnexpectedAnswerError,
@@ -31,12 +29,15 @@ from flux2_tool.images.download import DownloadError, check_link, public_only
 from flux2_tool.images.inspect import Picture
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_error
+from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.error_mapping import error_from_response
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 
 ATTEMPTS: Final = 3
 RETRY_DELAY_S: Final = 1.0
 PUT_TIMEOUT_S: Final = 120.0
+_NOTHING_REQUESTED: Final = "No image was requested."
+_USE_A_LINK: Final = "Use a public link as the source instead."
 _FORBIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "transfer-encoding"})
 
 
@@ -166,7 +167,14 @@ class Uploads:
         except CrossOriginRedirectError as exc:
             raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
         if not 200 <= answer.status_code < 300:
-            raise self._later(_error_of(answer, where), answer.headers)
+            error = error_from_response(
+                answer,
+                asked=f"the upload of {where}",
+                refused=SourceRefusedError,
+                outcome=_NOTHING_REQUESTED,
+                check=_USE_A_LINK,
+            )
+            raise self._later(error, answer.headers)
         try:
             decoded = decode_json(answer.body, answer.content_type)
         except UnreadableResponseError as exc:
@@ -205,40 +213,16 @@ async def _put(
         raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc
 
 
-def _error_of(answer: HttpResponse, where: str) -> Flux2Error:
-    try:
-        words = read_error(decode_json(answer.body, answer.content_type)).message
-    except UnreadableResponseError as exc:
-        words = str(exc)
-    code, request_id = answer.status_code, answer.request_id
-    said = f'HTTP {code}, it says: "{words}"' if words else f"HTTP {code}"
-    if code in (401, 403):
-        return AuthenticationError(
-            f"RunAPI refused the key ({said}).", hint="Replace RUNAPI_API_KEY with a valid key.", request_id=request_id
-        )
-    if code == 429:
-        return RateLimitedError(f"RunAPI limits the rate ({said}).", hint="Wait a little.", request_id=request_id)
-    if code in (400, 413, 415, 422):
-        return SourceRefusedError(
-            f"RunAPI refused {where} ({said}). Nothing was charged.",
-            hint="Use another picture, or a smaller one.",
-            request_id=request_id,
-        )
-    if code in contract.RETRYABLE_CODES or code >= 500:
-        return _unavailable(f"RunAPI could not take {where} ({said}).", request_id)
-    return _unexpected(f"answered the upload of {where} with {said}", request_id)
-
-
 def _unavailable(message: str, request_id: str | None = None) -> ServiceUnavailableError:
     return ServiceUnavailableError(
-        f"{message} No image was requested.", hint="Call again in a minute.", request_id=request_id
+        f"{message} {_NOTHING_REQUESTED}", hint="Call again in a minute.", request_id=request_id
     )
 
 
 def _unexpected(what: str, request_id: str | None = None) -> UnexpectedAnswerError:
     return UnexpectedAnswerError(
-        f"RunAPI {what}. No image was requested.",
-        hint="Use a public link as the source instead.",
+        f"RunAPI {what}. {_NOTHING_REQUESTED}",
+        hint=_USE_A_LINK,
         request_id=request_id,
     )
 

@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url
-from flux2_tool.exceptions import AuthenticationError, Flux2Error, TaskNotFoundError
+from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_error, read_task
+from flux2_tool.runapi.error_mapping import key_refused, quoted_status
+from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_task
 from flux2_tool.tasks.poll_schedule import PollSchedule
 
 logger = logging.getLogger(__name__)
@@ -286,17 +287,9 @@ class Poller:
         kind: PollFailureKind = "passing"
         if answer.status_code in contract.ROUTE_MISSING_CODES:
             kind = "missing"
-        elif answer.status_code in (401, 403):
+        elif answer.status_code in contract.KEY_REFUSED_CODES:
             kind = "refused"
-        try:
-            said = read_error(decode_json(answer.body, answer.content_type)).message
-        except UnreadableResponseError as exc:
-            said = str(exc)
-        return PollFailure(
-            kind=kind,
-            said=f'HTTP {answer.status_code}, it says: "{said}"' if said else f"HTTP {answer.status_code}",
-            request_id=answer.request_id,
-        )
+        return PollFailure(kind=kind, said=quoted_status(answer), request_id=answer.request_id)
 
     def _move_on(self, trouble: PollFailure) -> None:
         """Choose the next place: a proven one is left late, an unproven one soon, a new task's 404 not at once."""
@@ -334,11 +327,7 @@ def lookup_failure(verdict: PollFailureKind | None, trouble: PollFailure, *, tas
             request_id=trouble.request_id,
         )
     if verdict == "refused":
-        return AuthenticationError(
-            f"RunAPI refused the key ({trouble.said}).",
-            hint="Replace RUNAPI_API_KEY with a valid key of the account that made the task.",
-            task_id=task_id,
-            request_id=trouble.request_id,
-            charged="unknown",
-        )
+        error = key_refused(trouble.said, account="the account that made the task")
+        error.task_id, error.request_id, error.charged = task_id, trouble.request_id, "unknown"
+        return error
     return None
