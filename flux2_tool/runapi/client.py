@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies
+from urllib.parse import urljoin
 
 import httpx
 from pydantic import SecretStr
 
-from flux2_tool._net import is_loopback_url, is_web_url, origin_of
+from flux2_tool._net import is_web_url, origin_of
 from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
@@ -32,14 +27,10 @@ from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.runapi.text import printable
-from flux2_tool.runapi.transport import BalancedTransport
+from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport, Network, limits_of, network_of
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
-MAX_CONNECTIONS: Final = 100
-KEEPALIVE_S: Final = 30.0
-# Few enough connections in each, see `transport.py`.
-POOL_COUNT: Final = 10
 
 _NOT_SENT: Final = (
     httpx.ConnectError,
@@ -111,10 +102,10 @@ def open_http(
     """
     bounds = timeouts or HttpTimeouts()
     try:
-        network = _network_of(base_url) if transport is None else _Network(others=BalancedTransport(lambda: transport))
+        network = network_of(base_url) if transport is None else Network(others=BalancedTransport(lambda: transport))
         http = httpx.AsyncClient(
             timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-            limits=_limits(MAX_CONNECTIONS),
+            limits=limits_of(MAX_CONNECTIONS),
             follow_redirects=False,
             trust_env=network.trust_env,
             verify=network.tls,
@@ -132,55 +123,6 @@ def open_http(
         ) from None
     del http.headers["Connection"]  # httpx adds what HTTP/1.1 means anyway
     return http
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Network:
-    """What a client of httpx's is made of, as far as it reaches the network.
-
-    Attributes:
-        mounts: The transport of the service's own origin; None where the environment has a proxy for it.
-        others: The transport of every other host; None for httpx's own, which also knows the proxies.
-        tls: Decides which authorities httpx's own transports trust.
-        trust_env: Whether httpx reads proxies from the environment.
-    """
-
-    mounts: Mapping[str, httpx.AsyncBaseTransport] | None = None
-    others: httpx.AsyncBaseTransport | None = None
-    tls: ssl.SSLContext | bool = True
-    trust_env: bool = False
-
-
-def _network_of(base_url: str) -> _Network:
-    """Return the way to the service and, for storage and pictures, to every other host, with one TLS context."""
-    parts = urlsplit(base_url)
-    trust_env = not is_loopback_url(base_url)
-    ca_file = os.environ.get("SSL_CERT_FILE")
-    if trust_env and ca_file and not Path(ca_file).is_file():
-        # Older httpx goes on with other authorities and says nothing.
-        raise FileNotFoundError(ca_file)
-
-    @cache
-    def tls() -> ssl.SSLContext:
-        return httpx.create_ssl_context(trust_env=trust_env)
-
-    # A mock server needs no authorities, which take tens of milliseconds to read.
-    own_tls = tls() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    limits = _limits(MAX_CONNECTIONS // POOL_COUNT)
-    mounts = {
-        f"{parts.scheme}://{parts.netloc}": BalancedTransport(
-            lambda: httpx.AsyncHTTPTransport(verify=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
-        )
-    }
-    if not trust_env:
-        others = BalancedTransport(lambda: httpx.AsyncHTTPTransport(verify=tls(), limits=_limits(MAX_CONNECTIONS)))
-        return _Network(mounts=mounts, others=others, tls=own_tls)
-    has_proxy = not {parts.scheme, "all"}.isdisjoint(getproxies())
-    return _Network(mounts=None if has_proxy else mounts, tls=tls(), trust_env=True)
-
-
-def _limits(connections: int) -> httpx.Limits:
-    return httpx.Limits(max_connections=connections, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S)
 
 
 class RunapiClient:

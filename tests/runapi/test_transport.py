@@ -13,7 +13,6 @@ import pytest
 from pydantic import SecretStr
 
 from flux2_tool.runapi.client import (
-    MAX_CONNECTIONS,
     HttpResponse,
     HttpTimeouts,
     MaybeSentError,
@@ -21,7 +20,7 @@ from flux2_tool.runapi.client import (
     RunapiClient,
     open_http,
 )
-from flux2_tool.runapi.transport import BalancedTransport
+from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport
 from tests.support.virtual_time import run_virtual
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
