@@ -30,10 +30,10 @@ from flux2_tool.engine.wait import Call, CancelToken, OnProgress, OpenCalls, wai
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError, TaskNotFoundError
 from flux2_tool.journal import ClaimRules, OpenJournal, Owner, ThisProcess, open_journal
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.runapi.client import HttpTimeouts, RunapiClient, open_http
 from flux2_tool.runapi.prices import Price, Prices, list_price
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter, RateLimiter
-from flux2_tool.runapi.route_cache import FILE_NAME, RouteCache
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Host, Manifest, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult, as_object, error_object
@@ -97,7 +97,7 @@ class Flux2Tool:
         self._clock = clock or SystemClock()
         self._random = random or random_module.Random()  # noqa: S311 - jitter needs no secrecy
         self._new_id = new_id
-        self._memory = RouteCache(settings.home / FILE_NAME)
+        self._memory = RouteCache(settings.home / ROUTES_FILE)
         self._http: dict[str, httpx.AsyncClient] = {}
         self._webhook_inbox = _webhook_inbox_of(settings, host, self._clock)
         self._rate_limiters: dict[tuple[str, str], RateLimiter] = {}
@@ -440,7 +440,7 @@ class Flux2Tool:
     def _routes(self, base_url: str) -> tuple[contract.Route, ...]:
         if self.settings.route != "auto":
             return (self.settings.route,)
-        first = self._memory.recall(base_url, "create")
+        first = self._memory.get(base_url, "create")
         return ("service", "guide") if first == "service" else ("guide", "service")
 
     def _client(self, account: Credentials) -> RunapiClient:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 Route = Literal["guide", "service"]
 Action = Literal["text_to_image", "remix_image"]
+ServiceName = Literal["flux-2", "flux_2"]
 
 ACTIONS: Final[tuple[Action, ...]] = ("text_to_image", "remix_image")
 ROUTES: Final[tuple[Route, ...]] = ("guide", "service")
@@ -59,7 +60,7 @@ COST_CENTS_FIELDS: Final = (
     "data.cost_cents",
 )
 # Prices: how the service is spelt, which words mean that a price holds, and which units mean one image.
-SERVICE_NAMES: Final = ("flux-2", "flux_2")
+SERVICE_NAMES: Final[tuple[ServiceName, ...]] = ("flux-2", "flux_2")
 PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
 IMAGE_UNITS: Final = frozenset(
     {"image", "per_image", "call", "per_call", "request", "per_request", "image_task", "per_generation"}

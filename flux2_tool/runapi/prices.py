@@ -11,15 +11,15 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.cache import PRICES_FILE, CachedPrices, PriceCache, is_etag
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.price_cache import FILE_NAME, CachedPrices, PriceCache, is_etag
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.schema.manifest import Manifest, Model
@@ -68,7 +68,7 @@ class Prices:
 
     def __init__(self, *, manifest: Manifest, folder: Path | None, clock: Clock) -> None:
         self._manifest = manifest
-        self._memory = PriceCache(None if folder is None else folder / FILE_NAME)
+        self._memory = PriceCache(None if folder is None else folder / PRICES_FILE)
         self._clock = clock
         self._asking: dict[str, asyncio.Task[CachedPrices | None]] = {}
         self._silent_until_s: dict[str, float] = {}
@@ -142,7 +142,7 @@ class Prices:
         try:
             kept = await ask()
             if kept is not None:
-                self._memory.remember(key, kept)
+                self._memory.put(key, kept)
                 self._silent_until_s.pop(key, None)
             else:
                 self._silent_until_s[key] = self._clock.monotonic() + SILENCE_S
@@ -151,12 +151,12 @@ class Prices:
             del self._asking[key]
 
     def _kept(self, key: str, life_s: float) -> CachedPrices | None:
-        kept = self._memory.recall(key)
+        kept = self._memory.get(key)
         # A date in the future is a clock that was set back: how old it is cannot be known.
         return kept if kept is not None and 0 <= self._clock.now() - kept.asked_at < life_s else None
 
     async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> CachedPrices | None:
-        for service in self._services(self._memory.recall(key)):
+        for service in self._services(self._memory.get(key)):
             asked = {"service": service, "action": model.tool, "model": model.slug}
             params = {"model": model.slug, **_QUOTE_PARAMS, "output_resolution": resolution}
             body = json.dumps({**asked, "params": params}).encode()
@@ -167,11 +167,11 @@ class Prices:
             if said is not None:
                 now = self._clock.now()
                 as_of = said.as_of or iso_utc(now)
-                return CachedPrices(usd={resolution: said.usd}, asked_at=now, as_of=as_of, service=service)
+                return CachedPrices(usd={resolution: said.usd}, asked_at=now, as_of=as_of, service=service, etag=None)
         return None
 
     async def _schedule(self, client: RunapiClient, model: Model, key: str) -> CachedPrices | None:
-        known = self._memory.recall(key)
+        known = self._memory.get(key)
         for service in self._services(known):
             query = urlencode({"service": service, "action": model.tool, "model": model.slug})
             etag = None if known is None or known.service != service else known.etag
@@ -181,7 +181,7 @@ class Prices:
                 return None
             now = self._clock.now()
             if answer.status_code == 304 and known is not None and tag:
-                return replace(known, asked_at=now)
+                return known.model_copy(update={"asked_at": now})
             usd, as_of = read_schedules(
                 _json_of(answer), action=model.tool, model=model.slug, resolutions=tuple(model.prices_usd)
             )
@@ -197,7 +197,7 @@ class Prices:
         return None
 
     @staticmethod
-    def _services(known: CachedPrices | None) -> list[str]:
+    def _services(known: CachedPrices | None) -> list[contract.ServiceName]:
         """Return the spellings of the service's name, the one that was understood before first."""
         return sorted(contract.SERVICE_NAMES, key=lambda name: known is not None and name != known.service)
 

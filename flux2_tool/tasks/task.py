@@ -19,11 +19,11 @@ from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError,
 from flux2_tool.journal import Record, RecordHandle, RecordState, SavedCopy
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S
+from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import failure_of
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.runapi.responses import ImageLink, TaskResponse, url_expiry
-from flux2_tool.runapi.route_cache import RouteCache
 from flux2_tool.tasks.poll import Poller, PollLog, lookup_failure, poll_paths
 from flux2_tool.tasks.poll_schedule import MAX_GAP_S, PollSchedule, PollScheduler
 from flux2_tool.tasks.submit import AcceptedTask, CreateRequest, Outcome, QueuedFor, Submission, SubmissionError
@@ -336,7 +336,7 @@ class ImageTask:
         if self.entry is not None:
             self.entry.accepted(accepted.task_id, status_url=accepted.answer.status_url, request_id=accepted.request_id)
         if self._deps.route == "auto":
-            self._deps.memory.remember(self.client.base_url, "create", accepted.route)
+            self._deps.memory.put(self.client.base_url, "create", accepted.route)
         self.log.last_response = accepted.answer
         if accepted.answer.phase == "failed" or (accepted.answer.phase == "completed" and accepted.answer.images):
             self._finish(accepted.answer)
@@ -396,7 +396,7 @@ class ImageTask:
 
     def _poller(self, status_url: str | None, *, is_lookup: bool) -> Poller:
         memory, base_url = self._deps.memory, self.client.base_url
-        first = self._deps.route if self._deps.route != "auto" else memory.recall(base_url, "create")
+        first = self._deps.route if self._deps.route != "auto" else memory.get(base_url, "create")
         if self.entry is not None:
             first = self.entry.record.route
         paths = poll_paths(
@@ -404,7 +404,7 @@ class ImageTask:
             actions=contract.ACTIONS if self.tool is None else (self.tool,),
             routes=sorted(contract.ROUTES, key=lambda route: route != first),  # the guide's first when none is known
             status_url=None if status_url is None else self.client.same_origin_url(status_url),
-            remembered=memory.recall(base_url, "poll"),
+            remembered=memory.get(base_url, "poll"),
         )
         clock = self._deps.clock
         return Poller(
@@ -416,7 +416,7 @@ class ImageTask:
             plan=self.plan,
             task_id=self.task_id,
             accepted_at_s=float("-inf") if is_lookup else clock.monotonic() - self._age_s(),
-            on_path_proven=lambda path: memory.remember(base_url, "poll", path.template) if path.template else None,
+            on_path_proven=lambda path: memory.put(base_url, "poll", path.template) if path.template else None,
         )
 
     def _age_s(self) -> float:

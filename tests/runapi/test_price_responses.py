@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux2_tool.runapi.price_cache import FILE_NAME, CachedPrices, PriceCache
+from flux2_tool.runapi.cache import PRICES_FILE, CachedPrices, PriceCache
 from flux2_tool.runapi.price_responses import MAX_PRICE_USD, read_quote, read_schedules, usd_of_cents
 from flux2_tool.runapi.prices import Price, list_price
 from flux2_tool.sandbox.prices import schedules as sandbox_schedules
@@ -175,11 +175,11 @@ KEPT = CachedPrices(
 
 def test_what_is_kept_is_read_by_the_next_process(tmp_path: Path) -> None:
     """A command line call lives for seconds; the price it learned outlives it."""
-    PriceCache(tmp_path / "deep" / FILE_NAME).remember("schedule x", KEPT)
+    PriceCache(tmp_path / "deep" / PRICES_FILE).put("schedule x", KEPT)
 
-    assert PriceCache(tmp_path / "deep" / FILE_NAME).recall("schedule x") == KEPT
-    assert (tmp_path / "deep" / FILE_NAME).stat().st_mode & 0o077 == 0
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == [FILE_NAME]
+    assert PriceCache(tmp_path / "deep" / PRICES_FILE).get("schedule x") == KEPT
+    assert (tmp_path / "deep" / PRICES_FILE).stat().st_mode & 0o077 == 0
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [PRICES_FILE]
 
 
 @pytest.mark.parametrize(
@@ -204,13 +204,13 @@ def test_what_is_kept_is_read_by_the_next_process(tmp_path: Path) -> None:
 )
 def test_an_entry_that_was_tampered_with_is_as_if_it_were_not_there(tmp_path: Path, change: dict[str, Any]) -> None:
     """The file is only a cache: nothing in it may crash a call or pass for a price."""
-    path = tmp_path / FILE_NAME
-    PriceCache(path).remember("schedule x", KEPT)
+    path = tmp_path / PRICES_FILE
+    PriceCache(path).put("schedule x", KEPT)
     stored = json.loads(path.read_text())
     stored["schedule x"] |= change
     path.write_text(json.dumps(stored))
 
-    assert PriceCache(path).recall("schedule x") is None
+    assert PriceCache(path).get("schedule x") is None
 
 
 @pytest.mark.parametrize(
@@ -218,20 +218,20 @@ def test_an_entry_that_was_tampered_with_is_as_if_it_were_not_there(tmp_path: Pa
 )
 def test_a_broken_file_is_an_empty_one(tmp_path: Path, text: str) -> None:
     """And the next price that is learned replaces it."""
-    path = tmp_path / FILE_NAME
+    path = tmp_path / PRICES_FILE
     path.write_text(text)
     memory = PriceCache(path)
 
-    assert memory.recall("schedule x") is None
-    memory.remember("schedule x", KEPT)
-    assert PriceCache(path).recall("schedule x") == KEPT
+    assert memory.get("schedule x") is None
+    memory.put("schedule x", KEPT)
+    assert PriceCache(path).get("schedule x") == KEPT
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_file(tmp_path: Path) -> None:
     """A read-only home must not stop anybody from asking for a price."""
     (tmp_path / "file").write_text("not a folder")
-    memory = PriceCache(tmp_path / "file" / FILE_NAME)
+    memory = PriceCache(tmp_path / "file" / PRICES_FILE)
 
-    memory.remember("schedule x", KEPT)
+    memory.put("schedule x", KEPT)
 
-    assert memory.recall("schedule x") == KEPT
+    assert memory.get("schedule x") == KEPT
