@@ -41,7 +41,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_echo_is_masked_in_every_form(form: str) -> None:
-    """A proxy's error page, a debugging answer, a link with the key in it."""
+    """A proxy's error page, a debugging response, a link with the key in it."""
     echo = FORMS[form](KEY)
 
     found = masked(f'{{"error": "bad: {echo}"}}'.encode(), KEY)
@@ -53,7 +53,7 @@ def test_an_echo_is_masked_in_every_form(form: str) -> None:
 
 @given(text=st.text())
 def test_what_is_no_key_stays_as_it_is(text: str) -> None:
-    """Answers are read after this; it must not bend them."""
+    """Responses are read after this; it must not bend them."""
     assert masked_text(text, KEY) == text
     assert masked(text.encode(), None) == text.encode()
 
@@ -83,7 +83,7 @@ def test_json_means_the_same_afterwards(value: object) -> None:
 
 
 def test_a_text_too_short_for_a_key_is_left_alone() -> None:
-    """Masking a word would spoil every answer that has it."""
+    """Masking a word would spoil every response that has it."""
     assert masked(b'{"status": "pending"}', "pending"[:7]) == b'{"status": "pending"}'
 
 
@@ -103,8 +103,8 @@ def test_a_key_of_other_letters_is_masked_too() -> None:
 # ---- the record ------------------------------------------------------------------------------------------------------
 
 
-def test_the_record_of_an_answer_carries_neither_key_nor_signature() -> None:
-    """The raw answer is kept and shown in support cases."""
+def test_the_record_of_an_response_carries_neither_key_nor_signature() -> None:
+    """The raw response is kept and shown in support cases."""
     signed = "https://b.example/f.png?X-Amz-Date=20261123T000000Z&X-Amz-Signature=fe5f80&token=eyJ&sig=1"
     text = redact({"images": [signed], "echo": "Bearer sk-secret-key"}, secrets=("sk-secret-key",))
 
@@ -123,7 +123,7 @@ def test_a_key_is_found_in_the_record_although_json_writes_it_differently(secret
 
 
 def test_a_field_that_is_named_like_a_secret_is_not_recorded() -> None:
-    """An answer may echo credentials of the service's own."""
+    """A response may echo credentials of the service's own."""
     text = redact({"upload": {"secret_access_key": "abc", "api_key": "def", "access_token": "ghi"}, "model": "pro"})
 
     assert not any(value in text for value in ("abc", "def", "ghi"))

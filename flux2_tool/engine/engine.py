@@ -394,9 +394,9 @@ class Flux2Tool:
         client = call.account.client
         if list_price(self.manifest, model, resolution).usd is None:
             return await self._prices.price_of(client, model=model, resolution=resolution)
-        price = await self._prices.price_of(client, model=model, resolution=resolution, patience_s=0.0)
+        price = await self._prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
         if price.basis != "quote":
-            self._prices.ask_ahead(client, model=model, resolution=resolution)
+            self._prices.prefetch(client, model=model, resolution=resolution)
         return price
 
     def _rules(self, call: Call, caller: CallContext, *, new: bool) -> ClaimRules:

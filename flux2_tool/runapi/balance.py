@@ -35,7 +35,7 @@ async def read_balance(client: RunapiClient) -> Balance:
     Raises:
         AuthenticationError: RunAPI refused the key.
         RateLimitedError, ServiceUnavailableError: It cannot tell now.
-        UnexpectedAnswerError: It answered something else.
+        UnexpectedAnswerError: The response is something else.
     """
     try:
         return balance_of(await client.send("GET", contract.BALANCE_PATH))

@@ -61,7 +61,7 @@ class CachedRoutes(BaseModel):
 
 
 class CachedPrices(BaseModel):
-    """Prices in USD by resolution, as one response said them.
+    """Prices in USD by resolution, as one response told them.
 
     Attributes:
         asked_at: When it was last known to hold, in seconds since 1970.

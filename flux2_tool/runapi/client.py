@@ -1,8 +1,8 @@
-"""HTTP with RunAPI: one request, one bounded answer, the key kept at home.
+"""HTTP with RunAPI: one request, one bounded response, the key kept at home.
 
 The key goes out on the base URL's own origin only: redirects are followed by hand and never to another origin.
-Whether a request may be tried again is decided by `submission.py` and `polling.py`; this module says only whether
-a failed one may have reached the service. Source of paths and headers: `wire.py`.
+Whether a request may be tried again is decided by `tasks/submit.py` and `tasks/poll.py`; this module says only whether
+a failed one may have reached the service. Source of paths and headers: `contract.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class NotSentError(Exception):
 
 
 class MaybeSentError(Exception):
-    """The request may have arrived, but its answer did not (lost, late, truncated or too large)."""
+    """The request may have arrived, but its response did not (lost, late, truncated or too large)."""
 
 
 class CrossOriginRedirectError(Exception):
@@ -61,7 +61,7 @@ class CrossOriginRedirectError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """A complete HTTP answer."""
+    """A complete HTTP response."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -133,8 +133,8 @@ class RunapiClient:
         base_url: Without a trailing "/v1" or "/".
         api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
         user_agent: Names this package and its version.
-        attempt_timeout_s: The bound on one whole attempt, answer included.
-        rate_limiter: The account's turns to send, shared by all its calls; None for calls that need no turn.
+        attempt_timeout_s: The bound on one whole attempt, response included.
+        rate_limiter: The account's permits to send, shared by all its calls; None for calls that need none.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class RunapiClient:
 
         Args:
             reference: Absolute or relative, as the service gave it; anything at all.
-            seen_at: The URL whose answer has it; by default the base URL.
+            seen_at: The URL whose response has it; by default the base URL.
         """
         try:
             url = urljoin(seen_at or f"{self.base_url}/", reference)
@@ -184,11 +184,11 @@ class RunapiClient:
 
     @property
     def is_slowed(self) -> bool:
-        """Whether RunAPI limits this account's rate, so that a turn has to be waited for."""
+        """Whether RunAPI limits this account's rate, so that a request has to wait for its permit."""
         return self._rate_limiter is not None and self._rate_limiter.is_slowed
 
-    async def acquire_turn(self) -> float | None:
-        """Wait for this account's turn to send; what it returns goes to `send`, at once."""
+    async def acquire_permit(self) -> float | None:
+        """Wait until this account may send a request; what it returns goes to `send`, at once."""
         return None if self._rate_limiter is None else await self._rate_limiter.acquire()
 
     async def send(
@@ -198,17 +198,17 @@ class RunapiClient:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        turn: float | None = None,
+        permit: float | None = None,
     ) -> HttpResponse:
-        """Send one request and return its complete answer, whatever its status code.
+        """Send one request and return its complete response, whatever its status code.
 
-        It waits for the account's turn first, unless the caller has done so and gives it as `turn`. Redirects within
+        It waits for the account's permit first, unless the caller has one and gives it as `permit`. Redirects within
         the origin are followed with the method and body unchanged, except that a 303 to a POST is returned as it is: it
         says where the result is.
 
         Raises:
             NotSentError: Nothing reached the service.
-            MaybeSentError: The request may have arrived; its answer is lost.
+            MaybeSentError: The request may have arrived; its response is lost.
             CrossOriginRedirectError: The service points elsewhere.
         """
         url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
@@ -218,41 +218,41 @@ class RunapiClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
-        turn = await self.acquire_turn() if turn is None else turn
+        permit = await self.acquire_permit() if permit is None else permit
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._attempt(method, url, body, sent)
-            self._record_response(answer, turn)
-            if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
-                return answer
-            if method == "POST" and answer.status_code == 303:
-                return answer
-            target = self.same_origin_url(answer.headers["location"], seen_at=url)
+            response = await self._attempt(method, url, body, sent)
+            self._record_response(response, permit)
+            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                return response
+            if method == "POST" and response.status_code == 303:
+                return response
+            target = self.same_origin_url(response.headers["location"], seen_at=url)
             if target is None:
-                where = printable(answer.headers["location"].partition("?")[0], 100)
+                where = printable(response.headers["location"].partition("?")[0], 100)
                 raise CrossOriginRedirectError(
-                    f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin"
+                    f"HTTP {response.status_code} to {where!r}, not within the base URL's origin"
                 )
             url = target
         raise CrossOriginRedirectError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _record_response(self, answer: HttpResponse, turn: float | None) -> None:
-        if self._rate_limiter is not None and turn is not None:
-            asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._rate_limiter.now())
+    def _record_response(self, response: HttpResponse, permit: float | None) -> None:
+        if self._rate_limiter is not None and permit is not None:
+            asked_s = parse_retry_after(response.headers.get("retry-after"), now=self._rate_limiter.now())
             self._rate_limiter.record_response(
-                is_rate_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s
+                is_rate_limited=response.status_code == 429, sent_at_s=permit, retry_after_s=asked_s
             )
 
     def _without_key(self, status_code: int, headers: list[tuple[bytes, bytes]], body: bytes) -> HttpResponse:
-        """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
+        """Return a response that does not echo our key: from here on it may be shown and stored."""
         key = next(iter(self.secrets), None)
         # Joined by what no key has, and what is printable.
         every = b" ".join(value for _name, value in headers)
         if _masked_header(every, key) != every:
             headers = [(name, _masked_header(value, key)) for name, value in headers]
-        answer = HttpResponse(status_code=status_code, headers=httpx.Headers(headers), body=masked(body, key))
-        if key is None or _READ_AS_IT_IS.fullmatch(answer.body):
-            return answer
-        return replace(answer, body=_masked_as_read(answer.body, answer.content_type, key))
+        response = HttpResponse(status_code=status_code, headers=httpx.Headers(headers), body=masked(body, key))
+        if key is None or _READ_AS_IT_IS.fullmatch(response.body):
+            return response
+        return replace(response, body=_masked_as_read(response.body, response.content_type, key))
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
@@ -277,8 +277,8 @@ class RunapiClient:
         return self._without_key(response.status_code, response.headers.raw, received)
 
     def _named(self, exc: Exception) -> str:
-        said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
-        return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+        message = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
+        return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:

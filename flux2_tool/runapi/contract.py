@@ -49,7 +49,7 @@ INNER_STATUS_FIELDS: Final = ("data.status", "data.state")
 STATUS_URL_FIELDS: Final = ("status_url", "urls.get", "data.status_url", "data.urls.get")
 MODEL_FIELDS: Final = ("model", "data.model")
 IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "url", "output", "outputs", "result", "data")
-# Where an answer that names no status at all is still plainly a finished task.
+# Where a response that names no status at all is still plainly a finished task.
 SURE_IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "output", "outputs")
 ERROR_FIELDS: Final = ("error", "message", "detail", "errorMessage", "msg", "data.error", "data.message")
 COST_USD_FIELDS: Final = ("usage.cost", "data.usage.cost")

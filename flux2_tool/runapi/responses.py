@@ -1,6 +1,6 @@
-"""Read what RunAPI answers: leniently, and as data that nobody trusts.
+"""Read RunAPI's responses: leniently, and as data that nobody trusts.
 
-Pure functions over decoded JSON. Which fields are read, and in which order, stands in `wire.py`. Text from the
+Pure functions over decoded JSON. Which fields are read, and in which order, stands in `contract.py`. Text from the
 service is bounded and stripped of control characters before it goes anywhere; unknown fields are ignored.
 """
 
@@ -26,7 +26,7 @@ Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
 # One task makes one picture; more than this is not a result but a flood.
 MAX_IMAGES: Final = 64
-# A cost above this is a fault of the answer, not a bill.
+# A cost above this is a fault of the response, not a bill.
 MAX_COST_USD: Final = 10_000.0
 
 _MAX_DEPTH = 6
@@ -53,7 +53,7 @@ class ImageLink(_Frozen):
 
 
 class TaskResponse(_Frozen):
-    """One answer about a task. `phase` is `absent` when the answer names no status."""
+    """One response about a task. `phase` is `absent` when the response names no status."""
 
     phase: Phase
     status: str | None = None
@@ -75,7 +75,7 @@ class UnreadableResponseError(ValueError):
 
 
 def decode_json(body: bytes, content_type: str = "") -> Any:
-    """Return the decoded JSON of an answer.
+    """Return the decoded JSON of a response.
 
     Raises:
         UnreadableResponseError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
@@ -95,10 +95,10 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
 
 
 def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
-    """Return what an answer says about its task; an envelope at `Location` is unwrapped first.
+    """Return what a response says about its task; an envelope at `Location` is unwrapped first.
 
     Args:
-        body: The decoded JSON of the answer, whatever it is.
+        body: The decoded JSON of the response, whatever it is.
         https_only: Whether a picture behind plain http counts as none, as it does unless the service is on loopback.
     """
     envelope_failed = False
@@ -180,7 +180,7 @@ def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> t
 
 
 def read_cost_usd(body: Any) -> float | None:
-    """Return what was billed, in US dollars, or None where the answer does not say."""
+    """Return what was billed, in US dollars, or None where the response does not say."""
     for fields, divisor in ((contract.COST_USD_FIELDS, 1.0), (contract.COST_CENTS_FIELDS, 100.0)):
         for path in fields:
             value = _dig(body, path)
@@ -313,8 +313,8 @@ def _field_errors(body: Any) -> str:
     errors = _dig(body, "errors")
     if isinstance(errors, Mapping):
         return "; ".join(
-            f"{name} {' and '.join(str(item) for item in said) if isinstance(said, list) else said}"
-            for name, said in list(errors.items())[:20]
+            f"{name} {' and '.join(str(item) for item in found) if isinstance(found, list) else found}"
+            for name, found in list(errors.items())[:20]
         )
     if isinstance(errors, list):
         return "; ".join(_text(item) or _text(_dig(item, "message")) or "" for item in errors[:20]).strip("; ")

@@ -1,6 +1,6 @@
 """Bring local source pictures to RunAPI: prepare, PUT without the key, confirm; once per content while its URL lives.
 
-Uploading is free and makes no image, so a failed step is simply begun again. Source of the calls: `wire.py`.
+Uploading is free and makes no image, so a failed step is simply begun again. Source of the calls: `contract.py`.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ class Uploads:
             check_link(upload_url, loopback_allowed=is_loopback_url(client.base_url))
         except DownloadError as exc:
             raise _unexpected(f"named an upload address that is refused: {exc}") from exc
-        code, said_headers = await _put(
+        code, response_headers = await _put(
             storage, upload_url, headers or {}, picture.data, where, loopback_allowed=is_loopback_url(client.base_url)
         )
         if code in contract.RETRYABLE_CODES:
             error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
-            raise self._later(error, said_headers)
+            raise self._later(error, response_headers)
         if not 200 <= code < 300:
             raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
         confirmed = await self._post(client, contract.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
@@ -161,28 +161,28 @@ class Uploads:
 
     async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         try:
-            answer = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
+            response = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
         except (NotSentError, MaybeSentError) as exc:
             raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
         except CrossOriginRedirectError as exc:
             raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
-        if not 200 <= answer.status_code < 300:
+        if not 200 <= response.status_code < 300:
             error = error_from_response(
-                answer,
+                response,
                 asked=f"the upload of {where}",
                 refused=SourceRefusedError,
                 outcome=_NOTHING_REQUESTED,
                 check=_USE_A_LINK,
             )
-            raise self._later(error, answer.headers)
+            raise self._later(error, response.headers)
         try:
-            decoded = decode_json(answer.body, answer.content_type)
+            decoded = decode_json(response.body, response.content_type)
         except UnreadableResponseError as exc:
             raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
         return decoded if isinstance(decoded, Mapping) else {}
 
     def _later(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
-        """Return a failed step's error, with the time that the answer asks to wait where it does."""
+        """Return a failed step's error, with the time that the response asks to wait where it does."""
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
         wait_s = parse_retry_after(headers.get("retry-after"), now=now)
         return error if wait_s is None else _LaterError(error, wait_s)
@@ -197,7 +197,7 @@ async def _put(
     *,
     loopback_allowed: bool,
 ) -> tuple[int, Mapping[str, str]]:
-    """Send the bytes and return the answer's code and headers; its body is not read, however long it is or lasts."""
+    """Send the bytes and return the response's code and headers; its body is not read, however long it is or lasts."""
     try:
         guard = public_only(url, loopback_allowed=loopback_allowed)
         sending = storage.stream(

@@ -209,7 +209,7 @@ class Submission:
         self._queue("place" if self._create_slots.is_full else None)
         async with self._create_slots:
             self._queue("rate" if self._client.is_slowed else None)
-            turn = await self._client.acquire_turn()
+            permit = await self._client.acquire_permit()
             self._queue(None)
             if not (self._maybe_sent or self._is_wanted()):
                 raise self._failed(
@@ -223,7 +223,7 @@ class Submission:
                 raise self._failed(exc) from exc
             self._is_sending = True
             try:
-                return await self._client.send("POST", path, body=self._request.body, headers=headers, turn=turn)
+                return await self._client.send("POST", path, body=self._request.body, headers=headers, permit=permit)
             except asyncio.CancelledError:
                 self._maybe_sent = True
                 raise

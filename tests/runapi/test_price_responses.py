@@ -57,10 +57,10 @@ def _schedules(row: Any) -> dict[str, float]:
 @pytest.mark.parametrize("body", [{"price_quote": QUOTE}, QUOTE])
 def test_a_quote_is_read_with_its_date(body: Any) -> None:
     """Wrapped as the service documents it, or bare as its JavaScript client types it."""
-    said = read_quote(body, action="text_to_image", model=PRO)
+    quoted = read_quote(body, action="text_to_image", model=PRO)
 
-    assert said is not None
-    assert (said.usd, said.as_of) == (0.05, "2026-11-20T00:00:00Z")
+    assert quoted is not None
+    assert (quoted.usd, quoted.as_of) == (0.05, "2026-11-20T00:00:00Z")
 
 
 @pytest.mark.parametrize("cents", ODD)
@@ -142,11 +142,11 @@ def test_the_sandbox_is_understood_as_a_whole() -> None:
 
 @given(body=json_values, member=json_values)
 def test_no_json_breaks_the_reader(body: Any, member: Any) -> None:
-    """An answer is data; a price that is found is always one that can be paid."""
+    """A response is data; a price that is found is always one that can be paid."""
     texts: list[Any] = [body, {"price_quote": body}, {"price_quote": {**QUOTE, "reservation_amount_cents": member}}]
     for text in texts:
-        said = read_quote(text, action="text_to_image", model=PRO)
-        assert said is None or 0 < said.usd <= MAX_PRICE_USD
+        quoted = read_quote(text, action="text_to_image", model=PRO)
+        assert quoted is None or 0 < quoted.usd <= MAX_PRICE_USD
     for row in (body, {**ROW, "billing_config": body}, {**ROW, "unit_price_cents": member, "billing_config": body}):
         assert all(0 < usd <= MAX_PRICE_USD for usd in _schedules(row).values())
 
