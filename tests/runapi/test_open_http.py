@@ -21,7 +21,7 @@ from flux2_tool.runapi.client import RunapiClient, open_http
     ],
 )
 def test_a_wrong_proxy_or_ca_is_a_fault_of_the_set_up(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """A defect is reported to us; this is mended by whoever set the variable. The proxy's password stays out."""
+    """A defect is reported to us; this one is fixed by whoever set the variable. The proxy's password stays out."""
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigurationError) as caught:
