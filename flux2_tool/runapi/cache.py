@@ -155,18 +155,18 @@ class RouteCache:
 
     def get(self, base_url: str, kind: RouteKind) -> str | None:
         """Return the route name ("create") or the path template ("poll") that answered last, or None."""
-        for routes in (self._entries.get(base_url), self._entries.get_stored(base_url)):
-            found: str | None = getattr(routes, kind, None)
-            if found is not None:
-                return found
-        return None
+        found: str | None = getattr(self._entries.get(base_url), kind, None)
+        if found is None:
+            # Another process may have learnt it since this one has learnt the other kind.
+            found = getattr(self._entries.get_stored(base_url), kind, None)
+        return found
 
     def put(self, base_url: str, kind: RouteKind, value: str) -> None:
         """Keep what answered."""
-        known = {one: self.get(base_url, one) for one in _ROUTE_KINDS}
-        if known[kind] != value:
-            known[kind] = value
-            self._entries.put(base_url, CachedRoutes(**{one: found for one, found in known.items() if found}))
+        if self.get(base_url, kind) == value:
+            return
+        known = {one: self.get(base_url, one) for one in _ROUTE_KINDS} | {kind: value}
+        self._entries.put(base_url, CachedRoutes(**{one: found for one, found in known.items() if found}))
 
 
 class PriceCache(JsonCache[CachedPrices]):
