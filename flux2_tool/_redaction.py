@@ -1,4 +1,5 @@
-"""Take a key out of text that somebody else wrote, in every form it is likely to be echoed in.
+"""Take a key out of text that somebody else wrote, in every form it is likely to be echoed in, and secrets out of a
+response that is kept as a record.
 
 A service may quote the key it refuses, and a proxy's error page may repeat a whole request. What comes in is masked
 before anything else reads it, so that no result, record or log line can carry it on; also where only the reader puts
@@ -15,35 +16,40 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeGuard
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 MASK: Final = b"[key]"
-# A shorter text is no key but a word, and masking it would spoil answers.
+# A shorter text is no key but a word, and masking it would spoil responses that are still to be read.
 MIN_KEY_CHARS: Final = 8
 MAX_DEPTH: Final = 40
+# Of a record: how deep it goes, and how many members of one object or list it shows.
+MAX_RECORD_DEPTH: Final = 20
+MAX_RECORD_MEMBERS: Final = 200
 _ESCAPE_MARKS: Final = (b"%", b"\\", b"&")
 # Pairs of backslashes are read as one, so that what follows them is not taken for an escape.
 _JSON_ESCAPE: Final = re.compile(rb"\\(\\|/|u00([2-7][0-9a-fA-F]))")
 _URL_ALPHABET: Final = bytes.maketrans(b"+/", b"-_")
 _HTML_NAMES: Final = {"&": ("&amp;",), "<": ("&lt;",), ">": ("&gt;",), '"': ("&quot;",), "'": ("&apos;",)}
 
+_SECRET_PARAMETER: Final = re.compile(r"sig|token|key|secret|credential|password|auth", re.IGNORECASE)
+_SECRET_FIELD: Final = re.compile(
+    r"token|secret|password|credential|signature|authorization|(api|access|private)[_-]?key", re.IGNORECASE
+)
+
+
+# ---- a key -----------------------------------------------------------------------------------------------------------
+
 
 def masked(data: bytes, key: str | None) -> bytes:
     """Return data without the key: as it is, escaped as in URLs, JSON or HTML, in base64, or in hexadecimal digits."""
-    if key is None or len(key) < MIN_KEY_CHARS:
-        return data
-    data = _without(data, key)
-    if b"\\" in data:
-        # Afterwards, because a key may itself hold what looks like an escape.
-        data = _without(_JSON_ESCAPE.sub(_plain, data), key)
-    return data
+    return _masked(data, key) if _is_key(key) else data
 
 
 def masked_text(text: str, key: str | None) -> str:
     """Return text without the key, see `masked`; also when unseen characters stand between the key's own."""
-    found = masked(text.encode("utf-8", "surrogatepass"), key).decode("utf-8", "surrogatepass")
-    seen = visible(found)
-    return masked_text(seen, key) if seen is not found and holds_key(seen, key) else found
+    return _masked_text(text, key) if _is_key(key) else text
 
 
 def masked_json(value: Any, key: str | None) -> Any:
@@ -53,8 +59,7 @@ def masked_json(value: Any, key: str | None) -> Any:
 
 def holds_key(text: str, key: str | None) -> bool:
     """Return whether `masked` would find the key in a text."""
-    data = text.encode("utf-8", "surrogatepass")
-    return masked(data, key).count(MASK) > data.count(MASK)
+    return _is_key(key) and _holds(text, key)
 
 
 def visible(text: str) -> str:
@@ -62,6 +67,58 @@ def visible(text: str) -> str:
     if text.isprintable():  # nearly always
         return text
     return "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+
+
+# ---- a response that is kept -----------------------------------------------------------------------------------------
+
+
+def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> str:
+    """Return a response as JSON text for the record: bounded, without keys, signatures and fields named like a secret.
+
+    Args:
+        body: Decoded JSON.
+        secrets: What is masked wherever it stands; also what would be too short for `masked`.
+        limit: The longest text, in characters, apart from the mark that it was cut.
+    """
+    text = json.dumps(_redacted(body, secrets, 0), ensure_ascii=False, default=str)
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def redact_url(url: str) -> str:
+    """Return a URL whose query keeps its names but not the values that sign or authorise it."""
+    try:
+        parts = urlsplit(url)
+        pairs = "&".join(map(_without_secret_value, parts.query.split("&")))
+        return urlunsplit(parts._replace(query=pairs, fragment="…" if parts.fragment else ""))
+    except ValueError:  # not a URL after all
+        return url.partition("?")[0]
+
+
+# ---- private ---------------------------------------------------------------------------------------------------------
+
+
+def _is_key(text: str | None) -> TypeGuard[str]:
+    return text is not None and len(text) >= MIN_KEY_CHARS
+
+
+def _masked(data: bytes, key: str) -> bytes:
+    data = _without(data, key)
+    if b"\\" in data:
+        # Afterwards, because a key may itself hold what looks like an escape.
+        data = _without(_JSON_ESCAPE.sub(_plain, data), key)
+    return data
+
+
+def _masked_text(text: str, key: str) -> str:
+    found = _masked(text.encode("utf-8", "surrogatepass"), key).decode("utf-8", "surrogatepass")
+    seen = visible(found)
+    return _masked_text(seen, key) if seen is not found and _holds(seen, key) else found
+
+
+def _holds(text: str, key: str) -> bool:
+    data = text.encode("utf-8", "surrogatepass")
+    return _masked(data, key).count(MASK) > data.count(MASK)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -100,6 +157,37 @@ def _masked_json(value: Any, key: str | None, depth: int) -> Any:
     return {masked_text(name, key): _masked_json(item, key, depth + 1) for name, item in value.items()}
 
 
+def _redacted(value: Any, secrets: tuple[str, ...], depth: int) -> Any:
+    if depth > MAX_RECORD_DEPTH:
+        return "…"
+    if isinstance(value, list):
+        return [_redacted(item, secrets, depth + 1) for item in value[:MAX_RECORD_MEMBERS]]
+    if isinstance(value, Mapping):
+        return {
+            _without_secrets(str(name), secrets): "…"
+            if isinstance(item, str) and _SECRET_FIELD.search(str(name))
+            else _redacted(item, secrets, depth + 1)
+            for name, item in islice(value.items(), MAX_RECORD_MEMBERS)
+        }
+    if not isinstance(value, str):
+        return value
+    return _without_secrets(redact_url(value) if value.startswith(("https://", "http://")) else value, secrets)
+
+
+def _without_secrets(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = _masked_text(text, secret)
+    return text
+
+
+def _without_secret_value(pair: str) -> str:
+    """Return one parameter of a query, in which ";" separates as "&" does for some servers."""
+    if ";" in pair:
+        return ";".join(map(_without_secret_value, pair.split(";")))
+    name, equals, _value = pair.partition("=")
+    return f"{name}{equals}…" if equals and _SECRET_PARAMETER.search(unquote(name)) else pair
+
+
 def _without(data: bytes, key: str) -> bytes:
     for form in _forms(key):
         data = data.replace(form, MASK)
@@ -134,13 +222,19 @@ def _forms(key: str) -> tuple[bytes, ...]:
 @lru_cache(maxsize=32)
 def _escaped(key: str) -> re.Pattern[bytes]:
     """Return a pattern of the key whose characters may be escaped, each for itself."""
-    return re.compile("".join(map(_character, key)).encode("ascii"))
+    return re.compile("".join(map(_character, key)).encode())
 
 
 def _character(character: str) -> str:
     """Return a pattern of one character: itself, %XX, or an escape of JSON or HTML."""
-    code = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
-    ways = [re.escape(character), f"%(?:25)?{code}", rf"\\u00{code}", f"&#(?:[xX]0*{code}|0*{ord(character)});"]
+    code = _in_any_case(f"{ord(character):x}")
+    in_url = "".join(f"%(?:25)?{_in_any_case(f'{byte:02x}')}" for byte in character.encode())
+    in_json = rf"\\u{_in_any_case(f'{ord(character):04x}')}"
+    ways = [re.escape(character), in_url, in_json, f"&#(?:[xX]0*{code}|0*{ord(character)});"]
     if not character.isalnum():
         ways += [rf"\\{re.escape(character)}", *_HTML_NAMES.get(character, ())]
     return f"(?:{'|'.join(ways)})"
+
+
+def _in_any_case(digits: str) -> str:
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flux2_tool._redaction import MASK, masked, masked_text
+from flux2_tool._redaction import MASK, masked, masked_text, redact, redact_url
 
 KEY = "sk-a+b/c=d&e~f<0123456789"
 
@@ -41,7 +41,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_echo_is_masked_in_every_form(form: str) -> None:
-    """A proxy's error page, a debugging answer, a link with the key in it."""
+    """A proxy's error page, a debugging response, a link with the key in it."""
     echo = FORMS[form](KEY)
 
     found = masked(f'{{"error": "bad: {echo}"}}'.encode(), KEY)
@@ -53,7 +53,7 @@ def test_an_echo_is_masked_in_every_form(form: str) -> None:
 
 @given(text=st.text())
 def test_what_is_no_key_stays_as_it_is(text: str) -> None:
-    """Answers are read after this; it must not bend them."""
+    """Responses are read after this; it must not bend them."""
     assert masked_text(text, KEY) == text
     assert masked(text.encode(), None) == text.encode()
 
@@ -83,10 +83,64 @@ def test_json_means_the_same_afterwards(value: object) -> None:
 
 
 def test_a_text_too_short_for_a_key_is_left_alone() -> None:
-    """Masking a word would spoil every answer that has it."""
+    """Masking a word would spoil every response that has it."""
     assert masked(b'{"status": "pending"}', "pending"[:7]) == b'{"status": "pending"}'
 
 
 def test_lone_surrogates_survive() -> None:
     """The text of an error may hold anything."""
     assert masked_text("\ud800 a", KEY) == "\ud800 a"
+
+
+def test_a_key_of_other_letters_is_masked_too() -> None:
+    """Nobody has one, but an error about it must not be another error."""
+    key = "sk-ünï-schlüssel"
+
+    for echo in (key, quote(key, safe=""), json.dumps(key)):
+        assert "[key]" in masked_text(f"\\ & {echo}", key)
+
+
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+def test_the_record_of_an_response_carries_neither_key_nor_signature() -> None:
+    """The raw response is kept and shown in support cases."""
+    signed = "https://b.example/f.png?X-Amz-Date=20261123T000000Z&X-Amz-Signature=fe5f80&token=eyJ&sig=1"
+    text = redact({"images": [signed], "echo": "Bearer sk-secret-key"}, secrets=("sk-secret-key",))
+
+    assert "sk-secret-key" not in text
+    assert not any(value in text for value in ("fe5f80", "eyJ", "sig=1"))
+    assert "X-Amz-Date=20261123T000000Z" in text
+
+
+@pytest.mark.parametrize("secret", ['sk-"quoted"', "sk-back\\slash", "sk-ünï"])
+def test_a_key_is_found_in_the_record_although_json_writes_it_differently(secret: str) -> None:
+    """A quotation mark in a key is written with a backslash in JSON."""
+    text = redact({"echo": f"key {secret} end"}, secrets=(secret,))
+
+    assert "[key]" in text
+    assert "sk-" not in text
+
+
+def test_a_field_that_is_named_like_a_secret_is_not_recorded() -> None:
+    """A response may echo credentials of the service's own."""
+    text = redact({"upload": {"secret_access_key": "abc", "api_key": "def", "access_token": "ghi"}, "model": "pro"})
+
+    assert not any(value in text for value in ("abc", "def", "ghi"))
+    assert "pro" in text
+
+
+def test_the_record_is_bounded() -> None:
+    """It goes into a database row and a terminal."""
+    assert len(redact({"x": ["y" * 100_000] * 500})) <= 4001
+
+
+def test_a_url_keeps_its_names_when_its_secrets_go() -> None:
+    """Which parameters a link had is what a diagnosis needs."""
+    assert redact_url("https://e.x/f?a=1&X-Amz-Credential=k&token=t") == "https://e.x/f?a=1&X-Amz-Credential=…&token=…"
+    assert redact_url("https://e.x/f") == "https://e.x/f"
+
+
+def test_a_url_that_cannot_be_read_loses_its_query() -> None:
+    """What nobody can take apart may hold anything."""
+    assert redact_url("https://[e.x/f?token=t") == "https://[e.x/f"

@@ -140,7 +140,7 @@ def _asked(wanted: list[tuple[str, str]], *, live: bool) -> tuple[str, list[Pric
             try:
                 return await asyncio.gather(
                     *(
-                        found.price_of(client, model=model, resolution=resolution, patience_s=PATIENCE_S if live else 0)
+                        found.price_of(client, model=model, resolution=resolution, timeout_s=PATIENCE_S if live else 0)
                         for model, resolution in wanted
                     )
                 )

@@ -25,8 +25,8 @@ from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
 from flux2_tool.engine.task_starter import TaskStarter
 from flux2_tool.engine.wait import CancelToken, OnProgress, OpenCalls, ToolCall, raise_error_of, wait_for
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
+from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
-from flux2_tool.runapi.route_cache import FILE_NAME, RouteCache
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.task_ref import TaskRef
@@ -76,7 +76,7 @@ class Engine:
         self._clock = runtime.clock
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
-        routes = RouteCache(settings.home / FILE_NAME)
+        routes = RouteCache(settings.home / ROUTES_FILE)
         self._webhook_inbox = _webhook_inbox_of(settings, host, self._clock)
         self._registry = Registry(
             folder=settings.home,

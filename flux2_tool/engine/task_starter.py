@@ -11,8 +11,8 @@ from flux2_tool.engine.wait import ToolCall
 from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.journal import ClaimRules
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.prices import Price, Prices, list_price
-from flux2_tool.runapi.route_cache import RouteCache
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -107,13 +107,13 @@ class TaskStarter:
         client = call.account.client
         if list_price(self._manifest, model, resolution).usd is None:
             return await self._prices.price_of(client, model=model, resolution=resolution)
-        price = await self._prices.price_of(client, model=model, resolution=resolution, patience_s=0.0)
+        price = await self._prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
         if price.basis != "quote":
-            self._prices.ask_ahead(client, model=model, resolution=resolution)
+            self._prices.prefetch(client, model=model, resolution=resolution)
         return price
 
     def _route_order(self, base_url: str) -> tuple[contract.Route, ...]:
         if self._settings.route != "auto":
             return (self._settings.route,)
-        first = self._routes.recall(base_url, "create")
+        first = self._routes.get(base_url, "create")
         return ("service", "guide") if first == "service" else ("guide", "service")

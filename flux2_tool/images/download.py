@@ -1,6 +1,6 @@
 """Fetch one finished picture: bounded, whole or not at all, and without the API key.
 
-The link comes from an answer, so it is treated as data: https only (plain http on loopback while the base URL is
+The link comes from a response, so it is treated as data: https only (plain http on loopback while the base URL is
 loopback too), no private literal host, every redirect and every connected address checked again.
 """
 

@@ -1,6 +1,6 @@
 """Decide how long to wait before a request is tried again.
 
-Pure functions: no I/O, no clock; `client.py` and `polling.py` do the waiting. Source: RFC 9110 section 10.2.3.
+Pure functions: no I/O, no clock; `client.py` and `tasks/poll.py` do the waiting. Source: RFC 9110 section 10.2.3.
 """
 
 from __future__ import annotations

@@ -9,16 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flux2_tool.exceptions import (
-    AuthenticationError,
-    Flux2Error,
-    RateLimitedError,
-    ServiceUnavailableError,
-    UnexpectedAnswerError,
-)
+from flux2_tool.exceptions import ServiceUnavailableError, UnexpectedAnswerError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_error
+from flux2_tool.runapi.error_mapping import error_from_response
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 
 MAX_CENTS: Final = 1e12
 
@@ -40,7 +35,7 @@ async def read_balance(client: RunapiClient) -> Balance:
     Raises:
         AuthenticationError: RunAPI refused the key.
         RateLimitedError, ServiceUnavailableError: It cannot tell now.
-        UnexpectedAnswerError: It answered something else.
+        UnexpectedAnswerError: The response is something else.
     """
     try:
         return balance_of(await client.send("GET", contract.BALANCE_PATH))
@@ -55,19 +50,22 @@ async def read_balance(client: RunapiClient) -> Balance:
         ) from exc
 
 
-def balance_of(answer: HttpResponse) -> Balance:
-    """Return the balance an answer names.
+def balance_of(response: HttpResponse) -> Balance:
+    """Return the balance a response names.
 
     Raises:
         Flux2Error: As `read_balance`.
     """
+    if not 200 <= response.status_code < 300:
+        raise error_from_response(
+            response,
+            asked=f"GET {contract.BALANCE_PATH}",
+            check="Check the base URL; the account's page at https://runapi.ai shows the balance.",
+        )
     try:
-        body = decode_json(answer.body, answer.content_type)
-        said = read_error(body).message
-    except UnreadableResponseError as exc:
-        body, said = None, str(exc)
-    if not 200 <= answer.status_code < 300:
-        raise _refusal(answer, said)
+        body = decode_json(response.body, response.content_type)
+    except UnreadableResponseError:
+        body = None
     fields = body.get("data", body) if isinstance(body, Mapping) else None
     fields = fields if isinstance(fields, Mapping) else {}
     balance = Balance(
@@ -79,35 +77,11 @@ def balance_of(answer: HttpResponse) -> Balance:
     )
     if balance.balance_usd is None:
         raise UnexpectedAnswerError(
-            f"RunAPI answered GET {contract.BALANCE_PATH} with HTTP {answer.status_code} but no balance.",
+            f"RunAPI answered GET {contract.BALANCE_PATH} with HTTP {response.status_code} but no balance.",
             hint="The account's page at https://runapi.ai shows it.",
-            request_id=answer.request_id,
+            request_id=response.request_id,
         )
     return balance
-
-
-def _refusal(answer: HttpResponse, said: str) -> Flux2Error:
-    code = answer.status_code
-    quoted = f', it says: "{said}"' if said else ""
-    if code in (401, 403):
-        return AuthenticationError(
-            f"RunAPI refused the key (HTTP {code}{quoted}).",
-            hint="Replace RUNAPI_API_KEY with a valid key from https://runapi.ai.",
-            request_id=answer.request_id,
-        )
-    if code == 429:
-        return RateLimitedError(
-            f"RunAPI limits the rate (HTTP 429{quoted}).", hint="Try again later.", request_id=answer.request_id
-        )
-    if code in contract.RETRYABLE_CODES or code >= 500:
-        return ServiceUnavailableError(
-            f"RunAPI is unavailable (HTTP {code}{quoted}).", hint="Try again later.", request_id=answer.request_id
-        )
-    return UnexpectedAnswerError(
-        f"RunAPI answered GET {contract.BALANCE_PATH} with HTTP {code}{quoted}.",
-        hint="Check the base URL; the account's page at https://runapi.ai shows the balance.",
-        request_id=answer.request_id,
-    )
 
 
 def _usd(cents: Any) -> float | None:

@@ -1,44 +1,36 @@
-"""HTTP with RunAPI: one request, one bounded answer, the key kept at home.
+"""HTTP with RunAPI: one request, one bounded response, the key kept at home.
 
 The key goes out on the base URL's own origin only: redirects are followed by hand and never to another origin.
-Whether a request may be tried again is decided by `submission.py` and `polling.py`; this module says only whether
-a failed one may have reached the service. Source of paths and headers: `wire.py`.
+Whether a request may be tried again is decided by `tasks/submit.py` and `tasks/poll.py`; this module says only whether
+a failed one may have reached the service. Source of paths and headers: `contract.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies
+from urllib.parse import urljoin
 
 import httpx
 from pydantic import SecretStr
 
-from flux2_tool._net import is_loopback_url, is_web_url, origin_of
+from flux2_tool._net import is_web_url, origin_of
 from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
-from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, printable
-from flux2_tool.runapi.transport import BalancedTransport
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport, Network, limits_of, network_of
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
-MAX_CONNECTIONS: Final = 100
-KEEPALIVE_S: Final = 30.0
-# Few enough connections in each, see `transport.py`.
-POOL_COUNT: Final = 10
 
 _NOT_SENT: Final = (
     httpx.ConnectError,
@@ -60,7 +52,7 @@ class NotSentError(Exception):
 
 
 class MaybeSentError(Exception):
-    """The request may have arrived, but its answer did not (lost, late, truncated or too large)."""
+    """The request may have arrived, but its response did not (lost, late, truncated or too large)."""
 
 
 class CrossOriginRedirectError(Exception):
@@ -69,7 +61,7 @@ class CrossOriginRedirectError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """A complete HTTP answer."""
+    """A complete HTTP response."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -110,10 +102,10 @@ def open_http(
     """
     bounds = timeouts or HttpTimeouts()
     try:
-        network = _network_of(base_url) if transport is None else _Network(others=BalancedTransport(lambda: transport))
+        network = network_of(base_url) if transport is None else Network(others=BalancedTransport(lambda: transport))
         http = httpx.AsyncClient(
             timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-            limits=_limits(MAX_CONNECTIONS),
+            limits=limits_of(MAX_CONNECTIONS),
             follow_redirects=False,
             trust_env=network.trust_env,
             verify=network.tls,
@@ -133,55 +125,6 @@ def open_http(
     return http
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Network:
-    """What a client of httpx's is made of, as far as it reaches the network.
-
-    Attributes:
-        mounts: The transport of the service's own origin; None where the environment has a proxy for it.
-        others: The transport of every other host; None for httpx's own, which also knows the proxies.
-        tls: Decides which authorities httpx's own transports trust.
-        trust_env: Whether httpx reads proxies from the environment.
-    """
-
-    mounts: Mapping[str, httpx.AsyncBaseTransport] | None = None
-    others: httpx.AsyncBaseTransport | None = None
-    tls: ssl.SSLContext | bool = True
-    trust_env: bool = False
-
-
-def _network_of(base_url: str) -> _Network:
-    """Return the way to the service and, for storage and pictures, to every other host, with one TLS context."""
-    parts = urlsplit(base_url)
-    trust_env = not is_loopback_url(base_url)
-    ca_file = os.environ.get("SSL_CERT_FILE")
-    if trust_env and ca_file and not Path(ca_file).is_file():
-        # Older httpx goes on with other authorities and says nothing.
-        raise FileNotFoundError(ca_file)
-
-    @cache
-    def tls() -> ssl.SSLContext:
-        return httpx.create_ssl_context(trust_env=trust_env)
-
-    # A mock server needs no authorities, which take tens of milliseconds to read.
-    own_tls = tls() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    limits = _limits(MAX_CONNECTIONS // POOL_COUNT)
-    mounts = {
-        f"{parts.scheme}://{parts.netloc}": BalancedTransport(
-            lambda: httpx.AsyncHTTPTransport(verify=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
-        )
-    }
-    if not trust_env:
-        others = BalancedTransport(lambda: httpx.AsyncHTTPTransport(verify=tls(), limits=_limits(MAX_CONNECTIONS)))
-        return _Network(mounts=mounts, others=others, tls=own_tls)
-    has_proxy = not {parts.scheme, "all"}.isdisjoint(getproxies())
-    return _Network(mounts=None if has_proxy else mounts, tls=tls(), trust_env=True)
-
-
-def _limits(connections: int) -> httpx.Limits:
-    return httpx.Limits(max_connections=connections, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S)
-
-
 class RunapiClient:
     """One RunAPI account at one base URL, over a shared HTTP client.
 
@@ -190,8 +133,8 @@ class RunapiClient:
         base_url: Without a trailing "/v1" or "/".
         api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
         user_agent: Names this package and its version.
-        attempt_timeout_s: The bound on one whole attempt, answer included.
-        rate_limiter: The account's turns to send, shared by all its calls; None for calls that need no turn.
+        attempt_timeout_s: The bound on one whole attempt, response included.
+        rate_limiter: The account's permits to send, shared by all its calls; None for calls that need none.
     """
 
     def __init__(
@@ -231,7 +174,7 @@ class RunapiClient:
 
         Args:
             reference: Absolute or relative, as the service gave it; anything at all.
-            seen_at: The URL whose answer has it; by default the base URL.
+            seen_at: The URL whose response has it; by default the base URL.
         """
         try:
             url = urljoin(seen_at or f"{self.base_url}/", reference)
@@ -241,11 +184,11 @@ class RunapiClient:
 
     @property
     def is_slowed(self) -> bool:
-        """Whether RunAPI limits this account's rate, so that a turn has to be waited for."""
+        """Whether RunAPI limits this account's rate, so that a request has to wait for its permit."""
         return self._rate_limiter is not None and self._rate_limiter.is_slowed
 
-    async def acquire_turn(self) -> float | None:
-        """Wait for this account's turn to send; what it returns goes to `send`, at once."""
+    async def acquire_permit(self) -> float | None:
+        """Wait until this account may send a request; what it returns goes to `send`, at once."""
         return None if self._rate_limiter is None else await self._rate_limiter.acquire()
 
     async def send(
@@ -255,17 +198,17 @@ class RunapiClient:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        turn: float | None = None,
+        permit: float | None = None,
     ) -> HttpResponse:
-        """Send one request and return its complete answer, whatever its status code.
+        """Send one request and return its complete response, whatever its status code.
 
-        It waits for the account's turn first, unless the caller has done so and gives it as `turn`. Redirects within
+        It waits for the account's permit first, unless the caller has one and gives it as `permit`. Redirects within
         the origin are followed with the method and body unchanged, except that a 303 to a POST is returned as it is: it
         says where the result is.
 
         Raises:
             NotSentError: Nothing reached the service.
-            MaybeSentError: The request may have arrived; its answer is lost.
+            MaybeSentError: The request may have arrived; its response is lost.
             CrossOriginRedirectError: The service points elsewhere.
         """
         url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
@@ -275,41 +218,41 @@ class RunapiClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
-        turn = await self.acquire_turn() if turn is None else turn
+        permit = await self.acquire_permit() if permit is None else permit
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._attempt(method, url, body, sent)
-            self._record_response(answer, turn)
-            if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
-                return answer
-            if method == "POST" and answer.status_code == 303:
-                return answer
-            target = self.same_origin_url(answer.headers["location"], seen_at=url)
+            response = await self._attempt(method, url, body, sent)
+            self._record_response(response, permit)
+            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                return response
+            if method == "POST" and response.status_code == 303:
+                return response
+            target = self.same_origin_url(response.headers["location"], seen_at=url)
             if target is None:
-                where = printable(answer.headers["location"].partition("?")[0], 100)
+                where = printable(response.headers["location"].partition("?")[0], 100)
                 raise CrossOriginRedirectError(
-                    f"HTTP {answer.status_code} to {where!r}, not within the base URL's origin"
+                    f"HTTP {response.status_code} to {where!r}, not within the base URL's origin"
                 )
             url = target
         raise CrossOriginRedirectError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _record_response(self, answer: HttpResponse, turn: float | None) -> None:
-        if self._rate_limiter is not None and turn is not None:
-            asked_s = parse_retry_after(answer.headers.get("retry-after"), now=self._rate_limiter.now())
+    def _record_response(self, response: HttpResponse, permit: float | None) -> None:
+        if self._rate_limiter is not None and permit is not None:
+            asked_s = parse_retry_after(response.headers.get("retry-after"), now=self._rate_limiter.now())
             self._rate_limiter.record_response(
-                is_rate_limited=answer.status_code == 429, sent_at_s=turn, retry_after_s=asked_s
+                is_rate_limited=response.status_code == 429, sent_at_s=permit, retry_after_s=asked_s
             )
 
     def _without_key(self, status_code: int, headers: list[tuple[bytes, bytes]], body: bytes) -> HttpResponse:
-        """Return an answer that does not say our key back to us: from here on it may be shown and stored."""
+        """Return a response that does not echo our key: from here on it may be shown and stored."""
         key = next(iter(self.secrets), None)
         # Joined by what no key has, and what is printable.
         every = b" ".join(value for _name, value in headers)
         if _masked_header(every, key) != every:
             headers = [(name, _masked_header(value, key)) for name, value in headers]
-        answer = HttpResponse(status_code=status_code, headers=httpx.Headers(headers), body=masked(body, key))
-        if key is None or _READ_AS_IT_IS.fullmatch(answer.body):
-            return answer
-        return replace(answer, body=_masked_as_read(answer.body, answer.content_type, key))
+        response = HttpResponse(status_code=status_code, headers=httpx.Headers(headers), body=masked(body, key))
+        if key is None or _READ_AS_IT_IS.fullmatch(response.body):
+            return response
+        return replace(response, body=_masked_as_read(response.body, response.content_type, key))
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
@@ -334,8 +277,8 @@ class RunapiClient:
         return self._without_key(response.status_code, response.headers.raw, received)
 
     def _named(self, exc: Exception) -> str:
-        said = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
-        return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+        message = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
+        return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:

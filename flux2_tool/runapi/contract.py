@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 Route = Literal["guide", "service"]
 Action = Literal["text_to_image", "remix_image"]
+ServiceName = Literal["flux-2", "flux_2"]
 
 ACTIONS: Final[tuple[Action, ...]] = ("text_to_image", "remix_image")
 ROUTES: Final[tuple[Route, ...]] = ("guide", "service")
@@ -48,7 +49,7 @@ INNER_STATUS_FIELDS: Final = ("data.status", "data.state")
 STATUS_URL_FIELDS: Final = ("status_url", "urls.get", "data.status_url", "data.urls.get")
 MODEL_FIELDS: Final = ("model", "data.model")
 IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "url", "output", "outputs", "result", "data")
-# Where an answer that names no status at all is still plainly a finished task.
+# Where a response that names no status at all is still plainly a finished task.
 SURE_IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "output", "outputs")
 ERROR_FIELDS: Final = ("error", "message", "detail", "errorMessage", "msg", "data.error", "data.message")
 COST_USD_FIELDS: Final = ("usage.cost", "data.usage.cost")
@@ -59,7 +60,7 @@ COST_CENTS_FIELDS: Final = (
     "data.cost_cents",
 )
 # Prices: how the service is spelt, which words mean that a price holds, and which units mean one image.
-SERVICE_NAMES: Final = ("flux-2", "flux_2")
+SERVICE_NAMES: Final[tuple[ServiceName, ...]] = ("flux-2", "flux_2")
 PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
 IMAGE_UNITS: Final = frozenset(
     {"image", "per_image", "call", "per_call", "request", "per_request", "image_task", "per_generation"}
@@ -91,9 +92,17 @@ TASK_ID_HEADER: Final = "X-RunAPI-Task-Id"
 WEBHOOK_HEADERS: Final = ("X-Callback-Id", "X-Callback-Timestamp", "X-Callback-Signature")
 
 # ---- HTTP status codes ----------------------------------------------------------------------------------------------
-# An answer to the create POST that means: nothing was created, this route does not exist here.
+# A response to the create POST that means: nothing was created, this route does not exist here.
 ROUTE_MISSING_CODES: Final = frozenset({404, 405, 410, 501})
-# Passing troubles: try the same request again.
+KEY_REFUSED_CODES: Final = frozenset({401, 403})
+CREDITS_CODE: Final = 402
+# The idempotency key is in use already.
+CONFLICT_CODE: Final = 409
+RATE_LIMIT_CODE: Final = 429
+# What was sent is refused; a refusal of the last kind is always moderation's.
+REFUSED_CODES: Final = frozenset({400, 413, 415, 422})
+MODERATION_CODE: Final = 451
+# Passing troubles, with every other 5xx: try the same request again.
 RETRYABLE_CODES: Final = frozenset({408, 425, 429, 455, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
 
 # ---- lifetimes and bounds -------------------------------------------------------------------------------------------

@@ -1,25 +1,122 @@
-"""Turn the last answer about a task into the error its callers get, or into none.
+"""Turn a response that is no success, or a task that has failed, into the error its callers get.
 
-Pure. The service's own words are quoted as such and never phrased as an instruction.
+Pure. The service's own words are quoted as such and never phrased as an instruction. What each HTTP status means
+stands in `contract.py`.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from flux2_tool.exceptions import (
     PROBE_HINT,
+    AuthenticationError,
     Charged,
     ContentRefusedError,
+    CreditsExhaustedError,
     Flux2Error,
     GenerationFailedError,
+    InvalidArgumentsError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    SourceRefusedError,
     UnexpectedAnswerError,
 )
-from flux2_tool.runapi.responses import TaskResponse, is_refusal
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.client import HttpResponse
+from flux2_tool.runapi.responses import (
+    ServiceError,
+    TaskResponse,
+    UnreadableResponseError,
+    decode_json,
+    is_refusal,
+    read_error,
+)
+
+SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
+LONGEST_NAMED_WAIT_S: Final = 86400.0
 
 
-def failure_of(answer: TaskResponse, *, task_id: str | None, request_id: str | None) -> Flux2Error | None:
+def quoted_status(response: HttpResponse) -> str:
+    """Return a response's status and the service's words as a quotation: `HTTP 422, it says: "no such model"`."""
+    found = _service_error(response)
+    if isinstance(found, UnreadableResponseError):
+        return f"HTTP {response.status_code}, {found}"
+    words = found.message or found.code
+    return f'HTTP {response.status_code}, it says: "{words}"' if words else f"HTTP {response.status_code}"
+
+
+def error_from_response(
+    response: HttpResponse,
+    *,
+    asked: str,
+    charged: Charged = "no",
+    refused: type[InvalidArgumentsError | SourceRefusedError] | None = None,
+    outcome: str = "",
+    check: str = "Check the base URL.",
+    retry_after_s: float | None = None,
+) -> Flux2Error:
+    """Return the error that a response with a status other than 2xx means.
+
+    Args:
+        response: Any response that is no success.
+        asked: What was asked for, as in "RunAPI answered {asked} with HTTP 418".
+        charged: What is known of it; "unknown" says that an attempt of this request may have been accepted.
+        refused: What a refusal of the request's content is, where the request has any of the caller's.
+        outcome: A sentence on what became of the call; only told while surely nothing was charged.
+        check: The hint for a response that nobody expects.
+        retry_after_s: How long the service asks to wait, in seconds.
+    """
+    code, status = response.status_code, quoted_status(response)
+    told = f" {outcome}" if outcome and charged == "no" else ""
+    error: Flux2Error
+    if code in contract.KEY_REFUSED_CODES:
+        error = key_refused(status)
+    elif code == contract.CREDITS_CODE:
+        settled = " Nothing was charged." if charged == "no" else ""
+        error = CreditsExhaustedError(
+            f"The RunAPI account cannot pay for this image ({status}).{settled}",
+            hint="Tell the user to top up the account at https://runapi.ai, then call again.",
+        )
+    elif code == contract.RATE_LIMIT_CODE:
+        wait = f"{min(retry_after_s, LONGEST_NAMED_WAIT_S):.0f} s" if retry_after_s else "a little"
+        error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
+    elif code in contract.RETRYABLE_CODES or code >= 500:
+        error = ServiceUnavailableError(f"RunAPI is unavailable ({status}).{told}", hint="Try again in a minute.")
+        if charged == "unknown":
+            error = ServiceUnavailableError(
+                f"RunAPI is unavailable ({status}). Whether the image was accepted is not known.", hint=SAFE_AGAIN
+            )
+    elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
+        error = SourceRefusedError(
+            f"RunAPI refused {asked} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
+        )
+    elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
+        error = _arguments_refused(response, charged)
+    elif code == contract.CONFLICT_CODE and charged == "unknown":
+        error = UnexpectedAnswerError(
+            f"This request's idempotency key is already in use ({status}), so whether the image was made is not known.",
+            hint="Look at the RunAPI dashboard before asking for this image again.",
+        )
+    else:
+        error = UnexpectedAnswerError(f"RunAPI answered {asked} with {status}.{told}", hint=check)
+    error.request_id, error.charged = response.request_id, charged
+    return error
+
+
+def key_refused(status: str, *, account: str = "this account") -> AuthenticationError:
+    """Return the error of a key that RunAPI refused, with the status that says so."""
+    return AuthenticationError(
+        f"RunAPI refused the key ({status}).",
+        hint=f"Replace RUNAPI_API_KEY with a valid key of {account} from https://runapi.ai; "
+        "do not call again before that.",
+    )
+
+
+def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | None) -> Flux2Error | None:
     """Return why a task that has ended brought no picture, or None when it brought one."""
-    if answer.phase == "completed":
-        if answer.images:
+    if task.phase == "completed":
+        if task.images:
             return None
         return UnexpectedAnswerError(
             f"RunAPI says task {task_id} is completed but names no picture. It may have been charged.",
@@ -29,11 +126,11 @@ def failure_of(answer: TaskResponse, *, task_id: str | None, request_id: str | N
             request_id=request_id,
             charged="unknown",
         )
-    words = "" if answer.error is None else answer.error.message or answer.error.code or ""
+    words = "" if task.error is None else task.error.message or task.error.code or ""
     quoted = f', RunAPI says: "{words}"' if words else ""
-    charged: Charged = "yes" if answer.cost_usd else "no"
-    settled = "Nothing was charged." if charged == "no" else f"RunAPI billed ${answer.cost_usd:g} all the same."
-    if answer.error is not None and is_refusal(answer.error):
+    charged: Charged = "yes" if task.cost_usd else "no"
+    settled = "Nothing was charged." if charged == "no" else f"RunAPI billed ${task.cost_usd:g} all the same."
+    if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
             f"Moderation refused the request{quoted}. {settled}",
             hint="Change the prompt or the source pictures; the same request will be refused again.",
@@ -48,3 +145,36 @@ def failure_of(answer: TaskResponse, *, task_id: str | None, request_id: str | N
         request_id=request_id,
         charged=charged,
     )
+
+
+def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
+    """Return the error of a create request whose content was refused, by moderation or by the rules of its arguments.
+
+    A gateway's page, a moderation that sees it differently now or a complaint about the key's reuse proves nothing
+    about an earlier attempt whose response was lost.
+    """
+    found, status = _service_error(response), quoted_status(response)
+    settled = (
+        "Nothing was charged."
+        if charged == "no"
+        else "An earlier attempt's response was lost, so whether that one made the image is not known."
+    )
+    again = f"{SAFE_AGAIN} Other arguments would pay for an image of their own." if charged == "unknown" else ""
+    says_moderation = isinstance(found, ServiceError) and is_refusal(found)
+    if response.status_code == contract.MODERATION_CODE or says_moderation:
+        return ContentRefusedError(
+            f"RunAPI's moderation refused the request ({status}). {settled}",
+            hint=again or "Change the prompt or the source pictures; the same request will be refused again.",
+        )
+    return InvalidArgumentsError(
+        f"RunAPI refused the arguments ({status}). {settled}",
+        hint=again or "Correct the arguments that RunAPI names, then call again.",
+    )
+
+
+def _service_error(response: HttpResponse) -> ServiceError | UnreadableResponseError:
+    """Return the service's own words, or what its body was instead."""
+    try:
+        return read_error(decode_json(response.body, response.content_type))
+    except UnreadableResponseError as exc:
+        return exc

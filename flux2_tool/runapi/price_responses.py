@@ -15,7 +15,7 @@ from typing import Any, Final
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.responses import read_instant
 
-# More than this for one picture is a fault of the answer, not a price.
+# More than this for one picture is a fault of the response, not a price.
 MAX_PRICE_USD: Final = 1000.0
 MAX_SCHEDULES: Final = 500
 
@@ -23,20 +23,20 @@ _BILLING_MEMBERS: Final = frozenset({"key", "keys", "overrides", "matrix"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaidPrice:
-    """A price as the service said it; `as_of` is its own date, None when it gave none."""
+class QuotedPrice:
+    """A price that the service quotes; `as_of` is its own date, None when it gave none."""
 
     usd: float
     as_of: str | None
 
 
-def read_quote(body: Any, *, action: str, model: str) -> SaidPrice | None:
+def read_quote(body: Any, *, action: str, model: str) -> QuotedPrice | None:
     """Return the price a quote names for what was asked, or None."""
     quote = body.get("price_quote", body) if isinstance(body, Mapping) else None
     if not isinstance(quote, Mapping) or not _holds(quote) or not _is_about(quote, action, model):
         return None
     usd = usd_of_cents(quote.get("reservation_amount_cents"))
-    return None if usd is None else SaidPrice(usd=usd, as_of=read_instant(quote.get("as_of")))
+    return None if usd is None else QuotedPrice(usd=usd, as_of=read_instant(quote.get("as_of")))
 
 
 def read_schedules(
@@ -93,16 +93,16 @@ def _in_matrix(matrix: Any, keys: list[Any], params: Mapping[str, str]) -> Any:
     return matrix
 
 
-def _holds(said: Mapping[str, Any]) -> bool:
-    return _word(said.get("pricing_status")) in contract.PRICED_STATUSES and _word(said.get("currency")) == "usd"
+def _holds(offer: Mapping[str, Any]) -> bool:
+    return _word(offer.get("pricing_status")) in contract.PRICED_STATUSES and _word(offer.get("currency")) == "usd"
 
 
-def _is_about(said: Mapping[str, Any], action: str, model: str) -> bool:
-    """Whether an answer is about what was asked, as far as it says."""
+def _is_about(offer: Mapping[str, Any], action: str, model: str) -> bool:
+    """Whether a response is about what was asked, as far as it says."""
     return (
-        said.get("model") in (None, model)
-        and said.get("action") in (None, action)
-        and said.get("service") in (None, *contract.SERVICE_NAMES)
+        offer.get("model") in (None, model)
+        and offer.get("action") in (None, action)
+        and offer.get("service") in (None, *contract.SERVICE_NAMES)
     )
 
 

@@ -11,29 +11,29 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.cache import PRICES_FILE, CachedPrices, PriceCache, is_etag
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.price_cache import FILE_NAME, CachedPrices, PriceCache, is_etag
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.schema.manifest import Manifest, Model
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S: Final = 2.0
-AHEAD_S: Final = 30.0
+TIMEOUT_S: Final = 2.0
+PREFETCH_TIMEOUT_S: Final = 30.0
 QUOTE_LIFE_S: Final = 600.0
 SCHEDULE_LIFE_S: Final = 3600.0
 # A schedule that cannot be asked for again still says more than a list that shipped with the package.
 STALE_SCHEDULE_LIFE_S: Final = 30 * 24 * 3600.0
 # For so long after a question that brought no price nobody asks it again.
-SILENCE_S: Final = 300.0
+FAILURE_LIFE_S: Final = 300.0
 
 PriceBasis = Literal["quote", "schedule", "list price", "unknown"]
 
@@ -62,20 +62,20 @@ class Prices:
 
     Args:
         manifest: Has the models and their list prices.
-        folder: The data folder, which keeps what was said; None keeps it in memory only.
+        folder: The data folder, which keeps what RunAPI told; None keeps it in memory only.
         clock: Time.
     """
 
     def __init__(self, *, manifest: Manifest, folder: Path | None, clock: Clock) -> None:
         self._manifest = manifest
-        self._memory = PriceCache(None if folder is None else folder / FILE_NAME)
+        self._cache = PriceCache(None if folder is None else folder / PRICES_FILE)
         self._clock = clock
         self._asking: dict[str, asyncio.Task[CachedPrices | None]] = {}
-        self._silent_until_s: dict[str, float] = {}
-        self._ahead: set[asyncio.Task[Price]] = set()
+        self._retry_at_s: dict[str, float] = {}
+        self._prefetching: set[asyncio.Task[Price]] = set()
 
     async def price_of(
-        self, client: RunapiClient, *, model: str, resolution: str, patience_s: float = PATIENCE_S
+        self, client: RunapiClient, *, model: str, resolution: str, timeout_s: float = TIMEOUT_S
     ) -> Price:
         """Return what one image will cost; never raises for anything the service says or does not say.
 
@@ -83,13 +83,13 @@ class Prices:
             client: The service to ask. Its key is not used.
             model: A model of the manifest, which tells the action too; another one has an unknown price.
             resolution: As in `output_resolution`.
-            patience_s: The longest this may take, in seconds; 0 asks nobody and reads what is kept.
+            timeout_s: The longest this may take, in seconds; 0 asks nobody and reads what is kept.
         """
         known = self._manifest.models.get(model)
         if known is None or resolution not in known.prices_usd:
             return Price(usd=None, basis="unknown")
         client = client.without_key()
-        until_s = self._clock.monotonic() + patience_s
+        until_s = self._clock.monotonic() + timeout_s
         named = f"{client.base_url} {known.tool} {model}"
         key = f"quote {named} {resolution}"
         quoted = await self._fresh(key, QUOTE_LIFE_S, until_s, lambda: self._quote(client, known, resolution, key))
@@ -105,16 +105,16 @@ class Prices:
             return Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
         return list_price(self._manifest, model, resolution)
 
-    def ask_ahead(self, client: RunapiClient, *, model: str, resolution: str) -> None:
-        """Ask in the background, so that the next request's price is known; nobody waits for the answer."""
-        asking = self.price_of(client, model=model, resolution=resolution, patience_s=AHEAD_S)
+    def prefetch(self, client: RunapiClient, *, model: str, resolution: str) -> None:
+        """Ask in the background, so that the next request's price is known; nobody waits for the response."""
+        asking = self.price_of(client, model=model, resolution=resolution, timeout_s=PREFETCH_TIMEOUT_S)
         task = asyncio.get_running_loop().create_task(asking)
-        self._ahead.add(task)
-        task.add_done_callback(self._ahead.discard)
+        self._prefetching.add(task)
+        task.add_done_callback(self._prefetching.discard)
 
     async def aclose(self) -> None:
         """Stop asking."""
-        asking = [*self._ahead, *self._asking.values()]
+        asking = [*self._prefetching, *self._asking.values()]
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
@@ -124,10 +124,10 @@ class Prices:
     async def _fresh(
         self, key: str, life_s: float, until_s: float, ask: Callable[[], Awaitable[CachedPrices | None]]
     ) -> CachedPrices | None:
-        """Return what is kept, or the answer to a question that all callers share; it goes on when they leave."""
+        """Return what is kept, or the response to a question that all callers share; it goes on when they leave."""
         kept = self._kept(key, life_s)
         now_s = self._clock.monotonic()
-        if kept is not None or now_s >= until_s or self._silent_until_s.get(key, now_s) > now_s:
+        if kept is not None or now_s >= until_s or self._retry_at_s.get(key, now_s) > now_s:
             return kept
         task = self._asking.get(key)
         if task is None:
@@ -135,58 +135,58 @@ class Prices:
         done, _ = await asyncio.wait({task}, timeout=until_s - now_s)
         if not done:
             # The next caller need not wait for it as well.
-            self._silent_until_s[key] = self._clock.monotonic() + SILENCE_S
+            self._retry_at_s[key] = self._clock.monotonic() + FAILURE_LIFE_S
         return task.result() if done and not task.cancelled() else None
 
     async def _asked(self, key: str, ask: Callable[[], Awaitable[CachedPrices | None]]) -> CachedPrices | None:
         try:
             kept = await ask()
             if kept is not None:
-                self._memory.remember(key, kept)
-                self._silent_until_s.pop(key, None)
+                self._cache.put(key, kept)
+                self._retry_at_s.pop(key, None)
             else:
-                self._silent_until_s[key] = self._clock.monotonic() + SILENCE_S
+                self._retry_at_s[key] = self._clock.monotonic() + FAILURE_LIFE_S
             return kept
         finally:
             del self._asking[key]
 
     def _kept(self, key: str, life_s: float) -> CachedPrices | None:
-        kept = self._memory.recall(key)
+        kept = self._cache.get(key)
         # A date in the future is a clock that was set back: how old it is cannot be known.
         return kept if kept is not None and 0 <= self._clock.now() - kept.asked_at < life_s else None
 
     async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> CachedPrices | None:
-        for service in self._services(self._memory.recall(key)):
+        for service in self._services(self._cache.get(key)):
             asked = {"service": service, "action": model.tool, "model": model.slug}
             params = {"model": model.slug, **_QUOTE_PARAMS, "output_resolution": resolution}
             body = json.dumps({**asked, "params": params}).encode()
-            answer = await _sent(client, "POST", contract.PRICE_QUOTES_PATH, body=body)
-            if answer is None:
+            response = await _sent(client, "POST", contract.PRICE_QUOTES_PATH, body=body)
+            if response is None:
                 return None
-            said = read_quote(_json_of(answer), action=model.tool, model=model.slug)
-            if said is not None:
+            quoted = read_quote(_json_of(response), action=model.tool, model=model.slug)
+            if quoted is not None:
                 now = self._clock.now()
-                as_of = said.as_of or iso_utc(now)
-                return CachedPrices(usd={resolution: said.usd}, asked_at=now, as_of=as_of, service=service)
+                as_of = quoted.as_of or iso_utc(now)
+                return CachedPrices(usd={resolution: quoted.usd}, asked_at=now, as_of=as_of, service=service, etag=None)
         return None
 
     async def _schedule(self, client: RunapiClient, model: Model, key: str) -> CachedPrices | None:
-        known = self._memory.recall(key)
+        known = self._cache.get(key)
         for service in self._services(known):
             query = urlencode({"service": service, "action": model.tool, "model": model.slug})
             etag = None if known is None or known.service != service else known.etag
             tag = {} if etag is None else {"If-None-Match": etag}
-            answer = await _sent(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{query}", headers=tag)
-            if answer is None:
+            response = await _sent(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{query}", headers=tag)
+            if response is None:
                 return None
             now = self._clock.now()
-            if answer.status_code == 304 and known is not None and tag:
-                return replace(known, asked_at=now)
+            if response.status_code == 304 and known is not None and tag:
+                return known.model_copy(update={"asked_at": now})
             usd, as_of = read_schedules(
-                _json_of(answer), action=model.tool, model=model.slug, resolutions=tuple(model.prices_usd)
+                _json_of(response), action=model.tool, model=model.slug, resolutions=tuple(model.prices_usd)
             )
             if usd:
-                etag = answer.headers.get("etag")
+                etag = response.headers.get("etag")
                 return CachedPrices(
                     usd=usd,
                     asked_at=now,
@@ -197,7 +197,7 @@ class Prices:
         return None
 
     @staticmethod
-    def _services(known: CachedPrices | None) -> list[str]:
+    def _services(known: CachedPrices | None) -> list[contract.ServiceName]:
         """Return the spellings of the service's name, the one that was understood before first."""
         return sorted(contract.SERVICE_NAMES, key=lambda name: known is not None and name != known.service)
 
@@ -210,18 +210,18 @@ async def _sent(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse | None:
-    """Return the answer, or None when there is none that another spelling could change."""
+    """Return the response, or None when there is none that another spelling could change."""
     try:
-        answer = await client.send(method, path, body=body, headers=headers)
+        response = await client.send(method, path, body=body, headers=headers)
     except (NotSentError, MaybeSentError, CrossOriginRedirectError) as exc:
         logger.info("no price: %s", exc)
         return None
-    return None if answer.status_code in contract.RETRYABLE_CODES else answer
+    return None if response.status_code in contract.RETRYABLE_CODES else response
 
 
-def _json_of(answer: HttpResponse) -> Any:
-    """Return the JSON of a good answer, None of any other."""
+def _json_of(response: HttpResponse) -> Any:
+    """Return the JSON of a good response, None of any other."""
     try:
-        return decode_json(answer.body, answer.content_type) if 200 <= answer.status_code < 300 else None
+        return decode_json(response.body, response.content_type) if 200 <= response.status_code < 300 else None
     except UnreadableResponseError:
         return None

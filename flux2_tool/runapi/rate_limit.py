@@ -1,8 +1,8 @@
-"""Whose turn it is to send: an account's pace after a 429, and the places for create POSTs.
+"""When a request may be sent: an account's rate after a 429, and how many create POSTs at once.
 
 A 429 is about the key, not about the request that met it, so it slows every call of that key: nothing is sent until
 RunAPI takes requests again, then they go in the order in which they came, spaced, and the spacing shrinks with every
-answer that is no 429. Otherwise a thousand waiting calls would come back together.
+response that is no 429. Otherwise a thousand waiting calls would come back together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GAP_RELIEF: Final = 0.75
 
 
 class RateLimiter:
-    """One account's turns to send.
+    """One account's permits to send: all at once until a 429, then spaced.
 
     Args:
         clock: Measures and waits.
@@ -31,7 +31,7 @@ class RateLimiter:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._line = asyncio.Lock()  # first come, first served
+        self._queue = asyncio.Lock()  # first come, first served
         self._gap_s = 0.0
         self._closed_until_s = float("-inf")
         self._last_s = float("-inf")
@@ -50,14 +50,14 @@ class RateLimiter:
         """Wait until this request may be sent; returns the moment, on the monotonic clock, for `record_response`."""
         if not self.is_slowed:
             return self._clock.monotonic()
-        async with self._line:
+        async with self._queue:
             while (wait_s := self._next_s() - self._clock.monotonic()) > 0:
                 await self._clock.sleep(wait_s)
             self._last_s = self._clock.monotonic()
             return self._last_s
 
     def record_response(self, *, is_rate_limited: bool, sent_at_s: float, retry_after_s: float | None = None) -> None:
-        """Take in an answer.
+        """Adapt to a response.
 
         Args:
             is_rate_limited: Whether it was a 429.
@@ -85,7 +85,7 @@ class RateLimiter:
 class ConcurrencyLimiter:
     """How many create POSTs of this process may be in flight at once; the rest wait, first come first served.
 
-    Polls and running tasks take no place.
+    Polls and running tasks need no slot.
     """
 
     def __init__(self, count: int) -> None:

@@ -1,6 +1,6 @@
-"""Read what RunAPI answers: leniently, and as data that nobody trusts.
+"""Read RunAPI's responses: leniently, and as data that nobody trusts.
 
-Pure functions over decoded JSON. Which fields are read, and in which order, stands in `wire.py`. Text from the
+Pure functions over decoded JSON. Which fields are read, and in which order, stands in `contract.py`. Text from the
 service is bounded and stripped of control characters before it goes anywhere; unknown fields are ignored.
 """
 
@@ -9,35 +9,29 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal
-from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from flux2_tool._clock import iso_utc
 from flux2_tool._net import MAX_URL_CHARS, is_web_url
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.text import html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
 # One task makes one picture; more than this is not a result but a flood.
 MAX_IMAGES: Final = 64
-# A cost above this is a fault of the answer, not a bill.
+# A cost above this is a fault of the response, not a bill.
 MAX_COST_USD: Final = 10_000.0
 
 _MAX_DEPTH = 6
 _REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
 _NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
-_TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
-_SECRET_PARAMETER = re.compile(r"sig|token|key|secret|credential|password|auth", re.IGNORECASE)
-_SECRET_FIELD = re.compile(
-    r"token|secret|password|credential|signature|authorization|(api|access|private)[_-]?key", re.IGNORECASE
-)
 
 
 class _Frozen(BaseModel):
@@ -59,7 +53,7 @@ class ImageLink(_Frozen):
 
 
 class TaskResponse(_Frozen):
-    """One answer about a task. `phase` is `absent` when the answer names no status."""
+    """One response about a task. `phase` is `absent` when the response names no status."""
 
     phase: Phase
     status: str | None = None
@@ -81,7 +75,7 @@ class UnreadableResponseError(ValueError):
 
 
 def decode_json(body: bytes, content_type: str = "") -> Any:
-    """Return the decoded JSON of an answer.
+    """Return the decoded JSON of a response.
 
     Raises:
         UnreadableResponseError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
@@ -100,33 +94,11 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
         raise UnreadableResponseError(f"{len(body)} bytes that are not JSON") from exc
 
 
-def html_title(body: bytes) -> str:
-    """Return the title or first heading of an HTML page, as one printable line."""
-    found = _TITLE.search(body[:65536].decode("utf-8", "replace"))
-    return printable(_TAG.sub("", found.group(2)), 80) if found else "no title"
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """Return text as one bounded line without control, format and surrogate characters.
-
-    Terminal escapes lose their escape byte here, and bidirectional overrides go too.
-    """
-    if len(text) <= limit and text.isprintable():  # nearly always, and much cheaper
-        return " ".join(text.split())
-    kept = "".join(
-        " " if character.isspace() else character
-        for character in text[: limit * 8]
-        if character.isspace() or unicodedata.category(character)[0] != "C"
-    )
-    line = " ".join(kept.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
-    """Return what an answer says about its task; an envelope at `Location` is unwrapped first.
+    """Return what a response says about its task; an envelope at `Location` is unwrapped first.
 
     Args:
-        body: The decoded JSON of the answer, whatever it is.
+        body: The decoded JSON of the response, whatever it is.
         https_only: Whether a picture behind plain http counts as none, as it does unless the service is on loopback.
     """
     envelope_failed = False
@@ -208,7 +180,7 @@ def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> t
 
 
 def read_cost_usd(body: Any) -> float | None:
-    """Return what was billed, in US dollars, or None where the answer does not say."""
+    """Return what was billed, in US dollars, or None where the response does not say."""
     for fields, divisor in ((contract.COST_USD_FIELDS, 1.0), (contract.COST_CENTS_FIELDS, 100.0)):
         for path in fields:
             value = _dig(body, path)
@@ -251,20 +223,6 @@ def is_refusal(error: ServiceError) -> bool:
     return _REFUSAL.search(f"{error.code or ''} {error.message}") is not None
 
 
-def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> str:
-    """Return an answer as JSON text without keys and signatures, bounded, for the record."""
-    text = json.dumps(_redacted(body, secrets, 0), ensure_ascii=False, default=str)
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return text if len(text) <= limit else text[:limit] + "…"
-
-
-def redact_url(url: str) -> str:
-    """Return a URL whose query keeps its names but not the values that sign or authorise it."""
-    parts = urlsplit(url)
-    pairs = "&".join(map(_without_secret_value, parts.query.split("&")))
-    return urlunsplit(parts._replace(query=pairs, fragment="…" if parts.fragment else ""))
-
-
 @lru_cache(maxsize=256)
 def url_expiry(url: str, finished_at: float) -> str:
     """Return when an image link ends, in UTC: from a presigned URL's own date and life, else seven days on.
@@ -283,14 +241,6 @@ def url_expiry(url: str, finished_at: float) -> str:
 
 
 # ---- private ---------------------------------------------------------------------------------------------------------
-
-
-def _without_secret_value(pair: str) -> str:
-    """Return one parameter of a query, in which ";" separates as "&" does for some servers."""
-    if ";" in pair:
-        return ";".join(map(_without_secret_value, pair.split(";")))
-    name, equals, _value = pair.partition("=")
-    return f"{name}{equals}…" if equals and _SECRET_PARAMETER.search(unquote(name)) else pair
 
 
 def _fit(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
@@ -363,38 +313,9 @@ def _field_errors(body: Any) -> str:
     errors = _dig(body, "errors")
     if isinstance(errors, Mapping):
         return "; ".join(
-            f"{name} {' and '.join(str(item) for item in said) if isinstance(said, list) else said}"
-            for name, said in list(errors.items())[:20]
+            f"{name} {' and '.join(str(item) for item in found) if isinstance(found, list) else found}"
+            for name, found in list(errors.items())[:20]
         )
     if isinstance(errors, list):
         return "; ".join(_text(item) or _text(_dig(item, "message")) or "" for item in errors[:20]).strip("; ")
     return ""
-
-
-def _redacted(value: Any, secrets: tuple[str, ...], depth: int) -> Any:
-    if depth > 20:
-        return "…"
-    if isinstance(value, Mapping):
-        return {
-            _without(key, secrets): "…"
-            if isinstance(item, str) and _SECRET_FIELD.search(key)
-            else _redacted(item, secrets, depth + 1)
-            for key, item in [(str(key), item) for key, item in value.items()][:200]
-        }
-    if isinstance(value, list):
-        return [_redacted(item, secrets, depth + 1) for item in value[:200]]
-    if not isinstance(value, str):
-        return value
-    return _without(redact_url(value) if is_web_url(value) else value, secrets)
-
-
-def _without(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        for form in _spellings(secret):
-            text = text.replace(form, "[key]")
-    return text
-
-
-@lru_cache(maxsize=32)
-def _spellings(secret: str) -> tuple[str, ...]:
-    return tuple({secret, quote(secret), quote(secret, safe="")})

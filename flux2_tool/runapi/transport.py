@@ -7,11 +7,24 @@ grows with the pool. Several small ones cost a fraction, and the number of conne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from functools import cache
+from pathlib import Path
+from typing import Final, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx
+
+from flux2_tool._net import is_loopback_url
+
+MAX_CONNECTIONS: Final = 100
+KEEPALIVE_S: Final = 30.0
+# Few enough connections in each, see above.
+POOL_COUNT: Final = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -101,3 +114,52 @@ class _CountedStream(httpx.AsyncByteStream):
             self._pool.busy -= 1
             self._pool = None
         await self._stream.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What a client of httpx's is made of, as far as it reaches the network.
+
+    Attributes:
+        mounts: The transport of the service's own origin; None where the environment has a proxy for it.
+        others: The transport of every other host; None for httpx's own, which also knows the proxies.
+        tls: Decides which authorities httpx's own transports trust.
+        trust_env: Whether httpx reads proxies from the environment.
+    """
+
+    mounts: Mapping[str, httpx.AsyncBaseTransport] | None = None
+    others: httpx.AsyncBaseTransport | None = None
+    tls: ssl.SSLContext | bool = True
+    trust_env: bool = False
+
+
+def network_of(base_url: str) -> Network:
+    """Return the way to the service and, for storage and pictures, to every other host, with one TLS context."""
+    parts = urlsplit(base_url)
+    trust_env = not is_loopback_url(base_url)
+    ca_file = os.environ.get("SSL_CERT_FILE")
+    if trust_env and ca_file and not Path(ca_file).is_file():
+        # Older httpx goes on with other authorities and says nothing.
+        raise FileNotFoundError(ca_file)
+
+    @cache
+    def tls() -> ssl.SSLContext:
+        return httpx.create_ssl_context(trust_env=trust_env)
+
+    # A mock server needs no authorities, which take tens of milliseconds to read.
+    own_tls = tls() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    limits = limits_of(MAX_CONNECTIONS // POOL_COUNT)
+    mounts = {
+        f"{parts.scheme}://{parts.netloc}": BalancedTransport(
+            lambda: httpx.AsyncHTTPTransport(verify=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
+        )
+    }
+    if not trust_env:
+        others = BalancedTransport(lambda: httpx.AsyncHTTPTransport(verify=tls(), limits=limits_of(MAX_CONNECTIONS)))
+        return Network(mounts=mounts, others=others, tls=own_tls)
+    has_proxy = not {parts.scheme, "all"}.isdisjoint(getproxies())
+    return Network(mounts=None if has_proxy else mounts, tls=tls(), trust_env=True)
+
+
+def limits_of(connections: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=connections, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S)

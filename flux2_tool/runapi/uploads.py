@@ -1,6 +1,6 @@
 """Bring local source pictures to RunAPI: prepare, PUT without the key, confirm; once per content while its URL lives.
 
-Uploading is free and makes no image, so a failed step is simply begun again. Source of the calls: `wire.py`.
+Uploading is free and makes no image, so a failed step is simply begun again. Source of the calls: `contract.py`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ import httpx
 from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url, is_web_url
 from flux2_tool.exceptions import (
-    AuthenticationError,
     Flux2Error,
-    RateLimitedError,
     ServiceUnavailableError,
     SourceRefusedError,
     UnexpectedAnswerError,
@@ -31,12 +29,15 @@ from flux2_tool.images.download import DownloadError, check_link, public_only
 from flux2_tool.images.inspect import Picture
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_error
+from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.error_mapping import error_from_response
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 
 ATTEMPTS: Final = 3
 RETRY_DELAY_S: Final = 1.0
 PUT_TIMEOUT_S: Final = 120.0
+_NOTHING_REQUESTED: Final = "No image was requested."
+_USE_A_LINK: Final = "Use a public link as the source instead."
 _FORBIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "transfer-encoding"})
 
 
@@ -144,12 +145,12 @@ class Uploads:
             check_link(upload_url, loopback_allowed=is_loopback_url(client.base_url))
         except DownloadError as exc:
             raise _unexpected(f"named an upload address that is refused: {exc}") from exc
-        code, said_headers = await _put(
+        code, response_headers = await _put(
             storage, upload_url, headers or {}, picture.data, where, loopback_allowed=is_loopback_url(client.base_url)
         )
         if code in contract.RETRYABLE_CODES:
             error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
-            raise self._later(error, said_headers)
+            raise self._later(error, response_headers)
         if not 200 <= code < 300:
             raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
         confirmed = await self._post(client, contract.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
@@ -160,21 +161,28 @@ class Uploads:
 
     async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         try:
-            answer = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
+            response = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
         except (NotSentError, MaybeSentError) as exc:
             raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
         except CrossOriginRedirectError as exc:
             raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
-        if not 200 <= answer.status_code < 300:
-            raise self._later(_error_of(answer, where), answer.headers)
+        if not 200 <= response.status_code < 300:
+            error = error_from_response(
+                response,
+                asked=f"the upload of {where}",
+                refused=SourceRefusedError,
+                outcome=_NOTHING_REQUESTED,
+                check=_USE_A_LINK,
+            )
+            raise self._later(error, response.headers)
         try:
-            decoded = decode_json(answer.body, answer.content_type)
+            decoded = decode_json(response.body, response.content_type)
         except UnreadableResponseError as exc:
             raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
         return decoded if isinstance(decoded, Mapping) else {}
 
     def _later(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
-        """Return a failed step's error, with the time that the answer asks to wait where it does."""
+        """Return a failed step's error, with the time that the response asks to wait where it does."""
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
         wait_s = parse_retry_after(headers.get("retry-after"), now=now)
         return error if wait_s is None else _LaterError(error, wait_s)
@@ -189,7 +197,7 @@ async def _put(
     *,
     loopback_allowed: bool,
 ) -> tuple[int, Mapping[str, str]]:
-    """Send the bytes and return the answer's code and headers; its body is not read, however long it is or lasts."""
+    """Send the bytes and return the response's code and headers; its body is not read, however long it is or lasts."""
     try:
         guard = public_only(url, loopback_allowed=loopback_allowed)
         sending = storage.stream(
@@ -205,40 +213,16 @@ async def _put(
         raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc
 
 
-def _error_of(answer: HttpResponse, where: str) -> Flux2Error:
-    try:
-        words = read_error(decode_json(answer.body, answer.content_type)).message
-    except UnreadableResponseError as exc:
-        words = str(exc)
-    code, request_id = answer.status_code, answer.request_id
-    said = f'HTTP {code}, it says: "{words}"' if words else f"HTTP {code}"
-    if code in (401, 403):
-        return AuthenticationError(
-            f"RunAPI refused the key ({said}).", hint="Replace RUNAPI_API_KEY with a valid key.", request_id=request_id
-        )
-    if code == 429:
-        return RateLimitedError(f"RunAPI limits the rate ({said}).", hint="Wait a little.", request_id=request_id)
-    if code in (400, 413, 415, 422):
-        return SourceRefusedError(
-            f"RunAPI refused {where} ({said}). Nothing was charged.",
-            hint="Use another picture, or a smaller one.",
-            request_id=request_id,
-        )
-    if code in contract.RETRYABLE_CODES or code >= 500:
-        return _unavailable(f"RunAPI could not take {where} ({said}).", request_id)
-    return _unexpected(f"answered the upload of {where} with {said}", request_id)
-
-
 def _unavailable(message: str, request_id: str | None = None) -> ServiceUnavailableError:
     return ServiceUnavailableError(
-        f"{message} No image was requested.", hint="Call again in a minute.", request_id=request_id
+        f"{message} {_NOTHING_REQUESTED}", hint="Call again in a minute.", request_id=request_id
     )
 
 
 def _unexpected(what: str, request_id: str | None = None) -> UnexpectedAnswerError:
     return UnexpectedAnswerError(
-        f"RunAPI {what}. No image was requested.",
-        hint="Use a public link as the source instead.",
+        f"RunAPI {what}. {_NOTHING_REQUESTED}",
+        hint=_USE_A_LINK,
         request_id=request_id,
     )
 

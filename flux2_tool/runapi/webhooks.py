@@ -1,11 +1,11 @@
 """Check a webhook of RunAPI's: that it was signed with the account's secret, lately, and what task it is about.
 
-Pure: no I/O and no clock. For whoever receives webhooks, as the OpenClaw plugin's route does (`push.py`) or a service
-of your own; anybody can POST to a public address, so nothing in a webhook counts before it was checked.
+Pure: no I/O and no clock. For whoever receives webhooks, as the OpenClaw plugin's route does, or a service of your own;
+anybody can POST to a public address, so nothing in a webhook counts before it was checked.
 
     webhook = verify_webhook(request.headers, await request.body(), secret=secret, now=time.time())
 
-Source of headers and signature: `wire.py`.
+Source of headers and signature: `contract.py`.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from flux2_tool._clock import Clock
+from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
-from flux2_tool.runapi.route_cache import RouteCache
 from flux2_tool.tasks.poll_schedule import PollSchedule, PollScheduler
 from flux2_tool.tasks.webhook_inbox import WebhookInbox
 

@@ -119,7 +119,7 @@ class Follower:
 
     def _poller(self, schedule: PollSchedule) -> Poller:
         task, deps, base_url = self._task, self._deps, self._client.base_url
-        first_route = deps.route if deps.route != "auto" else deps.route_cache.recall(base_url, "create")
+        first_route = deps.route if deps.route != "auto" else deps.route_cache.get(base_url, "create")
         action = self._log.action
         if task.record is not None:
             first_route, action = task.record.route, task.record.tool
@@ -129,7 +129,7 @@ class Follower:
             # The guide's route first when none is known.
             routes=sorted(contract.ROUTES, key=lambda route: route != first_route),
             status_url=None if task.status_url is None else self._client.same_origin_url(task.status_url),
-            remembered=deps.route_cache.recall(base_url, "poll"),
+            remembered=deps.route_cache.get(base_url, "poll"),
         )
         return Poller(
             self._client,

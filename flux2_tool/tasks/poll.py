@@ -15,11 +15,12 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from flux2_tool._net import is_loopback_url
-from flux2_tool.exceptions import AuthenticationError, Flux2Error, TaskNotFoundError
+from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_error, read_task
+from flux2_tool.runapi.error_mapping import key_refused, quoted_status
+from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_task
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import (
     EMPTY_PATIENCE_S,
@@ -205,7 +206,7 @@ class Poller:
         if not self._is_path_proven:
             self._is_path_proven = True
             if path.template is not None:
-                self._route_cache.remember(self._client.base_url, "poll", path.template)
+                self._route_cache.put(self._client.base_url, "poll", path.template)
         return outcome
 
     def _is_doubtful(self, response: TaskResponse, path: PollPath) -> bool:
@@ -272,7 +273,7 @@ class Poller:
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
         self._retry_after_s = parse_retry_after(response.headers.get("retry-after"), now=now)
         if not 200 <= response.status_code < 300:
-            return self._trouble_of(response)
+            return self._failure_of(response)
         status, request_id = f"HTTP {response.status_code}", response.request_id
         try:
             body = decode_json(response.body, response.content_type)
@@ -285,21 +286,13 @@ class Poller:
         self._log.last_raw, self._log.request_id = body, request_id
         return task
 
-    def _trouble_of(self, answer: HttpResponse) -> PollFailure:
+    def _failure_of(self, response: HttpResponse) -> PollFailure:
         kind: PollFailureKind = "transient"
-        if answer.status_code in contract.ROUTE_MISSING_CODES:
+        if response.status_code in contract.ROUTE_MISSING_CODES:
             kind = "not_found"
-        elif answer.status_code in (401, 403):
+        elif response.status_code in contract.KEY_REFUSED_CODES:
             kind = "unauthorized"
-        try:
-            said = read_error(decode_json(answer.body, answer.content_type)).message
-        except UnreadableResponseError as exc:
-            said = str(exc)
-        return PollFailure(
-            kind=kind,
-            message=f'HTTP {answer.status_code}, it says: "{said}"' if said else f"HTTP {answer.status_code}",
-            request_id=answer.request_id,
-        )
+        return PollFailure(kind=kind, message=quoted_status(response), request_id=response.request_id)
 
     def _choose_next_path(self, failure: PollFailure) -> None:
         """Keep a proven path for several failures, leave an unproven one soon, and a new task's 404 not at once."""
@@ -322,26 +315,22 @@ class Poller:
         return FAILURES_BEFORE_NEXT_PATH if self._retry_after_s is None else FAILURES_BEFORE_LEAVING_PROVEN_PATH
 
 
-def lookup_failure(verdict: PollFailureKind | None, trouble: PollFailure, *, task_id: str) -> Flux2Error | None:
+def lookup_failure(verdict: PollFailureKind | None, failure: PollFailure, *, task_id: str) -> Flux2Error | None:
     """Return why a task that was begun elsewhere cannot be found, or None while it still may be.
 
     Args:
         verdict: How polling failed at all paths, from `Poller.verdict_of_all_paths`.
-        trouble: The last failure.
+        failure: The last failure.
         task_id: The task that is looked up.
     """
     if verdict == "not_found":
         return TaskNotFoundError(
             f"RunAPI knows no task {task_id} under this key: no status path has it.",
             hint="Check the task id; it is in the result of the call that made the image.",
-            request_id=trouble.request_id,
+            request_id=failure.request_id,
         )
     if verdict == "unauthorized":
-        return AuthenticationError(
-            f"RunAPI refused the key ({trouble.message}).",
-            hint="Replace RUNAPI_API_KEY with a valid key of the account that made the task.",
-            task_id=task_id,
-            request_id=trouble.request_id,
-            charged="unknown",
-        )
+        error = key_refused(failure.message, account="the account that made the task")
+        error.task_id, error.request_id, error.charged = task_id, failure.request_id, "unknown"
+        return error
     return None

@@ -16,28 +16,18 @@ from typing import Final, Literal
 
 from flux2_tool.exceptions import (
     PROBE_HINT,
-    AuthenticationError,
     CancelledCallError,
     Charged,
-    ContentRefusedError,
-    CreditsExhaustedError,
     Flux2Error,
     InvalidArgumentsError,
-    RateLimitedError,
     ServiceUnavailableError,
     UnexpectedAnswerError,
 )
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.responses import (
-    ServiceError,
-    UnreadableResponseError,
-    decode_json,
-    is_refusal,
-    printable,
-    read_error,
-)
+from flux2_tool.runapi.error_mapping import SAFE_AGAIN, error_from_response, quoted_status
+from flux2_tool.runapi.text import printable
 from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
 from flux2_tool.tasks.dependencies import TaskDependencies
 
@@ -50,7 +40,6 @@ MAX_UNREADABLE: Final = 3
 QueuedFor = Literal["create_slot", "rate_limit"]
 
 _CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
-_SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +178,7 @@ class Submission:
             except CrossOriginRedirectError as exc:
                 raise self._failed(self._redirected(path, str(exc))) from exc
             if response.status_code in contract.ROUTE_MISSING_CODES:
-                missing = f"POST {path} answered HTTP {response.status_code}{_quoted(response)}"
+                missing = f"POST {path} answered {quoted_status(response)}"
                 if self._maybe_sent:
                     raise self._failed(self._unavailable(f"{missing} after an attempt whose response was lost."))
                 self._missing_routes.append(missing)
@@ -203,7 +192,7 @@ class Submission:
         self._set_queued_for("create_slot" if self._create_slots.is_full else None)
         async with self._create_slots:
             self._set_queued_for("rate_limit" if self._client.is_slowed else None)
-            turn = await self._client.acquire_turn()
+            permit = await self._client.acquire_permit()
             self._set_queued_for(None)
             if not (self._maybe_sent or self._callbacks.has_waiters()):
                 raise self._failed(
@@ -217,7 +206,7 @@ class Submission:
                 raise self._failed(exc) from exc
             self._is_sending = True
             try:
-                return await self._client.send("POST", path, body=self._request.body, headers=headers, turn=turn)
+                return await self._client.send("POST", path, body=self._request.body, headers=headers, permit=permit)
             except asyncio.CancelledError:
                 self._maybe_sent = True
                 raise
@@ -229,24 +218,24 @@ class Submission:
             self.queued_for = queued_for
             self._callbacks.on_queued()
 
-    async def _handle_response(self, answer: HttpResponse, route: contract.Route, path: str) -> AcceptedTask | None:
+    async def _handle_response(self, response: HttpResponse, route: contract.Route, path: str) -> AcceptedTask | None:
         """Return the accepted task, or None to send again: the pause before it is over. Raise what is final."""
-        code = answer.status_code
-        wait_s = parse_retry_after(answer.headers.get("retry-after"), now=self._wall())
+        code = response.status_code
+        wait_s = parse_retry_after(response.headers.get("retry-after"), now=self._wall())
         if 200 <= code < 300 or code == 303:
-            accepted = read_accepted(answer, client=self._client, route=route, retry_after_s=wait_s)
+            accepted = read_accepted(response, client=self._client, route=route, retry_after_s=wait_s)
             if accepted is not None:
                 return accepted
             self._maybe_sent = True
-            if code == 303 and "location" in answer.headers:
-                where = printable(answer.headers["location"].partition("?")[0], 100)
+            if code == 303 and "location" in response.headers:
+                where = printable(response.headers["location"].partition("?")[0], 100)
                 raise self._failed(self._redirected(path, f"HTTP 303 to {where!r}, which is no task of RunAPI's"))
             self._unreadable += 1
             error = UnexpectedAnswerError(
-                f"RunAPI answered POST {path} with HTTP {code} but no task id{_quoted(answer)}. "
+                f"RunAPI answered POST {path} without a task id ({quoted_status(response)}). "
                 "The image may have been accepted.",
-                hint=f"{_SAFE_AGAIN} {PROBE_HINT}",
-                request_id=answer.request_id,
+                hint=f"{SAFE_AGAIN} {PROBE_HINT}",
+                request_id=response.request_id,
                 charged="unknown",
                 retryable=True,
             )
@@ -254,87 +243,26 @@ class Submission:
                 raise self._failed(error)
             await self._pause(error)
             return None
-        if code == 429:
-            await self._pause(
-                RateLimitedError(
-                    f"RunAPI limits the rate (HTTP 429{_quoted(answer)}).",
-                    hint=f"Wait {min(wait_s, 86400.0):.0f} s, then call again."
-                    if wait_s
-                    else "Wait a little, then call again.",
-                    request_id=answer.request_id,
-                    charged=self._charged,
-                ),
-                wait_s,
-            )
+        if code == contract.RATE_LIMIT_CODE:
+            await self._pause(self._refused(response, path, wait_s), wait_s)
             return None
         if code in contract.RETRYABLE_CODES or code >= 500:
             self._maybe_sent = True
-            await self._pause(
-                self._unavailable(f"RunAPI is unavailable (HTTP {code}{_quoted(answer)}).", answer.request_id), wait_s
-            )
+            await self._pause(self._refused(response, path), wait_s)
             return None
-        raise self._failed(self._refused(answer))
+        raise self._failed(self._refused(response, path))
 
-    def _refused(self, answer: HttpResponse) -> Flux2Error:
-        code, said = answer.status_code, _service_error(answer)
-        quoted, request_id = _quoted(answer), answer.request_id
-        if code in (401, 403):
-            return AuthenticationError(
-                f"RunAPI refused the key (HTTP {code}{quoted}).",
-                hint="Replace RUNAPI_API_KEY with a valid key of this account; do not call again before that.",
-                request_id=request_id,
-                charged=self._charged,
-            )
-        if code == 402:
-            return CreditsExhaustedError(
-                f"The RunAPI account cannot pay for this image (HTTP 402{quoted}). Nothing was charged."
-                if self._charged == "no"
-                else f"The RunAPI account cannot pay for this image (HTTP 402{quoted}).",
-                hint="Tell the user to top up the account at https://runapi.ai, then call again.",
-                request_id=request_id,
-                charged=self._charged,
-            )
-        if code in (400, 413, 415, 422, 451):
-            return self._refused_bytes(answer, is_moderation=code == 451 or (said is not None and is_refusal(said)))
-        if code == 409:
+    def _refused(self, response: HttpResponse, path: str, wait_s: float | None = None) -> Flux2Error:
+        if response.status_code == contract.CONFLICT_CODE:
             self._maybe_sent = self._conflict = True
-            return UnexpectedAnswerError(
-                f"RunAPI answered HTTP 409{quoted}: this request's idempotency key is already in use, so whether the "
-                "image was made is not known.",
-                hint="Look at the RunAPI dashboard before asking for this image again.",
-                request_id=request_id,
-                charged="unknown",
-            )
-        return UnexpectedAnswerError(
-            f"RunAPI answered HTTP {code}{quoted}, which this version does not expect.",
-            hint=_CHECK_BASE_URL,
-            request_id=request_id,
+        return error_from_response(
+            response,
+            asked=f"POST {path}",
             charged=self._charged,
+            refused=InvalidArgumentsError,
+            check=_CHECK_BASE_URL,
+            retry_after_s=wait_s,
         )
-
-    def _refused_bytes(self, answer: HttpResponse, *, is_moderation: bool) -> Flux2Error:
-        # A gateway's page, a moderation that sees it differently now or a complaint about the key's reuse proves
-        # nothing about an earlier attempt whose answer was lost.
-        settled = (
-            "Nothing was charged."
-            if self._charged == "no"
-            else "An earlier attempt's answer was lost, so whether that one made the image is not known."
-        )
-        error: Flux2Error
-        if is_moderation:
-            error = ContentRefusedError(
-                f"RunAPI's moderation refused the request{_quoted(answer)}. {settled}",
-                hint="Change the prompt or the source pictures; the same request will be refused again.",
-            )
-        else:
-            error = InvalidArgumentsError(
-                f"RunAPI refused the arguments (HTTP {answer.status_code}{_quoted(answer)}). {settled}",
-                hint="Correct the arguments that RunAPI names, then call again.",
-            )
-        if self._charged == "unknown":
-            error.hint = f"{_SAFE_AGAIN} Other arguments would pay for an image of their own."
-        error.request_id, error.charged = answer.request_id, self._charged
-        return error
 
     async def _pause(self, error: Flux2Error, asked_s: float | None = None) -> None:
         """Wait before the next attempt, or raise this error when no time or attempt is left."""
@@ -353,7 +281,7 @@ class Submission:
         if self._maybe_sent:
             return ServiceUnavailableError(
                 f"{message} Whether the image was accepted is not known.",
-                hint=_SAFE_AGAIN,
+                hint=SAFE_AGAIN,
                 request_id=request_id,
                 charged="unknown",
             )
@@ -377,20 +305,3 @@ class Submission:
 
     def _wall(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), tz=UTC)
-
-
-def _service_error(answer: HttpResponse) -> ServiceError | None:
-    try:
-        return read_error(decode_json(answer.body, answer.content_type))
-    except UnreadableResponseError:
-        return None
-
-
-def _quoted(answer: HttpResponse) -> str:
-    """Return the service's words as a quotation, so that nobody takes them for ours or for an instruction."""
-    try:
-        said = read_error(decode_json(answer.body, answer.content_type))
-    except UnreadableResponseError as exc:
-        return f", {exc}"
-    text = said.message or said.code or ""
-    return f', it says: "{text}"' if text else ""

@@ -203,7 +203,7 @@ class ImageTask(TaskStatus):
                 accepted.task_id, status_url=response.status_url, request_id=accepted.request_id
             )
         if self._deps.route == "auto":
-            self._deps.route_cache.remember(self.client.base_url, "create", accepted.route)
+            self._deps.route_cache.put(self.client.base_url, "create", accepted.route)
         self.log.last_response = response
         if response.phase == "failed" or (response.phase == "completed" and response.images):
             self._finish(response)

@@ -24,7 +24,7 @@ FULL = {
 }
 
 
-def _answer(body: Any, status: int = 200, **headers: str) -> HttpResponse:
+def _response(body: Any, status: int = 200, **headers: str) -> HttpResponse:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return HttpResponse(status_code=status, headers=httpx.Headers(named), body=data)
@@ -33,50 +33,50 @@ def _answer(body: Any, status: int = 200, **headers: str) -> HttpResponse:
 @pytest.mark.parametrize("body", [FULL, {"data": FULL}])
 def test_cents_become_dollars(body: Any) -> None:
     """Everything here speaks of dollars."""
-    assert balance_of(_answer(body)) == Balance(
+    assert balance_of(_response(body)) == Balance(
         balance_usd=12.34, paid_usd=10.0, bonus_usd=2.34, spent_today_usd=0.35, spent_total_usd=4.205
     )
 
 
 def test_an_account_may_be_empty_or_in_debt() -> None:
     """Zero is a balance, unlike a price."""
-    assert balance_of(_answer({"balance_cents": 0})).balance_usd == 0.0
-    assert balance_of(_answer({"balance_cents": -250})).balance_usd == -2.5
+    assert balance_of(_response({"balance_cents": 0})).balance_usd == 0.0
+    assert balance_of(_response({"balance_cents": -250})).balance_usd == -2.5
 
 
 def test_what_is_missing_is_unknown() -> None:
     """Not zero: that would be a lie about somebody's money."""
-    assert balance_of(_answer({"balance_cents": 5})).paid_usd is None
+    assert balance_of(_response({"balance_cents": 5})).paid_usd is None
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "said"),
+    ("response", "code", "message"),
     [
-        (_answer({"error": "bad key"}, 401), "authentication", 'HTTP 401, it says: "bad key"'),
-        (_answer({"error": "no"}, 403), "authentication", "HTTP 403"),
-        (_answer({"error": "slow"}, 429), "rate_limited", "HTTP 429"),
-        (_answer(b"<html><title>502 Bad Gateway</title></html>", 502), "service_unavailable", "502 Bad Gateway"),
-        (_answer({"error": "no"}, 404), "unexpected_answer", "HTTP 404"),
-        (_answer({"hello": 1}), "unexpected_answer", "no balance"),
-        (_answer(b"<html>login</html>"), "unexpected_answer", "no balance"),
-        (_answer(b""), "unexpected_answer", "no balance"),
-        *((_answer({"balance_cents": odd}), "unexpected_answer", "no balance") for odd in (
+        (_response({"error": "bad key"}, 401), "authentication", 'HTTP 401, it says: "bad key"'),
+        (_response({"error": "no"}, 403), "authentication", "HTTP 403"),
+        (_response({"error": "slow"}, 429), "rate_limited", "HTTP 429"),
+        (_response(b"<html><title>502 Bad Gateway</title></html>", 502), "service_unavailable", "502 Bad Gateway"),
+        (_response({"error": "no"}, 404), "unexpected_answer", "HTTP 404"),
+        (_response({"hello": 1}), "unexpected_answer", "no balance"),
+        (_response(b"<html>login</html>"), "unexpected_answer", "no balance"),
+        (_response(b""), "unexpected_answer", "no balance"),
+        *((_response({"balance_cents": odd}), "unexpected_answer", "no balance") for odd in (
             None, "5", True, [1], math.nan, math.inf, -math.inf, 10**400, -(10**400)
         )),
     ],
 )  # fmt: skip
-def test_every_other_answer_is_an_error_that_says_what_came(answer: HttpResponse, code: str, said: str) -> None:
+def test_every_other_response_is_an_error_that_says_what_came(response: HttpResponse, code: str, message: str) -> None:
     """ "It does not work" sends people looking in the wrong place."""
     with pytest.raises(Flux2Error) as caught:
-        balance_of(answer)
+        balance_of(response)
 
     assert caught.value.code == code
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert caught.value.hint
     assert ("flux2-tool probe" in caught.value.hint) == (code == "unexpected_answer")
 
 
-def test_every_unexpected_answer_suggests_the_probe_once() -> None:
+def test_every_unexpected_response_suggests_the_probe_once() -> None:
     """It is how an operator finds out which row of the table is wrong."""
     hints = [UnexpectedAnswerError("odd", hint=hint).hint for hint in ("", "Wait.", f"Wait. {PROBE_HINT}")]
 
@@ -84,11 +84,11 @@ def test_every_unexpected_answer_suggests_the_probe_once() -> None:
 
 
 @given(body=st.binary(max_size=300) | st.dictionaries(st.sampled_from([*FULL, "data"]), st.floats() | st.none()))
-def test_no_answer_crashes_the_reader(body: Any) -> None:
+def test_no_response_crashes_the_reader(body: Any) -> None:
     """Only the package's own errors come out."""
     codes = {"ok"}
     try:
-        found = balance_of(_answer(body))
+        found = balance_of(_response(body))
     except Flux2Error as exc:
         codes = {exc.code}
     else:

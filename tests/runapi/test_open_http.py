@@ -21,7 +21,7 @@ from flux2_tool.runapi.client import RunapiClient, open_http
     ],
 )
 def test_a_wrong_proxy_or_ca_is_a_fault_of_the_set_up(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """A defect is reported to us; this is mended by whoever set the variable. The proxy's password stays out."""
+    """A defect is reported to us; this one is fixed by whoever set the variable. The proxy's password stays out."""
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigurationError) as caught:
@@ -47,12 +47,12 @@ def test_a_cookie_is_never_kept() -> None:
     """Nothing needs one; one with odd characters would spoil every later request of the process."""
     seen: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def response(request: httpx.Request) -> httpx.Response:
         seen.append(request.headers.get("cookie", ""))
         return httpx.Response(200, headers=[(b"set-cookie", "a=\u00e9\u00e9; Path=/".encode("latin-1"))])
 
     async def main() -> None:
-        async with open_http("https://runapi.test", transport=httpx.MockTransport(answer)) as http:
+        async with open_http("https://runapi.test", transport=httpx.MockTransport(response)) as http:
             for _ in range(3):
                 await http.get("https://runapi.test/v1/tasks/1")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux2_tool.runapi.price_cache import FILE_NAME, CachedPrices, PriceCache
+from flux2_tool.runapi.cache import PRICES_FILE, CachedPrices, PriceCache
 from flux2_tool.runapi.price_responses import MAX_PRICE_USD, read_quote, read_schedules, usd_of_cents
 from flux2_tool.runapi.prices import Price, list_price
 from flux2_tool.sandbox.prices import schedules as sandbox_schedules
@@ -57,10 +57,10 @@ def _schedules(row: Any) -> dict[str, float]:
 @pytest.mark.parametrize("body", [{"price_quote": QUOTE}, QUOTE])
 def test_a_quote_is_read_with_its_date(body: Any) -> None:
     """Wrapped as the service documents it, or bare as its JavaScript client types it."""
-    said = read_quote(body, action="text_to_image", model=PRO)
+    quoted = read_quote(body, action="text_to_image", model=PRO)
 
-    assert said is not None
-    assert (said.usd, said.as_of) == (0.05, "2026-11-20T00:00:00Z")
+    assert quoted is not None
+    assert (quoted.usd, quoted.as_of) == (0.05, "2026-11-20T00:00:00Z")
 
 
 @pytest.mark.parametrize("cents", ODD)
@@ -142,11 +142,11 @@ def test_the_sandbox_is_understood_as_a_whole() -> None:
 
 @given(body=json_values, member=json_values)
 def test_no_json_breaks_the_reader(body: Any, member: Any) -> None:
-    """An answer is data; a price that is found is always one that can be paid."""
+    """A response is data; a price that is found is always one that can be paid."""
     texts: list[Any] = [body, {"price_quote": body}, {"price_quote": {**QUOTE, "reservation_amount_cents": member}}]
     for text in texts:
-        said = read_quote(text, action="text_to_image", model=PRO)
-        assert said is None or 0 < said.usd <= MAX_PRICE_USD
+        quoted = read_quote(text, action="text_to_image", model=PRO)
+        assert quoted is None or 0 < quoted.usd <= MAX_PRICE_USD
     for row in (body, {**ROW, "billing_config": body}, {**ROW, "unit_price_cents": member, "billing_config": body}):
         assert all(0 < usd <= MAX_PRICE_USD for usd in _schedules(row).values())
 
@@ -175,11 +175,11 @@ KEPT = CachedPrices(
 
 def test_what_is_kept_is_read_by_the_next_process(tmp_path: Path) -> None:
     """A command line call lives for seconds; the price it learned outlives it."""
-    PriceCache(tmp_path / "deep" / FILE_NAME).remember("schedule x", KEPT)
+    PriceCache(tmp_path / "deep" / PRICES_FILE).put("schedule x", KEPT)
 
-    assert PriceCache(tmp_path / "deep" / FILE_NAME).recall("schedule x") == KEPT
-    assert (tmp_path / "deep" / FILE_NAME).stat().st_mode & 0o077 == 0
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == [FILE_NAME]
+    assert PriceCache(tmp_path / "deep" / PRICES_FILE).get("schedule x") == KEPT
+    assert (tmp_path / "deep" / PRICES_FILE).stat().st_mode & 0o077 == 0
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [PRICES_FILE]
 
 
 @pytest.mark.parametrize(
@@ -204,13 +204,13 @@ def test_what_is_kept_is_read_by_the_next_process(tmp_path: Path) -> None:
 )
 def test_an_entry_that_was_tampered_with_is_as_if_it_were_not_there(tmp_path: Path, change: dict[str, Any]) -> None:
     """The file is only a cache: nothing in it may crash a call or pass for a price."""
-    path = tmp_path / FILE_NAME
-    PriceCache(path).remember("schedule x", KEPT)
+    path = tmp_path / PRICES_FILE
+    PriceCache(path).put("schedule x", KEPT)
     stored = json.loads(path.read_text())
     stored["schedule x"] |= change
     path.write_text(json.dumps(stored))
 
-    assert PriceCache(path).recall("schedule x") is None
+    assert PriceCache(path).get("schedule x") is None
 
 
 @pytest.mark.parametrize(
@@ -218,20 +218,20 @@ def test_an_entry_that_was_tampered_with_is_as_if_it_were_not_there(tmp_path: Pa
 )
 def test_a_broken_file_is_an_empty_one(tmp_path: Path, text: str) -> None:
     """And the next price that is learned replaces it."""
-    path = tmp_path / FILE_NAME
+    path = tmp_path / PRICES_FILE
     path.write_text(text)
     memory = PriceCache(path)
 
-    assert memory.recall("schedule x") is None
-    memory.remember("schedule x", KEPT)
-    assert PriceCache(path).recall("schedule x") == KEPT
+    assert memory.get("schedule x") is None
+    memory.put("schedule x", KEPT)
+    assert PriceCache(path).get("schedule x") == KEPT
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_file(tmp_path: Path) -> None:
     """A read-only home must not stop anybody from asking for a price."""
     (tmp_path / "file").write_text("not a folder")
-    memory = PriceCache(tmp_path / "file" / FILE_NAME)
+    memory = PriceCache(tmp_path / "file" / PRICES_FILE)
 
-    memory.remember("schedule x", KEPT)
+    memory.put("schedule x", KEPT)
 
-    assert memory.recall("schedule x") == KEPT
+    assert memory.get("schedule x") == KEPT

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.runapi.client import RunapiClient, open_http
-from flux2_tool.runapi.prices import PATIENCE_S, QUOTE_LIFE_S, SCHEDULE_LIFE_S, SILENCE_S, Price, Prices
+from flux2_tool.runapi.prices import FAILURE_LIFE_S, QUOTE_LIFE_S, SCHEDULE_LIFE_S, TIMEOUT_S, Price, Prices
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.stage import (
     BASE_URL,
@@ -66,7 +66,7 @@ def _service(
 ) -> StandIn:
     """Return a service that has a quote, a schedule, both or neither, and knows itself by one name only."""
 
-    def answer(request: Seen) -> Answer:
+    def response(request: Seen) -> Answer:
         shared = {"model": PRO, "action": "text_to_image", "pricing_status": "available", "currency": "USD"}
         if spelling not in (request.body.decode() + request.url):
             return 422, {"error": "unknown service"}
@@ -81,7 +81,7 @@ def _service(
             return json_answer({"as_of": "2026-10-01T00:00:00Z", "price_schedules": [row]}, etag='"v1"')
         return status, {"error": "no"}
 
-    return StandIn(answer, has_prices=True)
+    return StandIn(response, has_prices=True)
 
 
 def test_a_quote_comes_first_with_its_date(home: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_schedule_stands_in_for_a_missing_quote(home: Path) -> None:
 
 
 def test_the_list_price_stands_in_for_both_and_unknown_is_not_zero(home: Path) -> None:
-    """Without any answer the shipped table is the best there is; for max there is none."""
+    """Without any response the shipped table is the best there is; for max there is none."""
     assert _price(home, _service()) == Price(usd=0.05, basis="list price")
     assert _price(home, _service(), MAX) == Price(usd=None, basis="unknown")
 
@@ -145,7 +145,7 @@ def test_a_quote_is_asked_for_once_in_ten_minutes(home: Path) -> None:
 
 
 def test_a_schedule_is_asked_for_anew_by_its_etag(home: Path) -> None:
-    """An unchanged list costs one empty answer, and its price lives on."""
+    """An unchanged list costs one empty response, and its price lives on."""
     transport = _service(unit_cents=9)
 
     async def play(prices: Prices, client: RunapiClient) -> None:
@@ -159,7 +159,7 @@ def test_a_schedule_is_asked_for_anew_by_its_etag(home: Path) -> None:
     assert tags == [None, '"v1"']
 
 
-def test_a_service_that_hangs_delays_one_call_by_two_seconds_and_the_next_ones_not_at_all(home: Path) -> None:
+def test_a_service_that_hangs_delays_only_the_first_call(home: Path) -> None:
     """A price is worth less than the picture."""
     transport = StandIn(lambda _: (200, {}), delay_s=100.0, has_prices=True)
 
@@ -173,21 +173,21 @@ def test_a_service_that_hangs_delays_one_call_by_two_seconds_and_the_next_ones_n
 
     waits = _play(home, transport, play)
 
-    assert waits[0] == pytest.approx(PATIENCE_S)
+    assert waits[0] == pytest.approx(TIMEOUT_S)
     # The second call asks for the schedule, which nobody did yet.
-    assert waits[1] <= PATIENCE_S + 0.01
+    assert waits[1] <= TIMEOUT_S + 0.01
     assert waits[2:] == [0.0, 0.0]
 
 
-def test_an_answer_that_comes_too_late_serves_the_next_call(home: Path) -> None:
-    """The question was asked; its answer is not thrown away."""
+def test_an_response_that_comes_too_late_serves_the_next_call(home: Path) -> None:
+    """The question was asked; its response is not thrown away."""
     transport = _service(quote_cents=6)
     transport.delay_s = 5.0
 
     async def play(prices: Prices, client: RunapiClient) -> tuple[Price, Price]:
         first = await prices.price_of(client, model=PRO, resolution="1k")
         await asyncio.sleep(5.0)
-        return first, await prices.price_of(client, model=PRO, resolution="1k", patience_s=0)
+        return first, await prices.price_of(client, model=PRO, resolution="1k", timeout_s=0)
 
     first, second = _play(home, transport, play)
 
@@ -200,7 +200,7 @@ def test_a_question_that_brought_nothing_is_not_repeated_for_a_while(home: Path)
 
     async def play(prices: Prices, client: RunapiClient) -> list[int]:
         counts = []
-        for pause_s in (0, SILENCE_S - 1, 2):
+        for pause_s in (0, FAILURE_LIFE_S - 1, 2):
             await asyncio.sleep(pause_s)
             await prices.price_of(client, model=PRO, resolution="1k")
             counts.append(len(transport.seen))
@@ -215,20 +215,20 @@ def test_without_patience_nobody_is_asked(home: Path) -> None:
     """What is kept is enough for those who must not wait."""
     transport = _service(quote_cents=6)
 
-    assert _price(home, transport, patience_s=0) == Price(usd=0.05, basis="list price")
+    assert _price(home, transport, timeout_s=0) == Price(usd=0.05, basis="list price")
     assert transport.seen == []
 
 
-def test_a_call_for_a_listed_model_has_the_live_price_asked_for_and_waits_for_none(home: Path) -> None:
+def test_a_call_for_a_listed_model_prefetches_the_live_price(home: Path) -> None:
     """Without a question nobody would ever see that the price has changed; the picture must not wait for it."""
 
-    def answer(request: Seen) -> Answer:
+    def response(request: Seen) -> Answer:
         if request.path in (QUOTES, SCHEDULES):
             return prices.handler(request)
         return (200, CREATED) if request.method == "POST" else (200, {**DONE, "usage": None})
 
     prices = _service(quote_cents=6)
-    transport = StandIn(answer, has_prices=True)
+    transport = StandIn(response, has_prices=True)
 
     async def main() -> tuple[float, list[dict[str, Any]]]:
         async with opened_tool(home, transport) as tool:
@@ -268,7 +268,7 @@ def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.ConnectError("refused"),
         httpx.ReadError("reset"),
@@ -288,9 +288,9 @@ def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
         httpx.Response(304),
     ],
 )
-def test_every_odd_answer_ends_at_the_list_price(home: Path, answer: Any) -> None:
+def test_every_odd_response_ends_at_the_list_price(home: Path, response: Any) -> None:
     """A price is a courtesy: nothing the service says about it may fail a call, or make it free."""
-    price = _price(home, scripted([answer], [answer], has_prices=True))
+    price = _price(home, scripted([response], [response], has_prices=True))
 
     assert price == Price(usd=0.05, basis="list price")
 

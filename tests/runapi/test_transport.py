@@ -13,7 +13,6 @@ import pytest
 from pydantic import SecretStr
 
 from flux2_tool.runapi.client import (
-    MAX_CONNECTIONS,
     HttpResponse,
     HttpTimeouts,
     MaybeSentError,
@@ -21,7 +20,7 @@ from flux2_tool.runapi.client import (
     RunapiClient,
     open_http,
 )
-from flux2_tool.runapi.transport import BalancedTransport
+from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport
 from tests.support.virtual_time import run_virtual
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -52,7 +51,7 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
 
 
 async def sent(base_url: str, *paths: str, method: str = "POST", timeouts: HttpTimeouts = SHORT) -> list[HttpResponse]:
-    """Send requests one after the other over one pool and return their answers."""
+    """Send requests one after the other over one pool and return their responses."""
     async with open_http(base_url, timeouts=timeouts) as http:
         client = RunapiClient(http, base_url=base_url, api_key=SecretStr("sk-key-of-this-test"), user_agent="test/1")
         return [
@@ -61,8 +60,8 @@ async def sent(base_url: str, *paths: str, method: str = "POST", timeouts: HttpT
         ]
 
 
-def answer(body: bytes, *headers: bytes) -> bytes:
-    """Return an HTTP answer's bytes."""
+def response(body: bytes, *headers: bytes) -> bytes:
+    """Return an HTTP response's bytes."""
     return b"\r\n".join([b"HTTP/1.1 200 OK", b"content-length: %d" % len(body), *headers, b"", body])
 
 
@@ -100,7 +99,7 @@ async def _heads_too_long(_request: bytes, _reader: asyncio.StreamReader, writer
 @pytest.mark.parametrize(
     "serve", [_drops, _resets, _is_silent, _truncates, _resets_in_the_body, _speaks_nonsense, _heads_too_long]
 )
-def test_a_request_whose_answer_is_lost_may_have_arrived(serve: Serve) -> None:
+def test_a_request_whose_response_is_lost_may_have_arrived(serve: Serve) -> None:
     """Taken for "never sent", a paid task would be booked as never created."""
 
     async def main() -> None:
@@ -123,14 +122,14 @@ def test_a_port_where_nobody_listens_means_that_nothing_was_sent() -> None:
     asyncio.run(main())
 
 
-def test_a_post_on_a_connection_that_was_closed_meanwhile_is_never_sent_again_by_itself() -> None:
+def test_a_post_on_a_connection_that_was_closed_is_not_repeated() -> None:
     """Whether a POST may be repeated is decided above, where its idempotency key is known."""
     seen: list[bytes] = []
 
     async def serve(request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.append(request)
         if len(seen) == 1:
-            writer.write(answer(b"{}"))
+            writer.write(response(b"{}"))
         else:
             writer.close()
 
@@ -152,7 +151,7 @@ def test_requests_share_a_connection_and_keep_no_cookie() -> None:
     async def serve(request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.add(writer)
         requests.append(request)
-        writer.write(answer(b"{}", b"set-cookie: a=b; Path=/"))
+        writer.write(response(b"{}", b"set-cookie: a=b; Path=/"))
 
     async def main() -> None:
         async with listening(serve) as base_url:
@@ -174,7 +173,7 @@ def test_a_signed_address_goes_out_to_the_letter(target: str) -> None:
 
     async def serve(request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(request)
-        writer.write(answer(b"{}"))
+        writer.write(response(b"{}"))
 
     async def main() -> None:
         async with listening(serve) as base_url:
@@ -191,7 +190,7 @@ def test_a_post_carries_each_header_once_and_its_exact_body() -> None:
 
     async def serve(request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         requests.append(request)
-        writer.write(answer(b'{"id": "tsk_1"}', b"x-request-id: req_1"))
+        writer.write(response(b'{"id": "tsk_1"}', b"x-request-id: req_1"))
 
     async def main() -> list[HttpResponse]:
         async with listening(serve) as base_url:
@@ -208,11 +207,11 @@ def test_a_post_carries_each_header_once_and_its_exact_body() -> None:
     assert b"user-agent: test/1" in head.lower()
 
 
-def test_a_compressed_answer_is_read() -> None:
+def test_a_compressed_response_is_read() -> None:
     """We say that we take gzip, so it comes."""
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(gzip.compress(b'{"status": "completed"}'), b"content-encoding: gzip"))
+        writer.write(response(gzip.compress(b'{"status": "completed"}'), b"content-encoding: gzip"))
 
     async def main() -> list[HttpResponse]:
         async with listening(serve) as base_url:
@@ -225,7 +224,7 @@ def test_a_compressed_flood_is_not_read_to_its_end() -> None:
     """A few megabytes on the wire may be gigabytes in memory."""
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(gzip.compress(b" " * 40_000_000), b"content-encoding: gzip"))
+        writer.write(response(gzip.compress(b" " * 40_000_000), b"content-encoding: gzip"))
 
     async def main() -> None:
         async with listening(serve) as base_url:
@@ -242,10 +241,10 @@ def test_a_connection_with_stray_bytes_is_not_reused() -> None:
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        writer.write(answer(b"%d" % len(connections)))
+        writer.write(response(b"%d" % len(connections)))
         if len(connections) == 1:
             await has_first.wait()
-            writer.write(answer(b"stray"))
+            writer.write(response(b"stray"))
             await writer.drain()
             has_stray.set()
 
@@ -267,7 +266,7 @@ def test_a_thousand_requests_share_a_hundred_connections() -> None:
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.add(writer)
-        writer.write(answer(b"{}"))
+        writer.write(response(b"{}"))
 
     async def main() -> list[HttpResponse]:
         timeouts = HttpTimeouts(connect_s=30.0, read_s=30.0, attempt_s=60.0)
@@ -279,7 +278,7 @@ def test_a_thousand_requests_share_a_hundred_connections() -> None:
     assert 1 < len(connections) <= MAX_CONNECTIONS
 
 
-def test_a_host_name_that_nobody_can_look_up_means_that_nothing_was_sent() -> None:
+def test_an_impossible_host_name_means_that_nothing_was_sent() -> None:
     """It fails before there is a connection."""
     for host in ("a" * 70 + ".test", "xn--a.test", "a..test"):
         with pytest.raises(NotSentError):
@@ -344,7 +343,7 @@ class Opened:
         return await self.http.send(self.http.build_request("GET", f"https://runapi.test{path}"), stream=True)
 
 
-def test_a_request_goes_to_the_least_busy_transport_until_its_response_is_closed() -> None:
+def test_a_request_goes_to_the_least_busy_transport() -> None:
     """A connection is taken for as long as its response is not read."""
 
     async def main() -> list[list[int]]:

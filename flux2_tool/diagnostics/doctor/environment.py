@@ -14,8 +14,7 @@ from typing import Final
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.openclaw_cli import version_numbers
-from flux2_tool.runapi.route_cache import FILE_NAME as ROUTES_FILE
-from flux2_tool.runapi.route_cache import RouteCache
+from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.messages import nearest, shown
 from flux2_tool.settings import Settings, load_settings
@@ -123,7 +122,7 @@ def check_routes(settings: Settings, base_url: str) -> Finding:
     if settings.route != "auto":
         return ok("routes", f"{settings.route}, as the setting route says")
     memory = RouteCache(settings.home / ROUTES_FILE)
-    create, poll = memory.recall(base_url, "create"), memory.recall(base_url, "poll")
+    create, poll = memory.get(base_url, "create"), memory.get(base_url, "poll")
     if create is None and poll is None:
         return ok("routes", "not known yet; the first image finds out which one works")
     known = [f"{kind} {shown(value)}" for kind, value in (("create", create), ("poll", poll)) if value]

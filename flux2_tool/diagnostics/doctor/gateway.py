@@ -22,7 +22,7 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli, OpenClawCommandError
 from flux2_tool.openclaw.status import INSTALL, SEEN_FROM_HERE, Status, env_file
-from flux2_tool.runapi.responses import printable
+from flux2_tool.runapi.text import printable
 from flux2_tool.schema.manifest import Manifest
 
 METHOD: Final = "flux2.doctor"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok
-from flux2_tool.runapi.responses import printable
+from flux2_tool.runapi.text import printable
 from flux2_tool.schema.manifest import Manifest
 
 START_S: Final = 30.0

@@ -16,7 +16,8 @@ import httpx
 
 from flux2_tool._net import is_loopback_url, is_web_url
 from flux2_tool._redaction import masked_text
-from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, printable
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.text import printable
 
 MAX_RECORDED_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 6

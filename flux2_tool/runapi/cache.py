@@ -1,0 +1,180 @@
+"""What RunAPI told before, kept in memory and in small JSON files of the data folder: routes that exist, and prices.
+
+A file is written whole (a temporary one renamed over it) and read with distrust: what is missing, broken or odd is as
+if it had never been there. It only saves time and questions, and nothing in it is secret.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.price_responses import usd_of_cents
+from flux2_tool.runapi.responses import read_instant
+
+logger = logging.getLogger(__name__)
+
+ROUTES_FILE: Final = "routes.json"
+PRICES_FILE: Final = "prices.json"
+MAX_FILE_BYTES: Final = 256 * 1024
+MAX_PRICES: Final = 400
+MAX_ETAG_CHARS: Final = 300
+
+RouteKind = Literal["create", "poll"]
+_ROUTE_KINDS: Final[tuple[RouteKind, ...]] = ("create", "poll")
+
+
+def is_etag(value: Any) -> bool:
+    """Return whether a text may go back to the service in `If-None-Match`: bounded, printable ASCII."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_ETAG_CHARS and value.isascii() and value.isprintable()
+
+
+def _etag(value: str) -> str:
+    if not is_etag(value):
+        raise ValueError("no ETag")
+    return value
+
+
+def _price(value: Any) -> Any:
+    # Through cents, so that the one rule of what can be a price also holds here; as a float, which a price always is.
+    usd = usd_of_cents(value * 100) if type(value) is float else None
+    if usd is None:
+        raise ValueError("no price")
+    return usd
+
+
+class CachedRoutes(BaseModel):
+    """Which create route and which poll path of one base URL exist; None where that is not known."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    create: str | None = None
+    poll: str | None = None
+
+
+class CachedPrices(BaseModel):
+    """Prices in USD by resolution, as one response told them.
+
+    Attributes:
+        asked_at: When it was last known to hold, in seconds since 1970.
+        as_of: The service's own date, else that of the response; RFC 3339 in UTC.
+        service: How the service's name was spelt in the question that was answered.
+        etag: For asking whether it has changed; None for a quote.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    usd: Annotated[Mapping[str, Annotated[float, BeforeValidator(_price)]], Field(min_length=1)]
+    asked_at: float = Field(gt=0, lt=1e11)
+    as_of: Annotated[str, BeforeValidator(read_instant)]
+    service: contract.ServiceName
+    etag: Annotated[str, AfterValidator(_etag)] | None
+
+
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+class JsonCache(Generic[Entry]):
+    """Entries of one kind by a key, in memory and in a JSON file that other processes share.
+
+    Args:
+        path: The file; None keeps them in memory only.
+        model: What an entry is; one that is not is as if it were not there.
+        newest: Chooses which entries are written, when there may be too many.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        model: type[Entry],
+        newest: Callable[[dict[str, Entry]], dict[str, Entry]] = lambda entries: entries,
+    ) -> None:
+        self._path = path
+        self._model = model
+        self._newest = newest
+        self._known: dict[str, Entry] = {}
+
+    def get(self, key: str) -> Entry | None:
+        """Return what was put last, here or by another process."""
+        return self._known.get(key) or self.get_stored(key)
+
+    def get_stored(self, key: str) -> Entry | None:
+        """Return what the file has, which another process may have put there since."""
+        return self._read().get(key)
+
+    def put(self, key: str, entry: Entry) -> None:
+        """Keep an entry; a file that cannot be written is a log line, not an error."""
+        self._known[key] = entry
+        if self._path is None:
+            return
+        entries = self._newest(self._read() | {key: entry})
+        content = {name: one.model_dump(exclude_unset=True) for name, one in entries.items()}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.stem}-")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(content, file, indent=1, sort_keys=True)
+                Path(temporary).replace(self._path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as exc:
+            logger.warning("could not write %s: %s", self._path.name, exc)
+
+    def _read(self) -> dict[str, Entry]:
+        if self._path is None:
+            return {}
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+            stored = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
+        except (OSError, ValueError, RecursionError):
+            return {}
+        found: dict[str, Entry] = {}
+        for key, entry in stored.items() if isinstance(stored, dict) else ():
+            try:
+                found[key] = self._model.model_validate(entry)
+            except ValidationError:
+                continue
+        return found
+
+
+class RouteCache:
+    """Which create route and which poll path answered, per base URL. `path` None keeps it in memory only."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._entries = JsonCache(path, CachedRoutes)
+
+    def get(self, base_url: str, kind: RouteKind) -> str | None:
+        """Return the route name ("create") or the path template ("poll") that answered last, or None."""
+        found: str | None = getattr(self._entries.get(base_url), kind, None)
+        if found is None:
+            # Another process may have learnt it since this one has learnt the other kind.
+            found = getattr(self._entries.get_stored(base_url), kind, None)
+        return found
+
+    def put(self, base_url: str, kind: RouteKind, value: str) -> None:
+        """Keep what answered."""
+        if self.get(base_url, kind) == value:
+            return
+        known = {one: self.get(base_url, one) for one in _ROUTE_KINDS} | {kind: value}
+        self._entries.put(base_url, CachedRoutes(**{one: found for one, found in known.items() if found}))
+
+
+class PriceCache(JsonCache[CachedPrices]):
+    """Prices by a key that names base URL, kind of response and model. `path` None keeps them in memory only."""
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path, CachedPrices, _newest_prices)
+
+
+def _newest_prices(entries: dict[str, CachedPrices]) -> dict[str, CachedPrices]:
+    return dict(sorted(entries.items(), key=lambda item: item[1].asked_at)[-MAX_PRICES:])
