@@ -63,7 +63,7 @@ COST_CENTS_FIELDS: Final = (
 SERVICE_NAMES: Final[tuple[ServiceName, ...]] = ("flux-2", "flux_2")
 PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
 IMAGE_UNITS: Final = frozenset(
-    {"image", "per_image", "call", "per_call", "request", "per_request", "image_task", "per_generation"}
+    {"image", "per_image", "call", "per_call", "request", "per_request", "generation", "per_generation"}
 )
 # Words in a failure's code or text that mean moderation, not a fault; as whole words, since a field may be called
 # enable_safety_checker.

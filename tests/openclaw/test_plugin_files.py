@@ -46,6 +46,23 @@ def test_the_plugin_offers_exactly_what_the_manifest_exports(
         assert list(shown["parameters"]["properties"]) == list(wanted["parameters"]["properties"])
 
 
+def test_a_tier_may_lack_a_tool_or_an_argument(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
+    """Such as a tier that makes images from text alone, in one size: nothing is offered that it would refuse."""
+    folder = make_plugin()
+    path = folder / "dist" / "tools.json"
+    bundle = json.loads(path.read_text())
+    differences = {tool["name"]: tool["by_tiers"].setdefault("pro", {}) for tool in bundle["tools"]}
+    differences["text_to_image"]["without"] = ["output_resolution"]
+    differences["remix_image"]["withheld"] = True
+    path.write_text(json.dumps(bundle))
+    host.register(folder, config={"tiers": ["pro"]})
+
+    found = {definition["name"]: definition for definition in host.ask("definitions", plugin="plugin")}
+
+    assert sorted(found) == ["get_image_task", "text_to_image"]
+    assert "output_resolution" not in found["text_to_image"]["parameters"]["properties"]
+
+
 def test_the_plugins_manifest_is_derived_from_ours(manifest: Manifest) -> None:
     """OpenClaw checks the config and the tools against it before it runs anything."""
     found = plugin_manifest(manifest)

@@ -125,6 +125,12 @@ def test_a_schedule_counts_only_where_its_billing_config_is_understood(config: A
     assert _schedules({**ROW, "billing_config": config}) == prices
 
 
+@pytest.mark.parametrize("unit", ["image", "per_call", "Per_Request", "generation", "per_generation", None])
+def test_a_price_per_image_is_understood_in_its_usual_words(unit: Any) -> None:
+    """One call makes one image, and the service may name either."""
+    assert _schedules({**ROW, "billing_unit": unit}) == _schedules(ROW) != {}
+
+
 @pytest.mark.parametrize("unit", ["per_second", "per_1k_tokens", 7])
 def test_a_unit_that_is_not_one_image_is_not_understood(unit: Any) -> None:
     """Cents per second are not cents per image."""

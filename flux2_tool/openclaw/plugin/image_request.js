@@ -11,6 +11,7 @@
  */
 export function toArguments(request, model, sources) {
   const { aspectRatio, resolution, count = 1 } = request;
+  if (sources.length && !model.remix_image) throw new Error(`${model.name} makes images from text alone.`);
   /** @type {Record<string, unknown>} */
   const args = { prompt: request.prompt, model: sources.length ? model.remix_image : model.text_to_image };
   if (sources.length) args.source_image_urls = sources;
@@ -20,18 +21,23 @@ export function toArguments(request, model, sources) {
     notes.push(`${name} ${JSON.stringify(value)} was not applied: ${why}`);
   };
   if (aspectRatio && model.aspect_ratios.includes(aspectRatio)) args.aspect_ratio = aspectRatio;
-  else if (aspectRatio) notApplied("aspectRatio", aspectRatio, `there are ${model.aspect_ratios.join(", ")}`);
+  else if (aspectRatio) notApplied("aspectRatio", aspectRatio, offeredOf(model.aspect_ratios));
   if (model.needs_aspect_ratio && !args.aspect_ratio) {
     args.aspect_ratio = model.aspect_ratios[0];
     notes.push(`aspectRatio is needed by ${model.name} and ${args.aspect_ratio} was taken`);
   }
   const wanted = resolution?.toLowerCase();
   if (wanted && model.resolutions.includes(wanted)) args.output_resolution = wanted;
-  else if (resolution) notApplied("resolution", resolution, `there are ${model.resolutions.join(", ")}`);
+  else if (resolution) notApplied("resolution", resolution, offeredOf(model.resolutions));
   if (count > 1) notApplied("count", count, "one call makes one image");
   if (request.size) notApplied("size", request.size, "use aspectRatio and resolution");
   for (const [name, value] of unknownOptions(request)) notApplied(name, value, "Flux 2 has no such option");
   return { args, notes };
+}
+
+/** @param {string[]} values */
+function offeredOf(values) {
+  return values.length ? `there are ${values.join(", ")}` : "this model has no choice of it";
 }
 
 /**

@@ -63,6 +63,7 @@ function readBundle(api) {
  */
 function registerTool(api, bundle, tool, callWorker) {
   const definition = definitionOf(tool, bundle, settingsOf(api));
+  if (!definition) return;
   /** @param {ToolContext} ctx */
   const toolFor = (ctx) => {
     return { ...definition, prepareArguments: withoutNulls, execute: executor(api, ctx, tool.name, callWorker) };
@@ -71,18 +72,21 @@ function registerTool(api, bundle, tool, callWorker) {
 }
 
 /**
- * Returns what the model is offered under these settings; `bundle.py` describes the shape of tools.json.
+ * Returns what the model is offered under these settings, null where no enabled tier has the tool; `bundle.py`
+ * describes the shape of tools.json.
  *
  * @param {BundledTool} tool
  * @param {Bundle} bundle
  * @param {Settings} settings
- * @returns {Omit<AgentTool, "execute" | "prepareArguments">}
+ * @returns {Omit<AgentTool, "execute" | "prepareArguments"> | null}
  */
 function definitionOf({ name, label, description, parameters, by_tiers, callback_only }, bundle, settings) {
   const tiers = settings.tiers ?? bundle.default_tiers;
   const enabled = bundle.tiers.filter((tier) => tiers.includes(tier)).join(",");
-  const { text = "", properties: changed, required = parameters.required } = by_tiers[enabled] ?? {};
-  const properties = { ...parameters.properties, ...changed };
+  const { text = "", withheld, without = [], ...changed } = by_tiers[enabled] ?? {};
+  if (withheld) return null;
+  const required = changed.required ?? parameters.required;
+  const properties = { ...parameters.properties, ...changed.properties };
   const hosts = settings.callback_hosts?.join(", ");
   for (const member of callback_only) {
     const property = properties[member];
@@ -92,6 +96,7 @@ function definitionOf({ name, label, description, parameters, by_tiers, callback
       properties[member] = { ...property, description: filled };
     }
   }
+  for (const member of without) delete properties[member];
   return {
     name,
     label,

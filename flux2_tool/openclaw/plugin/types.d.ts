@@ -63,13 +63,24 @@ export interface Bundle {
 
 type Property = Record<string, unknown> & { description: string };
 
+/** What differs from the full definition for a set of tiers. */
+interface TierDifference {
+  text?: string;
+  properties?: Record<string, Property>;
+  required?: string[];
+  /** Members that are left out. */
+  without?: string[];
+  /** Whether none of these tiers has the tool. */
+  withheld?: boolean;
+}
+
 export interface BundledTool {
   name: string;
   label: string;
   description: string;
   parameters: { properties: Record<string, Property>; required: string[] };
   callback_only: string[];
-  by_tiers: Record<string, { text?: string; properties?: Record<string, Property>; required?: string[] }>;
+  by_tiers: Record<string, TierDifference>;
 }
 
 export interface BundledImageProvider {
@@ -82,7 +93,7 @@ export interface ImageModel {
   name: string;
   tier: string;
   text_to_image: string;
-  remix_image: string;
+  remix_image: string | null;
   aspect_ratios: string[];
   needs_aspect_ratio: boolean;
   resolutions: string[];
