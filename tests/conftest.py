@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import network
-from tests.support.stage import SandboxTransport
+from tests.support.harness import SandboxTransport
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,4 +1,4 @@
-"""Play random schedules of faults and deaths, and judge each by the sandbox's own ledger.
+"""Play random schedules of faults and deaths, and check each against the sandbox's own ledger.
 
     python -m tests.chaos --schedules 10000 --kills 1000 --seed 7
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.kills import ROOT, play_all
-from tests.chaos.schedules import Played, play
+from tests.chaos.schedules import RunResult, play
 from tests.chaos.world import Verdict
 
 SEEDS_PER_RUN: Final = 1_000_000
@@ -51,7 +51,7 @@ class Totals:
     lost: int = 0
     broken: list[str] = field(default_factory=list)
 
-    def add(self, played: Played, *, is_real: bool) -> None:
+    def add(self, played: RunResult, *, is_real: bool) -> None:
         """Count one schedule."""
         self.schedules += 1
         self.faults.update(played.faults)
@@ -95,7 +95,7 @@ async def run(schedules: int, kills: int, seed: int) -> Totals:
     return totals
 
 
-async def _play_shard(start: int, count: int) -> list[Played]:
+async def _play_shard(start: int, count: int) -> list[RunResult]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos", "--shard", str(start), str(count)),
         stdout=asyncio.subprocess.PIPE,
@@ -106,7 +106,7 @@ async def _play_shard(start: int, count: int) -> list[Played]:
     if process.returncode != 0:
         raise RuntimeError(f"the schedules from seed {start} ended with code {process.returncode}")
     found = [json.loads(line) for line in output.splitlines()]
-    return [Played(**{**played, "verdict": Verdict(**played["verdict"])}) for played in found]
+    return [RunResult(**{**played, "verdict": Verdict(**played["verdict"])}) for played in found]
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def _play_here(start: int, count: int) -> list[Played]:
+def _play_here(start: int, count: int) -> list[RunResult]:
     """Play in this process."""
     with _scratch() as folder:
         return [play(seed, folder) for seed in range(start, start + count)]

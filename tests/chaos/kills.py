@@ -1,8 +1,8 @@
 """Schedules with real processes: they share a journal file, talk to a sandbox over sockets, and are killed by SIGKILL.
 
-Each schedule wishes for one image with a key of its own. Processes are killed at moments drawn at random or just
+Each schedule wants one image with a key of its own. Processes are killed at moments drawn at random or just
 after a POST has arrived, one or two at a time, then somebody asks a last time and the ledger is judged. Most
-processes are forks of a nursery; now and then it is the worker itself, `python -m flux2_tool worker`.
+processes are forks of a fork server; now and then it is the worker itself, `python -m flux2_tool worker`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any, Final
 
 from flux2_tool.engine.wait import SUBMIT_GRACE_S
 from flux2_tool.sandbox import Ledger, Sandbox, SandboxOptions, running_sandbox
-from tests.chaos.schedules import Played, draw_fault
+from tests.chaos.schedules import RunResult, draw_fault
 from tests.chaos.workers import WorkerProcess
-from tests.chaos.world import Wish, judge, keys_on_disk, records_of
+from tests.chaos.world import ImageWanted, check_invariants, keys_on_disk, records_of
 from tests.support.fast_clock import FastClock
 
 SPEED: Final = 20.0
@@ -41,8 +41,8 @@ STUCK_AFTER_S: Final = 90.0
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-class Nursery:
-    """The other end of `nursery.py`."""
+class ForkServer:
+    """The other end of `fork_server.py`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -60,7 +60,7 @@ class Nursery:
         return child
 
     async def close(self) -> None:
-        """End the nursery and every child that is left."""
+        """End the fork server and every child that is left."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         await self._process.wait()
@@ -102,22 +102,22 @@ class Child:
 
 
 @asynccontextmanager
-async def open_nursery() -> AsyncIterator[Nursery]:
-    """Start the nursery."""
+async def open_fork_server() -> AsyncIterator[ForkServer]:
+    """Start the fork server."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.chaos.nursery",
+        "tests.chaos.fork_server",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
-    nursery = Nursery(process)
+    fork_server = ForkServer(process)
     try:
-        yield nursery
+        yield fork_server
     finally:
-        await nursery.close()
+        await fork_server.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,19 +129,19 @@ class Lane:
     epoch_s: float
 
 
-async def play_all(first_seed: int, count: int, folder: Path) -> list[Played]:
+async def play_all(first_seed: int, count: int, folder: Path) -> list[RunResult]:
     """Play schedules until this many of them had a killed process."""
     seeds = iter(range(first_seed, first_seed + 3 * count))
-    played: list[Played] = []
+    played: list[RunResult] = []
 
     async def work(lane: Lane) -> None:
         while sum(1 for one in played if one.kills) < count:
             seed = next(seeds)
             async with asyncio.timeout(STUCK_AFTER_S):
-                played.append(await _KillSchedule(seed, folder / f"k{seed}", lane, nursery).play())
+                played.append(await _KillSchedule(seed, folder / f"k{seed}", lane, fork_server).play())
 
     with contextlib.ExitStack() as sandboxes:
-        async with open_nursery() as nursery:
+        async with open_fork_server() as fork_server:
             lanes = []
             for _ in range(LANES):
                 epoch_s = time.time()
@@ -154,22 +154,22 @@ async def play_all(first_seed: int, count: int, folder: Path) -> list[Played]:
 
 
 class _KillSchedule:
-    def __init__(self, seed: int, home: Path, lane: Lane, nursery: Nursery) -> None:
+    def __init__(self, seed: int, home: Path, lane: Lane, fork_server: ForkServer) -> None:
         self._seed = seed
         self._rng = random.Random(seed)  # noqa: S311
         self._home = home
         self._lane = lane
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._key = f"sk-kill-{seed}-{hashlib.sha256(str(seed).encode()).hexdigest()[:12]}"
         self._kills = 0
         self._overdue: list[str] = []
         self._children: list[Child] = []
 
-    async def play(self) -> Played:
+    async def play(self) -> RunResult:
         rng, sandbox = self._rng, self._lane.sandbox
         self._with_worker = self._seed % WORKER_EVERY == 0
         host = rng.choice(["native", "native", "cli"])
-        wish = Wish(
+        wish = ImageWanted(
             prompt=f"a red fox {self._seed}",
             session=None if host == "cli" and rng.random() < 0.5 and not self._with_worker else "main/a session",
             host=host,
@@ -189,15 +189,15 @@ class _KillSchedule:
             for child in self._children:
                 await child.ended
             now = FastClock(self._lane.epoch_s, SPEED).now()
-            verdict = judge(self._ledger(), records_of(self._home), [wish], now=now)
+            verdict = check_invariants(self._ledger(), records_of(self._home), [wish], now=now)
             verdict.broken += self._overdue + keys_on_disk(self._home, self._key)
         finally:
             shutil.rmtree(self._home, ignore_errors=True)
-        return Played(seed=self._seed, faults=faults, kills=self._kills, verdict=verdict)
+        return RunResult(seed=self._seed, faults=faults, kills=self._kills, verdict=verdict)
 
     # ---- those who ask, and die --------------------------------------------------------------------------------------
 
-    async def _ask_and_kill(self, wish: Wish) -> None:
+    async def _ask_and_kill(self, wish: ImageWanted) -> None:
         """Ask once, with one process or two that race, and kill them on the way."""
         rng = self._rng
         if self._with_worker:
@@ -223,7 +223,7 @@ class _KillSchedule:
             await child.answered.wait()
             self._take_from(wish, child)
 
-    async def _lose_a_worker(self, wish: Wish) -> None:
+    async def _lose_a_worker(self, wish: ImageWanted) -> None:
         posts = len(self._lane.sandbox.ledger.creates)
         worker = await self._start_worker(wish)
         if self._rng.random() < 0.3:
@@ -240,7 +240,7 @@ class _KillSchedule:
             await worker.lose_its_peer()
         self._take(wish, worker.result)
 
-    async def _start_worker(self, wish: Wish) -> WorkerProcess:
+    async def _start_worker(self, wish: ImageWanted) -> WorkerProcess:
         return await WorkerProcess.start(
             home=self._home,
             base_url=self._lane.base_url,
@@ -250,7 +250,7 @@ class _KillSchedule:
             wait_s=30.0,
         )
 
-    async def _ask(self, wish: Wish, *, wait_s: float) -> None:
+    async def _ask(self, wish: ImageWanted, *, wait_s: float) -> None:
         if self._with_worker:
             worker = await self._start_worker(wish)
             await worker.answered.wait()
@@ -265,8 +265,8 @@ class _KillSchedule:
         while len(self._lane.sandbox.ledger.creates) == posts and not child.answered.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
-    def _start(self, wish: Wish, *, wait_s: float, go: Path | None = None) -> Child:
-        child = self._nursery.start(
+    def _start(self, wish: ImageWanted, *, wait_s: float, go: Path | None = None) -> Child:
+        child = self._fork_server.start(
             {
                 "home": str(self._home),
                 "base_url": self._lane.base_url,
@@ -284,12 +284,12 @@ class _KillSchedule:
         child.budget_s = wait_s + SUBMIT_GRACE_S + REAL_SLACK_S * SPEED
         return child
 
-    def _take_from(self, wish: Wish, child: Child) -> None:
+    def _take_from(self, wish: ImageWanted, child: Child) -> None:
         self._take(wish, child.result)
         if child.result is not None and child.took_s > child.budget_s:
             self._overdue.append(f"a call took {child.took_s:.1f} s of {child.budget_s:.1f} s")
 
-    def _take(self, wish: Wish, result: dict[str, Any] | None) -> None:
+    def _take(self, wish: ImageWanted, result: dict[str, Any] | None) -> None:
         wish.last = result or wish.last
         if result is not None and result.get("task", {}).get("state") == "completed":
             wish.images += [image["url"] for image in result["images"]]

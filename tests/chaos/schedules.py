@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool.sandbox import Fault, SandboxOptions
-from tests.chaos.mortal import Process
-from tests.chaos.world import KEY, Verdict, Wish, World, judge, keys_on_disk, late_resends, now
+from tests.chaos.simulated_process import SimulatedProcess
+from tests.chaos.world import KEY, ImageWanted, Verdict, World, check_invariants, keys_on_disk, late_resends, now
 from tests.support.virtual_time import run_virtual
 
 MOST_CALLS: Final = 6
@@ -24,7 +24,7 @@ CALM_WAIT_S: Final = 300.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Played:
+class RunResult:
     """What one schedule came to."""
 
     seed: int
@@ -33,7 +33,7 @@ class Played:
     verdict: Verdict = field(default_factory=Verdict)
 
 
-def play(seed: int, folder: Path) -> Played:
+def play(seed: int, folder: Path) -> RunResult:
     """Play one schedule in a data folder of its own."""
     home = folder / f"s{seed}"
     try:
@@ -47,9 +47,9 @@ class _Schedule:
         self._seed = seed
         self._rng = random.Random(seed)  # noqa: S311
         self._home = home
-        self._workers: dict[str, Process] = {}
+        self._workers: dict[str, SimulatedProcess] = {}
 
-    async def play(self) -> Played:
+    async def play(self) -> RunResult:
         rng = self._rng
         options = SandboxOptions(
             duration_s=rng.choice([0.5, 3.0, 6.0, 12.0, 40.0]),
@@ -64,23 +64,23 @@ class _Schedule:
         self.world = world = World(self._home, options=options, seed=self._seed, **settings)
         self._machines = ["here"] if rng.random() < 0.7 else ["here", "there"]
         self._deadly = rng.random() < 0.7
-        wishes = [self._new_wish(number) for number in range(rng.choice([1, 1, 1, 2, 3]))]
+        wanted = [self._new_wish(number) for number in range(rng.choice([1, 1, 1, 2, 3]))]
         troubles = [asyncio.ensure_future(self._throw_faults())]
         if self._deadly:
             troubles.append(asyncio.ensure_future(self._kill_at_moments()))
-        await asyncio.gather(*(self._pursue(wish) for wish in wishes))
+        await asyncio.gather(*(self._pursue(wish) for wish in wanted))
         for trouble in troubles:
             trouble.cancel()
         faults = dict(world.sandbox.faults.committed)
         await self._calm()
-        verdict = judge(world.sandbox.ledger, world.records(), world.wishes, now=now())
+        verdict = check_invariants(world.sandbox.ledger, world.records(), world.wanted, now=now())
         verdict.broken += world.overdue + keys_on_disk(self._home, KEY) + late_resends(world.sandbox.ledger)
         world.finish()
-        return Played(seed=self._seed, faults=faults, kills=sum(world.deaths.values()), verdict=verdict)
+        return RunResult(seed=self._seed, faults=faults, kills=sum(world.deaths.values()), verdict=verdict)
 
     # ---- those who wish ----------------------------------------------------------------------------------------------
 
-    def _new_wish(self, number: int) -> Wish:
+    def _new_wish(self, number: int) -> ImageWanted:
         kind = self._rng.choice(["native", "native", "mcp", "cli", "cli in a session"])
         # Two sessions may want the same picture: two images then.
         prompt = f"a red fox {self._rng.choice([0, number])}"
@@ -89,7 +89,7 @@ class _Schedule:
             prompt = f"a grey cat {number}"
         return self.world.wish(prompt, session=session, host=kind.split()[0])
 
-    async def _pursue(self, wish: Wish) -> None:
+    async def _pursue(self, wish: ImageWanted) -> None:
         """Ask until the image is there or patience is over."""
         rng = self._rng
         await asyncio.sleep(rng.choice([0.0, 0.0, rng.uniform(0.0, 20.0)]))
@@ -117,7 +117,14 @@ class _Schedule:
             await asyncio.sleep(rng.choice(pauses_s[:3] if rng.random() < 0.8 else pauses_s))
 
     async def _ask_once(
-        self, wish: Wish, wait_s: float, abort_after_s: float | None, task_id: str | None, *, machine: str, lane: int
+        self,
+        wish: ImageWanted,
+        wait_s: float,
+        abort_after_s: float | None,
+        task_id: str | None,
+        *,
+        machine: str,
+        lane: int,
     ) -> dict[str, Any] | None:
         process = self._open("cli", machine) if wish.host == "cli" else self._worker(wish.host, machine, lane)
         result = await self.world.ask(
@@ -132,7 +139,7 @@ class _Schedule:
             await process.aclose()
         return result
 
-    def _worker(self, host: str, machine: str, lane: int) -> Process:
+    def _worker(self, host: str, machine: str, lane: int) -> SimulatedProcess:
         """Return the long-lived process of a host, a new one when the last has died."""
         name = f"{host} {machine} {lane}"
         worker = self._workers.get(name)
@@ -140,7 +147,7 @@ class _Schedule:
             worker = self._workers[name] = self._open(host, machine)
         return worker
 
-    def _open(self, host: str, machine: str) -> Process:
+    def _open(self, host: str, machine: str) -> SimulatedProcess:
         is_doomed = self._deadly and self._rng.random() < 0.45
         return self.world.open(host, machine=machine, cut_at=self._rng.randint(1, 60) if is_doomed else None)
 
@@ -185,7 +192,7 @@ class _Schedule:
             await process.aclose()
 
     async def _ask_a_last_time(self) -> None:
-        for wish in self.world.wishes:
+        for wish in self.world.wanted:
             if not wish.images and wish.ended is None:
                 await self._ask_once(wish, CALM_WAIT_S, None, None, machine="here", lane=0)
 

@@ -21,8 +21,8 @@ from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
 from flux2_tool.tasks.dependencies import RESEND_WINDOW_S
-from tests.chaos.mortal import Process, ProcessDiedError, adopt_tasks
-from tests.support.stage import SandboxTransport
+from tests.chaos.simulated_process import ProcessDiedError, SimulatedProcess, adopt_tasks
+from tests.support.harness import SandboxTransport
 from tests.support.virtual_time import VirtualClock
 
 KEY: Final = "sk-chaos-0123456789abcdef"
@@ -32,7 +32,7 @@ SLACK_S: Final = 0.01
 
 
 @dataclass(slots=True, kw_only=True)
-class Wish:
+class ImageWanted:
     """One logical request: somebody wants one image of this, and asks until it is there.
 
     Attributes:
@@ -82,18 +82,18 @@ class World:
         self.home = home
         self.network = SandboxTransport(options)
         self.sandbox = self.network.sandbox
-        self.processes: list[Process] = []
-        self.wishes: list[Wish] = []
+        self.processes: list[SimulatedProcess] = []
+        self.wanted: list[ImageWanted] = []
         self.deaths: Counter[str] = Counter()
         self.overdue: list[str] = []
         self._seed = seed
         self._settings = settings
         adopt_tasks(asyncio.get_running_loop())
 
-    def open(self, host: str, *, machine: str = "here", cut_at: int | None = None) -> Process:
+    def open(self, host: str, *, machine: str = "here", cut_at: int | None = None) -> SimulatedProcess:
         """Start a process."""
         number = len(self.processes) + 1
-        process = Process(
+        process = SimulatedProcess(
             f"p{number}",
             machine=machine,
             host=host,
@@ -108,16 +108,16 @@ class World:
         self.processes.append(process)
         return process
 
-    def wish(self, prompt: str, *, session: str | None, host: str) -> Wish:
+    def wish(self, prompt: str, *, session: str | None, host: str) -> ImageWanted:
         """Somebody wants an image."""
-        wish = Wish(prompt=prompt, session=session, host=host)
-        self.wishes.append(wish)
+        wish = ImageWanted(prompt=prompt, session=session, host=host)
+        self.wanted.append(wish)
         return wish
 
     async def ask(
         self,
-        process: Process,
-        wish: Wish,
+        process: SimulatedProcess,
+        wish: ImageWanted,
         *,
         wait_s: float,
         abort_after_s: float | None = None,
@@ -167,7 +167,7 @@ class World:
             self._note(wish, result)
         return result
 
-    def kill(self, process: Process, place: str = "at a moment") -> None:
+    def kill(self, process: SimulatedProcess, place: str = "at a moment") -> None:
         """End a process without a last word."""
         process.die(place)
 
@@ -186,7 +186,7 @@ class World:
         """What the journal on disk says now."""
         return records_of(self.home)
 
-    def _note(self, wish: Wish, result: Mapping[str, Any]) -> None:
+    def _note(self, wish: ImageWanted, result: Mapping[str, Any]) -> None:
         if "error" in result:
             # What may have been paid is asked for again.
             is_over = result["error"]["code"] in ("repeated_request", "invalid_arguments", "authentication")
@@ -223,7 +223,9 @@ def keys_on_disk(home: Path, key: str) -> list[str]:
     ]
 
 
-def judge(ledger: Ledger, records: list[Record], wishes: list[Wish], *, now: float, is_over: bool = True) -> Verdict:
+def check_invariants(
+    ledger: Ledger, records: list[Record], wanted: list[ImageWanted], *, now: float, is_over: bool = True
+) -> Verdict:
     """Hold the service's ledger against the journal and against what reached those who asked.
 
     Args:
@@ -232,7 +234,7 @@ def judge(ledger: Ledger, records: list[Record], wishes: list[Wish], *, now: flo
     """
     verdict = Verdict(billed=len(ledger.billed_tasks))
     by_key = {record.idempotency_key: record for record in records}
-    shown = {url for wish in wishes for url in wish.images}
+    shown = {url for wish in wanted for url in wish.images}
     for task in ledger.billed_tasks:
         record = by_key.get(task.idempotency_key or "")
         is_on_its_way = not is_over and record is not None and record.state == "sending"
@@ -240,9 +242,9 @@ def judge(ledger: Ledger, records: list[Record], wishes: list[Wish], *, now: flo
             verdict.lost += 1
             state = "no record" if record is None else f"the record {record.state}, task {record.task_id}"
             verdict.broken.append(f"lost: task {task.id} was billed, reached nobody, and the journal has {state}")
-    for prompt in {wish.prompt for wish in wishes}:
+    for prompt in {wish.prompt for wish in wanted}:
         verdict.billed_twice += _too_many(
-            ledger, by_key, [wish for wish in wishes if wish.prompt == prompt], verdict.broken
+            ledger, by_key, [wish for wish in wanted if wish.prompt == prompt], verdict.broken
         )
     sent: dict[str, tuple[bytes, str | None]] = {}
     for create in ledger.creates:
@@ -260,29 +262,29 @@ def judge(ledger: Ledger, records: list[Record], wishes: list[Wish], *, now: flo
         if record.state == "sending"
     ]
     latest = {(record.session, json.loads(record.body)["prompt"]): record for record in records}
-    for wish in wishes:
+    for wish in wanted:
         record = latest.get((wish.session, wish.prompt))
         if not wish.images and wish.ended is None and not _has_reason(record, now):
             verdict.broken.append(f'no image and no reason: "{wish.prompt}", {record and record.state}, {wish.last}')
     return verdict
 
 
-def _too_many(ledger: Ledger, by_key: Mapping[str, Record], wishes: list[Wish], broken: list[str]) -> int:
+def _too_many(ledger: Ledger, by_key: Mapping[str, Record], wanted: list[ImageWanted], broken: list[str]) -> int:
     """Count the images of one prompt that were paid beyond what was wished for, in each session and in all."""
     records = [
         by_key.get(task.idempotency_key or "")
         for task in ledger.billed_tasks
-        if task.arguments["prompt"] == wishes[0].prompt
+        if task.arguments["prompt"] == wanted[0].prompt
     ]
     excess = 0
-    for wish in wishes:
+    for wish in wanted:
         count = sum(1 for record in records if record is not None and record.session == wish.session)
         if count > 1:
             excess += count - 1
             broken.append(f'billed {count} times: "{wish.prompt}" of session {wish.session}')
-    if len(records) > len(wishes):
-        broken.append(f'billed {len(records)} times: "{wishes[0].prompt}", wished for {len(wishes)} times')
-    return max(excess, len(records) - len(wishes), 0)
+    if len(records) > len(wanted):
+        broken.append(f'billed {len(records)} times: "{wanted[0].prompt}", wished for {len(wanted)} times')
+    return max(excess, len(records) - len(wanted), 0)
 
 
 def late_resends(ledger: Ledger) -> list[str]:

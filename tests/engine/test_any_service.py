@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.stage import CREATED, DONE, PICTURE_URL, Answer, Seen, StandIn, again, run_call
+from tests.support.harness import CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, again, run_call
 
 _SCHEMA = load_manifest().tools["text_to_image"].output_schema
 _NAMES = ["id", "task_id", "status", "state", "data", "images", "url", "output", "error", "message", "usage", "cost"]
@@ -58,17 +58,17 @@ _answers = (
 _few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _service(posts: list[Any], gets: list[Any]) -> StandIn:
+def _service(posts: list[Any], gets: list[Any]) -> MockService:
     left = {"POST": list(posts), "GET": list(gets)}
 
     def answer(request: Seen) -> Answer:
         mine = left[request.method]
         return again(mine.pop(0) if len(mine) > 1 else mine[0])
 
-    return StandIn(answer)
+    return MockService(answer)
 
 
-def _called(transport: StandIn, **options: Any) -> dict[str, Any]:
+def _called(transport: MockService, **options: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home:
         return run_call(Path(home), transport, wait_s=60, **options)
 
@@ -103,7 +103,7 @@ def test_the_other_route_is_tried_only_after_nothing_but_missing_routes(posts: l
         given_to.append((request.path, mine))
         return again(mine)
 
-    _called(StandIn(answer))
+    _called(MockService(answer))
     # The service's route may redirect to any path.
     on_guide = [mine for _, mine in takewhile(lambda one: not one[0].startswith("/api/"), given_to)]
     if len(on_guide) < len(given_to):

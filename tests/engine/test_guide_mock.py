@@ -1,5 +1,5 @@
-"""A stand-in as somebody would write it from the vendor's guide alone: thirty lines, strict about the POST, and with
-its own idea of where a task's status is and what its fields are called."""
+"""A mock service as somebody would write it from the vendor's guide alone: thirty lines, strict about the POST,
+and with its own idea of where a task's status is and what its fields are called."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from flux2_tool.credentials import resolve_credentials
+from tests.support.harness import Answer, MockService, Seen, run_call, settings_at
 from tests.support.hosted import hosted
-from tests.support.stage import Answer, Seen, StandIn, run_call, settings_at
 
 GUIDE_BODY = {
     "model": "flux-2-pro-text-to-image",
@@ -79,7 +79,7 @@ def test_a_mock_written_from_the_guide_alone_is_served(
 ) -> None:
     """The guide is the order: whoever builds to it must be understood, whatever it leaves open."""
     mock = GuideMock(status_path, status_field, finished)
-    transport = StandIn(mock)
+    transport = MockService(mock)
     result = run_call(home, transport, arguments=GUIDE_BODY)
 
     assert result["task"]["id"] == "tsk_abc123"
@@ -92,7 +92,7 @@ def test_a_mock_written_from_the_guide_alone_is_served(
 def test_the_mocks_failure_is_told(home: Path) -> None:
     """The guide's sad path."""
     mock = GuideMock("/v1/tasks/tsk_abc123", "status", {"status": "failed", "error": "content moderation"})
-    error = run_call(home, StandIn(mock), arguments=GUIDE_BODY)["error"]
+    error = run_call(home, MockService(mock), arguments=GUIDE_BODY)["error"]
 
     assert (error["code"], error["charged"], error["task_ref"]) == ("content_refused", "no", "task:tsk_abc123")
 

@@ -18,14 +18,14 @@ import pytest
 from flux2_tool.engine.wait import Progress
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, SandboxOptions
-from tests.support.stage import (
+from tests.support.harness import (
     BASE_URL,
     FOX,
     PICTURE_URL,
     Answer,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     credentials,
     json_answer,
     opened_tool,
@@ -127,7 +127,7 @@ def test_a_whole_run_of_faults_leaks_no_key(
     assert runapi.sandbox.ledger.authorization_leaks == []
 
 
-def _echo(where: str) -> StandIn:
+def _echo(where: str) -> MockService:
     """A service, or a proxy before it, that says back what it was sent."""
     said = f"Invalid header Authorization: Bearer {KEY} ({quote(KEY)})"
     # What the reader of an answer drops, or undoes.
@@ -170,7 +170,7 @@ def _echo(where: str) -> StandIn:
             return httpx.Response(found.status_code, content=found.content, headers=found.headers)
         return found
 
-    return StandIn(answer)
+    return MockService(answer)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_no_object_shows_the_key_when_it_is_printed() -> None:
     account = credentials(KEY)
 
     async def main() -> str:
-        async with open_http(BASE_URL, transport=StandIn(lambda _: (200, {}))) as http:
+        async with open_http(BASE_URL, transport=MockService(lambda _: (200, {}))) as http:
             client = RunapiClient(http, base_url=BASE_URL, api_key=account.api_key, user_agent="x")
             return f"{client!r} {client} {account!r} {account} {http!r}"
 

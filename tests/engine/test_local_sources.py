@@ -20,8 +20,8 @@ from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
 from flux2_tool.sandbox import SandboxOptions
+from tests.support.harness import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.pictures import picture
-from tests.support.stage import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.virtual_time import run_virtual
 
 WHERE = "source_image_urls[0]"

@@ -10,7 +10,7 @@ import pytest
 
 from flux2_tool.sandbox import SandboxOptions
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.stage import DONE, PICTURE_URL, SandboxTransport, json_answer, run_call, scripted
+from tests.support.harness import DONE, PICTURE_URL, SandboxTransport, json_answer, run_call, scripted
 
 
 def _finished(**fields: Any) -> Any:

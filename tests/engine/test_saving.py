@@ -19,22 +19,22 @@ from flux2_tool.engine.wait import CancelToken
 from flux2_tool.images.download import MAX_IMAGE_BYTES, DownloadError, SavedImage, check_link, download_image, file_stem
 from flux2_tool.runapi.client import open_http
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
-from tests.support.hosted import hosted
-from tests.support.stage import (
+from tests.support.harness import (
     DONE,
     FOX,
     KEY,
     PICTURE_URL,
     Answer,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     credentials,
     opened_tool,
     run_call,
     scripted,
     settings_at,
 )
+from tests.support.hosted import hosted
 from tests.support.virtual_time import run_virtual
 
 
@@ -53,7 +53,7 @@ def answer_of(body: bytes, content_type: str = "image/png") -> httpx.Response:
 
 def save(
     folder: Path,
-    transport: StandIn,
+    transport: MockService,
     url: str = PICTURE_URL,
     *,
     stem: str = "fox",
@@ -61,7 +61,7 @@ def save(
     times: int = 1,
     **options: Any,
 ) -> SavedImage:
-    """Download over a stand-in."""
+    """Download over a mock service."""
 
     async def main() -> SavedImage:
         async with open_http("https://runapi.test", transport=transport) as http:
@@ -89,7 +89,7 @@ def test_a_picture_is_named_after_its_content(
     tmp_path: Path, kind: str, suffix: str, content_type: str, url: str
 ) -> None:
     """Neither header nor link decides what a file is called on somebody's disk."""
-    saved = save(tmp_path / "out", StandIn(lambda _: answer_of(picture(kind), content_type)), url)
+    saved = save(tmp_path / "out", MockService(lambda _: answer_of(picture(kind), content_type)), url)
 
     assert saved.path == tmp_path / "out" / f"fox{suffix}"
     assert saved.path.read_bytes() == picture(kind)
@@ -100,7 +100,7 @@ def test_a_picture_is_named_after_its_content(
 def test_the_same_name_twice_keeps_both_pictures(tmp_path: Path) -> None:
     """A file that somebody has is never overwritten."""
     pictures = [picture(size=(8, 8)), picture(size=(9, 9)), picture(size=(10, 10))]
-    transport = StandIn(lambda _: answer_of(pictures[len(transport.seen) - 1]))
+    transport = MockService(lambda _: answer_of(pictures[len(transport.seen) - 1]))
     save(tmp_path, transport, times=3)
 
     assert [(tmp_path / name).read_bytes() for name in ("fox.png", "fox-2.png", "fox-3.png")] == pictures
@@ -109,7 +109,7 @@ def test_the_same_name_twice_keeps_both_pictures(tmp_path: Path) -> None:
 
 def test_the_same_picture_twice_is_one_file(tmp_path: Path) -> None:
     """Fetching an earlier result anew should not fill the folder."""
-    transport = StandIn(lambda _: answer_of(picture()))
+    transport = MockService(lambda _: answer_of(picture()))
     save(tmp_path, transport, times=3)
 
     assert [path.name for path in tmp_path.iterdir()] == ["fox.png"]
@@ -123,7 +123,7 @@ def test_a_disk_without_second_names_keeps_pictures_too(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(os, "link", refuse)
     pictures = [picture(size=(8, 8)), picture(size=(9, 9)), picture(size=(8, 8))]
-    transport = StandIn(lambda _: answer_of(pictures[len(transport.seen) - 1]))
+    transport = MockService(lambda _: answer_of(pictures[len(transport.seen) - 1]))
     save(tmp_path, transport, times=3)
 
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir(), reverse=True)] == pictures[:2]
@@ -181,7 +181,7 @@ def _png_of(width_px: int, height_px: int) -> bytes:
 def test_what_is_no_whole_picture_is_not_saved(tmp_path: Path, body: bytes, said: str) -> None:
     """A file that is called .png and is none, or that eats the memory when it is opened, is worse than none."""
     with pytest.raises(DownloadError, match=said):
-        save(tmp_path, StandIn(lambda _: answer_of(body)))
+        save(tmp_path, MockService(lambda _: answer_of(body)))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -197,7 +197,7 @@ def test_no_damage_to_a_picture_gets_further_than_an_error(tmp_path: Path) -> No
                 body[dice.randrange(len(body))] = dice.randrange(256)
             bodies.append(bytes(body))
     outcomes = {"saved": 0, "refused": 0}
-    transport = StandIn(lambda _: answer_of(bodies[len(transport.seen) - 1]))
+    transport = MockService(lambda _: answer_of(bodies[len(transport.seen) - 1]))
 
     async def main() -> None:
         async with open_http("https://runapi.test", transport=transport) as http:
@@ -231,7 +231,7 @@ def test_no_damage_to_a_picture_gets_further_than_an_error(tmp_path: Path) -> No
 def test_a_link_that_does_not_deliver_says_why(tmp_path: Path, answer: Any, said: str) -> None:
     """The warning is all the reader gets."""
     with pytest.raises(DownloadError, match=said):
-        save(tmp_path / "new", StandIn(lambda _: answer))
+        save(tmp_path / "new", MockService(lambda _: answer))
 
     assert list((tmp_path / "new").iterdir()) == []
 
@@ -252,7 +252,7 @@ def test_an_endless_answer_is_cut_at_the_bound(tmp_path: Path) -> None:
     """Neither memory nor disk may be filled by a link."""
     flood = _Flood()
     with pytest.raises(DownloadError, match="larger than 64 MiB"):
-        save(tmp_path, StandIn(lambda _: httpx.Response(200, stream=flood)))
+        save(tmp_path, MockService(lambda _: httpx.Response(200, stream=flood)))
 
     assert flood.taken <= MAX_IMAGE_BYTES + 2 * 1024 * 1024
     assert list(tmp_path.iterdir()) == []
@@ -268,7 +268,7 @@ def test_a_download_is_bounded_in_time(tmp_path: Path) -> None:
                 yield b"\x00"
 
     with pytest.raises(DownloadError, match="within"):
-        save(tmp_path, StandIn(lambda _: httpx.Response(200, stream=Trickle())), timeout_s=0.1)
+        save(tmp_path, MockService(lambda _: httpx.Response(200, stream=Trickle())), timeout_s=0.1)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -325,7 +325,7 @@ def test_a_link_into_a_private_network_is_never_followed(tmp_path: Path, url: st
             return httpx.Response(302, headers=[(b"location", url.encode())])
         return answer_of(picture())
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     with pytest.raises(DownloadError):
         save(tmp_path, transport, PICTURE_URL if after_redirect else url)
 
@@ -352,7 +352,7 @@ def test_a_public_host_is_not_taken_for_a_private_one(url: str) -> None:
 @pytest.mark.parametrize("location", ["https://[::1", "http://[bad", "https://cdn.example:99999/", "\x7f"])
 def test_a_redirect_to_an_unreadable_address_is_an_error_like_any_other(tmp_path: Path, location: str) -> None:
     """A failed download is a warning; a crash would hide a paid picture."""
-    transport = StandIn(lambda _: httpx.Response(302, headers={"location": location}))
+    transport = MockService(lambda _: httpx.Response(302, headers={"location": location}))
 
     with pytest.raises(DownloadError):
         save(tmp_path, transport)
@@ -361,12 +361,12 @@ def test_a_redirect_to_an_unreadable_address_is_an_error_like_any_other(tmp_path
 def test_public_redirects_are_followed_up_to_a_bound(tmp_path: Path) -> None:
     """Storage often redirects once or twice; a circle must end."""
     hops = iter(["https://a.example/1", "/2", "//b.example/3"])
-    good = StandIn(
+    good = MockService(
         lambda request: (
             answer_of(picture()) if request.path == "/3" else httpx.Response(302, headers={"location": next(hops)})
         )
     )
-    circle = StandIn(lambda _: httpx.Response(302, headers={"location": PICTURE_URL}))
+    circle = MockService(lambda _: httpx.Response(302, headers={"location": PICTURE_URL}))
 
     assert save(tmp_path, good).width_px == 64
     with pytest.raises(DownloadError, match="redirects"):
@@ -401,7 +401,7 @@ def test_the_key_never_goes_to_the_picture(home: Path, tmp_path: Path) -> None:
             return answer_of(picture())
         return (200, {"task_id": "tsk_abc123"}) if request.method == "POST" else (200, DONE)
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     result = run_call(home, transport, output_dir=tmp_path / "out")
     fetched = [request for request in transport.seen if "cdn.example" in request.url]
 
@@ -423,7 +423,7 @@ def test_the_key_never_goes_to_the_picture(home: Path, tmp_path: Path) -> None:
 )
 def test_a_picture_that_cannot_be_saved_is_a_warning_and_no_failure(home: Path, tmp_path: Path, answer: Any) -> None:
     """It was made and paid for; its link still works."""
-    transport = StandIn(
+    transport = MockService(
         lambda request: (
             answer
             if "cdn.example" in request.url

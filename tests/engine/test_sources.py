@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from flux2_tool.engine.wait import CancelToken
-from tests.support.stage import (
+from tests.support.harness import (
     CREATED,
     DONE,
     FOX,
     PICTURE_URL,
     Answer,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     opened_tool,
     run_call,
     scripted,
@@ -70,7 +70,7 @@ def test_a_task_of_another_process_can_be_a_source(home: Path, tmp_path: Path, r
     assert run_virtual(main())["task"]["state"] == "completed"
 
 
-def _with_task(answer: Answer) -> StandIn:
+def _with_task(answer: Answer) -> MockService:
     """The source task answers like this at its path; creates are accepted."""
 
     def handle(request: Seen) -> Answer:
@@ -80,7 +80,7 @@ def _with_task(answer: Answer) -> StandIn:
             return answer
         return 200, DONE
 
-    return StandIn(handle)
+    return MockService(handle)
 
 
 @pytest.mark.parametrize(

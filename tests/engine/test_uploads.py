@@ -17,8 +17,8 @@ from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
+from tests.support.harness import CREATED, Answer, MockService, SandboxTransport, Seen, opened_tool
 from tests.support.pictures import picture
-from tests.support.stage import CREATED, Answer, SandboxTransport, Seen, StandIn, opened_tool
 from tests.support.virtual_time import run_virtual
 
 REMIX = {"prompt": "make it blue", "source_image_urls": ["cat.png"]}
@@ -126,7 +126,7 @@ def test_eight_earlier_tasks_are_looked_up_at_once(home: Path) -> None:
     def answer(request: Seen) -> Answer:
         return (200, CREATED) if request.method == "POST" else httpx.ConnectError("refused")
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     sources = [f"task:tsk_{number}" for number in range(8)]
 
     async def main() -> tuple[dict[str, Any], float]:
@@ -267,7 +267,7 @@ def test_no_picture_is_uploaded_to_a_name_with_a_private_address(
     """A PUT does more harm inside a network than a GET."""
     with a_name_that_leads_home(monkeypatch) as listener:
         upload = {"signed_id": "sgn_1", "upload_url": f"https://cdn.example:{listener.port}/up", "headers": {}}
-        service = StandIn(lambda request: (200, upload if request.path.endswith("/prepare") else CREATED))
+        service = MockService(lambda request: (200, upload if request.path.endswith("/prepare") else CREATED))
 
         class Mixed(httpx.AsyncBaseTransport):
             """RunAPI by hand, everything else over real sockets."""

@@ -13,15 +13,15 @@ import pytest
 
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.sandbox import SandboxOptions
-from tests.support.stage import (
+from tests.support.harness import (
     CREATED,
     DONE,
     FOX,
     PICTURE_URL,
     Answer,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     opened_tool,
     run_call,
     scripted,
@@ -200,7 +200,7 @@ def test_an_abort_before_anything_was_sent_sends_nothing(home: Path) -> None:
 
 def test_an_abort_while_the_price_is_asked_for_sends_nothing(home: Path) -> None:
     """Nobody published max's price, so it is asked for first; whoever leaves meanwhile must not pay."""
-    transport = StandIn(
+    transport = MockService(
         lambda request: (200, {}) if "price" in request.path else (200, CREATED), delay_s=1.0, has_prices=True
     )
     cancel = CancelToken()
@@ -598,7 +598,7 @@ def test_a_service_that_answers_another_tasks_id_does_not_rename_ours(home: Path
     def answer(request: Seen) -> Answer:
         return (200, CREATED) if request.method == "POST" else (200, {**DONE, "id": "inner-7"})
 
-    assert run_call(home, StandIn(answer))["task"]["id"] == "tsk_abc123"
+    assert run_call(home, MockService(answer))["task"]["id"] == "tsk_abc123"
 
 
 def test_a_task_begun_elsewhere_is_asked_for_as_often_as_a_new_one(home: Path) -> None:

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
-from tests.fuzz.plays import Played, play_answers, play_arguments, play_lines, play_probe
+from tests.fuzz.runs import RunResult, play_answers, play_arguments, play_lines, play_probe
 
-KINDS: Final[dict[str, Callable[[int], Played]]] = {
+KINDS: Final[dict[str, Callable[[int], RunResult]]] = {
     "answers": play_answers,
     "arguments": play_arguments,
     "lines": play_lines,
@@ -31,9 +31,9 @@ _CHUNK: Final = 50
 _SHOWN: Final = 10
 
 
-def play_all(kind: str, seeds: Sequence[int], *, processes: int = 1) -> Played:
+def play_all(kind: str, seeds: Sequence[int], *, processes: int = 1) -> RunResult:
     """Play all seeds of a kind and return what they came to together."""
-    total = Played()
+    total = RunResult()
     if processes == 1:
         for seed in seeds:
             total.add(KINDS[kind](seed))

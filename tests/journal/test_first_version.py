@@ -14,8 +14,8 @@ from flux2_tool.journal import ClaimRules, Failure, SavedCopy
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.chaos.world import records_of
+from tests.support.harness import BASE_URL, credentials, opened_tool, scripted
 from tests.support.journal import NOON, ORPHANED, SESSION, Machine
-from tests.support.stage import BASE_URL, credentials, opened_tool, scripted
 from tests.support.virtual_time import START_S, run_virtual
 
 # All that 0.1.0 had; the ninth step renames columns.

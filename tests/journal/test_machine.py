@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flux2_tool.sandbox import SandboxOptions
-from tests.chaos.mortal import Process
 from tests.chaos.schedules import draw_fault
-from tests.chaos.world import KEY, Wish, World, judge, keys_on_disk, now
+from tests.chaos.simulated_process import SimulatedProcess
+from tests.chaos.world import KEY, ImageWanted, World, check_invariants, keys_on_disk, now
 from tests.support.virtual_time import VirtualLoop
 
 LANES = ("native here", "native there", "mcp here", "cli here")
@@ -39,7 +39,7 @@ class PaidOnce(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
         self.runner = asyncio.Runner(loop_factory=VirtualLoop)
         self.calls: list[asyncio.Task[Any]] = []
-        self.lanes: dict[str, Process] = {}
+        self.lanes: dict[str, SimulatedProcess] = {}
 
     def run(self, work: Any) -> Any:
         """Run something until it is done; time jumps as far as it must."""
@@ -71,7 +71,7 @@ class PaidOnce(RuleBasedStateMachine):
         self, wish: int, lane: str, wait_s: float, abort_after_s: float | None, cut_at: int | None, racers: int
     ) -> None:
         """Call the tool for a wish that is still open and that nobody is asking for right now."""
-        wanted = self.world.wishes[wish]
+        wanted = self.world.wanted[wish]
         if wanted.images or wanted.ended or any(call.get_name() == str(wish) for call in self.calls):
             return
 
@@ -169,7 +169,7 @@ class PaidOnce(RuleBasedStateMachine):
         for process in self.world.processes:
             process.die("at the end")
         await asyncio.sleep(60.0)
-        for wish in self.world.wishes:
+        for wish in self.world.wanted:
             if not wish.images and wish.ended is None and _was_begun(self.world, wish):
                 process = self.world.open(wish.host)
                 await self.world.ask(process, wish, wait_s=300.0)
@@ -178,9 +178,11 @@ class PaidOnce(RuleBasedStateMachine):
             await process.aclose()
 
     async def _judge(self, *, is_over: bool) -> Any:
-        return judge(self.world.sandbox.ledger, self.world.records(), self.world.wishes, now=now(), is_over=is_over)
+        return check_invariants(
+            self.world.sandbox.ledger, self.world.records(), self.world.wanted, now=now(), is_over=is_over
+        )
 
-    async def _finish_by(self, process: Process, call: asyncio.Task[Any]) -> None:
+    async def _finish_by(self, process: SimulatedProcess, call: asyncio.Task[Any]) -> None:
         """End a command after a while; what it printed by then, people have seen."""
         await asyncio.wait([call], timeout=20.0)
         if call.done():
@@ -195,12 +197,12 @@ class PaidOnce(RuleBasedStateMachine):
         if result.get("task", {}).get("state") != "completed":
             return
         record = next(one for one in self.world.records() if one.task_id == result["task"]["id"])
-        for wish in self.world.wishes:
+        for wish in self.world.wanted:
             # A conversation has not seen what was printed on a terminal.
             if wish.session is None and (record.session, json.loads(record.body)["prompt"]) == (None, wish.prompt):
                 wish.images += [image["url"] for image in result["images"]]
 
-    def _process(self, lane: str, cut_at: int | None) -> Process:
+    def _process(self, lane: str, cut_at: int | None) -> SimulatedProcess:
         process = self.lanes.get(lane)
         if process is None or process.is_dead:
             host, machine = lane.split()
@@ -208,7 +210,7 @@ class PaidOnce(RuleBasedStateMachine):
         return process
 
 
-def _was_begun(world: World, wish: Wish) -> bool:
+def _was_begun(world: World, wish: ImageWanted) -> bool:
     return any(record.session == wish.session for record in world.records())
 
 

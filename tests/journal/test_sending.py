@@ -15,14 +15,14 @@ from flux2_tool.journal import Record
 from flux2_tool.sandbox import Fault, SandboxOptions
 from flux2_tool.tasks.poll_schedule import UNATTENDED_LIFE_S
 from tests.chaos.world import World, records_of
-from tests.support.stage import (
+from tests.support.harness import (
     CREATED,
     DONE,
     FOX,
     KEY,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     opened_tool,
     run_call,
     scripted,
@@ -44,7 +44,7 @@ def test_the_intent_is_on_disk_before_the_post_and_the_task_id_after_it(home: Pa
             return (404, {"error": "Not found"})
         return (200, CREATED if request.method == "POST" else DONE)
 
-    run_call(home, StandIn(answer))
+    run_call(home, MockService(answer))
     (_, at_guide), (_, at_service) = on_disk[:2]
     posts = [request for request in seen if request.method == "POST"]
     at_polls = [records for method, records in on_disk if method == "GET"]

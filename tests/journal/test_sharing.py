@@ -13,8 +13,8 @@ from PIL import Image
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken
+from tests.support.harness import BASE_URL, DONE, FOX, MockService, SandboxTransport, Seen, credentials, opened_tool
 from tests.support.hosted import HostedEngine
-from tests.support.stage import BASE_URL, DONE, FOX, SandboxTransport, Seen, StandIn, credentials, opened_tool
 from tests.support.virtual_time import run_virtual
 
 
@@ -132,7 +132,7 @@ def test_without_a_session_equal_calls_are_images_of_their_own(home: Path, runap
     assert not any(result["task"]["joined"] for result in results)
 
 
-def _with_pictures(path: Path, *, on_fetch: Callable[[], None] = lambda: None) -> StandIn:
+def _with_pictures(path: Path, *, on_fetch: Callable[[], None] = lambda: None) -> MockService:
     """Return a service whose picture host tells of each fetch, and fails as long as there is no file at a path."""
 
     def answer(request: Seen) -> Any:
@@ -145,7 +145,7 @@ def _with_pictures(path: Path, *, on_fetch: Callable[[], None] = lambda: None) -
             return httpx.Response(200, content=path.read_bytes()) if is_there else httpx.Response(503)
         return (200, {**DONE, "id": request.path.rpartition("/")[2]})
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     return transport
 
 

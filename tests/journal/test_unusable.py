@@ -15,8 +15,18 @@ import pytest
 
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.chaos.world import records_of
+from tests.support.harness import (
+    CREATED,
+    DONE,
+    FOX,
+    MockService,
+    SandboxTransport,
+    Seen,
+    opened_tool,
+    run_call,
+    scripted,
+)
 from tests.support.journal import full_disk
-from tests.support.stage import CREATED, DONE, FOX, SandboxTransport, Seen, StandIn, opened_tool, run_call, scripted
 from tests.support.virtual_time import run_virtual
 
 
@@ -128,7 +138,7 @@ def test_after_acceptance_a_failing_journal_keeps_the_image(home: Path) -> None:
         return (200, CREATED if request.method == "POST" else DONE)
 
     with _disk_that_fills_up() as fill_up:
-        result = run_call(home, StandIn(answer))
+        result = run_call(home, MockService(answer))
 
     assert result["task"]["state"] == "completed"
     assert len(result["images"]) == 1
@@ -148,7 +158,7 @@ def test_failed_writes_are_repeated_once_the_disk_has_space(home: Path) -> None:
         return (200, CREATED if request.method == "POST" else DONE if is_done else active)
 
     async def main() -> dict[str, Any]:
-        async with opened_tool(home, StandIn(answer)) as tool:
+        async with opened_tool(home, MockService(answer)) as tool:
             result = await tool.call("text_to_image", dict(FOX))
             await asyncio.sleep(30.0)
             return result
@@ -318,9 +328,9 @@ def test_best_effort_sends_on_another_route_without_writing_it(home: Path) -> No
         return (200, CREATED if request.method == "POST" else DONE)
 
     with _disk_that_fills_up() as fill_up:
-        best_effort = run_call(home, StandIn(answer), journal="best_effort")
+        best_effort = run_call(home, MockService(answer), journal="best_effort")
     other = home.parent / "other"
-    transport = StandIn(answer)
+    transport = MockService(answer)
     with _disk_that_fills_up() as fill_up:
         required = run_call(other, transport)
 

@@ -16,16 +16,16 @@ from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.prices import FAILURE_LIFE_S, QUOTE_LIFE_S, SCHEDULE_LIFE_S, TIMEOUT_S, Price, Prices
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.stage import (
+from tests.support.harness import (
     BASE_URL,
     CREATED,
     DONE,
     FOX,
     KEY,
     Answer,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     json_answer,
     opened_tool,
     scripted,
@@ -63,7 +63,7 @@ def _price(
 
 def _service(
     *, quote_cents: Any = None, unit_cents: Any = None, spelling: str = "flux-2", status: int = 404
-) -> StandIn:
+) -> MockService:
     """Return a service that has a quote, a schedule, both or neither, and knows itself by one name only."""
 
     def response(request: Seen) -> Answer:
@@ -81,7 +81,7 @@ def _service(
             return json_answer({"as_of": "2026-10-01T00:00:00Z", "price_schedules": [row]}, etag='"v1"')
         return status, {"error": "no"}
 
-    return StandIn(response, has_prices=True)
+    return MockService(response, has_prices=True)
 
 
 def test_a_quote_comes_first_with_its_date(home: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_schedule_is_asked_for_anew_by_its_etag(home: Path) -> None:
 
 def test_a_service_that_hangs_delays_only_the_first_call(home: Path) -> None:
     """A price is worth less than the picture."""
-    transport = StandIn(lambda _: (200, {}), delay_s=100.0, has_prices=True)
+    transport = MockService(lambda _: (200, {}), delay_s=100.0, has_prices=True)
 
     async def play(prices: Prices, client: RunapiClient) -> list[float]:
         loop, waits = asyncio.get_running_loop(), []
@@ -228,7 +228,7 @@ def test_a_call_for_a_listed_model_prefetches_the_live_price(home: Path) -> None
         return (200, CREATED) if request.method == "POST" else (200, {**DONE, "usage": None})
 
     prices = _service(quote_cents=6)
-    transport = StandIn(response, has_prices=True)
+    transport = MockService(response, has_prices=True)
 
     async def main() -> tuple[float, list[dict[str, Any]]]:
         async with opened_tool(home, transport) as tool:
@@ -259,7 +259,7 @@ def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
 
     price = _play(
         home,
-        StandIn(lambda _: httpx.ConnectError("down"), has_prices=True),
+        MockService(lambda _: httpx.ConnectError("down"), has_prices=True),
         lambda prices, client: prices.price_of(client, model=PRO, resolution="1k"),
         start_s=late_s,
     )

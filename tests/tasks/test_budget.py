@@ -15,7 +15,7 @@ import pytest
 from flux2_tool.context import CallContext
 from flux2_tool.settings import load_settings
 from flux2_tool.tasks.budget import local_day
-from tests.support.stage import FOX, SandboxTransport, StandIn, opened_tool, run_call, scripted
+from tests.support.harness import FOX, MockService, SandboxTransport, opened_tool, run_call, scripted
 from tests.support.virtual_time import run_virtual
 
 
@@ -171,7 +171,7 @@ def test_an_unknown_price_counts_as_configured(home: Path) -> None:
     arguments = {"prompt": "a fox", "model": "flux-2-max-text-to-image", "aspect_ratio": "1:1"}
     first, second = calls(
         home,
-        StandIn(answer, has_prices=True),
+        MockService(answer, has_prices=True),
         (arguments, None),
         ({**arguments, "prompt": "two foxes"}, None),
         tiers=("pro", "max"),

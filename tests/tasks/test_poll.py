@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from flux2_tool.sandbox import SandboxOptions
-from tests.support.stage import (
+from tests.support.harness import (
     BASE_URL,
     CREATED,
     DONE,
@@ -20,9 +20,9 @@ from tests.support.stage import (
     KEY,
     PICTURE_URL,
     Answer,
+    MockService,
     SandboxTransport,
     Seen,
-    StandIn,
     again,
     json_answer,
     opened_tool,
@@ -42,7 +42,9 @@ PLACES = [
 ]
 
 
-def _at(place: str, answer: Callable[[Seen], Answer], *, elsewhere: Answer = (404, {"error": "Not found"})) -> StandIn:
+def _at(
+    place: str, answer: Callable[[Seen], Answer], *, elsewhere: Answer = (404, {"error": "Not found"})
+) -> MockService:
     """A service that knows a task's status at one path only."""
 
     def handle(request: Seen) -> Answer:
@@ -50,7 +52,7 @@ def _at(place: str, answer: Callable[[Seen], Answer], *, elsewhere: Answer = (40
             return 200, CREATED
         return answer(request) if request.path == place else again(elsewhere)
 
-    return StandIn(handle)
+    return MockService(handle)
 
 
 # ---- where -----------------------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def test_the_path_of_the_create_call_is_polled_first(home: Path, route: str) -> 
 )
 def test_a_status_url_in_the_response_is_polled_first(home: Path, created: httpx.Response) -> None:
     """The service knows best where its task is."""
-    transport = StandIn(lambda request: created if request.method == "POST" else (200, DONE))
+    transport = MockService(lambda request: created if request.method == "POST" else (200, DONE))
     result = run_call(home, transport)
 
     assert result["task"]["state"] == "completed"
@@ -158,7 +160,7 @@ def test_a_status_url_of_another_origin_is_never_polled(home: Path, url: str, wh
         created = json_answer(CREATED, location=url.replace("\x00", "")[:4000])
     else:
         created = json_answer({**CREATED, where: {"get": url} if where == "urls" else url})
-    transport = StandIn(lambda request: created if request.method == "POST" else (200, DONE))
+    transport = MockService(lambda request: created if request.method == "POST" else (200, DONE))
     result = run_call(home, transport)
 
     assert result["task"]["state"] == "completed"
@@ -195,7 +197,7 @@ def test_a_broken_status_url_is_left_for_the_known_paths(home: Path, elsewhere: 
             return 200, {**CREATED, "status_url": "/v9/nowhere"}
         return (200, DONE) if request.path == PLACES[0] else (elsewhere, {"error": "no"})
 
-    assert run_call(home, StandIn(handle))["task"]["state"] == "completed"
+    assert run_call(home, MockService(handle))["task"]["state"] == "completed"
 
 
 @pytest.mark.parametrize("visible_after_s", [0.5, 2.5, 10.0, 30.0])
@@ -219,7 +221,7 @@ def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str
     """A guessed path may return 200 for anything; its status may be the request's and not the task's."""
     page = (200, {"status": status, "message": "Not found"})
     answers = {PLACES[3]: (200, DONE), PLACES[2]: page}
-    transport = StandIn(
+    transport = MockService(
         lambda request: (
             (200, CREATED) if request.method == "POST" else answers.get(request.path, (404, {"error": "no"}))
         )

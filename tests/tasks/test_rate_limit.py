@@ -14,14 +14,16 @@ from flux2_tool._clock import Clock
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.runapi.rate_limit import RateLimiter
-from tests.support.stage import CREATED, DONE, Seen, StandIn, credentials, json_answer, opened_tool
+from tests.support.harness import CREATED, DONE, MockService, Seen, credentials, json_answer, opened_tool
 from tests.support.virtual_time import VirtualClock, run_virtual
 
 OTHER_KEY = "sk-another-key-0123456789"
 
 
-def service(refuse: Callable[[Seen, int], Any] = lambda _request, _number: None, *, delay_s: float = 0.0) -> StandIn:
-    """Return a stand-in with one task an idempotency key, ready at its second poll; `refuse` may answer instead."""
+def service(
+    refuse: Callable[[Seen, int], Any] = lambda _request, _number: None, *, delay_s: float = 0.0
+) -> MockService:
+    """Return a mock service with one task an idempotency key, ready at its second poll; `refuse` may answer instead."""
     polls: dict[str, int] = {}
     seen: list[Seen] = []
 
@@ -36,7 +38,7 @@ def service(refuse: Callable[[Seen, int], Any] = lambda _request, _number: None,
         done = polls[request.path] > 1
         return 200, DONE if done else {"status": "processing"}
 
-    return StandIn(answer, delay_s=delay_s)
+    return MockService(answer, delay_s=delay_s)
 
 
 async def ask(tool: Any, number: int, **options: Any) -> dict[str, Any]:
@@ -214,7 +216,7 @@ def _always_429(_request: Seen, _number: int) -> Any:
     ],
 )
 def test_a_call_stopped_before_its_post_is_never_sent(
-    home: Path, transport: Callable[[], StandIn], max_creates: int
+    home: Path, transport: Callable[[], MockService], max_creates: int
 ) -> None:
     """The user pressed stop; paying for the picture some seconds later is a surprise."""
     running, cancel = transport(), CancelToken()

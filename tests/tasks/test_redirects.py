@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.harness import BASE_URL, CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, json_answer, run_call
 from tests.support.keys import KEY
-from tests.support.stage import BASE_URL, CREATED, DONE, PICTURE_URL, Answer, Seen, StandIn, json_answer, run_call
 
 HOST = "runapi.test"
 
 
-def _redirecting(status: int, location: str, *, on: str = "POST") -> StandIn:
+def _redirecting(status: int, location: str, *, on: str = "POST") -> MockService:
     """Redirect the first address of a kind; everything else, on any host, answers well."""
 
     def answer(request: Seen) -> Answer:
@@ -23,10 +23,10 @@ def _redirecting(status: int, location: str, *, on: str = "POST") -> StandIn:
             return httpx.Response(status, headers={"location": location})
         return (200, CREATED) if request.method == "POST" else (200, DONE)
 
-    return StandIn(answer)
+    return MockService(answer)
 
 
-def _hosts_with_key(transport: StandIn) -> set[str]:
+def _hosts_with_key(transport: MockService) -> set[str]:
     return {
         httpx.URL(request.url).host
         for request in transport.seen
@@ -123,7 +123,7 @@ def test_a_303_is_polled_and_never_posted_to(home: Path, location: str, body: by
             return httpx.Response(303, headers={"location": location}, content=body)
         return (200, DONE) if request.path == "/v1/results/tsk_abc123" else (404, {})
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     result = run_call(home, transport)
 
     assert result["task"]["id"] == "tsk_abc123"
@@ -143,7 +143,7 @@ def test_a_303_to_another_page_names_no_task(home: Path, location: str) -> None:
             return httpx.Response(303, headers={"location": location})
         return 200, DONE
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     error = run_call(home, transport)["error"]
 
     assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
@@ -160,7 +160,7 @@ def test_a_303_to_another_origin_accepts_its_task_but_is_not_polled(home: Path) 
             return json_answer(CREATED, 303, location="https://evil.test/results/tsk_abc123")
         return 200, DONE
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     result = run_call(home, transport)
 
     assert result["task"]["state"] == "completed"
@@ -170,7 +170,7 @@ def test_a_303_to_another_origin_accepts_its_task_but_is_not_polled(home: Path) 
 def test_a_page_with_a_location_header_names_no_task(home: Path) -> None:
     """A captive portal responds with 200 and the location of its page."""
     page = httpx.Response(200, headers={"location": "/home", "content-type": "text/html"}, content=b"<html>Hi</html>")
-    transport = StandIn(lambda request: page if request.method == "POST" else (404, {}))
+    transport = MockService(lambda request: page if request.method == "POST" else (404, {}))
     error = run_call(home, transport, wait_s=30)["error"]
 
     assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)

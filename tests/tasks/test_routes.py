@@ -10,19 +10,19 @@ import httpx
 import pytest
 
 from flux2_tool.sandbox import SandboxOptions
-from tests.support.stage import CREATED, DONE, FOX, Answer, SandboxTransport, Seen, StandIn, opened_tool, run_call
+from tests.support.harness import CREATED, DONE, FOX, Answer, MockService, SandboxTransport, Seen, opened_tool, run_call
 from tests.support.virtual_time import run_virtual
 
 GUIDE, SERVICE = "/v1/text_to_image", "/api/v1/flux_2/text_to_image"
 
 
-def _routes(guide: Answer, service: Answer) -> StandIn:
+def _routes(guide: Answer, service: Answer) -> MockService:
     def answer(request: Seen) -> Answer:
         if request.method == "GET":
             return 200, DONE
         return guide if request.path == GUIDE else service
 
-    return StandIn(answer)
+    return MockService(answer)
 
 
 def test_the_guides_route_comes_first(home: Path) -> None:
@@ -144,7 +144,7 @@ def test_only_a_missing_route_leads_to_the_other_one(home: Path, trouble: Any) -
 def test_a_missing_route_after_a_lost_response_does_not_try_the_other(home: Path, trouble: Any) -> None:
     """Behind a balancer one machine may know the route and another not; the first may have made the image."""
     answers: list[Answer] = [trouble, (404, {"error": "no such route"})]
-    transport = StandIn(lambda request: answers.pop(0) if request.path == GUIDE else (200, CREATED))
+    transport = MockService(lambda request: answers.pop(0) if request.path == GUIDE else (200, CREATED))
     error = run_call(home, transport)["error"]
 
     assert error["charged"] == "unknown"
@@ -155,7 +155,7 @@ def test_a_missing_route_after_a_lost_response_does_not_try_the_other(home: Path
 def test_a_missing_route_after_a_refused_connection_leads_to_the_other(home: Path) -> None:
     """Nothing was sent, so nothing is unresolved."""
     answers: list[Answer] = [httpx.ConnectError("refused"), (404, {}), (200, CREATED), (200, DONE)]
-    transport = StandIn(lambda _request: answers.pop(0))
+    transport = MockService(lambda _request: answers.pop(0))
 
     assert run_call(home, transport)["task"]["state"] == "completed"
     assert [post.path for post in transport.posts] == [GUIDE, GUIDE, SERVICE]
@@ -175,7 +175,7 @@ def test_when_both_routes_refuse_the_error_quotes_both(home: Path) -> None:
 def test_a_lost_response_on_the_other_route_is_repeated_there(home: Path) -> None:
     """From then on only that route may know the key."""
     answers: list[Answer] = [(404, {}), httpx.ReadError("reset"), (200, CREATED), (200, DONE)]
-    transport = StandIn(lambda _request: answers.pop(0))
+    transport = MockService(lambda _request: answers.pop(0))
 
     assert run_call(home, transport)["task"]["state"] == "completed"
     assert [post.path for post in transport.posts] == [GUIDE, SERVICE, SERVICE]

@@ -10,7 +10,7 @@ import pytest
 from flux2_tool.engine.wait import Progress
 from flux2_tool.journal import RecordState
 from flux2_tool.tasks.status import TRANSITIONS
-from tests.support.stage import CREATED, FOX, json_answer, opened_tool, scripted
+from tests.support.harness import CREATED, FOX, json_answer, opened_tool, scripted
 from tests.support.virtual_time import run_virtual
 
 

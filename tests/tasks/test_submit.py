@@ -12,15 +12,15 @@ import pytest
 
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.sandbox import SandboxOptions
-from tests.support.stage import (
+from tests.support.harness import (
     BASE_URL,
     CREATED,
     DONE,
     FOX,
     KEY,
     PICTURE_URL,
+    MockService,
     SandboxTransport,
-    StandIn,
     json_answer,
     opened_tool,
     run_call,
@@ -170,7 +170,7 @@ def test_a_create_response_with_a_failed_task_is_not_charged(home: Path) -> None
 # ---- sent again ------------------------------------------------------------------------------------------------------
 
 
-def _is_repetition(transport: StandIn, times: int) -> bool:
+def _is_repetition(transport: MockService, times: int) -> bool:
     """Whether the POSTs are one request: same address, bytes and key."""
     first = transport.posts[0]
     assert len(transport.posts) == times

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from flux2_tool.sandbox import Sandbox, SandboxOptions
+from tests.support.harness import FOX, MockService, SandboxTransport, Seen, json_answer, opened_tool
 from tests.support.hosted import HostedEngine
-from tests.support.stage import FOX, SandboxTransport, Seen, StandIn, json_answer, opened_tool
 from tests.support.virtual_time import VirtualClock, run_virtual
 
 SECRET = base64.b64encode(b"the account's secret").decode()
@@ -200,7 +200,7 @@ def test_a_webhook_ends_a_pause_asked_for_by_retry_after(home: Path) -> None:
             return json_answer({"status": "processing"}, retry_after="50")
         return 200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
 
     async def main() -> float:
         async with opened_tool(home, transport, callback_public_url=PUBLIC_URL, callback_secret=SECRET) as tool:
@@ -224,7 +224,7 @@ def test_a_webhook_for_another_process_task_blocks_nothing(home: Path) -> None:
             return 200, {"status": "processing"}
         return 200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
 
-    transport = StandIn(answer)
+    transport = MockService(answer)
     push = {"callback_public_url": PUBLIC_URL, "callback_secret": SECRET}
 
     async def main() -> list[dict[str, Any]]:

@@ -19,9 +19,9 @@ import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox, SandboxOptions, running_sandbox
 from flux2_tool.schema.manifest import load_manifest
+from tests.support.harness import FOX
 from tests.support.keys import KEY
 from tests.support.pictures import picture
-from tests.support.stage import FOX
 from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 MIB = 1024 * 1024

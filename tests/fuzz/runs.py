@@ -36,8 +36,8 @@ from tests.fuzz.arguments import RIGHT, HostileArguments
 from tests.fuzz.hostile import PIXEL, HostileTransport
 from tests.fuzz.leaks import KEY, leaks_below, leaks_in
 from tests.fuzz.lines import HostileLines
+from tests.support.harness import credentials, settings_at
 from tests.support.hosted import HostedEngine, hosted
-from tests.support.stage import credentials, settings_at
 from tests.support.virtual_time import START_S, VirtualClock, run_virtual
 
 MANIFEST: Final = load_manifest()
@@ -48,7 +48,7 @@ HTTPS_URL, LOOPBACK_URL = "https://runapi.test", "http://127.0.0.1:9"
 
 
 @dataclass(slots=True)
-class Played:
+class RunResult:
     """What one or more seeds came to."""
 
     answers: int = 0
@@ -59,7 +59,7 @@ class Played:
     leaks: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
-    def add(self, other: Played) -> None:
+    def add(self, other: RunResult) -> None:
         """Count another one's in."""
         self.answers += other.answers
         self.calls += other.calls
@@ -88,13 +88,13 @@ class Played:
         )
 
 
-def play_answers(seed: int) -> Played:
+def play_answers(seed: int) -> RunResult:
     """Make a few right calls against a service that answers anything."""
     random = random_module.Random(seed)  # noqa: S311 - a fuzzer's
     transport = HostileTransport(random, bent=random.choice([0.15, 0.4, 0.8, 1.0]))
     base_url = random.choice([HTTPS_URL, HTTPS_URL, LOOPBACK_URL])
 
-    async def calls(tool: HostedEngine, folder: Path, played: Played) -> None:
+    async def calls(tool: HostedEngine, folder: Path, played: RunResult) -> None:
         last = "tsk_abc123"
         for _ in range(random.choice([1, 1, 2, 3])):
             name, arguments = _right_call(random, last)
@@ -120,13 +120,13 @@ def play_answers(seed: int) -> Played:
     return _play(seed, random, transport, base_url, calls)
 
 
-def play_arguments(seed: int) -> Played:
+def play_arguments(seed: int) -> RunResult:
     """Give a tool anything at all, against a service that is mostly right."""
     random = random_module.Random(seed)  # noqa: S311 - a fuzzer's
     transport = HostileTransport(random, bent=0.05)
     hostile = HostileArguments(random, MANIFEST)
 
-    async def calls(tool: HostedEngine, folder: Path, played: Played) -> None:
+    async def calls(tool: HostedEngine, folder: Path, played: RunResult) -> None:
         for _ in range(12):
             name, arguments = hostile.call()
             played.calls += 1
@@ -144,13 +144,13 @@ def play_arguments(seed: int) -> Played:
     return _play(seed, random, transport, HTTPS_URL, calls)
 
 
-def play_lines(seed: int) -> Played:
+def play_lines(seed: int) -> RunResult:
     """Write lines to a worker that no right peer would write; it must answer each request and live on."""
     random = random_module.Random(seed)  # noqa: S311 - a fuzzer's
     hostile = HostileLines(random, MANIFEST)
     sent: list[bytes] = []
 
-    async def write(home: Path, played: Played) -> None:
+    async def write(home: Path, played: RunResult) -> None:
         worker = Worker(sent.append, environ={"HOME": str(home), "FLUX2_TOOL_HOME": str(home / "data")})
         for _ in range(25):
             played.calls += 1
@@ -159,7 +159,7 @@ def play_lines(seed: int) -> Played:
         await worker.receive(b'{"jsonrpc":"2.0","id":"last","method":"initialize","params":{"host":"native"}}')
         await worker.stop(delivered=True)
 
-    played = Played()
+    played = RunResult()
     _watched(seed, played, write)
     answers = [json.loads(line) for line in sent]
     if not answers or answers[-1].get("id") != "last":
@@ -174,12 +174,12 @@ def play_lines(seed: int) -> Played:
     return played
 
 
-def play_probe(seed: int) -> Played:
+def play_probe(seed: int) -> RunResult:
     """Probe a service that answers anything: the transcript is for showing around, so nothing secret may be in it."""
     random = random_module.Random(seed)  # noqa: S311 - a fuzzer's
     transport = HostileTransport(random, bent=random.choice([0.1, 0.4, 1.0]))
 
-    async def main(home: Path, played: Played) -> None:
+    async def main(home: Path, played: RunResult) -> None:
         played.calls += 1
         found = await probe(
             settings_at(home / "data"),
@@ -196,7 +196,7 @@ def play_probe(seed: int) -> Played:
         if len(found.transcript) > MAX_RESULT_CHARS:
             played.faults.append(f"seed {seed}: a transcript of {len(found.transcript)} characters")
 
-    played = Played()
+    played = RunResult()
     _watched(seed, played, main)
     played.answers += transport.answers
     return played
@@ -215,11 +215,11 @@ def _right_call(random: random_module.Random, last: str) -> tuple[str, dict[str,
     return name, arguments
 
 
-def _play(seed: int, random: random_module.Random, transport: HostileTransport, base_url: str, calls: Any) -> Played:
-    played = Played()
+def _play(seed: int, random: random_module.Random, transport: HostileTransport, base_url: str, calls: Any) -> RunResult:
+    played = RunResult()
     mode = random.choice(["required", "required", "best_effort", "off"])
 
-    async def main(home: Path, played: Played) -> None:
+    async def main(home: Path, played: RunResult) -> None:
         tool = hosted(
             settings_at(home / "data", journal=mode, tiers=["pro", "flex", "max"]),
             credentials(KEY, base_url),
@@ -241,7 +241,7 @@ def _play(seed: int, random: random_module.Random, transport: HostileTransport, 
     return played
 
 
-def _watched(seed: int, played: Played, main: Callable[[Path, Played], Coroutine[Any, Any, None]]) -> None:
+def _watched(seed: int, played: RunResult, main: Callable[[Path, RunResult], Coroutine[Any, Any, None]]) -> None:
     """Run on virtual time in a home of its own; look for exceptions, errors in the log, and the key in all it wrote."""
     home = Path(tempfile.mkdtemp(prefix="flux2-fuzz-"))
     try:
@@ -273,7 +273,7 @@ async def _ask_for_money(random: random_module.Random, transport: HostileTranspo
             await read_balance(client)
 
 
-def _judge(result: Mapping[str, Any], played: Played, seed: int, base_url: str) -> None:
+def _judge(result: Mapping[str, Any], played: RunResult, seed: int, base_url: str) -> None:
     """Judge one result object: its shape, its size, its texts, its links, and that no key stands in it."""
     try:
         text = json.dumps(result, allow_nan=False, ensure_ascii=False)
@@ -315,7 +315,7 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _texts(item, f"{path}[{index}]")
 
 
-def _find_leaks(played: Played, seed: int, where: str, text: str) -> None:
+def _find_leaks(played: RunResult, seed: int, where: str, text: str) -> None:
     played.leaks += [f"seed {seed}: {where}: {form}" for form in leaks_in(text.encode("utf-8", "replace"))]
 
 

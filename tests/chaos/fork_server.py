@@ -1,4 +1,4 @@
-"""Real processes at the price of a fork: `python -m tests.chaos.nursery`.
+"""Real processes at the price of a fork: `python -m tests.chaos.fork_server`.
 
 Reads one order a line from stdin, forks, and has the child make one tool call with the package's real code: the
 real journal, the real owner (process id and start time), real sockets. What happens is told on stdout, one JSON

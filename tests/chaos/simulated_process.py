@@ -26,14 +26,14 @@ from flux2_tool.settings import load_settings
 from tests.support.hosted import HostedEngine, hosted
 from tests.support.virtual_time import VirtualClock
 
-_CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+_CURRENT: contextvars.ContextVar[SimulatedProcess | None] = contextvars.ContextVar("process", default=None)
 
 
 class ProcessDiedError(BaseException):
     """The process has ended. No code of the package may catch this."""
 
 
-class Process:
+class SimulatedProcess:
     """One run of the program.
 
     Args:
@@ -166,7 +166,7 @@ class _Name:
 class _Steps:
     """A journal whose every call is two points where the process may end: before it and after it."""
 
-    def __init__(self, process: Process, journal: Journal) -> None:
+    def __init__(self, process: SimulatedProcess, journal: Journal) -> None:
         self._process = process
         self._journal = journal
 
@@ -185,7 +185,7 @@ class _Steps:
 class _Line(httpx.AsyncBaseTransport):
     """The line to the service: what is on its way arrives even when the process ends."""
 
-    def __init__(self, process: Process, network: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, process: SimulatedProcess, network: httpx.AsyncBaseTransport) -> None:
         self._process = process
         self._network = network
 
@@ -211,7 +211,7 @@ async def _carried(network: httpx.AsyncBaseTransport, request: httpx.Request) ->
 class _Clock(VirtualClock):
     """Virtual time; a stalled process's pauses last until it runs again."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: SimulatedProcess) -> None:
         super().__init__()
         self._process = process
 

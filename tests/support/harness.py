@@ -1,4 +1,4 @@
-"""What the tests play on: the sandbox in process on virtual time, or a stand-in that a test scripts by hand."""
+"""What the tests run against: the sandbox in process on virtual time, or a mock service that a test scripts by hand."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class SandboxTransport(httpx.AsyncBaseTransport):
             task.exception()
 
 
-# ---- a stand-in written by hand --------------------------------------------------------------------------------------
+# ---- a mock service written by hand ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ Handler = Callable[[Seen], Answer]
 
 
 @dataclass
-class StandIn(httpx.AsyncBaseTransport):
+class MockService(httpx.AsyncBaseTransport):
     """Answers each request by a function, and remembers all of them, on whatever host they arrived.
 
     Questions about prices, which calls ask in the background, are answered aside unless `has_prices`.
@@ -220,15 +220,15 @@ PICTURE_URL: Final = "https://cdn.example/fox.png"
 DONE: Final = {"id": "tsk_abc123", "status": "completed", "images": [{"url": PICTURE_URL}], "usage": {"cost": 0.05}}
 
 
-def scripted(posts: Sequence[Answer] = (), gets: Sequence[Answer] = (), *, has_prices: bool = False) -> StandIn:
-    """Return a stand-in that gives its answers in turn; the last one of each kind is given again and again."""
+def scripted(posts: Sequence[Answer] = (), gets: Sequence[Answer] = (), *, has_prices: bool = False) -> MockService:
+    """Return a mock service that gives its answers in turn; the last one of each kind is given again and again."""
     left = {"POST": list(posts) or [(200, CREATED)], "GET": list(gets) or [(200, DONE)]}
 
     def answer(request: Seen) -> Answer:
         mine = left[request.method]
         return mine.pop(0) if len(mine) > 1 else again(mine[0])
 
-    return StandIn(answer, has_prices=has_prices)
+    return MockService(answer, has_prices=has_prices)
 
 
 def again(answer: Answer) -> Answer:
