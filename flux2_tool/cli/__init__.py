@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, exit_code_of_error
+from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED
 from flux2_tool.cli.terminal import print_error, write_json
-from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
+from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Flux2Error as exc:
         print_error(exc.message, hint=exc.hint)
-        return exit_code_of_error(exc.code)
+        return exc.exit_code
     except BrokenPipeError:
         # The reader of our output has left. Without this Python complains once more while it ends.
         sys.stdout = None
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as exc:
         logger.exception("a command failed by a defect")
         print_error(f"flux2-tool failed by a defect ({type(exc).__name__})", hint="report this with the text above")
-        return exit_code_of_error("internal_error")
+        return InternalError.exit_code
     return code if isinstance(code, int) else 0
 
 

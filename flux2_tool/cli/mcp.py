@@ -178,7 +178,7 @@ _HOSTS: Final[Mapping[str, Callable[[Launch, Mapping[str, str]], tuple[str, str]
 
 def _variables(manifest: Manifest, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return what of this environment the server needs too, and the names of what must not be printed."""
-    names = [hint.env for hint in manifest.config_hints.values() if hint.env and not hint.sensitive]
+    names = [hint.env for hint in manifest.settings.values() if hint.env and not hint.sensitive]
     found = {name: environ[name] for name in [*names, *_ALSO, *_PROXIES] if environ.get(name, "").strip()}
     left_out = [name for name in _PROXIES if "@" in found.get(name, "")]
     return {name: text for name, text in found.items() if name not in left_out}, left_out

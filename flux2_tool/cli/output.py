@@ -6,7 +6,7 @@ import json
 import os
 from typing import Final
 
-from flux2_tool.cli.exit_codes import DONE, STILL_PROCESSING, exit_code_of_error
+from flux2_tool.cli.exit_codes import DONE, STILL_PROCESSING
 from flux2_tool.cli.open_journal import JOURNAL_HINT
 from flux2_tool.cli.options import option_hint
 from flux2_tool.cli.terminal import note, print_error, write_json, write_line
@@ -21,7 +21,7 @@ _FETCH_LATER: Final = frozenset({"cancelled", "service_unavailable", "rate_limit
 def exit_code_of(outcome: ToolResult | Flux2Error) -> int:
     """Return the exit code of what a call came to."""
     if isinstance(outcome, Flux2Error):
-        return exit_code_of_error(outcome.code)
+        return outcome.exit_code
     return DONE if outcome.task.state == "completed" else STILL_PROCESSING
 
 

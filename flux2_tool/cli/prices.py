@@ -81,7 +81,7 @@ def estimate(tool: str, arguments: str, as_json: bool, live: bool) -> int:
         else:
             write_line(f"nothing: {tool} makes no image")
         return DONE
-    model, resolution = str(given.get("model", known.default_model)), str(given.get("output_resolution", "1k"))
+    model, resolution = load_manifest().image_kind(tool, given)
     _, (price,) = _asked([(model, resolution)], live=live)
     if as_json:
         write_json({"tool": tool, "model": model, "resolution": resolution, **asdict(price)})

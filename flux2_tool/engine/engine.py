@@ -40,7 +40,6 @@ from flux2_tool.tasks.webhook_inbox import WebhookInbox, WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_TYPICAL_S: Final = 10.0
 # A picture that comes as the wait ends may still be fetched for this long: it is made, and an agent asks for it once.
 SAVE_GRACE_S: Final = 8.0
 CLOSE_GRACE_S: Final = 3.0
@@ -89,7 +88,7 @@ class Engine:
                 random=runtime.random,
                 route_cache=routes,
                 poll_scheduler=PollScheduler(
-                    typical_s=self._typical_s, history=lambda kind: self._registry.durations(kind)
+                    typical_s=self.manifest.typical_s, history=lambda kind: self._registry.durations(kind)
                 ),
                 create_slots=ConcurrencyLimiter(settings.max_creates),
                 webhook_inbox=self._webhook_inbox,
@@ -336,12 +335,6 @@ class Engine:
         images, warnings = await self._images(own, image_task, self.settings.save_dir)
         now = self._clock.now()
         return report(image_task, self.manifest, host=self.host, now=now, images=images, warnings=warnings)
-
-    # ---- what calls share --------------------------------------------------------------------------------------------
-
-    def _typical_s(self, model: str, resolution: str) -> float:
-        known = self.manifest.models.get(model)
-        return DEFAULT_TYPICAL_S if known is None else known.typical_s.get(resolution, DEFAULT_TYPICAL_S)
 
 
 def _webhook_inbox_of(settings: Settings, host: HostProfile, clock: Clock) -> WebhookInbox | None:

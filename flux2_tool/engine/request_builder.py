@@ -73,6 +73,7 @@ class RequestBuilder:
             routes=tuple(routes),
         )
         account = call.account
+        model, resolution = self._manifest.image_kind(call.tool, call.arguments)
         key_in = partial(
             dedup_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=call.tool, arguments=canonical
         )
@@ -84,8 +85,8 @@ class RequestBuilder:
             fingerprint=account.fingerprint,
             base_url=account.base_url,
             tool=request.action,
-            model=body["model"],
-            resolution=body.get("output_resolution", "1k"),
+            model=model,
+            resolution=resolution,
             label=slug_of(body["prompt"]),
             body=request.body,
             idempotency_key=request.idempotency_key,
@@ -100,7 +101,7 @@ class RequestBuilder:
     def _body(self, call: ToolCall, sources: ResolvedSources | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the body to send, and the arguments that make requests equal: with defaults and by content."""
         tool = self._manifest.tools[call.tool]
-        model = str(call.arguments.get("model", tool.default_model))
+        model, _ = self._manifest.image_kind(call.tool, call.arguments)
         body: dict[str, Any] = {"model": model, **call.arguments}
         properties: dict[str, Any] = tool.input_schema["properties"]
         defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}

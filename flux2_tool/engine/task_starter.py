@@ -101,9 +101,7 @@ class TaskStarter:
 
     async def _price(self, call: ToolCall) -> Price:
         """Return what the image will cost; only a price that nobody published is waited for."""
-        tool = self._manifest.tools[call.tool]
-        model = str(call.arguments.get("model", tool.default_model))
-        resolution = str(call.arguments.get("output_resolution", "1k"))
+        model, resolution = self._manifest.image_kind(call.tool, call.arguments)
         client = call.account.client
         if list_price(self._manifest, model, resolution).usd is None:
             return await self._prices.price_of(client, model=model, resolution=resolution)

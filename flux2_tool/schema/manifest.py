@@ -35,6 +35,7 @@ __all__ = [
 
 MANIFEST_NAME = "openclaw_plugin.yaml"
 MAX_MANIFEST_BYTES = 1_000_000
+UNKNOWN_TYPICAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,6 @@ class Manifest:
 
     Attributes:
         sha256: Of the file's bytes.
-        host_waits_s: How long one call of a host waits when nothing else says so, in seconds.
         aspect_ratios: Width to height, as every tool takes them that makes an image.
         output_resolutions: Every one there is; the first is the default.
         tiers: Every tier, in the order of the models.
@@ -66,16 +66,21 @@ class Manifest:
     settings: Mapping[str, Setting]
     tools: Mapping[str, Tool]
 
+    def image_kind(self, tool: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the model and the output resolution that a call of a tool asks for, defaults filled in."""
+        model = arguments.get("model", self.tools[tool].default_model)
+        return str(model), str(arguments.get("output_resolution", self.output_resolutions[0]))
+
+    def typical_s(self, model: str, resolution: str) -> float:
+        """Return how long an image of a model usually takes, in seconds; a guess for a model that is not known."""
+        known = self.models.get(model)
+        return UNKNOWN_TYPICAL_S if known is None else known.typical_s.get(resolution, UNKNOWN_TYPICAL_S)
+
     @property
     def config_schema(self) -> dict[str, Any]:
         """The JSON Schema of the plugin's config: an object of all settings."""
         properties = {key: setting.schema for key, setting in self.settings.items()}
         return {"type": "object", "additionalProperties": False, "properties": properties}
-
-    @property
-    def config_hints(self) -> Mapping[str, Setting]:
-        """The settings, for how a form and the environment name them."""
-        return self.settings
 
 
 def manifest_path() -> Path:

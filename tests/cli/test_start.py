@@ -10,10 +10,9 @@ import click
 import pytest
 
 from flux2_tool.cli import COMMANDS, cli
-from flux2_tool.cli.exit_codes import exit_code_of_error
 from flux2_tool.cli.images import generate, remix, task
 from flux2_tool.cli.options import option_name, waiting_options
-from flux2_tool.exceptions import error_types
+from flux2_tool.exceptions import error_from_code, error_types
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command
 
@@ -172,14 +171,14 @@ def test_a_wait_that_is_no_length_is_refused(bare: Command, seconds: str) -> Non
 def test_an_error_keeps_its_exit_code(exit_code: int, codes: set[str]) -> None:
     """Scripts branch on it, so it may not change between versions."""
     assert codes <= {kind.code for kind in error_types()}
-    assert {exit_code_of_error(code) for code in codes} == {exit_code}
+    assert {error_from_code(code, "").exit_code for code in codes} == {exit_code}
 
 
 def test_every_error_chooses_its_exit_code() -> None:
     """A new one must not end up as "unexpected" by accident."""
     assert [kind.code for kind in error_types() if "exit_code" not in vars(kind)] == []
     assert {kind.exit_code for kind in error_types()} == {2, 3, 4, 5, 130}
-    assert exit_code_of_error("of_a_newer_version") == 5
+    assert error_from_code("of_a_newer_version", "").exit_code == 5
 
 
 def test_the_worker_is_a_command(bare: Command) -> None:

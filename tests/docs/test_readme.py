@@ -214,7 +214,7 @@ def test_the_result_shown_is_one_the_tools_return() -> None:
 def test_each_variable_named_is_a_setting() -> None:
     """A misspelt variable is read by nobody."""
     manifest = load_manifest()
-    known = {hint.env for hint in manifest.config_hints.values()} | set(manifest.environment)
+    known = {hint.env for hint in manifest.settings.values()} | set(manifest.environment)
 
     named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", ALL))
 

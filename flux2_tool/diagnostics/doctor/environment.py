@@ -59,19 +59,19 @@ def check_packages() -> Finding:
 def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
     """Check the settings of this shell; return them too, or the defaults when one is wrong."""
     findings = []
-    given = {hint.env: key for key, hint in manifest.config_hints.items() if hint.env and environ.get(hint.env)}
+    given = {hint.env: key for key, hint in manifest.settings.items() if hint.env and environ.get(hint.env)}
     try:
         settings = load_settings(environ, manifest=manifest)
         values = []
         for name, key in given.items():
-            value = "…" if manifest.config_hints[key].sensitive else shown(environ[name])
+            value = "…" if manifest.settings[key].sensitive else shown(environ[name])
             values.append(f"{key} {value} ({name})")
         message = "; ".join([*values, "the others at their defaults"]) if values else "all at their defaults"
         findings.append(ok("settings", message, given={key: name for name, key in given.items()}))
     except ConfigurationError as exc:
         settings = load_settings({}, manifest=manifest)
         findings.append(failure("settings", exc.message, f"correct or unset {', '.join(given)}"))
-    known = {hint.env for hint in manifest.config_hints.values()}
+    known = {hint.env for hint in manifest.settings.values()}
     for name in sorted(environ):
         if name.startswith("FLUX2_TOOL_") and name not in known:
             near = nearest(name, [text for text in known if text])

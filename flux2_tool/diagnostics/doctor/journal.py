@@ -109,5 +109,5 @@ def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: 
     if used_usd + lowest_price_usd(manifest) <= cap.limit_usd:
         return ok("budget", f"{message}; spenders: {settings.spenders}", **facts)
     resets = datetime.fromtimestamp(ends).astimezone().isoformat(timespec="minutes")
-    fix = f"set daily_cap_usd higher ({manifest.config_hints['daily_cap_usd'].env}, or the plugin's config)"
+    fix = f"set daily_cap_usd higher ({manifest.settings['daily_cap_usd'].env}, or the plugin's config)"
     return warning("budget", f"{message}: not enough for one image until {resets}", fix, **facts)

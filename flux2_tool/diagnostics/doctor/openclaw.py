@@ -83,7 +83,7 @@ def _check_settings(config: Any, manifest: Manifest) -> tuple[Settings | None, F
 
     Its secrets are masked: all there is to see of them is whether they are set.
     """
-    hints, properties = manifest.config_hints, manifest.config_schema["properties"]
+    hints, properties = manifest.settings, manifest.config_schema["properties"]
     # OpenClaw fills in the defaults, which nobody set.
     entries = {
         key: value
