@@ -139,10 +139,12 @@ def test_without_a_key_it_says_so_at_once(service: Service) -> None:
 def test_an_image_that_takes_longer_than_the_wait_is_fetched_later(service: Service) -> None:
     """It is no error: the image is being paid for."""
 
+    service.sandbox.change({"duration_s": 120})
+
     async def main() -> tuple[ToolResult, ToolResult]:
         async with service.tool(wait_s=2) as flux:
             begun = await flux.text_to_image("a cathedral")
-            return begun, await flux.get_image_task(begun, wait_s=60)
+            return begun, await flux.get_image_task(begun, wait_s=600)
 
     begun, done = asyncio.run(main())
 

@@ -21,10 +21,11 @@ from tests.support.keys import KEY
 
 def test_the_whole_way_without_an_event_loop(service: Service) -> None:
     """Scripts and notebooks want a result, not a coroutine."""
+    service.sandbox.change({"duration_s": 120})
     with SyncFlux2Tool(service.tool(wait_s=0)) as flux:
         begun = flux.text_to_image("a red fox")
-        done = flux.get_image_task(begun, wait_s=60)
-        edited = flux.remix_image("make it night", done, wait_s=60)
+        done = flux.get_image_task(begun, wait_s=600)
+        edited = flux.remix_image("make it night", done, wait_s=600)
         answer = flux.call("get_image_task", {"task_id": done.task.id})
 
     assert (begun.task.state, done.task.state, edited.task.state) == ("processing", "completed", "completed")
