@@ -1,4 +1,4 @@
-"""The accounts that calls use: one HTTP client for each address, one rate limit for each key, one client per call."""
+"""The accounts that calls use: one HTTP client per address, one rate limiter per key, one RunAPI client per call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.tasks.registry import Account
 
-# Asked when a call needs them; raises MissingApiKeyError or ConfigurationError.
+# Called when a call needs them; raises MissingApiKeyError or ConfigurationError.
 CredentialsSource = Callable[[], Credentials]
 
 
@@ -22,8 +22,8 @@ class Accounts:
     """Opens RunAPI's accounts and shares their connections between calls.
 
     Args:
-        default: Brings the credentials of calls without their own.
-        user_agent: How this package calls itself.
+        default: Returns the credentials of calls without their own.
+        user_agent: The User-Agent header.
         runtime: Network and time.
     """
 
@@ -35,7 +35,7 @@ class Accounts:
         self._rate_limiters: dict[tuple[str, str], RateLimiter] = {}
 
     def open(self, credentials: CredentialsSource | None = None) -> Account:
-        """Return the account of these credentials, by default of the default ones.
+        """Return the account of these credentials, else of the default ones.
 
         Raises:
             MissingApiKeyError: There is no key.
@@ -57,7 +57,7 @@ class Accounts:
         return Account(client=client, fingerprint=chosen.fingerprint)
 
     def http(self, base_url: str) -> httpx.AsyncClient:
-        """Return the HTTP client of an address, which carries no key of its own."""
+        """Return the HTTP client of an address; it has no key."""
         if base_url not in self._http:
             self._http[base_url] = open_http(
                 base_url, timeouts=self._runtime.timeouts, transport=self._runtime.transport

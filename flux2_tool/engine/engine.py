@@ -1,7 +1,7 @@
-"""The one entry of every host: a tool's name and arguments in, a `ToolResult` out, or a `Flux2Error` raised.
+"""The entry point of every host: a tool's name and arguments in, a `ToolResult` out, or a `Flux2Error` raised.
 
 Validation comes first, then the sources, then the image task and the wait; nothing is sent or paid before the
-arguments are right.
+arguments are valid.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from flux2_tool.tasks.webhook_inbox import WebhookInbox, WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
-# A picture that comes as the wait ends may still be fetched for this long: it is made, and an agent asks for it once.
+# Extra time to download an image that completes as the wait ends: an agent asks for it only once.
 SAVE_GRACE_S: Final = 8.0
 CLOSE_GRACE_S: Final = 3.0
 
@@ -50,11 +50,11 @@ class Engine:
 
     Args:
         settings: The configuration.
-        credentials: Brings the account of calls that bring none of their own.
+        credentials: Returns the credentials of calls without their own.
         host: Which kind of host calls.
         manifest: By default the one that ships with the package.
         runtime: Time, network and the like, which tests replace.
-        is_peer_in_process: Whether whoever gets the results is this very process.
+        is_peer_in_process: Whether the caller runs in this process.
     """
 
     def __init__(
@@ -124,14 +124,14 @@ class Engine:
 
         Args:
             tool: A tool's name in the manifest.
-            arguments: What the agent gave; anything at all, it is validated first.
-            caller: All that the host tells of the call; by default nothing.
-            credentials: Brings the account to use, asked once the arguments are right; by default the engine's own.
+            arguments: Any value; it is validated first.
+            caller: The call's context; by default only whether the host's callers are owners.
+            credentials: Returns the credentials, once the arguments are valid; by default the engine's own.
             wait_s: How long to wait for the image, in seconds; by default the setting, else the host's default.
-            longest_wait_s: What no wait may pass, whatever the arguments ask for, because the host gives up then.
-            new: Always make a new image, whatever equal calls came before.
-            output_dir: Where to save the pictures as well; a failed download is a warning.
-            on_progress: Told about the wait at every change and every few seconds.
+            longest_wait_s: The limit of any wait, in seconds, because the host gives up then.
+            new: Always make a new image; never join an equal call's task.
+            output_dir: Where to save the pictures, by default `save_dir`; a failed download is a warning.
+            on_progress: Called at every change and every few seconds of the wait.
             cancel: Stops the wait.
 
         Returns:
@@ -164,16 +164,16 @@ class Engine:
         on_begun: Callable[[int], None] = lambda _count: None,
         cancel: CancelToken | None = None,
     ) -> list[ToolResult | Flux2Error]:
-        """Finish what dead processes have left of the engine's own account, and return what each task came to."""
+        """Resume the orphaned tasks of the engine's own account, wait for them, and return their outcomes."""
         call = self._open_call("get_image_task", {}, wait_s=wait_s, cancel=cancel)
-        left = self._registry.resume(call.account, at_most_every_s=0.0, include_abandoned=True)
-        on_begun(len(left))
-        return await self._finish(call, left)
+        orphaned = self._registry.resume(call.account, at_most_every_s=0.0, include_abandoned=True)
+        on_begun(len(orphaned))
+        return await self._finish(call, orphaned)
 
     async def resend(
         self, record_id: str, *, wait_s: float | None = None, cancel: CancelToken | None = None
     ) -> ToolResult:
-        """Send a request of unknown outcome once more, under its first idempotency key, and wait for its image.
+        """Resend a request of unknown outcome under its first idempotency key, and wait for its image.
 
         Raises:
             TaskNotFoundError: No such request of this account begins with the id.
@@ -192,27 +192,27 @@ class Engine:
         return outcome
 
     async def raw_response(self, task_id: str) -> str:
-        """Return RunAPI's last response about a task as redacted JSON text, asking once more unless it is over.
+        """Return RunAPI's last response about a task as redacted JSON text, after one more poll unless it is over.
 
         Raises:
-            Flux2Error: RunAPI says nothing about it.
+            Flux2Error: There is no response about it.
         """
         arguments = {"task_id": task_id}
         self._validate("get_image_task", arguments, by_model=False)
         call = self._open_call("get_image_task", arguments, wait_s=SOURCE_LOOKUP_WAIT_S)
         image_task = self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
         if image_task.raw_response is None or not image_task.is_over:
-            await wait_for(call, image_task, clock=self._clock, until_heard=True)
+            await wait_for(call, image_task, clock=self._clock, until_response=True)
         if image_task.raw_response is not None:
             return image_task.raw_response
         raise_error_of(image_task)
         raise TaskNotFoundError(f"There is no response about task {task_id} yet.", hint="Ask again in a moment.")
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Take in what came to the webhook's address; returns whether RunAPI sent it.
+        """Process a request to the webhook's address; return whether RunAPI sent it.
 
         Args:
-            headers: The request's; names in any case.
+            headers: The request's headers; names in any letter case.
             body: The request's body, byte for byte.
         """
         if self._webhook_inbox is None:
@@ -228,11 +228,10 @@ class Engine:
         return True
 
     async def aclose(self, *, delivered: bool = True) -> None:
-        """End every call's wait and close the connections; no call may follow. Tasks at RunAPI go on.
+        """End every call's wait and close the connections; no call may follow. Tasks at RunAPI continue.
 
         Args:
-            delivered: Whether the results of the last moments have reached who asked; when not, an equal call gets
-                them again.
+            delivered: Whether the latest results reached the caller; if not, an equal call gets them again.
         """
         await self._calls.close(timeout_s=CLOSE_GRACE_S)
         await self._starter.aclose()
@@ -284,7 +283,7 @@ class Engine:
         await wait_for(call, image_task, clock=self._clock)
         raise_error_of(image_task)
         images, warnings = await self._images(call, image_task, output_dir)
-        # OpenClaw's own image tool, which lends a folder, passes on files and no links.
+        # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
         if image_task.state == "completed" and is_all_there and not call.cancel.is_set:
             self._registry.delivered(image_task, caller.session)
@@ -303,7 +302,7 @@ class Engine:
     async def _images(
         self, call: ToolCall, image_task: ImageTask, folder: Path | None
     ) -> tuple[list[ImageInfo], list[str]]:
-        """Return an image task's pictures, saved within what is left of the call's wait, and the warnings of it."""
+        """Return an image task's pictures, saved within the rest of the call's wait, and warnings."""
         base_url = call.account.base_url
         return await image_infos(
             image_task,
@@ -314,18 +313,18 @@ class Engine:
             cancel=call.cancel,
         )
 
-    # ---- what was interrupted ----------------------------------------------------------------------------------------
+    # ---- interrupted tasks -------------------------------------------------------------------------------------------
 
     async def _finish(self, call: ToolCall, image_tasks: Sequence[ImageTask]) -> list[ToolResult | Flux2Error]:
         outcomes = await asyncio.gather(*(self._finish_one(call, one) for one in image_tasks))
-        # All at once, because nothing is shown before the last of them is over.
+        # Together, because the caller gets no result before the last of them is over.
         for image_task in image_tasks:
             if image_task.state == "completed":
                 self._registry.delivered(image_task, None)
         return list(outcomes)
 
     async def _finish_one(self, call: ToolCall, image_task: ImageTask) -> ToolResult | Flux2Error:
-        # They wait for several at once, so each wait is woken by its own.
+        # Several waits run at once, so each needs an event of its own.
         own = replace(call, wake=asyncio.Event())
         try:
             await wait_for(own, image_task, clock=self._clock)
@@ -338,7 +337,7 @@ class Engine:
 
 
 def _webhook_inbox_of(settings: Settings, host: HostProfile, clock: Clock) -> WebhookInbox | None:
-    """Return the webhooks of this process, where the host's route hands them on and they are configured."""
+    """Return the webhook inbox if webhooks are configured and the host can receive them."""
     if not host.receives_webhooks or settings.callback_public_url is None or settings.callback_secret is None:
         return None
     return WebhookInbox(public_url=settings.callback_public_url, secret=settings.callback_secret, clock=clock)

@@ -1,4 +1,4 @@
-"""From validated arguments to the exact request: the body's bytes, its keys, and what makes it equal to another."""
+"""Build the exact request from validated arguments: its body, ids and deduplication keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flux2_tool.tasks.submit import CreateRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRequest:
-    """A request that is ready to be written down and sent."""
+    """A request that is ready to be journaled and sent."""
 
     request: CreateRequest
     intent: Intent
@@ -33,9 +33,9 @@ class RequestBuilder:
 
     Args:
         manifest: Defaults and models.
-        settings: What the operator has set: the safety checker, and what an unknown price counts as.
-        callback_url: Our own webhook; it is added where the agent named none.
-        new_id: Makes ids; the idempotency key is derived from nothing else.
+        settings: The operator's safety checker, and the amount to reserve for an unknown price.
+        callback_url: Our own webhook; added if the agent named none.
+        new_id: Makes unique ids, among them the idempotency key.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class RequestBuilder:
         routes: Sequence[contract.Route],
         price_usd: float | None,
     ) -> PreparedRequest:
-        """Return the request: what the agent gave, plus the model and what the operator has set, and nothing else.
+        """Return the request: the agent's arguments, the model and the operator's settings, and nothing else.
 
         Args:
             call: Its arguments are validated.
-            caller: Whose request it is.
+            caller: Its session and sender are recorded.
             sources: The resolved sources of `remix_image`.
             routes: In the order they are tried.
-            price_usd: What the image is expected to cost, None when unknown.
+            price_usd: The image's expected cost, None when unknown.
         """
         body, canonical = self._body(call, sources)
         request = CreateRequest(
@@ -99,7 +99,7 @@ class RequestBuilder:
         return PreparedRequest(request=request, intent=intent)
 
     def _body(self, call: ToolCall, sources: ResolvedSources | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the body to send, and the arguments that make requests equal: with defaults and by content."""
+        """Return the body to send, and the arguments for deduplication: with defaults and the sources' identities."""
         tool = self._manifest.tools[call.tool]
         model, _ = self._manifest.image_kind(call.tool, call.arguments)
         body: dict[str, Any] = {"model": model, **call.arguments}

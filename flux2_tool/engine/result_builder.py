@@ -1,4 +1,4 @@
-"""Turn an image task into the result object: state, pictures, cost, times, warnings and what the agent should do next.
+"""Turn an image task into the result object: state, pictures, cost, times, warnings and the agent's next step.
 
 Pure: reads an image task and the manifest, does no I/O.
 """
@@ -30,21 +30,21 @@ def report(
     """Return the result object of an image task that is completed or still processing.
 
     Args:
-        image task: Not failed; a failed one is an error object instead.
+        image_task: Not failed; a failed one becomes an error object instead.
         manifest: For list prices.
         host: Decides how `next` words the delivery.
         now: The wall clock, in seconds since 1970.
-        joined: Whether this call got a task that another call had begun.
+        joined: Whether this call joined a task that another call had begun.
         images: The pictures, from `saving.py`.
-        warnings: Added to those the image task itself gives.
+        warnings: Added to those of the image task.
     """
     done = image_task.state == "completed"
     cost = _cost(image_task, manifest)
     begun = image_task.submitted_at
     until = image_task.finished_at if done else now
-    said = [*_warnings(image_task, cost, done=done), *warnings]
+    all_warnings = [*_warnings(image_task, cost, done=done), *warnings]
     if any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images):
-        said.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
+        all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     return ToolResult(
         task=TaskInfo(
             id=image_task.task_id,
@@ -62,7 +62,7 @@ def report(
             elapsed_s=None if begun is None or until is None else round(max(0.0, until - begun), 3),
             polls=image_task.log.polls,
         ),
-        warnings=tuple(said),
+        warnings=tuple(all_warnings),
         next=_next(image_task, cost, images, host=host, done=done),
     )
 
@@ -76,23 +76,23 @@ def _cost(image_task: ImageTask, manifest: Manifest) -> Cost:
 
 
 def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
-    said: list[str] = []
+    warnings: list[str] = []
     if done:
-        # A quote or a schedule is neither a bill nor the list price, and so is told apart from both.
+        # A quote or a price schedule is neither a bill nor the list price, so it is reported separately.
         expected_usd = None if image_task.record is None else image_task.record.price_usd
         if cost.basis != "billed" and expected_usd not in (None, cost.usd):
-            said.append(
+            warnings.append(
                 f"expected_price: RunAPI did not say what it billed; {usd_text(expected_usd)} was expected and reserved"
             )
-        return said
+        return warnings
     if image_task.log.unknown_statuses:
         words = ", ".join(f'"{word}"' for word in image_task.log.unknown_statuses[:5])
-        said.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
+        warnings.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
     if image_task.log.last_failure is not None:
-        said.append(
+        warnings.append(
             f"last_poll_failed: the last poll of the task gave no status: {image_task.log.last_failure.message}"
         )
-    return said
+    return warnings
 
 
 def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, done: bool) -> str:

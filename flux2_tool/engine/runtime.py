@@ -1,4 +1,4 @@
-"""The replaceable parts an engine runs on: time, chance, ids, the network, the journal file and who owns what."""
+"""The replaceable dependencies of an engine: time, randomness, ids, network, journal file and task owner."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def _uuid() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What tests and benchmarks replace; the defaults are this machine's.
+    """Dependencies that tests and benchmarks replace; the defaults are this machine's.
 
     Attributes:
         clock: Time.
         random: Jitter.
         new_id: Makes idempotency keys, record and request ids.
-        owner: Who owns the tasks that are begun; by default this process.
+        owner: The owner of new tasks; by default this process.
         opener: Opens the task journal; by default the SQLite file in the data folder.
         transport: Replaces the network.
-        timeouts: Bounds of one HTTP attempt.
+        timeouts: Limits of one HTTP attempt.
     """
 
     clock: Clock = field(default_factory=SystemClock)

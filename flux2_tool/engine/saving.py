@@ -1,6 +1,6 @@
-"""Keep a finished image task's pictures on disk and say where they are and how large.
+"""Save a finished image task's pictures and report their paths and sizes.
 
-A picture that cannot be saved is a warning, never a failed result: it was made and its link works.
+A picture that cannot be saved is a warning, never a failed result: it exists and its link works.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ async def image_infos(
     within_s: float,
     cancel: CancelToken,
 ) -> tuple[list[ImageInfo], list[str]]:
-    """Return the pictures' entries, saving them first where a folder is given, and the warnings of doing so.
+    """Return the pictures' entries, saved first if a folder is given, and warnings.
 
     Args:
-        image task: Any; one that is not completed has the pictures its last response names, if any.
-        http: Carries no key of its own.
-        folder: Where to save; None only tells of copies saved earlier.
+        image_task: Any; one that is not completed has the pictures of its last response, if any.
+        http: A client without a key.
+        folder: Where to save; None only reports copies saved earlier.
         loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
-        within_s: How much longer whoever asked will wait; a picture that takes longer is not saved.
-        cancel: Set when nobody waits any more.
+        within_s: The time left for the download, in seconds; a picture that takes longer is not saved.
+        cancel: Stops the download.
     """
     response = image_task.final if image_task.state == "completed" else image_task.log.last_response
     links = () if response is None else response.images
@@ -79,14 +79,14 @@ async def image_infos(
 async def _unless_cancelled(saving: Coroutine[Any, Any, SavedImage], cancel: CancelToken) -> SavedImage:
     stopped = asyncio.Event()
     cancel.watch(stopped)
-    arriving, stop = asyncio.ensure_future(saving), asyncio.ensure_future(stopped.wait())
+    download, stop = asyncio.ensure_future(saving), asyncio.ensure_future(stopped.wait())
     try:
-        await asyncio.wait((arriving, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not arriving.done():
-            raise DownloadError("the call was stopped before it had arrived")
-        return arriving.result()
+        await asyncio.wait((download, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not download.done():
+            raise DownloadError("the call was stopped during the download")
+        return download.result()
     finally:
         cancel.unwatch(stopped)
-        arriving.cancel()
+        download.cancel()
         stop.cancel()
-        await asyncio.gather(arriving, stop, return_exceptions=True)
+        await asyncio.gather(download, stop, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""What a source picture may be: links that RunAPI may fetch, folders that files may lie in, bytes that are a picture.
+"""Check source pictures: links that RunAPI may fetch, files in allowed folders, bytes that are a picture.
 
-No network and no tasks; `source_resolver.py` brings those.
+No network and no tasks; `source_resolver.py` handles those.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CheckedSource:
     """A source that may be used: its URL, or the picture that has to be uploaded first.
 
     Attributes:
-        identity: What makes requests with this source equal: content, not a temporary link.
+        identity: What deduplication compares: a hash of the file, a task reference or a public link.
     """
 
     identity: str
@@ -37,7 +37,7 @@ class CheckedSource:
 
 
 def source_places(caller: CallContext, source_roots: tuple[Path, ...]) -> SourcePlaces:
-    """Return where a caller's source files may lie; configured roots stand in the workspace's place."""
+    """Return the folders for a caller's source files; configured roots replace the workspace."""
     workspace = () if caller.workspace_dir is None else (caller.workspace_dir,)
     staged = None
     if caller.state_dir is not None and caller.workspace_dir is not None:
@@ -88,7 +88,7 @@ async def checked_file(source: str, where: str, *, places: SourcePlaces, keep_me
 
 
 async def checked_picture(data: bytes, where: str, *, keep_metadata: bool) -> Picture:
-    """Return bytes as a picture, freed of metadata unless this is to be kept.
+    """Return bytes as a picture, stripped of metadata unless `keep_metadata`.
 
     Raises:
         SourceRefusedError: They are no picture within the limits.

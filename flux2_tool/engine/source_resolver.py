@@ -1,9 +1,9 @@
-"""Turn each source picture of a call into a URL that RunAPI can fetch, within the wait that the call has.
+"""Turn each source picture of a call into a URL that RunAPI can fetch, within the call's wait.
 
-A public link stays as it is. A file, an inbound reference and a `data:` URL are checked, freed of metadata and
-uploaded. `task:ID` and `task:last` stand for the first picture of an earlier task, because a signed link reaches a
-model masked and a model that repeats it repeats a dead one. Everything is read and checked before anything is uploaded,
-and nothing is paid here. An upload that a call has stopped to wait for goes on, so that the next call finds it done.
+A public link stays as it is. A file, an inbound reference and a `data:` URL are checked, stripped of metadata and
+uploaded. `task:ID` and `task:last` refer to the first picture of an earlier task: a model sees signed links redacted,
+so a link that it copies does not work. Everything is read and checked before anything is uploaded, and nothing is paid
+here. An upload continues after its call has stopped waiting, so that the next call can use it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flux2_tool.engine.source_pictures import (
     checked_picture,
     source_places,
 )
-from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, ToolCall, raise_error_of, tell, wait_for
+from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, ToolCall, raise_error_of, report_progress, wait_for
 from flux2_tool.exceptions import (
     CancelledCallError,
     ContentRefusedError,
@@ -50,7 +50,7 @@ SOURCE_LOOKUP_WAIT_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedSources:
-    """URLs to send, in order, and what makes requests with these sources equal: content, not temporary links."""
+    """The URLs to send, in order, and the identities that deduplication compares, see `CheckedSource`."""
 
     urls: list[str]
     identities: list[str]
@@ -60,9 +60,9 @@ class SourceResolver:
     """Resolves the sources of one process's calls.
 
     Args:
-        registry: Knows earlier tasks.
-        uploads: Brings pictures to RunAPI.
-        settings: Where files may lie, and whether they keep their metadata.
+        registry: Finds earlier tasks.
+        uploads: Uploads pictures to RunAPI.
+        settings: The folders for source files, and whether pictures keep their metadata.
         clock: Time.
     """
 
@@ -75,13 +75,13 @@ class SourceResolver:
     async def resolve(
         self, call: ToolCall, caller: CallContext, sources: Sequence[str], *, storage: httpx.AsyncClient
     ) -> ResolvedSources:
-        """Return one URL per source before the call's wait ends; the wait is then at least not over for the image.
+        """Return one URL per source before the call's wait ends; afterwards the call's deadline is at least now.
 
         Args:
-            call: Whose wait and progress it is.
+            call: Its deadline, cancellation and progress callback apply.
             caller: Decides which tasks and folders may be used.
-            sources: As the agent gave them, already validated.
-            storage: Carries no key of its own; sends the bytes.
+            sources: As given by the agent, already validated.
+            storage: An HTTP client without a key, for the uploaded bytes.
 
         Raises:
             SourceRefusedError: A source may not or cannot be used; the message names it and the rule. No image was
@@ -93,14 +93,14 @@ class SourceResolver:
         places = source_places(caller, self.settings.source_roots)
         one = _CallSources(owner=self, call=call, caller=caller, storage=storage, places=places)
         resolved = await one.within_wait(sources)
-        # What follows is the POST: it gets its own short grace even where the sources have used up the wait.
+        # The POST comes next: it gets its own short grace even if the sources have used up the wait.
         call.deadline_s = max(call.deadline_s, self.clock.monotonic())
         return resolved
 
 
 @dataclass(slots=True, kw_only=True)
 class _CallSources:
-    """The sources of one call on their way."""
+    """The sources of one call while they are resolved."""
 
     owner: SourceResolver
     call: ToolCall
@@ -114,14 +114,14 @@ class _CallSources:
     # ---- within the call's wait --------------------------------------------------------------------------------------
 
     async def within_wait(self, sources: Sequence[str]) -> ResolvedSources:
-        """Resolve the sources, telling progress, until they are ready, the wait is over or the host stops it."""
+        """Resolve the sources and report progress, until they are ready, the wait is over or the host stops it."""
         call, clock = self.call, self.owner.clock
-        # A wait of nothing still has time for a quick upload, as it has for the POST.
+        # Even wait 0 has time for a quick upload, as it has for the POST.
         deadline_s = max(call.deadline_s, call.begun_s + SUBMIT_GRACE_S)
         task = asyncio.ensure_future(self._resolved(sources))
         task.add_done_callback(lambda _task: call.wake.set())
         call.cancel.watch(call.wake)
-        told, told_at_s = "", float("-inf")
+        last_message, reported_at_s = "", float("-inf")
         try:
             while not task.done():
                 call.wake.clear()
@@ -131,9 +131,9 @@ class _CallSources:
                 if now_s >= deadline_s:
                     raise self._late(now_s - call.begun_s)
                 message = self._message()
-                if message and (message != told or now_s - told_at_s >= PROGRESS_EVERY_S):
-                    told, told_at_s = message, now_s
-                    tell(call, "preparing", message, now_s=now_s)
+                if message and (message != last_message or now_s - reported_at_s >= PROGRESS_EVERY_S):
+                    last_message, reported_at_s = message, now_s
+                    report_progress(call, "preparing", message, now_s=now_s)
                 await clock.wait(call.wake, min(deadline_s - now_s, PROGRESS_EVERY_S))
             return task.result()
         finally:
@@ -200,11 +200,11 @@ class _CallSources:
         except (TaskNotFoundError, GenerationFailedError, ContentRefusedError, UnexpectedAnswerError) as exc:
             raise SourceRefusedError(
                 f"{where}: {ref} cannot be used: {exc.message}",
-                hint="Use the ref of a task of this conversation that brought a picture, or a public image link.",
+                hint="Use the ref of a task of this conversation that has a picture, or a public image link.",
                 task_id=exc.task_id,
             ) from exc
         except Flux2Error as exc:
-            # The source is not at fault, and whatever its own task cost, this call has cost nothing.
+            # The source is not at fault, and this call has cost nothing, whatever the source's task did.
             exc.charged = "no"
             raise
         task_id = image_task.task_id
@@ -232,14 +232,14 @@ class _CallSources:
         return CheckedSource(identity=identity, picture=picture)
 
     async def _find_task(self, ref: TaskRef) -> ImageTask:
-        """Return the image task of a reference; RunAPI is asked when this process never saw it."""
+        """Return the image task of a reference, after a poll unless it is over."""
         call, clock = self.call, self.owner.clock
         image_task = self.owner.registry.find(call.account, ref, caller=self.caller, as_source=True)
         if not image_task.is_over:
             deadline_s = min(call.deadline_s, clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
-            # Several are looked up at once, so each wait is woken by its own.
+            # Several are looked up at once, so each wait needs an event of its own.
             own = replace(call, wake=asyncio.Event())
-            await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_heard=True)
+            await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_response=True)
         raise_error_of(image_task)
         return image_task
 

@@ -59,18 +59,18 @@ class TaskStarter:
         )
 
     async def start(self, call: ToolCall, caller: CallContext, *, new: bool) -> TaskHandle:
-        """Resolve the sources, build the exact request once, then join an equal one or begin it.
+        """Resolve the sources, build the exact request once, then join an equal task or begin one.
 
         Args:
             call: Its arguments are validated.
-            caller: Whose budget, session and folders count.
-            new: Join nothing.
+            caller: Its budget, session and folders apply.
+            new: Never join an equal task.
 
         Raises:
             CancelledCallError: The host stopped the call; nothing was sent.
-            Flux2Error: A source, a cap or the journal stands in the way; nothing was sent.
+            Flux2Error: A source, a cap or the journal prevents it; nothing was sent.
         """
-        # Whoever may not spend at all is told so before anything is uploaded.
+        # A caller who may not spend at all is refused before anything is uploaded.
         rules = self._rules(call, caller, new=new)
         sources = None
         if "source_image_urls" in call.arguments:
@@ -86,7 +86,7 @@ class TaskStarter:
         return self._registry.begin(call.account, prepared.intent, prepared.request, rules)
 
     async def aclose(self) -> None:
-        """Stop what still runs in the background: questions about prices, and uploads that nobody waits for."""
+        """Stop background work: price requests, and uploads that no call waits for."""
         await self._prices.aclose()
         await self._uploads.aclose()
 
@@ -100,7 +100,7 @@ class TaskStarter:
         )
 
     async def _price(self, call: ToolCall) -> Price:
-        """Return what the image will cost; only a price that nobody published is waited for."""
+        """Return the image's expected price; wait for RunAPI's only if there is no list price."""
         model, resolution = self._manifest.image_kind(call.tool, call.arguments)
         client = call.account.client
         if list_price(self._manifest, model, resolution).usd is None:

@@ -1,6 +1,6 @@
-"""One call's wait for an image task: progress on the way, the deadline, and a host that stops it.
+"""One call's wait for an image task: progress reports, the deadline, and cancellation by the host.
 
-The image task itself runs on in any case; whoever waits only looks on.
+The image task itself continues in the background; a waiting call only observes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
-# A wait may end while the POST is on its way; without the response there is no task to name, so it gets this much more.
+# A wait may end during the POST. Without its response there is no task id to return, so the wait gets this much more.
 SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
 _QUEUED: Final[dict[QueuedFor, str]] = {
@@ -32,7 +32,7 @@ _QUEUED: Final[dict[QueuedFor, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a waiting call can tell the people who wait."""
+    """A progress report of a waiting call."""
 
     state: str
     elapsed_s: float
@@ -45,7 +45,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class CancelToken:
-    """Lets a host stop a call's wait. The task itself goes on: RunAPI has no cancel."""
+    """Lets a host stop a call's wait. The task itself continues: RunAPI has no cancel."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -58,18 +58,18 @@ class CancelToken:
             listener.set()
 
     def watch(self, listener: asyncio.Event) -> None:
-        """Have an event set when the cancel comes, at once if it has come already."""
+        """Set an event on cancellation, at once if already cancelled."""
         self._listeners.add(listener)
         if self.is_set:
             listener.set()
 
     def unwatch(self, listener: asyncio.Event) -> None:
-        """Forget an event."""
+        """Remove an event registered with `watch`."""
         self._listeners.discard(listener)
 
 
 class OpenCalls:
-    """The calls of an engine that still run, so that whoever closes it can end them first."""
+    """The running calls of an engine, so that closing it can end them first."""
 
     def __init__(self) -> None:
         self.is_closed = False
@@ -77,10 +77,10 @@ class OpenCalls:
 
     @contextlib.contextmanager
     def opened(self, cancel: CancelToken) -> Iterator[None]:
-        """Count a call as open as long as the block runs.
+        """Count a call as open while the block runs.
 
         Raises:
-            CancelledCallError: No call may begin any more.
+            CancelledCallError: The engine is closed.
         """
         if self.is_closed:
             raise CancelledCallError("The tool was closed before this call. Nothing was sent.", charged="no")
@@ -93,7 +93,7 @@ class OpenCalls:
             ended.set()
 
     async def close(self, *, timeout_s: float) -> None:
-        """Let no further call begin, stop the wait of those that are open, and give them time to end."""
+        """Refuse further calls, stop the waits of the open ones, and give them time to end."""
         self.is_closed = True
         for cancel in self._cancel_tokens.values():
             cancel.set()
@@ -105,11 +105,11 @@ class OpenCalls:
 
 @dataclass(slots=True, kw_only=True)
 class ToolCall:
-    """One call on its way through the engine.
+    """One call inside the engine.
 
     Attributes:
-        deadline_s: When its wait ends, on the monotonic clock, as `begun_s` is.
-        wake: Set whenever there is something new for whoever waits.
+        deadline_s: When its wait ends, on the monotonic clock; so is `begun_s`.
+        wake: Set whenever the waiting call has something new to check.
     """
 
     tool: str
@@ -128,25 +128,26 @@ async def wait_for(
     *,
     clock: Clock,
     deadline_s: float | None = None,
-    until_heard: bool = False,
+    until_response: bool = False,
 ) -> None:
-    """Wait until the image task is over or the deadline has come, telling progress on the way.
+    """Wait until the image task is over or the deadline has passed, and report progress.
 
     Args:
         deadline_s: Another deadline than the call's own.
-        until_heard: Return as soon as RunAPI has been asked once and has said anything about the task.
+        until_response: Return once a poll has ended during this wait and there is any response about the task.
 
     Raises:
         CancelledCallError: The host stopped the wait.
-        ServiceUnavailableError: The wait ended while nothing was heard of the task at all.
+        RateLimitedError: The wait ended before the request was sent.
+        ServiceUnavailableError: The wait ended without any response about the task.
     """
     deadline_s = call.deadline_s if deadline_s is None else deadline_s
     image_task.subscribe(call.wake, deadline_s)
     call.cancel.watch(call.wake)
     image_task.start()
-    told, told_at_s = "", float("-inf")
-    # Whoever asks for a task wants to know how it is now, so even a wait of nothing asks once.
-    heard_before = image_task.log.responses if call.tool == "get_image_task" or until_heard else -1
+    last_message, reported_at_s = "", float("-inf")
+    # get_image_task returns the current state, so even wait 0 polls once.
+    responses_before = image_task.log.responses if call.tool == "get_image_task" or until_response else -1
     try:
         while not image_task.is_over:
             call.wake.clear()
@@ -154,9 +155,9 @@ async def wait_for(
                 raise _cancelled(image_task)
             message = _message(image_task)
             now_s = clock.monotonic()
-            if message != told or now_s - told_at_s >= PROGRESS_EVERY_S:
-                told, told_at_s = message, now_s
-                tell(
+            if message != last_message or now_s - reported_at_s >= PROGRESS_EVERY_S:
+                last_message, reported_at_s = message, now_s
+                report_progress(
                     call,
                     image_task.progress_state,
                     message + _time_left(image_task),
@@ -164,33 +165,33 @@ async def wait_for(
                     attempt=image_task.attempt,
                     task_id=image_task.task_id,
                 )
-            unheard = image_task.log.last_response is None or image_task.log.responses == heard_before
-            left_s = deadline_s - now_s + (SUBMIT_GRACE_S if unheard else 0.0)
-            if left_s <= 0 or (until_heard and not unheard):
+            has_no_response = image_task.log.last_response is None or image_task.log.responses == responses_before
+            left_s = deadline_s - now_s + (SUBMIT_GRACE_S if has_no_response else 0.0)
+            if left_s <= 0 or (until_response and not has_no_response):
                 break
-            await clock.wait(call.wake, max(0.01, min(left_s, told_at_s + PROGRESS_EVERY_S - now_s)))
+            await clock.wait(call.wake, max(0.01, min(left_s, reported_at_s + PROGRESS_EVERY_S - now_s)))
         if image_task.is_over or image_task.log.last_response is not None:
             return
-        raise _unheard(image_task)
+        raise _no_response_error(image_task)
     finally:
         call.cancel.unwatch(call.wake)
         image_task.unsubscribe(call.wake)
 
 
 def raise_error_of(image_task: ImageTask) -> None:
-    """Raise the error that an image task ended with, if any: a copy, because every call that waited raises its own."""
+    """Raise the error that an image task ended with, if any: a copy, because every waiting call raises its own."""
     if image_task.error is not None:
         raise copy(image_task.error)
 
 
-def tell(
+def report_progress(
     call: ToolCall, state: str, message: str, *, now_s: float, attempt: int = 0, task_id: str | None = None
 ) -> None:
-    """Tell the call's host how far it is."""
+    """Report the call's progress to its host."""
     elapsed_s = round(now_s - call.begun_s, 1)
     try:
         call.on_progress(Progress(state=state, elapsed_s=elapsed_s, attempt=attempt, message=message, task_id=task_id))
-    except Exception:  # the host's own code; a broken display must not cost a paid picture
+    except Exception:  # the host's own code; a broken display must not lose a paid picture
         logger.warning("the host's progress display failed", exc_info=True)
 
 
@@ -218,12 +219,12 @@ def _cancelled(image_task: ImageTask) -> CancelledCallError:
     )
 
 
-def _unheard(image_task: ImageTask) -> Flux2Error:
+def _no_response_error(image_task: ImageTask) -> Flux2Error:
     if image_task.request is None:
         failure = image_task.log.last_failure
         reason = failure.message if failure else "no response yet"
         return ServiceUnavailableError(
-            f"RunAPI says nothing about task {image_task.task_id}: {reason}.",
+            f"RunAPI has reported no status of task {image_task.task_id}: {reason}.",
             hint=f'Call get_image_task with task_id "{image_task.task_id}" again in a minute.',
             task_id=image_task.task_id,
             charged="unknown",
