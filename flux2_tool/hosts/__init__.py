@@ -1,5 +1,4 @@
-"""Who calls the engine: Python code, the OpenClaw plugin's worker, and MCP. One host, one file or folder.
+"""The hosts that call the engine: Python code, the OpenClaw plugin's worker, and MCP.
 
-In: calls as each host words them. Out: results as each host reads them; only here does a result or an error become
-JSON.
+In: calls in each host's format. Out: results in each host's format; only here do results and errors become JSON.
 """

@@ -1,9 +1,9 @@
 """The MCP server, `flux2-tool mcp`: the manifest's tools for any MCP host, over stdin and stdout.
 
-It needs the extra `mcp`; nothing else imports that package. The SDK's low-level server carries our own JSON Schemas
-unchanged and leaves the arguments to us, so that a model reads our violations instead of the SDK's. A tool's failure
-is a result with `isError`; a JSON-RPC error is for a protocol fault. The session is the connection, and the process
-ends with it. Source: the MCP specification, 2025-11-25 and 2026-07-28, server/tools and basic/utilities.
+It needs the extra `mcp`; nothing else imports that package. The SDK's low-level server passes on our own JSON
+Schemas unchanged and does not validate arguments, so that a model reads our violations instead of the SDK's. A tool's
+failure is a result with `isError`; a JSON-RPC error is for a protocol fault. The session is the connection, and the
+process ends with it. Source: the MCP specification, 2025-11-25 and 2026-07-28, server/tools and basic/utilities.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ logger = logging.getLogger(__name__)
 
 STOP_GRACE_S: Final = 3.0
 PARENT_CHECK_S: Final = 1.0
-# MCP wants every progress value to be above the one before, also when two changes fall into one instant.
+# MCP requires every progress value to exceed the one before, even if two changes coincide.
 PROGRESS_STEP_S: Final = 0.001
 
 
 class ToolServer:
     """Answers one connection's requests.
 
-    Wrong settings do not keep the server from starting: every call says what to fix, where an agent can read it.
+    The server starts even with wrong settings: every call then returns the error, where an agent can read it.
 
     Args:
         environ: Settings and key.
@@ -99,7 +99,7 @@ class ToolServer:
     async def list_tools(
         self, _ctx: ServerRequestContext[Any], _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        """Answer `tools/list` with the definitions that every model is offered."""
+        """Answer `tools/list` with the tool definitions."""
         if self._settings is None:
             definitions = export(self._manifest, "mcp", tiers=self._manifest.default_tiers, wait_s=MCP.wait_s)
         else:
@@ -116,23 +116,23 @@ class ToolServer:
     async def call_tool(self, ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
         cancel = CancelToken()
-        told: asyncio.Queue[Progress | None] = asyncio.Queue()
-        call = asyncio.create_task(result_object(self._run(params, cancel, told.put_nowait)))
+        progress_queue: asyncio.Queue[Progress | None] = asyncio.Queue()
+        call = asyncio.create_task(result_object(self._run(params, cancel, progress_queue.put_nowait)))
         self._calls[call] = cancel
         call.add_done_callback(lambda done: self._calls.pop(done, None))
-        call.add_done_callback(lambda _done: told.put_nowait(None))
+        call.add_done_callback(lambda _done: progress_queue.put_nowait(None))
         last_s = -PROGRESS_STEP_S
         try:
-            while (progress := await told.get()) is not None:
+            while (progress := await progress_queue.get()) is not None:
                 last_s = max(progress.elapsed_s, last_s + PROGRESS_STEP_S)
                 await ctx.session.report_progress(last_s, message=progress.message)
         finally:
-            # Cancelled on the way: the call ends by itself, in good order, while nobody listens.
+            # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
         return as_tool_result(call.result())
 
     async def aclose(self) -> None:
-        """Stop every wait and close the connections. Tasks at RunAPI go on."""
+        """Stop every wait and close the connections. Tasks at RunAPI continue."""
         for cancel in self._calls.values():
             cancel.set()
         if self._calls:
@@ -142,7 +142,7 @@ class ToolServer:
             await self._tool.aclose(delivered=False)
 
     async def _run(
-        self, params: CallToolRequestParams, cancel: CancelToken, tell: Callable[[Progress], None]
+        self, params: CallToolRequestParams, cancel: CancelToken, on_progress: Callable[[Progress], None]
     ) -> ToolResult:
         if self._tool is None or self._settings is None:
             raise self._fault or ConfigurationError("there are no settings")
@@ -151,23 +151,22 @@ class ToolServer:
             params.name,
             without_nulls(params.arguments or {}),
             credentials=lambda: resolve_credentials(environ=self._environ, settings_base_url=settings.base_url),
-            # A host gives up after a time of its own, whatever the model asked for.
+            # A host has a timeout of its own, whatever the model asked for.
             longest_wait_s=MCP.longest_wait_s(settings),
             caller=self._caller,
-            on_progress=tell,
+            on_progress=on_progress,
             cancel=cancel,
         )
 
 
 def as_tool_result(result: Mapping[str, Any]) -> CallToolResult:
-    """Return a result object as MCP carries it: as structured content, and the same JSON as text.
+    """Return a result object as an MCP result: as structured content, and the same JSON as text.
 
-    OpenClaw shows both unless the text is character by character what JavaScript makes of the structured content
-    with an indent of 2: so whole numbers have no point. A lone surrogate, which no UTF-8 message can carry, becomes
-    a question mark.
+    OpenClaw shows both unless the text equals `JSON.stringify` of the structured content with an indent of 2: so whole
+    numbers have no decimal point. A lone surrogate, which UTF-8 cannot encode, becomes a question mark.
     """
-    carried = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
-    found = json.loads(carried, parse_float=_javascript_number)
+    encoded = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
+    found = json.loads(encoded, parse_float=_javascript_number)
     return CallToolResult(
         content=[TextContent(type="text", text=json.dumps(found, ensure_ascii=False, indent=2))],
         structured_content=found,
@@ -190,24 +189,24 @@ async def serve(environ: Mapping[str, str], *, folder: Path | None) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with stdio_server() as (read, write):
         serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
-        others = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(_parent_gone(os.getppid()))]
+        others = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(_wait_for_parent_exit(os.getppid()))]
         await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
         await tools.aclose()
         if not serving.done():
             # Our stdin is still open: the thread that reads it would never end.
-            leave()
+            exit_now()
         for other in others:
             other.cancel()
         await serving
 
 
-async def _parent_gone(parent: int) -> None:
-    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent's end
+async def _wait_for_parent_exit(parent: int) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for a parent's exit
         await asyncio.sleep(PARENT_CHECK_S)
 
 
-def leave() -> None:
-    """End this process at once, whatever its threads do."""
+def exit_now() -> None:
+    """End this process at once, whatever its threads are doing."""
     sys.stderr.flush()
     os._exit(0)
 
@@ -216,4 +215,4 @@ def main() -> None:
     """Run the server process; it does not return."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     asyncio.run(serve(os.environ, folder=working_folder()))
-    leave()
+    exit_now()

@@ -1,4 +1,4 @@
-"""The edge of every host: what a call came to, as a value, and as the JSON object that hosts hand on.
+"""The edge of every host: a call's outcome, as a value, and as the JSON object that hosts return.
 
 Inside, a call returns a `ToolResult` or raises a `Flux2Error`. Only here is any other exception caught: it is a defect
 of this package, is logged with its traceback, and becomes an `InternalError`.
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 async def outcome_of(work: Awaitable[Result]) -> Result | Flux2Error:
-    """Return what work returns, or the error it raises; only what ends the task or the process is let through."""
+    """Return the result of work, or the error it raises; only cancellation and process exit propagate."""
     try:
         return await work
     except Flux2Error as exc:
@@ -36,5 +36,5 @@ async def outcome_of(work: Awaitable[Result]) -> Result | Flux2Error:
 
 
 async def result_object(work: Awaitable[ToolResult]) -> dict[str, Any]:
-    """Return the result object of a call: its result, or `{"error": {…}}`."""
+    """Return the JSON object of a call's outcome: its result, or `{"error": {…}}`."""
     return as_object(await outcome_of(work))
