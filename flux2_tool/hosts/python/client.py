@@ -1,14 +1,14 @@
-"""The Python API: `from flux2_tool import Flux2Tool`. Typed and async; `sync_client.py` is its synchronous front.
+"""The Python API: `from flux2_tool import Flux2Tool`. Typed and async; `sync_client.py` wraps it for synchronous code.
 
     async with Flux2Tool() as flux:
         fox = await flux.text_to_image("a red fox in the snow", aspect_ratio="16:9")
         night = await flux.remix_image("make it night", fox)
         print(night.images[0].url, night.cost.usd)
 
-Two kinds of callers meet here. The named methods are for code that people wrote: they return frozen results and raise
-a `Flux2Error`. `call` is for what a model decided: it takes a tool's name and arguments, never raises, keeps source
-files to the working folder (to none where that is the home folder or above it), and stops a model that repeats itself,
-as in every agent's host.
+There are two kinds of callers. The named methods are for code that people wrote: they return frozen results and raise
+a `Flux2Error`. `call` is for a model's tool calls: it takes a tool's name and arguments, never raises, allows source
+files in the working folder only (none if that is the home folder or above it), and limits repeated requests, as in
+every agent's host.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class WaitOptions(TypedDict, total=False):
 
     Attributes:
         wait_s: The longest wait, in seconds; the result's state is "processing" when the image takes longer.
-        session: Whose call this is, instead of the tool's own session.
-        output_dir: A folder to save the pictures in as well; a failed download is a warning in the result.
-        on_progress: Told about the wait at every change and every few seconds, on the event loop's thread.
+        session: The call's session, instead of the tool's own.
+        output_dir: A folder to save the pictures in; a failed download is a warning in the result.
+        on_progress: Called at every change and every few seconds of the wait, on the event loop's thread.
     """
 
     wait_s: float | None
@@ -68,7 +68,7 @@ class ImageOptions(WaitOptions, total=False):
     """How one call makes its image.
 
     Attributes:
-        new: Always make, and pay for, a new image, also where an equal call of the session still waits.
+        new: Always make, and pay for, a new image, even if an equal call of the session still waits.
         enable_safety_checker: RunAPI's safety checker; pro and flex only.
         callback_url: A public webhook address; its host must be one of the setting `callback_hosts`.
     """
@@ -84,8 +84,8 @@ class Flux2Tool:
     Args:
         api_key: The key; by default RUNAPI_API_KEY, else `~/.config/runapi/config.json`.
         base_url: RunAPI's address; by default the one that belongs to the key.
-        session: Whose calls these are: equal calls of one session share a task until its image was returned.
-            Without one the named methods join only what was interrupted; `call` has a session of its own.
+        session: The calls' session: equal calls of one session share a task until its image was returned.
+            Without one the named methods join only orphaned tasks; `call` has a session of its own.
         wait_s: The longest wait of a call, in seconds; by default the setting, else 900, and 50 for `call`.
         settings: By default those of the environment.
         environ: By default the process's own.
@@ -134,7 +134,7 @@ class Flux2Tool:
             )
 
         self._engine = engine(LOCAL)
-        # What a model calls has its own: other limits, another default wait. They share the journal.
+        # A model's calls have an engine with other limits and another default wait. Both share the journal.
         self._agents_engine = engine(MCP)
 
     async def text_to_image(
@@ -156,7 +156,7 @@ class Flux2Tool:
             options: See `ImageOptions`.
 
         Returns:
-            The task with its images; without them when it is "processing" still, see `get_image_task`.
+            The task with its images; without images while it is "processing", see `get_image_task`.
 
         Raises:
             InvalidArgumentsError: The arguments break a rule; `violations` names every one. Nothing was sent.
@@ -184,7 +184,7 @@ class Flux2Tool:
 
         Args:
             prompt: What to change and what to keep.
-            sources: In the order the prompt speaks of them: earlier results, "task:ID", "task:last" (of the
+            sources: In the order the prompt refers to them: earlier results, "task:ID", "task:last" (of the
                 session), public URLs, data URLs, and picture files in any folder, which are uploaded.
             model: By default the pro one; max takes exactly one source.
             aspect_ratio: Width to height; "auto" follows the source, but not for max.
@@ -206,7 +206,7 @@ class Flux2Tool:
         return await self._make("remix_image", arguments, options)
 
     async def get_image_task(self, task: str | ToolResult, **options: Unpack[WaitOptions]) -> ToolResult:
-        """Wait again for an image, or fetch an earlier result anew. It makes and costs nothing.
+        """Wait again for an image, or fetch an earlier result again. It creates and costs nothing.
 
         Args:
             task: A task's id or reference, or an earlier result.
@@ -220,12 +220,11 @@ class Flux2Tool:
         return await self._run("get_image_task", {"task_id": task_id}, options)
 
     async def call(self, tool: str, arguments: Any, **options: Unpack[WaitOptions]) -> dict[str, Any]:
-        """Run a tool as a model called it and return the object for the model to read.
+        """Run a model's tool call and return the object for the model to read.
 
         Args:
             tool: The tool's name, as in `definitions`.
-            arguments: Whatever the model gave, as an object or as its JSON text; it is checked first. Members that
-                are null count as left out.
+            arguments: As given by the model, an object or its JSON text; validated first. Null members count as absent.
             options: See `WaitOptions`. Give each conversation a `session` of its own.
 
         Returns:
@@ -236,7 +235,7 @@ class Flux2Tool:
         return await result_object(self._call(tool, arguments, options))
 
     def definitions(self, shape: Format) -> list[dict[str, Any]]:
-        """Return the tools as a model is offered them, as `flux2-tool manifest export` prints them.
+        """Return the tool definitions for a model, as `flux2-tool manifest export` prints them.
 
         Args:
             shape: openai (chat completions), anthropic, mcp or openclaw.
@@ -253,7 +252,7 @@ class Flux2Tool:
     async def aclose(self) -> None:
         """End the waits of calls that still run and close the connections; a later call raises RuntimeError.
 
-        Tasks at RunAPI go on, and the journal knows them.
+        Tasks at RunAPI continue, and the journal records them.
         """
         self._is_closed = True
         await asyncio.gather(self._engine.aclose(), self._agents_engine.aclose())

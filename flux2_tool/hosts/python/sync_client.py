@@ -1,4 +1,4 @@
-"""The Python API for code without an event loop: `from flux2_tool import SyncFlux2Tool`. The same code, waited for.
+"""The Python API for code without an event loop: `from flux2_tool import SyncFlux2Tool`. It wraps the async API.
 
 with SyncFlux2Tool() as flux:
     print(flux.text_to_image("a red fox in the snow").images[0].url)
@@ -27,20 +27,20 @@ Result = TypeVar("Result")
 def _sync(
     method: Callable[Concatenate[Flux2Tool, Parameters], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[SyncFlux2Tool, Parameters], Result]:
-    """Return a method of the async tool as one that waits."""
+    """Return a blocking version of an async method."""
 
     @functools.wraps(method)
-    def waiting(self: SyncFlux2Tool, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def blocking(self: SyncFlux2Tool, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return self._wait(lambda: method(self._flux, *args, **kwargs))
 
-    return waiting
+    return blocking
 
 
 class SyncFlux2Tool:
     """The same tool for code without an event loop: each method waits for its result.
 
-    It runs a `Flux2Tool` on a thread of its own, may be used from several threads, and should be closed, which
-    `with` does; the end of the program does it too.
+    It runs a `Flux2Tool` on a thread of its own, may be used from several threads, and is closed by `close`, `with` or
+    the end of the program.
 
     Args:
         flux: What to run; by default `Flux2Tool()`.
@@ -52,7 +52,7 @@ class SyncFlux2Tool:
         self._thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
         self._thread.start()
         self._lock = threading.Lock()
-        # Also at the end of a script that never closes it: what it was handed must not count as never shown.
+        # Also at the end of a script that never closes it, so that the images it got count as delivered.
         self._finalizer = weakref.finalize(self, _end, self._flux, self._loop, self._thread)
 
     text_to_image = _sync(Flux2Tool.text_to_image)
@@ -61,13 +61,13 @@ class SyncFlux2Tool:
     call = _sync(Flux2Tool.call)
 
     def definitions(self, shape: Format) -> list[dict[str, Any]]:
-        """Return the tools as a model is offered them; see `Flux2Tool.definitions`."""
+        """Return the tool definitions for a model; see `Flux2Tool.definitions`."""
         return self._flux.definitions(shape)
 
     def close(self) -> None:
         """End the waits of other threads' calls, close the connections and end the thread.
 
-        Tasks at RunAPI go on, and the journal knows them. A second time does nothing.
+        Tasks at RunAPI continue, and the journal records them. A second call does nothing.
         """
         self._check_thread()
         with self._lock:
@@ -98,7 +98,7 @@ class SyncFlux2Tool:
                 charged="unknown",
             ) from None
         finally:
-            # After a Ctrl-C the wait must not go on behind the caller's back; when it is over this does nothing.
+            # After Ctrl-C the wait must not continue in the background; a finished one ignores this.
             future.cancel()
 
     def _check_thread(self) -> None:
@@ -114,9 +114,9 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end(flux: Flux2Tool, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Close the tool, then its loop and thread. Called once: by `close`, by the collector, or when Python ends."""
+    """Close the tool, then its loop and thread. Called once: by `close`, by garbage collection, or when Python ends."""
     asyncio.run_coroutine_threadsafe(_close(flux, loop), loop)
-    # The collector may run on the loop's own thread, which cannot wait for itself.
+    # Garbage collection may run on the loop's own thread, which cannot join itself.
     if threading.current_thread() is not thread:
         thread.join()
 
@@ -124,7 +124,7 @@ def _end(flux: Flux2Tool, loop: asyncio.AbstractEventLoop, thread: threading.Thr
 async def _close(flux: Flux2Tool, loop: asyncio.AbstractEventLoop) -> None:
     try:
         await flux.aclose()
-        # A call that did not answer in time would leave its thread waiting for ever.
+        # A call that did not end in time would block its thread forever.
         late = asyncio.all_tasks(loop) - {asyncio.current_task()}
         for task in late:
             task.cancel()

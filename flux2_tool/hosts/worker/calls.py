@@ -1,7 +1,6 @@
-"""The worker's tool calls: from a message's params to the engine, and back to what a message may carry.
+"""The worker's tool calls: from a message's params to the engine, and from its result to an object for a message.
 
-Apart from `server.py` because it brings everything a call needs, and a worker that nobody has called yet should be
-there at once.
+Separate from `server.py` because importing it loads the engine, which would delay a worker's start.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings
 
-# The session of an agent's calls that OpenClaw gives no conversation, as `image_provider.js` names it.
+# The session of calls whose conversation OpenClaw does not name; `image_provider.js` uses the same name.
 IMAGE_GENERATE_SESSION: Final = "image_generate"
 
 
@@ -55,11 +54,11 @@ class WorkerCalls:
     async def run(
         self, params: CallParams, cancel: CancelToken, on_progress: Callable[[Progress], None]
     ) -> dict[str, Any]:
-        """Run one call to its result object."""
+        """Run one call and return its result object."""
         return await result_object(self._run(params, cancel, on_progress))
 
     def webhook(self, params: dict[str, Any]) -> bool:
-        """Take in what came to the gateway's webhook route; returns whether RunAPI sent it.
+        """Process a request to the gateway's webhook route; return whether RunAPI sent it.
 
         Raises:
             ProtocolFaultError: The params do not have the protocol's types.
@@ -69,7 +68,7 @@ class WorkerCalls:
         return self._opened().webhook(request.headers, request.body)
 
     async def aclose(self, *, delivered: bool) -> None:
-        """Let go of every task and connection; see `Engine.aclose`."""
+        """Release every task and connection; see `Engine.aclose`."""
         if self._engine is not None:
             await self._engine.aclose(delivered=delivered)
 
@@ -106,7 +105,7 @@ class WorkerCalls:
 
 
 def too_large(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the error that stands for a result too large to send; it still names the task."""
+    """Return the error that replaces a result too large to send; it still names the task."""
     error, ref = result.get("error"), (result.get("task") or {}).get("ref")
     found = error_object(
         InternalError(

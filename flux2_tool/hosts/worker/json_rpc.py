@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 as the worker speaks it: one message a line, ids that are text or whole numbers.
+"""JSON-RPC 2.0 as the worker uses it: one message per line; ids are strings or integers.
 
 Source: https://www.jsonrpc.org/specification.
 """
@@ -19,7 +19,7 @@ RequestId = str | int
 
 
 class ProtocolFaultError(Exception):
-    """A message breaks the protocol; the response is a JSON-RPC error, under the request's id unless told otherwise."""
+    """A message breaks the protocol; the response is a JSON-RPC error, with the request's id if `names_request`."""
 
     def __init__(self, code: int, message: str, *, names_request: bool = True) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ def decoded(line: bytes) -> dict[str, Any]:
     """Return the message of a line.
 
     Raises:
-        ProtocolFaultError: It is not JSON, or no message of this version.
+        ProtocolFaultError: It is not JSON, or not a JSON-RPC 2.0 message.
     """
     try:
         message = json.loads(line)
@@ -43,12 +43,12 @@ def decoded(line: bytes) -> dict[str, Any]:
 
 
 def request_id_of(message: Mapping[str, Any]) -> RequestId | None:
-    """Return the id that a message or a notification's params name, None where there is no proper one."""
+    """Return the id of a message or of a notification's params, None if absent or of another type."""
     value = message.get("id")
     return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
 
 def line_of(message: Mapping[str, Any]) -> bytes:
-    """Return a message as a line, its version added."""
+    """Return a message as a line, with the protocol's version."""
     text = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=True, separators=(",", ":"))
     return text.encode("ascii") + b"\n"

@@ -1,7 +1,7 @@
-"""The params of the worker's messages as models: checked once, where they come in.
+"""Models of the worker's message params, which are validated once, on receipt.
 
-Members that are not named here are ignored, so that a newer plugin may send more. Who asks and in which conversation is
-whatever OpenClaw knows of it: a member of another type counts as not known, and only `true` itself is true.
+Members that are not named here are ignored, so that a newer plugin may send more. OpenClaw may not know the sender or
+the conversation: a value of another type counts as unknown, and only `true` itself is true.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_NAMED: Final = 3
 
 
 def _sendable(value: Any) -> Any:
-    """Return text without halves of character pairs, which JSON can carry and UTF-8 cannot."""
+    """Return text with lone surrogates replaced, which JSON can carry and UTF-8 cannot."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
@@ -28,7 +28,7 @@ def _text_or_none(value: Any) -> Any:
 
 def _decoded(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError("must be base64 text")  # noqa: TRY004 - what pydantic reports
+        raise ValueError("must be base64 text")  # noqa: TRY004 - pydantic reports no TypeError
     return base64.b64decode(value, validate=True)
 
 
@@ -42,14 +42,14 @@ class _Params(BaseModel):
 
 
 class AgentSession(_Params):
-    """A conversation as OpenClaw names it; it may know only one of the two."""
+    """A conversation as OpenClaw identifies it; it may know only one of the two."""
 
     agent_id: KnownText = None
     session_key: KnownText = None
 
     @property
     def name(self) -> str | None:
-        """One name for both, None where neither is known."""
+        """One name from both, None if neither is known."""
         if self.agent_id is None and self.session_key is None:
             return None
         return f"{self.agent_id or ''}/{self.session_key or ''}"
@@ -60,11 +60,11 @@ def _session(value: Any) -> Any:
 
 
 class CallParams(_Params):
-    """What `call` takes: the tool and its arguments, which are checked later, and who asks from where.
+    """The params of `call`: the tool, its arguments, which are validated later, and the caller.
 
     Attributes:
         wait_s: How long this call waits, in seconds.
-        unattributed: Whether OpenClaw tells neither the conversation nor who asks.
+        unattributed: Whether OpenClaw names neither the conversation nor the sender.
         source_dirs: Folders in which the host has put this call's source files.
     """
 
@@ -85,7 +85,7 @@ class CallParams(_Params):
 
 
 class WebhookParams(_Params):
-    """What `webhook` takes: the request that came to the gateway's route."""
+    """The params of `webhook`: a request to the gateway's route."""
 
     headers: dict[str, Text]
     body: Annotated[bytes, BeforeValidator(_decoded)] = Field(alias="body_base64")
@@ -95,14 +95,14 @@ Params = TypeVar("Params", bound=_Params)
 
 
 def parsed(kind: type[Params], params: dict[str, Any]) -> Params:
-    """Return a message's params as their model.
+    """Return a message's params as a model.
 
     Raises:
-        ProtocolFaultError: A member has another type; the message names it and never quotes its value.
+        ProtocolFaultError: A member has the wrong type; the message names it and never quotes its value.
     """
     try:
         return kind.model_validate(params)
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_input=False, include_context=False)
-        said = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"[:200] for one in found[:MAX_NAMED]]
-        raise ProtocolFaultError(INVALID_PARAMS, "; ".join(said)) from None
+        details = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"[:200] for one in found[:MAX_NAMED]]
+        raise ProtocolFaultError(INVALID_PARAMS, "; ".join(details)) from None

@@ -1,4 +1,4 @@
-"""The worker's pipes: lines in and out on threads of their own, so that neither side's pace stops the event loop."""
+"""The worker's pipes: lines are read and written on threads, so that a slow peer never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_UNREAD_LINES: Final = 256
 
 
 class LineWriter:
-    """Writes lines to a pipe without ever stopping the event loop.
+    """Writes lines to a pipe without ever blocking the event loop.
 
-    A short line goes out at once while the pipe has room for it; the rest goes through a thread of its own, which a
-    slow reader may stop for as long as it likes.
+    A short line is written at once if the pipe has room for it; the rest goes through a thread, which a slow reader may
+    block.
 
     Args:
         output: A pipe, socket or file; unbuffered.
@@ -29,10 +29,10 @@ class LineWriter:
     def __init__(self, output: FileIO) -> None:
         self._output = output
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._behind = 0  # lines that the thread has not written yet
-        self._counting = threading.Lock()
-        self._room = select.poll()
-        self._room.register(output.fileno(), select.POLLOUT)
+        self._queued = 0  # lines that the thread has not written yet
+        self._queued_lock = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(output.fileno(), select.POLLOUT)
         self._broken: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._write_all, name="stdout", daemon=True)
         self._thread.start()
@@ -42,7 +42,7 @@ class LineWriter:
         self._broken = callback
 
     def put(self, line: bytes) -> None:
-        """Write one line, or queue it; not for use from several threads at once."""
+        """Write one line, or queue it; not thread-safe."""
         if len(line) <= select.PIPE_BUF and self._is_free:
             try:
                 line = line[self._output.write(line) :]
@@ -50,8 +50,8 @@ class LineWriter:
                 self._broken()
                 return
         if line:
-            with self._counting:
-                self._behind += 1
+            with self._queued_lock:
+                self._queued += 1
             self._lines.put(line)
 
     def close(self, *, timeout_s: float) -> None:
@@ -61,8 +61,8 @@ class LineWriter:
 
     @property
     def _is_free(self) -> bool:
-        """Whether nothing waits to be written and the output takes a short line without blocking (POSIX, PIPE_BUF)."""
-        return self._behind == 0 and [event for _fd, event in self._room.poll(0)] == [select.POLLOUT]
+        """Whether no line is queued and the output takes a short line without blocking (POSIX, PIPE_BUF)."""
+        return self._queued == 0 and [event for _fd, event in self._poll.poll(0)] == [select.POLLOUT]
 
     def _write_all(self) -> None:
         try:
@@ -70,30 +70,30 @@ class LineWriter:
                 view = memoryview(line)
                 while view:
                     view = view[self._output.write(view) :]
-                with self._counting:
-                    self._behind -= 1
+                with self._queued_lock:
+                    self._queued -= 1
         except (OSError, ValueError):
             with contextlib.suppress(RuntimeError):
                 self._broken()
 
 
 class LineReader:
-    """Reads stdin's lines on a thread of its own; a line that is too long is cut and skipped to its end.
+    """Reads stdin's lines on a thread of its own; a line that is too long is truncated.
 
     Args:
-        loop: Where the lines are wanted.
+        loop: The event loop that gets the lines.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._places = threading.Semaphore(MAX_UNREAD_LINES)
+        self._free_slots = threading.Semaphore(MAX_UNREAD_LINES)
         threading.Thread(target=self._read_all, name="stdin", daemon=True).start()
 
     async def next(self) -> bytes | None:
         """Return the next line, None at the end."""
         line = await self._lines.get()
-        self._places.release()
+        self._free_slots.release()
         return line
 
     def _read_all(self) -> None:
@@ -105,7 +105,7 @@ class LineReader:
                     if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
                         while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
                             pass
-                    self._places.acquire()
+                    self._free_slots.acquire()
                     self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
             finally:
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, None)

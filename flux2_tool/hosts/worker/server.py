@@ -1,6 +1,6 @@
 """The worker, `python -m flux2_tool worker`: one long-lived process that runs a gateway's tool calls.
 
-JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout is protocol only; logs go to stderr.
+JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdout is protocol only; logs go to stderr.
 
     requests        initialize {host?: "native" | "mcp" | "cli", config?}  -> {version, manifest_sha256}
                     call, see `params.CallParams`                          -> the result object
@@ -11,7 +11,7 @@ JSON-RPC 2.0 over stdin and stdout, one message a line of at most 1 MiB. Stdout 
 Members that are not named here, such as the plugin's `plugin_version`, are ignored.
 
 A tool's failure is a result with `error`; a JSON-RPC error is for a protocol fault and harms no other call. The worker
-ends when its input does, or its parent.
+ends when its input or its parent ends.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ logger = logging.getLogger(__name__)
 
 PARENT_CHECK_S: Final = 1.0
 SHUTDOWN_GRACE_S: Final = 3.0
-# How `initialize` names the kinds of hosts.
+# The kinds of hosts by their names in `initialize`.
 HOSTS: Final[Mapping[str, HostProfile]] = {"native": OPENCLAW, "mcp": MCP, "cli": LOCAL}
 
 
 class Worker:
-    """Serves one peer until it is told to stop.
+    """Serves one peer until it is stopped.
 
     Args:
         send: Writes one message line; must not block for long.
-        environ: Settings and key outside OpenClaw; under the plugin nothing of ours stands in it.
+        environ: Settings and key outside OpenClaw; under the plugin it has neither.
     """
 
     def __init__(self, send: Callable[[bytes], None], *, environ: Mapping[str, str]) -> None:
@@ -74,7 +74,7 @@ class Worker:
         self.stopped = asyncio.Event()
 
     async def receive(self, line: bytes) -> None:
-        """Handle one line; every fault in it gets a response and none is raised."""
+        """Handle one line; its faults are responded to or logged, never raised."""
         request_id: RequestId | None = None
         is_request = True
         try:
@@ -89,9 +89,9 @@ class Worker:
             if not isinstance(params, dict):
                 raise ProtocolFaultError(INVALID_PARAMS, "params must be an object")
             if not is_request:
-                self._notified(method, params)
+                self._handle_notification(method, params)
                 return
-            await self._requested(request_id, method, params)
+            await self._handle_request(request_id, method, params)
         except ProtocolFaultError as exc:
             if is_request:
                 self._respond_fault(request_id if exc.names_request else None, exc.code, str(exc))
@@ -107,7 +107,7 @@ class Worker:
         """Stop every wait, let the calls end, and close the connections.
 
         Args:
-            delivered: Whether the peer is there to read the last responses.
+            delivered: Whether the peer still reads the last responses.
         """
         for _task, cancel in self._running.values():
             cancel.set()
@@ -122,7 +122,7 @@ class Worker:
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
-    async def _requested(self, request_id: RequestId | None, method: str, params: dict[str, Any]) -> None:
+    async def _handle_request(self, request_id: RequestId | None, method: str, params: dict[str, Any]) -> None:
         if request_id is None:
             raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
         if method == "call":
@@ -141,7 +141,7 @@ class Worker:
                 METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, webhook, shutdown'
             )
 
-    def _notified(self, method: str, params: dict[str, Any]) -> None:
+    def _handle_notification(self, method: str, params: dict[str, Any]) -> None:
         if method == "cancel":
             request_id = request_id_of(params)
             found = None if request_id is None else self._running.get(request_id)
@@ -166,8 +166,10 @@ class Worker:
     def _begin_call(self, request_id: RequestId, params: dict[str, Any]) -> None:
         if request_id in self._running:
             # A response under this id would be taken for the running call's own.
-            said = json.dumps(request_id)[:60]
-            raise ProtocolFaultError(INVALID_REQUEST, f"the id {said} is in use by a running call", names_request=False)
+            shown_id = json.dumps(request_id)[:60]
+            raise ProtocolFaultError(
+                INVALID_REQUEST, f"the id {shown_id} is in use by a running call", names_request=False
+            )
         from flux2_tool.engine.wait import CancelToken
 
         wanted = self._loaded().parse(params)
@@ -197,7 +199,7 @@ class Worker:
 
     def _loaded(self) -> WorkerCalls:
         if self._calls is None:
-            # At the first call: it brings everything else, and `initialize` should get its response at once.
+            # At the first call: importing it loads the engine, and `initialize` should get its response at once.
             from flux2_tool.hosts.worker.calls import WorkerCalls
 
             self._calls = WorkerCalls(self._manifest, host=self._host, config=self._config, environ=self._environ)
@@ -240,7 +242,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
             task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * SHUTDOWN_GRACE_S):
-                # Its input has ended, its output is broken or its parent is dead: nobody may have read the last ones.
+                # Its input has ended, its output is broken or its parent is dead: the last responses may be unread.
                 await worker.stop(delivered=False)
 
 
@@ -251,8 +253,8 @@ async def _pump(worker: Worker, lines: LineReader) -> None:
 
 
 async def _watch_parent(worker: Worker, parent: int) -> None:
-    """End with the parent even when another process keeps our input open."""
-    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent's end
+    """Stop when the parent ends, even if another process keeps our input open."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for a parent's exit
         await asyncio.sleep(PARENT_CHECK_S)
     logger.info("the parent process is dead")
     worker.stopped.set()
@@ -263,7 +265,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
-    # Stdout is the protocol's alone: whatever else prints goes to stderr.
+    # Stdout is for the protocol alone: any other output goes to stderr.
     output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(KeyboardInterrupt):
