@@ -1,8 +1,7 @@
 """Read the settings from a command's options, the plugin's config, and the environment.
 
-Everything about a setting is its entry in the manifest, from which `.ci/generate` derives `Settings`. Here is only how
-a value of each `kind` is checked further and normalised. Every wrong value is reported at once, with where it came
-from.
+A setting is defined by its entry in the manifest, from which `.ci/generate` derives `Settings`; only the further checks
+and the normalization of each `kind` are here. All wrong values are reported at once, each with its source.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from flux2_tool.schema.generated import Settings
 from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
 from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
-__all__ = ["APP_NAME", "FINISHERS", "JournalMode", "Settings", "load_settings"]
+__all__ = ["APP_NAME", "NORMALIZERS", "JournalMode", "Settings", "load_settings"]
 
 APP_NAME: Final = "flux2-tool"
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
@@ -30,7 +29,7 @@ _FALSE: Final = frozenset({"false", "0", "no", "off"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """A value as somebody gave it, and where, in words for a message."""
+    """A value as given, and its source, in words for a message."""
 
     value: Any
     source: str
@@ -72,7 +71,7 @@ def load_settings(
     values: dict[str, Any] = {}
     for key, setting in settings.items():
         if key in given or "default" in setting.schema:
-            values[key] = _finished(given[key].value if key in given else setting.schema["default"], setting)
+            values[key] = _normalized(given[key].value if key in given else setting.schema["default"], setting)
         elif setting.kind == "data_folder":
             import platformdirs
 
@@ -121,17 +120,17 @@ def _unknown(key: str, settings: Mapping[str, Setting]) -> str:
 
 
 def _problems(value: Any, setting: Setting) -> Iterator[str]:
-    """Yield what is wrong with a value, each as the end of a sentence that begins with its source."""
+    """Yield a value's problems, each as the end of a sentence that begins with its source."""
     found = list(_schema_problems(value, setting))
     yield from (f": {problem}" for problem in found)
     if found:
         return
     for item in value if isinstance(value, list) else [value]:
         try:
-            _finished(item, setting)
+            _normalized(item, setting)
         except ValueError as exc:
-            said = "it" if setting.sensitive else shown_address(item) if setting.kind == "base_url" else shown(item)
-            yield f": {said} {exc}"
+            name = "it" if setting.sensitive else shown_address(item) if setting.kind == "base_url" else shown(item)
+            yield f": {name} {exc}"
 
 
 def _schema_problems(value: Any, setting: Setting) -> Iterator[str]:
@@ -150,10 +149,10 @@ def _schema_problems(value: Any, setting: Setting) -> Iterator[str]:
         given = error.instance
         part = schema["items"] if error.absolute_path else schema
         if error.validator == "pattern":
-            said = setting.allowed or part.get("description", "another form")
-            yield f"{shown(given)} is not right; allowed: {said}"
+            form = setting.allowed or part.get("description", "another form")
+            yield f"{shown(given)} is not right; allowed: {form}"
         elif error.validator == "uniqueItems":
-            yield "names something twice"
+            yield "contains a duplicate"
         elif error.validator == "enum":
             near = nearest(given, part["enum"])
             yield f"{shown(given)} is not {allowed(part)}" + (f" (nearest: {near})" if near else "")
@@ -163,15 +162,15 @@ def _schema_problems(value: Any, setting: Setting) -> Iterator[str]:
             yield f"{shown(given) if isinstance(given, str) else kind_of(given)} is not {allowed(part)}"
 
 
-def _finished(value: Any, setting: Setting) -> Any:
-    """Return a value that matches the schema as `Settings` holds it.
+def _normalized(value: Any, setting: Setting) -> Any:
+    """Return a value that matches the schema, normalized for `Settings`.
 
     Raises:
-        ValueError: It is not of its kind; the text follows the shown value in a message.
+        ValueError: It is wrong for its kind; the text follows the shown value in a message.
     """
     if isinstance(value, list):
-        return tuple(_finished(item, setting) for item in value)
-    return FINISHERS[setting.kind](value) if setting.kind else value
+        return tuple(_normalized(item, setting) for item in value)
+    return NORMALIZERS[setting.kind](value) if setting.kind else value
 
 
 def _absolute_path(text: str) -> str:
@@ -184,7 +183,7 @@ def _folder(text: str) -> Path:
     try:
         folder = Path(text).expanduser()
     except RuntimeError as exc:
-        raise ValueError("names the home folder of somebody this machine does not know") from exc
+        raise ValueError("names the home folder of an unknown user") from exc
     if not folder.is_absolute():
         raise ValueError("must be an absolute path, or begin with ~/")
     return folder
@@ -195,7 +194,7 @@ def _webhook_secret(text: str) -> str:
     return text.strip()
 
 
-FINISHERS: Final[Mapping[str, Callable[[str], str | Path]]] = MappingProxyType(
+NORMALIZERS: Final[Mapping[str, Callable[[str], str | Path]]] = MappingProxyType(
     {
         "absolute_path": _absolute_path,
         "base_url": normalized_base_url,
@@ -206,4 +205,4 @@ FINISHERS: Final[Mapping[str, Callable[[str], str | Path]]] = MappingProxyType(
         "webhook_secret": _webhook_secret,
     }
 )
-"""How a text of each kind becomes what `Settings` holds; of a list, each item."""
+"""Functions that normalize a text of each kind for `Settings`; of a list, each item."""

@@ -16,7 +16,7 @@ from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.manifest_check import manifest_schema
-from flux2_tool.settings import FINISHERS, Settings, load_settings
+from flux2_tool.settings import NORMALIZERS, Settings, load_settings
 
 
 def test_without_anything_set_the_defaults_hold() -> None:
@@ -37,7 +37,7 @@ def test_every_kind_that_the_manifest_may_name_is_known_here() -> None:
     """The check of the manifest and the reading of a value must agree."""
     named = manifest_schema()["properties"]["settings"]["additionalProperties"]["properties"]["kind"]["enum"]
 
-    assert named == sorted(FINISHERS)
+    assert named == sorted(NORMALIZERS)
 
 
 def test_an_option_beats_the_config_that_beats_the_environment() -> None:
@@ -110,7 +110,7 @@ def test_all_wrong_values_are_reported_at_once_with_their_source() -> None:
         pytest.param({"wait_s": float("nan")}, "is not a number", id="not a number"),
         pytest.param({"wait_s": True}, "is not a number", id="a boolean for a number"),
         pytest.param({"tiers": []}, "list of", id="no tier at all"),
-        pytest.param({"tiers": ["pro", "pro"]}, "twice", id="a tier twice"),
+        pytest.param({"tiers": ["pro", "pro"]}, "contains a duplicate", id="a tier twice"),
         pytest.param({"tiers": "pro"}, "list", id="text for a list"),
         pytest.param({"callback_hosts": ["https://a.example/x"]}, "without scheme", id="a URL for a host"),
         pytest.param({"home": "data"}, "absolute path", id="a relative home"),
