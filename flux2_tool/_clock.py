@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the package asks of time."""
+    """The clock interface."""
 
     def now(self) -> float:
         """Return the wall clock, in seconds since 1970-01-01 UTC."""

@@ -1,7 +1,7 @@
-"""Addresses: what a URL or a host is by its text alone, and the base URLs that an operator may set.
+"""Classify URLs and hosts by their text alone, and normalize the base URLs that an operator sets.
 
-No name is looked up: a look-up would itself tell somebody, and its answer may change before the connection. Where a
-connection is ours, `images/download.py` checks the connected address as well.
+No name is looked up: a look-up would leak the name by DNS, and its result may change before the connection. For our
+own connections `images/download.py` checks the connected address as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 MAX_URL_CHARS: Final = 8192
 
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
-# All that is routed on the public internet; what stands outside leads into some network, or embeds an IPv4 address.
+# All addresses routed on the public internet; any other one is of a local network or embeds an IPv4 address.
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -44,7 +44,7 @@ def is_private_address(text: str) -> bool:
 def is_private_host(host: str) -> bool:
     """Return whether a URL's host is, as written, this machine or an address of a private network.
 
-    Also in the spellings that a resolver or a browser takes for it: percent-encoded, in other digits or with other
+    Also in the spellings that a resolver or a browser accepts for it: percent-encoded, in other digits or with other
     dots (UTS #46), and as inet_aton(3) reads an IPv4 address, such as 127.1, 0x7f000001 and 2130706433.
     """
     name = _plain(host).strip("[]").rstrip(".")
@@ -59,7 +59,7 @@ def is_private_host(host: str) -> bool:
 
 
 def _plain(host: str) -> str:
-    """Return a host in plain letters, digits and dots, as whoever looks it up will see it."""
+    """Return a host in plain letters, digits and dots, as a resolver normalizes it."""
     text = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".")
     return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Cf", "Mn")).lower()
 
@@ -97,7 +97,7 @@ def is_web_url(value: Any) -> TypeGuard[str]:
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and effective port: what must be equal for the key to be sent."""
+    """Return scheme, host and effective port; the key is sent only where all three are equal."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, (parts.hostname or "").lower(), port

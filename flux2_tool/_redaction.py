@@ -1,10 +1,8 @@
-"""Take a key out of text that somebody else wrote, in every form it is likely to be echoed in, and secrets out of a
-response that is kept as a record.
+"""Mask a key in received text, in every form it is likely to be echoed in, and secrets in recorded responses.
 
-A service may quote the key it refuses, and a proxy's error page may repeat a whole request. What comes in is masked
-before anything else reads it, so that no result, record or log line can carry it on; also where only the reader puts
-the key together, by dropping what nobody sees. A service that means to tell the key has a thousand ways more; this is
-against echoes.
+A service may quote the key it refuses, and a proxy's error page may repeat a whole request. Received text is masked
+before anything else reads it, so that no result, record or log line can contain the key, even if invisible characters
+split it. This protects against echoes, not against a malicious service.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ from typing import Any, Final, TypeGuard
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 MASK: Final = b"[key]"
-# A shorter text is no key but a word, and masking it would spoil responses that are still to be read.
+# A shorter text is a word, not a key, and masking it would corrupt responses before they are parsed.
 MIN_KEY_CHARS: Final = 8
 MAX_DEPTH: Final = 40
-# Of a record: how deep it goes, and how many members of one object or list it shows.
+# Limits of a record: its nesting depth, and the members of one object or list.
 MAX_RECORD_DEPTH: Final = 20
 MAX_RECORD_MEMBERS: Final = 200
 _ESCAPE_MARKS: Final = (b"%", b"\\", b"&")
-# Pairs of backslashes are read as one, so that what follows them is not taken for an escape.
+# A pair of backslashes is matched as one, so that the text after it is not taken for an escape.
 _JSON_ESCAPE: Final = re.compile(rb"\\(\\|/|u00([2-7][0-9a-fA-F]))")
 _URL_ALPHABET: Final = bytes.maketrans(b"+/", b"-_")
 _HTML_NAMES: Final = {"&": ("&amp;",), "<": ("&lt;",), ">": ("&gt;",), '"': ("&quot;",), "'": ("&apos;",)}
@@ -43,17 +41,17 @@ _SECRET_FIELD: Final = re.compile(
 
 
 def masked(data: bytes, key: str | None) -> bytes:
-    """Return data without the key: as it is, escaped as in URLs, JSON or HTML, in base64, or in hexadecimal digits."""
+    """Return data with the key masked: plain, escaped as in URLs, JSON or HTML, in base64 or in hexadecimal."""
     return _masked(data, key) if _is_key(key) else data
 
 
 def masked_text(text: str, key: str | None) -> str:
-    """Return text without the key, see `masked`; also when unseen characters stand between the key's own."""
+    """Return text with the key masked, see `masked`; also if invisible characters split the key."""
     return _masked_text(text, key) if _is_key(key) else text
 
 
 def masked_json(value: Any, key: str | None) -> Any:
-    """Return decoded JSON without the key; the very same object where no text of it has any."""
+    """Return decoded JSON with the key masked; the same object if it does not contain the key."""
     return _masked_json(value, key, 0) if holds_key(visible(" ".join(_texts(value))), key) else value
 
 
@@ -77,8 +75,8 @@ def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> st
 
     Args:
         body: Decoded JSON.
-        secrets: What is masked wherever it stands; also what would be too short for `masked`.
-        limit: The longest text, in characters, apart from the mark that it was cut.
+        secrets: Texts to mask anywhere, also those too short for `masked`.
+        limit: The maximum length, in characters, without the mark of truncation.
     """
     text = json.dumps(_redacted(body, secrets, 0), ensure_ascii=False, default=str)
     text = text.encode("utf-8", "replace").decode("utf-8")
@@ -86,7 +84,7 @@ def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> st
 
 
 def redact_url(url: str) -> str:
-    """Return a URL whose query keeps its names but not the values that sign or authorise it."""
+    """Return a URL without its fragment and without the query values that sign or authorise it."""
     try:
         parts = urlsplit(url)
         pairs = "&".join(map(_without_secret_value, parts.query.split("&")))
@@ -105,7 +103,7 @@ def _is_key(text: str | None) -> TypeGuard[str]:
 def _masked(data: bytes, key: str) -> bytes:
     data = _without(data, key)
     if b"\\" in data:
-        # Afterwards, because a key may itself hold what looks like an escape.
+        # Afterwards, because a key may itself contain text that looks like an escape.
         data = _without(_JSON_ESCAPE.sub(_plain, data), key)
     return data
 
@@ -122,7 +120,7 @@ def _holds(text: str, key: str) -> bool:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text of decoded JSON, names too; without recursion, because a service may nest it very deep."""
+    """Yield every text of decoded JSON, names too; without recursion, because it may be nested very deep."""
     left = [value]
     while left:
         one = left.pop()
@@ -137,7 +135,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _inner(text: str) -> Any:
-    """Return the JSON that a text of JSON is with escapes of its own, which its reader undoes as well; else None."""
+    """Return the value of a text that is itself JSON with escapes, which its reader would decode; else None."""
     if "\\" in text and text.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text)
@@ -150,7 +148,7 @@ def _masked_json(value: Any, key: str | None, depth: int) -> Any:
         return masked_text(value, key) if inner is None else json.dumps(_masked_json(inner, key, depth + 1))
     if not isinstance(value, Mapping | list):
         return value
-    if depth > MAX_DEPTH:  # deeper than anything is read
+    if depth > MAX_DEPTH:  # deeper than any field that is read
         return None
     if isinstance(value, list):
         return [_masked_json(item, key, depth + 1) for item in value]
@@ -181,7 +179,7 @@ def _without_secrets(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def _without_secret_value(pair: str) -> str:
-    """Return one parameter of a query, in which ";" separates as "&" does for some servers."""
+    """Return a query parameter without a secret value; some servers take ";" as a separator, like "&"."""
     if ";" in pair:
         return ";".join(map(_without_secret_value, pair.split(";")))
     name, equals, _value = pair.partition("=")
@@ -197,7 +195,7 @@ def _without(data: bytes, key: str) -> bytes:
 
 
 def _plain(escape: re.Match[bytes]) -> bytes:
-    """Return what an escape of JSON stands for, where JSON needs no escape; to a reader of JSON nothing changes."""
+    """Return the character of a JSON escape unless JSON requires the escape; the decoded JSON stays the same."""
     code = escape.group(2)
     if escape.group(1) == b"/":
         return b"/"
@@ -206,12 +204,12 @@ def _plain(escape: re.Match[bytes]) -> bytes:
 
 @lru_cache(maxsize=32)
 def _forms(key: str) -> tuple[bytes, ...]:
-    """Return the key as it may stand letter for letter."""
+    """Return the key plain, in hexadecimal and in base64."""
     data = key.encode()
     forms = [data, data.hex().encode(), data.hex().upper().encode()]
     for shift in range(3):
         whole = base64.b64encode(b"\0" * shift + data)
-        # The characters that the key alone decides, wherever in the encoded bytes it begins.
+        # Only the characters that depend on the key alone, at each alignment.
         form = whole[-(-shift * 8 // 6) : (shift + len(data)) * 8 // 6]
         if len(form) >= MIN_KEY_CHARS:
             forms += [form, form.translate(_URL_ALPHABET), form.replace(b"/", b"\\/")]
@@ -221,7 +219,7 @@ def _forms(key: str) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=32)
 def _escaped(key: str) -> re.Pattern[bytes]:
-    """Return a pattern of the key whose characters may be escaped, each for itself."""
+    """Return a pattern of the key in which any character may be escaped."""
     return re.compile("".join(map(_character, key)).encode())
 
 

@@ -1,4 +1,4 @@
-"""Who calls, and from where: what a host tells of a call beside its arguments."""
+"""The caller of a call: the facts that a host gives beside the arguments."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# Over MCP the connection is the session, named by the process that serves it: a host that connects anew goes on with
-# the same conversation.
+# Over MCP the connection is the session, named by the process that serves it: a host that reconnects continues the
+# same conversation.
 CONNECTION: Final = "connection:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
-    """One call's circumstances.
+    """The caller of one call.
 
     Attributes:
-        session: Whose conversation it is; None for a call without one.
+        session: The conversation; None for a call without one.
         sender: The person who asked, as the host names them.
         shared_session: Another session whose tasks this one may use, too: that of its agent's unattributed calls.
-        is_unattributed: Whether the host tells neither the conversation nor who asks; `session` is then the agent's.
-        is_owner: Whether that person owns this installation, as whoever types on its command line does.
+        is_unattributed: Whether the host names neither the conversation nor the sender; `session` is then the agent's.
+        is_owner: Whether that person owns this installation, as a user of its command line does.
         workspace_dir: What relative source paths are relative to, and where source files may lie by default.
-        state_dir: OpenClaw's state folder, which holds the pictures that came in by chat.
+        state_dir: OpenClaw's state folder, which holds the pictures received by chat.
         sandboxed: Whether the session runs in a sandbox; then only those pictures may be used.
         by_model: Whether a model chose the arguments; in an agent's host it always did.
         any_folder: Whether source files may lie anywhere, because a person typed their paths.
@@ -43,19 +43,19 @@ class CallContext:
     source_dirs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        # A host may hand on a name with half a character in it, which no file can hold.
+        # A host may give a name with a lone surrogate, which UTF-8 cannot encode.
         for name in ("session", "sender"):
             text = getattr(self, name)
             if text is not None:
                 object.__setattr__(self, name, text.encode("utf-8", "replace").decode("utf-8"))
 
     def may_use(self, session: str | None) -> bool:
-        """Return whether a task that was begun in a session is this caller's to look at and to edit."""
+        """Return whether this caller may view and edit a task that was begun in a session."""
         return self.is_owner or session == self.session or (session is not None and session == self.shared_session)
 
 
 def working_folder() -> Path | None:
-    """Return the folder this process runs in, or None when somebody has deleted it."""
+    """Return the folder this process runs in, or None when it has been deleted."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -63,9 +63,9 @@ def working_folder() -> Path | None:
 
 
 def workspace_of(folder: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the folder whose pictures a model may use as sources, or None when the process's folder is too wide.
+    """Return the folder whose pictures a model may use as sources, or None when the process's folder is too broad.
 
-    A host started from a desktop runs its servers in the home folder or in the root: that names no project.
+    A host started from a desktop runs its servers in the home folder or in the root, which are no project folders.
     """
     if folder is None:
         return None

@@ -27,7 +27,7 @@ CONFIG_FILE = Path("runapi") / "config.json"
 MAX_KEY_CHARS = 4096
 MAX_FILE_BYTES = 65_536
 
-# What a template, a shell or a page of instructions leaves in a key's place.
+# Unfilled placeholders of templates, shells and instructions.
 _PLACEHOLDER = re.compile(r"\$\{.*|\$\w+|%\w+%|\{\{.*\}\}|<.*>", re.DOTALL)
 _SET_KEY = f"set {KEY_VARIABLE} to a key from https://runapi.ai"
 
@@ -70,11 +70,11 @@ def resolve_credentials(
             but `explicit_base_url`.
 
     Raises:
-        MissingApiKeyError: There is no key, or a placeholder stands in its place.
-        ConfigurationError: The key, the file or an address has a fault the message names.
+        MissingApiKeyError: There is no key, or only a placeholder.
+        ConfigurationError: The key, the file or an address is invalid; the message says why.
     """
     key, found_url, source = _first_key(environ, explicit_key, explicit_base_url, config_home)
-    for text, said in (
+    for text, origin in (
         (explicit_base_url, "the base URL given with the key"),
         (settings_base_url, "the setting base_url"),
         (found_url, f"the base URL from {source}"),
@@ -83,7 +83,7 @@ def resolve_credentials(
             try:
                 base_url = normalized_base_url(text)
             except ValueError as exc:
-                raise ConfigurationError(f"{said}, {shown_address(text)}, {exc}") from exc
+                raise ConfigurationError(f"{origin}, {shown_address(text)}, {exc}") from exc
             break
     else:
         base_url = DEFAULT_BASE_URL
@@ -110,7 +110,7 @@ def _first_key(
     stored_key = _text(stored, ("api_key", "apiKey"), path)
     if stored_key is not None and stored_key.strip():
         if variable is not None:
-            # Whoever meant to set it would otherwise spend another account's money.
+            # An operator who meant to set it would otherwise spend another account's money.
             raise MissingApiKeyError(
                 f"{KEY_VARIABLE} is set but empty; {path} has a key, which is not used then",
                 hint=f"unset {KEY_VARIABLE} to use that key, or {_SET_KEY}",

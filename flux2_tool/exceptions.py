@@ -1,6 +1,6 @@
 """Every error this package raises on purpose, one class per decision the caller makes.
 
-A class is all there is to an error: its code, its exit code and its first line of documentation go from here into the
+A class defines an error completely: its code, its exit code and its first line of documentation go from here into the
 tools' output schema, the command line and the READMEs' tables. `code` and `exit_code` are stable API; the wording is
 not. The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}}` object of `results.py`.
 
@@ -32,7 +32,7 @@ from typing import ClassVar, Final, Literal
 
 Charged = Literal["no", "yes", "unknown"]
 
-# What a command that fails exits with: one of these groups for each error.
+# The exit codes of failed commands: each error belongs to one of these groups.
 WRONG_ARGUMENTS: Final = 2
 WRONG_SETUP: Final = 3
 REFUSED_OR_FAILED: Final = 4
@@ -189,7 +189,7 @@ class UnexpectedAnswerError(Flux2Error):
         charged: Charged = "no",
         retryable: bool | None = None,
     ) -> None:
-        # Whatever else the hint says, this is how an operator finds out what it was.
+        # Always added: the probe shows an operator the unexpected response.
         super().__init__(
             message,
             hint=f"{hint.removesuffix(PROBE_HINT).strip()} {PROBE_HINT}".strip(),
@@ -237,14 +237,14 @@ class InternalError(Flux2Error):
 
 
 def error_types() -> tuple[type[Flux2Error], ...]:
-    """Return the class of each code, in the order they stand above."""
+    """Return the class of each code, in the order of definition."""
     return tuple(kind for kind in Flux2Error.__subclasses__() if kind.__module__ == __name__)
 
 
 def error_from_code(
     code: str, message: str, *, task_id: str | None = None, request_id: str | None = None
 ) -> Flux2Error:
-    """Return an error again from what a journal or a result object keeps of it.
+    """Rebuild an error from its entry in a journal or a result object.
 
     A code that this version does not know, which a newer one may have written, becomes an InternalError.
     """
