@@ -22,7 +22,7 @@ class CallContext:
         shared_session: Another session whose tasks this one may use, too: that of its agent's unattributed calls.
         is_unattributed: Whether the host names neither the conversation nor the sender; `session` is then the agent's.
         is_owner: Whether that person owns this installation, as a user of its command line does.
-        workspace_dir: What relative source paths are relative to, and where source files may lie by default.
+        workspace_dir: The base of relative source paths, and the default folder of source files.
         state_dir: OpenClaw's state folder, which holds the pictures received by chat.
         sandboxed: Whether the session runs in a sandbox; then only those pictures may be used.
         by_model: Whether a model chose the arguments; in an agent's host it always did.

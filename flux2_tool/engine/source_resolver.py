@@ -148,9 +148,9 @@ class _CallSources:
 
     def _late(self, waited_s: float) -> ServiceUnavailableError:
         names = ", ".join(sorted(self.uploading))
-        what = f"{names} was not uploaded" if names else "the source pictures were not ready"
+        problem = f"{names} was not uploaded" if names else "the source pictures were not ready"
         return ServiceUnavailableError(
-            f"Within the {waited_s:.0f} s of this call's wait {what}. No image was requested.",
+            f"Within the {waited_s:.0f} s of this call's wait {problem}. No image was requested.",
             hint="Call again with exactly the same arguments in a minute; what has been uploaded by then is used.",
         )
 

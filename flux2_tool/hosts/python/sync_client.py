@@ -43,7 +43,7 @@ class SyncFlux2Tool:
     the end of the program.
 
     Args:
-        flux: What to run; by default `Flux2Tool()`.
+        flux: The tool to run; by default `Flux2Tool()`.
     """
 
     def __init__(self, flux: Flux2Tool | None = None) -> None:

@@ -55,7 +55,7 @@ class LineWriter:
             self._lines.put(line)
 
     def close(self, *, timeout_s: float) -> None:
-        """Write what is queued, within the time given."""
+        """Write the queued lines, for at most `timeout_s` seconds."""
         self._lines.put(None)
         self._thread.join(timeout_s)
 
