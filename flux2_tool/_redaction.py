@@ -169,7 +169,9 @@ def _redacted(value: Any, secrets: tuple[str, ...], depth: int) -> Any:
         }
     if not isinstance(value, str):
         return value
-    return _without_secrets(redact_url(value) if value.startswith(("https://", "http://")) else value, secrets)
+    return _without_secrets(
+        redact_url(value) if value[:8].lower().startswith(("https://", "http://")) else value, secrets
+    )
 
 
 def _without_secrets(text: str, secrets: tuple[str, ...]) -> str:

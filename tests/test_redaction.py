@@ -103,9 +103,10 @@ def test_a_key_of_other_letters_is_masked_too() -> None:
 # ---- the record ------------------------------------------------------------------------------------------------------
 
 
-def test_the_record_of_an_response_carries_neither_key_nor_signature() -> None:
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "Http"])
+def test_the_record_of_a_response_carries_neither_key_nor_signature(scheme: str) -> None:
     """The raw response is kept and shown in support cases."""
-    signed = "https://b.example/f.png?X-Amz-Date=20261123T000000Z&X-Amz-Signature=fe5f80&token=eyJ&sig=1"
+    signed = f"{scheme}://b.example/f.png?X-Amz-Date=20261123T000000Z&X-Amz-Signature=fe5f80&token=eyJ&sig=1"
     text = redact({"images": [signed], "echo": "Bearer sk-secret-key"}, secrets=("sk-secret-key",))
 
     assert "sk-secret-key" not in text

@@ -5,6 +5,7 @@ One JSON object on stdout in every case, all else on stderr.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from flux2_tool.schema.manifest import load_manifest
 
 MAX_ARGUMENTS_BYTES = 1024 * 1024
 
+logger = logging.getLogger(__name__)
+
 
 def _run(
     tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output_dir: Path | None
@@ -24,7 +27,7 @@ def _run(
     # Imported here because `--help` must not pay for httpx and jsonschema.
     from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
-    from flux2_tool.exceptions import CancelledCallError, Flux2Error
+    from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError
     from flux2_tool.schema.results import ToolResult, as_object
     from flux2_tool.schema.validation import without_nulls
 
@@ -39,9 +42,13 @@ def _run(
         return codes[0]
 
     try:
+        given = without_nulls(parse_arguments(arguments))
+    except Flux2Error as exc:
+        return show(exc)
+    try:
         return run_call(
             tool,
-            without_nulls(parse_arguments(arguments)),
+            given,
             show=show,
             wait_s=wait_s,
             output_dir=output_dir,
@@ -53,6 +60,11 @@ def _run(
         return show(exc)
     except KeyboardInterrupt:
         return show(CancelledCallError("The call was interrupted.", charged="unknown"))
+    except BrokenPipeError:
+        raise
+    except Exception as exc:
+        logger.exception("the call failed by a defect")
+        return show(InternalError(f"flux2-tool failed by a defect ({type(exc).__name__}).", charged="unknown"))
 
 
 def parse_arguments(text: str) -> Any:

@@ -47,6 +47,11 @@ _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, defla
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
+# A request's extension: its response keeps its headers there, and httpx sees no Location. httpx builds the next request
+# also when it is not to follow one, and fails with a Location that no URL can be made of; the response would be lost.
+_LOCATION_IS_OURS: Final = "flux2_tool.location"
+
+
 class NotSentError(Exception):
     """The request never left: no connection was made."""
 
@@ -112,6 +117,7 @@ def open_http(
             transport=network.others,
             mounts=network.mounts,
             headers=_HEADERS,
+            event_hooks={"response": [_keep_location_from_httpx]},
             # Nothing here needs a cookie, and one with odd characters would spoil every later request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
@@ -123,6 +129,12 @@ def open_http(
         ) from None
     del http.headers["Connection"]  # httpx adds what HTTP/1.1 means anyway
     return http
+
+
+async def _keep_location_from_httpx(response: httpx.Response) -> None:
+    if _LOCATION_IS_OURS in response.request.extensions:
+        response.extensions[_LOCATION_IS_OURS] = response.headers.copy()
+        response.headers.pop("location", None)
 
 
 class RunapiClient:
@@ -256,7 +268,10 @@ class RunapiClient:
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
-            request = self._http.build_request(method, url, content=body, headers=headers)
+            request = self._http.build_request(
+                method, url, content=body, headers=headers, extensions={_LOCATION_IS_OURS: True}
+            )
+            request.url.raw_host.decode("ascii").encode("idna")  # what resolving the name does first
         except (httpx.InvalidURL, UnicodeError) as exc:
             raise NotSentError(f"the URL cannot be used ({self._named(exc)})") from exc
         try:
@@ -265,16 +280,15 @@ class RunapiClient:
                 received = await _read_bounded(response)
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._named(exc)})") from exc
-        except UnicodeError as exc:  # a host name that no resolver takes
-            raise NotSentError(f"the host's name cannot be used ({type(exc).__name__})") from exc
         except TimeoutError as exc:
             raise MaybeSentError(f"no complete response within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
-            # OSError for a TLS record that cannot be read, ValueError for a redirect that no URL can be made of.
+            # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
             raise MaybeSentError(f"the response was lost ({self._named(exc)})") from exc
         if len(received) > MAX_RESPONSE_BYTES:
             raise MaybeSentError(f"HTTP {response.status_code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
-        return self._without_key(response.status_code, response.headers.raw, received)
+        headers_received = response.extensions.get(_LOCATION_IS_OURS, response.headers).raw
+        return self._without_key(response.status_code, headers_received, received)
 
     def _named(self, exc: Exception) -> str:
         message = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)

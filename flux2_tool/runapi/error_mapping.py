@@ -68,24 +68,28 @@ def error_from_response(
         retry_after_s: How long the service asks to wait, in seconds.
     """
     code, status = response.status_code, quoted_status(response)
+    subject = "this image" if refused is InvalidArgumentsError else asked
     told = f" {outcome}" if outcome and charged == "no" else ""
     error: Flux2Error
     if code in contract.KEY_REFUSED_CODES:
         error = key_refused(status)
-    elif code == contract.CREDITS_CODE:
+    elif code == contract.CREDITS_CODE and refused is not None:
         settled = " Nothing was charged." if charged == "no" else ""
         error = CreditsExhaustedError(
-            f"The RunAPI account cannot pay for this image ({status}).{settled}",
+            f"The RunAPI account cannot pay for {subject} ({status}).{settled}",
             hint="Tell the user to top up the account at https://runapi.ai, then call again.",
         )
     elif code == contract.RATE_LIMIT_CODE:
         wait = f"{min(retry_after_s, LONGEST_NAMED_WAIT_S):.0f} s" if retry_after_s else "a little"
         error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
     elif code in contract.RETRYABLE_CODES or code >= 500:
-        error = ServiceUnavailableError(f"RunAPI is unavailable ({status}).{told}", hint="Try again in a minute.")
+        error = ServiceUnavailableError(
+            f"RunAPI is unavailable for {subject} ({status}).{told}", hint="Try again in a minute."
+        )
         if charged == "unknown":
             error = ServiceUnavailableError(
-                f"RunAPI is unavailable ({status}). Whether the image was accepted is not known.", hint=SAFE_AGAIN
+                f"RunAPI is unavailable for {subject} ({status}). Whether the image was accepted is not known.",
+                hint=SAFE_AGAIN,
             )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(

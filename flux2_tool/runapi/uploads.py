@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -93,7 +94,11 @@ class Uploads:
             running = asyncio.get_running_loop().create_task(self._upload(client, storage, picture, digest, where))
             self._running[key] = running
             running.add_done_callback(partial(self._note, key))
-        return (await asyncio.shield(running)).url
+        try:
+            return (await asyncio.shield(running)).url
+        except Flux2Error as exc:
+            # Each waiting call gets an error of its own, which its host may add to.
+            raise copy(exc) from None
 
     async def aclose(self) -> None:
         """Stop what is on its way."""
@@ -209,7 +214,8 @@ async def _put(
         raise _unexpected(f"named an upload address that is refused: {exc}") from exc
     except TimeoutError as exc:
         raise _unavailable(f"{where} was not uploaded within {PUT_TIMEOUT_S:g} s.") from exc
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
+        # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
         raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc
 
 

@@ -293,10 +293,10 @@ class Registry:
         Args:
             delivered: Whether the last results have reached the caller; False when the caller is dead.
         """
+        await self._deliveries.aclose(delivered=delivered)  # first: what is pending must not be noted meanwhile
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
-        await self._deliveries.aclose(delivered=delivered)
         await asyncio.gather(*(image_task.stop() for image_task in self._live))
         self._deliveries.confirm()
         self._journals.close()

@@ -25,7 +25,7 @@ def _response(status_code: int, body: Any = None) -> HttpResponse:
     [
         (400, "invalid_arguments", "source_refused", "unexpected_answer"),
         (401, "authentication", "authentication", "authentication"),
-        (402, "insufficient_credits", "insufficient_credits", "insufficient_credits"),
+        (402, "insufficient_credits", "insufficient_credits", "unexpected_answer"),
         (403, "authentication", "authentication", "authentication"),
         (404, "unexpected_answer", "unexpected_answer", "unexpected_answer"),
         (408, "service_unavailable", "service_unavailable", "service_unavailable"),

@@ -210,7 +210,7 @@ def json_answer(body: Any, status: int = 200, **headers: str) -> httpx.Response:
         content=json.dumps(body).encode(),
         headers={
             "content-type": "application/json",
-            **{name.replace("_", "-"): text for name, text in headers.items()},
+            **{name.replace("_", "-"): text.encode() for name, text in headers.items()},
         },
     )
 

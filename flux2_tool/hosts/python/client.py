@@ -122,14 +122,13 @@ class Flux2Tool:
             settings_base_url=settings.base_url,
         )
 
-        runtime = Runtime(transport=transport, clock=clock or SystemClock())
-
         def engine(host: HostProfile) -> Engine:
             return Engine(
                 settings=self.settings,
                 credentials=lambda: credentials,
                 host=host,
-                runtime=runtime,
+                # Each its own: a task of the other engine then has another owner, so it is joined and not sent again.
+                runtime=Runtime(transport=transport, clock=clock or SystemClock()),
                 is_peer_in_process=True,
             )
 

@@ -194,6 +194,9 @@ class Worker:
 
         try:
             self._respond(request_id, await self._loaded().run(params, cancel, on_progress))
+        except Exception as exc:
+            logger.exception("a call failed by a defect")
+            self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
         finally:
             self._running.pop(request_id, None)
 

@@ -45,9 +45,13 @@ class Service:
         variables = options.pop("variables", {})
         environ = {"HOME": str(self.home), "FLUX2_TOOL_HOME": str(self.home / "data"), **variables}
         return Flux2Tool(
-            **{"api_key": KEY, "base_url": "https://runapi.test", **options},
+            **{
+                "api_key": KEY,
+                "base_url": "https://runapi.test",
+                "transport": httpx.ASGITransport(self.app),
+                **options,
+            },
             environ=environ,
-            transport=httpx.ASGITransport(self.app),
             clock=self.clock,
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import pytest
 from pydantic import ValidationError
 
@@ -142,7 +143,7 @@ def test_an_image_that_takes_longer_than_the_wait_is_fetched_later(service: Serv
     service.sandbox.change({"duration_s": 120})
 
     async def main() -> tuple[ToolResult, ToolResult]:
-        async with service.tool(wait_s=2) as flux:
+        async with service.tool(wait_s=30) as flux:
             begun = await flux.text_to_image("a cathedral")
             return begun, await flux.get_image_task(begun, wait_s=600)
 
@@ -278,6 +279,45 @@ def test_pictures_are_saved_where_asked(service: Service, tmp_path: Path) -> Non
     assert image.path is not None
     assert Path(image.path).parent == tmp_path / "out"
     assert image.width_px == image.height_px
+
+
+class HeldCreates(httpx.AsyncBaseTransport):
+    """Delivers create requests only once they are released, and counts them."""
+
+    def __init__(self, service: Service) -> None:
+        self._inner = httpx.ASGITransport(service.app)
+        self.arrived, self.released = asyncio.Event(), asyncio.Event()
+        self.posts = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "idempotency-key" in request.headers:
+            self.posts += 1
+            self.arrived.set()
+            await self.released.wait()
+        return await self._inner.handle_async_request(request)
+
+
+def test_a_models_call_joins_an_equal_call_of_the_program(service: Service) -> None:
+    """Their limits differ, the session is one: the request that is on its way already is not sent again."""
+
+    async def main() -> tuple[ToolResult, dict[str, Any], int]:
+        network, has_joined = HeldCreates(service), asyncio.Event()
+        async with service.tool(session="one", transport=network) as flux, asyncio.timeout(30):
+            own = asyncio.create_task(flux.text_to_image("a red fox"))
+            await network.arrived.wait()
+            models = asyncio.create_task(
+                flux.call("text_to_image", {"prompt": "a red fox"}, wait_s=600, on_progress=lambda _: has_joined.set())
+            )
+            await has_joined.wait()
+            network.released.set()
+            return await own, await models, network.posts
+
+    own, models, posts = asyncio.run(main())
+
+    assert own.task.id == models["task"]["id"]
+    assert (own.task.state, models["task"]["state"]) == ("completed", "completed")
+    assert models["task"]["joined"]
+    assert (posts, len(service.sandbox.ledger.creates)) == (1, 1)
 
 
 def test_a_models_call_returns_an_object_and_raises_nothing(service: Service) -> None:
