@@ -1,6 +1,6 @@
-"""What hosts differ in, as data: the engine and the commands ask a host's profile and never its name.
+"""The differences between hosts as data: the engine and the commands ask a host's profile and never its name.
 
-A new host defines a profile of its own beside its code in `hosts/`.
+The profiles of the existing hosts are below. A new host may define a `HostProfile` of its own in its file in `hosts/`.
 """
 
 from __future__ import annotations

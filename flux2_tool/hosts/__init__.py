@@ -1,5 +1,5 @@
-"""Who calls the engine: Python code, the OpenClaw plugin's worker, and MCP. One host, one file or folder.
+"""The engine's callers: Python code, the OpenClaw plugin's worker, and MCP, each a file or folder.
 
-In: calls as each host words them. Out: results as each host reads them; only here does a result or an error become
-JSON.
+In: calls in each host's format. Out: results in each host's format. The hosts share `outcome.py`, which returns a
+call's outcome as a value or as a JSON object.
 """
