@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "remix": ("flux2_tool.cli.images", "remix", "Edit or combine images."),
     "task": ("flux2_tool.cli.images", "task", "Fetch the image of an earlier task."),
     "tasks": ("flux2_tool.cli.tasks", "tasks", "List requests and their states."),
-    "resume": ("flux2_tool.cli.tasks", "resume", "Finish what was interrupted."),
+    "resume": ("flux2_tool.cli.tasks", "resume", "Finish interrupted tasks."),
     "call": ("flux2_tool.cli.call", "call", "Call a tool the way an agent does, JSON in and out."),
     "prices": ("flux2_tool.cli.prices", "prices", "List what images cost."),
     "estimate": ("flux2_tool.cli.prices", "estimate", "Say what a call would cost, without making it."),

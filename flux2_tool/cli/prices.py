@@ -22,7 +22,7 @@ PATIENCE_S: Final = 10.0
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _live_option = click.option(
-    "--live/--offline", default=True, help="Ask RunAPI, without the key, or only look at what is known here."
+    "--live/--offline", default=True, help="Ask RunAPI, without the key, or use only the prices known on this machine."
 )
 
 

@@ -97,7 +97,7 @@ def find_openclaw_cli(command: str | None, environ: Mapping[str, str]) -> OpenCl
     if done.returncode != 0 or found is None:
         printed = (done.stderr or done.stdout).strip()[:300]
         raise ConfigurationError(
-            f"{path} --version does not tell a version: {printed}", hint=f"reinstall it: {_INSTALL}"
+            f"{path} --version does not print a version: {printed}", hint=f"reinstall it: {_INSTALL}"
         )
     version = found.group(1)
     if version_numbers(version) < version_numbers(MINIMUM_OPENCLAW):

@@ -51,7 +51,7 @@ export default {
  */
 function readBundle(api) {
   // Optional in the types; an installed plugin has it, while import.meta.url names a temporary copy.
-  if (api.rootDir === undefined) throw new Error("OpenClaw did not tell the plugin's folder (rootDir)");
+  if (api.rootDir === undefined) throw new Error("OpenClaw did not pass the plugin's folder (rootDir)");
   return JSON.parse(readFileSync(join(api.rootDir, "dist", "tools.json"), "utf8"));
 }
 
