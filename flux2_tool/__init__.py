@@ -2,8 +2,8 @@
 
     from flux2_tool import Flux2Tool
 
-The API is `hosts/python/client.py`, its exceptions are `exceptions.py`. A name is imported when it is first used, so
-that a command that needs none of them starts fast.
+The API is in `hosts/python/client.py`, its exceptions in `exceptions.py`. A name is imported on first use, so that
+commands start fast.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HOMES = {
     "verify_webhook": "flux2_tool.runapi.webhooks",
 }
 
-# Hidden from type checkers, which else would take any name for granted.
+# Hidden from type checkers, which would accept any name otherwise.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

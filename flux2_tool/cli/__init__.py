@@ -1,6 +1,6 @@
 """The command `flux2-tool`: a group whose subcommands are imported only when they run.
 
-`--help` must stay quick, so the list of commands stands here, and nothing heavy is imported for it.
+`--help` must stay quick, so the list of commands is here, and nothing heavy is imported for it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ logger = logging.getLogger(__name__)
 
 PROGRAM = "flux2-tool"
 
-# Command, the module and attribute that have it, and its line in the list of commands.
+# Each command's module, attribute and line of help.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("flux2_tool.cli.images", "generate", "Make an image from a prompt."),
     "remix": ("flux2_tool.cli.images", "remix", "Edit or combine images."),
     "task": ("flux2_tool.cli.images", "task", "Fetch the image of an earlier task."),
-    "tasks": ("flux2_tool.cli.tasks", "tasks", "List what was asked for and what became of it."),
-    "resume": ("flux2_tool.cli.tasks", "resume", "Finish what was interrupted."),
+    "tasks": ("flux2_tool.cli.tasks", "tasks", "List requests and their states."),
+    "resume": ("flux2_tool.cli.tasks", "resume", "Finish interrupted tasks."),
     "call": ("flux2_tool.cli.call", "call", "Call a tool the way an agent does, JSON in and out."),
     "prices": ("flux2_tool.cli.prices", "prices", "List what images cost."),
     "estimate": ("flux2_tool.cli.prices", "estimate", "Say what a call would cost, without making it."),
     "balance": ("flux2_tool.cli.prices", "balance", "Show what the account can spend."),
     "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and how to fix it."),
     "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
-    "demo": ("flux2_tool.cli.demo", "demo", "Try the whole way against a sandbox, without a key."),
+    "demo": ("flux2_tool.cli.demo", "demo", "Run a full example against a sandbox, without a key."),
     "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a mock of RunAPI on this machine."),
     "openclaw": ("flux2_tool.cli.openclaw", "openclaw", "Install into OpenClaw, show the state, remove."),
     "mcp": ("flux2_tool.cli.mcp", "mcp", "Serve the tools to Claude Code, Codex, Cursor and other MCP hosts."),
@@ -44,10 +44,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and line, and imports one when it is wanted."""
+    """A group that lists its commands without importing them, and imports one when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order people meet them."""
+        """Return the names in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest command when there is none of that name."""
+        """Suggest the nearest command for an unknown name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             import difflib
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(exc.message, hint=exc.hint)
         return exc.exit_code
     except BrokenPipeError:
-        # The reader of our output has left. Without this Python complains once more while it ends.
+        # stdout was closed. Without this Python reports it once more at exit.
         sys.stdout = None
         return 0
     except Exception as exc:

@@ -71,7 +71,7 @@ def parse_arguments(text: str) -> Any:
     """Return the JSON of an argument, or of stdin for "-".
 
     Raises:
-        InvalidArgumentsError: It is not JSON, names a key twice, or is too large; the message says which.
+        InvalidArgumentsError: It is not JSON, has a duplicate key, or is too large; the message says which.
     """
     # Imported here because `--help` must not pay for jsonschema.
     from flux2_tool.schema.validation import arguments_of_json, no_arguments
@@ -98,9 +98,9 @@ call = click.Command(
     ],
     help="""Call TOOL with the arguments JSON ("-" reads them from stdin).
 
-    Prints exactly one JSON object on stdout, the result or the error; everything else goes to stderr. The rules of an
-    agent's host hold: source files lie in this folder (and not where this is the home folder or above it), and the
+    Prints exactly one JSON object on stdout, the result or the error; everything else goes to stderr. The rules for
+    agents apply: source files lie in this folder (and not where this is the home folder or above it), and the
     operator's settings decide on callbacks and the safety checker. Name each conversation with --session, so that a
-    model which repeats itself is stopped.
+    model that repeats itself is stopped.
     """,
 )

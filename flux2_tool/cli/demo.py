@@ -1,4 +1,4 @@
-"""`demo`: the real way from prompt to saved picture, against a sandbox in this process, without a key."""
+"""`demo`: a full example from prompt to saved picture, against a sandbox in this process, without a key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 DEFAULT_PROMPT = "a red fox in the snow, morning light"
 DEFAULT_FOLDER = Path("flux2-images")
-# Twice the sandbox's believable durations: long enough to see the waiting, short enough to watch.
+# Half the sandbox's realistic durations: long enough to show the wait, short enough to watch.
 SPEED = 2.0
 
 
@@ -24,7 +24,7 @@ SPEED = 2.0
     help=f"Where to save the picture. Default ./{DEFAULT_FOLDER}.",
 )
 def demo(prompt: str, output_dir: Path) -> int:
-    """Make a sandbox picture of PROMPT: the whole way without a key, and nothing is charged."""
+    """Run a full example: make a sandbox picture of PROMPT, without a key or a charge."""
     # Imported here because `--help` must not pay for them.
     from pydantic import SecretStr
 

@@ -1,4 +1,4 @@
-"""What a command's exit code says: done, still processing, or the group that an error belongs to."""
+"""The exit codes of commands: done, still processing, or the group of an error."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MANIFEST = load_manifest()
 
 
-def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str) -> click.Command:
+def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text: str) -> click.Command:
     """Build the command of a tool; `positional` maps arguments to how help shows them."""
     tool = _MANIFEST.tools[tool_name]
 
@@ -65,24 +65,24 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], said: str
     if tool_name == "get_image_task":
         own = [click.Option(["--raw"], is_flag=True, help="Print RunAPI's last answer about it, redacted, and end.")]
     params = [*arguments, *options, *own, *waiting_options(_MANIFEST)]
-    return click.Command(name, params=params, callback=run, help=said)
+    return click.Command(name, params=params, callback=run, help=help_text)
 
 
 generate = _command(
     "generate",
     "text_to_image",
     positional={"prompt": "PROMPT"},
-    said="Make an image from PROMPT and print its URL, or its path with --output.",
+    help_text="Make an image from PROMPT and print its URL, or its path with --output.",
 )
 remix = _command(
     "remix",
     "remix_image",
     positional={"prompt": "PROMPT", "source_image_urls": "SOURCE..."},
-    said="Change or combine the SOURCE pictures (files, http(s) URLs, task:ID, task:last) as PROMPT says.",
+    help_text="Change or combine the SOURCE pictures (files, http(s) URLs, task:ID, task:last) as PROMPT says.",
 )
 task = _command(
     "task",
     "get_image_task",
     positional={"task_id": "ID"},
-    said="Wait for the image of an earlier task and print its URL, or its path with --output.",
+    help_text="Wait for the image of an earlier task and print its URL, or its path with --output.",
 )

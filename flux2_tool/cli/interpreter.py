@@ -1,4 +1,4 @@
-"""Which Python runs this command: what a host is told to start."""
+"""The Python interpreter of this command, for hosts to start."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from flux2_tool.exceptions import ConfigurationError
 
 
 def this_python() -> str:
-    """Return the absolute path of the interpreter; its links stay, because they name the virtual environment.
+    """Return the absolute path of the interpreter; its links are kept, because they identify the virtual environment.
 
     Raises:
-        ConfigurationError: Python does not know it.
+        ConfigurationError: Python does not know its own path.
     """
     if not sys.executable:
         raise ConfigurationError("this Python does not know its own path", hint="run it by its absolute path")

@@ -1,4 +1,4 @@
-"""`manifest check` and `manifest export`: for whoever edits the manifest or writes an agent."""
+"""`manifest check` and `manifest export`: for editing the manifest and writing agents."""
 
 from __future__ import annotations
 

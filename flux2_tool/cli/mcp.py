@@ -23,12 +23,12 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from flux2_tool.settings import load_settings
 
-# Above our own wait, so that a host never gives up on a call that is about to answer.
+# Longer than our own wait, so that a host never times out a call that is about to respond.
 HOST_TIMEOUT_S: Final = 180
 HOST_MARGIN_S: Final = 30
 
-# Hosts start servers with an environment of their own; without these a server behind a proxy reaches nothing, and one
-# with another data folder finds another journal.
+# Hosts start servers with an environment of their own; without these variables a server cannot use the proxy, or opens
+# another journal.
 _ALSO: Final = ["XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_PROXY", "no_proxy"]
 _PROXIES: Final = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
 
@@ -38,8 +38,8 @@ class Launch:
     """How a host starts the server.
 
     Attributes:
-        key: The name of the variable with the key.
-        variables: Others that go along.
+        key: The name of the key's variable.
+        variables: Other variables to pass.
         timeout_s: How long the host should wait for a call.
     """
 
@@ -51,11 +51,11 @@ class Launch:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows the interpreter; -P because a host starts it in folders that it does not trust."""
+        """The interpreter's arguments; -P because a host may start it in an untrusted folder."""
         return ["-P", "-m", "flux2_tool", "mcp"]
 
     def entry(self, reference: str) -> dict[str, Any]:
-        """Return the JSON entry that most hosts share; `reference` is how this one refers to its own variables."""
+        """Return the JSON entry that most hosts share; `reference` is the host's syntax for a variable."""
         key = reference.format(self.key)
         return {"command": self.python, "args": self.arguments, "env": {self.key: key, **self.variables}}
 
@@ -81,7 +81,7 @@ def mcp(ctx: click.Context) -> int:
     "--host", type=click.Choice(["openclaw", "claude-code", "codex", "cursor"]), required=True, help="Who starts it."
 )
 def config(host: str) -> int:
-    """Print the command or the file that registers the server in HOST; settings of this environment go along."""
+    """Print the command or the file that registers the server in HOST; it includes this environment's settings."""
     manifest = load_manifest()
     [key] = [name for name, variable in manifest.environment.items() if variable.secret]
     wait_s = MCP.longest_wait_s(load_settings(os.environ, manifest=manifest))
@@ -93,12 +93,12 @@ def config(host: str) -> int:
         variables=variables,
         timeout_s=max(HOST_TIMEOUT_S, math.ceil(wait_s) + HOST_MARGIN_S),
     )
-    text, said = _HOSTS[host](launch, os.environ)
+    text, instructions = _HOSTS[host](launch, os.environ)
     for line in text.splitlines():
         write_line(line)
-    note(said)
+    note(instructions)
     if left_out:
-        note(f"Left out, because a password stands in it: {', '.join(left_out)}. Set it where the host starts servers.")
+        note(f"Left out, because it contains a password: {', '.join(left_out)}. Set it where the host starts servers.")
     if importlib.util.find_spec("mcp") is None:
         note(f"The server needs version 2 of the package mcp, which is not installed: {_pip_line()}")
     return DONE
@@ -177,7 +177,7 @@ _HOSTS: Final[Mapping[str, Callable[[Launch, Mapping[str, str]], tuple[str, str]
 
 
 def _variables(manifest: Manifest, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return what of this environment the server needs too, and the names of what must not be printed."""
+    """Return this environment's variables for the server, and the names of those that must not be printed."""
     names = [hint.env for hint in manifest.settings.values() if hint.env and not hint.sensitive]
     found = {name: environ[name] for name in [*names, *_ALSO, *_PROXIES] if environ.get(name, "").strip()}
     left_out = [name for name in _PROXIES if "@" in found.get(name, "")]

@@ -19,10 +19,10 @@ JOURNAL_HINT: Final = (
 
 @contextmanager
 def opened_journal(settings: Settings) -> Iterator[SqliteJournal]:
-    """Have the journal of the data folder open while the block runs.
+    """Open the journal of the data folder for the block.
 
     Raises:
-        JournalUnavailableError: It cannot be opened, or what the block does with it fails.
+        JournalUnavailableError: It cannot be opened, or one of the block's operations on it fails.
     """
     try:
         journal = open_journal(settings.home, owner=ThisProcess(), now=time.time())

@@ -1,6 +1,6 @@
 """Derive a command's options from the manifest's input schema, so that they cannot drift from it.
 
-Values are passed on as they were typed: the tool's own validation says what is wrong and what is nearest.
+Values are passed on as typed: the tool's own validation reports errors and nearest values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from flux2_tool.engine.host_profile import LOCAL
 from flux2_tool.schema.manifest import Manifest, Model, Tool
 
-# What people read where the manifest's words are for a model, which has no terminal and pays with others' money.
+# Help for people, where the manifest's description is written for a model.
 _FOR_PEOPLE = {
     "output_resolution": "How large; 2k costs more.",
     "enable_safety_checker": "RunAPI's safety checker on or off; unset, the service decides.",
@@ -25,7 +25,7 @@ _FOR_PEOPLE = {
 
 
 class Number(click.FloatRange):
-    """A number within bounds; unlike its base it refuses nan, which no bound catches."""
+    """A number within bounds; unlike its base it rejects NaN, which no bound excludes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, within the bounds."""
@@ -41,25 +41,25 @@ def option_name(argument: str) -> str:
 
 
 def argument_options(tool: Tool, *, without: Iterable[str]) -> list[click.Parameter]:
-    """Return one option for each of the tool's arguments but some."""
+    """Return one option for each of the tool's arguments, except those in `without`."""
     left_out = set(without)
     properties = tool.input_schema["properties"]
     return [_option(tool, name, schema) for name, schema in properties.items() if name not in left_out]
 
 
 def _option(tool: Tool, name: str, schema: Mapping[str, Any]) -> click.Option:
-    said = _FOR_PEOPLE.get(name) or str(schema.get("description", ""))
+    help_text = _FOR_PEOPLE.get(name) or str(schema.get("description", ""))
     if name == "model":
-        said = "; ".join(_model_line(model) for model in tool.models) + "."
+        help_text = "; ".join(_model_line(model) for model in tool.models) + "."
     if without := [model.tier for model in tool.models if name in model.forbids]:
-        said = f"{said} Not for {' or '.join(without)}."
+        help_text = f"{help_text} Not for {' or '.join(without)}."
     if "default" in schema:
-        said = f"{said} Default {schema['default']}.".strip()
+        help_text = f"{help_text} Default {schema['default']}.".strip()
     if schema["type"] == "boolean":
         flag = option_name(name)
-        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=said)
+        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=help_text)
     choices = f"[{'|'.join(schema['enum'])}]" if "enum" in schema else "TEXT"
-    return click.Option([option_name(name), name], default=None, metavar=choices, help=said)
+    return click.Option([option_name(name), name], default=None, metavar=choices, help=help_text)
 
 
 def _model_line(model: Model) -> str:
@@ -110,7 +110,7 @@ def session_options() -> list[click.Parameter]:
 
 
 def given_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments somebody gave, as the tool takes them."""
+    """Return the arguments that were given, in the tool's form."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
     }

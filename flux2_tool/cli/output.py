@@ -1,4 +1,4 @@
-"""Print what a call came to the way a person reads it, and return the exit code."""
+"""Print a call's outcome for a person, and return the exit code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FETCH_LATER: Final = frozenset({"cancelled", "service_unavailable", "rate_limit
 
 
 def exit_code_of(outcome: ToolResult | Flux2Error) -> int:
-    """Return the exit code of what a call came to."""
+    """Return the exit code of a call's outcome."""
     if isinstance(outcome, Flux2Error):
         return outcome.exit_code
     return DONE if outcome.task.state == "completed" else STILL_PROCESSING
 
 
 def print_outcome(outcome: ToolResult | Flux2Error, *, tool: Tool, as_json: bool) -> int:
-    """Print URLs or saved paths on stdout, one a line, and what else there is to say on stderr."""
+    """Print URLs or saved paths on stdout, one a line, and everything else on stderr."""
     if as_json:
         write_json(as_object(outcome))
     if isinstance(outcome, Flux2Error):
@@ -54,7 +54,7 @@ def show_images(result: ToolResult) -> None:
 
     from flux2_tool.credentials import KEY_VARIABLE
 
-    # The viewer inherits the environment, lives on, and needs no key.
+    # The viewer inherits the environment, outlives this process, and needs no key.
     key = os.environ.pop(KEY_VARIABLE, None)
     try:
         for image in result.images:
@@ -66,7 +66,7 @@ def show_images(result: ToolResult) -> None:
 
 
 def print_raw(outcome: str | Flux2Error, *, tool: Tool) -> int:
-    """Print RunAPI's own response as text, or the error that stood in its way."""
+    """Print RunAPI's own response as text, or the error."""
     if isinstance(outcome, Flux2Error):
         return print_failure(outcome, tool=tool)
     try:
@@ -77,7 +77,7 @@ def print_raw(outcome: str | Flux2Error, *, tool: Tool) -> int:
 
 
 def print_failure(error: Flux2Error, *, tool: Tool | None) -> int:
-    """Print what was wrong, then what to do; returns the exit code. With a tool, the hint names its options."""
+    """Print the error, then its hint, and return the exit code. With a tool, the hint names its options."""
     violations = error.violations if isinstance(error, InvalidArgumentsError) else ()
     *others, last = violations or [error.message]
     for violation in others:

@@ -17,12 +17,12 @@ from flux2_tool.schema.money import cost_text, usd_text
 if TYPE_CHECKING:
     from flux2_tool.runapi.prices import Price
 
-# A person waits for a price longer than an image does.
+# A command that only shows prices waits longer for one than a call that makes an image.
 PATIENCE_S: Final = 10.0
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _live_option = click.option(
-    "--live/--offline", default=True, help="Ask RunAPI, without the key, or only look at what is known here."
+    "--live/--offline", default=True, help="Ask RunAPI, without the key, or use only the prices known on this machine."
 )
 
 
@@ -125,7 +125,7 @@ def price_now(model: str, resolution: str) -> str:
 
 
 def _asked(wanted: list[tuple[str, str]], *, live: bool) -> tuple[str, list[Price]]:
-    """Return the service's address and the price of each model at its resolution, all asked for at the same time."""
+    """Return the service's address and the price of each model at its resolution, all requested at the same time."""
     from flux2_tool._clock import SystemClock
     from flux2_tool.cli.service import opened_client, public_base_url
     from flux2_tool.runapi.prices import Prices

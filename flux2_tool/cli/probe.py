@@ -1,4 +1,4 @@
-"""`probe`: one paid image, and a transcript without secrets that shows where the table of the API is right."""
+"""`probe`: one paid image, and a transcript without secrets that checks the table of the API."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def probe(yes: bool, path: Path | None) -> int:
     """Pay for one pro image at 1k and write down, without secrets, what RunAPI answers.
 
-    The transcript has paths, codes, names and types, and says row by row whether the table this tool goes by is
-    right. Attach it to a report of an unexpected answer.
+    The transcript has paths, codes, names and types, and says row by row whether this tool's table of the API
+    is right. Attach it to a report of an unexpected answer.
     """
     from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.prices import price_now
@@ -80,7 +80,7 @@ async def _run(settings: Settings, credentials: Credentials) -> ProbeResult:
     from flux2_tool.cli.run import cancelled_by_interrupt
     from flux2_tool.diagnostics.probe import probe
 
-    # After a Ctrl-C the image may be paid for: what was seen is written down.
+    # After a Ctrl-C the image may be paid for: the transcript is still written.
     with cancelled_by_interrupt() as cancel, progress() as report:
         return await probe(
             settings,

@@ -27,7 +27,7 @@ from flux2_tool.settings import Settings, load_settings
 Result = TypeVar("Result")
 Shown = TypeVar("Shown")
 Work = Callable[[Engine, CancelToken, Reporter], Awaitable[Result]]
-# What to show is the error when the work as a whole failed.
+# Takes the error instead of a result when the work as a whole failed.
 Show = Callable[[Result | Flux2Error], Shown]
 
 
@@ -44,18 +44,18 @@ def run_call(
     environ: Mapping[str, str] | None = None,
     account: tuple[Settings, Credentials] | None = None,
 ) -> Shown:
-    """Run one call, show its result or its error, and return what showing it came to.
+    """Run one call, show its result or its error, and return what `show` returns.
 
     Args:
         tool: A tool's name.
-        arguments: Its arguments, whatever they are.
-        show: Prints the outcome. Only when it has, the image counts as delivered.
+        arguments: Its arguments, not yet checked.
+        show: Prints the outcome; the image counts as delivered once it returns.
         wait_s: The longest wait, in seconds; by default the setting's or the command line's.
-        output_dir: Where to save the image too.
-        session: Whose call this is.
+        output_dir: Where to also save the image.
+        session: The call's session.
         new: Always make a new image.
-        by_model: Whether a model chose the arguments; else a person did, whose source files may lie anywhere.
-        environ: By default the process's own.
+        by_model: Whether a model chose the arguments; else a person did, whose source files may be anywhere.
+        environ: The environment variables, by default the process's own.
         account: Settings and credentials to use instead of those of the environment.
     """
     environ = os.environ if environ is None else environ
@@ -86,7 +86,7 @@ def run_call(
 def run_resume(
     record_id: str | None, *, show: Show[list[ToolResult | Flux2Error], Shown], wait_s: float | None = None
 ) -> Shown:
-    """Finish what was interrupted, or send one request again, and show what each came to; see `run_call`.
+    """Resume interrupted requests, or send one request again, and show the outcomes; see `run_call`.
 
     Args:
         record_id: The request to send again, by the beginning of its id.
@@ -127,7 +127,7 @@ def run_raw(task_id: str, *, show: Show[str, Shown]) -> Shown:
 
 @contextmanager
 def cancelled_by_interrupt() -> Iterator[CancelToken]:
-    """Have the first Ctrl-C end the wait in good order; the second ends the process. Within a running event loop."""
+    """Have the first Ctrl-C cancel the wait, the second end the process. Needs a running event loop."""
     cancel = CancelToken()
     loop = asyncio.get_running_loop()
 
@@ -151,7 +151,7 @@ async def _run(
 
     async def worked(cancel: CancelToken, report: Reporter) -> Result:
         settings = load_settings(environ) if account is None else account[0]
-        # Looked for once the arguments are right: wrong ones are the nearer fault.
+        # Resolved after the arguments are checked: argument errors are reported first.
         credentials = (
             partial(resolve_credentials, environ=environ, settings_base_url=settings.base_url)
             if account is None
@@ -174,6 +174,6 @@ async def _run(
 
 
 def progress_line(state: Progress) -> str:
-    """Return a line that says how far a call is; the seconds stand after "·"."""
+    """Return a call's progress as one line; the seconds follow "·"."""
     named = f" (task {state.task_id})" if state.task_id else ""
     return f"{state.message}{named} · {state.elapsed_s:.0f} s"

@@ -1,4 +1,4 @@
-"""Reach RunAPI for a command that makes no image: the client, with the key or without it."""
+"""RunAPI's client for commands that make no image, with the key or without it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flux2_tool.settings import Settings
 
 
 def public_base_url(settings: Settings, environ: Mapping[str, str]) -> str:
-    """Return where RunAPI is, for calls that need no key: the key's address, if there is a usable key."""
+    """Return RunAPI's base URL for calls that need no key: that of the key, if there is a usable one."""
     try:
         return resolve_credentials(environ=environ, settings_base_url=settings.base_url).base_url
     except Flux2Error:

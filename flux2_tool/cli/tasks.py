@@ -1,4 +1,4 @@
-"""`tasks` and `resume`: what the journal knows, and finishing or settling what was interrupted."""
+"""`tasks` and `resume`: list the journal's records, resume or settle interrupted requests."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
         moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo is not None else moment.astimezone()).timestamp()
     except (ValueError, OverflowError, OSError):
-        said = f'"{value}" is neither a length such as 30m, 2h or 7d nor a date such as 2026-11-23'
-        raise click.BadParameter(said, ctx, param) from None
+        message = f'"{value}" is neither a length such as 30m, 2h or 7d nor a date such as 2026-11-23'
+        raise click.BadParameter(message, ctx, param) from None
 
 
 @click.group(invoke_without_command=True)
@@ -49,7 +49,7 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 @click.option("--since", callback=_moment, metavar="WHEN", help="Only newer ones: 30m, 2h, 7d, or a date.")
 @click.pass_context
 def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: float | None) -> int:
-    """List what was asked for: state, reference, cost, and the prompt's beginning, oldest first."""
+    """List requests: state, reference, cost, and the start of the prompt, oldest first."""
     if ctx.invoked_subcommand is not None:
         return 0
     with _journal() as (journal, settings):
@@ -63,7 +63,7 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     if not found:
         note("no tasks")
     if any(record.state in ("sending", "processing") for record in found):
-        note("hint:  flux2-tool resume finishes what no running process takes care of")
+        note("hint:  flux2-tool resume resumes tasks without a running owner")
     _note_lost(found)
     return 0
 
@@ -75,11 +75,11 @@ def _note_lost(found: Sequence[Record]) -> None:
         what = "a request" if len(lost) == 1 else f"{len(lost)} requests"
         name = lost[-1].record_id[:8]
         note(f"hint:  {what} of unknown outcome: flux2-tool resume --resend {name} sends it once more")
-        note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown what became of it")
+        note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown its outcome")
 
 
 def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
-    """Call unknown what a dead process has sent and nobody may send again by itself."""
+    """Mark as unknown the requests of dead processes that are too old to be sent again automatically."""
     from flux2_tool.journal import JournalError
 
     now = time.time()
@@ -92,8 +92,8 @@ def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
 def prune(days: float) -> int:
     """Forget tasks that are over and older. RunAPI is not asked.
 
-    What is open, of unknown outcome or made but never shown stays, and so does what today's caps and the guard against
-    repeats count.
+    Open tasks, unknown outcomes and undelivered images are kept, and so is everything that today's caps and the guard
+    against repeats count.
     """
     # Imported here because `--help` must not pay for it.
     from flux2_tool.tasks.budget import local_day
@@ -112,8 +112,8 @@ def prune(days: float) -> int:
 def forget(name: str) -> int:
     """Forget the request ID of unknown outcome, a record:ID or task:ID of `flux2-tool tasks`.
 
-    Look at the RunAPI dashboard first: if its image was made, it was paid for. Afterwards what was reserved for it
-    counts against no cap, and an equal request makes a new image.
+    Look at the RunAPI dashboard first: if its image was made, it was paid for. Afterwards its reserved price counts
+    against no cap, and an equal request makes a new image.
     """
     wanted = name.removeprefix("record:").lower()
     with _journal() as (journal, settings):
@@ -139,8 +139,8 @@ def _record_id(ctx: click.Context, param: click.Parameter, value: str | None) ->
         return None
     found = re.fullmatch(r"(?:record:)?([0-9a-f-]{8,36})", value.lower())
     if found is None:
-        said = f'"{value}" is no record id such as record:1a2b3c4d; `flux2-tool tasks --state unknown` lists them'
-        raise click.BadParameter(said, ctx, param)
+        message = f'"{value}" is no record id such as record:1a2b3c4d; `flux2-tool tasks --state unknown` lists them'
+        raise click.BadParameter(message, ctx, param)
     return found[1]
 
 
@@ -154,7 +154,7 @@ def _record_id(ctx: click.Context, param: click.Parameter, value: str | None) ->
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result objects as one JSON list.")
 def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
-    """Finish the tasks of your key that a dead process has left behind, and print their images.
+    """Finish the tasks of your key interrupted by the end of their process, and print their images.
 
     A request of unknown outcome is sent again by itself only for a while after its first attempt. --resend sends it
     once more however long ago that was, under its first idempotency key: RunAPI answers the task it already made if
@@ -224,7 +224,7 @@ def record_object(record: Record) -> dict[str, Any]:
 
 
 def _cost(record: Record) -> dict[str, Any]:
-    """Return what was billed, which is nothing for what failed, or what is expected: the list price, or a live one."""
+    """Return the billed cost, zero for a failed task; before that the expected one: a list price or a live one."""
     if record.state in ("failed", "not_created"):
         return {"usd": record.cost_usd or 0.0, "basis": "billed"}
     if record.state == "completed" and record.cost_usd is not None:
@@ -243,8 +243,8 @@ def _line(record: Mapping[str, Any]) -> str:
     shown = "" if record["state"] != "completed" or record["delivered_at"] else " (not shown yet)"
     # Without a task's id there is no other way to its picture.
     links = "" if record["task_id"] else "".join(f"  {image['url']}" for image in record["images"])
-    said = f"{record['label']}{shown}{expired}{links}"
-    return f"{record['created_at']}  {record['state']:<11}  {record['ref']}  {price}  {said}"
+    text = f"{record['label']}{shown}{expired}{links}"
+    return f"{record['created_at']}  {record['state']:<11}  {record['ref']}  {price}  {text}"
 
 
 @contextlib.contextmanager

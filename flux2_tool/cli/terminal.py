@@ -1,6 +1,6 @@
 """Print for people and for programs: the result on stdout, everything else on stderr.
 
-What comes from the service is data: control characters, terminal escapes and text-direction overrides
+The service's text is data: control characters, terminal escapes and text-direction overrides
 never reach the terminal. rich is imported only when stderr is a terminal.
 """
 
@@ -35,7 +35,7 @@ def write_line(text: str) -> None:
 
 
 def write_json(value: Any, *, indent: int | None = None) -> None:
-    """Write one JSON value, on one line unless a person reads it.
+    """Write one JSON value, on one line unless stdout is a terminal.
 
     Characters a terminal could act on are escaped, so that it stays the same JSON.
     """
@@ -44,18 +44,18 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def print_error(message: str, *, hint: str = "") -> None:
-    """Say what was wrong, then what to do."""
+    """Print the error, then what to do."""
     note(f"error: {message}")
     if hint:
         note(f"hint:  {hint}")
 
 
 def agreed(question: str, *, hint: str) -> bool:
-    """Ask whoever types a yes-or-no question, on stderr.
+    """Ask a yes-or-no question on stderr.
 
     Args:
         question: Ends with a question mark.
-        hint: How to agree where nobody can be asked.
+        hint: How to agree without a terminal.
 
     Raises:
         ConfigurationError: There is no terminal to ask on.
@@ -66,7 +66,7 @@ def agreed(question: str, *, hint: str) -> bool:
 
 
 def note(text: str) -> None:
-    """Write one line beside the result."""
+    """Write one line to stderr."""
     _write(sys.stderr, clean(text))
 
 
@@ -102,7 +102,7 @@ def _escaped(character: str) -> str:
 
 
 def _write(stream: Any, text: str) -> None:
-    if stream is None:  # closed by whoever started us
+    if stream is None:  # closed by the parent process
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -1,6 +1,6 @@
-"""The differences between hosts, as data: the engine and the commands read a host's profile, never its name.
+"""The differences between hosts as data: the engine and the commands ask a host's profile and never its name.
 
-A new host defines its profile beside its code in `hosts/`.
+The profiles of the existing hosts are below. A new host may define a `HostProfile` of its own in its file in `hosts/`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class HostProfile:
     """How one kind of host calls.
 
     Attributes:
-        wait_s: Default wait of a call, in seconds, when neither the call nor the settings set one.
-        is_agent: Whether a model chooses the arguments and the process is long-lived: then the operator's rules for
-            agents apply, every call has a session, and each call also resumes orphaned tasks.
-        callers_are_owners: Whether the caller is the owner of this installation unless the host says otherwise.
-        unnamed_session: The session of an agent's calls for which the host names none; "{process}" is replaced with
-            this process's name.
+        wait_s: How long a call waits, in seconds, when neither it nor the settings say.
+        is_agent: Whether a model chooses the arguments and the process lives on: then the operator's rules for
+            agents hold, every call has a session, and each call also resumes what dead processes have left behind.
+        callers_are_owners: Whether whoever calls owns this installation unless the host says otherwise.
+        unnamed_session: The session of an agent's calls for which the host names none; "{process}" stands for this
+            process.
         receives_webhooks: Whether RunAPI's webhooks can reach this process through the host.
         attaches_images: Whether the host itself puts the picture into the chat; else the model has to show it.
     """
@@ -37,11 +37,11 @@ class HostProfile:
     attaches_images: bool = False
 
     def longest_wait_s(self, settings: Settings) -> float:
-        """Return the default wait of a call, in seconds: the setting, else the host's."""
+        """Return how long a call waits that says nothing itself, in seconds."""
         return self.wait_s if settings.wait_s is None else settings.wait_s
 
     def in_session(self, caller: CallContext, *, process: str) -> CallContext:
-        """Return the caller, in an agent's host always with a session: the named one, else `unnamed_session`."""
+        """Return a caller in the session that the host names, else in an agent's own; a person may have none."""
         if not self.is_agent:
             return caller
         session = caller.session or self.unnamed_session.format(process=process)
@@ -51,7 +51,7 @@ class HostProfile:
 OPENCLAW: Final = HostProfile(
     wait_s=80.0, is_agent=True, callers_are_owners=False, receives_webhooks=True, attaches_images=True
 )
-# Over MCP the connection is the session; a client that reconnects continues the same conversation.
+# Over MCP the connection is the session; a client that connects again goes on with the same conversation.
 MCP: Final = HostProfile(
     wait_s=50.0, is_agent=True, callers_are_owners=True, unnamed_session=f"{CONNECTION}{{process}}"
 )

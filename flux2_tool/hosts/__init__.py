@@ -1,4 +1,5 @@
-"""The hosts that call the engine: Python code, the OpenClaw plugin's worker, and MCP.
+"""The engine's callers: Python code, the OpenClaw plugin's worker, and MCP, each a file or folder.
 
-In: calls in each host's format. Out: results in each host's format; only here do results and errors become JSON.
+In: calls in each host's format. Out: results in each host's format. The hosts share `outcome.py`, which returns a
+call's outcome as a value or as a JSON object.
 """

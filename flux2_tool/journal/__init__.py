@@ -1,6 +1,7 @@
 """The task journal: what was requested, sent, accepted, paid and delivered, on disk before money is spent.
 
-`Journal` is the interface; `open_journal` returns the SQLite one, in a file or in memory.
+In: intents and outcomes. Out: records, and which process may send or resume one. `Journal` is the interface;
+`open_journal` returns the SQLite implementation, in a file or in memory.
 """
 
 from __future__ import annotations

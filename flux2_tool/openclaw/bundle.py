@@ -1,18 +1,18 @@
 """Generate the native OpenClaw plugin from the manifest: the same input always gives the same bytes.
 
-A plugin is `openclaw.plugin.json` and `package.json` (what OpenClaw reads before it runs anything), the
+A plugin is `openclaw.plugin.json` and `package.json` (which OpenClaw reads before it runs anything), the
 hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index.js` reads:
 
     version, manifest_sha256   compared with the worker's own when it starts
     python                     the interpreter that has this package, or null in a packed plugin
-    tiers, default_tiers       every tier in the manifest's order, and those offered when nothing is set
+    tiers, default_tiers       every tier in the manifest's order, and those offered by default
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
                                parameters with everything enabled, callback_only: members left out without
-                               callback hosts, and with "{callback_hosts}" in their description where these stand,
+                               callback hosts, whose description has "{callback_hosts}" as their placeholder,
                                by_tiers["pro,flex"]: what differs for these tiers (text, properties, required, without:
                                members that are left out), or withheld: true where none of them has the tool
     callback_path              where the gateway takes RunAPI's webhooks, when they are configured
-    image_provider             null, or what serves OpenClaw's own `image_generate`; see `image_provider.py`
+    image_provider             null, or the provider's data for OpenClaw's own `image_generate`; see `image_provider.py`
 
 Source for the fields: OpenClaw's own docs, `plugins/manifest.md` and `plugins/manifest/*.md`.
 """
@@ -79,7 +79,7 @@ def plugin_files(manifest: Manifest, *, python: str | None, image_generate: bool
 
 
 def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict[str, Any]:
-    """Return `openclaw.plugin.json`: everything OpenClaw wants to know without running the plugin."""
+    """Return `openclaw.plugin.json`: everything OpenClaw reads without running the plugin."""
     providers = {"imageGenerationProviders": [PROVIDER]} if image_generate else {}
     definitions = export(manifest, "openclaw", tiers=manifest.tiers)
     return {
@@ -217,7 +217,7 @@ def npm_version(version: str) -> str:
 
 
 def write_plugin(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files into a folder; anything else in it is removed, so that an upgrade leaves no remains."""
+    """Write the files into a folder; every other file in it is removed, such as those of an older version."""
     wanted = {folder / PurePosixPath(path): data for path, data in files.items()}
     for path, data in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)

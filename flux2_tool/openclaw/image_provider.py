@@ -1,4 +1,4 @@
-"""Generate what `image_provider.js` needs to serve OpenClaw's own tool `image_generate`, from the manifest.
+"""Generate from the manifest the data with which `image_provider.js` serves OpenClaw's own tool `image_generate`.
 
     id, label       of the provider
     models[]        name as OpenClaw shows it, tier, text_to_image and remix_image (the slugs; the second is null, and

@@ -133,7 +133,7 @@ def install(
 
 
 def is_error(diagnostic: Any) -> bool:
-    """Return whether a diagnostic of OpenClaw's is an error; one of an unknown level is."""
+    """Return whether a diagnostic of OpenClaw's is an error; one of an unknown level counts as one."""
     level = diagnostic.get("level") if isinstance(diagnostic, Mapping) else None
     return level not in ("warn", "warning", "info", "debug")
 
@@ -183,7 +183,7 @@ def inspect_plugin(cli: OpenClawCli, manifest: Manifest) -> dict[str, Any] | Non
     """Return the output of `plugins inspect --runtime` for the plugin, or None when it is not installed.
 
     Raises:
-        OpenClawCommandError: OpenClaw could not tell, for instance because its config is invalid.
+        OpenClawCommandError: The command failed, for instance because OpenClaw's config is invalid.
     """
     try:
         found: dict[str, Any] = cli.run_json("plugins", "inspect", manifest.id, "--runtime", "--json")

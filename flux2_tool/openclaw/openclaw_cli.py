@@ -1,7 +1,7 @@
 """Find and run the `openclaw` command.
 
-Everything this package needs from OpenClaw goes through its own command line, whose JSON output was
-measured with the version in `bundle.MINIMUM_OPENCLAW`.
+This package's commands reach OpenClaw only through its own command line; the form of its JSON output
+was observed with the version in `bundle.MINIMUM_OPENCLAW`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
 
 COMMAND_TIMEOUT_S = 300.0
-# A running gateway responds at once; one that hangs must not delay everything else there is to report.
+# A running gateway responds at once; one that hangs must not delay the rest of a report.
 GATEWAY_TIMEOUT_S = 30.0
 _NO_JSON: Final = object()
-# OpenClaw's words for a path that its config may have and does not.
+# Part of OpenClaw's message for a valid path that its config does not set.
 _UNSET: Final = "valid but unset"
 _INSTALL = f"npm install -g openclaw@latest (it needs {MINIMUM_OPENCLAW} or newer, and Node 24.16 or newer)"
 
@@ -97,7 +97,7 @@ def find_openclaw_cli(command: str | None, environ: Mapping[str, str]) -> OpenCl
     if done.returncode != 0 or found is None:
         printed = (done.stderr or done.stdout).strip()[:300]
         raise ConfigurationError(
-            f"{path} --version does not tell a version: {printed}", hint=f"reinstall it: {_INSTALL}"
+            f"{path} --version does not print a version: {printed}", hint=f"reinstall it: {_INSTALL}"
         )
     version = found.group(1)
     if version_numbers(version) < version_numbers(MINIMUM_OPENCLAW):
@@ -157,7 +157,7 @@ def _json_in(text: str) -> Any:
             value, end = json.JSONDecoder().raw_decode(text, line.end())
         except ValueError:
             continue
-        # A notice may begin like JSON ("[1] …"), but then it goes on.
+        # A notice may begin like JSON ("[1] …"), but then more text follows on its line.
         if not text[end:].partition("\n")[0].strip():
             return value
     return _NO_JSON

@@ -1,6 +1,6 @@
-"""The plugin's status: this package's side, OpenClaw's side, and what hides tools from a model.
+"""The plugin's status: this package's side, OpenClaw's side, and the settings that hide tools from a model.
 
-Never shows a key: only the places that have one.
+Never shows a key, only the places that have one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEEN_FROM_HERE = "seen from here"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something that is wrong, and the command that fixes it."""
+    """A problem, and the command that fixes it."""
 
     message: str
     fix: str
@@ -36,13 +36,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What was found. `plugin_version` and the like are None when the plugin is not installed.
+    """The plugin's status; its own values are None or empty when it is not installed.
 
     Attributes:
         tools: The tools that the plugin registers.
         offered: Those of them that nothing hides from every model.
-        hidden: What hides tools, from every model or from some.
-        problems: What is wrong otherwise.
+        hidden: The settings that hide tools, from every model or from some.
+        problems: All other problems.
         notes: OpenClaw's diagnostics of the plugin that are no errors.
     """
 
@@ -197,7 +197,7 @@ def _problems(
     else:
         problems += _plugin_problems(inspection, bundle, manifest)
     if not keys:
-        # No command: who runs one with a placeholder in it has a wrong key instead of none.
+        # No command: run with its placeholder unchanged, it would set a wrong key.
         fix = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
         problems.append(Problem(message="no RunAPI key was found", fix=fix))
     return problems

@@ -1,7 +1,7 @@
-"""Find what in OpenClaw's config hides the plugin's tools from a model, and the command that fixes it.
+"""Find the settings of OpenClaw's config that hide the plugin's tools from a model, with the fix for each.
 
-Pure: the config's sections go in, policy blocks come out. Source: OpenClaw's docs `gateway/config-tools/tool-policy.md`
-and `gateway/sandbox-vs-tool-policy-vs-elevated.md`. `deny` wins; a non-empty `allow` blocks everything else;
+Pure functions of the config's sections. Source: OpenClaw's docs `gateway/config-tools/tool-policy.md` and
+`gateway/sandbox-vs-tool-policy-vs-elevated.md`. `deny` wins; a non-empty `allow` blocks everything else;
 `profile` is a base list to which `alsoAllow` adds; a sandboxed session has a second policy of the same form.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 Section = Mapping[str, Any]
 
-PROFILES_WITH_US = {"coding", "messaging", "full"}
+PROFILES_WITH_PLUGIN_TOOLS = {"coding", "messaging", "full"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class OpenClawConfig:
 
 
 def find_policy_blocks(config: OpenClawConfig, *, plugin: str, tools: Sequence[str]) -> list[PolicyBlock]:
-    """Return everything in the config that hides some of the tools, the plugin's own switches first."""
+    """Return a block for each setting that hides some of the tools, the plugin's own switches first."""
     found = [
         *_plugin_switches(config.plugins, plugin, tools),
         *_policies("tools", config.tools, plugin, tools),
@@ -110,7 +110,7 @@ def _policies(where: str, policy: Section, plugin: str, tools: Sequence[str]) ->
 def _policy(where: str, policy: Section, plugin: str, tools: Sequence[str]) -> Iterator[PolicyBlock]:
     also, allowed, denied = (list(policy.get(key) or []) for key in ("alsoAllow", "allow", "deny"))
     profile = policy.get("profile")
-    if profile is not None and profile not in PROFILES_WITH_US:
+    if profile is not None and profile not in PROFILES_WITH_PLUGIN_TOOLS:
         hidden = _without(tools, plugin, also)
         # A scope may not have both allow and alsoAllow, so an existing allow list decides which one is changed.
         fix = _set(f"{where}.profile", "full") if allowed else _set(f"{where}.alsoAllow", [*also, plugin])
@@ -151,7 +151,7 @@ def _sandbox(config: OpenClawConfig, plugin: str, tools: Sequence[str]) -> Itera
             scopes["tools.sandbox.tools"] = (mode, common)
     for where, (mode, policy) in scopes.items():
         also, allowed = list(policy.get("alsoAllow") or []), policy.get("allow")
-        # An empty allow list lets everything through; an unset one stands for OpenClaw's own short list.
+        # An empty allow list lets everything through; an unset one means OpenClaw's own short list.
         hidden = () if allowed == [] else _without(tools, plugin, [*(allowed or []), *also])
         if hidden:
             key, entries = ("allow", list(allowed)) if allowed else ("alsoAllow", also)

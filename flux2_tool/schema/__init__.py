@@ -1,5 +1,5 @@
-"""The manifest: which tools there are, what they take and return, and what a model is offered of them.
+"""The manifest: the tools, their arguments and results, and the definitions that a model is offered.
 
-In: `openclaw_plugin.yaml`, and arguments as somebody gave them. Out: typed tools, models and settings; definitions for
-each host; violations in words; the result object's types. Pure, but for reading the one file.
+In: `openclaw_plugin.yaml`, and arguments as given by the caller. Out: typed tools, models and settings; definitions for
+each host; violations as sentences; the result object's types. The only I/O is reading that file and its JSON Schema.
 """

@@ -1,6 +1,6 @@
-"""Arguments that other image tools have and Flux 2 has not, and what to do instead.
+"""Arguments of other image tools that Flux 2 does not have, and what to do instead.
 
-Models carry these names over from other APIs, so a plain "unknown argument" would only be tried again.
+Models know these names from other APIs; after a plain "unknown argument" they would only try again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PICTURES = frozenset(
 
 
 def alias_hint(name: str, tool: Tool) -> str | None:
-    """Return what to do instead of an argument this tool does not have, or None for a name nobody expects."""
+    """Return what to do instead of an argument this tool does not have, or None for an unlisted name."""
     key = name.strip().casefold().replace("-", "_").replace(" ", "_")
     properties = tool.input_schema["properties"]
     if key in _PICTURES or (key == "source_image_urls" and "prompt" in properties):

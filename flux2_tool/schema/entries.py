@@ -1,6 +1,6 @@
-"""What stands in the manifest, typed: models by tier, tools, settings, variables.
+"""The manifest's entries as types: models, tools, settings, environment variables.
 
-Built by `expand.py` from the YAML's data; `manifest.py` holds them together.
+`expand.py` builds them from the YAML's data; `Manifest` in `manifest.py` contains them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class Model:
     """One model slug: a tier of Flux 2 as one tool uses it, with everything the tier needs or refuses.
 
     Attributes:
-        use_for: What a model reads about it; `limits` too, empty where there is nothing to say.
+        use_for: What it is for, as a model reads it; `limits` likewise, empty if there are none.
         prices_usd: The list price per image by resolution, in US dollars; None where none is published.
-        typical_s: Our guess how long an image takes, by resolution, in seconds.
+        typical_s: Our estimate of an image's duration, by resolution, in seconds.
         requires: Arguments that must be given beyond those the tool requires.
         forbids: Arguments that must not be given.
         aspect_ratios: The values of aspect_ratio it takes; empty where it has no such argument.
-        resolutions: The values of output_resolution it takes; empty where it has no such argument, and then its one
-            price stands under the default resolution.
+        resolutions: The values of output_resolution it takes; empty where it has no such argument: its one price is
+            then listed under the default resolution.
         max_sources: How many source pictures it takes; 0 for a tool without sources.
     """
 
@@ -54,7 +54,7 @@ class ToolHints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """One tool with its full JSON Schemas. What a model is offered of it is `export.py`'s business.
+    """One tool with its full JSON Schemas; `export.py` derives the definition that a model is offered.
 
     `description` may hold the placeholder `{tiers}`. A tool without models has no `default_model`.
     """
@@ -75,15 +75,15 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting: what it takes, how its value is finished, and how people see it.
+    """One setting: its schema, how its value is normalised, and how a form shows it.
 
     Attributes:
         schema: The JSON Schema of its value, as OpenClaw reads it.
         kind: How a value that matches the schema is checked further and normalised (`settings.py` has the table);
-            empty for a value that is taken as it is.
+            empty for a value that is used as it is.
         env: Its environment variable outside OpenClaw; None for a setting of the plugin alone.
-        label: Its name in a form; `help` stands beside it there.
-        allowed: What a pattern allows, in words; empty where the schema says it all.
+        label: Its name in a form; `help` is shown beside it.
+        allowed: What a pattern allows, in words; empty if there is no pattern to explain.
         advanced: Whether a form hides it at first.
         sensitive: Whether its value is a secret.
     """

@@ -1,9 +1,9 @@
 """Expand the manifest's short form: one list of aspect ratios, one entry per tier, one per setting, no error codes.
 
-In a schema `x-values-from: NAME` stands for the enum of that list, `x-values-also` adds to it, and
-`x-default-from: NAME` stands for its default; both leave nothing of themselves. A tier's entry becomes one model for
-each tool it names, and what the model requires or refuses becomes a rule of that tool's schema. Pure functions; data
-that matches `manifest_schema.json` always expands.
+In a schema `x-values-from: NAME` becomes the enum of that list, `x-values-also` adds to it, and
+`x-default-from: NAME` becomes its default; these keys are removed. A tier's entry becomes one model for each tool it
+names, and the model's requirements and restrictions become a rule of that tool's schema. Pure functions; data that
+matches `manifest_schema.json` always expands.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from flux2_tool.schema.entries import Model, Setting, Tool, ToolHints
 
 VALUES, ALSO, DEFAULT = "x-values-from", "x-values-also", "x-default-from"
 RESOLUTION, SOURCES = "output_resolution", "source_image_urls"
-SETTING_WORDS = frozenset({"kind", "env", "label", "help", "allowed", "advanced", "sensitive"})
-"""What a setting's entry has beside the words of its JSON Schema."""
+SETTING_KEYS = frozenset({"kind", "env", "label", "help", "allowed", "advanced", "sensitive"})
+"""The keys of a setting's entry that are not part of its JSON Schema."""
 
 
 def expanded_tools(raw: Mapping[str, Any]) -> Iterator[Tool]:
@@ -55,7 +55,7 @@ def expanded_settings(raw: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
     """Yield each setting with its key."""
     values, defaults = _lists(raw)
     for key, item in raw["settings"].items():
-        schema = {word: value for word, value in item.items() if word not in SETTING_WORDS}
+        schema = {name: value for name, value in item.items() if name not in SETTING_KEYS}
         yield (
             key,
             Setting(
@@ -72,12 +72,12 @@ def expanded_settings(raw: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
 
 
 def variable_of(key: str) -> str:
-    """Return the environment variable of a setting that names no other."""
+    """Return the default environment variable of a setting."""
     return f"FLUX2_TOOL_{key.upper()}"
 
 
 def _lists(raw: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """Return the lists that a schema may name, and the defaults."""
+    """Return the lists that a schema may refer to, and their defaults."""
     tiers = raw["tiers"]
     values = {
         "aspect_ratios": raw["aspect_ratios"],
@@ -99,13 +99,13 @@ def _filled(schema: Any, values: Mapping[str, Sequence[str]], defaults: Mapping[
     if not isinstance(schema, dict):
         return schema
     filled: dict[str, Any] = {}
-    for word, item in schema.items():
-        if word == VALUES:
+    for keyword, item in schema.items():
+        if keyword == VALUES:
             filled["enum"] = [*values[item], *schema.get(ALSO, ())]
-        elif word == DEFAULT:
+        elif keyword == DEFAULT:
             filled |= {} if defaults[item] is None else {"default": defaults[item]}
-        elif word != ALSO:
-            filled[word] = _filled(item, values, defaults)
+        elif keyword != ALSO:
+            filled[keyword] = _filled(item, values, defaults)
     return filled
 
 
@@ -116,7 +116,7 @@ def _models(raw: Mapping[str, Any], tool: Mapping[str, Any]) -> Iterator[Model]:
     for name, tier in raw["tiers"].items():
         if tool["name"] not in tier["models"]:
             continue
-        # What stands at the tier holds for each of its models that does not say otherwise.
+        # A tier's values apply to each of its models that does not override them.
         entry = {**tier, **tier["models"][tool["name"]]}
         requires, forbids = (
             tuple(argument for argument in entry.get(word, ()) if argument in properties)
@@ -141,7 +141,7 @@ def _models(raw: Mapping[str, Any], tool: Mapping[str, Any]) -> Iterator[Model]:
 
 
 def _rule(schema: Mapping[str, Any], model: Model, *, default: str | None) -> dict[str, Any] | None:
-    """Return what holds for one model beyond the tool's schema, as a member of `allOf`; None when nothing does."""
+    """Return one model's constraints beyond the tool's schema as a member of `allOf`, or None if it has none."""
     narrower: dict[str, Any] = {}
     for name, item in schema["properties"].items():
         takes = {"aspect_ratio": model.aspect_ratios, RESOLUTION: model.resolutions}.get(name)
@@ -158,5 +158,5 @@ def _rule(schema: Mapping[str, Any], model: Model, *, default: str | None) -> di
     if not then:
         return None
     chosen = {"properties": {"model": {"const": model.slug}}}
-    # Without a model the default one is meant, so its rule must hold then too.
+    # Without a model the default one is used, so its rule must apply then too.
     return {"if": chosen if model.slug == default else {"required": ["model"], **chosen}, "then": then}

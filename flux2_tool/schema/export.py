@@ -1,6 +1,6 @@
-"""Derive what a model is offered, and each host's tool definitions, from the manifest's input schemas.
+"""Derive the schemas a model is offered, and each host's tool definitions, from the manifest's input schemas.
 
-Model providers refuse `if`/`then`, `allOf` and `oneOf` in a tool's parameters, so an offered schema has
+Model providers reject `if`/`then`, `allOf` and `oneOf` in a tool's parameters, so an offered schema has
 types, enums, bounds, required and descriptions only; validation applies the full rules afterwards.
 """
 
@@ -23,13 +23,13 @@ _TIERS = "{tiers}"
 def offered_parameters(
     tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequence[str] = (), longest_wait_s: float | None = None
 ) -> dict[str, Any]:
-    """Return the JSON Schema of a tool's arguments as a model is offered it.
+    """Return the JSON Schema of a tool's arguments that a model is offered.
 
     Args:
         tool: One of the manifest's tools.
         tiers: The enabled tiers; models of others are left out.
         callback_hosts: Hosts an agent may give as callback; with none, callback_url is left out.
-        longest_wait_s: The longest wait that a call may ask for, where the host bounds it, in seconds.
+        longest_wait_s: The longest wait that a call may ask for, in seconds; None if the host sets no limit.
 
     Returns:
         A new object of type, enum, bounds, required, description, items and properties. `model` is
@@ -58,8 +58,8 @@ def offered_parameters(
             offered["description"] += f" Allowed hosts: {', '.join(callback_hosts)}."
         default = item.get("default")
         if default is not None and default in offered.get("enum", [default]):
-            said = offered.get("description", "")
-            offered["description"] = f"{said} Default {default}.".strip()
+            description = offered.get("description", "")
+            offered["description"] = f"{description} Default {default}.".strip()
         properties[name] = offered
     required = list(schema.get("required", []))
     if tool.default_model is not None and tool.default_model not in slugs:
@@ -79,8 +79,8 @@ def _offered_item(item: dict[str, Any]) -> dict[str, Any]:
 
 def offered_description(tool: Tool, *, tiers: Sequence[str]) -> str:
     """Return a tool's description for a model, with the use, time and price of the enabled tiers."""
-    said = "; ".join(_tier_sentence(model) for model in tool.enabled_models(tiers))
-    return tool.description.replace(_TIERS, f"Tiers, USD per image: {said}")
+    prices = "; ".join(_tier_sentence(model) for model in tool.enabled_models(tiers))
+    return tool.description.replace(_TIERS, f"Tiers, USD per image: {prices}")
 
 
 def _tier_sentence(model: Model) -> str:
@@ -101,14 +101,14 @@ def export(
     callback_hosts: Sequence[str] = (),
     wait_s: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the tool definitions in one host's standard shape; a tool that no enabled tier has is left out.
+    """Return the tool definitions in one host's standard format; a tool that no enabled tier has is left out.
 
     Args:
         manifest: The manifest.
         shape: openclaw (for the native plugin's generator), mcp, openai (chat completions) or anthropic.
         tiers: The enabled tiers.
         callback_hosts: Hosts an agent may give as callback.
-        wait_s: How long a call over MCP waits by default, in seconds; none may ask for a longer wait.
+        wait_s: The default and longest wait of a call over MCP, in seconds.
 
     Raises:
         ConfigurationError: The shape is not one of these.
@@ -170,7 +170,7 @@ def _anthropic(tool: Tool, description: str, parameters: dict[str, Any]) -> dict
 
 
 def offered_tokens(definitions: Iterable[dict[str, Any]]) -> float:
-    """Return the size of definitions as a model reads them: characters of compact JSON divided by 4."""
+    """Return an estimate of the definitions' size in tokens: characters of compact JSON divided by 4."""
     import json
 
     return sum(len(json.dumps(item, ensure_ascii=False, separators=(",", ":"))) for item in definitions) / 4

@@ -1,4 +1,4 @@
-"""Types of the manifest's words, and its settings. Generated from openclaw_plugin.yaml by .ci/generate; do not edit."""
+"""Types of the manifest's enums and its settings. Generated from openclaw_plugin.yaml by .ci/generate; do not edit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Spenders = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting, checked and normalised. None means that nobody set it; the manifest says what then holds.
+    """Every setting, checked and normalised. None means unset; the manifest has the default then.
 
     A folder is absolute, an address has no trailing slash, and what ends in `_s` is in seconds.
     """

@@ -1,8 +1,7 @@
 """Read `openclaw_plugin.yaml`, the single source of truth for tools, parameters, prices and settings.
 
-The YAML is data only, and says each thing once; `expand.py` turns it into what hosts read. Loading is light, because
-every command starts with it; the thorough check against a schema of its own, and for drift between its parts, is
-`manifest_check.py`.
+The YAML is data only and states each fact once; `expand.py` derives the full schemas from it. Loading is light, because
+every command does it; `manifest_check.py` has the full check, against a JSON Schema and for drift between its parts.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ class Manifest:
 
     Attributes:
         sha256: Of the file's bytes.
-        aspect_ratios: Width to height, as every tool takes them that makes an image.
-        output_resolutions: Every one there is; the first is the default.
+        aspect_ratios: Width to height; every tool that makes an image accepts them.
+        output_resolutions: All of them; the first is the default.
         tiers: Every tier, in the order of the models.
-        default_tiers: Those that are enabled when nobody sets any.
-        models: By slug, of the first tool first.
+        default_tiers: Those enabled while the setting tiers is unset.
+        models: By slug, in the order of the tools.
         settings: By key.
     """
 
@@ -72,7 +71,7 @@ class Manifest:
         return str(model), str(arguments.get("output_resolution", self.output_resolutions[0]))
 
     def typical_s(self, model: str, resolution: str) -> float:
-        """Return how long an image of a model usually takes, in seconds; a guess for a model that is not known."""
+        """Return how long an image of a model usually takes, in seconds; UNKNOWN_TYPICAL_S for an unknown model."""
         known = self.models.get(model)
         return UNKNOWN_TYPICAL_S if known is None else known.typical_s.get(resolution, UNKNOWN_TYPICAL_S)
 
@@ -84,7 +83,7 @@ class Manifest:
 
 
 def manifest_path() -> Path:
-    """Return where the manifest is: inside an installed package, else beside it in a checkout.
+    """Return the manifest's path: inside an installed package, else beside it in a checkout.
 
     Raises:
         ConfigurationError: It is in neither place.
@@ -97,10 +96,10 @@ def manifest_path() -> Path:
 
 
 def load_manifest(path: Path | None = None) -> Manifest:
-    """Return the manifest at a path, by default the one this package came with. Read once per process.
+    """Return the manifest at a path, by default this package's own. Read once per process.
 
     Raises:
-        ConfigurationError: It cannot be read, is not YAML, or lacks something.
+        ConfigurationError: It cannot be read, is not YAML, or is incomplete.
     """
     return _load((path or manifest_path()).resolve())
 
@@ -125,9 +124,9 @@ def parse_yaml(text: str) -> Any:
     """Return the data of a YAML text; only plain data types are built.
 
     Raises:
-        yaml.YAMLError: It is not YAML, asks for other types, or names a key twice.
+        yaml.YAMLError: It is not YAML, asks for other types, or has a duplicate key.
     """
-    # The loader derives from SafeLoader, so this is safe_load that also refuses a doubled key.
+    # The loader derives from SafeLoader, so this is safe_load that also rejects a duplicate key.
     return yaml.load(text, Loader=_StrictLoader)  # noqa: S506
 
 
@@ -140,9 +139,7 @@ class _StrictLoader(_SafeLoader):  # type: ignore[misc]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f'the key "{key.value}" stands twice', key.start_mark
-                    )
+                    raise yaml.constructor.ConstructorError(None, None, f'duplicate key "{key.value}"', key.start_mark)
                 seen.add(key.value)
         found: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return found

@@ -1,7 +1,7 @@
-"""Find every problem of a manifest: against `manifest_schema.json`, and for drift between its parts.
+"""Find every problem of a manifest: violations of `manifest_schema.json`, and drift between its parts.
 
-Pure functions over text and data. Drift is what a schema cannot see: a tier of a tool that does not exist, a price
-for a resolution nobody can ask for, a default that its own schema refuses.
+Pure functions over text and data. Drift is what a schema cannot express: a tier of a tool that does not exist, a price
+for a resolution that does not exist, a default that its own schema rejects.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def check_manifest(text: str) -> list[str]:
-    """Return every problem of a manifest's text as "path: what is wrong"; an empty list means that it is right."""
+    """Return every problem of a manifest's text as "path: what is wrong"; an empty list means that it is valid."""
     if len(text) > MAX_MANIFEST_BYTES:
         return [f"(file): longer than {MAX_MANIFEST_BYTES} characters"]
     try:
@@ -66,16 +66,16 @@ def check_manifest(text: str) -> list[str]:
     if found:
         return sorted(found)
     if VERSION_LINE.search(text) is None:
-        found.append('version: must stand on a line of its own as version: "X.Y.Z", the build reads that line')
+        found.append('version: must be on a line of its own as version: "X.Y.Z", the build reads that line')
     drift = [*_tier_drift(data), *_reference_drift(data, ""), *_variable_drift(data)]
     names = [tool["name"] for tool in data["tools"]]
-    drift.extend(f"tools: the name {name} stands twice" for name in _doubled(names))
+    drift.extend(f"tools: duplicate name {name}" for name in _duplicates(names))
     if drift:
         return [*found, *drift]
     return [*found, *_expanded_drift(data)]
 
 
-def _doubled(names: Sequence[str]) -> list[str]:
+def _duplicates(names: Sequence[str]) -> list[str]:
     return sorted({name for name in names if names.count(name) > 1})
 
 
@@ -99,10 +99,10 @@ def _shape_problems(data: Any) -> Iterator[str]:
 
 
 def _tier_drift(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a tier says that no tool, argument or resolution bears out."""
+    """Yield each statement of a tier that no tool, argument or resolution supports."""
     tools = {tool["name"]: tool["input_schema"]["properties"] for tool in data["tools"]}
     slugs = [model["slug"] for tier in data["tiers"].values() for model in tier["models"].values()]
-    yield from (f"tiers: the slug {slug} stands twice" for slug in _doubled(slugs))
+    yield from (f"tiers: duplicate slug {slug}" for slug in _duplicates(slugs))
     for name, tier in data["tiers"].items():
         arguments = {argument for tool in tier["models"] for argument in tools.get(tool, {})}
         for word in ("requires", "forbids"):
@@ -128,9 +128,9 @@ def _tier_drift(data: Mapping[str, Any]) -> Iterator[str]:
 def _entry_drift(
     data: Mapping[str, Any], entry: Mapping[str, Any], properties: Mapping[str, Any], path: str, *, tier: str
 ) -> Iterator[str]:
-    """Yield what is wrong with one model; `entry` has what stands at its tier as well."""
+    """Yield each problem of one model; `entry` includes its tier's values."""
     if missing := [word for word in ("use_for", "prices_usd", "typical_s") if word not in entry]:
-        yield f"{path}: {' and '.join(missing)} must stand there or at the tier"
+        yield f"{path}: {' and '.join(missing)} must be given here or at the tier"
         return
     if tier not in entry["slug"].split("-"):
         yield f"{path}.slug: {tier} is not part of the slug"
@@ -154,7 +154,7 @@ def _entry_drift(
 
 
 def _reference_drift(value: Any, path: str) -> Iterator[str]:
-    """Yield each place that names a list which does not exist."""
+    """Yield each reference to a list that does not exist."""
     if isinstance(value, dict):
         for word, item in value.items():
             where = f"{path}.{word}" if path else word
@@ -168,7 +168,7 @@ def _reference_drift(value: Any, path: str) -> Iterator[str]:
 
 def _variable_drift(data: Mapping[str, Any]) -> Iterator[str]:
     variables = [item["env"] for item in data["settings"].values() if item.get("env")]
-    yield from (f"settings: the variable {name} stands twice" for name in _doubled(variables))
+    yield from (f"settings: duplicate variable {name}" for name in _duplicates(variables))
     for key, item in data["settings"].items():
         if item.get("env") == variable_of(key):
             yield f"settings.{key}.env: is {variable_of(key)} anyway; leave it out"
@@ -201,7 +201,7 @@ def _tool_drift(tool: Tool, path: str) -> Iterator[str]:
 
 
 def _object_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Yield what is wrong with the schema of an object, and with its members' defaults."""
+    """Yield each problem of an object's schema and of its members' defaults."""
     found = list(_schema_drift(schema, path))
     yield from found
     if found:
@@ -215,7 +215,7 @@ def _object_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def _schema_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Yield whether this is a JSON Schema, and whether it takes its own default."""
+    """Yield why this is not a JSON Schema, or does not accept its own default."""
     try:
         Draft202012Validator.check_schema(schema)
         errors = list(Draft202012Validator(schema).iter_errors(schema["default"])) if "default" in schema else []

@@ -1,7 +1,7 @@
-"""Show a wrong value safely, say what a JSON Schema allows, and name the nearest allowed value.
+"""Format a wrong value safely, describe what a JSON Schema allows, and find the nearest allowed value.
 
-Pure functions, shared by the checks of arguments and of settings. A shown value is short, printable,
-and never carries the query or the user part of a URL, because that is where secrets are.
+Pure functions, shared by the checks of arguments and of settings. A formatted value is short, printable, and never
+contains the query or the user part of a URL, which may hold secrets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TYPE_WORDS = {
 
 
 def shown(value: Any) -> str:
-    """Return a value as it may stand in a message: JSON-like, printable, at most about 60 characters."""
+    """Return a value formatted for a message: JSON-like, printable, at most about 60 characters."""
     if isinstance(value, str):
         return f'"{shown_text(value)}"'
     if isinstance(value, bool) or value is None:
@@ -45,7 +45,7 @@ def shown(value: Any) -> str:
 
 
 def shown_text(text: str, limit: int = MAX_SHOWN_CHARS) -> str:
-    """Return text with unprintable characters escaped, a URL's secrets cut, and its middle left out."""
+    """Return text without a URL's secrets, cut to the limit, with unprintable characters escaped."""
     text = _without_url_secrets(text) if "://" in text[:40] else text
     if len(text) > limit:
         text = f"{text[: limit - 1]}…"
@@ -53,9 +53,9 @@ def shown_text(text: str, limit: int = MAX_SHOWN_CHARS) -> str:
 
 
 def shown_address(text: str) -> str:
-    """Return what stands in a URL's place as it may stand in a message: in full only when it looks like a URL.
+    """Return the value of a URL setting formatted for a message; only its kind unless it looks like a URL.
 
-    Keys and base URLs are set side by side, and whoever swaps them must not read the key in an error.
+    Key and base URL are set next to each other: if they are swapped, the error must not show the key.
     """
     return shown(text) if _ADDRESS.fullmatch(text) else f"{kind_of(text)} (is it the key?)"
 
@@ -70,7 +70,7 @@ def _without_url_secrets(text: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return what kind of value this is, in the words of JSON."""
+    """Return the kind of a value in JSON terms."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -87,7 +87,7 @@ def kind_of(value: Any) -> str:
 
 
 def allowed(schema: Mapping[str, Any]) -> str:
-    """Return what a property's schema allows, as words that follow "must be"."""
+    """Return what a property's schema allows, worded to follow "must be"."""
     if "enum" in schema:
         return f"one of {', '.join(str(item) for item in schema['enum'])}"
     if schema.get("type") == "array":
@@ -126,7 +126,7 @@ def _bounds(schema: Mapping[str, Any]) -> str:
 
 
 def nearest(value: Any, choices: Iterable[str]) -> str | None:
-    """Return the allowed value that is most like the given one, or None when nothing is alike.
+    """Return the allowed value most similar to the given one, or None if none is similar.
 
     Ratios and sizes are compared as numbers ("2:1" is nearest to 16:9), everything else as text.
     """
@@ -181,7 +181,7 @@ def _nearest_text(given: str, options: list[str]) -> str | None:
 
 
 def nearest_bound(value: Any, schema: Mapping[str, Any]) -> int | float | None:
-    """Return the bound a number is beyond, or None."""
+    """Return the bound that a number violates, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     low, high = schema.get("minimum"), schema.get("maximum")

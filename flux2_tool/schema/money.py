@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def usd_text(amount: float | None) -> str:
-    """Return an amount with cents, and with more digits only where there are any: "0.05 USD"."""
+    """Return an amount with cents, and with more digits only if needed: "0.05 USD"."""
     if amount is None:
         return "unknown"
     return f"{amount:.2f} USD" if round(amount, 2) == amount else f"{amount:g} USD"

@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class TaskInfo(_Frozen):
-    """Which task this is about. `ref` is what other tools take as a source."""
+    """The task. Other tools accept its `ref` as a source."""
 
     id: str | None
     ref: str | None
@@ -42,7 +42,7 @@ class ImageInfo(_Frozen):
 
 
 class Cost(_Frozen):
-    """What the image costs, in US dollars, and where that figure comes from."""
+    """The image's cost in US dollars, and the basis of that figure."""
 
     usd: float | None
     basis: CostBasis
@@ -93,7 +93,7 @@ def as_object(outcome: ToolResult | Flux2Error) -> dict[str, Any]:
 
 
 def error_object(error: Flux2Error) -> dict[str, Any]:
-    """Return the JSON-ready error object of an exception; `violations` is there only when it names some."""
+    """Return the JSON-ready error object of an exception; `violations` is included only if there are any."""
     info = ErrorInfo(
         code=error.code,
         message=error.message,

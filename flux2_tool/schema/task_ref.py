@@ -1,4 +1,4 @@
-"""How agents and people name a task: "task:ID", where "task:last" stands for the session's newest picture."""
+"""How agents and people name a task: "task:ID", where "task:last" is the session's newest picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TaskRef:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the task that a text names, which is an id or a reference; any text is one."""
+        """Return the task that an id or a reference names; any text is accepted."""
         return cls(text.removeprefix(_PREFIX))
 
     @classmethod
@@ -31,12 +31,12 @@ class TaskRef:
 
     @classmethod
     def text_of(cls, task_id: str | None) -> str | None:
-        """Return the reference of a task's id, None where RunAPI has named none."""
+        """Return the reference of a task's id, None for no id."""
         return None if task_id is None else str(cls(task_id))
 
     @property
     def is_last(self) -> bool:
-        """Whether this is the newest picture of whichever session asks."""
+        """Whether this is the newest picture of the calling session."""
         return self.task_id == _LAST
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Check a tool's arguments before anything is sent or paid, and report every violation at once.
 
-The rules are the manifest's full input schemas; this module turns what jsonschema finds into
-sentences that say what was given, what is allowed, and what is nearest. It changes nothing.
+The rules are the manifest's full input schemas; this module turns jsonschema's errors into sentences
+that name the given, the allowed and the nearest value. It does not change the arguments.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def validate_arguments(
     callback_hosts: Sequence[str] = (),
     safety_checker: bool | None = None,
 ) -> None:
-    """Return if a tool may be called with these arguments.
+    """Check that a tool may be called with these arguments.
 
     Args:
-        manifest: Where the tools and their full schemas are.
+        manifest: The tools and their full schemas.
         tool_name: As given by the caller; may be unknown.
         arguments: As given by the caller; may be anything.
         tiers: The tiers the operator enabled.
@@ -51,8 +51,8 @@ def validate_arguments(
         safety_checker: The operator's setting of that name.
 
     Raises:
-        InvalidArgumentsError: One sentence per violation in `violations`, and in the message as many as fit; of more
-            than anyone would fix, `violations` names the first and counts the rest.
+        InvalidArgumentsError: `violations` has one sentence per violation, up to MAX_VIOLATIONS and a count of the
+            rest; the message has as many as fit.
     """
     tool = manifest.tools.get(tool_name) if isinstance(tool_name, str) else None
     if tool is None:
@@ -82,13 +82,13 @@ def validate_arguments(
 
 
 def arguments_of_json(text: str) -> Any:
-    """Return the value that the JSON text of a tool call's arguments means.
+    """Return a tool call's arguments from their JSON text.
 
     Raises:
-        InvalidArgumentsError: It is not JSON, or names a key twice; the message says which.
+        InvalidArgumentsError: It is not JSON, or has a duplicate key; the message says which.
     """
     try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
+        return json.loads(text, object_pairs_hook=_without_duplicates)
     except json.JSONDecodeError as exc:
         raise no_arguments(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
     except RecursionError as exc:
@@ -96,19 +96,19 @@ def arguments_of_json(text: str) -> Any:
 
 
 def no_arguments(message: str) -> InvalidArgumentsError:
-    """Return the error of a text that cannot be the arguments of a call."""
+    """Return the error for text that is not a call's arguments."""
     return InvalidArgumentsError(message, hint="give one JSON object", violations=(message,))
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise no_arguments("the arguments name one key twice")
+        raise no_arguments("the arguments contain a duplicate key")
     return found
 
 
 def without_nulls(arguments: Any) -> Any:
-    """Return arguments without the members that are null: what a model leaves out where its host calls strictly."""
+    """Return arguments without null members: with strict schemas a model sends null for an argument it omits."""
     if not isinstance(arguments, dict):
         return arguments
     return {name: value for name, value in arguments.items() if value is not None}
@@ -128,12 +128,12 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
                 unreadable.add(name)
     yield from faults
     readable = {name: arguments[name] for name in properties if name in arguments and name not in unreadable}
-    said = {fault.path for fault in faults}
+    seen_paths = {fault.path for fault in faults}
     found = [
         violation
         for error in Draft202012Validator(tool.input_schema).iter_errors(readable)
         for violation in violations_of(tool, readable, unreadable, error, rules.tiers)
-        if violation.path not in said
+        if violation.path not in seen_paths
     ]
     yield from without_repeats(found)
     faulty = {item.path.partition("[")[0] for item in (*faults, *found)}
@@ -143,11 +143,11 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
 def _unknown(tool: Tool, name: Any) -> Violation:
     if not isinstance(name, str):
         return Violation(path="", kind="unknown", text=f"an argument's name must be text, not {kind_of(name)}")
-    said = alias_hint(name, tool)
-    if said is None:
+    advice = alias_hint(name, tool)
+    if advice is None:
         near = nearest(name, tool.input_schema["properties"])
-        said = f"{tool.name} takes {', '.join(_public_names(tool))}" + near_text(near)
-    return Violation(path=name, kind="unknown", text=f'unknown argument "{shown_text(name)}": {said}')
+        advice = f"{tool.name} takes {', '.join(_public_names(tool))}" + near_text(near)
+    return Violation(path=name, kind="unknown", text=f'unknown argument "{shown_text(name)}": {advice}')
 
 
 def _public_names(tool: Tool) -> list[str]:
@@ -156,7 +156,7 @@ def _public_names(tool: Tool) -> list[str]:
 
 
 def _faults_of(value: Any, name: str) -> Iterator[Violation]:
-    """Yield why a value is not JSON that can be sent; no recursion, and the schema never sees unreadable ones."""
+    """Yield why a value cannot be sent as JSON; not recursive, because it may be nested deep."""
     stack: list[tuple[Any, str, int]] = [(value, name, 1)]
     seen = 0
     while stack:
@@ -211,17 +211,17 @@ def _example(tool: Tool) -> str:
 def _message(tool: Tool, texts: Sequence[str]) -> str:
     if len(texts) == 1:
         return texts[0][:MAX_MESSAGE_CHARS]
-    said = f"{len(texts)} things are wrong with the arguments of {tool.name}:"
+    message = f"{len(texts)} things are wrong with the arguments of {tool.name}:"
     for index, text in enumerate(texts, 1):
         item = f" {index}. {text};"
-        if len(said) + len(item) > MAX_MESSAGE_CHARS - 40:
-            return f"{said} … and {len(texts) - index + 1} more"
-        said += item
-    return said.removesuffix(";")
+        if len(message) + len(item) > MAX_MESSAGE_CHARS - 40:
+            return f"{message} … and {len(texts) - index + 1} more"
+        message += item
+    return message.removesuffix(";")
 
 
 def _url_violations(arguments: Mapping[str, Any]) -> Iterator[Violation]:
-    """Yield the URLs whose host or port no program can read, which a pattern cannot tell."""
+    """Yield the URLs without a usable host or port, which a pattern cannot detect."""
     urls = {f"source_image_urls[{index}]": url for index, url in enumerate(arguments.get("source_image_urls", ()))}
     if "callback_url" in arguments:
         urls["callback_url"] = arguments["callback_url"]
@@ -239,7 +239,7 @@ def _url_violations(arguments: Mapping[str, Any]) -> Iterator[Violation]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OperatorRules:
-    """What the operator's settings allow beyond the schema."""
+    """The rules that the operator's settings add to the schema."""
 
     manifest: Manifest
     tool: Tool
@@ -249,7 +249,7 @@ class _OperatorRules:
     safety_checker: bool | None
 
     def violations(self, arguments: Mapping[str, Any]) -> Iterator[Violation]:
-        """Yield what these arguments break; only arguments that match the schema are passed in."""
+        """Yield the violations of these arguments, which match the schema."""
         yield from self._tier_violations(arguments)
         broken = list(_url_violations(arguments))
         yield from broken

@@ -1,6 +1,6 @@
-"""Turn what jsonschema finds into sentences a model or a person can act on.
+"""Turn jsonschema's errors into sentences a model or a person can act on.
 
-Pure functions. A sentence names the path, what was given (shortened), what is allowed and what is nearest.
+Pure functions. A sentence names the path, the given value (shortened), the allowed values and the nearest one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One fault. `narrow` ones come from the rules of one model and replace the general one of their kind."""
+    """One violation. A `narrow` one is of one model's rule and replaces the general one of its path and kind."""
 
     path: str
     kind: str
@@ -26,7 +26,7 @@ class Violation:
 
 
 def without_repeats(found: Sequence[Violation]) -> Iterator[Violation]:
-    """Yield the violations without those that another one of the same place says better."""
+    """Yield the violations, without those that a more specific one at the same path covers."""
     narrowed = {(item.path, item.kind) for item in found if item.narrow}
     settled = {item.path: item.kind for item in found if item.kind in ("type", "minLength")}
     for item in found:
@@ -42,13 +42,13 @@ def violations_of(
     error: ValidationError,
     tiers: Sequence[str],
 ) -> Iterator[Violation]:
-    """Yield what one error of jsonschema means for the caller.
+    """Yield the violations of one jsonschema error.
 
     Args:
         tool: The tool that is called.
         arguments: The arguments jsonschema saw.
-        unreadable: Names of arguments that were held back from it, which are not missing therefore.
-        error: What it found.
+        unreadable: Names of arguments excluded from validation, which do not count as missing.
+        error: The error.
         tiers: The enabled tiers, for naming models.
     """
     path = _path(error.absolute_path)

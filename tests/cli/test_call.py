@@ -63,7 +63,7 @@ def test_a_task_that_goes_on_is_a_result_with_its_own_exit_code(command: Command
         pytest.param(["text_to_image", "[]"], "invalid_arguments", "must be an object", id="a list"),
         pytest.param(["text_to_image", "NaN"], "invalid_arguments", "must be an object", id="no JSON value"),
         pytest.param(
-            ["text_to_image", '{"prompt":"a","prompt":"b"}'], "invalid_arguments", "one key twice", id="a doubled key"
+            ["text_to_image", '{"prompt":"a","prompt":"b"}'], "invalid_arguments", "duplicate key", id="a doubled key"
         ),
         pytest.param(["text_to_image", "[" * 100_000], "invalid_arguments", "arguments", id="very deep JSON"),
         pytest.param(["text_to_image", '{"seed":1}'], "invalid_arguments", "there is no seed", id="wrong arguments"),

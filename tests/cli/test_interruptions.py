@@ -392,7 +392,7 @@ def test_a_request_lost_too_long_ago_is_sent_again_only_when_told(command: Comma
         "hint:  a request of unknown outcome: "
         f"flux2-tool resume --resend {reference.removeprefix('record:')} sends it once more",
         f"hint:  flux2-tool tasks forget {reference.removeprefix('record:')} settles it, "
-        "once the RunAPI dashboard has shown what became of it",
+        "once the RunAPI dashboard has shown its outcome",
     ]
     assert resumed.stderr.splitlines()[1] in listed.stderr
     assert repeated.returncode == 5

@@ -234,7 +234,7 @@ def test_each_file_a_page_names_exists(page: str) -> None:
     assert files or page not in NAMES
 
 
-def test_the_drawing_of_the_rooms_has_the_rows_that_are_checked() -> None:
+def test_the_drawing_has_the_layers_that_are_checked() -> None:
     """A drawing that import-linter would contradict sends an import the wrong way."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [contract] = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]

@@ -114,7 +114,7 @@ def test_a_warning_of_openclaw_is_shown_and_install_succeeds(
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [pytest.param("2026.9.5", "too old", id="too old"), pytest.param("unknown", "does not tell a version", id="odd")],
+    [pytest.param("2026.9.5", "too old", id="too old"), pytest.param("unknown", "does not print a version", id="odd")],
 )
 def test_an_unsuitable_openclaw_version_is_an_error(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], version: str, said: str

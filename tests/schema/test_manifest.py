@@ -114,9 +114,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         pytest.param(_replaced("id: flux2", "id: Flux 2"), "id: ", id="a field of the wrong form"),
         pytest.param(_replaced("id: flux2\n", ""), "'id' is a required property", id="a missing field"),
         pytest.param(_replaced("id: flux2\n", "id: flux2\nidd: x\n"), "idd", id="an unknown field"),
-        pytest.param(
-            _replaced("id: flux2\n", "id: flux2\nid: flux3\n"), 'the key "id" stands twice', id="a doubled key"
-        ),
+        pytest.param(_replaced("id: flux2\n", "id: flux2\nid: flux3\n"), 'duplicate key "id"', id="a doubled key"),
         pytest.param(
             _replaced("name: Flux 2 images", "name: !!python/object/apply:os.getcwd []"),
             "not usable YAML",
@@ -138,7 +136,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         ),
         pytest.param(
             _replaced("slug: flux-2-flex-text-to-image", "slug: flux-2-pro-text-to-image"),
-            "tiers: the slug flux-2-pro-text-to-image stands twice",
+            "tiers: duplicate slug flux-2-pro-text-to-image",
             id="a slug of two tiers",
         ),
         pytest.param(
@@ -153,7 +151,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         ),
         pytest.param(
             _replaced("        use_for: most edits\n", ""),
-            "tiers.pro.models.remix_image: use_for must stand there or at the tier",
+            "tiers.pro.models.remix_image: use_for must be given here or at the tier",
             id="a model without its use",
         ),
         pytest.param(
@@ -238,7 +236,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         ),
         pytest.param(
             _replaced("  - name: remix_image", "  - name: text_to_image"),
-            "tools: the name text_to_image stands twice",
+            "tools: duplicate name text_to_image",
             id="two tools of one name",
         ),
         pytest.param(_replaced("schema_version: 1", "schema_version: &a [*a]"), "contain itself", id="a cycle"),

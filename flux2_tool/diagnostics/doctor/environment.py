@@ -138,7 +138,7 @@ def not_writable(folder: Path) -> Path | None:
     """Return the folder or file that prevents writing into a folder, or None."""
     existing = _existing(folder)
     try:
-        # By writing: permissions alone do not tell, for root and on read-only disks.
+        # Tested by writing: permissions are not enough, for root and on read-only disks.
         with tempfile.TemporaryFile(dir=existing):
             return None
     except OSError:

@@ -1,4 +1,4 @@
-"""What a check finds: one line, with the command that fixes it."""
+"""A check's finding: one line, with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Finding:
     Attributes:
         area: What was checked, in one word or two.
         state: A failure prevents images; a warning may, now or later.
-        message: What was found, without any secret.
+        message: The finding in words, without any secret.
         fix: The command, or the line, that fixes it; empty when nothing is wrong.
-        facts: The same for programs.
+        facts: The finding as data for programs.
     """
 
     area: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def ok(area: str, message: str, **facts: Any) -> Finding:
-    """Return a finding that needs nothing."""
+    """Return a finding that needs no fix."""
     return Finding(area=area, state="ok", message=message, facts=facts)
 
 

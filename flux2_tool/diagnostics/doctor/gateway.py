@@ -1,8 +1,8 @@
 """Checks of the running gateway: what the plugin in it reports of its version, its key and its worker.
 
 A key exported in a shell is often missing in the gateway, which is a service with an environment of its own. So the
-running plugin is asked, through the gateway method `flux2.doctor` (`index.js`). A version of the plugin that this
-package does not know may respond with anything: what is not as below counts as missing.
+running plugin is asked, through the gateway method `flux2.doctor` (`index.js`). A plugin of another version may respond
+with anything: a value of another form counts as missing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Report(BaseModel):
 
 
 class KeyReport(_Report):
-    """The gateway's key: where it comes from and whether it is one, never the key itself."""
+    """The gateway's key: where it comes from and whether it is usable, never the key itself."""
 
     source: Annotated[KeySource | None, _Lenient] = None
     state: Annotated[Literal["set", "placeholder", "empty", "missing"] | None, _Lenient] = None
@@ -54,7 +54,7 @@ class KeyReport(_Report):
 
 
 class WorkerError(_Report):
-    """Why the worker does not start or does not fit, as the tool's error object has it."""
+    """Why the worker does not start or is incompatible, in the form of the tool's error object."""
 
     message: _Text = None
     hint: _Text = None
@@ -67,13 +67,13 @@ class WorkerProblem(_Report):
 
 
 class WorkerReport(_Report):
-    """The gateway's worker; `problem` is None when it starts and fits the plugin."""
+    """The gateway's worker; `problem` is None when it starts and is compatible."""
 
     problem: Annotated[WorkerProblem | None, _Lenient] = None
 
 
 class PluginReport(_Report):
-    """The response of `flux2.doctor`; `base_url` is what the plugin would use, None for the default."""
+    """The response of `flux2.doctor`; `base_url` is the one in use, None for the default."""
 
     version: _Text = None
     manifest_sha256: _Text = None
@@ -134,7 +134,7 @@ def check_gateway(
 def _without_report(
     reason: str, status: Status, environ: Mapping[str, str], credentials: Credentials | None
 ) -> Finding:
-    """Return what is known of the gateway's key while the plugin cannot be asked."""
+    """Return the finding when the running plugin cannot be asked."""
     if "unknown method" in reason:
         return warning("gateway", "the running gateway has an older version of the plugin", _RESTART)
     kept = [source for source in status.key_sources if not source.endswith(SEEN_FROM_HERE)]
@@ -180,10 +180,10 @@ def _check_key(key: KeyReport, environ: Mapping[str, str], credentials: Credenti
 
 
 def _correct_key(source: KeySource | None, environ: Mapping[str, str]) -> str:
-    """Return where a key that the gateway already has is to be corrected."""
+    """Return where to correct a key that the gateway already has."""
     if source != "environment":
         return f"correct models.providers.{PROVIDER}.apiKey in OpenClaw's config, then: {_RESTART}"
-    # A variable that a process was started with is not replaced by a line of the file.
+    # A variable that the process was started with takes precedence over the file.
     return (
         f"correct {KEY_VARIABLE} where the gateway gets it (its service's unit, the shell that starts it, or "
         f"{env_file(environ)}), then: {_RESTART}"
@@ -191,9 +191,9 @@ def _correct_key(source: KeySource | None, environ: Mapping[str, str]) -> str:
 
 
 def _add_key(environ: Mapping[str, str], credentials: Credentials | None) -> str:
-    """Return what gives the gateway this shell's key, by the variable's name and never by its value."""
+    """Return how to give the gateway this shell's key, by the variable's name and never by its value."""
     path = "~/.openclaw/.env" if not environ.get("OPENCLAW_STATE_DIR") else shlex.quote(str(env_file(environ)))
     if credentials is not None and credentials.source == KEY_VARIABLE:
         return f'echo "{KEY_VARIABLE}=${KEY_VARIABLE}" >> {path} && {_RESTART}'
-    # No command: who runs one with a placeholder in it has a wrong key instead of none.
+    # No command: run with its placeholder unchanged, it would set a wrong key.
     return f"add a line {KEY_VARIABLE}=… with your key to {path}, then: {_RESTART}"

@@ -1,4 +1,4 @@
-"""Checks of the task journal: whether it can be used, what is open in it, and what is left of the day's cap.
+"""Checks of the task journal: whether it can be used, its open tasks, and the rest of the day's cap.
 
 They run once with this shell's settings and once with those of the plugin, whose gateway may have others.
 """
@@ -22,7 +22,7 @@ from flux2_tool.tasks.budget import day_cap, local_day
 
 
 def check_journal(settings: Settings, *, now: float) -> Finding:
-    """Check whether the task journal can be used, and what is open in it. Nothing is changed."""
+    """Check whether the task journal can be used, and count its open tasks. Nothing is changed."""
     path = settings.home / JOURNAL_FILE
     if settings.journal == "off":
         message = "off: a paid image may be lost or paid twice when a process ends"
@@ -74,7 +74,7 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # in a folder this user may not read; opening it tells more
+    except OSError:  # in a folder this user may not read; opening it gives the reason
         return True
 
 

@@ -70,7 +70,7 @@ def _check_plugin(status: Status) -> Iterator[Finding]:
         message = f"{status.plugin_version}, {'enabled' if status.plugin_enabled else 'disabled'}"
         yield ok("plugin", f"{message}, tools {', '.join(status.tools) or 'none'}", version=status.plugin_version)
     for problem in status.problems:
-        # What the running plugin reports of the key counts more than that this shell has none.
+        # The running plugin's report of its key takes precedence over this shell's missing one.
         if KEY_VARIABLE not in problem.fix or status.plugin_version is None:
             yield failure("plugin", problem.message, problem.fix)
     for block in status.hidden:
@@ -81,7 +81,7 @@ def _check_plugin(status: Status) -> Iterator[Finding]:
 def _check_settings(config: Any, manifest: Manifest) -> tuple[Settings | None, Finding]:
     """Check the plugin's own settings; return them too, or None when one is wrong.
 
-    Its secrets are masked: all there is to see of them is whether they are set.
+    Its secrets are masked: only whether they are set is visible.
     """
     hints, properties = manifest.settings, manifest.config_schema["properties"]
     # OpenClaw fills in the defaults, which nobody set.

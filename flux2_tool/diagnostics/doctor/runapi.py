@@ -28,7 +28,7 @@ _PREFIX = re.compile(r"[A-Za-z]{2,8}[-_]")
 
 
 def masked(key: SecretStr) -> str:
-    """Return what may be shown of a key: its prefix, if that is a word, and its length."""
+    """Return a key masked for display: its prefix, if that is a word, and its length."""
     text = key.get_secret_value()
     found = _PREFIX.match(text)
     prefix = found.group() if found and len(text) >= SHORT_KEY_CHARS else ""
@@ -55,7 +55,7 @@ def check_key(settings: Settings, environ: Mapping[str, str]) -> tuple[Credentia
 
 
 def key_from_file(environ: Mapping[str, str]) -> Credentials | None:
-    """Return the key in the vendor's own file, which counts where the environment has none."""
+    """Return the key in the vendor's own file, which is used where the environment has none."""
     try:
         return resolve_credentials(environ={name: text for name, text in environ.items() if name != KEY_VARIABLE})
     except Flux2Error:

@@ -14,7 +14,7 @@ from flux2_tool.runapi.text import printable
 from flux2_tool.schema.manifest import Manifest
 
 START_S: Final = 30.0
-# What the plugin passes on to the worker; a key is never among it.
+# The variables that the plugin passes to the worker; never a key.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR|OPENCLAW_STATE_DIR|LC_\w+|XDG_\w+"
     r"|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY"

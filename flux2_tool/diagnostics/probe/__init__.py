@@ -1,6 +1,7 @@
-"""Make one picture and write down, without any secret, what RunAPI really answers: a test of `runapi/contract.py`.
+"""Make one picture and record RunAPI's responses, without any secret: a test of the table in `runapi/contract.py`.
 
-None of its table was tried against the live service, so whoever has a key can. It costs one image; all else is free.
+The table is untested against the live service; anyone with a key can run this. It costs one image; the rest is free.
+In: a key. Out: each row of the table with its verdict, and a transcript.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ WAIT_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What came of it: the call's outcome, the table, and the transcript's text."""
+    """The call's outcome, the table with its verdicts, and the transcript's text."""
 
     outcome: ToolResult | Flux2Error
     table: Sequence[Row]
@@ -57,14 +58,14 @@ async def probe(
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
 ) -> ProbeResult:
-    """Make one pro image at 1k through the tool itself, and ask for all that is free around it.
+    """Make one pro image at 1k through the engine, and every free request of the table.
 
     Args:
         settings: As for any call; the image is in the journal like every other.
-        credentials: Whose account pays.
+        credentials: The key of the account that pays.
         manifest: This package's.
         now: The wall clock, for the transcript's head.
-        on_progress: Told about the wait.
+        on_progress: Called with the wait's progress.
         cancel: Stops the wait.
         transport: Replaces the network, for tests.
         clock: Replaces the machine's clock, for tests.
@@ -96,7 +97,7 @@ async def probe(
             )
             outcome = await outcome_of(call)
             task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
-            await _ask_everywhere(client, task_id)
+            await _try_every_path(client, task_id)
         finally:
             await engine.aclose()
     table = rows(recorder.exchanges, task_id=task_id)
@@ -132,8 +133,8 @@ async def _ask_for_prices(client: RunapiClient) -> None:
         await _try(client, "POST", contract.PRICE_QUOTES_PATH, json.dumps({**asked, "params": params}).encode())
 
 
-async def _ask_everywhere(client: RunapiClient, task_id: str | None) -> None:
-    """Ask every place the table has for the task's status, and for the balance. All of it is free."""
+async def _try_every_path(client: RunapiClient, task_id: str | None) -> None:
+    """Request the task's status at each of the table's paths, and the balance. All of it is free."""
     if task_id is not None:
         for template in poll_templates():
             await _try(client, "GET", template.format(id=quote(task_id, safe="")))

@@ -1,4 +1,4 @@
-"""Compare what was seen with the table in `runapi/contract.py`, row by row."""
+"""Compare the recorded exchanges with the table in `runapi/contract.py`, row by row."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BALANCE_FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table: what it says, what was seen, and whether the two agree."""
+    """One row of the table: the expected value, the seen one, and whether they agree."""
 
     what: str
     expected: str
@@ -38,7 +38,7 @@ class Row:
 
 
 def rows(exchanges: Sequence[Exchange], *, task_id: str | None) -> list[Row]:
-    """Return every row the exchanges can tell of, those of the create and the poll first."""
+    """Return every row of the table with its verdict, those of the create and the poll first."""
     return [
         *_create_routes(exchanges),
         *_create_response(exchanges),
@@ -61,7 +61,7 @@ def create_path(route: contract.Route) -> str:
 
 
 def poll_templates() -> tuple[str, ...]:
-    """Return every path the table has for a task's status."""
+    """Return each of the table's paths of a task's status."""
     return (*(f"{create_path(route)}/{{id}}" for route in contract.ROUTES), *contract.TASK_PATHS)
 
 
@@ -153,8 +153,8 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
     if task.images:
         link = task.images[0].url
         signed = {name.lower() for name, _ in parse_qsl(urlsplit(link).query)}
-        told = "x-amz-date" in signed and "x-amz-expires" in signed
-        life = "its life is in the query" if told else "seven days are assumed"
+        has_expiry = "x-amz-date" in signed and "x-amz-expires" in signed
+        life = "its life is in the query" if has_expiry else "seven days are assumed"
         yield _row("link of the picture", "https", f"{link_of(link)}; {life}", agrees=_may_be_shown(response.url, link))
     others = (*contract.COST_USD_FIELDS[1:], *contract.COST_CENTS_FIELDS)
     costs = _present(response.body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
@@ -190,18 +190,23 @@ def _prices(exchanges: Sequence[Exchange]) -> Iterator[Row]:
         if one.path.endswith(contract.PRICE_SCHEDULES_PATH):
             service = dict(parse_qsl(urlsplit(one.url).query)).get("service", "")
             found, _ = read_schedules(one.body, action=ACTION, model=MODEL, resolutions=("1k", "2k"))
-            told = ", ".join(f"{name} {usd:g} USD" for name, usd in found.items()) or "no price that is understood"
+            price_text = (
+                ", ".join(f"{name} {usd:g} USD" for name, usd in found.items()) or "no price that is understood"
+            )
             etag = ", with ETag" if "etag" in one.headers else ", without ETag"
             what = f"price schedule, service {printable(service, 20)}"
             yield _row(
-                what, "prices of 1k and 2k", f"{code}, {told}{etag if one.is_good else ''}", agrees=len(found) == 2
+                what,
+                "prices of 1k and 2k",
+                f"{code}, {price_text}{etag if one.is_good else ''}",
+                agrees=len(found) == 2,
             )
         elif one.path.endswith(contract.PRICE_QUOTES_PATH):
             service = one.sent.get("service", "") if isinstance(one.sent, Mapping) else ""
-            said = read_quote(one.body, action=ACTION, model=MODEL) if one.is_good else None
-            told = "no price that is understood" if said is None else f"{said.usd:g} USD"
+            quote = read_quote(one.body, action=ACTION, model=MODEL) if one.is_good else None
+            price_text = "no price that is understood" if quote is None else f"{quote.usd:g} USD"
             what = f"price quote, service {printable(str(service), 20)}"
-            yield _row(what, "a price", f"{code}, {told}", agrees=said is not None)
+            yield _row(what, "a price", f"{code}, {price_text}", agrees=quote is not None)
 
 
 def _present(body: Any, paths: Sequence[str]) -> list[str]:

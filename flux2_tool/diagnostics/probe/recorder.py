@@ -1,6 +1,6 @@
-"""Write down what goes over the wire: paths, codes, names and types, and never a value that signs or authorises.
+"""Record HTTP exchanges: paths, codes, names and types, and never a value that signs or authorises.
 
-A transport between the client and the network, and the words an exchange is described in.
+A transport between the client and the network, and an exchange's description as text.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from flux2_tool.runapi.text import printable
 MAX_RECORDED_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 6
 MAX_MEMBERS: Final = 60
-# Whose values are words of the service's own vocabulary, or public prices.
-_TOLD: Final = frozenset(
+# The fields and headers whose values are shown: the service's own vocabulary, or public prices.
+_SHOWN_FIELDS: Final = frozenset(
     {"status", "state", "model", "action", "service", "currency", "pricing_status", "catalog_status", "billing_unit",
      "billing_strategy", "estimate_basis", "unit_price_cents", "reservation_amount_cents", "cost", "code"}
 )  # fmt: skip
-_TOLD_HEADERS: Final = frozenset({"content-type", "retry-after", "cache-control"})
+_SHOWN_HEADERS: Final = frozenset({"content-type", "retry-after", "cache-control"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Exchange:
     code: int | None
     headers: Mapping[str, str]
     body: Any
-    said: str
+    body_note: str
 
     @property
     def path(self) -> str:
@@ -87,12 +87,12 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         await self.inner.aclose()
 
     def _keep(
-        self, request: httpx.Request, sent: bytes, response: tuple[httpx.Response, bytes] | None, said: str
+        self, request: httpx.Request, sent: bytes, response: tuple[httpx.Response, bytes] | None, body_note: str
     ) -> None:
         headers, body = {}, None
         if response is not None:
             headers = {name.lower(): value for name, value in response[0].headers.items()}
-            body, said = _body_of(*response)
+            body, body_note = _body_of(*response)
         self.exchanges.append(
             Exchange(
                 method=request.method,
@@ -102,20 +102,20 @@ class RecordingTransport(httpx.AsyncBaseTransport):
                 code=None if response is None else response[0].status_code,
                 headers=headers,
                 body=body,
-                said=said,
+                body_note=body_note,
             )
         )
 
 
 def network(base_url: str) -> httpx.AsyncBaseTransport:
-    """Return the network as `open_http` would use it, with the proxy of the environment."""
+    """Return the transport that `open_http` would use, with the proxy of the environment."""
     parts = urlsplit(base_url)
     proxies = {} if is_loopback_url(base_url) or proxy_bypass(parts.hostname or "") else getproxies()
     return httpx.AsyncHTTPTransport(proxy=proxies.get(parts.scheme) or proxies.get("all"))
 
 
 def shape_of(value: Any, *, name: str = "", depth: int = 0) -> str:
-    """Return what a JSON value is made of: names and types; values only of words that are the service's own."""
+    """Return a JSON value's structure: names and types, and the values of _SHOWN_FIELDS only."""
     if isinstance(value, Mapping):
         if depth >= MAX_DEPTH:
             return "{…}"
@@ -132,10 +132,10 @@ def shape_of(value: Any, *, name: str = "", depth: int = 0) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, (int, float)):
-        return f"number {value}" if name in _TOLD and abs(value) < 1e9 else "number"
+        return f"number {value}" if name in _SHOWN_FIELDS and abs(value) < 1e9 else "number"
     if is_web_url(value):
         return link_of(value)
-    return f'text "{printable(str(value), 60)}"' if name in _TOLD else f"text of {len(str(value))}"
+    return f'text "{printable(str(value), 60)}"' if name in _SHOWN_FIELDS else f"text of {len(str(value))}"
 
 
 def link_of(url: str) -> str:
@@ -146,7 +146,7 @@ def link_of(url: str) -> str:
 
 
 def described(exchange: Exchange, *, task_id: str | None, key: str) -> list[str]:
-    """Return an exchange as lines without its secrets: the task's id and the key are left out wherever they stand."""
+    """Return an exchange as lines without its secrets, the task's id and the key."""
     path, query = exchange.path, urlsplit(exchange.url).query
     names = ", ".join(f"{name}=…" for name, _ in parse_qsl(query, keep_blank_values=True))
     lines = [
@@ -157,27 +157,27 @@ def described(exchange: Exchange, *, task_id: str | None, key: str) -> list[str]
         lines.append(f"  body:    {shape_of(exchange.sent)}")
     lines.append(f"  answer:  {'none' if exchange.code is None else f'HTTP {exchange.code}'}{_more(exchange)}")
     if exchange.headers:
-        told = (
-            f"{n}: {printable(v, 80)}" if n in _TOLD_HEADERS else printable(n, 60) for n, v in exchange.headers.items()
+        header_names = (
+            f"{n}: {printable(v, 80)}" if n in _SHOWN_HEADERS else printable(n, 60) for n, v in exchange.headers.items()
         )
-        lines.append(f"  headers: {', '.join(sorted(told))}")
+        lines.append(f"  headers: {', '.join(sorted(header_names))}")
     if exchange.body is not None:
         lines.append(f"  body:    {shape_of(exchange.body)}")
     return [without(line, task_id=task_id, key=key) for line in lines]
 
 
 def without(text: str, *, task_id: str | None, key: str) -> str:
-    """Return text in which neither the key nor the task's id stands."""
+    """Return text without the key and the task's id."""
     text = masked_text(text, key)
     return text.replace(task_id, "{id}") if task_id else text
 
 
 def _more(exchange: Exchange) -> str:
-    return f", {printable(exchange.said, 120)}" if exchange.said else ""
+    return f", {printable(exchange.body_note, 120)}" if exchange.body_note else ""
 
 
 def _body_of(response: httpx.Response, data: bytes) -> tuple[Any, str]:
-    """Return the JSON of an response, or None and what it was instead."""
+    """Return a response's JSON, or None and the reason."""
     try:
         whole = httpx.Response(response.status_code, headers=response.headers, content=data).content
         return decode_json(whole, response.headers.get("content-type", "")), ""

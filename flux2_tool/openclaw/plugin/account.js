@@ -10,14 +10,14 @@ const PLACEHOLDER = /^(\$\{.*|\$\w+|%\w+%|\{\{.*\}\}|<.*>)$/s; // as in credenti
 /**
  * Returns the account that a call uses.
  *
- * @param {AccountContext} context A tool's context, or what `hostContext` makes in its place.
+ * @param {AccountContext} context A tool's context, or a replacement by `hostContext`.
  * @param {Settings} settings
  * @returns {Promise<Account>}
  */
 export async function accountOf(context, settings) {
   const providerKey = await Promise.resolve(context.resolveApiKeyForProvider?.(PROVIDER)).catch(() => undefined);
   const environmentKey = process.env.RUNAPI_API_KEY;
-  // A variable that nothing filled in does not hide a good key; alone it is passed on, so that the error names it.
+  // An unfilled placeholder does not hide a usable key; without one it is passed on, so that the error names it.
   const fromEnvironment = environmentKey !== undefined && (isFilled(environmentKey) || !isFilled(providerKey));
   const api_key = (fromEnvironment ? environmentKey : providerKey) ?? null;
   const config = context.getRuntimeConfig?.() ?? context.runtimeConfig ?? context.config;
@@ -64,7 +64,7 @@ export function hostContext(api, cfg) {
 }
 
 /**
- * Returns what may be shown of an account: the key itself is not part of it.
+ * Returns an account for display, with a fingerprint instead of its key.
  *
  * @param {Account} account
  */

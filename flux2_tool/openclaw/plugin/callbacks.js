@@ -1,7 +1,7 @@
 // RunAPI's webhooks: an HTTP route of the gateway that hands each message to the worker, which checks its signature.
 //
-// A good one wakes the call that waits for its task. The route is open to everybody, so nothing is started, kept or
-// logged for a message that was not checked.
+// A valid one wakes the call that waits for its task. The route is public, so an unverified message starts, stores and
+// logs nothing.
 
 import { settingsOf } from "./settings.js";
 
@@ -9,7 +9,7 @@ import { settingsOf } from "./settings.js";
 /** @import { Worker } from "./worker.js" */
 
 const MAX_BODY_BYTES = 256 * 1024;
-const RESPONSE_MS = 8_000; // RunAPI takes silence of 10 s for a failed delivery
+const RESPONSE_MS = 8_000; // RunAPI counts 10 s without a response as a failed delivery
 const HEADERS = ["x-callback-id", "x-callback-timestamp", "x-callback-signature"];
 
 /**

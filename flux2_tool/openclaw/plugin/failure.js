@@ -1,4 +1,4 @@
-// A failed call: the same error object that the worker gives, and its text for the model.
+// A failed call: the same error object as the worker's, and its text for the model.
 
 /** @import { Charged, Failure } from "./types.d.ts" */
 

@@ -1,8 +1,8 @@
 // OpenClaw's own tool image_generate, served by RunAPI: only in a plugin that was installed with --image-generate.
 //
-// It deals in bytes, which travel as files of a private folder that lives as long as the call. The journal behind it
-// is that of the tools. OpenClaw tells the provider neither the conversation nor who asks, so an agent's calls are one
-// session, marked as unattributed: an equal call joins a picture that took longer than allowed.
+// Images pass as files in a private folder, which is removed after the call. The journal is that of the tools. OpenClaw
+// does not tell the provider the conversation or the requester, so an agent's calls are one session, marked as
+// unattributed: an equal call joins a picture that took longer than allowed.
 
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -21,7 +21,7 @@ import { settingsOf } from "./settings.js";
 /** @typedef {Pick<CallParams, "wait_s" | "source_dirs" | "output_dir">} RestParams */
 
 const DEFAULT_TIMEOUT_MS = 180_000;
-const FETCHING_MS = 2_000; // of the time allowed, what is kept for fetching the finished picture
+const FETCHING_MS = 2_000; // the part of the time allowed that is reserved for fetching the finished picture
 /** @type {Record<string, string>} */
 const MIME_TYPES = { ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif" };
 // The worker knows it as the one session that every conversation of the agent may look at (hosts/worker/calls.py).
@@ -71,7 +71,7 @@ function capabilitiesOf(models) {
   const resolutionsByModel = byName(models, ({ resolutions }) => resolutions.map(hostResolution));
   return {
     generate: mode,
-    // Where it is supported, OpenClaw takes the dearer 2K for every large photo, unasked.
+    // Where it is supported, OpenClaw chooses the more expensive 2K for every large photo by itself.
     edit: { ...mode, supportsResolution: false, enabled: true, maxInputImages, maxInputImagesByModel },
     geometry: {
       aspectRatios: models[0]?.aspect_ratios,
@@ -98,7 +98,7 @@ function byName(models, valueOf) {
 }
 
 /**
- * Returns the agent by its own folder, all that OpenClaw tells of it; null when that is none of its usual ones.
+ * Returns the agent's id from its folder, which is all that OpenClaw passes; null for a folder of unusual form.
  *
  * @param {ImageRequest} request
  */
@@ -119,7 +119,7 @@ async function generate(api, model, request, callWorker) {
   const stop = new AbortController();
   const timer = setTimeout(() => stop.abort(), timeoutMs);
   const session = { agent_id: agentOf(request), session_key: SESSION };
-  // Pictures that are kept anyway need no second copy.
+  // With save_dir set, the pictures are saved anyway and need no second copy.
   const files = { source_dirs: [folder], output_dir: settingsOf(api).save_dir ? null : folder };
   /** @type {Call} */
   const call = (tool, args, rest) => {
@@ -141,8 +141,8 @@ async function generate(api, model, request, callWorker) {
 }
 
 /**
- * Returns the completed result. A picture that was not fetched is fetched once more, before the model is tempted to pay
- * for another.
+ * Returns the completed result. A picture that was not fetched is fetched once more: without it the model might pay for
+ * another.
  *
  * @param {Call} call
  * @param {string} tool
@@ -160,7 +160,7 @@ async function finish(call, tool, args, timeoutMs, signal) {
 }
 
 /**
- * Returns a completed result; of another it throws what the model is to read.
+ * Returns a completed result; throws an error for the model otherwise.
  *
  * @param {ToolResult} result
  * @param {number} timeoutMs

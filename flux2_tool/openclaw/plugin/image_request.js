@@ -1,9 +1,9 @@
-// A request to OpenClaw's image_generate in the terms of our tools.
+// Translates a request to OpenClaw's image_generate into our tools' arguments.
 
 /** @import { ImageModel, ImageRequest } from "./types.d.ts" */
 
 /**
- * Returns the tool's arguments, and what of the request they cannot express.
+ * Returns the tool's arguments, and notes on the parts of the request that they cannot express.
  *
  * @param {ImageRequest} request
  * @param {ImageModel} model

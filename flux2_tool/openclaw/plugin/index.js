@@ -50,8 +50,8 @@ export default {
  * @returns {Bundle}
  */
 function readBundle(api) {
-  // By the types it may be missing; an installed plugin has it, while import.meta.url names a temporary copy.
-  if (api.rootDir === undefined) throw new Error("OpenClaw did not tell the plugin's folder (rootDir)");
+  // Optional in the types; an installed plugin has it, while import.meta.url names a temporary copy.
+  if (api.rootDir === undefined) throw new Error("OpenClaw did not pass the plugin's folder (rootDir)");
   return JSON.parse(readFileSync(join(api.rootDir, "dist", "tools.json"), "utf8"));
 }
 
@@ -72,7 +72,7 @@ function registerTool(api, bundle, tool, callWorker) {
 }
 
 /**
- * Returns what the model is offered under these settings, null where no enabled tier has the tool; `bundle.py`
+ * Returns the definition that the model is offered, null where no enabled tier has the tool; `bundle.py`
  * describes the shape of tools.json.
  *
  * @param {BundledTool} tool
@@ -101,7 +101,7 @@ function definitionOf({ name, label, description, parameters, by_tiers, callback
     name,
     label,
     description: description.replace("{tiers}", () => text),
-    // By the types a schema of TypeBox's; measured: a plain JSON Schema reaches the model unchanged.
+    // Typed as a schema of TypeBox's; as observed, a plain JSON Schema reaches the model unchanged.
     parameters: /** @type {AgentTool["parameters"]} */ ({ ...parameters, properties, required }),
     catalogMode: "direct-only",
   };
@@ -149,7 +149,7 @@ function executor(api, ctx, tool, callWorker) {
 }
 
 /**
- * Returns who asks, as the host's channel vouches for it; the same number on two channels is two people.
+ * Returns the requester, as authenticated by the channel; the same number on two channels is two people.
  *
  * @param {ToolContext} ctx
  */
@@ -159,7 +159,7 @@ function requester({ requesterSenderId, messageChannel, senderIsOwner }) {
 }
 
 /**
- * Returns what brings a call to the worker, with the account of its context.
+ * Returns a function that sends a call to the worker, with the account of its context.
  *
  * @param {PluginApi} api
  * @param {Bundle} bundle
@@ -194,13 +194,13 @@ function startedWorker(api, bundle) {
   if (running && !running.isClosed) return running;
   shared.worker?.retire();
   const { python, ...config } = settingsOf(api);
-  const hello = { plugin_version: bundle.version, host: /** @type {const} */ ("native"), config };
-  shared.worker = new Worker(launchOf(api, bundle), hello, bundle, api.logger);
+  const initializeParams = { plugin_version: bundle.version, host: /** @type {const} */ ("native"), config };
+  shared.worker = new Worker(launchOf(api, bundle), initializeParams, bundle, api.logger);
   return shared.worker;
 }
 
 /**
- * Returns what `flux2-tool doctor` asks of the gateway; `doctor/gateway.py` describes the shape.
+ * Returns the response to `flux2-tool doctor`; `doctor/gateway.py` describes its shape.
  *
  * @param {PluginApi} api
  * @param {Bundle} bundle

@@ -10,7 +10,7 @@ const MAX_MESSAGE_BYTES = 1 << 20;
 const TOO_LARGE_HINT = "Save the picture as a file in the workspace and give its path instead of a data: URL.";
 
 /**
- * @typedef {object} Pending A request without a response so far.
+ * @typedef {object} Pending A request without a response yet.
  * @property {(response: Response<any>) => void} settle
  * @property {OnProgress | undefined} onProgress
  */
@@ -69,7 +69,7 @@ export class JsonRpcConnection {
   }
 
   /**
-   * Drops a request whose response nobody waits for any more.
+   * Drops a request whose response is no longer needed.
    *
    * @param {number} id
    */
@@ -80,14 +80,14 @@ export class JsonRpcConnection {
   /**
    * Settles every open request, because the process has ended.
    *
-   * @param {string} ended How.
+   * @param {string} ended How it ended.
    */
   end(ended) {
     for (const { settle } of this.#pending.values()) settle({ ended });
   }
 
   /**
-   * Returns whether a message was sent: one that the worker would refuse for its size is not.
+   * Sends a message unless it is too large for the worker; returns whether it was sent.
    *
    * @param {{ method: string, params: unknown, id?: number }} message
    */
@@ -99,7 +99,7 @@ export class JsonRpcConnection {
   }
 
   /**
-   * Takes a response or a progress notification; anything else is a stray print of some library.
+   * Takes a response or a progress notification; anything else is a library's stray output.
    *
    * @param {string} line
    */

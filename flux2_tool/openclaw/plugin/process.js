@@ -12,7 +12,7 @@ const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|A
  * Starts a worker with an environment that holds no key.
  *
  * @param {string[]} program
- * @param {string} folder Where it runs; a workspace that the gateway runs in must not lend the interpreter its files.
+ * @param {string} folder Its working folder; a workspace that the gateway runs in must not supply files to Python.
  */
 export function startProcess([command = "", ...options], folder) {
   const variables = Object.entries(process.env);
@@ -23,7 +23,7 @@ export function startProcess([command = "", ...options], folder) {
 }
 
 /**
- * Resolves with how a process came to its end, or why it could not be started.
+ * Resolves with how a process ended, or why it could not be started.
  *
  * @param {ChildProcessWithoutNullStreams} child
  * @returns {Promise<string>}

@@ -18,7 +18,7 @@ export function settingsOf(api) {
 }
 
 /**
- * Returns how the worker is launched, with a key that tells one worker from another.
+ * Returns how the worker is launched, with a key that is equal for interchangeable workers.
  *
  * @param {PluginApi} api
  * @param {Bundle} bundle

@@ -1,4 +1,4 @@
-// What outlives a reload of the plugin: OpenClaw loads a new copy of these modules then, in the same process.
+// State that survives a reload of the plugin, which loads a new copy of these modules in the same process.
 
 /** @import { Shared } from "./types.d.ts" */
 

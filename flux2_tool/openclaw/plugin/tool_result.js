@@ -1,4 +1,4 @@
-// What OpenClaw gets of a call: text for the model, pictures to attach, and progress for the channel.
+// A call's result for OpenClaw: text for the model, pictures to attach, and progress for the channel.
 
 import { explain } from "./failure.js";
 import { shared } from "./shared.js";
@@ -73,7 +73,7 @@ function urlsToAttach({ task, images }, tool, { agentId, sessionKey, sessionId }
  * fetched twice after that. OpenClaw does not report whether an attachment was delivered, and a turn may end before
  * it is.
  *
- * @param {unknown[]} image What identifies it, with its session.
+ * @param {unknown[]} image Its identity, with its session.
  * @param {boolean} isFetched
  */
 function takeAttachment(image, isFetched) {
@@ -99,10 +99,10 @@ function stateAfter(isDue, isFetched, before) {
 }
 
 /**
- * Returns what passes the worker's progress on: each new state at once, the rest every two seconds.
+ * Returns a function that passes the worker's progress on: each new state at once, the rest every two seconds.
  *
  * @param {OnUpdate} onUpdate
- * @param {string} id Of the tool call, so that the host replaces the line before.
+ * @param {string} id The tool call's, so that the host replaces the previous line.
  * @returns {OnProgress}
  */
 export function progressReporter(onUpdate, id) {

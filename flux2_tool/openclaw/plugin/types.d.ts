@@ -15,7 +15,7 @@ export type OpenClawConfig = PluginApi["config"];
 export type Logger = PluginApi["logger"];
 
 type RegisteredTool = Parameters<PluginApi["registerTool"]>[0];
-/** What the host takes for a tool, without the factories that make one. */
+/** A tool as the host takes it, without the factories that make one. */
 export type AgentTool = Extract<RegisteredTool, { execute: unknown }>;
 export type AgentToolResult = Awaited<ReturnType<AgentTool["execute"]>>;
 export type OnUpdate = NonNullable<Parameters<AgentTool["execute"]>[3]>;
@@ -111,7 +111,7 @@ export interface Account {
 // The worker's messages
 
 export interface Launch {
-  /** The worker's command line, but for its last word. */
+  /** The worker's command line, without its last argument. */
   program: string[];
   /** The folder that it runs in: OpenClaw's state folder. */
   home: string;
@@ -121,7 +121,7 @@ export interface Launch {
   fix: string;
 }
 
-export interface Hello {
+export interface InitializeParams {
   plugin_version: string;
   host: "native";
   config: Settings;
@@ -149,7 +149,7 @@ export interface WebhookParams {
 }
 
 export interface Methods {
-  initialize: { params: Hello; result: { version: string; manifest_sha256: string } };
+  initialize: { params: InitializeParams; result: { version: string; manifest_sha256: string } };
   call: { params: CallParams & AccountParams; result: ToolResult };
   webhook: { params: WebhookParams; result: { accepted: boolean } };
   shutdown: { params: Record<string, never>; result: unknown };
@@ -164,7 +164,7 @@ export interface Progress {
 
 export type OnProgress = (progress: Progress) => void;
 
-/** How a request ended: the worker's response, or in `ended` how its process came to an end before that. */
+/** How a request ended: the worker's response, or in `ended` how its process ended before that. */
 export interface Response<Result> {
   result?: Result;
   error?: { message: string };
@@ -204,7 +204,7 @@ export interface Success {
 
 export type ToolResult = Success | Failure;
 
-// What outlives a reload of the plugin
+// State that survives a reload of the plugin
 
 export interface Shared {
   worker: Worker | null;

@@ -1,4 +1,4 @@
-// The Python worker as a child process: its life, whether it fits this plugin, and the calls to it.
+// The Python worker as a child process: its start and end, whether it fits this plugin, and the calls to it.
 //
 // A tool's failure is a result with `error`. Here a worker that cannot be started, does not fit this plugin or
 // ends during a call becomes such a result too, with the command that fixes it.
@@ -7,8 +7,8 @@ import { failure } from "./failure.js";
 import { JsonRpcConnection } from "./json_rpc.js";
 import { eachLine, processEnd, startProcess } from "./process.js";
 
-/** @import { AccountParams, Bundle, CallParams, Failure, Hello, Launch, Logger } from "./types.d.ts" */
-/** @import { OnProgress, Response, ToolResult, WebhookParams } from "./types.d.ts" */
+/** @import { AccountParams, Bundle, CallParams, Failure, InitializeParams, Launch } from "./types.d.ts" */
+/** @import { Logger, OnProgress, Response, ToolResult, WebhookParams } from "./types.d.ts" */
 
 const START_MS = 30_000;
 const GRACE_MS = 5_000;
@@ -17,7 +17,7 @@ const MAX_LOG_LINE_BYTES = 1 << 20;
 const RETRY_HINT = "If the task is known, call get_image_task with it, else make the same call again, once.";
 
 export class Worker {
-  /** Whether it takes no more calls: its process has ended, or was told to end. */
+  /** Whether it takes no more calls: its process has ended, or was asked to. */
   isClosed = false;
   #active = 0;
   #isRetired = false;
@@ -27,11 +27,11 @@ export class Worker {
 
   /**
    * @param {Launch} launch
-   * @param {Hello} hello
+   * @param {InitializeParams} initializeParams
    * @param {Bundle} bundle
    * @param {Logger} logger
    */
-  constructor(launch, hello, bundle, logger) {
+  constructor(launch, initializeParams, bundle, logger) {
     this.key = launch.key;
     this.home = launch.home;
     this.logger = logger;
@@ -42,19 +42,19 @@ export class Worker {
       this.#connection.end(ended);
     });
     this.#passLogOn();
-    this.ready = this.#initialize(launch, hello, bundle);
+    this.ready = this.#initialize(launch, initializeParams, bundle);
   }
 
   /** Returns null when it runs and fits this plugin, else the failure with the command that fixes it. */
   async check() {
-    this.#hold(+1);
+    this.#countCalls(+1);
     const problem = await this.ready;
-    this.#hold(-1);
+    this.#countCalls(-1);
     return problem;
   }
 
   /**
-   * Returns the tool's result object, whatever happens to the worker meanwhile.
+   * Returns the tool's result object, also when the worker ends during the call.
    *
    * @param {CallParams & AccountParams} params
    * @param {AbortSignal} [signal]
@@ -62,7 +62,7 @@ export class Worker {
    * @returns {Promise<ToolResult>}
    */
   async call(params, signal, onProgress) {
-    this.#hold(+1);
+    this.#countCalls(+1);
     const { aborted, release } = abortOf(signal);
     const unsent = failure("cancelled", "The call was stopped before anything was sent.", "");
     try {
@@ -70,38 +70,38 @@ export class Worker {
       if (problem || signal?.aborted) return problem ?? unsent;
       const { id, response } = this.#connection.request("call", params, onProgress);
       // A healthy worker answers a cancel at once, with the task; one that hangs must not hold up the session.
-      const silence = aborted.then(() => this.#cancel(id));
-      const outcome = await Promise.race([response, silence]);
+      const cancelTimeout = aborted.then(() => this.#cancel(id));
+      const outcome = await Promise.race([response, cancelTimeout]);
       if (outcome) return resultOf(outcome);
       this.#connection.forget(id);
       const message = "The call was stopped; the image worker does not answer.";
       return failure("cancelled", message, RETRY_HINT, "unknown");
     } finally {
       release();
-      this.#hold(-1);
+      this.#countCalls(-1);
     }
   }
 
   /**
-   * Returns whether RunAPI has sent this webhook; null when the worker cannot tell.
+   * Returns whether RunAPI has sent this webhook; null when the worker gives no verdict.
    *
    * @param {WebhookParams} params
    */
   async webhook(params) {
-    this.#hold(+1);
+    this.#countCalls(+1);
     try {
       if (await this.ready) return null;
       const { result } = await this.#connection.request("webhook", params).response;
       return result ? result.accepted : null;
     } finally {
-      this.#hold(-1);
+      this.#countCalls(-1);
     }
   }
 
   /** Lets the calls in flight finish, then ends the worker. Resolves when it has ended, or after the grace time. */
   retire() {
     this.#isRetired = true;
-    this.#hold(0);
+    this.#countCalls(0);
     return Promise.race([this.exited, graceTime()]);
   }
 
@@ -110,7 +110,7 @@ export class Worker {
    *
    * @param {number} change
    */
-  #hold(change) {
+  #countCalls(change) {
     this.#active += change;
     const { stdin, stdout, stderr } = this.child;
     for (const handle of [this.child, stdin, stdout, stderr]) {
@@ -129,16 +129,16 @@ export class Worker {
    * Returns null when the worker fits this plugin, else the failure with the command that fixes it.
    *
    * @param {Launch} launch
-   * @param {Hello} hello
+   * @param {InitializeParams} initializeParams
    * @param {Bundle} bundle
    * @returns {Promise<Failure | null>}
    */
-  async #initialize(launch, hello, bundle) {
+  async #initialize(launch, initializeParams, bundle) {
     let isLate = false;
     const timer = setTimeout(() => {
       isLate = this.child.kill("SIGKILL");
     }, START_MS);
-    const { result, error, ended } = await this.#connection.request("initialize", hello).response;
+    const { result, error, ended } = await this.#connection.request("initialize", initializeParams).response;
     clearTimeout(timer);
     if (result?.version === bundle.version && result.manifest_sha256 === bundle.manifest_sha256) return null;
     this.#isRetired = true;
@@ -155,7 +155,7 @@ export class Worker {
   }
 
   /**
-   * Asks the worker to stop a call; resolves when it has had time enough to respond.
+   * Asks the worker to stop a call; resolves after the time it has to respond.
    *
    * @param {number} id
    * @returns {Promise<undefined>}
@@ -166,7 +166,7 @@ export class Worker {
     return undefined;
   }
 
-  /** Passes the log on. A line without a level has that of the line before; the first ones tell of a failed start. */
+  /** Passes the log on. A line without a level has that of the line before; the first ones explain a failed start. */
   #passLogOn() {
     /** @type {"warn" | "debug"} */
     let level = "warn";
@@ -208,7 +208,7 @@ function isLowerVersion(version, other) {
 }
 
 /**
- * Returns a promise of a signal's abort, and what ends the listening.
+ * Returns a promise of a signal's abort, and a function that removes its listener.
  *
  * @param {AbortSignal | undefined} signal
  */
