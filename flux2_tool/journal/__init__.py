@@ -1,4 +1,4 @@
-"""The task journal: what was requested, sent, accepted, paid and delivered, on disk before money is spent.
+"""The task journal: each request and its progress from intent to delivery, on disk before money is spent.
 
 `Journal` is the interface; `open_journal` returns the SQLite one, in a file or in memory.
 """
