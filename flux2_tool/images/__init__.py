@@ -1,5 +1,4 @@
-"""Picture files: read safely, told what they are, freed of metadata, downloaded whole.
+"""Picture files: read safely, identified, stripped of metadata, downloaded completely.
 
-In: paths, bytes and links that nobody trusts. Out: pictures that are known to be pictures, and saved files. Knows
-nothing of tasks or of RunAPI.
+In: untrusted paths, bytes and links. Out: verified pictures and saved files. Independent of tasks and of RunAPI.
 """
