@@ -136,7 +136,7 @@ class RecordHandle:
         self._has_unwritten_changes = False
 
     def _write(self, write: Callable[[], None], **changes: Any) -> JournalError | None:
-        """Write, and return the error, if any; `record` gets the changes in any case."""
+        """Write, and return the error, if any; `record` always gets the changes."""
         self.flush()
         try:
             if not self._has_unwritten_changes:

@@ -111,7 +111,7 @@ def open_http(
             transport=network.others,
             mounts=network.mounts,
             headers=_HEADERS,
-            # No cookie is needed, and one with odd characters would break every later request.
+            # No cookie is needed, and one with invalid characters would break every later request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
     except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:

@@ -131,7 +131,7 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
     words = "" if task.error is None else task.error.message or task.error.code or ""
     quoted = f', RunAPI says: "{words}"' if words else ""
     charged: Charged = "yes" if task.cost_usd else "no"
-    settled = "Nothing was charged." if charged == "no" else f"RunAPI billed ${task.cost_usd:g} all the same."
+    settled = "Nothing was charged." if charged == "no" else f"RunAPI still billed ${task.cost_usd:g}."
     if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
             f"Moderation refused the request{quoted}. {settled}",

@@ -21,7 +21,7 @@ class FollowedTask:
 
     Attributes:
         task_id: None when RunAPI returned no id; then only its status URL is polled.
-        record: Its record; None when it was begun elsewhere and is only looked up.
+        record: Its record; None when it was created elsewhere and is only looked up.
         status_url: The status URL from the create response.
         submitted_at: When RunAPI accepted it, on the wall clock, if known.
         is_submitted_here: Whether this process sent its POST, so that its duration can be measured.
@@ -78,8 +78,8 @@ class Follower:
         """Poll until the task ends; return None when no call has waited for UNATTENDED_LIFE_S.
 
         Raises:
-            TaskNotFoundError: The task was begun elsewhere, and no path has it.
-            AuthenticationError: The task was begun elsewhere, and RunAPI refused the key.
+            TaskNotFoundError: The task was created elsewhere, and no path has it.
+            AuthenticationError: The task was created elsewhere, and RunAPI refused the key.
         """
         schedule = self._schedule()
         poller = self._poller(schedule)
@@ -153,7 +153,7 @@ class Follower:
         return max(0.0, self._age_s() - gap_s)
 
     def _check_lookup(self, poller: Poller, failure: PollFailure) -> None:
-        """Raise when a task that was begun elsewhere cannot be found at any path."""
+        """Raise when a task that was created elsewhere cannot be found at any path."""
         task_id = self._task.task_id
         if self._task.record is not None or poller.is_path_proven or task_id is None:
             return

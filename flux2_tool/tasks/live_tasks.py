@@ -47,7 +47,7 @@ class LiveTasks:
                 del self._recorded[over]
 
     def add_lookup(self, image_task: ImageTask) -> None:
-        """Store the image task of a task that was begun elsewhere, until it ends."""
+        """Store the image task of a task that was created elsewhere, until it ends."""
         self._lookups = {known for known in self._lookups if not known.is_over}
         self._lookups.add(image_task)
 

@@ -153,7 +153,7 @@ class Poller:
         self._schedule = schedule
         self._task_id = task_id
         self._accepted_at_s = accepted_at_s
-        self._begun_s = self._clock.monotonic()
+        self._started_s = self._clock.monotonic()
         self._index = 0
         self._is_path_proven = False
         self._path_failures = 0
@@ -246,8 +246,8 @@ class Poller:
 
     def _scheduled_s(self, elapsed_s: float) -> float:
         if not math.isfinite(elapsed_s):
-            # The age of a task that was begun elsewhere is unknown: count from the first poll.
-            elapsed_s = self._clock.monotonic() - self._begun_s
+            # The age of a task that was created elsewhere is unknown: count from the first poll.
+            elapsed_s = self._clock.monotonic() - self._started_s
         # Jitter, so that tasks submitted together are not polled together.
         return self._schedule.delay_s(elapsed_s) * (0.95 + 0.1 * self._random.random())
 
@@ -316,7 +316,7 @@ class Poller:
 
 
 def lookup_failure(verdict: PollFailureKind | None, failure: PollFailure, *, task_id: str) -> Flux2Error | None:
-    """Return why a task that was begun elsewhere cannot be found, or None while it may still be found.
+    """Return why a task that was created elsewhere cannot be found, or None while it may still be found.
 
     Args:
         verdict: How polling failed at all paths, from `Poller.verdict_of_all_paths`.

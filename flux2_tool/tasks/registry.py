@@ -304,7 +304,7 @@ class Registry:
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
-        """Return the image task of a record that another process or an earlier call has begun."""
+        """Return the image task of a record that another process or an earlier call began."""
         known = self._live.of_record(record.record_id)
         if known is not None:
             return known
@@ -330,7 +330,7 @@ class Registry:
 
 
 def _check_belongs(image_task: ImageTask, caller: CallContext) -> None:
-    """Raise if the caller may not use a task's session; a task that was begun elsewhere has none."""
+    """Raise if the caller may not use a task's session; a task that was created elsewhere has none."""
     record = image_task.record
     if record is None or caller.may_use(record.session):
         return

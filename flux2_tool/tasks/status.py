@@ -58,7 +58,7 @@ class TaskStatus:
         client: The account's client.
         dependencies: Shared by all image tasks of the process.
         state: The first state.
-        record_handle: Its record in the journal; None for a task that was begun elsewhere.
+        record_handle: Its record in the journal; None for a task that was created elsewhere.
         task_id: The task's id; None until RunAPI returns one.
 
     Attributes:
@@ -108,7 +108,7 @@ class TaskStatus:
 
     @property
     def record(self) -> Record | None:
-        """Its record as last read; None for a task that was begun elsewhere."""
+        """Its record as last read; None for a task that was created elsewhere."""
         return None if self.record_handle is None else self.record_handle.record
 
     @property

@@ -196,7 +196,7 @@ class Submission:
             self._set_queued_for(None)
             if not (self._maybe_sent or self._callbacks.has_waiters()):
                 raise self._failed(
-                    CancelledCallError("Nobody waits for this image any more, so it was not requested.", charged="no")
+                    CancelledCallError("No call waits for this image any more, so it was not requested.", charged="no")
                 )
             self._attempts += 1
             try:

@@ -31,7 +31,7 @@ class ImageTask(TaskStatus):
     """One image, from before its POST to its end.
 
     Takes either `request` and `record_handle`, for a request of this journal, or `task_id` and `account`, for a task
-    that was begun elsewhere and is only looked up.
+    that was created elsewhere and is only looked up.
 
     Args:
         client: The account's client.
@@ -70,7 +70,7 @@ class ImageTask(TaskStatus):
     def from_record(
         cls, client: RunapiClient, record_handle: RecordHandle, *, dependencies: TaskDependencies
     ) -> ImageTask:
-        """Return the image task of a record that another process or an earlier call has begun."""
+        """Return the image task of a record that another process or an earlier call began."""
         record = record_handle.record
         request = CreateRequest(
             action=record.tool,
