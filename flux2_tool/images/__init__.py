@@ -1,4 +1,4 @@
-"""Picture files: read safely, identified, stripped of metadata, downloaded whole.
+"""Picture files: read safely, identified, stripped of metadata, downloaded completely.
 
-In: untrusted paths, bytes and links. Out: verified pictures, and saved files. Independent of tasks and of RunAPI.
+In: untrusted paths, bytes and links. Out: verified pictures and saved files. Independent of tasks and of RunAPI.
 """

@@ -1,7 +1,7 @@
-"""Fetch one finished picture: bounded, whole or not at all, and without the API key.
+"""Download one finished picture: bounded, completely or not at all, and without the API key.
 
-The link comes from a response, so it is treated as data: https only (plain http on loopback while the base URL is
-loopback too), no private literal host, every redirect and every connected address checked again.
+The link comes from a response, so it is untrusted: https only (plain http on loopback while the base URL is
+loopback too), no private address as host, and the same checks for every redirect and connected address.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SavedImage:
 
 
 def file_stem(*, at: float, slug: str, task_id: str | None) -> str:
-    """Return a file name without its ending, from time, prompt and task: it sorts by time and names its task."""
+    """Return a file name without suffix, from time, prompt and task id; it sorts by time."""
     stamp = datetime.fromtimestamp(at, tz=UTC).strftime("%Y%m%d-%H%M%S")
     safe_id = "".join(character if character.isalnum() or character in "-_" else "-" for character in task_id or "task")
     return f"{stamp}-{slug}-{safe_id[-24:]}"
@@ -55,18 +55,18 @@ async def download_image(
     loopback_allowed: bool,
     timeout_s: float = DOWNLOAD_TIMEOUT_S,
 ) -> SavedImage:
-    """Save the picture behind a link as `folder/stem.<type>` and return where, with its size in pixels.
+    """Save the picture of a link as `folder/stem.<type>` and return its path and size in pixels.
 
     Args:
-        http: Carries no key of its own.
+        http: A client that sends no key.
         url: The link as the service gave it.
-        folder: Made when missing; files are readable by their owner only.
-        stem: The file's name; a picture already there is kept and this one gets a number.
-        loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
-        timeout_s: The bound on the whole download.
+        folder: Created if missing; files are readable by their owner only.
+        stem: The file's name; if another picture has it, a number is added.
+        loopback_allowed: Whether plain http to this machine is allowed, as for a sandbox.
+        timeout_s: The bound on the whole download, in seconds.
 
     Raises:
-        DownloadError: The link is refused, unreachable, too large, or not a picture. Nothing is left on disk.
+        DownloadError: The link is refused, unreachable, too large, or not a picture. No file is left on disk.
     """
     try:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ async def download_image(
     try:
         picture = await asyncio.to_thread(read_picture, data)
     except PictureError as exc:
-        raise DownloadError(f"what arrived {exc}") from exc
+        raise DownloadError(f"the downloaded file {exc}") from exc
     try:
         path = await asyncio.to_thread(_write_whole, folder, stem, picture.suffix, data)
     except OSError as exc:
@@ -90,7 +90,7 @@ async def download_image(
 
 
 def check_link(url: str, *, loopback_allowed: bool) -> None:
-    """Raise DownloadError unless a link may be fetched: https, or loopback where that is allowed."""
+    """Raise DownloadError unless a link is https to a public host, or to loopback where that is allowed."""
     if not is_web_url(url):
         raise DownloadError("its link is not a plain http(s) URL")
     parts = urlsplit(url)
@@ -104,19 +104,19 @@ def check_link(url: str, *, loopback_allowed: bool) -> None:
 
 
 def public_only(url: str, *, loopback_allowed: bool) -> dict[str, Any]:
-    """Return what makes httpx end a request, before anything is sent, whose public name has led to a private address.
+    """Return an httpx extension that aborts connections to private addresses before anything is sent.
 
-    The request then raises DownloadError. What a proxy connects to, only the proxy can tell. Source: httpx's and
-    httpcore's extension "trace".
+    The request then raises DownloadError. Connections of a proxy cannot be checked. Source: the extension "trace" of
+    httpx and httpcore.
     """
     host = httpx.URL(url).raw_host.decode("ascii")
-    dialled = ""
+    connected_host = ""
 
     async def watch(event: str, info: Mapping[str, Any]) -> None:
-        nonlocal dialled
+        nonlocal connected_host
         if event == "connection.connect_tcp.started":
-            dialled = info["host"]
-        elif event == "connection.connect_tcp.complete" and dialled == host:
+            connected_host = info["host"]
+        elif event == "connection.connect_tcp.complete" and connected_host == host:
             stream = info["return_value"]
             peer = str((stream.get_extra_info("server_addr") or ("",))[0])
             if is_private_address(peer) and not (loopback_allowed and is_loopback(peer)):
@@ -153,7 +153,7 @@ def _joined(url: str, location: str) -> str:
 
 
 def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
-    """Write a temporary file beside the target and give it the name in one step, so no half picture is ever seen."""
+    """Write a temporary file and rename it atomically, so that no incomplete picture is visible."""
     temporary = folder / f".{stem}.{secrets.token_hex(4)}.part"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -164,7 +164,7 @@ def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
         for number in range(1, 1000):
             target = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
             try:
-                _give_name(temporary, target)
+                _rename_new(temporary, target)
             except FileExistsError:
                 if target.read_bytes() == data:
                     return target
@@ -175,18 +175,18 @@ def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
 
 
-def _give_name(temporary: Path, target: Path) -> None:
-    """Give a file a name that no other has, in one step where the file system can.
+def _rename_new(temporary: Path, target: Path) -> None:
+    """Rename a file to an unused name, atomically where the file system can.
 
     Raises:
-        FileExistsError: Another file has it.
+        FileExistsError: The name is in use.
     """
     try:
         os.link(temporary, target)
     except FileExistsError:
         raise
     except OSError:
-        # FAT and many network shares have no second names: the name is taken first, then filled.
+        # FAT and many network shares have no hard links: reserve the name, then replace the file.
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             temporary.replace(target)

@@ -1,7 +1,7 @@
-"""Look at a picture: what it is by its content, how large, whole or not, and a copy without its metadata.
+"""Identify a picture by its content, check its size and completeness, and copy it without metadata.
 
-Decoding is Pillow's, imported only when a picture is at hand. The pixel count is checked before anything is decoded,
-because a small file can hold a picture that fills the memory.
+Pillow decodes; it is imported only when needed. The pixel count is checked before decoding, because a small file can
+contain a picture that fills the memory.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "GIF": {},
 }
 _ORIENTATION: Final = 0x0112  # an EXIF tag
-# By which of Pillow's turns a photo with this orientation comes upright.
-_TURNS: Final[dict[Any, str]] = {
+# Pillow's transpose operation for each EXIF orientation.
+_TRANSPOSES: Final[dict[Any, str]] = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
     4: "FLIP_TOP_BOTTOM",
@@ -39,12 +39,12 @@ _TURNS: Final[dict[Any, str]] = {
 
 
 class PictureError(Exception):
-    """The bytes are not a picture this package handles. The message completes the sentence "it …"."""
+    """The bytes are not a supported picture. The message completes the sentence "it …"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A whole picture and its bytes."""
+    """A complete picture and its bytes."""
 
     data: bytes
     kind: str
@@ -53,12 +53,12 @@ class Picture:
 
     @property
     def suffix(self) -> str:
-        """The ending of a file name for it."""
+        """The suffix of its file name, with the dot."""
         return SUFFIXES[self.kind]
 
 
 def read_picture(data: bytes) -> Picture:
-    """Return what a picture is, by its content alone.
+    """Return a picture with its type and size, by its content alone.
 
     Raises:
         PictureError: It is not a PNG, JPEG, WebP or GIF, is damaged or cut short, or has too many pixels.
@@ -68,10 +68,10 @@ def read_picture(data: bytes) -> Picture:
 
 
 def without_metadata(data: bytes) -> Picture:
-    """Return a picture without metadata such as the GPS position; one that has none keeps its very bytes.
+    """Return a picture without metadata such as the GPS position; one without metadata is returned unchanged.
 
-    A turned photo is turned upright, because the note that says how it was held goes with the metadata. Of a moving
-    picture the first frame is kept then, whose pixels are bounded.
+    Otherwise a photo is rotated upright, because its orientation tag is removed, and only the first frame of an
+    animation is kept.
 
     Raises:
         PictureError: As `read_picture`.
@@ -80,7 +80,7 @@ def without_metadata(data: bytes) -> Picture:
         if is_only_the_picture(data, kind):
             return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
         clean = _upright(image)
-        # What Pillow would write along of its own accord; colours and transparency are kept by name.
+        # Pillow would save this metadata; only colours and transparency are kept.
         clean.info = {}
         kept = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
         output = io.BytesIO()
@@ -89,14 +89,14 @@ def without_metadata(data: bytes) -> Picture:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return a copy of a picture's pixels, turned as its EXIF data says where they can be read."""
+    """Return a copy of a picture's pixels, rotated by its EXIF orientation if it is readable."""
     from PIL import Image
 
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
-    except Exception:  # noqa: BLE001 - Pillow raises all kinds over odd EXIF data, of which only one tag matters here
-        turn = None
-    return image.copy() if turn is None else image.transpose(Image.Transpose[turn])
+        transpose = _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
+        transpose = None
+    return image.copy() if transpose is None else image.transpose(Image.Transpose[transpose])
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
 
     try:
         with warnings.catch_warnings():
-            # Pillow warns of many pixels where we refuse them ourselves.
+            # Pillow warns of many pixels, which are refused below.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as image:
                 width_px, height_px = image.size
@@ -116,7 +116,7 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
                         f"has {width_px} x {height_px} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
                     )
                 image.load()
-                # A phone's photo with a second picture behind the first is a JPEG to everybody else.
+                # A phone's photo with a second picture after the first is a JPEG to other programs.
                 yield image, "JPEG" if image.format == "MPO" else str(image.format)
     except Image.DecompressionBombError as exc:
         raise PictureError(
@@ -124,5 +124,5 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
         ) from exc
     except PictureError:
         raise
-    except Exception as exc:  # decoders raise all kinds over odd data
+    except Exception as exc:  # decoders raise many types for invalid data
         raise PictureError("is not a whole PNG, JPEG, WebP or GIF picture by its content") from exc

@@ -1,7 +1,7 @@
-"""Tell whether a picture's file holds the picture and nothing else, by walking through its parts.
+"""Check that a picture's file contains only the picture, by iterating over its parts.
 
-Only parts that are known to be needed for showing the picture pass: whatever else a file carries, known or not, may say
-where, when, with what or by whom it was made. Sources: PNG (W3C), JPEG (ITU-T T.81, JFIF 1.02), the WebP container
+Only parts that are needed to display the picture are allowed: any other, known or unknown, may identify the place,
+time, device or person. Sources: PNG (W3C), JPEG (ITU-T T.81, JFIF 1.02), the WebP container
 specification (Google), GIF89a.
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-# The picture, its palette, transparency and colours, and the frames of a moving one.
+# The picture, its palette, transparency and colours, and the frames of an animation.
 _PNG_CHUNKS: Final = frozenset(
     b"IHDR PLTE IDAT IEND tRNS cHRM gAMA sBIT sRGB iCCP cICP bKGD pHYs acTL fcTL fdAT".split()
 )
@@ -25,14 +25,14 @@ _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 def is_only_the_picture(data: bytes, kind: str) -> bool:
-    """Return whether a file has no part beside its picture; False too where that cannot be told.
+    """Return whether a file has no part besides its picture; False when its parts cannot be parsed.
 
     Args:
-        data: A file that Pillow reads.
+        data: The bytes of a file that Pillow can read.
         kind: PNG, JPEG, WEBP or GIF.
     """
     try:
-        return _WALKS[kind](data)
+        return _CHECKS[kind](data)
     except IndexError:
         return False
 
@@ -66,11 +66,11 @@ def _is_only_jpeg(data: bytes) -> bool:
 
 
 def _is_needed(marker: int, body: bytes) -> bool:
-    if marker == 0xE0:  # without a small picture of its own
+    if marker == 0xE0:  # without a thumbnail
         return body.startswith(b"JFIF\x00") and len(body) == 14
     if marker == 0xE2:
         return body.startswith(b"ICC_PROFILE\x00")
-    if marker == 0xEE:  # how the colours are coded
+    if marker == 0xEE:  # the colour transform
         return body.startswith(b"Adobe") and len(body) == 12
     return marker in _JPEG_SEGMENTS
 
@@ -107,7 +107,7 @@ def _after_sub_blocks(data: bytes, at: int) -> int:
     return at + 1
 
 
-_WALKS: Final[Mapping[str, Callable[[bytes], bool]]] = {
+_CHECKS: Final[Mapping[str, Callable[[bytes], bool]]] = {
     "PNG": _is_only_png,
     "JPEG": _is_only_jpeg,
     "WEBP": _is_only_webp,

@@ -1,9 +1,9 @@
-"""Read a source picture from the disk, and nothing else.
+"""Read source pictures from the disk, and no other files.
 
-A prompt-injected agent may be told to "remix" a private file, so a file is read only when it lies inside an allowed
-folder after every link is resolved, is a regular file without a hidden part in its path below that folder, and is a
-picture by its content. It is opened step by step without following links, so that nothing can be swapped in after the
-check. The error names the rule; it never shows what the file holds. Source of the flags: openat(2).
+A prompt-injected agent may try to "remix" a private file, so a file is read only if it is inside an allowed folder
+after resolving every link, is a regular file without a hidden part in its path below that folder, and is a picture by
+its content. Each path component is opened without following links, so that none can be replaced after the check. The
+error names the rule and never quotes the file's content. Source of the flags: openat(2).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ INBOUND: Final = Path("media") / "inbound"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePlaces:
-    """Where source files of one call may lie.
+    """The places of one call's source files.
 
     Attributes:
-        roots: Allowed folders; None allows every folder, hidden ones too, for a person who types a path.
-        workspace: What relative paths are relative to; None when there is none.
-        inbound: OpenClaw's folder for pictures that came in by chat, None outside OpenClaw.
-        staged: Where OpenClaw puts copies of them for the agent of this session; None outside OpenClaw.
-        inbound_only: Whether only these two folders count, as in a sandboxed session.
+        roots: The allowed folders; None allows all, also hidden ones, for a person who types a path.
+        workspace: The base of relative paths; None when there is none.
+        inbound: OpenClaw's folder for pictures from the chat; None outside OpenClaw.
+        staged: OpenClaw's folder for copies of them for this session's agent; None outside OpenClaw.
+        inbound_only: Whether only these two folders are allowed, as in a sandboxed session.
     """
 
     roots: tuple[Path, ...] | None
@@ -42,7 +42,7 @@ class SourcePlaces:
 
 
 def inbound_folder(parent: Path) -> Path:
-    """Return where pictures that came in by chat are, under OpenClaw's state folder or under a workspace.
+    """Return the folder for pictures from the chat, under OpenClaw's state folder or under a workspace.
 
     Measured with OpenClaw 2026.9.6: a picture is saved under the state folder, and a copy in the session's workspace;
     the model reads the copy's path, relative to the workspace in a sandboxed session.
@@ -51,7 +51,7 @@ def inbound_folder(parent: Path) -> Path:
 
 
 def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
-    """Return the path a source means: a plain path, a `file:` URL, or an inbound reference as OpenClaw writes it.
+    """Return the path of a source: a plain path, a `file:` URL, or an inbound reference as OpenClaw writes it.
 
     Raises:
         SourceRefusedError: It is an inbound reference and there is no inbound folder, a `file:` URL of another
@@ -65,7 +65,7 @@ def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
                 )
             name = unquote(source.removeprefix(prefix))
             copy = None if is_url or places.staged is None else places.staged / name
-            return copy if copy is not None and _is_there(copy) else places.inbound / name
+            return copy if copy is not None and _exists(copy) else places.inbound / name
     if source.lower().startswith("file:"):
         try:
             parts = urlsplit(source)
@@ -84,7 +84,7 @@ def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     return places.workspace / path
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         path.lstat()
     except (OSError, ValueError):
@@ -97,8 +97,8 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
 
     Args:
         path: From `path_of`.
-        places: Where files may lie.
-        where: Names the argument in errors, such as `source_image_urls[0]`.
+        places: The allowed places.
+        where: The argument's name, for errors, such as `source_image_urls[0]`.
 
     Raises:
         SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, or too large.
@@ -106,7 +106,7 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
-        # Outside the roots even the answer "there is no such file" would tell something.
+        # Outside the roots, do not reveal whether the file exists.
         lexical = Path(os.path.normpath(path)) if "\0" not in str(path) else Path("/")
         if _root_of(lexical, places) is None:
             raise _outside(where, places) from None
@@ -120,39 +120,39 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
 
 
 def read_saved_copy(path: Path, *, where: str) -> bytes:
-    """Return the bytes of a picture that this tool has saved, from its very place: a link put there is not followed.
+    """Return the bytes of a picture that this tool has saved; a link in its place is not followed.
 
     Raises:
-        SourceRefusedError: It is gone, not a regular file, or too large.
+        SourceRefusedError: It is missing, not a regular file, or too large.
     """
     return _read_without_links(path.parent, (path.name,), where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Root:
-    """An allowed folder, links resolved: what is opened first, and the folder in or below it that files must lie in."""
+    """An allowed folder, links resolved: files must be in `inside`, which is `opened` or a folder below it."""
 
     opened: Path
     inside: Path
 
 
 def _root_of(path: Path, places: SourcePlaces) -> _Root | None:
-    """Return the nearest allowed folder around a path: in a hidden folder, such as OpenClaw's, the inner one counts."""
+    """Return the innermost allowed folder around a path; it may be in a hidden folder, such as OpenClaw's."""
     if places.roots is None and not places.inbound_only:
         return _Root(opened=Path(path.anchor), inside=path.parent)
-    around = [root for root in _roots(places) if path.is_relative_to(root.inside)]
-    return max(around, key=lambda root: len(root.inside.parts), default=None)
+    containing = [root for root in _roots(places) if path.is_relative_to(root.inside)]
+    return max(containing, key=lambda root: len(root.inside.parts), default=None)
 
 
 def _roots(places: SourcePlaces) -> Iterator[_Root]:
     for folder in (*(() if places.inbound_only else places.roots or ()), places.inbound):
         resolved = None if folder is None else _resolved(folder)
-        # A link to "/" would open everything; only whoever writes "/" means it.
+        # A link to "/" would allow every file, so only "/" itself may do so.
         if resolved is not None and (resolved != Path(resolved.anchor) or resolved == folder):
             yield _Root(opened=resolved, inside=resolved)
     workspace = None if places.workspace is None else _resolved(places.workspace)
     if places.staged is not None and workspace is not None:
-        # Whoever writes in the workspace could put a link there in this folder's place: it is reached step by step.
+        # A process that can write to the workspace could replace this folder by a link: open it component by component.
         yield _Root(opened=workspace, inside=inbound_folder(workspace))
 
 
@@ -172,7 +172,7 @@ def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # Non-blocking, so that a pipe in the file's place cannot hold the call up.
+        # Non-blocking, so that a pipe cannot block the call.
         descriptor = os.open(
             parts[-1] if parts else ".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
         )
@@ -195,7 +195,7 @@ def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
 
 
 def too_large(where: str, size_bytes: int) -> SourceRefusedError:
-    """Return the error of a source with too many bytes."""
+    """Return the error for a source with too many bytes."""
     return _refused(
         where,
         f"it has {size_bytes / 1024 / 1024:.0f} MiB and at most {MAX_SOURCE_BYTES // 1024 // 1024} MiB are allowed",

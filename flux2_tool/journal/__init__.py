@@ -1,4 +1,4 @@
-"""The task journal: what was requested, sent, accepted, paid and delivered, on disk before money is spent.
+"""The task journal: each request and its progress from intent to delivery, on disk before money is spent.
 
 In: intents and outcomes. Out: records, and which process may send or resume one. `Journal` is the interface;
 `open_journal` returns the SQLite implementation, in a file or in memory.

@@ -1,6 +1,6 @@
-"""Which journal a process writes to: the file, or memory while the file cannot be used and is not required.
+"""Choose the journal: the file, or memory while the file cannot be used and is not required.
 
-When that changes (the file was deleted, broke, or can be used again), this process's records are carried over, so that
+When the choice changes (the file was deleted, failed, or can be used again), this process's records are copied, so that
 an equal request still finds them.
 """
 
@@ -20,21 +20,21 @@ from flux2_tool.settings import JournalMode
 
 logger = logging.getLogger(__name__)
 
-# The longest day: one on which the clocks are set back.
+# A day on which the clocks are set back.
 LONGEST_DAY_S: Final = 25 * 3600.0
 _OFF: Final = "journal_unavailable: the task journal is off, so tasks are forgotten when this process ends"
 
 
 class JournalWithFallback:
-    """Chooses the journal anew at each use.
+    """Chooses the journal at each use.
 
     Args:
         folder: The data folder that holds the file.
         mode: Whether money may be spent without the file.
         owner: This process.
-        now: The wall clock.
+        now: Returns the wall-clock time.
         opener: Opens a journal.
-        record_handles: Returns the records this process takes care of, oldest first.
+        record_handles: Returns this process's records, oldest first.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class JournalWithFallback:
 
     @property
     def is_required(self) -> bool:
-        """Whether nothing may be sent that is not written to the file."""
+        """Whether a request may be sent only after it is written to the file."""
         return self._mode == "required"
 
     def for_spending(self) -> tuple[Journal, list[str]]:
-        """Return the journal to write an intent to, and the warnings that the call's result carries.
+        """Return the journal for a new intent, and warnings for the call's result.
 
         Raises:
             JournalUnavailableError: It is required and cannot be used.
@@ -74,19 +74,19 @@ class JournalWithFallback:
         try:
             journal = self._on_disk()
             if not self.is_required:
-                # Should the file fail, the caps go on counting from here; it has other processes' spending too.
+                # If the file fails later, the caps still count this, which includes other processes' spending.
                 self._spent = journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
             return self.fall_back(exc)
         return journal, []
 
     def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
-        """Return the journal in memory, and the warnings that the call's result carries; the file has failed.
+        """Return the journal in memory after the file failed, and warnings for the call's result.
 
         Raises:
             JournalUnavailableError: It is required.
         """
-        # Not closed: tasks that began with it still try to write to it.
+        # Not closed: tasks that use it still try to write to it.
         self._file = None
         if self.is_required:
             raise unavailable(exc) from exc
@@ -98,7 +98,7 @@ class JournalWithFallback:
         return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]
 
     def for_reading(self) -> Journal | None:
-        """Return the journal to read from, None when none can be used."""
+        """Return the journal to read, None when none can be used."""
         if self._mode == "off":
             return self._in_memory()
         try:
@@ -108,7 +108,7 @@ class JournalWithFallback:
             return None if self._memory is None or self.is_required else self._memory
 
     def for_required_reading(self) -> Journal:
-        """Return the journal to read from, where a call cannot be answered without one.
+        """Return the journal to read, for a call that needs one.
 
         Raises:
             JournalError: None can be used.
@@ -117,7 +117,7 @@ class JournalWithFallback:
         return self._on_disk() if journal is None else journal
 
     def heartbeat(self) -> None:
-        """Renew the leases of this process's records, and write what could not be written before."""
+        """Renew the leases of this process's records, and retry the writes that failed before."""
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
@@ -127,7 +127,7 @@ class JournalWithFallback:
         self._flush()
 
     def close(self) -> None:
-        """Release this process's records; what could not be written before is tried a last time."""
+        """Retry the writes that failed before, and release this process's records."""
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
             self._flush()

@@ -1,7 +1,7 @@
-"""One record in the journal, as the image task that fills it sees it.
+"""An image task's access to its record in the journal.
 
-Before money is spent a required journal that fails stops the request. Afterwards it must not lose the image: the
-failure becomes a warning, the image task goes on, and what could not be written is written as soon as it can be.
+Before money is spent, the failure of a required journal stops the request. Afterwards it must not lose the image: the
+failure becomes a warning, the image task continues, and the write is repeated as soon as possible.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class RecordHandle:
     """Reads and writes one record.
 
     Args:
-        journal: Where it is kept.
-        record: As it stands now.
-        now: The wall clock.
-        is_ours: Whether this process owns it; another's record is only read.
-        is_required: Whether nothing may be sent that is not written down.
+        journal: Contains the record.
+        record: The record as last read.
+        now: Returns the wall-clock time.
+        is_ours: Whether this process owns it; otherwise it is only read.
+        is_required: Whether a request may be sent only after it is recorded.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RecordHandle:
         self.warnings: list[str] = []
 
     def before_post(self, route: contract.Route) -> None:
-        """Write down which route a POST takes, before it is sent.
+        """Record the route of a POST, before it is sent.
 
         Raises:
             JournalUnavailableError: It cannot be written and is required, so the POST must not be sent.
@@ -60,7 +60,7 @@ class RecordHandle:
             raise unavailable(failed) from failed
 
     def accepted(self, task_id: str | None, *, status_url: str | None, request_id: str | None) -> None:
-        """Write down that RunAPI accepted the task."""
+        """Record that RunAPI accepted the task."""
         now = self._now()
         self._write(
             lambda: self._journal.note_accepted(
@@ -74,7 +74,7 @@ class RecordHandle:
         )
 
     def ended(self, outcome: Outcome) -> None:
-        """Write down how it ended; a completed one stays ours until it is delivered."""
+        """Record the outcome; a completed record stays ours until it is delivered."""
         now = self._now()
         self._write(
             lambda: self._journal.note_end(self.record.record_id, outcome, now=now),
@@ -83,17 +83,17 @@ class RecordHandle:
         )
 
     def delivered(self) -> None:
-        """Write down that the images were returned to a call of the record's session."""
+        """Record that the images were returned to a call of the record's session."""
         now = self._now()
         self._write(lambda: self._journal.note_delivered(self.record.record_id, now=now), delivered_at=now)
 
     def saved(self, copies: Sequence[SavedCopy]) -> None:
-        """Write down where the images were saved."""
+        """Record where the images were saved."""
         if tuple(copies) != self.record.saved:
             self._write(lambda: self._journal.note_saved(self.record.record_id, copies), saved=tuple(copies))
 
     def orphan(self) -> None:
-        """Write down that every call that waited for it ended before it did."""
+        """Record that every call that waited for it ended first."""
         if not self.record.orphaned:
             self._write(lambda: self._journal.note_orphaned(self.record.record_id), orphaned=True)
 
@@ -104,7 +104,7 @@ class RecordHandle:
             self.is_ours = False
 
     def take_over(self) -> bool:
-        """Become the owner unless a living process is; return whether this process owns it now."""
+        """Become the owner unless another living process is; return whether this process owns it now."""
         try:
             record = self._journal.take_over(self.record.record_id, now=self._now())
         except JournalError as exc:
@@ -126,17 +126,17 @@ class RecordHandle:
         return self.record
 
     def flush(self) -> None:
-        """Write what could not be written before, if that is possible now."""
+        """Retry the writes that failed before."""
         if self._has_unwritten_changes:
             self.refresh()
 
     def move_to(self, journal: Journal) -> None:
-        """Write to another journal from now on; it has the record already."""
+        """Use another journal, which already has the record."""
         self._journal = journal
         self._has_unwritten_changes = False
 
     def _write(self, write: Callable[[], None], **changes: Any) -> JournalError | None:
-        """Write, and return what went wrong, if anything; `record` has the changes in any case."""
+        """Write, and return the error, if any; `record` always gets the changes."""
         self.flush()
         try:
             if not self._has_unwritten_changes:

@@ -1,6 +1,7 @@
-"""The journal's schema as named steps, each applied once, in order, in one transaction.
+"""The journal's schema as named steps, applied once, in order, in one transaction.
 
-A step only adds, so that an older process can still use a journal that a newer one has opened.
+A step may add tables, columns and indexes and drop indexes, but never drop or rename a column of a published version,
+so that an older process can still use a journal that a newer one has opened.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         "ALTER TABLE records ADD COLUMN duration_s REAL",
     ),
     (
-        # All that a sum of spending reads, so that a claim does not read a whole day's records.
+        # Covers the sum of spending, so that a claim does not read a whole day's records.
         "0006_spending",
         """
         CREATE INDEX records_spending ON records (created_at, session, sender, state, cost_usd, reserved_usd);
@@ -81,7 +82,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     (
-        # The sum also tells real money from that of a sandbox on this machine.
+        # The sum can also exclude the cost of images from a sandbox on this machine.
         "0007_spending_by_service",
         """
         CREATE INDEX records_spending_by_service
@@ -97,7 +98,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     (
-        # The one step that renames: no version with the old names was published.
+        # Renames columns, because no version with the old names was published.
         "0009_terms",
         """
         ALTER TABLE records RENAME COLUMN equal_key TO dedup_key;
@@ -111,7 +112,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
 
 
 def migrate(connection: sqlite3.Connection, *, now: float) -> None:
-    """Bring a journal up to date; several processes may try at once."""
+    """Apply the missing steps; several processes may call this at once."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")

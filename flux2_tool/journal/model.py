@@ -1,10 +1,11 @@
-"""What the journal keeps: a request's intent, its outcome, the record of both, and the rules of a claim.
+"""The journal's data: a request's intent, its outcome, the record of both, and the rules of a claim.
 
 Times are wall-clock seconds since 1970, because several processes share them.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,8 +15,8 @@ from flux2_tool.runapi import contract
 # processing   RunAPI accepted it; there is a task id
 # completed    there are images
 # failed       the task ended without an image
-# not_created  surely nothing was created
-# unknown      nobody sends it any more, and whether it was accepted is not known
+# not_created  certainly nothing was created
+# unknown      not being sent; whether it was accepted is not known
 RecordState = Literal["sending", "processing", "completed", "failed", "not_created", "unknown"]
 
 
@@ -28,17 +29,17 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A request as it will be sent, written down before it is.
+    """A request, recorded before it is sent.
 
     Attributes:
-        record_id: Opaque, unique; names the record.
-        session: Whose request it is; None for a command line call without one.
-        dedup_key: The same for requests that count as equal.
-        cross_session_dedup_key: The same for requests that would count as equal if they were of one session.
-        label: The prompt's beginning, for people who list tasks.
-        price_usd: What it is expected to cost, None when unknown.
-        sender: The person who asked, as the host names them.
-        reserved_usd: What it counts as against the caps until it is billed.
+        record_id: The record's unique, opaque id.
+        session: The session of the request; None for a command line call without one.
+        dedup_key: The same for equal requests.
+        cross_session_dedup_key: The same for requests that are equal apart from the session.
+        label: The beginning of the prompt, for task lists.
+        price_usd: The expected price, None when unknown.
+        sender: The requester's name from the host.
+        reserved_usd: The amount that counts against the caps until it is billed.
     """
 
     record_id: str
@@ -62,17 +63,17 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a request ended, or that nobody knows.
+    """How a request ended, or that this is not known.
 
     Attributes:
-        images: Links, each with the UTC time at which it expires when that is known, in order.
-        cost_usd: What RunAPI billed, None when it did not say.
-        conflict: RunAPI answered 409: sending the request again cannot show what happened to it.
-        abandoned: It was followed until nobody waited for it any more, without a result.
+        images: Links in order, each with its expiry time in UTC, None when unknown.
+        cost_usd: The cost RunAPI billed, None when unknown.
+        conflict: RunAPI answered 409, so resending the request cannot show its outcome.
+        abandoned: Following it stopped without a result; it is not resumed automatically.
         raw: RunAPI's last response as redacted JSON text.
         request_id: RunAPI's id of that response.
-        polls: How often the task's status was polled.
-        duration_s: How long it took RunAPI, as far as polling can tell; None when it cannot.
+        polls: The number of polls.
+        duration_s: How long RunAPI took, as measured by polling; None when unknown.
     """
 
     state: RecordState
@@ -98,15 +99,15 @@ class SavedCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Intent):
-    """A request and all that is known of it; what its `Outcome` gives has the same names here.
+    """A request and its known data; fields of its `Outcome` have the same names here.
 
     Attributes:
-        accepted_at: When RunAPI accepted it, None before that.
-        delivered_at: When a call of its session got the images.
-        owner: The process that takes care of it, None when none does.
-        lease_until: Until when the owner holds it without a further heartbeat.
-        saved: Copies on disk.
-        orphaned: The call that began it ended before it did, or its process.
+        accepted_at: When RunAPI accepted it; None before.
+        delivered_at: When a call of its session received the images.
+        owner: The process that submits and follows it; None when there is none.
+        lease_until: When the owner's lease expires without a further heartbeat.
+        saved: Copies of the images on disk.
+        orphaned: The call or process that began it ended first.
     """
 
     state: RecordState
@@ -132,7 +133,7 @@ class Record(Intent):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is expected of it."""
+        """Whether its state is final."""
         return self.state in ("completed", "failed", "not_created")
 
 
@@ -141,10 +142,10 @@ class Cap:
     """An upper bound on spending.
 
     Attributes:
-        since: Only requests since then count; None counts all.
+        since: Only requests from then on count; None counts all.
         session: For a cap of kind "session", the session whose spending counts.
-        sender: For a cap of kind "sender", the person whose spending counts; None is everybody without a name.
-        leaves_out_loopback: Whether what a sandbox on this machine has billed does not count.
+        sender: For a cap of kind "sender", the requester whose spending counts; None counts requesters without a name.
+        excludes_loopback: Whether the cost of images from a sandbox on this machine does not count.
     """
 
     kind: Literal["image", "day", "session", "sender"]
@@ -152,12 +153,12 @@ class Cap:
     since: float | None = None
     session: str | None = None
     sender: str | None = None
-    leaves_out_loopback: bool = False
+    excludes_loopback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spending:
-    """Where a cap stands: what was billed, and what is reserved for images in flight or of unknown outcome."""
+    """The use of a cap: the billed amount, and the amount reserved for images in flight or of unknown outcome."""
 
     cap: Cap
     spent_usd: float
@@ -166,23 +167,23 @@ class Spending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRules:
-    """Which earlier requests a new one may join, and how many equal ones may be new.
+    """Rules for joining earlier requests, for repeats, and for caps.
 
     Attributes:
-        join: "session" joins what is in flight, unknown, or completed and not yet delivered; "orphaned" joins only
-            what is unknown or orphaned by its call or process; "never" always makes a new image.
-        inherited_session_prefix: Sessions whose names are this prefix and their owner's name may be inherited: an
-            equal, undelivered request of such a session is joined once its owner is dead, has released it or has
-            orphaned it, and is moved to the new request's session.
-        repeat_max: At most this many new tasks with equal arguments in the window; None for no limit.
+        join: "session" joins an equal request that is in flight, unknown, or completed but undelivered; "orphaned"
+            joins it only if it is also unknown, orphaned or without a living owner; "never" always makes a new image.
+        inherited_session_prefix: Sessions named by this prefix and an owner's name can be inherited: an equal,
+            undelivered request of such a session is joined, and moved to the new request's session, once its owner is
+            dead or has released it, or it is orphaned.
+        repeat_max: The maximum number of equal new requests in the window; None for no limit.
         repeat_window_s: The window's length, in seconds.
-        caps: Caps that a new request must not pass; the first one that it would pass is reported.
+        caps: The caps on a new request; the first one that it would exceed is reported.
     """
 
     join: Literal["session", "orphaned", "never"]
     inherited_session_prefix: str | None = None
     repeat_max: int | None = None
-    repeat_window_s: float = 600.0
+    repeat_window_s: float = math.inf
     caps: tuple[Cap, ...] = ()
 
 
@@ -192,8 +193,8 @@ class Claim:
 
     Attributes:
         record: The new record of this process ("new"), or the earlier one to share ("joined").
-        repeated: The equal requests of the window, where there are too many of them ("repeated").
-        spending: Where the cap stands that the request would pass ("over_budget").
+        repeated: The equal requests in the window, when there are too many ("repeated").
+        spending: The use of the cap that the request would exceed ("over_budget").
     """
 
     outcome: Literal["new", "joined", "repeated", "over_budget"]

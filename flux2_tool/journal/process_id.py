@@ -1,8 +1,8 @@
-"""Identify the process that owns a record, so that its death on this machine is detected at once.
+"""Identify the process that owns a record, so that its end on this machine is detected at once.
 
-Process ids are reused; an id together with the process's start time is not. The name also holds the host, its boot and
-the PID namespace, because an id means nothing on another machine or in another container that shares the folder, and a
-random part, because one process may hold several tools, of which one may be closed while the others go on.
+Process ids are reused, but not together with the start time. The name also contains the host, its boot id and the PID
+namespace, because other machines or containers can share the folder, and a random part, because one process may have
+several tools, each closed separately.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Owner(Protocol):
         ...
 
     def is_dead(self, name: str) -> bool:
-        """Return whether another owner's process has surely ended; False when that cannot be told."""
+        """Return whether another owner's process has certainly ended; False when unknown."""
         ...
 
 
 class ThisProcess:
-    """The running process as an owner; one instance for each tool in it."""
+    """The current process as an owner; one instance per tool in it."""
 
     def __init__(self) -> None:
         self._part = secrets.token_hex(4)
@@ -71,7 +71,7 @@ def _start_time(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in ("Z", "X") else fields[19]
-    # A minimal environment: ps needs no key, and two processes must get the same text for the same start.
+    # A minimal environment: ps needs no key, and its format must not depend on locale or time zone.
     environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
     found = subprocess.run(  # noqa: S603
         ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607

@@ -1,4 +1,4 @@
-"""The interface of a journal, whatever store is behind it. Every method raises JournalError."""
+"""The interface of a journal, independent of its store."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from flux2_tool.runapi import contract
 
 
 class Journal(Protocol):
-    """Keeps records. Every method raises JournalError when the store cannot be used."""
+    """Stores records. Every method raises JournalError when the store cannot be used."""
 
     def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
-        """Join an equal record, refuse one repeat too many or a request past a cap, or write the intent as `sending`
-        and so reserve its price; all in one atomic step."""
+        """Join an equal record, refuse a request that repeats too often or exceeds a cap, or record the intent as
+        `sending`, which reserves its price; in one atomic step."""
         ...
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
-        """Become the owner and return the record; None when a living process owns it, or it is over."""
+        """Become the owner and return the record; None when another living process owns it, or it is final."""
         ...
 
     def release(self, record_id: str, *, abandoned: bool = False) -> None:
         """Give up ownership, so that another process may take the record over.
 
         Args:
-            abandoned: Whether the task was followed until nobody waited any more; then only a person resumes it.
+            abandoned: Whether the task was unattended for too long; it is then not resumed automatically.
         """
         ...
 
     def note_orphaned(self, record_id: str) -> None:
-        """Write down that every call that waited for it ended before it did."""
+        """Record that every call that waited for it ended first."""
         ...
 
     def heartbeat(self, *, now: float) -> None:
@@ -40,25 +40,25 @@ class Journal(Protocol):
         ...
 
     def note_route(self, record_id: str, route: contract.Route) -> None:
-        """Write down which route the next POST takes, before it is sent."""
+        """Record the route of the next POST, before it is sent."""
         ...
 
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
-        """Write down that RunAPI accepted the task."""
+        """Record that RunAPI accepted the task."""
         ...
 
     def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
-        """Write down how it ended, unless the record already knows better."""
+        """Record the outcome, unless the record's state takes precedence."""
         ...
 
     def note_delivered(self, record_id: str, *, now: float) -> None:
-        """Write down that its images reached a call of its session."""
+        """Record that its images reached a call of its session."""
         ...
 
     def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
-        """Write down where its images were saved."""
+        """Record where its images were saved."""
         ...
 
     def newest(
@@ -67,20 +67,20 @@ class Journal(Protocol):
         fingerprint: str,
         base_url: str,
         session: str | None,
-        shown_first: bool = False,
+        delivered_first: bool = False,
         inherited_session_prefix: str | None = None,
     ) -> Record | None:
         """Return a session's newest record with images.
 
         Args:
-            shown_first: Prefer a delivered one, if there is any.
-            inherited_session_prefix: Where the session has none, the newest one of a session whose owner is dead
-                counts; see ClaimRules.
+            delivered_first: Prefer a delivered one, if there is any.
+            inherited_session_prefix: If the session has none, use the newest one of a session whose owner is dead;
+                see ClaimRules.
         """
         ...
 
     def carry_over(self, records: Sequence[Record]) -> None:
-        """Copy records from another journal of this process; a record that has got further here stays as it is."""
+        """Copy records from another journal of this process, except those with a later state or another owner here."""
         ...
 
     def get(self, record_id: str) -> Record | None:
@@ -97,38 +97,38 @@ class Journal(Protocol):
         """Return an account's unfinished records that no living process owns.
 
         Args:
-            resend_since: A record without a task id counts only when it was created since then and has no conflict:
-                only then may its request be sent again.
-            include_abandoned: Also those that were followed until nobody waited any more.
+            resend_since: A record without a task id is returned only if it was created since then and has no conflict,
+                so that its request may be resent.
+            include_abandoned: Also those that were unattended for too long.
         """
         ...
 
     def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
-        """Return records, oldest first."""
+        """Return the records in some states, or in all, oldest first."""
         ...
 
     def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
-        """Return how long the last tasks of a kind took, oldest first, in seconds."""
+        """Return the durations of the last tasks of a kind, oldest first, in seconds."""
         ...
 
     def spending(self, cap: Cap) -> Spending:
-        """Return where a cap stands."""
+        """Return the use of a cap."""
         ...
 
     def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
-        """Mark as `unknown` what is `sending`, was created before a time, and no living process owns."""
+        """Mark `sending` records that were created before a time and have no living owner as `unknown`."""
         ...
 
     def forget(self, record_id: str, *, now: float) -> bool:
-        """Delete a record of unknown outcome that no living process owns; False when it is not one."""
+        """Delete a record of unknown outcome without a living owner; return False for any other."""
         ...
 
     def prune(self, *, before: float) -> int:
-        """Delete records that are over and older, except undelivered images; return how many."""
+        """Delete older records in a final state, except undelivered images; return their number."""
         ...
 
     def is_in_place(self) -> bool:
-        """Return whether the store is still the one that a newly opened journal would use."""
+        """Return whether its file was neither deleted nor replaced."""
         ...
 
     def close(self) -> None:
@@ -137,6 +137,6 @@ class Journal(Protocol):
 
 
 class OpenJournal(Protocol):
-    """How a journal is opened: that of a data folder, or for `None` one that ends with the process."""
+    """Opens the journal of a data folder, or for `None` one in memory."""
 
     def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal: ...

@@ -1,7 +1,7 @@
-"""The journal in SQLite: one file, several processes, every write committed before the caller goes on.
+"""The journal in SQLite: one file, several processes, every write committed before the caller continues.
 
-Writes that prevent a second payment are synced to the disk before the caller goes on, and so survive a power cut; what
-RunAPI can be asked for again is not, because a sync delays every other call.
+Writes that prevent a second payment are also synced to the disk first, so they survive a power failure; data that can
+be fetched from RunAPI again is not synced, because a sync delays every other call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILE_NAME: Final = "journal.db"
 
 
 def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
-    """Open the journal of a data folder, making it when there is none, or one in memory for `None`.
+    """Open the journal of a data folder, or one in memory for `None`; create it if missing.
 
     Raises:
         JournalError: The folder or the file cannot be used; nothing was changed.
@@ -36,14 +36,14 @@ def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJour
     path = folder / FILE_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Made by hand first, because SQLite would give the file whatever mode the umask leaves.
+        # Created here, because SQLite would use the umask for the file's mode.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         return SqliteJournal(connect(str(path), now=now), path, owner)
     except (OSError, sqlite3.Error) as exc:
-        said = exc.strerror if isinstance(exc, OSError) else exc
+        message = exc.strerror if isinstance(exc, OSError) else exc
         reason = failure_reason(exc, path)
-        raise JournalError(f"the journal {path} cannot be opened: {said}", reason=reason) from exc
+        raise JournalError(f"the journal {path} cannot be opened: {message}", reason=reason) from exc
 
 
 class SqliteJournal(ClaimTable):
@@ -137,11 +137,11 @@ class SqliteJournal(ClaimTable):
         fingerprint: str,
         base_url: str,
         session: str | None,
-        shown_first: bool = False,
+        delivered_first: bool = False,
         inherited_session_prefix: str | None = None,
     ) -> Record | None:
         where = "fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?"
-        order = f"{'delivered_at IS NULL, ' if shown_first else ''}created_at DESC, rowid DESC LIMIT 1"
+        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}created_at DESC, rowid DESC LIMIT 1"
         with self._guarded():
             found = self._select(where, (fingerprint, base_url, session), order)
             if not found and inherited_session_prefix is not None:
@@ -245,7 +245,7 @@ class SqliteJournal(ClaimTable):
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _may_end(self, record: Record, state: RecordState) -> bool:
-        """Whether an outcome replaces the record's state; that of a stalled process may come too late."""
+        """Whether an outcome may replace the record's state; that of a stalled process may be outdated."""
         if record.state in ("completed", "failed"):
             return state == "completed"
         is_ours = record.owner == self._name
@@ -253,7 +253,7 @@ class SqliteJournal(ClaimTable):
 
 
 def _progress(record: Record) -> tuple[int, bool]:
-    """Return how far a request has got, to compare two journals' records of it; the greater is the later."""
+    """Return a request's progress, to compare two journals' records of it; the greater is the later."""
     steps: tuple[tuple[RecordState, ...], ...] = (
         ("sending",),
         ("unknown", "not_created"),

@@ -1,7 +1,7 @@
-"""Claims in SQLite: which record a new request shares, which it may not repeat, and whether it keeps the caps.
+"""Claims in SQLite: whether a new request joins a record, repeats too often, or exceeds a cap.
 
-One transaction decides it and writes the new record, so that processes that race neither make one image twice nor pass
-a cap together.
+One transaction checks this and writes the new record, so that concurrent processes neither make one image twice nor
+exceed a cap together.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spe
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite_table import RecordTable
 
-# How long a process owns a record without a further heartbeat.
+# A process owns a record for this long after its last heartbeat.
 LEASE_S: Final = 30.0
-# Sums of prices are not exact; this much too much is not past a cap.
+# Sums of prices are not exact; an excess this small is within a cap.
 CENT_FRACTION: Final = 1e-6
 
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
 
 
 class ClaimTable(RecordTable):
-    """The table of records with the rules by which processes own and share them.
+    """The table of records with the rules of ownership and sharing between processes.
 
     Args:
-        connection: The database, up to date.
+        connection: The database, from `connect`.
         path: The journal's file, None for one in memory.
         owner: This process.
     """
@@ -67,7 +67,7 @@ class ClaimTable(RecordTable):
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _joinable(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
-        """Return the newest equal record that a new request shares instead of paying for a second image."""
+        """Return the newest equal record that a new request joins instead of paying for a second image."""
         candidates = self._select(
             "dedup_key = ? AND (state IN ('sending', 'processing', 'unknown')"
             " OR (state = 'completed' AND delivered_at IS NULL))",
@@ -82,7 +82,7 @@ class ClaimTable(RecordTable):
         return None
 
     def _inherited(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
-        """Move an equal record of a session that may be inherited to the intent's session, and return it."""
+        """Move an equal record from a session that can be inherited to the intent's session, and return it."""
         if rules.inherited_session_prefix is None or intent.cross_session_dedup_key is None:
             return None
         candidates = self._select(
@@ -92,12 +92,12 @@ class ClaimTable(RecordTable):
         )
         for record in reversed(candidates):
             is_dead = self._owner.is_dead((record.session or "").removeprefix(rules.inherited_session_prefix))
-            # Its owner has closed normally, or is a process whose end cannot be seen from here.
+            # Its owner has closed normally, or its lease has expired.
             is_released = record.state != "unknown" and not record.abandoned and not self._is_held(record, now)
             if (is_dead or is_released or record.orphaned) and not (
                 record.state == "completed" and _is_unreachable(record, now)
             ):
-                # Owned by this process from here on, unless another one is finishing it, so that nobody inherits it.
+                # Owned by this process from now on, unless another one holds it, so that no other session inherits it.
                 owned = {} if self._is_held(record, now) else {"owner": self._name, "lease_until": now + LEASE_S}
                 self._update(record.record_id, session=intent.session, dedup_key=intent.dedup_key, orphaned=0, **owned)
                 return self._one("record_id = ?", (record.record_id,))
@@ -110,7 +110,7 @@ class ClaimTable(RecordTable):
         if cap.kind != "day":
             conditions.append(f"{cap.kind} IS ?")
             values.append(cap.session if cap.kind == "session" else cap.sender)
-        if cap.leaves_out_loopback:
+        if cap.excludes_loopback:
             # Plain http is for loopback only, see `settings.normalized_base_url`.
             conditions.append("base_url NOT LIKE 'http://%'")
         where = " AND ".join(conditions)
@@ -134,7 +134,7 @@ class ClaimTable(RecordTable):
 
 
 def _is_unreachable(record: Record, now: float) -> bool:
-    """Whether a record's images can no longer be fetched: every link has expired, and no saved copy is left."""
+    """Whether a record's images can no longer be fetched: every link has expired, and no saved copy exists."""
     at = iso_utc(now)
     is_expired = all(expires_at is not None and expires_at <= at for _, expires_at in record.images)
     return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)

@@ -1,6 +1,6 @@
-"""The table of records in SQLite: its connection, its rows, and one atomic step on it.
+"""The table of records in SQLite: connection, rows and transactions.
 
-WAL lets readers and one writer work side by side. Source: https://www.sqlite.org/wal.html and
+WAL allows readers concurrently with one writer. Source: https://www.sqlite.org/wal.html and
 https://www.sqlite.org/pragma.html#pragma_synchronous.
 """
 
@@ -29,7 +29,7 @@ _RECORD_COLUMNS: Final = (
 
 
 def connect(target: str, *, now: float) -> sqlite3.Connection:
-    """Open a database and bring it up to date."""
+    """Open a database and apply all migrations."""
     connection = sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
@@ -42,13 +42,13 @@ def connect(target: str, *, now: float) -> sqlite3.Connection:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Switch the journal mode, waiting while another process does: SQLite's busy timeout does not cover that."""
-    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    """Switch to WAL, waiting while another process does: SQLite's busy timeout does not cover that."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_s:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
                 raise
             time.sleep(0.005)
         else:
@@ -59,7 +59,7 @@ class RecordTable:
     """Reads and writes rows as records. Not for use from several threads at once.
 
     Args:
-        connection: The database, up to date.
+        connection: The database, from `connect`.
         path: The journal's file, None for one in memory.
     """
 
@@ -71,7 +71,7 @@ class RecordTable:
     def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
         sql = f"INSERT INTO records ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - own names
         if or_update:
-            # Not REPLACE: columns that a newer version has added keep their values.
+            # Not REPLACE: columns added by a newer version keep their values.
             sql += f" ON CONFLICT (record_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}"
         self._connection.execute(sql, tuple(values.values()))
 
@@ -83,7 +83,7 @@ class RecordTable:
         )
 
     def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
-        """Return the newest of what a condition selects."""
+        """Return the newest record that matches a condition."""
         found = self._select(condition, values, "created_at DESC, rowid DESC LIMIT 1")
         return found[0] if found else None
 
@@ -98,14 +98,14 @@ class RecordTable:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        # Beside SQLite's own errors: text that is not text, a number that is too large, a corrupted cell.
+        # Besides SQLite's errors: invalid text, a number that is too large, a corrupt cell.
         except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
             name = "the journal in memory" if self._path is None else f"the journal {self._path}"
             raise JournalError(f"{name} cannot be used: {exc}", reason=failure_reason(exc, self._path)) from exc
 
     @contextlib.contextmanager
     def _transaction(self, *, synced: bool = False) -> Iterator[None]:
-        """One atomic step; a failed one leaves nothing behind. Only a synced one must survive a power cut."""
+        """One transaction, rolled back on failure. Only a synced one must survive a power failure."""
         with self._guarded():
             if synced != self._is_synced:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
@@ -121,7 +121,7 @@ class RecordTable:
 
 
 def row_of(values_of: Record | Outcome) -> dict[str, Any]:
-    """Return a record, or what an outcome gives of one, as columns and their values."""
+    """Return a record or an outcome as columns and their values."""
     values = {item.name: getattr(values_of, item.name) for item in fields(values_of)}
     values["error_code"], values["error_message"] = values.pop("error") or (None, None)
     return {
@@ -130,7 +130,7 @@ def row_of(values_of: Record | Outcome) -> dict[str, Any]:
 
 
 def _decoded(text: str) -> Any:
-    return () if text == "[]" else json.loads(text)  # most are empty
+    return () if text == "[]" else json.loads(text)  # the usual case
 
 
 def _record(row: sqlite3.Row) -> Record:

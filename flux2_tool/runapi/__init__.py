@@ -1,5 +1,5 @@
-"""RunAPI over HTTP: its contract in one table, one client for it, and what its responses mean.
+"""RunAPI over HTTP: its contract in one table, one client for it, and the interpretation of its responses.
 
-In: requests, and one account at one base URL. Out: typed responses and errors, and whether a failed request may have
-arrived. When a create is sent again is decided in `tasks/`.
+In: requests, one account at one base URL. Out: typed responses and errors; whether a failed request may have arrived.
+Repeating a request is decided in `tasks/`.
 """

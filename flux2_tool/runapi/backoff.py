@@ -1,4 +1,4 @@
-"""Decide how long to wait before a request is tried again.
+"""Decide how long to wait before a request is repeated.
 
 Pure functions: no I/O, no clock; `client.py` and `tasks/poll.py` do the waiting. Source: RFC 9110 section 10.2.3.
 """
@@ -20,12 +20,12 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     """Return how long the server asks us to wait, in seconds, or None if it did not say.
 
     Args:
-        value: A Retry-After header: seconds ("120"; fractions are seen in the wild) or an HTTP date.
+        value: A Retry-After header: seconds ("120"; some servers send fractions) or an HTTP date.
         now: The current time, with a time zone. Passed in so that tests need no clock.
 
     Returns:
-        Zero or more, not capped: the caller applies its own ceiling. None for nonsense,
-        because a bad hint must not stop a retry we would make anyway.
+        Zero or more, not capped: the caller applies its own ceiling. None for an invalid
+        header, because it must not stop a retry we would make anyway.
 
     Source: RFC 9110 section 10.2.3.
     """
@@ -48,11 +48,11 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
 
 
 def backoff_s(attempt: int, *, random: random_module.Random) -> float:
-    """Return the pause before the next try, in seconds: doubling, capped, with up to half of it random.
+    """Return the pause before the next attempt, in seconds: doubling, capped, with up to half of it random.
 
     Args:
-        attempt: How many tries have failed so far, from 1.
-        random: The source of jitter, so that many clients do not come back together.
+        attempt: The number of failed attempts, from 1.
+        random: The source of jitter, so that many clients do not retry together.
     """
     whole = min(BACKOFF_CEILING_S, BACKOFF_BASE_S * 2.0 ** min(attempt - 1, 16))
     return whole * (0.5 + 0.5 * random.random())

@@ -1,6 +1,6 @@
-"""The RunAPI account's money: `GET /api/v1/me/balance`, which costs nothing.
+"""The RunAPI account's balance: `GET /api/v1/me/balance`, which is free.
 
-Source of path and fields: the vendor's published contract. A field that is missing or odd is unknown, not zero.
+Source of path and fields: the vendor's published contract. A missing or invalid field is unknown, not zero.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_CENTS: Final = 1e12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """What an account can spend and has spent, in US dollars; None where RunAPI does not say."""
+    """An account's balance and spending, in US dollars; None where RunAPI names none."""
 
     balance_usd: float | None
     paid_usd: float | None = None
@@ -34,8 +34,8 @@ async def read_balance(client: RunapiClient) -> Balance:
 
     Raises:
         AuthenticationError: RunAPI refused the key.
-        RateLimitedError, ServiceUnavailableError: It cannot tell now.
-        UnexpectedAnswerError: The response is something else.
+        RateLimitedError, ServiceUnavailableError: RunAPI cannot respond now.
+        UnexpectedAnswerError: The response has no balance.
     """
     try:
         return balance_of(await client.send("GET", contract.BALANCE_PATH))
@@ -51,7 +51,7 @@ async def read_balance(client: RunapiClient) -> Balance:
 
 
 def balance_of(response: HttpResponse) -> Balance:
-    """Return the balance a response names.
+    """Return the balance in a response.
 
     Raises:
         Flux2Error: As `read_balance`.
@@ -59,7 +59,7 @@ def balance_of(response: HttpResponse) -> Balance:
     if not 200 <= response.status_code < 300:
         raise error_from_response(
             response,
-            asked=f"GET {contract.BALANCE_PATH}",
+            request=f"GET {contract.BALANCE_PATH}",
             check="Check the base URL; the account's page at https://runapi.ai shows the balance.",
         )
     try:

@@ -1,7 +1,7 @@
-"""What RunAPI told before, kept in memory and in small JSON files of the data folder: routes that exist, and prices.
+"""Cached responses of RunAPI: existing routes and prices, in memory and in small JSON files of the data folder.
 
-A file is written whole (a temporary one renamed over it) and read with distrust: what is missing, broken or odd is as
-if it had never been there. It only saves time and questions, and nothing in it is secret.
+A file is replaced atomically and validated when read: a missing or invalid entry is treated as absent. It only saves
+time and requests, and contains no secret.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ROUTE_KINDS: Final[tuple[RouteKind, ...]] = ("create", "poll")
 
 
 def is_etag(value: Any) -> bool:
-    """Return whether a text may go back to the service in `If-None-Match`: bounded, printable ASCII."""
+    """Return whether a value may be sent in `If-None-Match`: bounded, printable ASCII."""
     return isinstance(value, str) and 0 < len(value) <= MAX_ETAG_CHARS and value.isascii() and value.isprintable()
 
 
@@ -44,7 +44,7 @@ def _etag(value: str) -> str:
 
 
 def _price(value: Any) -> Any:
-    # Through cents, so that the one rule of what can be a price also holds here; as a float, which a price always is.
+    # Validated by usd_of_cents.
     usd = usd_of_cents(value * 100) if type(value) is float else None
     if usd is None:
         raise ValueError("no price")
@@ -52,7 +52,7 @@ def _price(value: Any) -> Any:
 
 
 class CachedRoutes(BaseModel):
-    """Which create route and which poll path of one base URL exist; None where that is not known."""
+    """The create route and poll path that exist at one base URL; None where unknown."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -61,13 +61,13 @@ class CachedRoutes(BaseModel):
 
 
 class CachedPrices(BaseModel):
-    """Prices in USD by resolution, as one response told them.
+    """Prices in USD by resolution, from one response.
 
     Attributes:
-        asked_at: When it was last known to hold, in seconds since 1970.
-        as_of: The service's own date, else that of the response; RFC 3339 in UTC.
-        service: How the service's name was spelt in the question that was answered.
-        etag: For asking whether it has changed; None for a quote.
+        asked_at: When they were last requested or confirmed, in seconds since 1970.
+        as_of: The service's date, else the response's; RFC 3339 in UTC.
+        service: The spelling of the service's name in the request that succeeded.
+        etag: For a conditional request; None for a quote.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -83,12 +83,12 @@ Entry = TypeVar("Entry", bound=BaseModel)
 
 
 class JsonCache(Generic[Entry]):
-    """Entries of one kind by a key, in memory and in a JSON file that other processes share.
+    """Entries of one type by key, in memory and in a JSON file shared with other processes.
 
     Args:
         path: The file; None keeps them in memory only.
-        model: What an entry is; one that is not is as if it were not there.
-        newest: Chooses which entries are written, when there may be too many.
+        model: The type of an entry; an invalid entry is treated as absent.
+        newest: Chooses the entries to write when there may be too many.
     """
 
     def __init__(
@@ -103,15 +103,15 @@ class JsonCache(Generic[Entry]):
         self._known: dict[str, Entry] = {}
 
     def get(self, key: str) -> Entry | None:
-        """Return what was put last, here or by another process."""
+        """Return the entry, from memory or else from the file; None when there is none."""
         return self._known.get(key) or self.get_stored(key)
 
     def get_stored(self, key: str) -> Entry | None:
-        """Return what the file has, which another process may have put there since."""
+        """Return the entry in the file, which another process may have written since."""
         return self._read().get(key)
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep an entry; a file that cannot be written is a log line, not an error."""
+        """Store an entry; a file that cannot be written is logged, not raised."""
         self._known[key] = entry
         if self._path is None:
             return
@@ -148,21 +148,21 @@ class JsonCache(Generic[Entry]):
 
 
 class RouteCache:
-    """Which create route and which poll path answered, per base URL. `path` None keeps it in memory only."""
+    """The create route and poll path that worked, per base URL. `path` None keeps them in memory only."""
 
     def __init__(self, path: Path | None) -> None:
         self._entries = JsonCache(path, CachedRoutes)
 
     def get(self, base_url: str, kind: RouteKind) -> str | None:
-        """Return the route name ("create") or the path template ("poll") that answered last, or None."""
+        """Return the route name ("create") or the path template ("poll") that worked last, or None."""
         found: str | None = getattr(self._entries.get(base_url), kind, None)
         if found is None:
-            # Another process may have learnt it since this one has learnt the other kind.
+            # Another process may have stored it since this one stored the other kind.
             found = getattr(self._entries.get_stored(base_url), kind, None)
         return found
 
     def put(self, base_url: str, kind: RouteKind, value: str) -> None:
-        """Keep what answered."""
+        """Store the route or path that worked."""
         if self.get(base_url, kind) == value:
             return
         known = {one: self.get(base_url, one) for one in _ROUTE_KINDS} | {kind: value}
@@ -170,7 +170,7 @@ class RouteCache:
 
 
 class PriceCache(JsonCache[CachedPrices]):
-    """Prices by a key that names base URL, kind of response and model. `path` None keeps them in memory only."""
+    """Prices by base URL, type of response and model. `path` None keeps them in memory only."""
 
     def __init__(self, path: Path | None) -> None:
         super().__init__(path, CachedPrices, _newest_prices)

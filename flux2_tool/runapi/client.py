@@ -1,8 +1,8 @@
-"""HTTP with RunAPI: one request, one bounded response, the key kept at home.
+"""HTTP with RunAPI: one request, one bounded response, the key sent only to the base URL's origin.
 
-The key goes out on the base URL's own origin only: redirects are followed by hand and never to another origin.
-Whether a request may be tried again is decided by `tasks/submit.py` and `tasks/poll.py`; this module says only whether
-a failed one may have reached the service. Source of paths and headers: `contract.py`.
+Redirects are therefore followed here, not by httpx, and never to another origin. `tasks/submit.py` and `tasks/poll.py`
+decide whether to repeat a request; this module only reports whether a failed one may have reached the service. Source
+of paths and headers: `contract.py`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ _NOT_SENT: Final = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-# Of such a body a reader sees nothing that does not stand in it letter for letter: no escapes, no tags, no unseen
-# characters.
-_READ_AS_IT_IS: Final = re.compile(rb"[\t\r\n -;=-\[\]-~]*")
-# The same whatever decoders happen to be installed.
+# A body without escapes, tags or invisible characters: decoding cannot reveal a key that was not masked before.
+_PLAIN_BODY: Final = re.compile(rb"[\t\r\n -;=-\[\]-~]*")
+# Fixed, so that it does not depend on the decoders that are installed.
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -53,7 +52,7 @@ _LOCATION_IS_OURS: Final = "flux2_tool.location"
 
 
 class NotSentError(Exception):
-    """The request never left: no connection was made."""
+    """The request was not sent: no connection was made."""
 
 
 class MaybeSentError(Exception):
@@ -61,7 +60,7 @@ class MaybeSentError(Exception):
 
 
 class CrossOriginRedirectError(Exception):
-    """The service points to another origin, or in circles; following would carry the key elsewhere."""
+    """The service redirects to another origin, which must not get the key, or too often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpTimeouts:
-    """How long one HTTP attempt may take, in seconds; apart from how long a call may wait."""
+    """How long one HTTP attempt may take, in seconds; unrelated to how long a call may wait."""
 
     connect_s: float = 10.0
     read_s: float = 30.0
@@ -98,9 +97,9 @@ def open_http(
     """Return the HTTP client for one base URL: keep-alive, proxies and CA settings from the environment.
 
     Args:
-        base_url: Where RunAPI is. A loopback one is never reached through a proxy.
+        base_url: RunAPI's address. A loopback one is never reached through a proxy.
         timeouts: Bounds of one attempt.
-        transport: Takes the place of the network, for every host; closed together with the client.
+        transport: Replaces the network, for every host; closed together with the client.
 
     Raises:
         ConfigurationError: The environment names a proxy or a CA file that cannot be used.
@@ -118,16 +117,16 @@ def open_http(
             mounts=network.mounts,
             headers=_HEADERS,
             event_hooks={"response": [_keep_location_from_httpx]},
-            # Nothing here needs a cookie, and one with odd characters would spoil every later request.
+            # No cookie is needed, and one with invalid characters would break every later request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
     except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:
-        # Without httpx's words: they may quote a proxy's password.
+        # Without httpx's message: it may contain a proxy's password.
         raise ConfigurationError(
             f"the environment's proxy or CA settings cannot be used ({type(exc).__name__})",
             hint="correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
         ) from None
-    del http.headers["Connection"]  # httpx adds what HTTP/1.1 means anyway
+    del http.headers["Connection"]  # the default of HTTP/1.1
     return http
 
 
@@ -144,9 +143,9 @@ class RunapiClient:
         http: From `open_http`; the caller closes it.
         base_url: Without a trailing "/v1" or "/".
         api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
-        user_agent: Names this package and its version.
+        user_agent: The package's name and version.
         attempt_timeout_s: The bound on one whole attempt, response included.
-        rate_limiter: The account's permits to send, shared by all its calls; None for calls that need none.
+        rate_limiter: The account's, shared by all its calls; None for calls that are not limited.
     """
 
     def __init__(
@@ -168,7 +167,7 @@ class RunapiClient:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never stand in a record or a message."""
+        """Texts that no record or message may contain."""
         return () if self._api_key is None else (self._api_key.get_secret_value(),)
 
     def without_key(self) -> RunapiClient:
@@ -182,11 +181,11 @@ class RunapiClient:
         )
 
     def same_origin_url(self, reference: str, *, seen_at: str | None = None) -> str | None:
-        """Return an absolute URL for a link from the service, or None when it leads to another origin.
+        """Return an absolute URL for a link from the service, or None when it is of another origin.
 
         Args:
-            reference: Absolute or relative, as the service gave it; anything at all.
-            seen_at: The URL whose response has it; by default the base URL.
+            reference: Absolute or relative, as the service gave it; need not be valid.
+            seen_at: The URL of the response that contains it; by default the base URL.
         """
         try:
             url = urljoin(seen_at or f"{self.base_url}/", reference)
@@ -200,7 +199,7 @@ class RunapiClient:
         return self._rate_limiter is not None and self._rate_limiter.is_slowed
 
     async def acquire_permit(self) -> float | None:
-        """Wait until this account may send a request; what it returns goes to `send`, at once."""
+        """Wait until this account may send a request; return the permit to pass to `send` at once."""
         return None if self._rate_limiter is None else await self._rate_limiter.acquire()
 
     async def send(
@@ -214,14 +213,13 @@ class RunapiClient:
     ) -> HttpResponse:
         """Send one request and return its complete response, whatever its status code.
 
-        It waits for the account's permit first, unless the caller has one and gives it as `permit`. Redirects within
-        the origin are followed with the method and body unchanged, except that a 303 to a POST is returned as it is: it
-        says where the result is.
+        Waits for the account's permit first, unless the caller passes one. Redirects within the origin are followed
+        with method and body unchanged, except that a 303 to a POST, which links to the result, is returned.
 
         Raises:
             NotSentError: Nothing reached the service.
-            MaybeSentError: The request may have arrived; its response is lost.
-            CrossOriginRedirectError: The service points elsewhere.
+            MaybeSentError: The request may have arrived; the response was lost.
+            CrossOriginRedirectError: The service redirects to another origin, or too often.
         """
         url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
         sent = {"User-Agent": self._user_agent}
@@ -249,22 +247,22 @@ class RunapiClient:
 
     def _record_response(self, response: HttpResponse, permit: float | None) -> None:
         if self._rate_limiter is not None and permit is not None:
-            asked_s = parse_retry_after(response.headers.get("retry-after"), now=self._rate_limiter.now())
+            retry_after_s = parse_retry_after(response.headers.get("retry-after"), now=self._rate_limiter.now())
             self._rate_limiter.record_response(
-                is_rate_limited=response.status_code == 429, sent_at_s=permit, retry_after_s=asked_s
+                is_rate_limited=response.status_code == 429, sent_at_s=permit, retry_after_s=retry_after_s
             )
 
     def _without_key(self, status_code: int, headers: list[tuple[bytes, bytes]], body: bytes) -> HttpResponse:
-        """Return a response that does not echo our key: from here on it may be shown and stored."""
+        """Return a response with our key masked, which may be shown and stored."""
         key = next(iter(self.secrets), None)
-        # Joined by what no key has, and what is printable.
-        every = b" ".join(value for _name, value in headers)
-        if _masked_header(every, key) != every:
+        # All values at once; no key contains the separator.
+        joined = b" ".join(value for _name, value in headers)
+        if _masked_header(joined, key) != joined:
             headers = [(name, _masked_header(value, key)) for name, value in headers]
         response = HttpResponse(status_code=status_code, headers=httpx.Headers(headers), body=masked(body, key))
-        if key is None or _READ_AS_IT_IS.fullmatch(response.body):
+        if key is None or _PLAIN_BODY.fullmatch(response.body):
             return response
-        return replace(response, body=_masked_as_read(response.body, response.content_type, key))
+        return replace(response, body=_masked_after_decoding(response.body, response.content_type, key))
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
@@ -273,30 +271,30 @@ class RunapiClient:
             )
             request.url.raw_host.decode("ascii").encode("idna")  # what resolving the name does first
         except (httpx.InvalidURL, UnicodeError) as exc:
-            raise NotSentError(f"the URL cannot be used ({self._named(exc)})") from exc
+            raise NotSentError(f"the URL cannot be used ({self._description(exc)})") from exc
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
                 response = await self._http.send(request, stream=True)
                 received = await _read_bounded(response)
         except _NOT_SENT as exc:
-            raise NotSentError(f"no connection ({self._named(exc)})") from exc
+            raise NotSentError(f"no connection ({self._description(exc)})") from exc
         except TimeoutError as exc:
             raise MaybeSentError(f"no complete response within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
             # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
-            raise MaybeSentError(f"the response was lost ({self._named(exc)})") from exc
+            raise MaybeSentError(f"the response was lost ({self._description(exc)})") from exc
         if len(received) > MAX_RESPONSE_BYTES:
             raise MaybeSentError(f"HTTP {response.status_code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
         headers_received = response.extensions.get(_LOCATION_IS_OURS, response.headers).raw
         return self._without_key(response.status_code, headers_received, received)
 
-    def _named(self, exc: Exception) -> str:
+    def _description(self, exc: Exception) -> str:
         message = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
         return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:
-    """Return a response's decompressed body, of which not much more than `MAX_RESPONSE_BYTES` is read."""
+    """Return a response's decompressed body; stop reading soon after `MAX_RESPONSE_BYTES`."""
     received = bytearray()
     try:
         async for chunk in response.aiter_bytes():
@@ -312,8 +310,8 @@ def _masked_header(value: bytes, key: str | None) -> bytes:
     return masked_text(value.decode("utf-8", "surrogateescape"), key).encode("utf-8", "surrogateescape")
 
 
-def _masked_as_read(body: bytes, content_type: str, key: str) -> bytes:
-    """Return a body that has no key after it was read either: decoding and tidying may put one together again."""
+def _masked_after_decoding(body: bytes, content_type: str, key: str) -> bytes:
+    """Return a body with the key masked where it appears only after decoding or removing characters."""
     try:
         found = decode_json(body, content_type)
     except UnreadableResponseError as exc:

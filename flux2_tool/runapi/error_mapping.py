@@ -1,7 +1,7 @@
-"""Turn a response that is no success, or a task that has failed, into the error its callers get.
+"""Map an unsuccessful response or a failed task to an exception.
 
-Pure. The service's own words are quoted as such and never phrased as an instruction. What each HTTP status means
-stands in `contract.py`.
+Pure. The service's own words are quoted and never phrased as an instruction. `contract.py` defines the meaning of each
+HTTP status.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LONGEST_NAMED_WAIT_S: Final = 86400.0
 
 
 def quoted_status(response: HttpResponse) -> str:
-    """Return a response's status and the service's words as a quotation: `HTTP 422, it says: "no such model"`."""
+    """Return a response's status and the service's quoted message: `HTTP 422, it says: "no such model"`."""
     found = _service_error(response)
     if isinstance(found, UnreadableResponseError):
         return f"HTTP {response.status_code}, {found}"
@@ -49,27 +49,27 @@ def quoted_status(response: HttpResponse) -> str:
 def error_from_response(
     response: HttpResponse,
     *,
-    asked: str,
+    request: str,
     charged: Charged = "no",
     refused: type[InvalidArgumentsError | SourceRefusedError] | None = None,
     outcome: str = "",
     check: str = "Check the base URL.",
     retry_after_s: float | None = None,
 ) -> Flux2Error:
-    """Return the error that a response with a status other than 2xx means.
+    """Return the error for a response with a status other than 2xx.
 
     Args:
-        response: Any response that is no success.
-        asked: What was asked for, as in "RunAPI answered {asked} with HTTP 418".
-        charged: What is known of it; "unknown" says that an attempt of this request may have been accepted.
-        refused: What a refusal of the request's content is, where the request has any of the caller's.
-        outcome: A sentence on what became of the call; only told while surely nothing was charged.
-        check: The hint for a response that nobody expects.
+        response: Any unsuccessful response.
+        request: Names the request, as in "RunAPI answered {request} with HTTP 418".
+        charged: "unknown" when an attempt of this request may have been accepted.
+        refused: The error for refused content, where the request contains any from the caller.
+        outcome: A sentence on the call's outcome; added only if nothing was charged for certain.
+        check: The hint for an unexpected response.
         retry_after_s: How long the service asks to wait, in seconds.
     """
     code, status = response.status_code, quoted_status(response)
-    subject = "this image" if refused is InvalidArgumentsError else asked
-    told = f" {outcome}" if outcome and charged == "no" else ""
+    subject = "this image" if refused is InvalidArgumentsError else request
+    outcome_text = f" {outcome}" if outcome and charged == "no" else ""
     error: Flux2Error
     if code in contract.KEY_REFUSED_CODES:
         error = key_refused(status)
@@ -84,7 +84,7 @@ def error_from_response(
         error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
     elif code in contract.RETRYABLE_CODES or code >= 500:
         error = ServiceUnavailableError(
-            f"RunAPI is unavailable for {subject} ({status}).{told}", hint="Try again in a minute."
+            f"RunAPI is unavailable for {subject} ({status}).{outcome_text}", hint="Try again in a minute."
         )
         if charged == "unknown":
             error = ServiceUnavailableError(
@@ -93,7 +93,7 @@ def error_from_response(
             )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(
-            f"RunAPI refused {asked} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
+            f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
         )
     elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
         error = _arguments_refused(response, charged)
@@ -103,13 +103,13 @@ def error_from_response(
             hint="Look at the RunAPI dashboard before asking for this image again.",
         )
     else:
-        error = UnexpectedAnswerError(f"RunAPI answered {asked} with {status}.{told}", hint=check)
+        error = UnexpectedAnswerError(f"RunAPI answered {request} with {status}.{outcome_text}", hint=check)
     error.request_id, error.charged = response.request_id, charged
     return error
 
 
 def key_refused(status: str, *, account: str = "this account") -> AuthenticationError:
-    """Return the error of a key that RunAPI refused, with the status that says so."""
+    """Return the error for a key that RunAPI refused with this status."""
     return AuthenticationError(
         f"RunAPI refused the key ({status}).",
         hint=f"Replace RUNAPI_API_KEY with a valid key of {account} from https://runapi.ai; "
@@ -118,12 +118,12 @@ def key_refused(status: str, *, account: str = "this account") -> Authentication
 
 
 def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | None) -> Flux2Error | None:
-    """Return why a task that has ended brought no picture, or None when it brought one."""
+    """Return why an ended task has no picture, or None when it has one."""
     if task.phase == "completed":
         if task.images:
             return None
         return UnexpectedAnswerError(
-            f"RunAPI says task {task_id} is completed but names no picture. It may have been charged.",
+            f"RunAPI says task {task_id} is completed but returned no picture. It may have been charged.",
             hint="Ask again later with get_image_task; do not generate again before looking at the account. "
             f"{PROBE_HINT}",
             task_id=task_id,
@@ -133,7 +133,7 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
     words = "" if task.error is None else task.error.message or task.error.code or ""
     quoted = f', RunAPI says: "{words}"' if words else ""
     charged: Charged = "yes" if task.cost_usd else "no"
-    settled = "Nothing was charged." if charged == "no" else f"RunAPI billed ${task.cost_usd:g} all the same."
+    settled = "Nothing was charged." if charged == "no" else f"RunAPI still billed ${task.cost_usd:g}."
     if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
             f"Moderation refused the request{quoted}. {settled}",
@@ -152,10 +152,10 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
 
 
 def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
-    """Return the error of a create request whose content was refused, by moderation or by the rules of its arguments.
+    """Return the error for a create request whose content moderation or argument validation refused.
 
-    A gateway's page, a moderation that sees it differently now or a complaint about the key's reuse proves nothing
-    about an earlier attempt whose response was lost.
+    The refusal may come from a gateway, a changed moderation or the key's reuse, so it does not show whether an earlier
+    attempt, whose response was lost, was accepted.
     """
     found, status = _service_error(response), quoted_status(response)
     settled = (
@@ -177,7 +177,7 @@ def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
 
 
 def _service_error(response: HttpResponse) -> ServiceError | UnreadableResponseError:
-    """Return the service's own words, or what its body was instead."""
+    """Return the service's error, or why its body cannot be read."""
     try:
         return read_error(decode_json(response.body, response.content_type))
     except UnreadableResponseError as exc:

@@ -1,8 +1,8 @@
-"""Read what RunAPI says of prices: a quote, or a schedule whose `billing_config` is understood.
+"""Parse RunAPI's prices: a quote, or a schedule whose `billing_config` is understood.
 
-Pure. Whatever is odd (negative, zero, not a number, another currency, unit, model or form) is no price: the caller goes
-on to the next source. Source: the SDK's `pricing.py`; the form of `billing_config` is that of the vendor's published
-price list, `{"key", "overrides"}` or `{"keys", "matrix"}`, both in cents by the value of a parameter.
+Pure. An invalid price (negative, zero, not a number, another currency, unit, model or format) is ignored: the caller
+tries the next source. Source: the SDK's `pricing.py`; `billing_config` has the format of the vendor's published price
+list, `{"key", "overrides"}` or `{"keys", "matrix"}`, both in cents by the value of a parameter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.responses import read_instant
 
-# More than this for one picture is a fault of the response, not a price.
+# A price above this for one picture is an error in the response and ignored.
 MAX_PRICE_USD: Final = 1000.0
 MAX_SCHEDULES: Final = 500
 
@@ -24,16 +24,16 @@ _BILLING_MEMBERS: Final = frozenset({"key", "keys", "overrides", "matrix"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotedPrice:
-    """A price that the service quotes; `as_of` is its own date, None when it gave none."""
+    """A price that the service quotes; `as_of` is its date, None when it names none."""
 
     usd: float
     as_of: str | None
 
 
 def read_quote(body: Any, *, action: str, model: str) -> QuotedPrice | None:
-    """Return the price a quote names for what was asked, or None."""
+    """Return the price in a quote, or None when it is invalid or for another action or model."""
     quote = body.get("price_quote", body) if isinstance(body, Mapping) else None
-    if not isinstance(quote, Mapping) or not _holds(quote) or not _is_about(quote, action, model):
+    if not isinstance(quote, Mapping) or not _is_valid(quote) or not _is_for(quote, action, model):
         return None
     usd = usd_of_cents(quote.get("reservation_amount_cents"))
     return None if usd is None else QuotedPrice(usd=usd, as_of=read_instant(quote.get("as_of")))
@@ -42,14 +42,14 @@ def read_quote(body: Any, *, action: str, model: str) -> QuotedPrice | None:
 def read_schedules(
     body: Any, *, action: str, model: str, resolutions: tuple[str, ...]
 ) -> tuple[dict[str, float], str | None]:
-    """Return a model's prices in USD by resolution, those that are understood, and the schedule's own date."""
+    """Return the valid prices of a model in USD by resolution, and the schedule's date."""
     if not isinstance(body, Mapping) or not isinstance(body.get("price_schedules"), list):
         return {}, None
     found: dict[str, float] = {}
     for row in body["price_schedules"][:MAX_SCHEDULES]:
         if not isinstance(row, Mapping) or row.get("model") != model or row.get("action") != action:
             continue
-        if not _holds(row) or not _is_about(row, action, model) or not _is_per_image(row.get("billing_unit")):
+        if not _is_valid(row) or not _is_for(row, action, model) or not _is_per_image(row.get("billing_unit")):
             continue
         for resolution in resolutions:
             usd = usd_of_cents(_cents(row, {"output_resolution": resolution, "output_count": "1"}))
@@ -59,7 +59,7 @@ def read_schedules(
 
 
 def usd_of_cents(value: Any) -> float | None:
-    """Return cents as dollars, or None for anything that cannot be a price; never zero."""
+    """Return cents as dollars, or None for an invalid price; never zero."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not 0 < value <= MAX_PRICE_USD * 100 or not math.isfinite(value):
@@ -78,7 +78,7 @@ def _cents(row: Mapping[str, Any], params: Mapping[str, str]) -> Any:
         overrides = config.get("overrides")
         if key not in params or not isinstance(overrides, Mapping):
             return None
-        # What has no price of its own costs the unit price.
+        # A value without an override costs the unit price.
         return overrides.get(params[key], row.get("unit_price_cents"))
     if isinstance(keys, list) and keys and key is None and "overrides" not in config:
         return _in_matrix(config.get("matrix"), keys, params)
@@ -93,12 +93,12 @@ def _in_matrix(matrix: Any, keys: list[Any], params: Mapping[str, str]) -> Any:
     return matrix
 
 
-def _holds(offer: Mapping[str, Any]) -> bool:
+def _is_valid(offer: Mapping[str, Any]) -> bool:
     return _word(offer.get("pricing_status")) in contract.PRICED_STATUSES and _word(offer.get("currency")) == "usd"
 
 
-def _is_about(offer: Mapping[str, Any], action: str, model: str) -> bool:
-    """Whether a response is about what was asked, as far as it says."""
+def _is_for(offer: Mapping[str, Any], action: str, model: str) -> bool:
+    """Whether an offer is for this action and model; a field that is missing counts as equal."""
     return (
         offer.get("model") in (None, model)
         and offer.get("action") in (None, action)

@@ -1,8 +1,8 @@
-"""What an image will cost, before it is asked for, and where that figure comes from.
+"""The expected price of an image, before it is requested, and the price's source.
 
 In order: a quote for action, model and resolution; a schedule whose `billing_config` is understood; the list price that
-ships with the manifest; else unknown, which is never zero. Quotes and schedules are asked for without the key, kept in
-memory and on disk, and no question holds a caller up for longer than it allows.
+ships with the manifest; else unknown, which is never zero. Quotes and schedules are requested without the key and
+cached in memory and on disk; a caller waits for them no longer than its timeout.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ TIMEOUT_S: Final = 2.0
 PREFETCH_TIMEOUT_S: Final = 30.0
 QUOTE_LIFE_S: Final = 600.0
 SCHEDULE_LIFE_S: Final = 3600.0
-# A schedule that cannot be asked for again still says more than a list that shipped with the package.
+# A schedule that cannot be refreshed is still better than the list price that ships with the package.
 STALE_SCHEDULE_LIFE_S: Final = 30 * 24 * 3600.0
-# For so long after a question that brought no price nobody asks it again.
+# A price request that failed or timed out is not repeated for this long.
 FAILURE_LIFE_S: Final = 300.0
 
 PriceBasis = Literal["quote", "schedule", "list price", "unknown"]
 
-# The service may check a quote's parameters as it does a request's. No prompt of anybody goes out here.
+# The service may validate a quote's parameters like a request's. No user's prompt is sent here.
 _QUOTE_PARAMS: Final = {"prompt": "a picture", "aspect_ratio": "1:1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """The expected price of one image in US dollars; `as_of` is its date in UTC, None where it has none."""
+    """The expected price of one image in US dollars; `as_of` is its date in UTC, None for a list price."""
 
     usd: float | None
     basis: PriceBasis
@@ -61,8 +61,8 @@ class Prices:
     """Finds the price of a request, for one process.
 
     Args:
-        manifest: Has the models and their list prices.
-        folder: The data folder, which keeps what RunAPI told; None keeps it in memory only.
+        manifest: Defines the models and their list prices.
+        folder: The data folder, for the cached prices; None caches them in memory only.
         clock: Time.
     """
 
@@ -70,97 +70,99 @@ class Prices:
         self._manifest = manifest
         self._cache = PriceCache(None if folder is None else folder / PRICES_FILE)
         self._clock = clock
-        self._asking: dict[str, asyncio.Task[CachedPrices | None]] = {}
+        self._requests: dict[str, asyncio.Task[CachedPrices | None]] = {}
         self._retry_at_s: dict[str, float] = {}
         self._prefetching: set[asyncio.Task[Price]] = set()
 
     async def price_of(
         self, client: RunapiClient, *, model: str, resolution: str, timeout_s: float = TIMEOUT_S
     ) -> Price:
-        """Return what one image will cost; never raises for anything the service says or does not say.
+        """Return the expected price of one image; an invalid or missing response raises nothing.
 
         Args:
             client: The service to ask. Its key is not used.
-            model: A model of the manifest, which tells the action too; another one has an unknown price.
+            model: A model of the manifest, which also gives the action; any other has an unknown price.
             resolution: As in `output_resolution`.
-            timeout_s: The longest this may take, in seconds; 0 asks nobody and reads what is kept.
+            timeout_s: The longest this may take, in seconds; 0 sends nothing and only reads the cache.
         """
         known = self._manifest.models.get(model)
         if known is None or resolution not in known.prices_usd:
             return Price(usd=None, basis="unknown")
         client = client.without_key()
-        until_s = self._clock.monotonic() + timeout_s
+        deadline_s = self._clock.monotonic() + timeout_s
         named = f"{client.base_url} {known.tool} {model}"
         key = f"quote {named} {resolution}"
-        quoted = await self._fresh(key, QUOTE_LIFE_S, until_s, lambda: self._quote(client, known, resolution, key))
+        quoted = await self._fresh(key, QUOTE_LIFE_S, deadline_s, lambda: self._quote(client, known, resolution, key))
         if quoted is not None and resolution in quoted.usd:
             return Price(usd=quoted.usd[resolution], basis="quote", as_of=quoted.as_of)
         schedule_key = f"schedule {named}"
         schedule = await self._fresh(
-            schedule_key, SCHEDULE_LIFE_S, until_s, lambda: self._schedule(client, known, schedule_key)
+            schedule_key, SCHEDULE_LIFE_S, deadline_s, lambda: self._schedule(client, known, schedule_key)
         )
         if schedule is None:
-            schedule = self._kept(schedule_key, STALE_SCHEDULE_LIFE_S)
+            schedule = self._cached(schedule_key, STALE_SCHEDULE_LIFE_S)
         if schedule is not None and resolution in schedule.usd:
             return Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
         return list_price(self._manifest, model, resolution)
 
     def prefetch(self, client: RunapiClient, *, model: str, resolution: str) -> None:
-        """Ask in the background, so that the next request's price is known; nobody waits for the response."""
-        asking = self.price_of(client, model=model, resolution=resolution, timeout_s=PREFETCH_TIMEOUT_S)
-        task = asyncio.get_running_loop().create_task(asking)
+        """Request a price in the background and cache it for the next request."""
+        prefetch = self.price_of(client, model=model, resolution=resolution, timeout_s=PREFETCH_TIMEOUT_S)
+        task = asyncio.get_running_loop().create_task(prefetch)
         self._prefetching.add(task)
         task.add_done_callback(self._prefetching.discard)
 
     async def aclose(self) -> None:
-        """Stop asking."""
-        asking = [*self._prefetching, *self._asking.values()]
-        for task in asking:
+        """Cancel the requests in flight."""
+        tasks = [*self._prefetching, *self._requests.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
     async def _fresh(
-        self, key: str, life_s: float, until_s: float, ask: Callable[[], Awaitable[CachedPrices | None]]
+        self, key: str, life_s: float, deadline_s: float, send: Callable[[], Awaitable[CachedPrices | None]]
     ) -> CachedPrices | None:
-        """Return what is kept, or the response to a question that all callers share; it goes on when they leave."""
-        kept = self._kept(key, life_s)
+        """Return the cached prices, or those of a request that all callers share and that outlives their waits."""
+        cached = self._cached(key, life_s)
         now_s = self._clock.monotonic()
-        if kept is not None or now_s >= until_s or self._retry_at_s.get(key, now_s) > now_s:
-            return kept
-        task = self._asking.get(key)
+        if cached is not None or now_s >= deadline_s or self._retry_at_s.get(key, now_s) > now_s:
+            return cached
+        task = self._requests.get(key)
         if task is None:
-            task = self._asking[key] = asyncio.get_running_loop().create_task(self._asked(key, ask))
-        done, _ = await asyncio.wait({task}, timeout=until_s - now_s)
+            task = self._requests[key] = asyncio.get_running_loop().create_task(self._send_and_cache(key, send))
+        done, _ = await asyncio.wait({task}, timeout=deadline_s - now_s)
         if not done:
-            # The next caller need not wait for it as well.
+            # The next caller need not wait as well.
             self._retry_at_s[key] = self._clock.monotonic() + FAILURE_LIFE_S
         return task.result() if done and not task.cancelled() else None
 
-    async def _asked(self, key: str, ask: Callable[[], Awaitable[CachedPrices | None]]) -> CachedPrices | None:
+    async def _send_and_cache(
+        self, key: str, send: Callable[[], Awaitable[CachedPrices | None]]
+    ) -> CachedPrices | None:
         try:
-            kept = await ask()
-            if kept is not None:
-                self._cache.put(key, kept)
+            prices = await send()
+            if prices is not None:
+                self._cache.put(key, prices)
                 self._retry_at_s.pop(key, None)
             else:
                 self._retry_at_s[key] = self._clock.monotonic() + FAILURE_LIFE_S
-            return kept
+            return prices
         finally:
-            del self._asking[key]
+            del self._requests[key]
 
-    def _kept(self, key: str, life_s: float) -> CachedPrices | None:
-        kept = self._cache.get(key)
-        # A date in the future is a clock that was set back: how old it is cannot be known.
-        return kept if kept is not None and 0 <= self._clock.now() - kept.asked_at < life_s else None
+    def _cached(self, key: str, life_s: float) -> CachedPrices | None:
+        cached = self._cache.get(key)
+        # A date in the future means that the clock was set back: the age is unknown.
+        return cached if cached is not None and 0 <= self._clock.now() - cached.asked_at < life_s else None
 
     async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> CachedPrices | None:
         for service in self._services(self._cache.get(key)):
-            asked = {"service": service, "action": model.tool, "model": model.slug}
+            query = {"service": service, "action": model.tool, "model": model.slug}
             params = {"model": model.slug, **_QUOTE_PARAMS, "output_resolution": resolution}
-            body = json.dumps({**asked, "params": params}).encode()
-            response = await _sent(client, "POST", contract.PRICE_QUOTES_PATH, body=body)
+            body = json.dumps({**query, "params": params}).encode()
+            response = await _send(client, "POST", contract.PRICE_QUOTES_PATH, body=body)
             if response is None:
                 return None
             quoted = read_quote(_json_of(response), action=model.tool, model=model.slug)
@@ -176,7 +178,7 @@ class Prices:
             query = urlencode({"service": service, "action": model.tool, "model": model.slug})
             etag = None if known is None or known.service != service else known.etag
             tag = {} if etag is None else {"If-None-Match": etag}
-            response = await _sent(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{query}", headers=tag)
+            response = await _send(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{query}", headers=tag)
             if response is None:
                 return None
             now = self._clock.now()
@@ -198,11 +200,11 @@ class Prices:
 
     @staticmethod
     def _services(known: CachedPrices | None) -> list[contract.ServiceName]:
-        """Return the spellings of the service's name, the one that was understood before first."""
+        """Return the spellings of the service's name, the one that worked before first."""
         return sorted(contract.SERVICE_NAMES, key=lambda name: known is not None and name != known.service)
 
 
-async def _sent(
+async def _send(
     client: RunapiClient,
     method: Literal["GET", "POST"],
     path: str,
@@ -210,7 +212,7 @@ async def _sent(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse | None:
-    """Return the response, or None when there is none that another spelling could change."""
+    """Return the response, or None for a transient failure, which another spelling would not change."""
     try:
         response = await client.send(method, path, body=body, headers=headers)
     except (NotSentError, MaybeSentError, CrossOriginRedirectError) as exc:
@@ -220,7 +222,7 @@ async def _sent(
 
 
 def _json_of(response: HttpResponse) -> Any:
-    """Return the JSON of a good response, None of any other."""
+    """Return the JSON of a successful response, None for any other."""
     try:
         return decode_json(response.body, response.content_type) if 200 <= response.status_code < 300 else None
     except UnreadableResponseError:

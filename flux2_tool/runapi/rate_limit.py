@@ -1,8 +1,8 @@
-"""When a request may be sent: an account's rate after a 429, and how many create POSTs at once.
+"""Limit sending: an account's request rate after a 429, and the number of concurrent create POSTs.
 
-A 429 is about the key, not about the request that met it, so it slows every call of that key: nothing is sent until
-RunAPI takes requests again, then they go in the order in which they came, spaced, and the spacing shrinks with every
-response that is no 429. Otherwise a thousand waiting calls would come back together.
+A 429 applies to the key, so it slows every call of that key: nothing is sent until RunAPI accepts requests again, then
+they are sent first come first served, spaced, and every response other than 429 shortens the spacing. Otherwise a
+thousand waiting calls would retry together.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from flux2_tool.runapi.backoff import BACKOFF_BASE_S, BACKOFF_CEILING_S, RETRY_A
 
 FIRST_GAP_S: Final = 0.1
 LONGEST_GAP_S: Final = 2.0
-# A gap below this is none.
+# A gap below this becomes zero.
 SHORTEST_GAP_S: Final = 0.01
 GAP_RELIEF: Final = 0.75
 
 
 class RateLimiter:
-    """One account's permits to send: all at once until a 429, then spaced.
+    """One account's permits to send: unlimited until a 429, then spaced.
 
     Args:
         clock: Measures and waits.
@@ -38,7 +38,7 @@ class RateLimiter:
         self._refusals = 0
 
     def now(self) -> datetime:
-        """Return the wall clock, which a Retry-After date is read against."""
+        """Return the wall-clock time, for parsing a Retry-After date."""
         return datetime.fromtimestamp(self._clock.now(), tz=UTC)
 
     @property
@@ -47,7 +47,7 @@ class RateLimiter:
         return self._gap_s > 0.0
 
     async def acquire(self) -> float:
-        """Wait until this request may be sent; returns the moment, on the monotonic clock, for `record_response`."""
+        """Wait until a request may be sent; return that time on the monotonic clock, for `record_response`."""
         if not self.is_slowed:
             return self._clock.monotonic()
         async with self._queue:
@@ -62,7 +62,7 @@ class RateLimiter:
         Args:
             is_rate_limited: Whether it was a 429.
             sent_at_s: When its request was sent, from `acquire`.
-            retry_after_s: What the 429 asks for, in seconds, if it does.
+            retry_after_s: The 429's Retry-After, in seconds, if it has one.
         """
         if not is_rate_limited:
             self._refusals = 0
@@ -70,20 +70,20 @@ class RateLimiter:
             return
         now_s = self._clock.monotonic()
         if sent_at_s >= self._closed_until_s:
-            # Requests that were on their way together are one refusal.
+            # Concurrent requests count as one refusal.
             self._refusals += 1
             self._gap_s = min(LONGEST_GAP_S, max(FIRST_GAP_S, self._gap_s * 2.0))
-        # The one that was refused backs off by itself, for this long at least.
+        # The refused caller itself backs off at least this long.
         own_s = min(BACKOFF_CEILING_S, BACKOFF_BASE_S * 2.0 ** min(self._refusals - 1, 16)) / 2.0
-        asked_s = own_s if retry_after_s is None else min(retry_after_s, RETRY_AFTER_CEILING_S)
-        self._closed_until_s = max(self._closed_until_s, now_s + asked_s)
+        closed_s = own_s if retry_after_s is None else min(retry_after_s, RETRY_AFTER_CEILING_S)
+        self._closed_until_s = max(self._closed_until_s, now_s + closed_s)
 
     def _next_s(self) -> float:
         return max(self._closed_until_s, self._last_s + self._gap_s)
 
 
 class ConcurrencyLimiter:
-    """How many create POSTs of this process may be in flight at once; the rest wait, first come first served.
+    """Limits the create POSTs of this process in flight; the rest wait, first come first served.
 
     Polls and running tasks need no slot.
     """

@@ -1,7 +1,7 @@
-"""Read RunAPI's responses: leniently, and as data that nobody trusts.
+"""Parse RunAPI's responses leniently, as untrusted data.
 
-Pure functions over decoded JSON. Which fields are read, and in which order, stands in `contract.py`. Text from the
-service is bounded and stripped of control characters before it goes anywhere; unknown fields are ignored.
+Pure functions over decoded JSON. `contract.py` defines which fields are read, and in which order. Text from the service
+is bounded and stripped of control characters; unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from flux2_tool.runapi.text import html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
-# One task makes one picture; more than this is not a result but a flood.
+# One task makes one picture; more links than this are ignored.
 MAX_IMAGES: Final = 64
-# A cost above this is a fault of the response, not a bill.
+# A cost above this is an error in the response and ignored.
 MAX_COST_USD: Final = 10_000.0
 
 _MAX_DEPTH = 6
@@ -39,14 +39,14 @@ class _Frozen(BaseModel):
 
 
 class ServiceError(_Frozen):
-    """An error as the service words it: bounded, printable, never an instruction."""
+    """An error in the service's own words, bounded and printable."""
 
     message: str
     code: str | None = None
 
 
 class ImageLink(_Frozen):
-    """Where one finished picture lives."""
+    """The link to one finished picture."""
 
     url: str
     expires_at: str | None = None
@@ -66,20 +66,20 @@ class TaskResponse(_Frozen):
 
     @property
     def is_about_a_task(self) -> bool:
-        """Whether this looks like a task at all, and not like some other page's JSON."""
+        """Whether it names a status or a task id; other JSON is not about a task."""
         return self.phase != "absent" or self.task_id is not None
 
 
 class UnreadableResponseError(ValueError):
-    """The body is not JSON, or JSON nobody can work with. The message says what it was instead."""
+    """The body is not usable JSON. The message describes the body."""
 
 
 def decode_json(body: bytes, content_type: str = "") -> Any:
     """Return the decoded JSON of a response.
 
     Raises:
-        UnreadableResponseError: For an empty body, an HTML page, broken or truncated JSON, absurd nesting, or another
-            encoding than UTF-8, which whoever looked for a key in the bytes could not read either.
+        UnreadableResponseError: The body is empty, an HTML page, broken or truncated JSON, nested too deeply, or not
+            UTF-8, the only encoding in which keys are masked.
     """
     if not body.strip():
         raise UnreadableResponseError("an empty body")
@@ -95,11 +95,11 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
 
 
 def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
-    """Return what a response says about its task; an envelope at `Location` is unwrapped first.
+    """Return the task that a response describes; an envelope from the `Location` URL is unwrapped first.
 
     Args:
-        body: The decoded JSON of the response, whatever it is.
-        https_only: Whether a picture behind plain http counts as none, as it does unless the service is on loopback.
+        body: The decoded JSON of the response; any value.
+        https_only: Whether links with plain http are ignored, as they are unless the service is on loopback.
     """
     envelope_failed = False
     if isinstance(body, Mapping):
@@ -111,7 +111,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
             body = _unwrap(body, inner["body"])
     status = _first_text(body, contract.STATUS_FIELDS)
     phase = "failed" if envelope_failed else phase_of(status)
-    if phase == "active":  # most polls; nothing else of it counts
+    if phase == "active":  # most polls; no other field matters
         return TaskResponse(
             phase=phase,
             status=printable(status or "", 60),
@@ -121,12 +121,12 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
         )
     links = _fit(image_links(body), https_only) if phase in ("completed", "unknown") else ()
     if phase == "completed" and not links:
-        # "success" around the whole may be about the request alone; then the task's own word stands inside.
+        # An outer "success" may be about the request alone; the task's own status is then an inner field.
         own = _first_text(body, contract.INNER_STATUS_FIELDS)
         if phase_of(own) in ("active", "failed"):
             status, phase = own, phase_of(own)
     if phase == "absent":
-        links = _fit(image_links(body, contract.SURE_IMAGE_FIELDS), https_only)
+        links = _fit(image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS), https_only)
         phase = "completed" if links else "absent"
     return TaskResponse(
         phase=phase,
@@ -141,7 +141,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
 
 
 def phase_of(status: str | None) -> Phase:
-    """Return what a status word means; a word nobody knows is `unknown`, none at all is `absent`."""
+    """Return the phase of a status; an unlisted status is `unknown`, None is `absent`."""
     if status is None:
         return "absent"
     word = status.strip().lower()
@@ -153,7 +153,7 @@ def phase_of(status: str | None) -> Phase:
 
 
 def read_task_id(body: Any, header: str | None = None) -> str | None:
-    """Return the task's id from the first field, or else the header, that holds a path-safe one."""
+    """Return the first path-safe task id in the fields, else the header if that is one."""
     for path in contract.TASK_ID_FIELDS:
         value = _dig(body, path)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -164,7 +164,7 @@ def read_task_id(body: Any, header: str | None = None) -> str | None:
 
 
 def is_task_id(value: str) -> bool:
-    """Return whether an id may stand in a URL path as one segment once it is percent-encoded."""
+    """Return whether an id can be one segment of a URL path once it is percent-encoded."""
     return (
         0 < len(value) <= contract.MAX_TASK_ID_CHARS
         and value not in (".", "..")
@@ -175,12 +175,12 @@ def is_task_id(value: str) -> bool:
 
 
 def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> tuple[ImageLink, ...]:
-    """Return the pictures of the first field that holds any: a string, a list, or objects with `url`."""
+    """Return the picture links in the first field that has any: a string, a list, or objects with a URL."""
     return tuple(_links_in(body, fields, 0)[:MAX_IMAGES]) if isinstance(body, Mapping) else ()
 
 
 def read_cost_usd(body: Any) -> float | None:
-    """Return what was billed, in US dollars, or None where the response does not say."""
+    """Return the billed cost in US dollars, or None where the response names none."""
     for fields, divisor in ((contract.COST_USD_FIELDS, 1.0), (contract.COST_CENTS_FIELDS, 100.0)):
         for path in fields:
             value = _dig(body, path)
@@ -190,7 +190,7 @@ def read_cost_usd(body: Any) -> float | None:
 
 
 def read_instant(value: Any) -> str | None:
-    """Return an ISO 8601 instant in the one form all instants have here, or None."""
+    """Return an ISO 8601 time in this package's format (UTC), or None if it is not one."""
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
@@ -201,7 +201,7 @@ def read_instant(value: Any) -> str | None:
 
 
 def read_error(body: Any) -> ServiceError:
-    """Return the service's own words for a failure, from any of the shapes seen."""
+    """Return the error that a response describes, in any known format."""
     code: str | None = None
     message = ""
     for path in contract.ERROR_FIELDS:
@@ -219,13 +219,13 @@ def read_error(body: Any) -> ServiceError:
 
 
 def is_refusal(error: ServiceError) -> bool:
-    """Return whether a failure reads like moderation rather than a fault."""
+    """Return whether an error's code or text indicates moderation."""
     return _REFUSAL.search(f"{error.code or ''} {error.message}") is not None
 
 
 @lru_cache(maxsize=256)
 def url_expiry(url: str, finished_at: float) -> str:
-    """Return when an image link ends, in UTC: from a presigned URL's own date and life, else seven days on.
+    """Return when an image link expires, in UTC: as a presigned URL says, else seven days after the task ended.
 
     Source: AWS Signature Version 4, query parameters X-Amz-Date and X-Amz-Expires.
     """
@@ -303,8 +303,9 @@ def _links_of(value: Any, depth: int) -> list[ImageLink]:
         found = [link for item in value[:MAX_IMAGES] for link in _links_of(item, depth + 1)]
         return list({link.url: link for link in found}.values())[:MAX_IMAGES]
     if isinstance(value, Mapping):
-        if is_web_url(value.get("url")):
-            return [ImageLink(url=value["url"], expires_at=read_instant(value.get("expires_at")))]
+        url = value.get(contract.IMAGE_URL_FIELD)
+        if is_web_url(url):
+            return [ImageLink(url=url, expires_at=read_instant(value.get(contract.IMAGE_EXPIRY_FIELD)))]
         return _links_in(value, contract.IMAGE_FIELDS, depth + 1)
     return []
 

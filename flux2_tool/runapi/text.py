@@ -1,4 +1,4 @@
-"""Text from the service, as far as it may be shown: one bounded line without anything that acts on a terminal. Pure."""
+"""Make text from the service safe to show: one bounded line without terminal control characters. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TAG: Final = re.compile(r"<[^>]*>")
 def printable(text: str, limit: int = 300) -> str:
     """Return text as one bounded line without control, format and surrogate characters.
 
-    Terminal escapes lose their escape byte here, and bidirectional overrides go too.
+    Terminal escapes lose their escape byte; bidirectional overrides are removed.
     """
-    if len(text) <= limit and text.isprintable():  # nearly always, and much cheaper
+    if len(text) <= limit and text.isprintable():  # the usual case, and much cheaper
         return " ".join(text.split())
     kept = "".join(
         " " if character.isspace() else character

@@ -1,7 +1,7 @@
-"""Connections to RunAPI's own origin: a handful of httpx's transports, of which the least busy one takes each request.
+"""Connections to RunAPI's origin: several httpx transports, of which the least busy one takes each request.
 
-httpcore's pool walks through all its connections at the start and at the end of each request, so what a request costs
-grows with the pool. Several small ones cost a fraction, and the number of connections stays the same.
+httpcore's pool iterates over all its connections at the start and end of each request, so a request's cost grows with
+the pool. Several small pools cost a fraction, with the same number of connections.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flux2_tool._net import is_loopback_url
 
 MAX_CONNECTIONS: Final = 100
 KEEPALIVE_S: Final = 30.0
-# Few enough connections in each, see above.
+# So each has few connections, see above.
 POOL_COUNT: Final = 10
 
 
@@ -32,8 +32,8 @@ class _Pool:
     """One transport.
 
     Attributes:
-        busy: How many of its requests are waiting, or have a response that is not closed yet.
-        used_at_s: When it took its last request, on the loop's clock.
+        busy: The number of its requests in flight, until their responses are closed.
+        used_at_s: When it took its last request, on the event loop's clock.
     """
 
     transport: httpx.AsyncBaseTransport
@@ -45,9 +45,9 @@ class BalancedTransport(httpx.AsyncBaseTransport):
     """Sends each request through the least busy of several transports.
 
     Args:
-        open_pool: Returns one of them; called when a request comes and all those that are open are busy.
-        count: How many there may be.
-        idle_s: For how long one of them is kept, apart from the first, when nothing needs it, in seconds.
+        open_pool: Returns a new transport; called when all open ones are busy.
+        count: The maximum number of transports.
+        idle_s: After how many seconds an unused one is closed, except the first.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         self._pools: list[_Pool] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; errors are those of the transport that takes it."""
+        """Send one request; raises the errors of the transport that takes it."""
         now_s = asyncio.get_running_loop().time()
         await self._close_unused(now_s)
         pool = self._least_busy()
@@ -91,7 +91,7 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         return pool
 
     async def _close_unused(self, now_s: float) -> None:
-        """Close what a burst has left: a pool looks after its idle connections only when it gets a request."""
+        """Close pools that are unused after a burst: a pool closes idle connections only when it gets a request."""
         unused = [pool for pool in self._pools[1:] if not pool.busy and now_s - pool.used_at_s > self._idle_s]
         self._pools = [pool for pool in self._pools if pool not in unused] if unused else self._pools
         for pool in unused:
@@ -99,7 +99,7 @@ class BalancedTransport(httpx.AsyncBaseTransport):
 
 
 class _CountedStream(httpx.AsyncByteStream):
-    """A response's body; its pool is less busy once it is closed, read or not."""
+    """A response's body; closing it ends the request's count in its pool."""
 
     def __init__(self, stream: httpx.AsyncByteStream, pool: _Pool) -> None:
         self._stream = stream
@@ -118,12 +118,12 @@ class _CountedStream(httpx.AsyncByteStream):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What a client of httpx's is made of, as far as it reaches the network.
+    """The network arguments of an httpx client.
 
     Attributes:
         mounts: The transport of the service's own origin; None where the environment has a proxy for it.
-        others: The transport of every other host; None for httpx's own, which also knows the proxies.
-        tls: Decides which authorities httpx's own transports trust.
+        others: The transport of every other host; None for httpx's own, which also uses the proxies.
+        tls: The TLS context of httpx's own transports.
         trust_env: Whether httpx reads proxies from the environment.
     """
 
@@ -134,19 +134,23 @@ class Network:
 
 
 def network_of(base_url: str) -> Network:
-    """Return the way to the service and, for storage and pictures, to every other host, with one TLS context."""
+    """Return the transports to the service and, for storage and pictures, to other hosts, with one TLS context.
+
+    Raises:
+        FileNotFoundError: SSL_CERT_FILE names a file that does not exist.
+    """
     parts = urlsplit(base_url)
     trust_env = not is_loopback_url(base_url)
     ca_file = os.environ.get("SSL_CERT_FILE")
     if trust_env and ca_file and not Path(ca_file).is_file():
-        # Older httpx goes on with other authorities and says nothing.
+        # Older httpx silently uses other authorities.
         raise FileNotFoundError(ca_file)
 
     @cache
     def tls() -> ssl.SSLContext:
         return httpx.create_ssl_context(trust_env=trust_env)
 
-    # A mock server needs no authorities, which take tens of milliseconds to read.
+    # A mock service needs no authorities, which take tens of milliseconds to load.
     own_tls = tls() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = limits_of(MAX_CONNECTIONS // POOL_COUNT)
     mounts = {

@@ -1,6 +1,6 @@
-"""Bring local source pictures to RunAPI: prepare, PUT without the key, confirm; once per content while its URL lives.
+"""Upload local source pictures to RunAPI: prepare, PUT without the key, confirm; once per content while its URL lives.
 
-Uploading is free and makes no image, so a failed step is simply begun again. Source of the calls: `contract.py`.
+Uploading is free and makes no image, so a failed upload is simply repeated. Source of the calls: `contract.py`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _FORBIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "trans
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Uploaded:
     url: str
-    until: float
+    expires_at: float
 
 
-class _LaterError(Exception):
-    """A step that failed, with how long the service asks to wait before the next try, in seconds."""
+class _RetryAfterError(Exception):
+    """A step failed, and the service asked for a delay before the next attempt, in seconds."""
 
     def __init__(self, error: Flux2Error, wait_s: float) -> None:
         super().__init__(error.message)
@@ -58,7 +58,7 @@ class _LaterError(Exception):
 
 
 class Uploads:
-    """The uploads of one process. One that nobody waits for any more goes on, and is found done by the next call.
+    """The uploads of one process. An upload continues when its caller stops waiting, for the next call to use.
 
     Args:
         clock: Time.
@@ -72,14 +72,14 @@ class Uploads:
     async def url_of(
         self, client: RunapiClient, storage: httpx.AsyncClient, *, fingerprint: str, picture: Picture, where: str
     ) -> str:
-        """Return a URL that RunAPI can fetch a picture from, uploading it unless the same bytes are there already.
+        """Return a URL from which RunAPI can fetch a picture; upload it unless the same bytes are there already.
 
         Args:
             client: The account's client.
-            storage: Carries no key of its own; sends the bytes.
+            storage: Sends the bytes, without a key.
             fingerprint: The account's; accounts never share an upload.
             picture: What to upload.
-            where: Names the argument in errors.
+            where: The argument's name, for errors.
 
         Raises:
             Flux2Error: The upload failed. No image was made and nothing was charged.
@@ -87,13 +87,13 @@ class Uploads:
         digest = hashlib.sha256(picture.data).hexdigest()
         key = (fingerprint, client.base_url, digest)
         known = self._known.get(key)
-        if known is not None and known.until - contract.SOURCE_SPARE_LIFE_S > self._clock.now():
+        if known is not None and known.expires_at - contract.SOURCE_SPARE_LIFE_S > self._clock.now():
             return known.url
         running = self._running.get(key)
         if running is None:
             running = asyncio.get_running_loop().create_task(self._upload(client, storage, picture, digest, where))
             self._running[key] = running
-            running.add_done_callback(partial(self._note, key))
+            running.add_done_callback(partial(self._store_result, key))
         try:
             return (await asyncio.shield(running)).url
         except Flux2Error as exc:
@@ -101,17 +101,17 @@ class Uploads:
             raise copy(exc) from None
 
     async def aclose(self) -> None:
-        """Stop what is on its way."""
+        """Cancel the uploads in progress."""
         running = list(self._running.values())
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    def _note(self, key: tuple[str, str, str], done: asyncio.Task[_Uploaded]) -> None:
+    def _store_result(self, key: tuple[str, str, str], done: asyncio.Task[_Uploaded]) -> None:
         del self._running[key]
         if not done.cancelled() and done.exception() is None:
             now = self._clock.now()
-            self._known = {one: uploaded for one, uploaded in self._known.items() if uploaded.until > now}
+            self._known = {one: uploaded for one, uploaded in self._known.items() if uploaded.expires_at > now}
             self._known[key] = done.result()
 
     async def _upload(
@@ -121,7 +121,7 @@ class Uploads:
             wait_s = RETRY_DELAY_S * attempt
             try:
                 return await self._upload_once(client, storage, picture, digest, where)
-            except _LaterError as exc:
+            except _RetryAfterError as exc:
                 error, wait_s = exc.error, max(wait_s, exc.wait_s)
             except Flux2Error as exc:
                 error = exc
@@ -155,14 +155,14 @@ class Uploads:
         )
         if code in contract.RETRYABLE_CODES:
             error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
-            raise self._later(error, response_headers)
+            raise self._with_retry_after(error, response_headers)
         if not 200 <= code < 300:
             raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
         confirmed = await self._post(client, contract.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
         url = confirmed.get("url")
         if not is_web_url(url):
             raise _unexpected("confirmed the upload without a URL")
-        return _Uploaded(url=url, until=_until(confirmed.get("expires_at"), self._clock.now()))
+        return _Uploaded(url=url, expires_at=_expires_at(confirmed.get("expires_at"), self._clock.now()))
 
     async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         try:
@@ -174,23 +174,23 @@ class Uploads:
         if not 200 <= response.status_code < 300:
             error = error_from_response(
                 response,
-                asked=f"the upload of {where}",
+                request=f"the upload of {where}",
                 refused=SourceRefusedError,
                 outcome=_NOTHING_REQUESTED,
                 check=_USE_A_LINK,
             )
-            raise self._later(error, response.headers)
+            raise self._with_retry_after(error, response.headers)
         try:
             decoded = decode_json(response.body, response.content_type)
         except UnreadableResponseError as exc:
             raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
         return decoded if isinstance(decoded, Mapping) else {}
 
-    def _later(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
-        """Return a failed step's error, with the time that the response asks to wait where it does."""
+    def _with_retry_after(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
+        """Return a failed step's error, with the response's Retry-After if it has one."""
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
         wait_s = parse_retry_after(headers.get("retry-after"), now=now)
-        return error if wait_s is None else _LaterError(error, wait_s)
+        return error if wait_s is None else _RetryAfterError(error, wait_s)
 
 
 async def _put(
@@ -202,7 +202,7 @@ async def _put(
     *,
     loopback_allowed: bool,
 ) -> tuple[int, Mapping[str, str]]:
-    """Send the bytes and return the response's code and headers; its body is not read, however long it is or lasts."""
+    """Send the bytes and return the response's status code and headers; its body is not read."""
     try:
         guard = public_only(url, loopback_allowed=loopback_allowed)
         sending = storage.stream(
@@ -247,8 +247,8 @@ def _are_headers(headers: Any) -> bool:
     )
 
 
-def _until(value: Any, now: float) -> float:
-    """Return when an uploaded file's URL ends; an hour from now where the service does not say."""
+def _expires_at(value: Any, now: float) -> float:
+    """Return when an uploaded file's URL expires, in seconds since 1970; at most UPLOAD_URL_LIFE_S from now."""
     limit = now + contract.UPLOAD_URL_LIFE_S
     try:
         return min(limit, datetime.fromisoformat(str(value)).timestamp())

@@ -1,7 +1,7 @@
-"""Check a webhook of RunAPI's: that it was signed with the account's secret, lately, and what task it is about.
+"""Verify a RunAPI webhook, that it was signed recently with the account's secret, and parse its task.
 
-Pure: no I/O and no clock. For whoever receives webhooks, as the OpenClaw plugin's route does, or a service of your own;
-anybody can POST to a public address, so nothing in a webhook counts before it was checked.
+Pure: no I/O and no clock. For services that receive webhooks, such as the OpenClaw plugin's route or your own: anyone
+can POST to a public address, so a webhook must be verified before it is used.
 
     webhook = verify_webhook(request.headers, await request.body(), secret=secret, now=time.time())
 
@@ -28,7 +28,7 @@ _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 class WebhookRefusedError(ValueError):
-    """A webhook that RunAPI did not send, or not lately. The message says which rule it broke, and none of its text."""
+    """The webhook is not from RunAPI, or too old. The message names the failed check and quotes none of its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Webhook:
     Attributes:
         event_id: The same for every delivery of one event; remember it for ten minutes to find duplicates.
         sent_at: When this delivery was signed, in seconds since 1970.
-        task: What it says of its task. Cost and picture are told with more certainty by asking for the task.
+        task: The task as the webhook describes it. Poll the task for its authoritative cost and picture.
     """
 
     event_id: str
@@ -49,26 +49,26 @@ class Webhook:
 def verify_webhook(
     headers: Mapping[str, str], body: bytes, *, secret: str, now: float, tolerance_s: float = TOLERANCE_S
 ) -> Webhook:
-    """Return a webhook's content once its signature and its age were found right.
+    """Return a webhook's content after checking its signature and age.
 
     Args:
-        headers: The request's; names in any case.
-        body: The request's body, byte for byte as it came.
-        secret: The account's webhook secret, base64 as RunAPI shows it.
+        headers: The request's headers; names in any case.
+        body: The request's body, unchanged.
+        secret: The account's webhook secret, in base64 as RunAPI shows it.
         now: The current time, in seconds since 1970.
-        tolerance_s: How far the signature's time may lie from it, in seconds, either way.
+        tolerance_s: How far the signature's time may be from `now`, in seconds, either way.
 
     Raises:
-        WebhookRefusedError: A header is missing or wrong, the time is too far off, or the signature is not RunAPI's.
+        WebhookRefusedError: A header is missing or invalid, the time is too far off, or the signature is wrong.
         ValueError: The secret is not base64.
     """
     key = webhook_key(secret)
     given = {name.lower(): value for name, value in headers.items()}
     event_id, timestamp, signature = (given.get(name.lower(), "").strip() for name in contract.WEBHOOK_HEADERS)
     if not 0 < len(event_id) <= MAX_EVENT_ID_CHARS or not event_id.isprintable():
-        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[0]} is missing or no id")
+        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[0]} is missing or not an id")
     if not _TIMESTAMP.fullmatch(timestamp):
-        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[1]} is missing or no Unix time in seconds")
+        raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[1]} is missing or not a Unix time in seconds")
     signed = f"{event_id}.{timestamp}.".encode("utf-8", "surrogatepass") + body
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
     if not hmac.compare_digest(expected, signature.encode("utf-8", "replace")):

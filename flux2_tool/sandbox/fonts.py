@@ -81,7 +81,7 @@ def printable(text: str) -> str:
     plain = " ".join(plain.split())
     if chinese_font_file() is None:
         return escaped(plain)
-    return "".join(char if _drawable(char) else _stand_in(char) for char in plain)
+    return "".join(char if _drawable(char) else _replacement_text(char) for char in plain)
 
 
 def escaped(text: str) -> str:
@@ -109,8 +109,8 @@ def _tokens(text: str, font: AnyFont, width_px: float) -> Iterator[str]:
             yield from token
 
 
-def _stand_in(char: str) -> str:
-    """What to show for a character the font lacks: a box for a symbol such as an emoji, else its number."""
+def _replacement_text(char: str) -> str:
+    """Return a replacement for a missing character: a box for a symbol such as an emoji, else its code point."""
     category = unicodedata.category(char)
     return "□" if category == "So" else "" if category.startswith("M") else f"U+{ord(char):04X}"
 

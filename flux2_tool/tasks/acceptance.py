@@ -1,6 +1,6 @@
-"""Read from RunAPI's response to a create POST whether it accepted the task, and under which id.
+"""Parse RunAPI's response to a create POST: whether it accepted the task, and the task id.
 
-An acceptance that is not recognised is an image that is lost, or paid twice, so every documented form is read.
+An unrecognised acceptance means an image that is lost or paid twice, so every documented format is parsed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flux2_tool.runapi.responses import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedTask:
-    """RunAPI accepted the task. `task_id` is None only when its response had the finished images but no id."""
+    """A task that RunAPI accepted. `task_id` is None only when the response had the finished images but no id."""
 
     task_id: str | None
     route: contract.Route
@@ -37,10 +37,10 @@ class AcceptedTask:
 def read_accepted(
     response: HttpResponse, *, client: RunapiClient, route: contract.Route, retry_after_s: float | None
 ) -> AcceptedTask | None:
-    """Return the task that a successful response accepted, or None where it names neither a task nor its images.
+    """Return the task that a successful response accepts, or None when it contains neither a task id nor images.
 
     Args:
-        client: Whose base URL decides which links belong to RunAPI.
+        client: Its base URL decides which links belong to RunAPI.
         route: The route of the POST.
         retry_after_s: The response's Retry-After, in seconds.
     """
@@ -66,7 +66,7 @@ def read_accepted(
 
 
 def _task_id_in(link: str | None) -> str | None:
-    """Return the task's id from a link to it; None for any other page, such as one to sign in at."""
+    """Return the task's id from a link to it; None for any other page, such as a sign-in page."""
     path = "" if link is None else urlsplit(link).path
     segment = path.rstrip("/").rpartition("/")[2]
     return segment if contract.API_PATH_PART in path and is_task_id(segment) else None

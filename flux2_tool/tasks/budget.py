@@ -1,7 +1,7 @@
-"""Caps on spending: which ones apply to a call, and the error when one is reached.
+"""Spending caps: those that apply to a call, and the error when one is reached.
 
-The journal checks the caps, reserves the price and writes the intent in one atomic step, so that processes that race
-cannot pass a cap together. A day ends at local midnight. Pure.
+The journal checks the caps, reserves the price and writes the intent in one atomic step, so that concurrent processes
+cannot exceed a cap together. A day ends at local midnight. Pure.
 """
 
 from __future__ import annotations
@@ -39,29 +39,28 @@ _NAME_OF: Final = {
 
 
 def local_day(now: float) -> tuple[float, float]:
-    """Return when the local day began and when it ends, in seconds since 1970; a day of a clock change is longer
-    or shorter."""
+    """Return the start and end of the local day, in seconds since 1970; not 24 h apart when the clocks change."""
     today = datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     return today.astimezone().timestamp(), (today + timedelta(days=1)).astimezone().timestamp()
 
 
 def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
-    """Return the cap of the local day for requests to this address.
+    """Return the daily cap for requests to this address.
 
-    The play money of a sandbox on this machine does not count against the cap on real money.
+    The cost of images from a sandbox on this machine does not count against the cap for the real service.
     """
-    begun, _ = local_day(now)
+    start, _ = local_day(now)
     is_real = not is_loopback(urlsplit(base_url).hostname or "")
-    return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=begun, leaves_out_loopback=is_real)
+    return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=start, excludes_loopback=is_real)
 
 
 def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: float) -> tuple[Cap, ...]:
     """Return the caps that apply to a call, narrowest first.
 
     Args:
-        settings: What the operator has set.
+        settings: The operator's settings.
         caller: The requester and the conversation.
-        base_url: Where the request is sent.
+        base_url: RunAPI's address.
         now: The wall clock, in seconds since 1970.
 
     Raises:
@@ -92,7 +91,7 @@ def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: floa
 
 
 def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, now: float) -> BudgetExceededError:
-    """Return the error of a request that would pass a cap: spent, reserved, cap, and when it resets."""
+    """Return the error for a request that would exceed a cap: spent, reserved, cap, and its reset time."""
     cap = spending.cap
     price = f"${price_usd:.2f}" if price_is_known else f"an unknown price, counted as ${price_usd:.2f}"
     setting, name = _SETTING_OF[cap.kind], _NAME_OF[cap.kind]
@@ -105,10 +104,10 @@ def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, 
             f"${spending.spent_usd:.2f} is spent and ${spending.reserved_usd:.2f} reserved for images being made or of "
             "unknown outcome."
         )
-    _, ends = local_day(now)
+    _, end = local_day(now)
     resets = ""
     if cap.since is not None:
-        resets = f" It resets at {datetime.fromtimestamp(ends).astimezone().isoformat(timespec='minutes')}."
+        resets = f" It resets at {datetime.fromtimestamp(end).astimezone().isoformat(timespec='minutes')}."
     elif cap.kind == "session":
         resets = " It does not reset by itself."
     return BudgetExceededError(

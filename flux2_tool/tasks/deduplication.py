@@ -1,4 +1,4 @@
-"""Which requests count as equal, and the error for one that is repeated too often. Pure."""
+"""Define which requests are equal, and the error for one that is repeated too often. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from flux2_tool.schema.task_ref import TaskRef
 
 
 def dedup_key(*, session: str | None, fingerprint: str, base_url: str, tool: str, arguments: Mapping[str, Any]) -> str:
-    """Return the same text for requests that count as equal.
+    """Return a key that is the same for equal requests.
 
     Args:
-        arguments: Canonical: with the defaults filled in, so that leaving one out and naming it are the same.
+        arguments: With the defaults filled in, so that omitting an argument equals passing its default.
     """
     text = json.dumps([session, fingerprint, base_url, tool, arguments], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def inherited_session_prefix(session: str | None) -> str | None:
-    """Return the name prefix of the sessions that this one may inherit tasks from: a connection from earlier ones."""
+    """Return the prefix of the sessions whose tasks this one may inherit: a connection inherits from earlier ones."""
     return CONNECTION if session is not None and session.startswith(CONNECTION) else None
 
 
 def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
-    """Return the error of a request that was repeated too often: the images it made, and what to do instead."""
+    """Return the error for a request that was repeated too often, with the images it made."""
     made = [record for record in equal if record.state != "failed"]
     results = [
         TaskRef.text_of(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made
@@ -40,7 +40,7 @@ def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequ
     return RepeatedRequestError(
         f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: "
         f"{', '.join(results)}. Nothing was sent.",
-        hint="Show the images that were made (get_image_task brings each again), or change the prompt. "
+        hint="Show the images that were made (get_image_task fetches each again), or change the prompt. "
         "Do not repeat this call."
         if made
         else "Change the prompt, and tell the user that this one makes no image. Do not repeat this call.",

@@ -1,7 +1,7 @@
-"""Mark images as delivered, a moment after their result was returned.
+"""Mark images as delivered, DELIVERY_DELAY_S after their result was returned.
 
-A process that dies in between must not leave a paid image marked as delivered, nor one that notices a second later
-that its peer is dead: an equal call gets the image again.
+A process that dies in between, or whose peer has already closed, must not leave a paid image marked as delivered: an
+equal call gets the image again.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import Final
 from flux2_tool._clock import Clock
 from flux2_tool.journal import RecordHandle
 
-# How long after a result was returned its images count as delivered.
-HAND_OVER_S: Final = 2.0
+DELIVERY_DELAY_S: Final = 2.0
 
 
 class DeliveryLog:
-    """The results of one process that are on their way.
+    """The returned results of one process that are not yet marked as delivered.
 
     Args:
         clock: Measures.
-        is_peer_in_process: Whether the caller is in this very process, so that no result is lost on the way.
+        is_peer_in_process: Whether the caller runs in this process, so that no result can be lost in transit.
     """
 
     def __init__(self, clock: Clock, *, is_peer_in_process: bool) -> None:
@@ -31,13 +30,13 @@ class DeliveryLog:
         self._confirmation: asyncio.Task[None] | None = None
 
     def add(self, record_handle: RecordHandle) -> None:
-        """Mark a record's images as delivered in HAND_OVER_S."""
+        """Mark a record's images as delivered after DELIVERY_DELAY_S."""
         self._pending[record_handle.record.record_id] = record_handle
         if self._confirmation is None or self._confirmation.done():
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
 
     def confirm(self, *, dedup_key: str | None = None, session: str | None = None) -> None:
-        """Mark images as delivered now: all, or those that a later call shows to have arrived.
+        """Mark images as delivered now: all, or those that a later call shows were received.
 
         Args:
             dedup_key: Only those of equal requests.
@@ -50,7 +49,7 @@ class DeliveryLog:
                 record_handle.delivered()
 
     async def aclose(self, *, delivered: bool) -> None:
-        """Stop waiting; what is pending counts as delivered by the next `confirm`, or not at all."""
+        """Stop waiting; the pending images are marked by the next `confirm`, or dropped if not `delivered`."""
         if not delivered:
             self._pending.clear()
         if self._confirmation is not None:
@@ -60,9 +59,9 @@ class DeliveryLog:
     async def _confirm_later(self) -> None:
         try:
             while self._pending:
-                await self._clock.sleep(HAND_OVER_S)
+                await self._clock.sleep(DELIVERY_DELAY_S)
                 self.confirm()
         finally:
-            # A script that closes nothing has got them all the same when its event loop ends normally.
+            # A script that does not close the tool has received them when its event loop ends normally.
             if self._is_peer_in_process:
                 self.confirm()

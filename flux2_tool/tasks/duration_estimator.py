@@ -1,7 +1,7 @@
-"""Estimate how long a task takes, from how long such tasks have taken.
+"""Estimate how long a task takes, from the durations of earlier tasks of its kind.
 
-Durations are taken as log-normal, learned with old samples fading, and from a typical duration while there are none.
-Two surprises in a row turn learning off until the durations agree again. Pure: no clock, no I/O.
+Durations are modelled as log-normal, with decaying weights of old samples and a typical duration as prior. Two outliers
+in a row disable the estimate until the durations agree again. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 SAMPLES_TO_TRUST: Final = 5
 PRIOR_SIGMA: Final = 0.45
 PRIOR_WEIGHT: Final = 1.5
-# How many samples the wide initial spread counts for.
+# The weight of the wide initial spread, in samples.
 SPREAD_WEIGHT: Final = 0.3
 MIN_SIGMA: Final = 0.08
-# After this many newer samples an old one counts half.
+# After this many newer samples a sample's weight is halved.
 HALF_LIFE_SAMPLES: Final = 25.0
-SURPRISE_Z: Final = 2.4
-SURPRISES_TO_FIXED: Final = 2
+OUTLIER_Z: Final = 2.4
+OUTLIERS_TO_FIXED: Final = 2
 AGREEING_TO_LEARNED: Final = 5
 NORMAL: Final = NormalDist()
 
@@ -29,7 +29,7 @@ NORMAL: Final = NormalDist()
 class Expectation:
     """Durations as a log-normal: the median in seconds and the standard deviation of their logarithm.
 
-    `is_cold` says that it rests on the typical duration more than on observed ones.
+    `is_cold` says that it is based on the typical duration more than on observed ones.
     """
 
     median_s: float
@@ -37,11 +37,11 @@ class Expectation:
     is_cold: bool = False
 
     def z(self, elapsed_s: float) -> float:
-        """Return how many deviations a duration lies from the median, on the logarithm."""
+        """Return a duration's distance from the median in standard deviations of the logarithm."""
         return math.log(max(elapsed_s, 1e-6) / self.median_s) / self.sigma
 
     def quantile_s(self, share: float) -> float:
-        """Return the duration that this share of tasks does not outlast, in seconds."""
+        """Return the duration within which this share of tasks ends, in seconds."""
         return self.median_s * math.exp(self.sigma * NORMAL.inv_cdf(share))
 
     @property
@@ -50,7 +50,7 @@ class Expectation:
         return self.median_s * math.exp(self.sigma**2 / 2.0)
 
     def left_s(self, elapsed_s: float) -> float | None:
-        """Return how much longer a running task will probably take, in seconds; None when it is long overdue."""
+        """Return the median remaining time of a running task, in seconds; None when it is long overdue."""
         done = NORMAL.cdf(self.z(elapsed_s))
         if done > 0.97:
             return None
@@ -62,8 +62,8 @@ class DurationEstimator:
     """Learns the durations of one kind of task: a model and resolution at one base URL.
 
     Attributes:
-        prior_s: The typical duration to begin with, in seconds.
-        samples: How many durations it has seen.
+        prior_s: The typical duration, in seconds.
+        samples: The number of durations learned.
     """
 
     prior_s: float
@@ -72,37 +72,37 @@ class DurationEstimator:
     _sum: float = field(init=False, default=0.0)
     _squares: float = field(init=False, default=0.0)
     _prior_weight: float = field(init=False, default=PRIOR_WEIGHT)
-    _surprises: int = field(init=False, default=0)
+    _outliers: int = field(init=False, default=0)
     _agreeing: int = field(init=False, default=AGREEING_TO_LEARNED)
 
     @property
     def is_fixed(self) -> bool:
-        """Whether surprises have turned learning off for now."""
+        """Whether outliers have disabled the estimate for now."""
         return self._agreeing < AGREEING_TO_LEARNED
 
     def expectation(self) -> Expectation | None:
-        """Return the estimate for the next task, or None while the durations contradict it."""
+        """Return the estimate for the next task, or None while it is disabled."""
         return None if self.is_fixed else self._fit()
 
     def learn(self, duration_s: float) -> None:
-        """Learn from how long a task took, in seconds; oldest first. Impossible durations are ignored."""
+        """Learn a task's duration, in seconds; oldest first. Implausible durations are ignored."""
         if not math.isfinite(duration_s) or not 0.05 <= duration_s <= 86400.0:
             return
         self.samples += 1
-        surprising = abs(self._fit().z(duration_s)) > SURPRISE_Z
-        self._surprises = self._surprises + 1 if surprising else 0
-        if self._surprises >= SURPRISES_TO_FIXED:
-            # The estimate is wrong: learn anew from the last duration, with fixed intervals meanwhile.
+        is_outlier = abs(self._fit().z(duration_s)) > OUTLIER_Z
+        self._outliers = self._outliers + 1 if is_outlier else 0
+        if self._outliers >= OUTLIERS_TO_FIXED:
+            # The estimate is wrong: restart from the last duration, with fixed intervals meanwhile.
             self._weight = self._sum = self._squares = self._prior_weight = 0.0
-            self._agreeing = self._surprises = 0
+            self._agreeing = self._outliers = 0
         elif self.is_fixed:
-            self._agreeing = 0 if surprising else self._agreeing + 1
-        fade = 0.5 ** (1.0 / HALF_LIFE_SAMPLES)
+            self._agreeing = 0 if is_outlier else self._agreeing + 1
+        decay = 0.5 ** (1.0 / HALF_LIFE_SAMPLES)
         value = math.log(duration_s)
-        self._weight = self._weight * fade + 1.0
-        self._sum = self._sum * fade + value
-        self._squares = self._squares * fade + value * value
-        self._prior_weight *= fade * 0.8
+        self._weight = self._weight * decay + 1.0
+        self._sum = self._sum * decay + value
+        self._squares = self._squares * decay + value * value
+        self._prior_weight *= decay * 0.8
 
     def _fit(self) -> Expectation:
         prior = math.log(self.prior_s)
@@ -110,7 +110,7 @@ class DurationEstimator:
         mean = (self._sum + self._prior_weight * prior) / weight
         about_prior = self._prior_weight * (PRIOR_SIGMA**2 + prior * prior)
         variance = (self._squares + about_prior) / weight - mean * mean
-        # Few samples say little about their own spread; lean towards a wide one, which costs little.
+        # Few samples do not show their spread; start from a wide one, which costs little.
         spread = (max(0.0, variance) * self._weight + PRIOR_SIGMA**2 * SPREAD_WEIGHT) / (self._weight + SPREAD_WEIGHT)
         return Expectation(
             median_s=math.exp(mean),

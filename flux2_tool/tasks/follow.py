@@ -20,12 +20,12 @@ class FollowedTask:
     """The task to follow.
 
     Attributes:
-        task_id: None when RunAPI gave it no id; then only its status URL is polled.
-        record: Its record; None when it was begun elsewhere and is only looked up.
-        status_url: Where the create response says that its status is.
-        submitted_at: When RunAPI accepted it, on the wall clock, if that is known.
+        task_id: None when RunAPI returned no id; then only its status URL is polled.
+        record: Its record; None when it was created elsewhere and is only looked up.
+        status_url: The status URL from the create response.
+        submitted_at: When RunAPI accepted it, on the wall clock, if known.
         is_submitted_here: Whether this process sent its POST, so that its duration can be measured.
-        retry_after_s: What the create response asks for before the first poll, in seconds.
+        retry_after_s: The create response's Retry-After, in seconds.
     """
 
     task_id: str | None
@@ -38,7 +38,7 @@ class FollowedTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnd:
-    """The response that ended a task, and how long RunAPI took, in seconds, where polling can tell."""
+    """The response that ended a task, and the task's duration in seconds, if polling can measure it."""
 
     response: TaskResponse
     duration_s: float | None
@@ -48,11 +48,11 @@ class Follower:
     """Polls one task until it ends or has been unattended for too long.
 
     Args:
-        client: The account it belongs to.
-        task: What is followed.
+        client: The account's client.
+        task: The task to follow.
         dependencies: Clock, schedules, webhooks, and the cache of paths that worked.
-        log: Filled as polling goes on.
-        waiters: Notified of each change; decide how fast and how long the task is followed.
+        log: Updated by each poll.
+        waiters: The waiting calls, notified of each change; without any, polling is slow and limited in time.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Follower:
         """Poll until the task ends; return None when no call has waited for UNATTENDED_LIFE_S.
 
         Raises:
-            TaskNotFoundError: It was begun elsewhere, and no path has it.
-            AuthenticationError: It was begun elsewhere, and RunAPI refused the key.
+            TaskNotFoundError: The task was created elsewhere, and no path has it.
+            AuthenticationError: The task was created elsewhere, and RunAPI refused the key.
         """
         schedule = self._schedule()
         poller = self._poller(schedule)
@@ -106,7 +106,7 @@ class Follower:
             delay_s = poller.delay_s(outcome, attended=self._waiters.has_waiters)
             has_retry_after = poller.has_retry_after
             if (is_notified or self._polls_since_webhook) and not has_retry_after:
-                # The webhook was ahead of the status that polls read.
+                # The webhook arrived before the status changed.
                 delay_s = min(delay_s, EARLY_WEBHOOK_DELAY_S * 2.0**self._polls_since_webhook)
                 self._polls_since_webhook += 1
         return None
@@ -126,7 +126,7 @@ class Follower:
         paths = poll_paths(
             task.task_id,
             actions=contract.ACTIONS if action is None else (action,),
-            # The guide's route first when none is known.
+            # The guide's route is first when none is known.
             routes=sorted(contract.ROUTES, key=lambda route: route != first_route),
             status_url=None if task.status_url is None else self._client.same_origin_url(task.status_url),
             remembered=deps.route_cache.get(base_url, "poll"),
@@ -146,14 +146,14 @@ class Follower:
         return 0.0 if submitted_at is None else max(0.0, self._deps.clock.now() - submitted_at)
 
     def _duration_s(self, *, is_notified: bool) -> float | None:
-        # Without a webhook it ended somewhere between the last two polls.
+        # Without a webhook it ended between the last two polls.
         gap_s = 0.0 if is_notified else (self._deps.clock.monotonic() - self._seen_running_s) / 2.0
         if not self._task.is_submitted_here or gap_s >= MAX_GAP_S:
             return None
         return max(0.0, self._age_s() - gap_s)
 
     def _check_lookup(self, poller: Poller, failure: PollFailure) -> None:
-        """Raise when a task that was begun elsewhere is at none of the paths."""
+        """Raise when a task that was created elsewhere cannot be found at any path."""
         task_id = self._task.task_id
         if self._task.record is not None or poller.is_path_proven or task_id is None:
             return
@@ -163,5 +163,5 @@ class Follower:
 
     def _notify(self, outcome: TaskResponse | PollFailure) -> None:
         status = outcome.status if isinstance(outcome, TaskResponse) else outcome.message
-        self._waiters.notify(is_news=status != self._last_status)
+        self._waiters.notify(has_changed=status != self._last_status)
         self._last_status = status

@@ -1,4 +1,4 @@
-"""The image tasks that one process holds in memory: those of its records, and those it has looked up."""
+"""The image tasks that one process holds in memory: those of its records, and lookups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_RECORDED: Final = 2000
 
 
 class LiveTasks:
-    """A cache of image tasks; only those that are over are dropped."""
+    """A cache of image tasks; only ended ones are dropped."""
 
     def __init__(self) -> None:
         self._recorded: dict[str, ImageTask] = {}
@@ -27,7 +27,7 @@ class LiveTasks:
         return [task.record_handle for task in self._recorded.values() if task.record_handle is not None]
 
     def of_record(self, record_id: str) -> ImageTask | None:
-        """Return the image task of a record, unless it ended without an image: then a later call begins it anew."""
+        """Return the image task of a record, unless it ended without an image, to be resumed by a new one."""
         image_task = self._recorded.get(record_id)
         return None if image_task is None or image_task.error is not None else image_task
 
@@ -40,14 +40,14 @@ class LiveTasks:
         return None
 
     def add(self, record_id: str, image_task: ImageTask) -> None:
-        """Keep the image task of a record."""
+        """Store the image task of a record."""
         self._recorded[record_id] = image_task
         if len(self._recorded) > MAX_RECORDED:
             for over in [key for key, task in self._recorded.items() if task.is_over][: MAX_RECORDED // 4]:
                 del self._recorded[over]
 
     def add_lookup(self, image_task: ImageTask) -> None:
-        """Keep the image task of a task that was begun elsewhere, until it is over."""
+        """Store the image task of a task that was created elsewhere, until it ends."""
         self._lookups = {known for known in self._lookups if not known.is_over}
         self._lookups.add(image_task)
 

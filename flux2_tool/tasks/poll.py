@@ -1,8 +1,8 @@
-"""Poll one task's status: at which path, what a response or a failure means, and how long to pause then.
+"""Poll one task's status: choose the path, interpret the response or failure, and choose the pause.
 
-Once a task was accepted, only its own "failed" or "completed" ends it; unknown paths, statuses and fields and every
-transient failure only mean "poll again". Which paths there are and what statuses mean stands in
-`runapi/contract.py`, every interval in `poll_schedule.py`.
+Only the task's own "failed" or "completed" ends an accepted task; after unknown paths, statuses and fields and every
+transient failure it is polled again. Paths and statuses are defined in `runapi/contract.py`, intervals in
+`poll_schedule.py`.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from flux2_tool.tasks.poll_schedule import (
 
 # not_found     this path has no such task
 # unauthorized  RunAPI refused the key
-# transient     anything else, which may be over at the next poll
+# transient     anything else; the next poll may succeed
 PollFailureKind = Literal["not_found", "unauthorized", "transient"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollPath:
-    """One path at which a task's status may be.
+    """A possible path of a task's status.
 
     Attributes:
-        template: As in `runapi/contract.py`; None for a status URL that the service gave.
-        action: The action that the path names, if it names one.
-        reference: What is requested: a path, or a URL of the same origin.
+        template: As in `runapi/contract.py`; None for a status URL from the service.
+        action: The action in the path, if it has one.
+        reference: The path to request, or a URL of the same origin.
     """
 
     template: str | None
@@ -63,12 +63,12 @@ def poll_paths(
     status_url: str | None = None,
     remembered: str | None = None,
 ) -> tuple[PollPath, ...]:
-    """Return every path at which a task's status may be, the likeliest first.
+    """Return the possible paths of a task's status, the likeliest first.
 
     Args:
-        task_id: The task; None leaves only the status URL.
-        actions: The action that made it, or both when that is not known.
-        routes: The route that accepted it first.
+        task_id: The task's id; None leaves only the status URL.
+        actions: The action that made it, or both when unknown.
+        routes: The routes, the one that accepted it first.
         status_url: A same-origin status URL from the create response.
         remembered: The template that worked for this base URL before.
     """
@@ -99,13 +99,13 @@ class PollFailure:
 
 @dataclass(slots=True)
 class PollLog:
-    """What polling has found out so far; shared with whoever reports on the task.
+    """The results of polling so far; shared with the ImageTask and the result builder.
 
     Attributes:
-        polls: How many polls were sent.
-        responses: How many of them have ended, with a status or a failure.
-        action: The action of the path that has the task, where it names one.
-        model: The model that RunAPI names.
+        polls: The number of polls sent.
+        responses: The number of polls that have ended, with a status or a failure.
+        action: The action in the path that has the task, if it has one.
+        model: The model in RunAPI's response.
         last_raw: The last response as decoded JSON.
     """
 
@@ -124,13 +124,13 @@ class Poller:
     """Polls one task.
 
     Args:
-        client: The account it belongs to.
-        paths: Where its status may be, the likeliest first; at least one.
+        client: The account's client.
+        paths: The possible paths of its status, the likeliest first; at least one.
         dependencies: Clock, jitter, and the cache of paths that worked.
-        log: Filled as polling goes on.
-        schedule: When to poll, where neither the service nor a failure decides it.
+        log: Updated by each poll.
+        schedule: When to poll, unless a Retry-After or a failure decides it.
         task_id: The task's id, None when it has none.
-        accepted_at_s: When the task was accepted, on the monotonic clock; a 404 soon after means "not visible yet".
+        accepted_at_s: When the task was accepted, on the monotonic clock; a 404 soon after may mean "not visible yet".
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Poller:
         self._schedule = schedule
         self._task_id = task_id
         self._accepted_at_s = accepted_at_s
-        self._begun_s = self._clock.monotonic()
+        self._started_s = self._clock.monotonic()
         self._index = 0
         self._is_path_proven = False
         self._path_failures = 0
@@ -165,13 +165,13 @@ class Poller:
 
     @property
     def is_path_proven(self) -> bool:
-        """Whether the path that is polled next has given this task's status."""
+        """Whether the path to poll next has returned this task's status before."""
         return self._is_path_proven
 
     @property
     def verdict_of_all_paths(self) -> PollFailureKind | None:
-        """How polling failed at all paths: "unauthorized" where any of them refused the key, else "not_found"; None
-        while one was not polled yet or failed transiently."""
+        """How polling failed at all paths: "unauthorized" if any refused the key, else "not_found"; None while one was
+        not polled yet or failed transiently."""
         kinds = set(self._path_verdicts.values())
         if len(self._path_verdicts) < len(self._paths) or "transient" in kinds:
             return None
@@ -179,11 +179,11 @@ class Poller:
 
     @property
     def has_retry_after(self) -> bool:
-        """Whether the service itself said when to poll again."""
+        """Whether the last response had a Retry-After."""
         return self._retry_after_s is not None
 
     async def poll(self) -> TaskResponse | PollFailure:
-        """Poll once and log the result; after a failure the next poll may use the next path."""
+        """Poll once and log the result; after a failure the next poll may use another path."""
         self._log.polls += 1
         path = self._paths[self._index]
         outcome = await self._request(path)
@@ -210,8 +210,8 @@ class Poller:
         return outcome
 
     def _is_doubtful(self, response: TaskResponse, path: PollPath) -> bool:
-        """Whether an end without images may be about the request rather than the task: a response that names no task,
-        at a guessed path, while another path may still have the task."""
+        """Whether a final status without images may be the request's rather than the task's: it is from a guessed path
+        and does not name the task, and another path may have the task."""
         is_guess = self._index > 0 and not self._is_path_proven and path.template is not None
         is_end = response.phase in ("failed", "completed") and not response.images
         names_task = response.task_id is not None and response.task_id == self._task_id
@@ -246,13 +246,13 @@ class Poller:
 
     def _scheduled_s(self, elapsed_s: float) -> float:
         if not math.isfinite(elapsed_s):
-            # The age of a task that was begun elsewhere is not known: it counts from the first poll.
-            elapsed_s = self._clock.monotonic() - self._begun_s
-        # Jitter, so that many tasks that were begun together are not polled together.
+            # The age of a task that was created elsewhere is unknown: count from the first poll.
+            elapsed_s = self._clock.monotonic() - self._started_s
+        # Jitter, so that tasks submitted together are not polled together.
         return self._schedule.delay_s(elapsed_s) * (0.95 + 0.1 * self._random.random())
 
     def _failure_delay_s(self, failure: PollFailure, elapsed_s: float) -> float:
-        """Try the paths in quick succession, and back off after each round in which all have failed."""
+        """Return a short pause before the next path, and back off after each round in which all paths failed."""
         rounds, index_in_round = divmod(self._moves, len(self._paths))
         if self._path_failures == 0 and index_in_round > 0:
             return NEXT_PATH_DELAY_S
@@ -295,7 +295,7 @@ class Poller:
         return PollFailure(kind=kind, message=quoted_status(response), request_id=response.request_id)
 
     def _choose_next_path(self, failure: PollFailure) -> None:
-        """Keep a proven path for several failures, leave an unproven one soon, and a new task's 404 not at once."""
+        """Leave a path after several failures if it is proven or the task is new, else after few."""
         self._failures += 1
         self._path_failures += 1
         self._path_verdicts[self._index] = failure.kind
@@ -311,17 +311,17 @@ class Poller:
         if failure.kind == "not_found":
             is_new = self._clock.monotonic() - self._accepted_at_s < VISIBILITY_GRACE_S
             return FAILURES_BEFORE_LEAVING_PROVEN_PATH if is_new else 1
-        # A path that says when to come back is likely to be the right one.
+        # A path that returns Retry-After is likely to be the right one.
         return FAILURES_BEFORE_NEXT_PATH if self._retry_after_s is None else FAILURES_BEFORE_LEAVING_PROVEN_PATH
 
 
 def lookup_failure(verdict: PollFailureKind | None, failure: PollFailure, *, task_id: str) -> Flux2Error | None:
-    """Return why a task that was begun elsewhere cannot be found, or None while it still may be.
+    """Return why a task that was created elsewhere cannot be found, or None while it may still be found.
 
     Args:
         verdict: How polling failed at all paths, from `Poller.verdict_of_all_paths`.
         failure: The last failure.
-        task_id: The task that is looked up.
+        task_id: The task's id.
     """
     if verdict == "not_found":
         return TaskNotFoundError(

@@ -1,8 +1,8 @@
-"""Decide when to poll; every interval and limit of polling stands here.
+"""Decide when to poll; defines every interval and limit of polling.
 
-For a given number of polls the mean lateness is least when their spacing is proportional to one over the square root
-of the hazard, the chance that a task still running finishes now. What is expected of durations may be wrong, so gaps
-are bounded, and a task that outlives the expectation is polled at a fixed interval. Pure: no clock, no I/O.
+For a given number of polls the mean delay is least when their spacing is proportional to one over the square root of
+the hazard rate of the duration. The expected durations may be wrong, so gaps are bounded, and a task that outlasts the
+expectation is polled at a fixed interval. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FIXED_DELAY_S: Final = 2.0
 MIN_DELAY_S: Final = 0.25
 MAX_DELAY_S: Final = 8.0
 FIRST_DELAY_S: Final = 0.75
-# The longest gap bounds how late a wrong history can make an image until two surprises have turned it off: half of it
-# on average, against 1 s with the fixed interval. With hardly any history it is that of the fixed interval.
+# The longest gap between planned polls. Two outliers in a row disable the estimate; until then a wrong one delays an
+# image by half this gap on average, against 1 s with the fixed interval. While the estimate is cold, COLD_GAP_S holds.
 MAX_GAP_S: Final = 4.5
 COLD_GAP_S: Final = 2.0
 LONGEST_PLAN_S: Final = 900.0
-# How many polls a plan may make, against those of the fixed interval; a cold one makes fewer than it plans.
+# The polls of a plan, relative to the fixed interval; a cold plan makes fewer than it plans.
 WARM_SHARE: Final = 1.05
 COLD_SHARE: Final = 1.15
 _STEPS: Final = 240
@@ -32,36 +32,36 @@ _SCALES: Final = (0.05, 60.0)
 _BISECTIONS: Final = 14
 
 # ---- webhooks -------------------------------------------------------------------------------------------------------
-# While RunAPI notifies us when a task is over, polling only catches what is lost on the way.
+# While webhooks are expected, polling only catches lost ones.
 WEBHOOK_EXPECTED_DELAY_S: Final = 8.0
-# A webhook can be ahead of the status that a poll reads: the next polls come this soon, each pause twice the last.
+# A webhook can arrive before the status changes: the first pause after it; each further pause is twice the last.
 EARLY_WEBHOOK_DELAY_S: Final = 0.125
 
-# ---- when nobody waits, or another process polls -------------------------------------------------------------------
+# ---- no call waits, or another process polls -----------------------------------------------------------------------
 UNATTENDED_DELAY_S: Final = 8.0
 UNATTENDED_LIFE_S: Final = 15 * 60.0
-# How often the journal is read for what another process finds out.
+# How often the journal is read while another process polls.
 WATCH_DELAY_S: Final = 0.4
 
 # ---- failed polls ---------------------------------------------------------------------------------------------------
-# A new task may not be visible yet: for this long a 404 does not mean that it is elsewhere.
+# A new task may not be visible yet: for this long a 404 does not mean that the path is wrong.
 VISIBILITY_GRACE_S: Final = 3.0
 GRACE_DELAY_S: Final = 0.75
 NEXT_PATH_DELAY_S: Final = 0.1
 FAILURES_BEFORE_NEXT_PATH: Final = 2
 FAILURES_BEFORE_LEAVING_PROVEN_PATH: Final = 5
-# A server that says "Retry-After: 0" is not polled more often than this.
+# The least pause after a Retry-After, which may be 0.
 MIN_RETRY_AFTER_S: Final = 0.5
-# For this long a "completed" without an image may still get one.
+# How long a "completed" task without an image is still polled for one.
 EMPTY_PATIENCE_S: Final = 15.0
 
 
 class PollSchedule:
-    """When to poll one task.
+    """The poll schedule of one task.
 
     Args:
-        expectation: How long it will probably take; None for the fixed interval.
-        webhook_expected: Whether polling is only a safety net, because RunAPI sends a webhook at the end.
+        expectation: The expected duration; None for the fixed interval.
+        webhook_expected: Whether polling is only a fallback, because RunAPI sends a webhook at the end.
     """
 
     def __init__(self, expectation: Expectation | None, *, webhook_expected: bool = False) -> None:
@@ -73,11 +73,11 @@ class PollSchedule:
         """Return the pause from now until the next poll, in seconds, before jitter.
 
         Args:
-            elapsed_s: How long the task has been running, on this machine's clock.
+            elapsed_s: The time since the task was accepted, on this machine's clock.
         """
         if self._webhook_expected:
             return WEBHOOK_EXPECTED_DELAY_S
-        # A poll that came a little early counts as the planned one.
+        # A slightly early poll counts as the planned one.
         index = bisect.bisect_right(self._times, elapsed_s + MIN_DELAY_S / 2)
         if index < len(self._times):
             return max(MIN_DELAY_S, self._times[index] - elapsed_s)
@@ -89,10 +89,10 @@ class PollSchedule:
 
 
 def _poll_times(expectation: Expectation) -> tuple[float, ...]:
-    """Return the planned instants up to where the expectation is exhausted, in seconds since acceptance.
+    """Return the planned poll times, in seconds since acceptance, up to the 99.75 % quantile of the duration.
 
-    Their spacing is in proportion to one over the square root of the hazard, with a longest gap; the proportion is
-    found by bisection, so that a task is polled about as often as a fixed interval would.
+    Their spacing is proportional to one over the square root of the hazard, with a longest gap; the factor is found by
+    bisection, so that a task is polled about as often as with the fixed interval.
     """
     end_s = min(LONGEST_PLAN_S, expectation.quantile_s(0.9975))
     steps = max(_STEPS, math.ceil(end_s / MIN_DELAY_S))
@@ -107,7 +107,7 @@ def _poll_times(expectation: Expectation) -> tuple[float, ...]:
         weights.append(math.sqrt(density / survival) * step_s)
         still_running.append(survival)
     gaps_s = (FIRST_DELAY_S, COLD_GAP_S) if expectation.is_cold else (MAX_GAP_S, MAX_GAP_S)
-    # The vendor's client polls at once, then every 2 s, and half an interval late at the end.
+    # The vendor's client polls at once, then every 2 s, and ends half an interval late on average.
     wanted = (COLD_SHARE if expectation.is_cold else WARM_SHARE) * (expectation.mean_s / FIXED_DELAY_S + 1.5)
     low, high = _SCALES
     for _ in range(_BISECTIONS):
@@ -121,7 +121,7 @@ def _poll_times(expectation: Expectation) -> tuple[float, ...]:
 
 
 def _spaced(weights: Sequence[float], scale: float, *, step_s: float, gaps_s: tuple[float, float]) -> Sequence[int]:
-    """Return the steps at which to poll: whenever the scaled weights add up to one, or the longest gap is over."""
+    """Return the steps at which to poll: whenever the scaled weights add up to one, or after the longest gap."""
     polled: list[int] = []
     last_s, due, (gap_s, later_gap_s) = 0.0, 0.0, gaps_s
     for number, weight in enumerate(weights):
@@ -141,8 +141,8 @@ class PollScheduler:
     """The schedules of one process, learned for each base URL, model and resolution.
 
     Args:
-        typical_s: The typical duration of a model at a resolution, in seconds.
-        history: Earlier durations, oldest first, in seconds; read once per kind.
+        typical_s: Returns the typical duration of a model at a resolution, in seconds.
+        history: Returns earlier durations, oldest first, in seconds; called once per kind.
     """
 
     def __init__(
@@ -156,10 +156,10 @@ class PollScheduler:
     def schedule(
         self, base_url: str, model: str | None, resolution: str | None, *, webhook_expected: bool = False
     ) -> PollSchedule:
-        """Return when to poll a task of this kind; the fixed interval where model or resolution is not known.
+        """Return the schedule of a task of this kind; the fixed interval where model or resolution is unknown.
 
         Args:
-            webhook_expected: Whether polling is only a safety net, because RunAPI sends a webhook at the end.
+            webhook_expected: Whether polling is only a fallback, because RunAPI sends a webhook at the end.
         """
         if webhook_expected:
             learned = self.schedule(base_url, model, resolution)
@@ -180,7 +180,7 @@ class PollScheduler:
         return schedule
 
     def learn(self, base_url: str, model: str | None, resolution: str | None, duration_s: float) -> None:
-        """Learn from how long a task took, in seconds."""
+        """Learn a task's duration, in seconds."""
         if model is not None and resolution is not None:
             self._estimator((base_url, model, resolution)).learn(duration_s)
 

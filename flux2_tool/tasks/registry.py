@@ -1,7 +1,7 @@
 """The image tasks of one process, and their records in the journal.
 
-Decides whether a request is new, joins an earlier one, or repeats too often; finds tasks; resumes those that a dead
-process has orphaned; renews the leases of this process's records.
+Decides whether a request is new, joins an earlier one, or is repeated too often; finds tasks; resumes orphaned ones;
+renews the leases of this process's records.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class TaskHandle:
-    """An image task that a call waits for; `joined` says that another call had begun it."""
+    """An image task that a call waits for; `joined` says that another call began it."""
 
     image_task: ImageTask
     joined: bool = False
@@ -75,9 +75,9 @@ class Registry:
         folder: The data folder that holds the journal.
         mode: Whether money may be spent without a usable journal file.
         owner: This process, as the owner of records.
-        dependencies: What all image tasks of the process share.
+        dependencies: Shared by all image tasks of the process.
         opener: Opens the journal.
-        is_peer_in_process: Whether the caller is in this very process, so that no result is lost on the way.
+        is_peer_in_process: Whether the caller runs in this process, so that no result can be lost in transit.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Registry:
         self._heartbeat: asyncio.Task[None] | None = None
 
     def begin(self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules) -> TaskHandle:
-        """Join an earlier equal request or begin this one; its record is on disk when this returns.
+        """Join an earlier equal request or begin this one; the record is on disk when this returns.
 
         Raises:
-            RepeatedRequestError: Too many new equal ones in the window.
-            BudgetExceededError: It would pass a cap.
+            RepeatedRequestError: Too many new equal requests in the window.
+            BudgetExceededError: It would exceed a cap.
             JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
         """
         self._deliveries.confirm(dedup_key=intent.dedup_key)
@@ -142,20 +142,20 @@ class Registry:
         return TaskHandle(image_task=image_task, warnings=warnings)
 
     def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
-        """Return the image task of a task: a live one, a recorded one, or one to be looked up at RunAPI.
+        """Return a live or recorded image task, or one that looks the task up at RunAPI.
 
         Args:
             ref: Its name; "task:last" is the newest one of the caller's session that has images.
-            as_source: Whether it is to be edited: then the last one is the last that was delivered to the session.
-                The result of an equal edit, finished in the meantime, must not become its own source.
+            as_source: Whether it is to be edited: "task:last" then prefers the last one delivered to the session, so
+                that the result of an equal, undelivered edit does not become its own source.
 
         Raises:
             TaskNotFoundError: The task belongs to another conversation and the caller is not the owner, or there is
-                no last one.
-            JournalUnavailableError: The journal, which knows the last one, cannot be read.
+                no last task.
+            JournalUnavailableError: "task:last" needs the journal, and it cannot be read.
         """
         if ref.is_last:
-            return self._newest(account, caller, shown_first=as_source)
+            return self._newest(account, caller, delivered_first=as_source)
         image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
         if image_task is not None:
             _check_belongs(image_task, caller)
@@ -177,7 +177,7 @@ class Registry:
         self._live.add_lookup(image_task)
         return image_task
 
-    def _newest(self, account: Account, caller: CallContext, *, shown_first: bool) -> ImageTask:
+    def _newest(self, account: Account, caller: CallContext, *, delivered_first: bool) -> ImageTask:
         # A session that refers to its last image has received what was returned to it.
         self._deliveries.confirm(session=caller.session)
         try:
@@ -186,7 +186,7 @@ class Registry:
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 session=caller.session,
-                shown_first=shown_first,
+                delivered_first=delivered_first,
                 inherited_session_prefix=inherited_session_prefix(caller.session),
             )
         except JournalError as exc:
@@ -200,11 +200,11 @@ class Registry:
     def resume(
         self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, include_abandoned: bool = False
     ) -> list[ImageTask]:
-        """Resume in the background this account's tasks that no living process owns; return those that were resumed.
+        """Resume this account's tasks without a living owner in the background; return the resumed ones.
 
         Args:
-            at_most_every_s: Does nothing when this was done less than so many seconds ago.
-            include_abandoned: Also those that were followed until no call waited any more.
+            at_most_every_s: The least time since the last resume, in seconds; before that, does nothing.
+            include_abandoned: Also those that were unattended for too long.
         """
         now_s = self._clock.monotonic()
         key = (account.fingerprint, account.base_url)
@@ -238,10 +238,10 @@ class Registry:
         return resumed
 
     def resend(self, account: Account, record_id: str) -> ImageTask | None:
-        """Return the image task of a request of unknown outcome, permitted to be sent once more.
+        """Return the image task of a request of unknown outcome, allowed to be resent.
 
         Args:
-            record_id: The record's id, or its beginning.
+            record_id: The record's id or a prefix of it.
 
         Returns:
             None if this account has no such record.
@@ -264,7 +264,7 @@ class Registry:
         return None
 
     def durations(self, kind: TaskKind) -> Sequence[float]:
-        """Return how long the last tasks of a kind took, oldest first, in seconds."""
+        """Return the durations of the last tasks of a kind, oldest first, in seconds."""
         journal = self._journals.for_reading()
         if journal is None:
             return ()
@@ -276,13 +276,13 @@ class Registry:
             return ()
 
     def notify_finished(self, task_id: str) -> None:
-        """Poll a task that is followed here at once: RunAPI's webhook says that it is over."""
+        """Poll a live task at once: RunAPI's webhook says that it has ended."""
         for image_task in self._live:
             if image_task.task_id == task_id and not image_task.is_over:
                 image_task.waiters.notify_finished()
 
     def delivered(self, image_task: ImageTask, session: str | None) -> None:
-        """Mark the images as delivered in a moment: a call of this session returns them."""
+        """Mark the images as delivered after DELIVERY_DELAY_S: a call of this session returns them."""
         handle = image_task.record_handle
         if handle is not None and (handle.record.session is None or handle.record.session == session):
             self._deliveries.add(handle)
@@ -291,7 +291,7 @@ class Registry:
         """Stop following all tasks and release their records; another process may resume them.
 
         Args:
-            delivered: Whether the last results have reached the caller; False when the caller is dead.
+            delivered: Whether the last results have reached the caller; False when the caller is gone.
         """
         await self._deliveries.aclose(delivered=delivered)  # first: what is pending must not be noted meanwhile
         if self._heartbeat is not None:
@@ -304,7 +304,7 @@ class Registry:
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
-        """Return the image task of a record that another process or an earlier call has begun."""
+        """Return the image task of a record that another process or an earlier call began."""
         known = self._live.of_record(record.record_id)
         if known is not None:
             return known
@@ -330,7 +330,7 @@ class Registry:
 
 
 def _check_belongs(image_task: ImageTask, caller: CallContext) -> None:
-    """Raise where a task belongs to another conversation; one that was begun elsewhere belongs to none."""
+    """Raise if the caller may not use a task's session; a task that was created elsewhere has none."""
     record = image_task.record
     if record is None or caller.may_use(record.session):
         return

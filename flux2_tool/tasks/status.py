@@ -1,6 +1,6 @@
-"""Where an image task stands: its state, the table of its transitions, and what is known of it.
+"""The status of an image task: its state, the table of transitions, and its known data.
 
-No I/O: filled by `task.py` and by polling, read by whoever reports on the task.
+No I/O: filled by `task.py` and by polling, read by the result builder and by progress messages.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ TRANSITIONS: Final[Mapping[RecordState, frozenset[RecordState]]] = {
     sending ──> processing ──> completed     the response has images
        │            ├────────> failed        the response says so
        │            └────────> unknown       "completed" without an image, a task that cannot be found, a defect
-       ├──────────────────────> not_created  nothing was sent, or RunAPI surely created nothing
+       ├──────────────────────> not_created  nothing was sent, or RunAPI certainly created nothing
        ├──────────────────────> unknown      the response to the POST was lost
        └──────────────────────> completed, failed
                                              read from the record: another process submitted and followed it
 
-A new request begins at `sending`, a task that is looked up at `processing`. A state without a successor is an end of
-this object; an `unknown` request is resumed by a new one for the same record, under the same idempotency key.
+A new request begins at `sending`, a lookup at `processing`. A state without a successor is final for this object; an
+`unknown` request is resumed by a new object for the same record, under the same idempotency key.
 """
 
 ProgressState = Literal["submitting", "processing", "completed", "failed"]
@@ -52,22 +52,22 @@ _PROGRESS_STATES: Final[Mapping[RecordState, ProgressState]] = {
 
 
 class TaskStatus:
-    """The state of an image task and what is known of it.
+    """The state and known data of an image task.
 
     Args:
-        client: The account it belongs to.
-        dependencies: What all image tasks of the process share.
-        state: Where it begins.
-        record_handle: Its record in the journal; None for a task that was begun elsewhere.
-        task_id: The task's id, when RunAPI has given one.
+        client: The account's client.
+        dependencies: Shared by all image tasks of the process.
+        state: The first state.
+        record_handle: Its record in the journal; None for a task that was created elsewhere.
+        task_id: The task's id; None until RunAPI returns one.
 
     Attributes:
-        log: What polling has found out.
+        log: The results of polling.
         final: The response that ended it.
-        error: Why it ended without an image.
-        attempt: How many POSTs this process has sent.
-        submitted_at: When RunAPI accepted it, on the wall clock, if that is known.
-        finished_at: When its end was noticed, on the wall clock.
+        error: The reason why it ended without an image.
+        attempt: The number of POSTs this process has sent.
+        submitted_at: When RunAPI accepted it, on the wall clock, if known.
+        finished_at: When its end was detected, on the wall clock.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class TaskStatus:
 
     @property
     def state(self) -> RecordState:
-        """Where it stands; see TRANSITIONS."""
+        """The current state; see TRANSITIONS."""
         return self._state
 
     @property
     def progress_state(self) -> ProgressState:
-        """The state as progress messages of the worker protocol name it."""
+        """The state's name in progress messages of the worker protocol."""
         return _PROGRESS_STATES[self._state]
 
     @property
@@ -108,7 +108,7 @@ class TaskStatus:
 
     @property
     def record(self) -> Record | None:
-        """Its record as last read; None for a task that was begun elsewhere."""
+        """Its record as last read; None for a task that was created elsewhere."""
         return None if self.record_handle is None else self.record_handle.record
 
     @property
@@ -123,7 +123,7 @@ class TaskStatus:
 
     @property
     def resolution(self) -> str | None:
-        """The output resolution asked for, when known; prices depend on it."""
+        """The requested output resolution, when known; prices depend on it."""
         return None if self.record is None else self.record.resolution
 
     @property
@@ -133,7 +133,7 @@ class TaskStatus:
 
     @property
     def left_s(self) -> float | None:
-        """How much longer it will probably take, in seconds; None when that cannot be estimated."""
+        """The estimated remaining time, in seconds; None when it cannot be estimated."""
         record, submitted_at = self.record, self.submitted_at
         if record is None or submitted_at is None:
             return None
@@ -142,7 +142,7 @@ class TaskStatus:
         return None if schedule.expectation is None else schedule.expectation.left_s(age_s)
 
     def expires_at(self, link: ImageLink) -> str | None:
-        """Return when a link of this image task expires, in UTC; None where that is not known."""
+        """Return when a link of this image task expires, in UTC; None when unknown."""
         if self.finished_at is None:
             return link.expires_at
         return link.expires_at or url_expiry(link.url, self.finished_at)
@@ -163,13 +163,13 @@ class TaskStatus:
     # ---- changes -----------------------------------------------------------------------------------------------------
 
     def _enter(self, state: RecordState) -> None:
-        """Change the state; the only place that does."""
+        """Change the state; every change goes through here."""
         if state not in TRANSITIONS[self._state]:
             raise RuntimeError(f"an image task cannot go from {self._state} to {state}")
         self._state = state
 
     def _restore_from_record(self, record: Record) -> None:
-        """Bring this image task to where its record stands."""
+        """Set this image task's state and data from its record."""
         links = tuple(ImageLink(url=url, expires_at=expires_at) for url, expires_at in record.images)
         if record.state == "completed":
             self.final = TaskResponse(phase="completed", task_id=record.task_id, images=links, cost_usd=record.cost_usd)
@@ -189,7 +189,7 @@ class TaskStatus:
             self.log.last_response = TaskResponse(phase="active", task_id=record.task_id)
 
     def _outcome(self, *, conflict: bool, abandoned: bool, duration_s: float | None) -> Outcome:
-        """Return how it ended, as the journal keeps it."""
+        """Return its outcome for the journal."""
         images = () if self.final is None else self.final.images
         return Outcome(
             state=self._state,

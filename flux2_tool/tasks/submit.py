@@ -1,8 +1,8 @@
-"""Get one image task accepted by RunAPI, once.
+"""Submit one image task to RunAPI, once.
 
 A POST is repeated only byte-identical and under its first Idempotency-Key. The other route is tried only after a
-response that means "no such route", and never while an earlier attempt may have arrived. Every result says whether
-something may have been created, because that decides whether money may have been spent.
+response that means "no such route", and never while an earlier attempt may have arrived. Every result says whether a
+task may have been created, and so whether money may have been spent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MAX_FAILURES: Final = 6
 MAX_UNREADABLE: Final = 3
 
-# What a POST waits for before it is sent: a free create slot of this process, or the account's turn after a 429.
+# What a POST is queued for: a free create slot of this process, or the account's rate limit after a 429.
 QueuedFor = Literal["create_slot", "rate_limit"]
 
 _CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
@@ -44,15 +44,15 @@ _CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
-    """Everything a create POST is made of, fixed before the first attempt.
+    """The content of a create POST, fixed before the first attempt.
 
     Attributes:
         action: The RunAPI action.
         body: The exact bytes of every attempt.
         idempotency_key: Opaque, one per image.
-        client_request_id: Echoed and stored by the service, for its support.
+        client_request_id: Echoed and stored by the service, for support.
         routes: The routes that may be tried, in order.
-        maybe_sent: Whether an earlier process may already have delivered this very request.
+        maybe_sent: Whether an earlier process may already have sent this request.
     """
 
     action: contract.Action
@@ -68,8 +68,8 @@ class SubmissionError(Exception):
 
     Attributes:
         error: For the caller.
-        state: For the journal: "not_created" where surely nothing was created, else "unknown".
-        conflict: RunAPI answered 409: sending the request again cannot show what happened to it.
+        state: For the journal: "not_created" if certainly nothing was created, else "unknown".
+        conflict: RunAPI answered 409, so resending the request cannot show its outcome.
     """
 
     def __init__(self, error: Flux2Error, state: Literal["not_created", "unknown"], *, conflict: bool = False) -> None:
@@ -81,14 +81,14 @@ class SubmissionError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionCallbacks:
-    """How a submission asks and notifies whoever began it.
+    """The ImageTask's callbacks for its submission.
 
     Attributes:
         can_wait: Called before each pause with its length in seconds; False ends the submission.
-        has_waiters: Called before each POST; False ends a submission of which nothing can have arrived.
-        on_queued: Called when what the POST waits for has changed.
-        before_attempt: Called with the attempt's number and route before each POST; a Flux2Error or SubmissionError
-            that it raises stops the POST.
+        has_waiters: Called before each POST; False ends a submission that cannot have arrived.
+        on_queued: Called when `queued_for` has changed.
+        before_attempt: Called with the attempt's number and route before each POST; may raise a Flux2Error or
+            SubmissionError to prevent it.
     """
 
     can_wait: Callable[[float], bool]
@@ -101,10 +101,10 @@ class Submission:
     """Sends one create request until RunAPI accepts or refuses it.
 
     Args:
-        client: The account it is sent for.
-        request: What is sent.
+        client: The account's client.
+        request: The request to send.
         dependencies: Clock, jitter of the back-off, and create slots.
-        callbacks: Whoever began it.
+        callbacks: The ImageTask's.
     """
 
     def __init__(
@@ -132,19 +132,19 @@ class Submission:
 
     @property
     def maybe_sent(self) -> bool:
-        """Whether an attempt may have arrived whose response is not known."""
+        """Whether an attempt without a known response may have arrived."""
         return self._maybe_sent
 
     @property
     def is_unsent(self) -> bool:
-        """Whether surely no attempt has arrived, and none is in flight."""
+        """Whether certainly no attempt has arrived, and none is in flight."""
         return not (self._maybe_sent or self._is_sending)
 
     async def run(self) -> AcceptedTask:
-        """Send until the task is accepted or surely refused.
+        """Send until the task is accepted or definitely refused.
 
         Raises:
-            SubmissionError: With the error for the caller and whether a task may exist nevertheless.
+            SubmissionError: No task was accepted; says whether one may exist nevertheless.
         """
         for route in self._request.routes:
             accepted = await self._try_route(route)
@@ -196,7 +196,7 @@ class Submission:
             self._set_queued_for(None)
             if not (self._maybe_sent or self._callbacks.has_waiters()):
                 raise self._failed(
-                    CancelledCallError("Nobody waits for this image any more, so it was not requested.", charged="no")
+                    CancelledCallError("No call waits for this image any more, so it was not requested.", charged="no")
                 )
             self._attempts += 1
             try:
@@ -219,7 +219,11 @@ class Submission:
             self._callbacks.on_queued()
 
     async def _handle_response(self, response: HttpResponse, route: contract.Route, path: str) -> AcceptedTask | None:
-        """Return the accepted task, or None to send again: the pause before it is over. Raise what is final."""
+        """Return the accepted task, or None, after a pause, to send again.
+
+        Raises:
+            SubmissionError: The response is final, or no attempt is left.
+        """
         code = response.status_code
         wait_s = parse_retry_after(response.headers.get("retry-after"), now=self._wall())
         if 200 <= code < 300 or code == 303:
@@ -229,7 +233,7 @@ class Submission:
             self._maybe_sent = True
             if code == 303 and "location" in response.headers:
                 where = printable(response.headers["location"].partition("?")[0], 100)
-                raise self._failed(self._redirected(path, f"HTTP 303 to {where!r}, which is no task of RunAPI's"))
+                raise self._failed(self._redirected(path, f"HTTP 303 to {where!r}, which is not a RunAPI task"))
             self._unreadable += 1
             error = UnexpectedAnswerError(
                 f"RunAPI answered POST {path} without a task id ({quoted_status(response)}). "
@@ -257,20 +261,20 @@ class Submission:
             self._maybe_sent = self._conflict = True
         return error_from_response(
             response,
-            asked=f"POST {path}",
+            request=f"POST {path}",
             charged=self._charged,
             refused=InvalidArgumentsError,
             check=_CHECK_BASE_URL,
             retry_after_s=wait_s,
         )
 
-    async def _pause(self, error: Flux2Error, asked_s: float | None = None) -> None:
+    async def _pause(self, error: Flux2Error, retry_after_s: float | None = None) -> None:
         """Wait before the next attempt, or raise this error when no time or attempt is left."""
         self._failures += 1
         delay_s = backoff_s(self._failures, random=self._random)
-        if asked_s is not None:
-            delay_s = max(delay_s, asked_s)
-        # A call that cannot wait for as long as RunAPI asks fails at once; no Retry-After is slept past the ceiling.
+        if retry_after_s is not None:
+            delay_s = max(delay_s, retry_after_s)
+        # A call that cannot wait for the whole Retry-After fails at once; the pause itself has a ceiling.
         if self._failures >= MAX_FAILURES or not self._callbacks.can_wait(delay_s):
             raise self._failed(error)
         delay_s = min(delay_s, RETRY_AFTER_CEILING_S)

@@ -1,7 +1,7 @@
-"""The life of one image: submitted once, followed to its end, shared by every call that waits for it.
+"""The life cycle of one image: submitted once, followed to its end, shared by every call that waits for it.
 
-An image task runs in an asyncio task of its own, so that a call that stops waiting neither interrupts a POST nor loses
-the image: the task is still followed, slowly, for a while, and the result is there when a call asks again.
+An image task runs in its own asyncio task, so that a call that stops waiting neither interrupts a POST nor loses the
+image: the task is still followed, slowly, for a limited time, and a later call gets the result.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 class ImageTask(TaskStatus):
     """One image, from before its POST to its end.
 
-    Either `request` and `record_handle` are given, for a request of this journal, or `task_id` and `account`, for a
-    task that was begun elsewhere and is only looked up.
+    Takes either `request` and `record_handle`, for a request of this journal, or `task_id` and `account`, for a task
+    that was created elsewhere and is only looked up.
 
     Args:
-        client: The account it belongs to.
-        dependencies: What all image tasks of the process share.
+        client: The account's client.
+        dependencies: Shared by all image tasks of the process.
         request: The create request.
         record_handle: Its record in the journal.
         task_id: The accepted task to look up.
-        account: The fingerprint of the key that it is looked up with.
+        account: The fingerprint of the key for the lookup.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ImageTask(TaskStatus):
     def from_record(
         cls, client: RunapiClient, record_handle: RecordHandle, *, dependencies: TaskDependencies
     ) -> ImageTask:
-        """Return the image task of a record that another process or an earlier call has begun."""
+        """Return the image task of a record that another process or an earlier call began."""
         record = record_handle.record
         request = CreateRequest(
             action=record.tool,
@@ -91,7 +91,7 @@ class ImageTask(TaskStatus):
 
     @property
     def is_unsent(self) -> bool:
-        """Whether surely nothing of it has reached RunAPI, so that it can still be cancelled without cost."""
+        """Whether it certainly has not reached RunAPI, so that it can still be cancelled without cost."""
         if self.request is None or self.request.maybe_sent or self.task_id is not None:
             return False
         is_ours = self.record_handle is None or self.record_handle.is_ours
@@ -99,44 +99,48 @@ class ImageTask(TaskStatus):
 
     @property
     def queued_for(self) -> QueuedFor | None:
-        """What its POST waits for before it is sent, if it does."""
+        """What its POST is queued for, or None."""
         return None if self._submission is None else self._submission.queued_for
 
-    # ---- for those who wait ------------------------------------------------------------------------------------------
+    # ---- for waiting calls -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run, or run on, in the background; does nothing when it runs already or is over."""
+        """Start or resume it in the background; does nothing when it is running or has ended."""
         if not self.is_running and not self.is_over:
             self.waiters.restart_unattended_time()
             self._runner = asyncio.get_running_loop().create_task(self._run())
 
     def subscribe(self, listener: asyncio.Event, deadline_s: float) -> None:
-        """Wait for it: `listener` is set at every change, until `unsubscribe`."""
+        """Set `listener` at every change, until `unsubscribe`.
+
+        Args:
+            deadline_s: When the call stops waiting, on the monotonic clock.
+        """
         self.waiters.subscribe(listener, deadline_s)
 
     def unsubscribe(self, listener: asyncio.Event) -> None:
-        """Stop waiting; the task itself goes on, unless nothing of it was sent and no other call waits."""
+        """Stop waiting; the task continues, unless nothing was sent and no other call waits."""
         self.waiters.unsubscribe(listener)
         is_unattended = not (self.is_over or self.waiters.has_waiters)
         if is_unattended and self.is_unsent and self._runner is not None:
             self._cancel_unsent()
             self._runner.cancel()
             return
-        # In a session an equal call joins it anyway; without one, only because of this.
+        # In a session an equal call joins it anyway; without one, only if it is orphaned.
         if is_unattended and self.record_handle is not None and self.record_handle.record.session is None:
             self.record_handle.orphan()
 
     def force_resend(self) -> None:
-        """Permit a request whose response was lost to be sent once more, however old it is; a person decided it."""
+        """Allow a request with a lost response to be resent, however old it is, on a person's decision."""
         self._is_resend_forced = True
 
     async def stop(self) -> None:
-        """Stop following it; the task at RunAPI is not changed by that."""
+        """Stop following it; the task at RunAPI continues."""
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
 
-    # ---- its run -----------------------------------------------------------------------------------------------------
+    # ---- run ---------------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         try:
@@ -158,7 +162,7 @@ class ImageTask(TaskStatus):
             self._end("unknown", error=exc)
         except Exception as exc:
             logger.exception("task %s: following it failed", self.task_id)
-            if self.is_over:  # only its record could not be written
+            if self.is_over:  # only writing its record failed
                 self.waiters.notify()
                 return
             error = InternalError(
@@ -170,14 +174,14 @@ class ImageTask(TaskStatus):
             self._end("unknown", error=error)
 
     async def _watch(self, handle: RecordHandle) -> bool:
-        """Read the record repeatedly while another process owns it; return whether this one has to go on with it."""
+        """Read the record repeatedly while another process owns it; return whether this process must continue it."""
         while not handle.take_over():
             before = (self.task_id, self._state)
             self._restore_from_record(handle.refresh())
             self.log.responses += 1
             if (self.task_id, self._state) != before or self.log.responses == 1:
                 self.waiters.notify()
-            # A webhook ends one pause only; should this process take over, the inbox still has it.
+            # A webhook ends one pause only; if this process takes over, the inbox still has it.
             self.waiters.finish_notified.clear()
             if self.is_over or not await self.waiters.pause(WATCH_DELAY_S):
                 return False
@@ -211,13 +215,13 @@ class ImageTask(TaskStatus):
         return accepted
 
     def _can_wait(self, delay_s: float) -> bool:
-        """Return whether the submission may pause for so many seconds and then send again."""
+        """Return whether the submission may pause for this long, in seconds, and then send again."""
         is_resend = self._submission is not None and self._submission.maybe_sent
         if is_resend and not self._is_resend_forced and self._is_resend_window_over(delay_s):
             return False
         if self.waiters.has_waiters:
             return self.waiters.has_time_for(delay_s)
-        # With no waiting call it goes on only to find out what happened to a POST whose response was lost.
+        # Without a waiting call it continues only to resolve a POST whose response was lost.
         return is_resend
 
     def _before_attempt(self, attempt: int, route: contract.Route) -> None:
@@ -228,12 +232,12 @@ class ImageTask(TaskStatus):
         self.waiters.notify()
 
     def _check_resend(self) -> None:
-        """Raise when a POST that may have arrived must not be repeated any more.
+        """Raise when a POST that may have arrived must not be resent.
 
-        Checked before each POST, because a machine may sleep for hours in any pause.
+        Checked before each POST, because a machine may be suspended for hours in any pause.
 
         Raises:
-            SubmissionError: RunAPI answered 409 to it, or the time for sending it again is over.
+            SubmissionError: RunAPI answered 409 to it, or the resend window is over.
         """
         is_resend = self._submission is not None and self._submission.maybe_sent
         record = self.record
@@ -277,15 +281,15 @@ class ImageTask(TaskStatus):
         elif self.record_handle is not None:
             self.record_handle.release(abandoned=True)
 
-    # ---- its ends ----------------------------------------------------------------------------------------------------
+    # ---- end ---------------------------------------------------------------------------------------------------------
 
     def _cancel_unsent(self) -> None:
-        """End what was never sent, at once, so that no equal call can join it any more."""
+        """End a task that was never sent, at once, so that no equal call can join it."""
         error = CancelledCallError("The wait ended before the image was requested.", charged="no")
         self._end("not_created", error=error)
 
     def _finish(self, response: TaskResponse, *, duration_s: float | None = None) -> None:
-        """End as the last response says."""
+        """End with the final response."""
         self.final = response
         error = failure_of(response, task_id=self.task_id, request_id=self.log.request_id)
         if error is None:
@@ -295,7 +299,7 @@ class ImageTask(TaskStatus):
         elif response.phase == "failed":
             self._end("failed", error=error)
         else:
-            # "Completed" without an image may have been paid: it stays open for a later call.
+            # "Completed" without an image may have been charged: a later call can resume it.
             self._end("unknown", error=error, abandoned=True)
 
     def _end(

@@ -1,7 +1,7 @@
-"""The calls that wait for an image task, until when they wait, and what cuts the task's pauses short.
+"""The calls that wait for an image task, their deadlines, and the events that end the task's pauses early.
 
-An image task goes on when the last waiting call has left, but polls slowly and not for ever; the first call to come
-back wakes it.
+Without a waiting call an image task continues, but polls slowly and only for a limited time; the next waiting call
+wakes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Waiters:
     """The waiting calls of one image task, each an event that is set at every change, with its deadline.
 
     Attributes:
-        finish_notified: Set when a webhook says that the task is over; the poll that follows clears it.
+        finish_notified: Set when a webhook says that the task has ended; the next poll clears it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -39,40 +39,40 @@ class Waiters:
 
     @property
     def unattended_s(self) -> float:
-        """For how long no call has waited, in seconds."""
+        """How long no call has waited, in seconds."""
         return 0.0 if self._deadlines else self._clock.monotonic() - self._unattended_since_s
 
     def subscribe(self, listener: asyncio.Event, deadline_s: float) -> None:
         """Add a waiting call and its deadline, a point on the monotonic clock."""
         if not self._deadlines:
-            # Only the first one wakes a slow, unattended task; a further one does not change its schedule.
+            # Only the first one wakes an unattended task; further ones do not change its schedule.
             self.wake()
         self._deadlines[listener] = deadline_s
         self._has_new_listener = True
 
     def unsubscribe(self, listener: asyncio.Event) -> None:
-        """Remove a call that waits no longer."""
+        """Remove a waiting call."""
         self._deadlines.pop(listener, None)
         if not self._deadlines:
             self.restart_unattended_time()
 
     def restart_unattended_time(self) -> None:
-        """Count the time without a waiting call from now on."""
+        """Restart the count of `unattended_s` at zero."""
         self._unattended_since_s = self._clock.monotonic()
 
     def has_time_for(self, delay_s: float) -> bool:
-        """Return whether any call still waits after a pause of this length, in seconds."""
+        """Return whether any call's deadline is later than a pause of this length, in seconds."""
         now_s = self._clock.monotonic()
         return any(now_s + delay_s < deadline_s for deadline_s in self._deadlines.values())
 
-    def notify(self, *, is_news: bool = True) -> None:
+    def notify(self, *, has_changed: bool = True) -> None:
         """Notify all waiting calls.
 
         Args:
-            is_news: Whether something changed; if not, they are notified only where one has subscribed since the last
-                time.
+            has_changed: Whether the task has changed; if not, calls are notified only when one has subscribed since
+                the last such time.
         """
-        if not is_news:
+        if not has_changed:
             if not self._has_new_listener:
                 return
             self._has_new_listener = False
@@ -80,23 +80,23 @@ class Waiters:
             listener.set()
 
     def notify_finished(self) -> None:
-        """End any pause: a webhook says that the task is over."""
+        """End any pause: a webhook says that the task has ended."""
         self.finish_notified.set()
         self.wake()
 
     def wake(self) -> None:
-        """End a pause that can be woken."""
+        """End the current pause, unless it cannot be woken."""
         self._wake.set()
 
     async def pause(self, delay_s: float, *, can_be_woken: bool = True) -> bool:
-        """Wait, or until a webhook says that the task is over.
+        """Wait, at most until a webhook says that the task has ended.
 
         Args:
             delay_s: How long, in seconds.
-            can_be_woken: Whether the first waiting call ends it as well; not where the service asked for this pause.
+            can_be_woken: Whether the first waiting call also ends the pause; False for a Retry-After.
 
         Returns:
-            Whether the task is still to be followed: False once no call has waited for UNATTENDED_LIFE_S.
+            Whether to continue following the task: False once no call has waited for UNATTENDED_LIFE_S.
         """
         self._wake.clear()
         if not self.finish_notified.is_set():

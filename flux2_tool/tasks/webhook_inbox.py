@@ -1,8 +1,8 @@
-"""Receive RunAPI's webhooks, so that the end of a task is noticed without frequent polling.
+"""Receive RunAPI's webhooks, so that the end of a task is detected without frequent polling.
 
-The gateway's HTTP route hands every webhook here. A valid one wakes the call that waits for its task, which then polls
-once: the response, not the webhook, gives image and cost, so that a webhook can never change a task. Meanwhile the task
-is polled only rarely; when two webhooks in a row have not arrived, tasks are polled as if there were none.
+The gateway's HTTP route passes every webhook here. A valid one wakes its image task, which then polls at once: image
+and cost come from that response, so a webhook can never change a task. Meanwhile the task is polled only rarely; after
+two missing webhooks in a row, tasks are polled as without webhooks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 ROUTE_PATH: Final = "/flux2/callback"
 MISSES_TO_DISTRUST: Final = 2
-# An event may be delivered again for as long as its signature is accepted; twice that, to be safe.
+# An event can be repeated while its signature is accepted; twice that, to be safe.
 REMEMBERED_S: Final = 2 * TOLERANCE_S
 REMEMBERED_EVENTS: Final = 20_000
 
@@ -29,7 +29,7 @@ class WebhookInbox:
     """The webhooks of one process.
 
     Args:
-        public_url: The gateway's address as RunAPI reaches it, without a trailing slash.
+        public_url: The gateway's public address, without a trailing slash.
         secret: The account's webhook secret.
         clock: Measures.
     """
@@ -44,18 +44,18 @@ class WebhookInbox:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether webhooks are arriving, as far as is known."""
+        """Whether webhooks have not been missing repeatedly."""
         return self._misses < MISSES_TO_DISTRUST
 
     def covers(self, body: bytes) -> bool:
-        """Return whether a create request's body names our own webhook address."""
+        """Return whether a create request's body contains our webhook address."""
         return json.dumps(self.callback_url, ensure_ascii=False).encode("utf-8") in body
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> str | None:
-        """Return the id of the task a webhook is about, or None when it was delivered before or names none.
+        """Return a webhook's task id, or None when it is a duplicate or has no task id.
 
         Raises:
-            WebhookRefusedError: It is not RunAPI's.
+            WebhookRefusedError: It is not from RunAPI, or too old.
         """
         now = self._clock.now()
         webhook = verify_webhook(headers, body, secret=self._secret, now=now)
@@ -72,11 +72,11 @@ class WebhookInbox:
         return task_id
 
     def was_notified_of(self, task_id: str | None) -> bool:
-        """Return whether a webhook about a task has arrived; it may be ahead of the create response."""
+        """Return whether a task's webhook has arrived, possibly before the create response."""
         return task_id in self._notified
 
     def note_end(self, *, was_notified: bool) -> None:
-        """Count whether the webhook of a task that has ended, and that asked for one, had arrived by then."""
+        """Record that a task with a webhook address has ended, and whether its webhook had arrived by then."""
         self._misses = 0 if was_notified else self._misses + 1
         if self._misses == MISSES_TO_DISTRUST:
             logger.warning("webhooks are not arriving; falling back to polling")

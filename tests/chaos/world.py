@@ -20,7 +20,7 @@ from flux2_tool.journal import Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
-from flux2_tool.tasks.dependencies import RESEND_WINDOW_S
+from flux2_tool.settings import Settings
 from tests.chaos.simulated_process import ProcessDiedError, SimulatedProcess, adopt_tasks
 from tests.support.harness import SandboxTransport
 from tests.support.virtual_time import VirtualClock
@@ -29,6 +29,7 @@ KEY: Final = "sk-chaos-0123456789abcdef"
 BASE_URL: Final = "http://127.0.0.1:9"
 # The machine's own time while virtual time stands still; nothing here waits for it.
 SLACK_S: Final = 0.01
+RESEND_WINDOW_S: Final = Settings(home=Path()).resend_window_s
 
 
 @dataclass(slots=True, kw_only=True)

@@ -45,9 +45,9 @@ def test_a_status_means_one_error_for_each_kind_of_request(
     """What a caller does next depends on the class alone."""
     response = _response(status_code)
     errors = [
-        error_from_response(response, asked="POST /v1/text_to_image", refused=InvalidArgumentsError),
-        error_from_response(response, asked="the upload of cat.png", refused=SourceRefusedError),
-        error_from_response(response, asked="GET /api/v1/me/balance"),
+        error_from_response(response, request="POST /v1/text_to_image", refused=InvalidArgumentsError),
+        error_from_response(response, request="the upload of cat.png", refused=SourceRefusedError),
+        error_from_response(response, request="GET /api/v1/me/balance"),
     ]
 
     assert [error.code for error in errors] == [create, upload, balance]
@@ -71,7 +71,7 @@ def test_a_status_means_one_error_for_each_kind_of_request(
 def test_an_unresolved_attempt_is_never_called_free(charged: Charged, status_code: int, told: str, hint: str) -> None:
     """Whoever believes it asks for a second image, and pays for both."""
     error = error_from_response(
-        _response(status_code), asked="POST /v1/x", charged=charged, refused=InvalidArgumentsError
+        _response(status_code), request="POST /v1/x", charged=charged, refused=InvalidArgumentsError
     )
 
     assert told in error.message
@@ -85,7 +85,7 @@ def test_an_unresolved_attempt_is_never_called_free(charged: Charged, status_cod
 )
 def test_a_rate_limit_says_how_long_to_wait(retry_after_s: float | None, hint: str) -> None:
     """As long as it is a time that anybody waits for."""
-    error = error_from_response(_response(429), asked="POST /v1/x", retry_after_s=retry_after_s)
+    error = error_from_response(_response(429), request="POST /v1/x", retry_after_s=retry_after_s)
 
     assert error.hint.startswith(hint)
 
@@ -94,8 +94,8 @@ def test_moderation_is_told_by_its_words() -> None:
     """A 422 may be either; changing the arguments does not help against moderation."""
     response = _response(422, {"error": {"code": "content_policy_violation", "message": "flagged"}})
 
-    assert error_from_response(response, asked="POST /v1/x", refused=InvalidArgumentsError).code == "content_refused"
-    assert error_from_response(response, asked="the upload", refused=SourceRefusedError).code == "source_refused"
+    assert error_from_response(response, request="POST /v1/x", refused=InvalidArgumentsError).code == "content_refused"
+    assert error_from_response(response, request="the upload", refused=SourceRefusedError).code == "source_refused"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_wrong_history_costs_little(median_s: float, sigma: float, lie_s: floa
     assert figures.polls <= 1.25
 
 
-def test_two_surprises_in_a_row_turn_learning_off_until_durations_agree() -> None:
+def test_two_outliers_disable_the_estimate_until_durations_agree() -> None:
     """Two in a row are not outliers."""
     learner = DurationEstimator(prior_s=8.0)
     for _ in range(30):
