@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from flux2_tool._net import normalized_base_url
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
-from flux2_tool.schema.messages import shown_address
+from flux2_tool.schema.value_text import shown_address
 
 DEFAULT_BASE_URL = "https://runapi.ai"
 KEY_VARIABLE = "RUNAPI_API_KEY"

@@ -18,7 +18,7 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.generated import Journal as JournalMode
 from flux2_tool.schema.generated import Settings
 from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
-from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound, shown, shown_address
+from flux2_tool.schema.value_text import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
 __all__ = ["APP_NAME", "NORMALIZERS", "JournalMode", "Settings", "load_settings"]
 

@@ -23,9 +23,9 @@ PROGRAM = "flux2-tool"
 
 # Each command's module, attribute and line of help.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "generate": ("flux2_tool.cli.images", "generate", "Make an image from a prompt."),
-    "remix": ("flux2_tool.cli.images", "remix", "Edit or combine images."),
-    "task": ("flux2_tool.cli.images", "task", "Fetch the image of an earlier task."),
+    "generate": ("flux2_tool.cli.tool_commands", "generate", "Make an image from a prompt."),
+    "remix": ("flux2_tool.cli.tool_commands", "remix", "Edit or combine images."),
+    "task": ("flux2_tool.cli.tool_commands", "task", "Fetch the image of an earlier task."),
     "tasks": ("flux2_tool.cli.tasks", "tasks", "List requests and their states."),
     "resume": ("flux2_tool.cli.tasks", "resume", "Finish interrupted tasks."),
     "call": ("flux2_tool.cli.call", "call", "Call a tool the way an agent does, JSON in and out."),

@@ -18,7 +18,7 @@ import httpx
 
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.context import CallContext
-from flux2_tool.engine.source_pictures import (
+from flux2_tool.engine.source_checks import (
     CheckedSource,
     checked_file,
     checked_link,

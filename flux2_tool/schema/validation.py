@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.argument_aliases import alias_hint
 from flux2_tool.schema.manifest import Manifest, Tool
-from flux2_tool.schema.messages import kind_of, nearest, shown, shown_text
+from flux2_tool.schema.value_text import kind_of, nearest, shown, shown_text
 from flux2_tool.schema.violations import Violation, near_text, violations_of, without_repeats
 
 MAX_MESSAGE_CHARS = 4000

@@ -12,7 +12,7 @@ from typing import Any, cast
 from jsonschema.exceptions import ValidationError
 
 from flux2_tool.schema.manifest import Tool
-from flux2_tool.schema.messages import allowed, kind_of, nearest, nearest_bound, shown
+from flux2_tool.schema.value_text import allowed, kind_of, nearest, nearest_bound, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.openclaw_cli import version_numbers
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.manifest import Manifest
-from flux2_tool.schema.messages import nearest, shown
+from flux2_tool.schema.value_text import nearest, shown
 from flux2_tool.settings import Settings, load_settings
 
 DISTRIBUTION: Final = "flux2-tool"
