@@ -72,7 +72,7 @@ def test_image_generate_delivers_in_a_second_turn(world: World, private_folder: 
 
     [image] = managed_images(world, "whale")
     [task] = tasks_of(world, "a blue whale")
-    [kept] = (world.openclaw.state / "media" / "tool-image-image_task").glob("*a-blue-whale*.png")
+    [kept] = (world.openclaw.state / "media" / "tool-image-generation").glob("*a-blue-whale*.png")
     assert (image["mimeType"], image["width"], image["height"]) == ("image/png", 1360, 768)
     assert kept.read_bytes() == stored_bytes(world.sandbox, task)
     assert task.billed_cents == 5
