@@ -104,7 +104,9 @@ def _masked(data: bytes, key: str) -> bytes:
     data = _without(data, key)
     if b"\\" in data:
         # Afterwards, because a key may itself contain text that looks like an escape.
-        data = _without(_JSON_ESCAPE.sub(_plain, data), key)
+        plain = _JSON_ESCAPE.sub(_plain, data)
+        clean = _without(plain, key)
+        return data if clean == plain else clean
     return data
 
 
