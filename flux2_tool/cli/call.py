@@ -27,7 +27,8 @@ def _run(
     # Imported here because `--help` must not pay for httpx and jsonschema.
     from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
-    from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError
+    from flux2_tool.exceptions import CancelledCallError, Flux2Error
+    from flux2_tool.hosts.outcome import internal_error
     from flux2_tool.schema.results import ToolResult, as_object
     from flux2_tool.schema.validation import without_nulls
 
@@ -63,8 +64,8 @@ def _run(
     except BrokenPipeError:
         raise
     except Exception as exc:
-        logger.exception("the call failed by a defect")
-        return show(InternalError(f"flux2-tool failed by a defect ({type(exc).__name__}).", charged="unknown"))
+        logger.exception("a call failed by a defect")
+        return show(internal_error(exc))
 
 
 def parse_arguments(text: str) -> Any:

@@ -1,7 +1,7 @@
 """The edge of every host: a call's outcome, as a value, and as the JSON object that hosts return.
 
-Inside, a call returns a `ToolResult` or raises a `Flux2Error`. Only here is any other exception caught: it is a defect
-of this package, is logged with its traceback, and becomes an `InternalError`.
+Inside, a call returns a `ToolResult` or raises a `Flux2Error`. Here any other exception is caught: it is a defect of
+this package, is logged with its traceback, and becomes an `InternalError`. Hosts catch only what fails outside of that.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ async def outcome_of(work: Awaitable[Result]) -> Result | Flux2Error:
         return exc
     except Exception as exc:
         logger.exception("a call failed by a defect")
-        error = InternalError(
-            f"flux2-tool failed by a defect ({type(exc).__name__}).",
-            hint="Please report this with the log; before generating again, look at the account.",
-            charged="unknown",
-        )
-        error.__cause__ = exc
-        return error
+        return internal_error(exc)
+
+
+def internal_error(exc: Exception) -> InternalError:
+    """Return the error that reports a defect of this package; whether the call was charged is not known."""
+    error = InternalError(
+        f"flux2-tool failed by a defect ({type(exc).__name__}).",
+        hint="Please report this with the log; before generating again, look at the account.",
+        charged="unknown",
+    )
+    error.__cause__ = exc
+    return error
 
 
 async def result_object(work: Awaitable[ToolResult]) -> dict[str, Any]:
