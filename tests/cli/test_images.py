@@ -15,8 +15,9 @@ import pytest
 from flux2_tool.cli.terminal import clean
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.command import Command, wait_until
+from tests.support.command import Command
 from tests.support.keys import KEY
+from tests.support.waiting import wait_until
 
 
 def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> None:

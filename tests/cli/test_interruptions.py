@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox
-from tests.support.command import Command, SandboxClock, read_until, wait_until
+from tests.support.command import Command, SandboxClock, read_until
+from tests.support.waiting import wait_until
 
 HOUR_S = 3600.0
 

@@ -14,9 +14,10 @@ import pytest
 
 from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
-from tests.support.command import Command, SandboxClock, wait_until
+from tests.support.command import Command, SandboxClock
 from tests.support.journal import Machine, begun
 from tests.support.keys import KEY
+from tests.support.waiting import wait_until
 
 WEEK_S = 7 * 24 * 3600.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tests.e2e.world import World, configure
 from tests.support.keys import KEY
 
 INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
-__all__ = ["KEY", "World", "wait_for"]
+__all__ = ["KEY", "World"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -90,13 +89,3 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Wor
 def gateway(world: World) -> Iterator[Gateway]:
     with world.openclaw.gateway() as running:
         yield running
-
-
-def wait_for(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
-    """Return the condition's value once it is true; fail when it stays false."""
-    event, ends = threading.Event(), timeout_s
-    while not (value := condition()):
-        ends -= 0.05
-        assert ends > 0, f"not true after {timeout_s:.0f} s"
-        event.wait(0.05)
-    return value

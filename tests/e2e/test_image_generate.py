@@ -15,11 +15,12 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.sandbox.objects import stored_bytes
-from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.conftest import KEY, World
 from tests.e2e.scripted_model import Say, SeenRequest, ToolCall
 from tests.e2e.test_never_twice import tasks_of
 from tests.e2e.test_sources import files_of_task, jpeg
 from tests.e2e.test_turns import run
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -49,7 +50,7 @@ def generate(world: World, session: str, **arguments: Any) -> SeenRequest:
     world.openclaw.turn(f"A picture, please. {marker}", session=session)
 
     assert "Background task started" in world.model.tool_results(name)[0]
-    [woken] = wait_for(lambda: [seen for seen in world.model.seen(name) if "image_generation" in seen.said])[:1]
+    [woken] = wait_until(lambda: [seen for seen in world.model.seen(name) if "image_generation" in seen.said])[:1]
     assert isinstance(woken, SeenRequest)
     return woken
 
@@ -63,7 +64,7 @@ def managed_images(world: World, session: str) -> list[dict[str, Any]]:
         parts = [part for content in said if isinstance(content, list) for part in content]
         return [part for part in parts if part["type"] == "image"]
 
-    return list(wait_for(found))
+    return list(wait_until(found))
 
 
 def test_image_generate_delivers_in_a_second_turn(world: World, private_folder: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 import flux2_tool
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.schema.manifest import load_manifest, manifest_path
-from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.conftest import KEY, World
 from tests.e2e.openclaw_host import OpenClaw
 from tests.e2e.scripted_model import Say, Step, ToolCall
 from tests.e2e.test_turns import run
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -101,7 +102,7 @@ def test_an_upgrade_keeps_settings_and_calls_in_flight(
             Say(text="Arrived."),
         ]
         process = world.openclaw.begin_turn(f"Sail. {world.model.script('sea', steps)}", session="sea")
-        wait_for(lambda: [t for t in world.sandbox.ledger.tasks.values() if "at sea" in t.arguments["prompt"]])
+        wait_until(lambda: [t for t in world.sandbox.ledger.tasks.values() if "at sea" in t.arguments["prompt"]])
 
         world.openclaw.install_plugin(python=newer)
         world.sandbox.options = world.sandbox.options.changed({"duration_s": 1.0})
@@ -112,7 +113,7 @@ def test_an_upgrade_keeps_settings_and_calls_in_flight(
 
         assert len(at_sea.media_urls) == 1
         assert len(turn.media_urls) == 1, results
-        [worker] = wait_for(lambda: [pids for pids in [gateway.workers()] if len(pids) == 1])[0]
+        [worker] = wait_until(lambda: [pids for pids in [gateway.workers()] if len(pids) == 1])[0]
         assert worker not in old
         assert str(newer) in gateway.process_text(worker, "cmdline")
     offered = world.model.requests[-1].tools["text_to_image"]

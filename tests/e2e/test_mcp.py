@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox, SandboxOptions, running_sandbox
-from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.conftest import KEY, World
 from tests.e2e.openclaw_host import Gateway, Turn
 from tests.e2e.scripted_model import Say, Step, ToolCall
+from tests.support.waiting import wait_until
 
 if os.environ.get("FLUX2_TEST_REQUIRE_OPENCLAW") != "1":
     pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
@@ -149,4 +150,4 @@ def test_no_server_outlives_the_gateway(world: World, gateway: Gateway) -> None:
 
     gateway.stop()
 
-    wait_for(lambda: not servers_of(world))
+    wait_until(lambda: not servers_of(world))

@@ -11,10 +11,11 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.sandbox.tasks import Task
-from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.conftest import KEY, World
 from tests.e2e.openclaw_host import Gateway, Turn
 from tests.e2e.scripted_model import Say, Step, ToolCall
 from tests.e2e.test_turns import run
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,7 +39,7 @@ def interrupt(world: World, gateway: Gateway, prompt: str, kill: Callable[[], No
     name = prompt.replace(" ", "-")
     steps: list[Step] = [ToolCall(tool="text_to_image", arguments={"prompt": prompt}), Say(text="Here it is.")]
     process = world.openclaw.begin_turn(f"A picture, please. {world.model.script(name, steps)}", session=name)
-    task: Task = wait_for(lambda: tasks_of(world, prompt))[0]
+    task: Task = wait_until(lambda: tasks_of(world, prompt))[0]
     workers = gateway.workers()
 
     kill()
@@ -46,7 +47,7 @@ def interrupt(world: World, gateway: Gateway, prompt: str, kill: Callable[[], No
     gateway.process.wait()
     with process:
         process.communicate(timeout=60)
-    wait_for(lambda: not [pid for pid in workers if gateway.process_text(pid, "cmdline")])
+    wait_until(lambda: not [pid for pid in workers if gateway.process_text(pid, "cmdline")])
     assert task.state(world.sandbox.clock()) != "completed"
     return task
 

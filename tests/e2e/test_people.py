@@ -11,13 +11,14 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from tests.e2e import loopback_media
-from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.conftest import KEY, World
 from tests.e2e.recorded_turn import CHINESE, ENGLISH, Turn, difference
 from tests.e2e.scripted_model import Say, SeenRequest, Step, ToolCall
 from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
 from tests.e2e.test_sources import files_sent, jpeg
 from tests.e2e.test_turns import run, task_of
 from tests.support.readme import read
+from tests.support.waiting import wait_until
 
 OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY, XIAOYA = range(8001, 8009)
 
@@ -55,7 +56,7 @@ def ask(
     name = f"people-{next(_numbers)}"
     marker = world.model.script(name, [step, Say(text="That was it.")])
     telegram.post(f"A picture, please. {marker}", sender=sender, group=group, photo=photo)
-    wait_for(lambda: world.model.seen(name) and (isinstance(step, Say) or world.model.seen(name)[-1].tool_results))
+    wait_until(lambda: world.model.seen(name) and (isinstance(step, Say) or world.model.seen(name)[-1].tool_results))
     return world.model.seen(name)[-1]
 
 
@@ -105,7 +106,7 @@ def test_the_pages_show_a_recorded_turn(world: World, telegram: Telegram, turn: 
     marker = world.model.script(turn.name, [turn.call, Say(text=turn.said)])
 
     telegram.post(f"{turn.asked} {marker}", sender=sender)
-    sent = wait_for(lambda: [one for one in telegram.sent if one.text == turn.said])[0]
+    sent = wait_until(lambda: [one for one in telegram.sent if one.text == turn.said])[0]
 
     world.sandbox.options = made
     [photo] = sent.files.values()

@@ -14,9 +14,10 @@ import pytest
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
-from tests.e2e.conftest import KEY, World, wait_for
+from tests.e2e.conftest import KEY, World
 from tests.e2e.openclaw_host import Gateway, Turn
 from tests.e2e.scripted_model import Say, Step, ToolCall
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("gateway")
 
@@ -152,13 +153,13 @@ def test_an_aborted_turn_stops_the_wait(world: World, gateway: Gateway) -> None:
         "aborted", [ToolCall(tool="text_to_image", arguments={"prompt": "[slow] a snail"}), Say(text="Never said.")]
     )
     process = world.openclaw.begin_turn(f"Slowly, please. {marker}", session="aborted")
-    task = wait_for(lambda: [t for t in world.sandbox.ledger.tasks.values() if "snail" in t.arguments["prompt"]])[0]
+    task = wait_until(lambda: [t for t in world.sandbox.ledger.tasks.values() if "snail" in t.arguments["prompt"]])[0]
 
     with process:
         world.openclaw.call_gateway("sessions.abort", key="agent:main:aborted")
         process.communicate(timeout=20)
 
-    wait_for(lambda: "text_to_image: cancelled" in gateway.log.read_text(), timeout_s=20)
+    wait_until(lambda: "text_to_image: cancelled" in gateway.log.read_text())
     turn, _ = run(world, [Say(text="I am here.")], session="aborted")
     assert turn.text == "I am here."
     assert task.state(world.sandbox.clock()) in ("pending", "processing")
@@ -234,4 +235,4 @@ def test_no_worker_outlives_the_gateway(world: World, gateway: Gateway) -> None:
 
     gateway.stop()
 
-    wait_for(lambda: not gateway.process_text(pid, "cmdline"))
+    wait_until(lambda: not gateway.process_text(pid, "cmdline"))

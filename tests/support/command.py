@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,6 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
         assert line, f"it ended first: {seen}"
         seen += line
     return seen
-
-
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
-    """Return once another process has come to where the test needs it."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s, "it never came to that"
-        time.sleep(0.005)
 
 
 def scratch_environ(folder: Path) -> dict[str, str]:

@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.waiting import PATIENCE_S
+
 COMMAND: Final = (sys.executable, "-m", "flux2_tool", "worker")
-PATIENCE_S: Final = 30.0
 
 
 class WorkerProcess:

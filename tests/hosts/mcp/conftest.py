@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
-from tests.support.command import SandboxClock
+from flux2_tool.sandbox import Sandbox
 from tests.support.keys import KEY
+from tests.support.services import clock, sandbox, service
 
-
-@pytest.fixture
-def clock() -> SandboxClock:
-    """The sandbox's time."""
-    return SandboxClock()
-
-
-@pytest.fixture
-def service(clock: SandboxClock) -> Iterator[tuple[str, Sandbox]]:
-    """A sandbox whose images take a tenth of a second; [slow] ones two minutes of its time."""
-    with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False), clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def sandbox(service: tuple[str, Sandbox]) -> Sandbox:
-    """Its ledger and faults."""
-    return service[1]
+__all__ = ["clock", "environ", "sandbox", "service"]
 
 
 @pytest.fixture

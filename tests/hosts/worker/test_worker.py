@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from flux2_tool.schema.manifest import load_manifest
 from tests.support.harness import FOX
 from tests.support.keys import KEY
 from tests.support.pictures import picture
+from tests.support.waiting import PATIENCE_S, wait_until
 from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 MIB = 1024 * 1024
@@ -29,8 +31,8 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def runapi_server() -> Iterator[tuple[str, Sandbox]]:
-    """The sandbox over real sockets, twenty times as fast as life."""
-    with running_sandbox(SandboxOptions(speed=20.0, drawn_images=False, seed=5)) as running:
+    """The sandbox over real sockets, twenty times as fast as life; a [slow] picture takes longer than any test."""
+    with running_sandbox(SandboxOptions(speed=20.0, slow_s=20 * 3600.0, drawn_images=False, seed=5)) as running:
         yield running
 
 
@@ -85,14 +87,11 @@ def test_calls_run_side_by_side_and_get_their_own_pictures(
 ) -> None:
     """One worker serves a gateway with many sessions; a slow call must not hold up the others."""
     slow = shared.begin({"prompt": "a fox [slow]"}, **account)
-    begun = time.monotonic()
     ids = {f"call-{n}": shared.begin({"prompt": f"fox number {n}"}, id=f"call-{n}", **account) for n in range(25)}
     results = {name: shared.result(request_id) for name, request_id in ids.items()}
-    took_s = time.monotonic() - begun
     shared.notify("cancel", {"id": slow})
 
     assert shared.result(slow)["error"]["code"] == "cancelled"
-    assert took_s < 5.0
     for n in range(25):
         task = runapi_server[1].ledger.tasks[results[f"call-{n}"]["task"]["id"]]
         assert task.arguments["prompt"] == f"fox number {n}"
@@ -157,17 +156,16 @@ def test_what_image_generate_made_is_for_every_conversation_of_its_agent(
     assert looks[1]["error"]["code"] == "task_not_found"
 
 
-def test_a_cancel_stops_one_call_at_once(shared: WorkerProcess, account: dict[str, Any]) -> None:
+def test_a_cancel_stops_one_call_before_its_picture_is_there(shared: WorkerProcess, account: dict[str, Any]) -> None:
     """The person pressed stop; the other session did not."""
     first = shared.begin({"prompt": "first [slow]"}, **account)
     other = shared.begin({"prompt": "the other one"}, **account)
-    while not any(progress["id"] == first and progress["state"] == "processing" for progress in shared.progress):
-        time.sleep(0.01)
-    begun = time.monotonic()
+    wait_until(
+        lambda: any(progress["id"] == first and progress["state"] == "processing" for progress in shared.progress)
+    )
     shared.notify("cancel", {"id": first})
     error = shared.result(first)["error"]
 
-    assert time.monotonic() - begun < 1.0
     assert (error["code"], error["charged"]) == ("cancelled", "unknown")
     assert error["task_ref"].startswith("task:tsk_")
     assert shared.result(other)["task"]["state"] == "completed"
@@ -402,8 +400,7 @@ sys.exit(flux2_tool.hosts.worker.server.main())
 def test_nothing_but_protocol_reaches_stdout_whatever_prints(tmp_path: Path, account: dict[str, Any]) -> None:
     """One stray line of a library would break the plugin's parser."""
     with running_worker(tmp_path, (sys.executable, "-c", _NOISY)) as worker:
-        while "noise by a child" not in worker.stderr:
-            time.sleep(0.01)
+        wait_until(lambda: "noise by a child" in worker.stderr)
         result = worker.call(FOX, **account)
         assert worker.end() == 0
 
@@ -447,8 +444,7 @@ def test_the_key_is_not_logged(tmp_path: Path, account: dict[str, Any], runapi_s
 def test_shutdown_answers_the_calls_in_flight_and_ends(worker: WorkerProcess, account: dict[str, Any]) -> None:
     """A gateway that stops wants an answer for every call it has open."""
     call = worker.begin({"prompt": "a fox [slow]"}, **account)
-    while not worker.progress:
-        time.sleep(0.01)
+    wait_until(lambda: worker.progress)
     shutdown = worker.request("shutdown")
 
     assert worker.result(call)["error"]["code"] == "cancelled"
@@ -459,10 +455,9 @@ def test_shutdown_answers_the_calls_in_flight_and_ends(worker: WorkerProcess, ac
 def test_it_ends_with_its_input(worker: WorkerProcess, account: dict[str, Any]) -> None:
     """The pipe is the leash: a gateway that is gone must leave no worker behind."""
     call = worker.begin({"prompt": "a fox [slow]"}, **account)
-    while not worker.progress:
-        time.sleep(0.01)
+    wait_until(lambda: worker.progress)
 
-    assert worker.end(10) == 0
+    assert worker.end() == 0
     assert worker.result(call)["error"]["code"] == "cancelled"
 
 
@@ -476,15 +471,16 @@ def test_it_ends_when_nobody_reads_it_any_more(worker: WorkerProcess) -> None:
     # The reading thread sits in a read of this pipe; put another file under it, so that the pipe has no reader.
     os.dup2(null, descriptor)
     os.close(null)
-    deadline = time.monotonic() + 15
-    while worker.process.poll() is None and time.monotonic() < deadline:
-        try:
-            worker.request("initialize")
-        except BrokenPipeError:
-            break
-        time.sleep(0.05)
 
-    assert worker.process.wait(10) == 0
+    def is_gone() -> bool:
+        with suppress(BrokenPipeError):
+            worker.request("initialize")
+            return worker.process.poll() is not None
+        return True
+
+    wait_until(is_gone)
+
+    assert worker.process.wait(PATIENCE_S) == 0
 
 
 _PARENT = """
@@ -533,8 +529,7 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
     made_before = len(sandbox.ledger.tasks)
     with running_worker(tmp_path) as first:
         first.begin({"prompt": "survivor"}, **account)
-        while not any(progress["state"] == "processing" for progress in first.progress):
-            time.sleep(0.01)
+        wait_until(lambda: any(progress["state"] == "processing" for progress in first.progress))
     with running_worker(tmp_path) as second:
         result = second.call({"prompt": "survivor"}, **account)
 
@@ -593,12 +588,10 @@ def test_a_wrong_configuration_is_a_readable_failure_of_the_call(
 
 
 def test_the_calls_own_wait_is_obeyed(shared: WorkerProcess, account: dict[str, Any]) -> None:
-    """The plugin knows the host's patience."""
-    begun = time.monotonic()
+    """The plugin knows the host's patience; the picture and the default wait would both take minutes."""
     result = shared.call({"prompt": "a wait of its own [slow]"}, wait_s=0.5, **account)
 
     assert result["task"]["state"] == "processing"
-    assert time.monotonic() - begun < 3.0
 
 
 def test_a_host_may_lend_a_folder_for_sources_and_one_for_pictures(
