@@ -36,8 +36,7 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     if length is not None:
         return time.time() - float(length[1]) * _UNITS_S[length[2]]
     try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo is not None else moment.astimezone()).timestamp()
+        return datetime.fromisoformat(value).timestamp()  # one without an offset is in this machine's zone
     except (ValueError, OverflowError, OSError):
         message = f'"{value}" is neither a length such as 30m, 2h or 7d nor a date such as 2026-11-23'
         raise click.BadParameter(message, ctx, param) from None

@@ -56,6 +56,8 @@ class JournalWithFallback:
         self._file: Journal | None = None
         self._memory: Journal | None = None
         self._current: Journal | None = None
+        # Files given up, until the records that are still written to them have moved.
+        self._retired: list[Journal] = []
         self._spent: list[Record] = []
 
     @property
@@ -86,8 +88,7 @@ class JournalWithFallback:
         Raises:
             JournalUnavailableError: It is required.
         """
-        # Not closed: tasks that use it still try to write to it.
-        self._file = None
+        self._retire_file()
         if self.is_required:
             raise unavailable(exc) from exc
         logger.warning("%s; falling back to a journal in memory", exc)
@@ -133,6 +134,7 @@ class JournalWithFallback:
             self._flush()
         for journal in journals:
             journal.close()
+        self._close_retired()
         self._file = self._memory = self._current = None
 
     # ---- private -----------------------------------------------------------------------------------------------------
@@ -144,11 +146,17 @@ class JournalWithFallback:
     def _on_disk(self) -> Journal:
         if self._file is not None and not self._file.is_in_place():
             logger.warning("the task journal was deleted or replaced; opening a new one")
-            self._file = None
-        journal = self._file or self._open(self._folder, owner=self._owner, now=self._now())
-        self._carry_to(journal)
-        self._file = journal
-        return journal
+            self._retire_file()
+        if self._file is None:
+            journal = self._open(self._folder, owner=self._owner, now=self._now())
+            try:
+                self._carry_to(journal)
+            except BaseException:
+                journal.close(release=False)
+                raise
+            self._file = journal
+        self._carry_to(self._file)
+        return self._file
 
     def _in_memory(self) -> Journal:
         if self._memory is None:
@@ -164,3 +172,14 @@ class JournalWithFallback:
             for record_handle in record_handles:
                 record_handle.move_to(journal)
         self._current = journal
+        self._close_retired()
+
+    def _retire_file(self) -> None:
+        if self._file is not None:
+            self._retired.append(self._file)
+            self._file = None
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            # What a file that was given up says of this process stays: its records are still in hand here.
+            self._retired.pop().close(release=False)

@@ -131,8 +131,8 @@ class Journal(Protocol):
         """Return whether its file was neither deleted nor replaced."""
         ...
 
-    def close(self) -> None:
-        """Release all records this process owns and close the store."""
+    def close(self, *, release: bool = True) -> None:
+        """Close the store, after releasing all records this process owns unless another store has them now."""
         ...
 
 

@@ -235,11 +235,12 @@ class SqliteJournal(ClaimTable):
             )
             return cursor.rowcount
 
-    def close(self) -> None:
-        with contextlib.suppress(JournalError), self._transaction():
-            self._connection.execute(
-                "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
-            )
+    def close(self, *, release: bool = True) -> None:
+        if release:
+            with contextlib.suppress(JournalError), self._transaction():
+                self._connection.execute(
+                    "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
+                )
         self._connection.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from flux2_tool.engine.engine import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
@@ -23,7 +23,7 @@ from flux2_tool.sandbox.ledger import CreateRecord
 from flux2_tool.settings import Settings
 from tests.chaos.simulated_process import ProcessDiedError, SimulatedProcess, adopt_tasks
 from tests.support.harness import SandboxTransport
-from tests.support.virtual_time import VirtualClock
+from tests.support.virtual_time import VirtualClock, VirtualLoop
 
 KEY: Final = "sk-chaos-0123456789abcdef"
 BASE_URL: Final = "http://127.0.0.1:9"
@@ -89,7 +89,9 @@ class World:
         self.overdue: list[str] = []
         self._seed = seed
         self._settings = settings
-        adopt_tasks(asyncio.get_running_loop())
+        loop = cast("VirtualLoop", asyncio.get_running_loop())
+        adopt_tasks(loop)
+        loop.at_close(self._close_files)
 
     def open(self, host: str, *, machine: str = "here", cut_at: int | None = None) -> SimulatedProcess:
         """Start a process."""
@@ -173,11 +175,11 @@ class World:
         process.die(place)
 
     def finish(self) -> None:
-        """Close what dead processes held open."""
+        """Count the deaths, and close what dead processes held open."""
         for process in self.processes:
             if process.died_at is not None:
                 self.deaths[process.died_at] += 1
-            process.forget()
+        self._close_files()
 
     def records_exist(self) -> bool:
         """Whether anybody has made the journal yet."""
@@ -186,6 +188,10 @@ class World:
     def records(self) -> list[Record]:
         """What the journal on disk says now."""
         return records_of(self.home)
+
+    def _close_files(self) -> None:
+        for process in self.processes:
+            process.forget()
 
     def _note(self, wish: ImageWanted, result: Mapping[str, Any]) -> None:
         if "error" in result:

@@ -57,6 +57,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         selector.jump = self._jump
         self._jumping = selector
+        self._at_close: list[Callable[[], object]] = []
         super().__init__(selector)
 
     def time(self) -> float:
@@ -67,6 +68,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
         return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Let time stand still while the threads end too; from Python 3.12 on their end has a time limit."""
+        self._jumping.threads_at_work += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._jumping.threads_at_work -= 1
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call this when the loop ends: for what a test leaves open because it plays a death."""
+        self._at_close.append(callback)
+
+    def close(self) -> None:
+        super().close()
+        while self._at_close:
+            self._at_close.pop()()
 
     def on_the_wire(self, change: int) -> None:
         """Count messages that are on their way through a socket of this process."""
