@@ -15,6 +15,7 @@ from flux2_tool.cli.tool_commands import generate, remix, task
 from flux2_tool.exceptions import error_from_code, error_types
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command
+from tests.support.environ import unmeasured_environ
 
 HEAVY = ("httpx", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
 
@@ -28,7 +29,9 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         f"print([name for name in {HEAVY!r} if name in sys.modules], code)"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=unmeasured_environ(), capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.splitlines()[-1] == "[] 0"
 
@@ -42,7 +45,9 @@ def test_a_worker_is_ready_before_it_loads_what_a_call_needs() -> None:
         f"print([name for name in {(*HEAVY, 'sqlite3')!r} if name in sys.modules])"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=unmeasured_environ(), capture_output=True, text=True, check=True
+    )
 
     answer, loaded = done.stdout.splitlines()
     assert load_manifest().version in answer
@@ -57,7 +62,9 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
         "print([name for name in unwanted if name in sys.modules])"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=unmeasured_environ(), capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.splitlines()[-1] == "[]"
     for name, (_, _, line) in COMMANDS.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.environ import base_environ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,5 +85,4 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 def scratch_environ(folder: Path) -> dict[str, str]:
     """Return an environment without keys, settings and proxies."""
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "HOME": str(folder), "FLUX2_TOOL_HOME": str(folder / "data"), "COLUMNS": "200"}
+    return {**base_environ(), "HOME": str(folder), "FLUX2_TOOL_HOME": str(folder / "data"), "COLUMNS": "200"}

@@ -69,7 +69,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's own
         """Let time stand still while the threads end too; from Python 3.12 on their end has a time limit."""
         self._jumping.threads_at_work += 1
         try:

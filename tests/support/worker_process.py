@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.environ import base_environ
 from tests.support.waiting import PATIENCE_S
 
 COMMAND: Final = (sys.executable, "-m", "flux2_tool", "worker")
@@ -24,13 +24,12 @@ class WorkerProcess:
 
     def __init__(self, home: Path, command: Sequence[str] = COMMAND, **environ: str) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**kept, "HOME": str(home), "FLUX2_TOOL_HOME": str(home / "data"), **environ},
+            env={**base_environ(), "HOME": str(home), "FLUX2_TOOL_HOME": str(home / "data"), **environ},
             cwd=home,
         )
         self.progress: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.sandbox import Sandbox
+from tests.support.environ import base_environ
 from tests.support.keys import KEY
 from tests.support.services import clock, sandbox, service
 
@@ -17,6 +18,7 @@ __all__ = ["clock", "environ", "sandbox", "service"]
 def environ(tmp_path: Path, service: tuple[str, Sandbox]) -> dict[str, str]:
     """What a host gives the server: a key, the sandbox's address, and nothing of this machine's settings."""
     return {
+        **base_environ(),
         "HOME": str(tmp_path),
         "FLUX2_TOOL_HOME": str(tmp_path / "data"),
         "RUNAPI_API_KEY": KEY,

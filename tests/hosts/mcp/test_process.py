@@ -40,7 +40,7 @@ def started(environ: Mapping[str, str], **options: Any) -> subprocess.Popen[str]
     """Start the server on pipes of the test's own."""
     return subprocess.Popen(
         [sys.executable, *ARGUMENTS],
-        env={"PATH": os.environ["PATH"], **environ},
+        env=environ,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -138,7 +138,7 @@ def test_a_killed_client_leaves_no_process(environ: dict[str, str], stdin_stays_
     reading, writing = os.pipe()
     with subprocess.Popen(
         [sys.executable, "-c", HOST, str(reading), *ARGUMENTS],
-        env={"PATH": os.environ["PATH"], **environ},
+        env=environ,
         stdout=subprocess.PIPE,
         text=True,
         pass_fds=[reading],
@@ -180,7 +180,7 @@ def test_it_starts_in_a_folder_that_was_deleted(environ: dict[str, str], tmp_pat
     with subprocess.Popen(
         command,
         cwd=gone,
-        env={"PATH": os.environ["PATH"], **environ},
+        env=environ,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

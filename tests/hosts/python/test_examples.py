@@ -20,6 +20,7 @@ from flux2_tool.runapi.contract import WEBHOOK_HEADERS
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.hosts.python import anthropic_example, openai_example
 from tests.hosts.python.conftest import Service
+from tests.support.environ import base_environ
 from tests.support.keys import KEY
 from tests.support.readme import to_run
 
@@ -117,7 +118,7 @@ def test_an_example_fits_on_a_page_and_stands_in_the_guide(name: str, example: A
 def test_the_guides_python_runs_as_it_stands(name: str, last: str, tmp_path: Path) -> None:
     """It is the first thing that a developer copies."""
     with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False)) as (base_url, _sandbox):
-        environ = {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
+        environ = {**base_environ(), "HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
         command = [sys.executable, "-c", shown(name)]
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
 

@@ -16,6 +16,7 @@ from flux2_tool import Flux2Tool, Progress, SyncFlux2Tool
 from flux2_tool.exceptions import CancelledCallError, InvalidArgumentsError
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.hosts.python.conftest import Service
+from tests.support.environ import base_environ
 from tests.support.keys import KEY
 
 
@@ -100,7 +101,7 @@ asyncio.run(main())
 def test_a_script_that_never_closes_it_gets_a_new_picture_at_its_next_run(tmp_path: Path, script: str) -> None:
     """Its first picture was handed over; the end of the script must not make it one that was never shown."""
     with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False)) as (base_url, _sandbox):
-        environ = {"HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
+        environ = {**base_environ(), "HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
         runs = [
             subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
             for _ in range(2)

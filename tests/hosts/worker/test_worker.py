@@ -20,6 +20,7 @@ import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox, SandboxOptions, running_sandbox
 from flux2_tool.schema.manifest import load_manifest
+from tests.support.environ import base_environ
 from tests.support.harness import FOX
 from tests.support.keys import KEY
 from tests.support.pictures import picture
@@ -495,12 +496,11 @@ time.sleep(600)
 def test_it_ends_with_its_parent_even_while_its_input_stays_open(tmp_path: Path, number: signal.Signals) -> None:
     """A child of the gateway may have inherited the pipe; then no end of input ever comes."""
     reading, writing = os.pipe()
-    environ = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(reading), *COMMAND],
         pass_fds=(reading,),
         stdout=subprocess.PIPE,
-        env={**environ, "HOME": str(tmp_path)},
+        env={**base_environ(), "HOME": str(tmp_path)},
     )
     os.close(reading)
     assert parent.stdout
