@@ -31,3 +31,15 @@ def test_the_workflow_covers_every_supported_python() -> None:
 
     assert tested[0] == project["requires-python"].removeprefix(">=")
     assert set(claimed) <= set(tested)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_badge_names_the_pythons_that_are_tested(name: str) -> None:
+    """Those of the classifiers, which `.ci/run` really runs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    ours = re.findall(r'SUITES="(.*)"', (ROOT / ".ci" / "other-pythons").read_text(encoding="utf-8"))[0]
+    [badge] = re.findall(r"badge/python-(.*?)-blue", (ROOT / name).read_text(encoding="utf-8"))
+
+    assert badge.split("%20%7C%20") == claimed
+    assert claimed == [project["requires-python"].removeprefix(">="), *re.findall(r"(3\.\d+):", ours)]
