@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except click.UsageError as exc:
         return _usage_error(exc)
-    except click.ClickException as exc:
+    except click.ClickException as exc:  # pragma: no cover - no command raises another of click's own
         print_error(exc.format_message())
         return exc.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -94,7 +94,7 @@ def sandbox(
             note(f"for webhooks: export FLUX2_TOOL_CALLBACK_SECRET={service.callback_secret}")
             note(f"ledger: {base_url}/_sandbox/ledger   end: Ctrl-C")
             while not stop.wait(3600):
-                pass
+                pass  # pragma: no cover - once an hour
     except OSError as exc:
         raise ConfigurationError(f"the sandbox cannot listen on port {port}: {exc.strerror or exc}") from exc
     return 0

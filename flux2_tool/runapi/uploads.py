@@ -128,7 +128,7 @@ class Uploads:
             if not error.retryable or attempt == ATTEMPTS or wait_s > RETRY_AFTER_CEILING_S:
                 raise error
             await self._clock.sleep(wait_s)
-        raise AssertionError  # the last attempt returns or raises
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     async def _upload_once(
         self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str

@@ -162,7 +162,7 @@ class ImageTask(TaskStatus):
             self._end("unknown", error=exc)
         except Exception as exc:
             logger.exception("task %s: following it failed", self.task_id)
-            if self.is_over:  # only writing its record failed
+            if self.is_over:  # pragma: no cover - a net: only writing its record failed
                 self.waiters.notify()
                 return
             error = InternalError(

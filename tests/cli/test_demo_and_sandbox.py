@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Command
+from tests.support.command import Command, read_until
 
 
 def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Command) -> None:
@@ -26,6 +26,37 @@ def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Comman
     assert Path(path).read_bytes().startswith(b"\x89PNG")
     assert "sandbox picture" in done.stderr
     assert "nothing was charged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "code", "said"),
+    [
+        pytest.param("a fox [fail]", (), 4, "error: ", id="the task fails"),
+        pytest.param("a fox", ("--output", "file/here"), 5, "cannot be made", id="the picture cannot be saved"),
+    ],
+)
+def test_a_demo_without_a_picture_is_no_success(
+    bare: Command, prompt: str, options: tuple[str, ...], code: int, said: str
+) -> None:
+    """It shows people what to expect of the command; also how it fails."""
+    (bare.folder / "file").write_text("here")
+
+    done = bare.run("demo", prompt, *options)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "for real images" not in done.stderr
+
+
+def test_an_interrupted_demo_says_that_nothing_was_charged(bare: Command) -> None:
+    """Whoever tries it out should not have to wonder."""
+    with bare.start("demo", "a fox [slow]") as process:
+        read_until(process, "(task ")
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+
+    assert (process.returncode, stdout) == (130, "")
+    assert "interrupted; nothing was charged" in stderr
 
 
 def test_the_demo_leaves_no_other_trace(bare: Command) -> None:

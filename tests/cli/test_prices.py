@@ -154,3 +154,12 @@ def test_the_kept_prices_hold_no_key(command: Command) -> None:
 
     assert [path.name for path in files] == ["prices.json"]
     assert all(KEY.encode() not in path.read_bytes() for path in files)
+
+
+def test_a_wrong_estimate_is_an_error_object_for_programs(bare: Command) -> None:
+    """It checks a call before it is made: a script reads why it would be refused."""
+    done = bare.run("estimate", "text_to_image", '{"prompt": ""}', "--json")
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "invalid_arguments"
+    assert "error: " in done.stderr

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from flux2_tool._redaction import redact
+from flux2_tool.cli.output import print_raw
 from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command, SandboxClock
 from tests.support.journal import Machine, begun
 from tests.support.keys import KEY
@@ -366,3 +369,12 @@ def test_a_price_that_was_quoted_is_not_called_the_list_price(
     machine.close()
 
     assert record_object(record)["cost"] == {"usd": price_usd, "basis": basis}
+
+
+def test_raw_text_that_is_no_whole_json_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A very long response is cut, and its beginning is worth more than an error."""
+    cut = redact({"images": ["x" * 100] * 200})
+
+    assert print_raw(cut, tool=load_manifest().tools["get_image_task"]) == 0
+
+    assert capsys.readouterr().out == f"{cut}\n"

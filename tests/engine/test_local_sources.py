@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from flux2_tool.context import CallContext
+from flux2_tool.engine.source_checks import checked_file, checked_link
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
 from flux2_tool.sandbox import SandboxOptions
@@ -503,3 +504,46 @@ def test_a_relative_path_needs_a_workspace() -> None:
     """Relative to the gateway's own folder would be a lottery."""
     with pytest.raises(SourceRefusedError, match="workspace"):
         path_of("cat.png", SourcePlaces(roots=(), workspace=None), where=WHERE)
+
+
+def test_a_path_from_home_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People type it, and no shell expands it for a model."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert path_of("~/cat.png", SourcePlaces(roots=(), workspace=None), where=WHERE) == tmp_path / "cat.png"
+
+
+def test_pictures_from_the_chat_exist_only_in_openclaw() -> None:
+    """Over MCP there is no such folder; the model learns what works instead."""
+    with pytest.raises(SourceRefusedError, match="only in OpenClaw"):
+        path_of("media://inbound/photo.png", SourcePlaces(roots=(), workspace=None), where=WHERE)
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ("data:image/svg+xml,<svg/>", "must be base64"),
+        ("data:image/png;base64,A*", "base64 is broken"),
+        ("data:image/png;base64,AAAAA", "base64 is broken"),
+    ],
+)
+def test_data_that_cannot_be_decoded_is_refused(source: str, rule: str) -> None:
+    """The arguments' schema refuses it too; bytes must not depend on a pattern in a manifest."""
+    with pytest.raises(SourceRefusedError, match=rule):
+        asyncio.run(checked_file(source, WHERE, places=SourcePlaces(roots=(), workspace=None), keep_metadata=True))
+
+
+def test_a_link_with_a_password_is_refused_without_repeating_it() -> None:
+    """RunAPI would store it, and whoever answers for that server has not agreed."""
+    with pytest.raises(SourceRefusedError, match="user name or password") as caught:
+        checked_link("https://me:hunter2@cdn.example/x.png", WHERE)
+
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_data_larger_than_a_picture_may_be_is_refused_before_it_is_decoded() -> None:
+    """A worker serves many sessions; one of them must not fill its memory."""
+    source = "data:image/png;base64," + "A" * (MAX_SOURCE_BYTES * 4 // 3 + 8)
+
+    with pytest.raises(SourceRefusedError, match="at most 30 MiB"):
+        asyncio.run(checked_file(source, WHERE, places=SourcePlaces(roots=(), workspace=None), keep_metadata=True))

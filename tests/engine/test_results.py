@@ -8,9 +8,14 @@ from typing import Any
 import jsonschema
 import pytest
 
+from flux2_tool.context import CallContext
+from flux2_tool.engine.engine import Engine
+from flux2_tool.engine.host_profile import LOCAL
+from flux2_tool.exceptions import InternalError
 from flux2_tool.sandbox import SandboxOptions
 from flux2_tool.schema.manifest import load_manifest
-from tests.support.harness import DONE, PICTURE_URL, SandboxTransport, json_answer, run_call, scripted
+from tests.support.harness import DONE, PICTURE_URL, SandboxTransport, json_answer, run_call, scripted, settings_at
+from tests.support.virtual_time import run_virtual
 
 
 def _finished(**fields: Any) -> Any:
@@ -159,3 +164,17 @@ def test_nothing_of_an_answer_gets_into_next_unchecked(home: Path, evil: str) ->
     assert evil not in result["next"]
     assert result["warnings"] == []
     assert result["task"]["model"] == "flux-2-pro-text-to-image"
+
+
+def test_a_call_without_an_account_is_a_defect_and_sends_nothing(home: Path) -> None:
+    """A host that forgot the key must not be told that its user has none."""
+    engine = Engine(settings=settings_at(home), host=LOCAL)
+
+    async def main() -> None:
+        try:
+            await engine.call("text_to_image", {"prompt": "a fox"}, caller=CallContext(is_owner=True))
+        finally:
+            await engine.aclose()
+
+    with pytest.raises(InternalError, match="no credentials were given"):
+        run_virtual(main())

@@ -610,3 +610,42 @@ def test_a_task_begun_elsewhere_is_asked_for_as_often_as_a_new_one(home: Path) -
 
     assert result["task"]["state"] == "processing"
     assert max(later - earlier for earlier, later in pairwise(at_s)) <= 2.2
+
+
+def test_a_call_that_was_cancelled_before_it_began_sends_nothing(home: Path) -> None:
+    """The person pressed stop while the host still prepared the call."""
+    transport = scripted()
+    cancel = CancelToken()
+    cancel.set()
+
+    error = run_call(home, transport, cancel=cancel)["error"]
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert transport.posts == []
+
+
+def test_a_call_of_a_closed_tool_is_cancelled_and_sends_nothing(home: Path) -> None:
+    """A gateway that stops may still hand over what was on its way."""
+    transport = scripted()
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport) as tool:
+            pass
+        return await tool.call("text_to_image", FOX)
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert transport.seen == []
+
+
+def test_a_cancel_is_not_missed_by_who_begins_to_watch_after_it() -> None:
+    """It comes from another task of the host, at any moment between two waits."""
+    cancel, before, after = CancelToken(), asyncio.Event(), asyncio.Event()
+    cancel.watch(before)
+
+    cancel.set()
+    cancel.watch(after)
+
+    assert before.is_set()
+    assert after.is_set()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageChops, ImageCms, ImageDraw
 
 from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
+from flux2_tool.images.metadata import is_only_the_picture
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
 
@@ -180,3 +181,12 @@ def test_of_a_moving_picture_with_metadata_the_first_frame_is_kept() -> None:
 
     assert getattr(clean, "n_frames", 1) == 1
     assert clean.convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_cut_anywhere_is_not_taken_for_a_picture_alone(kind: str) -> None:
+    """What cannot be taken apart to its end may hide anything behind it, and is coded anew."""
+    data = file_of(kind)
+
+    assert is_only_the_picture(data, kind)
+    assert [length for length in range(14, len(data)) if is_only_the_picture(data[:length], kind)] == []

@@ -175,6 +175,15 @@ def test_an_argument_of_other_tools_gets_a_hint(tool: str, name: str, said: str)
     assert said in found[0]
 
 
+def test_a_tool_without_pictures_gives_no_advice_about_them() -> None:
+    """Advice that belongs to another tool would be followed."""
+    (found,) = _violations("get_image_task", {"task_id": "a", "image_url": "https://e.x/a.png"})
+
+    assert 'unknown argument "image_url"' in found
+    assert "source_image_urls" not in found
+    assert "remix_image" not in found
+
+
 def test_every_violation_is_reported_at_once() -> None:
     """Each round trip through a model costs time and money."""
     found = _violations(

@@ -53,6 +53,18 @@ def test_the_body_is_the_arguments_plus_the_model(home: Path) -> None:
     assert "赛博朋克" in post.body.decode()
 
 
+@pytest.mark.parametrize("setting", [True, False])
+def test_the_operators_safety_checker_is_sent_unless_the_call_says_otherwise(home: Path, setting: bool) -> None:
+    """The operator answers for what is made; a person at a terminal may still decide for one image."""
+    bodies = []
+    for arguments in (FOX, {**FOX, "enable_safety_checker": not setting}):
+        transport = scripted()
+        run_call(home, transport, arguments=arguments, host="cli", safety_checker=setting, new=True)
+        bodies.append(json.loads(transport.posts[0].body))
+
+    assert [body["enable_safety_checker"] for body in bodies] == [setting, not setting]
+
+
 def test_a_missing_model_becomes_the_pro_slug_of_the_tool(home: Path) -> None:
     """The body needs a model; nothing else is added on its own."""
     transport = scripted()

@@ -90,7 +90,7 @@ def check_disk(settings: Settings) -> Finding:
     folder = _existing(settings.home)
     try:
         free_bytes = shutil.disk_usage(folder).free
-    except OSError as exc:
+    except OSError as exc:  # pragma: no cover - the folder or its disk vanished meanwhile
         return failure("disk", f"{folder} cannot be examined: {exc.strerror}", "set FLUX2_TOOL_HOME to another folder")
     message = f"{free_bytes / 1e9:.1f} GB free for {settings.home}"
     if free_bytes >= SCARCE_BYTES:
