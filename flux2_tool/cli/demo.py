@@ -44,7 +44,7 @@ def demo(prompt: str, output_dir: Path) -> int:
         tempfile.TemporaryDirectory(prefix="flux2-demo-") as home,
         package.running_sandbox(package.SandboxOptions(speed=SPEED)) as (base_url, _),
     ):
-        note(f"a sandbox plays RunAPI at {base_url}; RunAPI itself is not asked")
+        note(f"mock RunAPI at {base_url}; the real RunAPI is not contacted")
         settings = load_settings({}, overrides={"home": home})
         credentials = Credentials(api_key=SecretStr("sk-demo"), base_url=base_url, source="demo")
         outcome = run_call(
@@ -65,6 +65,6 @@ def demo(prompt: str, output_dir: Path) -> int:
         return TRY_LATER
     for path in paths:
         write_line(path)
-    note("this is a sandbox picture, drawn on this machine: Flux 2 was not asked and nothing was charged")
+    note("the sandbox drew this image on this machine: Flux 2 was not called and nothing was charged")
     note('for real images set RUNAPI_API_KEY, then: flux2-tool generate "…"')
     return exit_code_of(outcome)

@@ -24,7 +24,7 @@ def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Comman
     (path,) = done.stdout.splitlines()
     assert Path(path).parent == bare.folder / "flux2-images"
     assert Path(path).read_bytes().startswith(b"\x89PNG")
-    assert "sandbox picture" in done.stderr
+    assert "the sandbox drew this image" in done.stderr
     assert "nothing was charged" in done.stderr
 
 
