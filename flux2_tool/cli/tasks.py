@@ -16,7 +16,7 @@ from flux2_tool.cli.options import Number, wait_option
 from flux2_tool.cli.terminal import note, write_json, write_line
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.money import cost_text, usd_text
 from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
@@ -237,7 +237,8 @@ def _cost(record: Record) -> dict[str, Any]:
 
 def _line(record: Mapping[str, Any]) -> str:
     cost = record["cost"]
-    price = cost_text(cost["usd"], cost["basis"])
+    # Nothing was created, so nothing was billed either.
+    price = usd_text(cost["usd"]) if record["state"] == "not_created" else cost_text(cost["usd"], cost["basis"])
     expired = " (link expired)" if any(image["expired"] for image in record["images"]) else ""
     shown = "" if record["state"] != "completed" or record["delivered_at"] else " (not shown yet)"
     # Without a task's id there is no other way to its picture.
