@@ -1,4 +1,4 @@
-"""OpenAI function calling: a chat that can make pictures. `client` is `openai.AsyncOpenAI()`."""
+"""OpenAI function calling: a chat that can make images. `client` is `openai.AsyncOpenAI()`."""
 
 import json
 from typing import Any
