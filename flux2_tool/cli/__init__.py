@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "estimate": ("flux2_tool.cli.prices", "estimate", "Say what a call would cost, without making it."),
     "balance": ("flux2_tool.cli.prices", "balance", "Show what the account can spend."),
     "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and how to fix it."),
-    "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
+    "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; record RunAPI's responses."),
     "demo": ("flux2_tool.cli.demo", "demo", "Run a full example against a sandbox, without a key."),
     "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a mock of RunAPI on this machine."),
     "openclaw": ("flux2_tool.cli.openclaw", "openclaw", "Install into OpenClaw, show the state, remove."),

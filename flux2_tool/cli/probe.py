@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     help="Where to write the transcript. Default: flux2-probe-DATE.md here.",
 )  # fmt: skip
 def probe(yes: bool, path: Path | None) -> int:
-    """Pay for one pro image at 1k and write down, without secrets, what RunAPI answers.
+    """Pay for one pro image at 1k and write down, without secrets, RunAPI's responses.
 
     The transcript has paths, codes, names and types, and says row by row whether this tool's table of the API
     is right. Attach it to a report of an unexpected answer.

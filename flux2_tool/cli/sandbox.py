@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shlex
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +15,10 @@ import click
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.install_text import install_extra_text
 
-EXAMPLE_KEY = "sk-sandbox"
+# Long enough for `doctor`, which warns of a key that was cut.
+EXAMPLE_KEY = "sk-sandbox-000000"
 
 
 def sandbox_package() -> ModuleType:
@@ -32,7 +33,7 @@ def sandbox_package() -> ModuleType:
         missing = (exc.name or "an extra").partition(".")[0]
         raise ConfigurationError(
             f"the sandbox needs {missing}, which is not installed",
-            hint=f'{shlex.quote(this_python())} -m pip install "flux2-tool[sandbox]"',
+            hint=install_extra_text("sandbox", python=this_python()),
         ) from exc
 
 

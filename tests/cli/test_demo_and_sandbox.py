@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from flux2_tool.cli.sandbox import EXAMPLE_KEY
+from flux2_tool.schema.install_text import install_extra_text
 from tests.support.command import Command, read_until
 
 
@@ -24,7 +26,7 @@ def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Comman
     (path,) = done.stdout.splitlines()
     assert Path(path).parent == bare.folder / "flux2-images"
     assert Path(path).read_bytes().startswith(b"\x89PNG")
-    assert "sandbox picture" in done.stderr
+    assert "the sandbox drew this image" in done.stderr
     assert "nothing was charged" in done.stderr
 
 
@@ -73,7 +75,7 @@ def test_the_sandbox_serves_until_it_is_stopped(bare: Command) -> None:
     ) as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
-        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": "sk-sandbox"}
+        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": EXAMPLE_KEY}
 
         done = bare.run("generate", "a fox", **environ)
         with urllib.request.urlopen(f"{base_url}/_sandbox/ledger") as answer:  # noqa: S310 - our own loopback server
@@ -92,7 +94,7 @@ def test_the_sandbox_commits_the_faults_it_is_told(bare: Command) -> None:
     with bare.start("sandbox", "--duration", "0", "--fault", fault, "--fault", "latency,rate=0.0,delay_s=1") as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
-        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": "sk-sandbox"}
+        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": EXAMPLE_KEY}
 
         first = bare.run("generate", "a fox", **environ)
         second = bare.run("generate", "a fox", **environ)
@@ -131,7 +133,8 @@ def test_without_its_extra_the_hint_is_the_command_for_this_very_python(name: st
 
     assert (done.returncode, done.stdout) == (3, "")
     assert "starlette, which is not installed" in done.stderr
-    assert f'hint:  {shlex.quote(sys.executable)} -m pip install "flux2-tool[sandbox]"' in done.stderr
+    assert f"hint:  {install_extra_text('sandbox', python=sys.executable)}" in done.stderr
+    assert f"{shlex.quote(sys.executable)} -m pip install '.[sandbox]'" in done.stderr
 
 
 def test_a_taken_port_is_named(bare: Command) -> None:

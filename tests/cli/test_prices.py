@@ -39,7 +39,7 @@ def test_prices_need_no_key_and_offline_no_service(bare: Command) -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["flux-2-pro-text-to-image", "1k", "0.05", "USD", "list", "price"] in lines
     assert ["flux-2-max-text-to-image", "1k", "price", "unknown"] in lines
-    assert "RunAPI was not asked" in done.stderr
+    assert "RunAPI was not contacted" in done.stderr
 
 
 def test_prices_that_were_learned_are_known_offline(command: Command) -> None:

@@ -17,7 +17,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from flux2_tool.diagnostics.doctor.environment import check_packages, check_python
+from flux2_tool.cli.sandbox import EXAMPLE_KEY
+from flux2_tool.diagnostics.doctor.environment import check_packages, check_python, check_settings
 from flux2_tool.diagnostics.doctor.finding import Finding
 from flux2_tool.diagnostics.doctor.journal import explain_unusable
 from flux2_tool.diagnostics.doctor.runapi import check_clock, check_service
@@ -25,6 +26,7 @@ from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, failure_reason, open_journal
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.schema.install_text import install_version_text, pip_of
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command, SandboxClock
 from tests.support.harness import BASE_URL, MockService
@@ -139,7 +141,7 @@ def test_packages_that_are_missing_or_too_old_are_named(installed: Path) -> None
 
     assert found.state == "failure"
     assert found.message == "httpx is 0.26.9, at least 0.27.0 is needed; PyYAML is missing"
-    assert found.fix.endswith('-m pip install --upgrade "flux2-tool"')
+    assert "in an updated checkout" in found.fix
 
 
 def test_a_package_that_is_only_imported_is_a_warning(installed: Path) -> None:
@@ -164,6 +166,44 @@ def test_a_service_that_redirects_elsewhere_is_a_failure_of_its_address() -> Non
     assert "the key was not sent there" in found.message
     assert "RUNAPI_BASE_URL" in found.fix
     assert [request.url for request in elsewhere.seen if "runapi.test" not in request.url] == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "wrong"),
+    [
+        pytest.param(
+            {"FLUX2_TOOL_WAIT_S": "20", "FLUX2_TOOL_ROUTE": "gide", "FLUX2_TOOL_TIERS": "pro"},
+            ["FLUX2_TOOL_ROUTE"],
+            id="one of several",
+        ),
+        pytest.param(
+            {"FLUX2_TOOL_ROUTE": "FLUX2_TOOL_TIERS", "FLUX2_TOOL_TIERS": "pro"},
+            ["FLUX2_TOOL_ROUTE"],
+            id="its value is another's name",
+        ),
+        pytest.param(
+            {"FLUX2_TOOL_TIERS": "pro,huge,large", "FLUX2_TOOL_ROUTE": "auto", "FLUX2_TOOL_MAX_CREATES": "0"},
+            ["FLUX2_TOOL_TIERS", "FLUX2_TOOL_MAX_CREATES"],
+            id="two, one of them twice",
+        ),
+        pytest.param(
+            {"FLUX2_TOOL_ROUTE": "guide", "FLUX2_TOOL_CALLBACK_SECRET": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+            ["FLUX2_TOOL_CALLBACK_SECRET"],
+            id="half of a pair",
+        ),
+    ],
+)
+def test_the_fix_names_only_the_settings_that_are_wrong(environ: dict[str, str], wrong: list[str]) -> None:
+    """Whoever unsets what it names must not lose a setting that is right."""
+    _, [finding] = check_settings(load_manifest(), environ)
+
+    assert finding.state == "failure"
+    assert finding.fix == f"correct or unset {', '.join(wrong)}"
+
+
+def test_the_sandboxs_example_key_is_a_whole_key(command: Command) -> None:
+    """The first thing a newcomer sees of `doctor` must not be a warning about our own key."""
+    assert _examined(command, RUNAPI_API_KEY=EXAMPLE_KEY)["key"]["state"] == "ok"
 
 
 def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbox) -> None:
@@ -392,7 +432,7 @@ def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
     assert f"HOME={tmp_path}" in listed.read_text()
     assert found.state == "failure"
     assert "No module named flux2_tool" in found.message
-    assert found.fix == f"{program} -m pip install flux2-tool=={load_manifest().version}"
+    assert found.fix == install_version_text(load_manifest().version, pip=pip_of(str(program)))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flux2_tool.credentials import key_fingerprint
+from flux2_tool.schema.install_text import install_version_text
 from flux2_tool.schema.manifest import load_manifest
 from tests.openclaw.conftest import PluginHost, fake_python, text_of
 
@@ -542,7 +543,7 @@ def test_a_missing_interpreter_is_reported_with_its_fix(
     assert fix in error["hint"]
 
 
-def test_an_interpreter_without_the_package_names_pip_install(
+def test_an_interpreter_without_the_package_says_how_to_install_it(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path, manifest: Any
 ) -> None:
     """The commonest breakage after a Python upgrade."""
@@ -555,14 +556,16 @@ def test_an_interpreter_without_the_package_names_pip_install(
 
     assert error["code"] == "configuration_error"
     assert "No module named flux2_tool" in error["message"]
-    assert f"{python} -m pip install flux2-tool=={manifest.version}" in error["hint"]
+    assert install_version_text(manifest.version, pip=f"{python} -m pip") in error["hint"]
 
 
 @pytest.mark.parametrize(
     ("worker_version", "fix"),
     [
         pytest.param("9.0.0", "flux2-tool openclaw install", id="the package was upgraded"),
-        pytest.param("1.9.0", "-m pip install flux2-tool==1.10.0", id="the plugin was upgraded"),
+        pytest.param(
+            "1.9.0", "install flux2-tool 1.10.0 again: uv tool install --reinstall .", id="the plugin was upgraded"
+        ),
     ],
 )
 def test_a_version_mismatch_names_the_side_to_upgrade(

@@ -54,6 +54,8 @@ export interface Bundle {
   version: string;
   manifest_sha256: string;
   python: string | null;
+  /** How this version of the Python package is installed; "{pip}" stands for the command pip. */
+  install_again: string;
   tiers: string[];
   default_tiers: string[];
   tools: BundledTool[];

@@ -146,12 +146,12 @@ export class Worker {
     const isOlder = result !== undefined && isLowerVersion(result.version, bundle.version);
     const isMissing = /No module named '?flux2_tool/.test(this.#lastLogLine);
     const reinstall = result && !isOlder ? "flux2-tool openclaw install" : launch.fix;
-    const command = isOlder || isMissing ? pipInstall(launch, bundle) : reinstall;
+    const fix = isOlder || isMissing ? installAgain(launch, bundle) : `run: ${reinstall}`;
     const cause = isLate ? `it did not start within ${START_MS / 1000} s` : (ended ?? error?.message);
     const problem = result
       ? `has flux2-tool ${result.version} or another manifest, the plugin is version ${bundle.version}`
       : `does not start the worker: ${[cause, this.#lastLogLine].filter(Boolean).join("; ")}`;
-    return failure("configuration_error", `${program} ${problem}`, `Nothing was sent. To fix it, run: ${command}`);
+    return failure("configuration_error", `${program} ${problem}`, `Nothing was sent. To fix it, ${fix}`);
   }
 
   /**
@@ -194,9 +194,8 @@ function resultOf({ result, error }) {
  * @param {Launch} launch
  * @param {Bundle} bundle
  */
-function pipInstall({ program: [python, ...options] }, { version }) {
-  const pip = options.length ? `${python} -m pip` : "pip";
-  return `${pip} install flux2-tool==${version}`;
+function installAgain({ program: [python, ...options] }, { install_again }) {
+  return install_again.replace("{pip}", () => (options.length ? `${python} -m pip` : "pip"));
 }
 
 /**
