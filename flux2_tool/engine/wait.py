@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flux2_tool._clock import Clock
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
@@ -20,6 +20,8 @@ from flux2_tool.tasks.submit import QueuedFor
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # A wait may end during the POST. Without its response there is no task id to return, so the wait gets this much more.
 SUBMIT_GRACE_S: Final = 8.0
@@ -176,6 +178,24 @@ async def wait_for(
     finally:
         call.cancel.unwatch(call.wake)
         image_task.unsubscribe(call.wake)
+
+
+async def unless_cancelled(work: Coroutine[Any, Any, T], cancel: CancelToken) -> T | None:
+    """Return the result of some work, or None when the call is cancelled first: the work is then cancelled too."""
+    cancelled = asyncio.Event()
+    cancel.watch(cancelled)
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(cancelled.wait())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+        return None if working.cancelled() else working.result()
+    finally:
+        cancel.unwatch(cancelled)
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
 
 
 def raise_error_of(image_task: ImageTask) -> None:
