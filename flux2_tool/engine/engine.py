@@ -23,10 +23,16 @@ from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.saving import image_infos
 from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
 from flux2_tool.engine.task_starter import TaskStarter
-from flux2_tool.engine.wait import CancelToken, OnProgress, OpenCalls, ToolCall, raise_error_of, wait_for
+from flux2_tool.engine.wait import (
+    CancelToken,
+    OnProgress,
+    OpenCalls,
+    ToolCall,
+    raise_error_of,
+    record_warnings,
+    wait_for,
+)
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
-from flux2_tool.journal.handle import WARNING as RECORD_WARNING
-from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.schema.manifest import Manifest, load_manifest
@@ -44,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 # Extra time to download an image that completes as the wait ends: an agent asks for it only once.
 SAVE_GRACE_S: Final = 8.0
-# Time to write what has happened, for a call whose wait is over.
-RECORD_GRACE_S: Final = 0.5
 CLOSE_GRACE_S: Final = 3.0
 
 
@@ -289,7 +293,7 @@ class Engine:
         is_all_there = not caller.source_dirs or all(image.path for image in images)
         if image_task.state == "completed" and is_all_there and not call.cancel.is_set:
             self._registry.delivered(image_task, caller.session)
-        warnings += await self._journal_warnings(call, image_task)
+        warnings += await record_warnings(call, image_task, clock=self._clock)
         return report(
             image_task,
             self.manifest,
@@ -313,16 +317,6 @@ class Engine:
             within_s=max(0.0, call.deadline_s - self._clock.monotonic()) + SAVE_GRACE_S,
             cancel=call.cancel,
         )
-
-    async def _journal_warnings(self, call: ToolCall, image_task: ImageTask) -> list[str]:
-        """Return what the task's record warns of, once what has happened is written or the call's wait is over."""
-        handle = image_task.record_handle
-        if handle is None:
-            return []
-        left_s = max(RECORD_GRACE_S, call.deadline_s - self._clock.monotonic())
-        if not await handle.settled(within_s=min(LOCK_PATIENCE_S, left_s)):
-            return [*handle.warnings, RECORD_WARNING] if RECORD_WARNING not in handle.warnings else handle.warnings
-        return handle.warnings
 
     # ---- interrupted tasks -------------------------------------------------------------------------------------------
 

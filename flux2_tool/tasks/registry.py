@@ -31,7 +31,6 @@ from flux2_tool.journal import (
 from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.sqlite_claims import LEASE_S
-from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
@@ -40,27 +39,15 @@ from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.poll_schedule import TaskKind
+from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
-RESUME_EVERY_S: Final = 30.0
 # A call that does not wait still gives a locked journal a moment.
 SHORTEST_PATIENCE_S: Final = 1.0
 HISTORY_SAMPLES: Final = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One key at one base URL. Tasks of another account are never returned."""
-
-    client: RunapiClient
-    fingerprint: str
-
-    @property
-    def base_url(self) -> str:
-        return self.client.base_url
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,11 +93,10 @@ class Registry:
             opener=opener,
             record_handles=lambda: self._live.record_handles,
         )
-        self._resumed_at_s: dict[tuple[str, str], float] = {}
+        self._resumer = Resumer(self._journals, adopt=self._adopt, dependencies=dependencies)
         self._heartbeat: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._learned_kinds: set[TaskKind] = set()
-        self._resuming: set[asyncio.Task[list[ImageTask]]] = set()
 
     async def begin(
         self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
@@ -246,75 +232,28 @@ class Registry:
 
     def resume_soon(self, account: Account) -> None:
         """Resume this account's tasks without a living owner, beside the call that is the occasion for it."""
-        task = asyncio.get_running_loop().create_task(self.resume(account))
-        self._resuming.add(task)
-        task.add_done_callback(self._resuming.discard)
+        self._resumer.resume_soon(account)
 
     async def resume(
         self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, include_abandoned: bool = False
     ) -> list[ImageTask]:
-        """Resume this account's tasks without a living owner in the background; return the resumed ones.
-
-        Args:
-            at_most_every_s: The least time since the last resume, in seconds; before that, does nothing.
-            include_abandoned: Also those that were unattended for too long.
-        """
-        now_s = self._clock.monotonic()
-        key = (account.fingerprint, account.base_url)
-        if now_s - self._resumed_at_s.get(key, float("-inf")) < at_most_every_s:
-            return []
-        self._resumed_at_s[key] = now_s
-        journal = await self._journals.for_reading()
-        if journal is None:
-            return []
-        now = self._clock.now()
-        resend_since = now - self._deps.resend_window_s
-        try:
-            await journal.mark_unconfirmed(sent_before=resend_since, now=now)
-            unowned = await journal.unowned(
-                fingerprint=account.fingerprint,
-                base_url=account.base_url,
-                now=now,
-                resend_since=resend_since,
-                include_abandoned=include_abandoned,
-            )
-        except JournalError as exc:
-            logger.warning("%s", exc)
-            return []
-        resumed = []
-        for record in unowned:
-            image_task = await self._adopt(account, journal, record)
-            if not image_task.is_over and not image_task.is_running:
-                logger.info("task %s: resumed; no living process owns it", record.task_id or record.record_id)
-                image_task.start()
-                resumed.append(image_task)
-        return resumed
+        """Resume this account's tasks without a living owner; see `Resumer.resume`."""
+        return await self._resumer.resume(account, at_most_every_s=at_most_every_s, include_abandoned=include_abandoned)
 
     async def resend(self, account: Account, record_id: str) -> ImageTask | None:
-        """Return the image task of a request of unknown outcome, allowed to be resent.
-
-        Args:
-            record_id: The record's id or a prefix of it.
-
-        Returns:
-            None if this account has no such record.
+        """Return the image task of a request of unknown outcome, allowed to be resent; see `Resumer.find_lost`.
 
         Raises:
             JournalUnavailableError: The journal cannot be read.
         """
-        try:
-            journal = await self._journals.for_required_reading()
-            records = await journal.records(states=("unknown", "sending"))
-        except JournalError as exc:
-            raise unavailable(exc) from exc
-        for record in records:
-            is_same_account = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
-            if is_same_account and record.task_id is None and record.record_id.startswith(record_id):
-                self._live.discard(record.record_id)
-                image_task = await self._adopt(account, journal, record)
-                image_task.force_resend()
-                return image_task
-        return None
+        lost = await self._resumer.find_lost(account, record_id)
+        if lost is None:
+            return None
+        journal, record = lost
+        self._live.discard(record.record_id)
+        image_task = await self._adopt(account, journal, record)
+        image_task.force_resend()
+        return image_task
 
     def notify_finished(self, task_id: str) -> None:
         """Poll a live task at once: RunAPI's webhook says that it has ended."""
@@ -338,9 +277,7 @@ class Registry:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
-        for resuming in self._resuming:
-            resuming.cancel()
-        await asyncio.gather(*self._resuming, return_exceptions=True)
+        await self._resumer.aclose()
         await asyncio.gather(*(image_task.stop() for image_task in self._live))
         self._deliveries.confirm()
         await asyncio.gather(*(handle.settled(within_s=LOCK_PATIENCE_S) for handle in self._live.record_handles))
