@@ -20,7 +20,7 @@ from flux2_tool.schema.money import cost_text, usd_text
 from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
-    from flux2_tool.journal import Journal, Record
+    from flux2_tool.journal import Record, SqliteJournal
     from flux2_tool.settings import Settings
 
 _STATES = ("sending", "processing", "completed", "failed", "not_created", "unknown")
@@ -77,7 +77,7 @@ def _note_lost(found: Sequence[Record]) -> None:
         note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown its outcome")
 
 
-def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
+def _mark_unconfirmed(journal: SqliteJournal, settings: Settings) -> None:
     """Mark as unknown the requests of dead processes that are too old to be sent again automatically."""
     from flux2_tool.journal import JournalError
 
@@ -248,7 +248,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _journal() -> Iterator[tuple[Journal, Settings]]:
+def _journal() -> Iterator[tuple[SqliteJournal, Settings]]:
     """Open the journal with the settings that name it."""
     from flux2_tool.cli.open_journal import opened_journal
     from flux2_tool.settings import load_settings

@@ -68,6 +68,10 @@ class RecordTable:
         self._path = path
         self._is_synced: bool | None = None
 
+    def set_busy_timeout(self, seconds: float) -> None:
+        """Wait this long for another connection's lock, instead of BUSY_TIMEOUT_S."""
+        self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+
     def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
         sql = f"INSERT INTO records ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - own names
         if or_update:

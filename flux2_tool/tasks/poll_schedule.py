@@ -142,14 +142,10 @@ class PollScheduler:
 
     Args:
         typical_s: Returns the typical duration of a model at a resolution, in seconds.
-        history: Returns earlier durations, oldest first, in seconds; called once per kind.
     """
 
-    def __init__(
-        self, *, typical_s: Callable[[str, str], float], history: Callable[[TaskKind], Sequence[float]]
-    ) -> None:
+    def __init__(self, *, typical_s: Callable[[str, str], float]) -> None:
         self._typical_s = typical_s
-        self._history = history
         self._estimators: dict[TaskKind, DurationEstimator] = {}
         self._schedules: dict[TaskKind, tuple[int, PollSchedule]] = {}
 
@@ -184,10 +180,17 @@ class PollScheduler:
         if model is not None and resolution is not None:
             self._estimator((base_url, model, resolution)).learn(duration_s)
 
+    def knows(self, kind: TaskKind) -> bool:
+        """Whether anything was learned or asked about tasks of this kind."""
+        return kind in self._estimators
+
+    def learn_history(self, kind: TaskKind, durations_s: Sequence[float]) -> None:
+        """Learn the durations of tasks before this process, oldest first, in seconds."""
+        for duration_s in durations_s:
+            self._estimator(kind).learn(duration_s)
+
     def _estimator(self, kind: TaskKind) -> DurationEstimator:
         estimator = self._estimators.get(kind)
         if estimator is None:
             estimator = self._estimators[kind] = DurationEstimator(prior_s=self._typical_s(kind[1], kind[2]))
-            for duration_s in self._history(kind):
-                estimator.learn(duration_s)
         return estimator

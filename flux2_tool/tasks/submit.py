@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -94,7 +94,7 @@ class SubmissionCallbacks:
     can_wait: Callable[[float], bool]
     has_waiters: Callable[[], bool]
     on_queued: Callable[[], None]
-    before_attempt: Callable[[int, contract.Route], None]
+    before_attempt: Callable[[int, contract.Route], Awaitable[None]]
 
 
 class Submission:
@@ -200,7 +200,7 @@ class Submission:
                 )
             self._attempts += 1
             try:
-                self._callbacks.before_attempt(self._attempts, route)
+                await self._callbacks.before_attempt(self._attempts, route)
             except Flux2Error as exc:
                 exc.charged = self._charged
                 raise self._failed(exc) from exc

@@ -175,9 +175,9 @@ class ImageTask(TaskStatus):
 
     async def _watch(self, handle: RecordHandle) -> bool:
         """Read the record repeatedly while another process owns it; return whether this process must continue it."""
-        while not handle.take_over():
+        while not await handle.take_over():
             before = (self.task_id, self._state)
-            self._restore_from_record(handle.refresh())
+            self._restore_from_record(await handle.refresh())
             self.log.responses += 1
             if (self.task_id, self._state) != before or self.log.responses == 1:
                 self.waiters.notify()
@@ -224,11 +224,11 @@ class ImageTask(TaskStatus):
         # Without a waiting call it continues only to resolve a POST whose response was lost.
         return is_resend
 
-    def _before_attempt(self, attempt: int, route: contract.Route) -> None:
+    async def _before_attempt(self, attempt: int, route: contract.Route) -> None:
         self._check_resend()
         self.attempt = attempt
         if self.record_handle is not None:
-            self.record_handle.before_post(route)
+            await self.record_handle.before_post(route)
         self.waiters.notify()
 
     def _check_resend(self) -> None:
