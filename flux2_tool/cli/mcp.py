@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from flux2_tool._files import is_folder
 from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
@@ -111,7 +112,7 @@ def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
     # For pictures that came in by chat.
     entry["env"]["OPENCLAW_STATE_DIR"] = str(state)
     workspace = _workspace(state)
-    if workspace.is_dir():
+    if is_folder(workspace):
         entry["cwd"] = str(workspace)
     entry["requestTimeoutMs"] = launch.timeout_s * 1000
     return (

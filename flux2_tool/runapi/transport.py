@@ -19,6 +19,7 @@ from urllib.request import getproxies
 
 import httpx
 
+from flux2_tool._files import is_file
 from flux2_tool._net import is_loopback_url
 
 MAX_CONNECTIONS: Final = 100
@@ -142,7 +143,7 @@ def network_of(base_url: str) -> Network:
     parts = urlsplit(base_url)
     trust_env = not is_loopback_url(base_url)
     ca_file = os.environ.get("SSL_CERT_FILE")
-    if trust_env and ca_file and not Path(ca_file).is_file():
+    if trust_env and ca_file and not is_file(Path(ca_file)):
         # Older httpx silently uses other authorities.
         raise FileNotFoundError(ca_file)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -481,3 +483,36 @@ def test_a_missing_openclaw_is_only_a_warning(command: Command) -> None:
     assert done.returncode == 0
     assert "warning  openclaw" in done.stdout
     assert "npm install -g openclaw" in done.stdout
+
+
+def test_a_data_folder_whose_name_is_too_long_is_a_failure(command: Command) -> None:
+    """It has to explain what stops every other command."""
+    found = _examined(command, 3, FLUX2_TOOL_HOME=str(command.folder / ("x" * 300)))["journal"]
+
+    assert found["state"] == "failure"
+    assert "File name too long" in found["message"]
+    assert "FLUX2_TOOL_HOME" in found["fix"]
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None or os.geteuid() != 0, reason="only root can give up the right")
+@pytest.mark.parametrize("below", ["", "data"])
+def test_a_data_folder_of_another_user_is_a_failure(command: Command, below: str) -> None:
+    """Of a system service, for example; nothing in it may be looked at, not even whether it is there."""
+    folder = command.folder / "theirs"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    rights = "-dac_override,-dac_read_search"
+    own = [sys.executable, "-m", "flux2_tool", "doctor", "--json", "--no-openclaw"]
+    environ = {**command.environ, "FLUX2_TOOL_HOME": str(folder / below)}
+
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *own],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    found = {finding["area"]: finding for finding in json.loads(done.stdout)["findings"]}["journal"]
+    assert found["state"] == "failure"
+    assert "permissions" in found["message"]

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from flux2_tool._files import is_folder, is_there
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.openclaw.openclaw_cli import version_numbers
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
@@ -102,7 +103,7 @@ def check_disk(settings: Settings) -> Finding:
 
 def check_folders(settings: Settings) -> Iterator[Finding]:
     """Check the folders that pictures come from and go to."""
-    missing = [root for root in settings.source_roots if not root.is_dir()]
+    missing = [root for root in settings.source_roots if not is_folder(root)]
     if missing:
         message = f"{', '.join(map(str, missing))} in source_roots is no folder"
         yield warning("sources", message, f"mkdir -p {missing[0]}, or correct source_roots")
@@ -131,7 +132,7 @@ def check_routes(settings: Settings, base_url: str) -> Finding:
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
-    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    return next((path for path in (folder, *folder.parents) if is_there(path)), Path("/"))
 
 
 def not_writable(folder: Path) -> Path | None:
