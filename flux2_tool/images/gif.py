@@ -46,7 +46,7 @@ def _blocks(data: bytes, at: int) -> tuple[list[bytes], bool]:
             label = data[at + 1]
             content, at = _sub_blocks(data, at + 2)
             if label == 0xF9 and content:
-                control = _control(content[0])
+                control = _control(content[0], control)
             elif label == 0xFF and content and bytes(content[0]) in _LOOPS and not has_loops:
                 loops = _loops(content)
                 has_loops = bool(loops)
@@ -73,12 +73,18 @@ def _sub_blocks(data: bytes, at: int) -> tuple[list[memoryview], int]:
     return found, at + 1
 
 
-def _control(content: memoryview) -> bytes:
+def _control(content: memoryview, earlier: bytes) -> bytes:
+    """Return the block that says how the next frame is shown; decoders merge it with an earlier one for the same."""
     if len(content) != 4:
         raise CannotCutError("a frame's delay is invalid")
     # The three upper bits of the flags are reserved; a transparent colour has a meaning only with its flag.
-    transparent = content[3] if content[0] & 1 else 0
-    return b"\x21\xf9\x04" + bytes((content[0] & 0x1F, content[1], content[2], transparent, 0))
+    flags, transparent = content[0] & 0x1F, content[3] if content[0] & 1 else 0
+    if earlier:
+        if not flags & 1 and earlier[3] & 1:
+            flags, transparent = flags | 1, earlier[6]
+        if not flags & 0x1C:
+            flags |= earlier[3] & 0x1C
+    return b"\x21\xf9\x04" + bytes((flags, content[1], content[2], transparent, 0))
 
 
 def _loops(content: list[memoryview]) -> bytes:

@@ -136,6 +136,7 @@ def _add(parts: _Parts, name: bytes, body: bytes) -> None:
     if name in parts.names:
         if name in (b"PLTE", b"tRNS"):
             raise CannotCutError("it has two palettes")
+        parts.is_still |= name == b"acTL"
         return
     parts.names.add(name)
     kept = _RULES[name](body, parts)
@@ -229,10 +230,8 @@ def _profile(body: bytes, _: _Parts) -> bytes | None:
 
 
 def _animation(body: bytes, parts: _Parts) -> bytes | None:
-    if len(body) != 8:
-        return None
-    parts.animation = body
-    return body
+    parts.animation = body[:8] if len(body) >= 8 else None
+    return parts.animation
 
 
 _RULES: Final[Mapping[bytes, Callable[[bytes, _Parts], bytes | None]]] = {

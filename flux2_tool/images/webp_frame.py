@@ -6,6 +6,7 @@ encoder fills up to three. Sources: RFC 6386 (VP8), RFC 9649 (WebP and its lossl
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Final
 from flux2_tool.images.parts import CannotCutError
 
 _FILLED_BYTES: Final = 3
+_STRIP_ROWS: Final = 64
 _ALPHA_BITS: Final = 0x3F  # of the first byte; two are reserved
 _VP8_HEADER_BYTES: Final = 10
 
@@ -53,8 +55,8 @@ class WebpFrame:
         bits = int.from_bytes(self.body[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
-    def can_be_decoded(self, budget: DecodeBudget) -> bool:
-        """Return whether it is complete.
+    def pixels_digest(self, budget: DecodeBudget) -> bytes | None:
+        """Return a digest of the decoded pixels, or None if the frame is not complete.
 
         Raises:
             CannotCutError: The budget is used up.
@@ -73,14 +75,17 @@ class WebpFrame:
             size = (width_px - 1).to_bytes(3, "little") + (height_px - 1).to_bytes(3, "little")
             body = chunk(b"VP8X", b"\x10\0\0\0" + size) + body
         file = b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body
+        digest = hashlib.sha256()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with Image.open(io.BytesIO(file), formats=("WEBP",)) as image:
                     image.load()
+                    for top in range(0, height_px, _STRIP_ROWS):  # never all pixels a second time
+                        digest.update(image.crop((0, top, width_px, min(top + _STRIP_ROWS, height_px))).tobytes())
         except Exception:  # noqa: BLE001 - decoders raise many types for invalid data
-            return False
-        return True
+            return None
+        return digest.digest()
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -111,17 +116,19 @@ def _with_stream(frame: WebpFrame, head: bytes, streams: list[bytes], number: in
 def _shortest(frame: WebpFrame, size: int, with_size: Callable[[int], WebpFrame], budget: DecodeBudget) -> WebpFrame:
     """Return a frame with the fewest bytes of one stream that can be decoded; as it is if that saves a few only."""
     too_short = size - _FILLED_BYTES - 1
-    if too_short < 0 or not with_size(too_short).can_be_decoded(budget):
+    found = None if too_short < 0 else with_size(too_short).pixels_digest(budget)
+    # A decoder may also read zeros after the end of its data, and take them for pixels.
+    if found is None or found != (wanted := with_size(size).pixels_digest(budget)):
         return frame
     enough, step = too_short, 2 * _FILLED_BYTES
     while True:
         too_short = max(enough - step, 0)
-        if not too_short or not with_size(too_short).can_be_decoded(budget):
+        if not too_short or with_size(too_short).pixels_digest(budget) != wanted:
             break
         enough, step = too_short, 2 * step
     while enough - too_short > 1:
         middle = (enough + too_short) // 2
-        if with_size(middle).can_be_decoded(budget):
+        if with_size(middle).pixels_digest(budget) == wanted:
             enough = middle
         else:
             too_short = middle
