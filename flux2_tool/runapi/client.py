@@ -109,7 +109,7 @@ def open_http(
         network = network_of(base_url) if transport is None else Network(others=BalancedTransport(lambda: transport))
         http = httpx.AsyncClient(
             timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-            limits=limits_of(MAX_CONNECTIONS),
+            limits=limits_of(MAX_CONNECTIONS, idle=0),  # of httpx's own transports
             follow_redirects=False,
             trust_env=network.trust_env,
             verify=network.tls,
