@@ -59,6 +59,14 @@ class RecordHandle:
         if failed is not None and self._is_required:
             raise unavailable(failed) from failed
 
+    def is_task_of_another(self, task_id: str) -> bool:
+        """Return whether another record has a task of this base URL; False when the journal cannot be read."""
+        try:
+            return self._journal.has_other(task_id, base_url=self.record.base_url, than=self.record.record_id)
+        except JournalError as exc:
+            self._warn(exc)
+            return False
+
     def accepted(self, task_id: str | None, *, status_url: str | None, request_id: str | None) -> None:
         """Record that RunAPI accepted the task."""
         now = self._now()
