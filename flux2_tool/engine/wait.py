@@ -288,6 +288,9 @@ def _message(image_task: ImageTask) -> str:
         return (
             "sending the request" if image_task.attempt <= 1 else f"sending the request, attempt {image_task.attempt}"
         )
+    failure = image_task.log.last_failure
+    if failure is not None and failure.kind == "unauthorized":
+        return f"RunAPI refuses the key ({failure.message}); trying again"
     response = image_task.log.last_response
     if response is None:
         return "looking for the task"

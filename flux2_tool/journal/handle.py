@@ -79,6 +79,15 @@ class RecordHandle:
                 self.record, self.is_ours = record, True
         return self.is_ours
 
+    async def is_task_of_another(self, task_id: str) -> bool:
+        """Return whether another record has a task of this base URL; False when the journal cannot be read."""
+        record = self.record
+        try:
+            return await self._journal.has_other(task_id, base_url=record.base_url, than=record.record_id)
+        except JournalError as exc:
+            self._warn(exc)
+            return False
+
     # ---- what has happened -------------------------------------------------------------------------------------------
 
     def accepted(self, task_id: str | None, *, status_url: str | None, request_id: str | None) -> None:

@@ -100,6 +100,10 @@ class Journal(Protocol):
         """Return an account's record by its task id."""
         ...
 
+    async def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
+        """Return whether any account's record has a task id of a base URL, other than the record `than`."""
+        ...
+
     async def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:

@@ -170,6 +170,10 @@ class SqliteJournal(ClaimTable):
         with self._guarded():
             return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
 
+    def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
+        with self._guarded():
+            return self._one("task_id = ? AND base_url = ? AND record_id != ?", (task_id, base_url, than)) is not None
+
     def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:

@@ -136,6 +136,9 @@ class ThreadedJournal:
     async def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
         return await self._run(lambda: self._store.find_task(task_id, fingerprint=fingerprint, base_url=base_url))
 
+    async def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
+        return await self._run(lambda: self._store.has_other(task_id, base_url=base_url, than=than))
+
     async def newest(
         self,
         *,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, Literal
@@ -60,16 +60,21 @@ class MaybeSentError(Exception):
 
 
 class CrossOriginRedirectError(Exception):
-    """The service redirects to another origin, which must not get the key, or too often."""
+    """The service redirects to another origin, which must not get the key."""
+
+
+class RedirectLoopError(CrossOriginRedirectError):
+    """The service redirects too often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """A complete HTTP response."""
+    """A complete HTTP response; `was_redirected` if another one led the request there."""
 
     status_code: int
     headers: Mapping[str, str]
     body: bytes
+    was_redirected: bool = False
 
     @property
     def content_type(self) -> str:
@@ -109,7 +114,7 @@ def open_http(
         network = network_of(base_url) if transport is None else Network(others=BalancedTransport(lambda: transport))
         http = httpx.AsyncClient(
             timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-            limits=limits_of(MAX_CONNECTIONS),
+            limits=limits_of(MAX_CONNECTIONS, idle=0),  # of httpx's own transports
             follow_redirects=False,
             trust_env=network.trust_env,
             verify=network.tls,
@@ -210,16 +215,20 @@ class RunapiClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         permit: float | None = None,
+        result_codes: Container[int] = (303,),
     ) -> HttpResponse:
         """Send one request and return its complete response, whatever its status code.
 
         Waits for the account's permit first, unless the caller passes one. Redirects within the origin are followed
-        with method and body unchanged, except that a 303 to a POST, which links to the result, is returned.
+        with method and body unchanged, except those of a POST that link to its result.
+
+        Args:
+            result_codes: The status codes of these; they are returned.
 
         Raises:
             NotSentError: Nothing reached the service.
             MaybeSentError: The request may have arrived; the response was lost.
-            CrossOriginRedirectError: The service redirects to another origin, or too often.
+            CrossOriginRedirectError: The service redirects to another origin, or (RedirectLoopError) too often.
         """
         url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
         sent = {"User-Agent": self._user_agent}
@@ -229,13 +238,17 @@ class RunapiClient:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         permit = await self.acquire_permit() if permit is None else permit
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await self._attempt(method, url, body, sent)
+        for redirects in range(MAX_REDIRECTS + 1):
+            try:
+                response = await self._attempt(method, url, body, sent)
+            except NotSentError as exc:
+                if redirects:
+                    raise MaybeSentError(f"it was redirected, and then {exc}") from exc
+                raise
             self._record_response(response, permit)
-            if response.status_code not in _REDIRECTS or "location" not in response.headers:
-                return response
-            if method == "POST" and response.status_code == 303:
-                return response
+            is_result = method == "POST" and response.status_code in result_codes
+            if response.status_code not in _REDIRECTS or "location" not in response.headers or is_result:
+                return replace(response, was_redirected=True) if redirects else response
             target = self.same_origin_url(response.headers["location"], seen_at=url)
             if target is None:
                 where = printable(response.headers["location"].partition("?")[0], 100)
@@ -243,7 +256,7 @@ class RunapiClient:
                     f"HTTP {response.status_code} to {where!r}, not within the base URL's origin"
                 )
             url = target
-        raise CrossOriginRedirectError(f"more than {MAX_REDIRECTS} redirects")
+        raise RedirectLoopError(f"more than {MAX_REDIRECTS} redirects")
 
     def _record_response(self, response: HttpResponse, permit: float | None) -> None:
         if self._rate_limiter is not None and permit is not None:

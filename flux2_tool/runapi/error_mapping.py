@@ -35,6 +35,7 @@ from flux2_tool.runapi.responses import (
 
 SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
 LONGEST_NAMED_WAIT_S: Final = 86400.0
+_MAX_CONFLICT_BYTES: Final = 4096
 
 
 def quoted_status(response: HttpResponse) -> str:
@@ -70,6 +71,8 @@ def error_from_response(
     code, status = response.status_code, quoted_status(response)
     subject = "this image" if refused is InvalidArgumentsError else request
     outcome_text = f" {outcome}" if outcome and charged == "no" else ""
+    if charged == "unknown":
+        outcome_text = " Whether the image was accepted is not known."
     error: Flux2Error
     if code in contract.KEY_REFUSED_CODES:
         error = key_refused(status)
@@ -84,13 +87,9 @@ def error_from_response(
         error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
     elif code in contract.RETRYABLE_CODES or code >= 500:
         error = ServiceUnavailableError(
-            f"RunAPI is unavailable for {subject} ({status}).{outcome_text}", hint="Try again in a minute."
+            f"RunAPI is unavailable for {subject} ({status}).{outcome_text}",
+            hint="Try again in a minute." if charged == "no" else SAFE_AGAIN,
         )
-        if charged == "unknown":
-            error = ServiceUnavailableError(
-                f"RunAPI is unavailable for {subject} ({status}). Whether the image was accepted is not known.",
-                hint=SAFE_AGAIN,
-            )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(
             f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
@@ -98,14 +97,43 @@ def error_from_response(
     elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
         error = _arguments_refused(response, charged)
     elif code == contract.CONFLICT_CODE and charged == "unknown":
+        error = _key_in_use(response)
+    else:
         error = UnexpectedAnswerError(
+            f"RunAPI answered {request} with {status}.{outcome_text}",
+            hint=check if charged == "no" else SAFE_AGAIN,
+            retryable=charged == "unknown",
+        )
+    error.request_id, error.charged = response.request_id, charged
+    return error
+
+
+def says_input_differs(response: HttpResponse) -> bool:
+    """Return whether a 409 says that its idempotency key belongs to other input, and not to a request in progress."""
+    found = _service_error(response)
+    if isinstance(found, ServiceError):
+        text = f"{found.code or ''} {found.message}"
+    else:
+        text = response.body[:_MAX_CONFLICT_BYTES].decode("utf-8", "replace")
+    text = text.lower().replace("_", " ").replace("-", " ")
+    return any(part in text for part in contract.INPUT_DIFFERS_TEXTS) and not any(
+        part in text for part in contract.IN_PROGRESS_TEXTS
+    )
+
+
+def _key_in_use(response: HttpResponse) -> UnexpectedAnswerError:
+    status = quoted_status(response)
+    if says_input_differs(response):
+        return UnexpectedAnswerError(
             f"This request's idempotency key is already in use ({status}), so whether the image was made is not known.",
             hint="Look at the RunAPI dashboard before asking for this image again.",
         )
-    else:
-        error = UnexpectedAnswerError(f"RunAPI answered {request} with {status}.{outcome_text}", hint=check)
-    error.request_id, error.charged = response.request_id, charged
-    return error
+    return UnexpectedAnswerError(
+        f"An earlier attempt of this request may still be in progress ({status}), so whether the image was accepted "
+        "is not known.",
+        hint=SAFE_AGAIN,
+        retryable=True,
+    )
 
 
 def key_refused(status: str, *, account: str = "this account") -> AuthenticationError:

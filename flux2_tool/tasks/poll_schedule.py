@@ -50,6 +50,9 @@ GRACE_DELAY_S: Final = 0.75
 NEXT_PATH_DELAY_S: Final = 0.1
 FAILURES_BEFORE_NEXT_PATH: Final = 2
 FAILURES_BEFORE_LEAVING_PROVEN_PATH: Final = 5
+# Polls since the last status that refuse the key, or deny the task, before polling ends.
+REFUSALS_BEFORE_END: Final = 5
+DENIALS_BEFORE_END: Final = 3
 # The least pause after a Retry-After, which may be 0.
 MIN_RETRY_AFTER_S: Final = 0.5
 # How long a "completed" task without an image is still polled for one.

@@ -31,9 +31,10 @@ TRANSITIONS: Final[Mapping[RecordState, frozenset[RecordState]]] = {
 
     sending ──> processing ──> completed     the response has images
        │            ├────────> failed        the response says so
-       │            └────────> unknown       "completed" without an image, a task that cannot be found, a defect
+       │            └────────> unknown       "completed" without an image, a task that cannot be found, a key that stays
+       │                                     refused, a defect
        ├──────────────────────> not_created  nothing was sent, or RunAPI certainly created nothing
-       ├──────────────────────> unknown      the response to the POST was lost
+       ├──────────────────────> unknown      the response to the POST was lost, or proves nothing
        └──────────────────────> completed, failed
                                              read from the record: another process submitted and followed it
 

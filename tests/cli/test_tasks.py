@@ -187,7 +187,10 @@ def test_states_filter_the_list_and_prune_keeps_what_is_open_or_unknown(command:
 
 def test_a_request_of_unknown_outcome_can_be_forgotten_by_its_id(command: Command, sandbox: Sandbox) -> None:
     """Somebody has looked at the dashboard: the reservation is free again, and the prompt makes an image again."""
-    sandbox.faults.queue(Fault(kind="drop_after", on="create"), Fault(kind="status", on="create", status=409, times=9))
+    sandbox.faults.queue(
+        Fault(kind="drop_after", on="create"),
+        Fault(kind="status", on="create", status=409, times=9, value="the input differs"),
+    )
     command.run("generate", "a lost fox")
     (lost,) = command.tasks()
     again = command.run("generate", "a lost fox")

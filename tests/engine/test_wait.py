@@ -22,6 +22,7 @@ from tests.support.harness import (
     MockService,
     SandboxTransport,
     Seen,
+    numbered,
     opened_tool,
     run_call,
     scripted,
@@ -56,13 +57,13 @@ def test_the_argument_wins_over_the_calls_wait_and_that_over_the_setting(home: P
     """Order of settings: call argument, plugin config, environment, host default."""
 
     async def main() -> list[float]:
-        async with opened_tool(home, scripted(gets=[(200, PENDING)]), wait_s=30) as tool:
+        async with opened_tool(home, numbered(PENDING), wait_s=30) as tool:
             marks = [_now_s()]
             await tool.call("text_to_image", FOX)
             marks.append(_now_s())
             await tool.call("text_to_image", {"prompt": "another fox"}, wait_s=10.0)
             marks.append(_now_s())
-            await tool.call("get_image_task", {"task_id": "tsk_abc123", "timeoutSeconds": 5}, wait_s=10.0)
+            await tool.call("get_image_task", {"task_id": "tsk_1", "timeoutSeconds": 5}, wait_s=10.0)
             marks.append(_now_s())
             return [after - before for before, after in pairwise(marks)]
 
@@ -603,7 +604,7 @@ def test_a_service_that_answers_another_tasks_id_does_not_rename_ours(home: Path
 
 def test_a_task_begun_elsewhere_is_asked_for_as_often_as_a_new_one(home: Path) -> None:
     """Nobody here knows how old it is; that must not make the person wait longer."""
-    transport = scripted(gets=[(200, PENDING)])
+    transport = numbered(PENDING)
 
     result = run_call(home, transport, "get_image_task", {"task_id": "tsk_elsewhere"}, wait_s=20)
     at_s = [request.at_s for request in transport.gets if request.path.endswith("/tsk_elsewhere")]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flux2_tool._net import is_web_url
 from flux2_tool._redaction import redact
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.billing import read_cost_usd
 from flux2_tool.runapi.responses import (
     Phase,
     UnreadableResponseError,
@@ -21,7 +22,6 @@ from flux2_tool.runapi.responses import (
     is_refusal,
     is_task_id,
     phase_of,
-    read_cost_usd,
     read_error,
     read_task,
     read_task_id,
