@@ -91,6 +91,13 @@ class Journal(Protocol):
         """Return an account's record by its task id."""
         ...
 
+    def conversations_of(self, task_id: str) -> list[str | None]:
+        """Return the sessions that a task was made in, whatever account asks, also those of deleted records.
+
+        None stands for a call without a session. A task that was made elsewhere has none.
+        """
+        ...
+
     def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:
@@ -120,11 +127,17 @@ class Journal(Protocol):
         ...
 
     def forget(self, record_id: str, *, now: float) -> bool:
-        """Delete a record of unknown outcome without a living owner; return False for any other."""
+        """Delete a record of unknown outcome without a living owner, but keep its task's conversation.
+
+        Returns False for any other record.
+        """
         ...
 
     def prune(self, *, before: float) -> int:
-        """Delete older records in a final state, except undelivered images; return their number."""
+        """Delete older records in a final state, except undelivered images; return their number.
+
+        What decides whose task it is, its id and conversation, is kept.
+        """
         ...
 
     def is_in_place(self) -> bool:
