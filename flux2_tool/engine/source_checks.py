@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from flux2_tool._net import is_private_host
+from flux2_tool._net import is_private_url
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.inspect import Picture, PictureError, read_picture, without_metadata
@@ -63,7 +63,7 @@ def checked_link(source: str, where: str) -> CheckedSource:
             f"{where} was refused: a link must not carry a user name or password. Nothing was sent.",
             hint="Use a public link.",
         )
-    if is_private_host(parts.hostname or ""):
+    if is_private_url(source, loopback_allowed=False):
         raise SourceRefusedError(
             f"{where} was refused: its link leads to a private address, which RunAPI cannot and must not fetch. "
             "Nothing was sent.",
