@@ -16,6 +16,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 MAX_URL_CHARS: Final = 8192
 
+# Splitting a URL normalizes its host, which takes time by the square of its length where it is not ASCII.
+MAX_UNICODE_URL_CHARS: Final = 2048
+
 # A proxy and a server may each decode a host once.
 _MAX_DECODINGS: Final = 3
 # Names of this machine, of cloud metadata services, and of private networks; a name without a dot is one, too.
@@ -97,6 +100,17 @@ def is_private_host(host: str) -> bool:
     return len(labels) == 1 or any(name == domain or name.endswith(f".{domain}") for domain in _PRIVATE_DOMAINS)
 
 
+def split_url(text: str) -> SplitResult:
+    """Return a URL's parts, in time that is linear in its length.
+
+    Raises:
+        ValueError: It is no URL, or longer than any that is used.
+    """
+    if len(text) > (MAX_URL_CHARS if text.isascii() else MAX_UNICODE_URL_CHARS):
+        raise ValueError("the URL is too long")
+    return urlsplit(text)
+
+
 def is_private_url(url: str, *, loopback_allowed: bool) -> bool:
     """Return whether a URL's host is private, see `is_private_host`, or cannot be read.
 
@@ -105,7 +119,7 @@ def is_private_url(url: str, *, loopback_allowed: bool) -> bool:
         loopback_allowed: Whether this machine, by its literal name or address, counts as public, as for a sandbox.
     """
     try:
-        host = urlsplit(url).hostname or ""
+        host = split_url(url).hostname or ""
     except ValueError:
         return True
     return is_private_host(host) and not (loopback_allowed and is_loopback(host))
@@ -154,7 +168,7 @@ def is_web_url(value: Any) -> TypeGuard[str]:
     if " " in value or not value.isprintable():  # of all white space only the plain blank is printable
         return False
     try:
-        parts = urlsplit(value)
+        parts = split_url(value)
         parts.port  # noqa: B018 - reading it is what checks it
     except ValueError:
         return False
@@ -199,7 +213,7 @@ def _plain_url(text: str, *, example: str) -> SplitResult:
     """Return an http(s) URL of scheme, host, port and path alone, split."""
     text = text.strip()
     try:
-        parts = urlsplit(text)
+        parts = split_url(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None

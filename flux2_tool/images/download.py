@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url
+from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
 from flux2_tool.images.inspect import PictureError, read_picture
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -170,6 +170,7 @@ async def _fetch(http: httpx.AsyncClient, url: str, *, loopback_allowed: bool) -
 
 def _joined(url: str, location: str) -> str:
     try:
+        split_url(location)
         return urljoin(url, location)
     except ValueError as exc:
         raise DownloadError("its link redirects to an unreadable address") from exc

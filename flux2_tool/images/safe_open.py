@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from flux2_tool._net import split_url
 from flux2_tool.exceptions import SourceRefusedError
 
 MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
@@ -78,7 +79,7 @@ def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
             return copy if copy is not None and not _is_missing(copy, places) else places.inbound / name
     if source.lower().startswith("file:"):
         try:
-            parts = urlsplit(source)
+            parts = split_url(source)
         except ValueError:
             raise _refused(where, "its file: URL cannot be read", "Use file:///path.") from None
         if parts.netloc not in ("", "localhost"):

@@ -21,6 +21,7 @@ from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_re
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
 from flux2_tool.runapi.error_mapping import key_refused, quoted_status
 from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_task
+from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import (
     EMPTY_PATIENCE_S,
@@ -189,7 +190,9 @@ class Poller:
         outcome = await self._request(path)
         if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome, path):
             outcome = PollFailure(
-                kind="not_found", message=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
+                kind="not_found",
+                message=f"another page's {quoted(outcome.status or '', 60)}",
+                request_id=self._log.request_id,
             )
         self._log.responses += 1
         if isinstance(outcome, PollFailure):

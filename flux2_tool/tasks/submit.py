@@ -27,7 +27,7 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
 from flux2_tool.runapi.error_mapping import SAFE_AGAIN, error_from_response, quoted_status
-from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
 from flux2_tool.tasks.dependencies import TaskDependencies
 
@@ -232,8 +232,8 @@ class Submission:
                 return accepted
             self._maybe_sent = True
             if code == 303 and "location" in response.headers:
-                where = printable(response.headers["location"].partition("?")[0], 100)
-                raise self._failed(self._redirected(path, f"HTTP 303 to {where!r}, which is not a RunAPI task"))
+                where = quoted(response.headers["location"].partition("?")[0], 100)
+                raise self._failed(self._redirected(path, f"HTTP 303 to {where}, which is not a RunAPI task"))
             self._unreadable += 1
             error = UnexpectedAnswerError(
                 f"RunAPI answered POST {path} without a task id ({quoted_status(response)}). "

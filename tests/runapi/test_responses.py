@@ -409,8 +409,8 @@ def test_hostile_text_loses_what_could_act_on_a_terminal_or_a_reader() -> None:
     [
         (b"", "", "an empty body"),
         (b"  \n", "application/json", "an empty body"),
-        (b"<!DOCTYPE html><html><head><title>502 Bad\nGateway</title>", "", "an HTML page (502 Bad Gateway)"),
-        (b"\n <HTML><body><h1>Oops <b>!</b></h1>", "", "an HTML page (Oops !)"),
+        (b"<!DOCTYPE html><html><head><title>502 Bad\nGateway</title>", "", 'an HTML page ("502 Bad Gateway")'),
+        (b"\n <HTML><body><h1>Oops <b>!</b></h1>", "", 'an HTML page ("Oops !")'),
         (b'{"id": "tsk_1"}', "text/html; charset=utf-8", "an HTML page (no title)"),
         (b'{"id": "tsk_1", "sta', "application/json", "20 bytes that are not JSON"),
         (b"\xff\xfe\xfa", "application/json", "3 bytes that are not JSON"),
