@@ -132,7 +132,7 @@ def _plain(host: str) -> str:
         if host == before:
             break
     text = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
-    return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Cf", "Mn")).lower()
+    return "".join(character for character in text if unicodedata.category(character) not in ("Cf", "Mn")).lower()
 
 
 def _is_ipv6(text: str) -> bool:

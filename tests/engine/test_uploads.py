@@ -17,7 +17,7 @@ from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
-from tests.support.harness import CREATED, Answer, MockService, SandboxTransport, Seen, opened_tool
+from tests.support.harness import CREATED, Answer, MockService, SandboxTransport, Seen, credentials, opened_tool
 from tests.support.pictures import picture
 from tests.support.virtual_time import run_virtual
 
@@ -190,6 +190,49 @@ def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(
 
     assert (result["error"]["code"], result["error"]["charged"]) == ("rate_limited", "no")
     assert took_s < 1.0
+
+
+@pytest.mark.parametrize(
+    "other", [credentials("sk-another-account-1"), credentials(base_url="https://other.test")], ids=["key", "base URL"]
+)
+def test_accounts_share_no_upload(home: Path, runapi: SandboxTransport, caller: CallContext, other: Any) -> None:
+    """The link of an upload is a capability: it belongs to the account that made it."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [
+                await tool.call("remix_image", {**REMIX, "prompt": prompt}, caller=caller, credentials=account)
+                for prompt, account in (("one", None), ("two", None), ("three", other))
+            ]
+
+    results = run_virtual(main())
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 3
+    assert len(runapi.sandbox.ledger.uploads) == 2
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1/up.png", "https://metadata/up.png", "http://127.0.0.1/up.png", "x"])
+def test_an_upload_that_is_confirmed_at_a_private_address_is_no_source(
+    home: Path, caller: CallContext, url: str
+) -> None:
+    """It would be sent as the source of a paid image, which could not be fetched."""
+    prepared = {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}}
+
+    def answer(request: Seen) -> Answer:
+        if request.path.endswith("/prepare"):
+            return 200, prepared
+        return 200, {"url": url} if request.path.endswith("/confirm") else CREATED
+
+    service = MockService(answer)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, service) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller)
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
+    assert not [request for request in service.posts if "remix" in request.path]
 
 
 # ---- where a connection leads ----------------------------------------------------------------------------------------
