@@ -54,3 +54,24 @@ def test_what_a_session_is_given_is_of_the_account_that_asks(machine: Machine, o
         last = journal.newest(session="s", **asked)
         gone = journal.newest(session=f"{inherited}new", inherited_session_prefix=inherited, **asked)
         assert [one is not None for one in (last, gone, journal.find_task("tsk_other", **asked))] == [expected] * 3
+
+
+def test_an_inherited_picture_is_the_accounts_own_even_if_another_account_made_the_newest(machine: Machine) -> None:
+    """Another account's newer conversation hides nothing."""
+    journal = machine.open("p1")
+    for number, (name, base_url) in enumerate([("old", "https://runapi.test"), ("new", "https://other.test")]):
+        session = f"connection:{name}"
+        record = begun(machine.begin(journal, dedup_key=name, session=session, base_url=base_url, at_s=float(number)))
+        accept(journal, record, f"tsk_{name}")
+        complete(journal, record)
+    machine.dead |= {"old", "new"}
+
+    found = journal.newest(
+        fingerprint="0123456789abcdef",
+        base_url="https://runapi.test",
+        session="connection:now",
+        inherited_session_prefix="connection:",
+    )
+
+    assert found is not None
+    assert found.task_id == "tsk_old"

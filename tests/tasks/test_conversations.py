@@ -119,15 +119,22 @@ def test_another_spelling_of_the_id_is_the_same_task(home: Path, spelling: str) 
     assert_refused(run_virtual(main()))
 
 
-def test_a_lookup_that_returns_another_conversations_task_is_refused(home: Path) -> None:
+@pytest.mark.parametrize("asked", [slice(0, 1), slice(1, 2)], ids=["to look at", "as a source"])
+def test_a_lookup_that_returns_another_conversations_task_is_refused(home: Path, asked: slice) -> None:
     """Whatever alias a service knows for it: the response says which task it is."""
+    calls = (
+        ("get_image_task", {"task_id": "latest"}),
+        ("remix_image", {"prompt": "edit", "source_image_urls": ["task:latest"]}),
+    )
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, scripted()) as tool:
             await tool.call("text_to_image", FOX, caller=ALICE)
-            return await ask(tool, MALLORY, "latest")
+            return [await tool.call(name, arguments, caller=MALLORY) for name, arguments in calls[asked]]
 
-    assert_refused(run_virtual(main()))
+    [result] = run_virtual(main())
+    assert "belongs to another conversation" in result["error"]["message"]
+    assert "cdn.example" not in str(result)
 
 
 def test_a_lookup_that_began_before_the_task_was_recorded_is_refused(home: Path) -> None:
