@@ -52,7 +52,8 @@ export function finishedCall(result, tool, ctx, signal) {
  * @param {string | null} model
  */
 function modelText(model) {
-  return model === null || /^[a-z0-9][a-z0-9._-]{0,79}$/.test(model) ? model : JSON.stringify(model);
+  if (model === null || /^[a-z0-9][a-z0-9._-]{0,79}$/.test(model)) return model;
+  return JSON.stringify(model.slice(0, 80)).replace(/[^ -~]/g, "");
 }
 
 /**
