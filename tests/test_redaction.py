@@ -164,3 +164,19 @@ def test_parameters_separated_by_semicolons_lose_their_secrets_too() -> None:
 def test_a_url_that_cannot_be_read_loses_its_query() -> None:
     """What nobody can take apart may hold anything."""
     assert redact_url("https://[e.x/f?token=t") == "https://[e.x/f"
+
+
+def test_a_link_of_any_length_is_redacted_in_linear_time() -> None:
+    """A response may name a megabyte of combining marks as a link; splitting it would take an hour."""
+    marks = "a" + "\u0315\u0300" * 500_000
+
+    redacted = redact_url(f"https://{marks}/x?token=secret&a=1;sig=secret#secret")
+
+    assert redacted == f"https://{marks}/x?token=…&a=1;sig=…#…"
+    assert redact_url(f"https://[{marks}/x?token=secret") == f"https://[{marks}/x"
+
+
+def test_a_text_too_short_for_the_key_is_not_searched() -> None:
+    """A response of a million short texts would be searched a million times in every form of the key."""
+    assert masked_text("ab", "sk-0123456789") == "ab"
+    assert masked_text("sk-0123456789", "sk-0123456789") == "[key]"

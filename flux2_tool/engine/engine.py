@@ -287,6 +287,7 @@ class Engine:
             begun = await self._starter.start(call, caller, new=new)
         image_task = begun.image_task
         await wait_for(call, image_task, clock=self._clock)
+        await self._registry.check_lookup(image_task, caller)
         raise_error_of(image_task)
         images, warnings = await self._images(call, image_task, output_dir)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.

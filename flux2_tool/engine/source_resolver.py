@@ -240,6 +240,7 @@ class _CallSources:
             # Several are looked up at once, so each wait needs an event of its own.
             own = replace(call, wake=asyncio.Event())
             await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_response=True)
+        await self.owner.registry.check_lookup(image_task, self.caller)
         raise_error_of(image_task)
         return image_task
 

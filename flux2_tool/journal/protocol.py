@@ -104,6 +104,13 @@ class Journal(Protocol):
         """Return whether any account's record has a task id of a base URL, other than the record `than`."""
         ...
 
+    async def conversations_of(self, task_id: str) -> list[str | None]:
+        """Return the sessions that a task was made in, whatever account asks, also those of deleted records.
+
+        None stands for a call without a session. A task that was made elsewhere has none.
+        """
+        ...
+
     async def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:

@@ -139,6 +139,9 @@ class ThreadedJournal:
     async def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
         return await self._run(lambda: self._store.has_other(task_id, base_url=base_url, than=than))
 
+    async def conversations_of(self, task_id: str) -> list[str | None]:
+        return await self._run(lambda: self._store.conversations_of(task_id))
+
     async def newest(
         self,
         *,

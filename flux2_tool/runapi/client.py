@@ -19,14 +19,14 @@ from urllib.parse import urljoin
 import httpx
 from pydantic import SecretStr
 
-from flux2_tool._net import is_web_url, origin_of
+from flux2_tool._net import is_web_url, origin_of, split_url
 from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
-from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.text import as_token, quoted
 from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport, Network, limits_of, network_of
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
@@ -84,7 +84,7 @@ class HttpResponse:
     def request_id(self) -> str | None:
         """The service's id of this request, for its support."""
         value = self.headers.get(contract.REQUEST_ID_HEADER)
-        return printable(value, 128) if value else None
+        return as_token(value, 128) if value else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +193,7 @@ class RunapiClient:
             seen_at: The URL of the response that contains it; by default the base URL.
         """
         try:
+            split_url(reference)
             url = urljoin(seen_at or f"{self.base_url}/", reference)
             return url if is_web_url(url) and origin_of(url) == origin_of(self.base_url) else None
         except ValueError:
@@ -251,9 +252,9 @@ class RunapiClient:
                 return replace(response, was_redirected=True) if redirects else response
             target = self.same_origin_url(response.headers["location"], seen_at=url)
             if target is None:
-                where = printable(response.headers["location"].partition("?")[0], 100)
+                where = quoted(response.headers["location"].partition("?")[0], 100)
                 raise CrossOriginRedirectError(
-                    f"HTTP {response.status_code} to {where!r}, not within the base URL's origin"
+                    f"HTTP {response.status_code} to {where}, not within the base URL's origin"
                 )
             url = target
         raise RedirectLoopError(f"more than {MAX_REDIRECTS} redirects")
@@ -302,8 +303,9 @@ class RunapiClient:
         return self._without_key(response.status_code, headers_received, received)
 
     def _description(self, exc: Exception) -> str:
-        message = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
-        return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+        # A parser's error may repeat what it could not parse.
+        message = masked_text(str(exc), next(iter(self.secrets), None))
+        return f"{type(exc).__name__}: {quoted(message, 120)}" if message.strip() else type(exc).__name__
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:

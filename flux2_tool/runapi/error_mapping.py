@@ -32,10 +32,12 @@ from flux2_tool.runapi.responses import (
     is_refusal,
     read_error,
 )
+from flux2_tool.runapi.text import quoted
 
 SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
 LONGEST_NAMED_WAIT_S: Final = 86400.0
 _MAX_CONFLICT_BYTES: Final = 4096
+MAX_WORDS_CHARS: Final = 400
 
 
 def quoted_status(response: HttpResponse) -> str:
@@ -44,7 +46,7 @@ def quoted_status(response: HttpResponse) -> str:
     if isinstance(found, UnreadableResponseError):
         return f"HTTP {response.status_code}, {found}"
     words = found.message or found.code
-    return f'HTTP {response.status_code}, it says: "{words}"' if words else f"HTTP {response.status_code}"
+    return f"HTTP {response.status_code}" + (f", it says: {quoted(words, MAX_WORDS_CHARS)}" if words else "")
 
 
 def error_from_response(
@@ -150,8 +152,13 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
     if task.phase == "completed":
         if task.images:
             return None
+        what = (
+            "named only picture links that are refused, because they are not https or lead to a private address"
+            if task.has_refused_links
+            else "returned no picture"
+        )
         return UnexpectedAnswerError(
-            f"RunAPI says task {task_id} is completed but returned no picture. It may have been charged.",
+            f"RunAPI says task {task_id} is completed but {what}. It may have been charged.",
             hint="Ask again later with get_image_task; do not generate again before looking at the account. "
             f"{PROBE_HINT}",
             task_id=task_id,
@@ -159,19 +166,19 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
             charged="unknown",
         )
     words = "" if task.error is None else task.error.message or task.error.code or ""
-    quoted = f', RunAPI says: "{words}"' if words else ""
+    says = f", RunAPI says: {quoted(words, MAX_WORDS_CHARS)}" if words else ""
     charged: Charged = "yes" if task.cost_usd else "no"
     settled = "Nothing was charged." if charged == "no" else f"RunAPI still billed ${task.cost_usd:g}."
     if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
-            f"Moderation refused the request{quoted}. {settled}",
+            f"Moderation refused the request{says}. {settled}",
             hint="Change the prompt or the source pictures; the same request will be refused again.",
             task_id=task_id,
             request_id=request_id,
             charged=charged,
         )
     return GenerationFailedError(
-        f"The image could not be generated{quoted}. {settled}",
+        f"The image could not be generated{says}. {settled}",
         hint="Try once more, or change the prompt; tell the user if it fails again.",
         task_id=task_id,
         request_id=request_id,

@@ -12,17 +12,18 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from flux2_tool._clock import iso_utc
-from flux2_tool._net import MAX_URL_CHARS, is_web_url
+from flux2_tool._net import MAX_URL_CHARS, is_private_url, is_web_url
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.billing import read_cost_usd, was_refunded
 from flux2_tool.runapi.fields import dig, first_text, text_of
-from flux2_tool.runapi.text import html_title, printable
+from flux2_tool.runapi.text import as_token, html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
@@ -30,6 +31,7 @@ Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 MAX_IMAGES: Final = 64
 
 _MAX_DEPTH = 6
+_MAX_WORDS_CHARS = 400
 _REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
 _NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
 
@@ -53,11 +55,14 @@ class ImageLink(_Frozen):
 
 
 class TaskResponse(_Frozen):
-    """One response about a task. `phase` is `absent` when the response names no status.
+    """One response about a task.
 
     Attributes:
+        phase: `absent` when the response names no status.
         ids: All ids it names that are surely a task's.
         is_replay: The response to a POST whose idempotency key was known: the task is older than the response.
+        images: The links that may be fetched and shown.
+        has_refused_links: Whether it names pictures, but none of their links may be fetched.
     """
 
     phase: Phase
@@ -70,6 +75,7 @@ class TaskResponse(_Frozen):
     images: tuple[ImageLink, ...] = ()
     cost_usd: float | None = None
     error: ServiceError | None = None
+    has_refused_links: bool = False
 
     @property
     def is_about_a_task(self) -> bool:
@@ -106,7 +112,8 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
 
     Args:
         body: The decoded JSON of the response; any value.
-        https_only: Whether links with plain http are ignored, as they are unless the service is on loopback.
+        https_only: Whether links with plain http or to this machine are ignored, as they are unless the service is on
+            loopback. Links to other private addresses always are: whoever gets the result may fetch them.
     """
     envelope_failed = False
     ids = read_task_ids(body)
@@ -131,14 +138,16 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
             status_url=_status_url(body),
             model=_model(body),
         )
-    links = _fit(image_links(body), https_only) if phase in ("completed", "unknown") else ()
+    named = image_links(body) if phase in ("completed", "unknown") else ()
+    links = _usable(named, https_only)
     if phase == "completed" and not links:
         # An outer "success" may be about the request alone; the task's own status is then an inner field.
         own = first_text(body, contract.INNER_STATUS_FIELDS)
         if phase_of(own) in ("active", "failed"):
             status, phase = own, phase_of(own)
     if phase == "absent":
-        links = _fit(image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS), https_only)
+        named = image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS)
+        links = _usable(named, https_only)
         phase = "completed" if links else "absent"
     return TaskResponse(
         phase=phase,
@@ -151,6 +160,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
         images=links,
         cost_usd=0.0 if phase == "failed" and was_refunded(body) else read_cost_usd(body),
         error=_failure(body, status) if phase == "failed" else None,
+        has_refused_links=bool(named) and not links,
     )
 
 
@@ -279,8 +289,13 @@ def _failure(body: Any, status: str | None) -> ServiceError:
     return error
 
 
-def _fit(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
-    return tuple(link for link in links if not https_only or urlsplit(link.url).scheme == "https")
+def _usable(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
+    return tuple(
+        link
+        for link in links
+        if (not https_only or urlsplit(link.url).scheme == "https")
+        and not is_private_url(link.url, loopback_allowed=not https_only)
+    )
 
 
 def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
@@ -293,7 +308,7 @@ def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
 
 def _model(body: Any) -> str | None:
     model = first_text(body, contract.MODEL_FIELDS)
-    return None if model is None else printable(model, 80)
+    return None if model is None else as_token(model, 80)
 
 
 def _status_url(body: Any) -> str | None:
@@ -325,13 +340,18 @@ def _links_of(value: Any, depth: int) -> list[ImageLink]:
     return []
 
 
+def _words(value: Any) -> str:
+    """Return a field error's text; of a number, its digits; of anything else nothing, because it may be huge."""
+    if isinstance(value, str):
+        return value[:_MAX_WORDS_CHARS]
+    return str(value) if isinstance(value, int | float) else ""
+
+
 def _field_errors(body: Any) -> str:
     errors = dig(body, "errors")
     if isinstance(errors, Mapping):
-        return "; ".join(
-            f"{name} {' and '.join(str(item) for item in found) if isinstance(found, list) else found}"
-            for name, found in list(errors.items())[:20]
-        )
+        named = ((name, found if isinstance(found, list) else [found]) for name, found in islice(errors.items(), 20))
+        return "; ".join(f"{_words(name)} {' and '.join(map(_words, found[:20]))}" for name, found in named)
     if isinstance(errors, list):
         return "; ".join(text_of(item) or text_of(dig(item, "message")) or "" for item in errors[:20]).strip("; ")
     return ""

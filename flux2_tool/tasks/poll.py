@@ -27,6 +27,7 @@ from flux2_tool.runapi.responses import (
     read_task_id,
     says_no_such_task,
 )
+from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import (
     EMPTY_PATIENCE_S,
@@ -200,7 +201,9 @@ class Poller:
         outcome = await self._request(path)
         if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome, path):
             outcome = PollFailure(
-                kind="not_found", message=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
+                kind="not_found",
+                message=f"another page's {quoted(outcome.status or '', 60)}",
+                request_id=self._log.request_id,
             )
         self._log.responses += 1
         if isinstance(outcome, PollFailure):

@@ -34,6 +34,7 @@ from flux2_tool.journal.sqlite_claims import LEASE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
+from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
@@ -178,13 +179,13 @@ class Registry:
         Raises:
             TaskNotFoundError: The task belongs to another conversation and the caller is not the owner, or there is
                 no last task.
-            JournalUnavailableError: "task:last" needs the journal, and it cannot be read.
+            JournalUnavailableError: "task:last", or whose the task is, needs the journal, and it cannot be read.
         """
         if ref.is_last:
             return await self._newest(account, caller, delivered_first=as_source)
         image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
-        if image_task is not None:
-            _check_belongs(image_task, caller)
+        if image_task is not None and image_task.record is not None:
+            check_belongs(image_task, caller)
             return image_task
         journal = await self._journals.for_reading()
         if journal is not None:
@@ -197,17 +198,34 @@ class Registry:
             else:
                 if record is not None:
                     image_task = await self._adopt(account, journal, record)
-                    _check_belongs(image_task, caller)
+                    check_belongs(image_task, caller)
                     return image_task
-        known = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
-        if known is not None:  # another call has begun to look for it meanwhile
-            _check_belongs(known, caller)
-            return known
-        image_task = ImageTask(
-            account.client, dependencies=self._deps, task_id=ref.task_id, account=account.fingerprint
-        )
-        self._live.add_lookup(image_task)
+        if image_task is None:
+            # Another call may have begun to look for it meanwhile.
+            image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
+        if image_task is None:
+            image_task = ImageTask(
+                account.client, dependencies=self._deps, task_id=ref.task_id, account=account.fingerprint
+            )
+            self._live.add_lookup(image_task)
+        await self.check_lookup(image_task, caller)
         return image_task
+
+    async def check_lookup(self, image_task: ImageTask, caller: CallContext) -> None:
+        """Refuse a task of another conversation that is only looked up; before the lookup, and again after it.
+
+        Raises:
+            TaskNotFoundError: It belongs to another conversation, and the caller is not the owner.
+            JournalUnavailableError: The journal, which says whose it is, cannot be read.
+        """
+        if image_task.record is not None or caller.is_owner:
+            return
+        handles = self._live.record_handles
+        try:
+            journal = await self._journals.for_required_reading()
+            await check_lookup(ids_of(image_task), caller=caller, journal=journal, record_handles=handles)
+        except JournalError as exc:
+            raise unavailable(exc) from exc
 
     async def _newest(self, account: Account, caller: CallContext, *, delivered_first: bool) -> ImageTask:
         # A session that refers to its last image has received what was returned to it.
@@ -328,14 +346,3 @@ class Registry:
         while True:
             await self._clock.sleep(LEASE_S / 3)
             await self._journals.heartbeat()
-
-
-def _check_belongs(image_task: ImageTask, caller: CallContext) -> None:
-    """Raise if the caller may not use a task's session; a task that was created elsewhere has none."""
-    record = image_task.record
-    if record is None or caller.may_use(record.session):
-        return
-    raise TaskNotFoundError(
-        f"Task {record.task_id} belongs to another conversation.",
-        hint="Use a task of this conversation, or ask the owner.",
-    )

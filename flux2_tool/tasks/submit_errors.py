@@ -8,7 +8,7 @@ from flux2_tool.exceptions import PROBE_HINT, Charged, ServiceUnavailableError, 
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import HttpResponse
 from flux2_tool.runapi.error_mapping import SAFE_AGAIN, quoted_status
-from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.text import quoted
 
 CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
 
@@ -45,8 +45,8 @@ def redirected(path: str, where: str) -> UnexpectedAnswerError:
 def without_task(response: HttpResponse, path: str) -> UnexpectedAnswerError:
     """Return the error after a response that accepts the POST, but names no task of this request."""
     if response.status_code in contract.SEE_TASK_CODES and "location" in response.headers:
-        where = printable(response.headers["location"].partition("?")[0], 100)
-        return redirected(path, f"HTTP {response.status_code} to {where!r}, which is not this request's task")
+        where = quoted(response.headers["location"].partition("?")[0], 100)
+        return redirected(path, f"HTTP {response.status_code} to {where}, which is not this request's task")
     return UnexpectedAnswerError(
         f"RunAPI answered POST {path} without a task id of this request ({quoted_status(response)}). "
         "The image may have been accepted.",

@@ -18,7 +18,17 @@ from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
 from flux2_tool.runapi.uploads import ATTEMPTS, PUT_TIMEOUT_S
-from tests.support.harness import CREATED, DONE, Answer, MockService, SandboxTransport, Seen, again, opened_tool
+from tests.support.harness import (
+    CREATED,
+    DONE,
+    Answer,
+    MockService,
+    SandboxTransport,
+    Seen,
+    again,
+    credentials,
+    opened_tool,
+)
 from tests.support.pictures import picture
 from tests.support.virtual_time import run_virtual
 
@@ -317,6 +327,49 @@ def test_an_uploads_url_is_used_again_while_it_lives(
     assert service.count("prepare") == uploads
 
 
+@pytest.mark.parametrize(
+    "other", [credentials("sk-another-account-1"), credentials(base_url="https://other.test")], ids=["key", "base URL"]
+)
+def test_accounts_share_no_upload(home: Path, runapi: SandboxTransport, caller: CallContext, other: Any) -> None:
+    """The link of an upload is a capability: it belongs to the account that made it."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [
+                await tool.call("remix_image", {**REMIX, "prompt": prompt}, caller=caller, credentials=account)
+                for prompt, account in (("one", None), ("two", None), ("three", other))
+            ]
+
+    results = run_virtual(main())
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 3
+    assert len(runapi.sandbox.ledger.uploads) == 2
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1/up.png", "https://metadata/up.png", "http://127.0.0.1/up.png", "x"])
+def test_an_upload_that_is_confirmed_at_a_private_address_is_no_source(
+    home: Path, caller: CallContext, url: str
+) -> None:
+    """It would be sent as the source of a paid image, which could not be fetched."""
+    prepared = {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}}
+
+    def answer(request: Seen) -> Answer:
+        if request.path.endswith("/prepare"):
+            return 200, prepared
+        return 200, {"url": url} if request.path.endswith("/confirm") else CREATED
+
+    service = MockService(answer)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, service) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller)
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
+    assert not [request for request in service.posts if "remix" in request.path]
+
+
 # ---- where a connection leads ----------------------------------------------------------------------------------------
 
 
@@ -347,12 +400,19 @@ class Listener:
 
 
 @contextmanager
-def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Have `cdn.example` lead to this machine, as a hostile name server would."""
+def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch, *, first: str | None = None) -> Iterator[Listener]:
+    """Have `cdn.example` lead to this machine, as a hostile name server would.
+
+    Args:
+        first: What it leads to when it is asked for the first time.
+    """
     look_up = socket.getaddrinfo
+    answers = [] if first is None else [first]
 
     def hostile(host: Any, *rest: Any, **options: Any) -> Any:
-        return look_up("127.0.0.1" if host in ("cdn.example", b"cdn.example") else host, *rest, **options)
+        if host in ("cdn.example", b"cdn.example"):
+            host = answers.pop() if answers else "127.0.0.1"
+        return look_up(host, *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hostile)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
@@ -364,12 +424,13 @@ def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener
         listener.close()
 
 
+@pytest.mark.parametrize("first", [None, "203.0.113.9", "8.8.8.8"], ids=["private", "documentation", "rebound"])
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["no proxy", "a proxy for other hosts"])
 def test_no_byte_goes_to_a_public_name_with_a_private_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str | None, first: str | None
 ) -> None:
-    """The name in the link is anybody's, and so is what it leads to."""
-    with a_name_that_leads_home(monkeypatch) as listener:
+    """The name in the link is anybody's, and so is what it leads to, which may change after it was looked up."""
+    with a_name_that_leads_home(monkeypatch, first=first) as listener:
         if proxy is not None:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
             monkeypatch.setenv("NO_PROXY", "cdn.example")
@@ -382,7 +443,8 @@ def test_no_byte_goes_to_a_public_name_with_a_private_address(
         with pytest.raises(DownloadError, match="private address"):
             asyncio.run(main())
 
-    assert listener.heard == [b""]
+    # Only a name that was public a moment ago is connected to at all.
+    assert listener.heard == ([b""] if first == "8.8.8.8" else [])
 
 
 @pytest.mark.transport_only("the bridge answers for every name, so that none leads to an address of its own")
@@ -415,4 +477,4 @@ def test_no_picture_is_uploaded_to_a_name_with_a_private_address(
 
     assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
     assert "private address" in error["message"]
-    assert listener.heard == [b""]
+    assert listener.heard == []

@@ -106,7 +106,7 @@ def test_moderation_is_told_by_its_words() -> None:
         ({"code": "E1"}, 'HTTP 502, it says: "E1"'),
         ({}, "HTTP 502"),
         (b"", "HTTP 502, an empty body"),
-        (b"<html><title>Bad Gateway</title>", "HTTP 502, an HTML page (Bad Gateway)"),
+        (b"<html><title>Bad Gateway</title>", 'HTTP 502, an HTML page ("Bad Gateway")'),
     ],
 )
 def test_only_the_services_own_words_are_quoted(body: Any, status: str) -> None:
