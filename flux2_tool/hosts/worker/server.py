@@ -6,8 +6,10 @@ JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdou
                     call, see `params.CallParams`                          -> the result object
                     webhook {headers, body_base64}                         -> {accepted}
                     shutdown                                               -> {}, then the process ends
-    notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
+    notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message, task_ref}  out
 
+`initialize` may come again at any time with the same params: the plugin asks so whether the worker is alive. `task_ref`
+is null until RunAPI has accepted the task.
 Members that are not named here, such as the plugin's `plugin_version`, are ignored.
 
 A tool's failure is a result with `error`; a JSON-RPC error is for a protocol fault and harms no other call. The worker
@@ -41,6 +43,7 @@ from flux2_tool.hosts.worker.json_rpc import (
 )
 from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
     from flux2_tool.engine.wait import CancelToken, Progress
@@ -188,6 +191,7 @@ class Worker:
                         "elapsed_s": progress.elapsed_s,
                         "attempt": progress.attempt,
                         "message": progress.message,
+                        "task_ref": TaskRef.text_of(progress.task_id),
                     },
                 }
             )
