@@ -301,6 +301,10 @@ class Registry:
         self._deliveries.confirm()
         self._journals.close()
 
+    async def let_go(self) -> None:
+        """Release the records, after the event loop has ended: what followed the tasks ended with it."""
+        self._journals.close()
+
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
