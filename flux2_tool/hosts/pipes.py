@@ -119,10 +119,18 @@ class LineReader:
     Args:
         loop: The event loop that gets the lines.
         on_end: Called at the end of the input, on the reading thread, which does not depend on the event loop.
+        max_bytes: The longest line that is kept whole, without its end.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_end: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_end: Callable[[], object] = lambda: None,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
         self._loop = loop
+        self._max_bytes = max_bytes
         self._on_end = on_end
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._free_slots = threading.Semaphore(MAX_UNREAD_LINES)
@@ -139,8 +147,8 @@ class LineReader:
         # The loop may be closed before the input is.
         with contextlib.suppress(RuntimeError):
             try:
-                while line := source.readline(MAX_MESSAGE_BYTES + 2):
-                    if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
+                while line := source.readline(self._max_bytes + 2):
+                    if len(line) > self._max_bytes + 1 and not line.endswith(b"\n"):
                         while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
                             pass
                     self._free_slots.acquire()

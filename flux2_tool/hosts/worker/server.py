@@ -106,7 +106,8 @@ class Worker:
             await self._handle_request(request_id, method, params)
         except ProtocolFaultError as exc:
             if is_request:
-                self._respond_fault(request_id if exc.names_request else None, exc.code, str(exc))
+                named = request_id if exc.names_request else None
+                self._respond_fault(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
             else:
                 logger.info("ignored a notification: %s", exc)
         except Flux2Error as exc:
