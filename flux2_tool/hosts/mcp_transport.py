@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 # Eight pictures as data: URLs fit; more is a peer that sends no line ends.
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 MAX_LEVELS: Final = 200
+LAST_ANSWERS_S: Final = 1.5
 _BOM: Final = b"\xef\xbb\xbf"
 
 Streams: TypeAlias = (
@@ -59,6 +60,7 @@ class Lines:
         self._source = source
         self._output = output
         self._open_ids: set[RequestId] = set()
+        self._all_answered = anyio.Event()  # replaced each time it is set
 
     async def receive(self, to_server: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         """Pass the peer's messages on until its input ends; answer what is no message."""
@@ -69,6 +71,10 @@ class Lines:
                 message = self._message(line)
                 if message is not None:
                     await to_server.send(SessionMessage(message))
+            # The server cancels what runs when its input ends; a file of requests may still be read by somebody.
+            if self._open_ids:
+                with anyio.move_on_after(LAST_ANSWERS_S):
+                    await self._all_answered.wait()
 
     async def send(self, from_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
         """Write the server's messages."""
@@ -87,6 +93,9 @@ class Lines:
                     continue
                 if isinstance(message, JSONRPCResponse | JSONRPCError | JSONRPCRequest):
                     self._output.put(line)
+                    if not self._open_ids:
+                        self._all_answered.set()
+                        self._all_answered = anyio.Event()
                 else:
                     self._output.put_progress(line)
 

@@ -58,8 +58,12 @@ def loaded(text: str | bytes) -> Any:
         raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
 
 
+class _EndlessNumber(float):
+    """A whole number of more digits than an integer may have here."""
+
+
 def _number(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
+    return int(digits) if len(digits) <= _MAX_DIGITS else _EndlessNumber(digits)
 
 
 def decoded(line: bytes) -> dict[str, Any]:
@@ -69,6 +73,8 @@ def decoded(line: bytes) -> dict[str, Any]:
         ProtocolFaultError: It is not JSON, or not a JSON-RPC 2.0 message.
     """
     message = loaded(line)
+    if isinstance(message, dict) and isinstance(message.get("id"), _EndlessNumber):
+        raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON that can be read: its id is an endless number")
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise ProtocolFaultError(INVALID_REQUEST, 'a message is one JSON object with "jsonrpc": "2.0"')
     return message

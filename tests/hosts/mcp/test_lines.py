@@ -186,6 +186,18 @@ def test_a_line_without_an_end_is_refused_and_passed_over(client: RawClient) -> 
     assert client.is_alive()
 
 
+def test_what_was_asked_before_the_input_ended_is_answered(environ: dict[str, str]) -> None:
+    """A script may pipe a file of requests in, and reads what comes out."""
+    asked = [b'{"jsonrpc":"2.0","id":7,"method":"ping"}', called(rb'"a fox \ud83d"').replace(b":7,", b":8,")]
+    lines = [*(json.dumps(message).encode() for message in handshake()), *asked]
+
+    done = subprocess.run(
+        [sys.executable, *ARGUMENTS], env=environ, input=b"\n".join([*lines, b""]), capture_output=True, check=True
+    )
+
+    assert {json.loads(line)["id"] for line in done.stdout.splitlines()} == {1, 7, 8}
+
+
 def test_the_id_of_a_running_request_is_refused(client: RawClient, sandbox: Sandbox) -> None:
     """Two answers under one id cannot be told apart, and the second picture would be paid for nobody."""
     client.send(called(b'"[slow] a glacier"'))
