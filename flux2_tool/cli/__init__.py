@@ -16,6 +16,7 @@ import click
 from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED
 from flux2_tool.cli.terminal import print_error, write_json
 from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
+from flux2_tool.hosts.log_stream import unblocked_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,12 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `exit_codes.py`."""
+    # Whoever started the command may not read its stderr, which must not hold up the call in it.
+    with unblocked_stderr(in_order=True):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         code: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
         if sys.stdout is not None:

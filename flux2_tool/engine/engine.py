@@ -244,6 +244,10 @@ class Engine:
         await self._registry.aclose(delivered=delivered)
         await self._accounts.aclose()
 
+    async def let_go(self) -> None:
+        """Release the records, after the event loop that the engine ran on has ended without `aclose`."""
+        await self._registry.let_go()
+
     # ---- one call ----------------------------------------------------------------------------------------------------
 
     def _validate(self, tool: str, arguments: Any, *, by_model: bool) -> None:

@@ -143,7 +143,9 @@ class RecordHandle:
 
     async def settled(self, *, within_s: float | None = None) -> bool:
         """Wait until everything that has happened is written, or its failure is known; return whether it is."""
-        while self._writer is not None and not self._writer.done():
+        # What a loop that has ended did not write is not written by waiting for it.
+        loop = asyncio.get_running_loop()
+        while self._writer is not None and not self._writer.done() and self._writer.get_loop() is loop:
             done, _ = await asyncio.wait([self._writer], timeout=within_s)
             if not done:
                 return False

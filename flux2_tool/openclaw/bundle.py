@@ -47,11 +47,13 @@ _ICON = "assets/icon.png"
 _HAND_WRITTEN = {
     "dist/account.js": "account.js",
     "dist/callbacks.js": "callbacks.js",
+    "dist/deadlines.js": "deadlines.js",
     "dist/failure.js": "failure.js",
     "dist/index.js": "index.js",
     "dist/image_provider.js": "image_provider.js",
     "dist/image_request.js": "image_request.js",
     "dist/json_rpc.js": "json_rpc.js",
+    "dist/misfit.js": "misfit.js",
     "dist/process.js": "process.js",
     "dist/settings.js": "settings.js",
     "dist/shared.js": "shared.js",

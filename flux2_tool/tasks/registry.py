@@ -301,6 +301,10 @@ class Registry:
         await asyncio.gather(*(handle.settled(within_s=LOCK_PATIENCE_S) for handle in self._live.record_handles))
         await self._journals.close()
 
+    async def let_go(self) -> None:
+        """Release the records, after the event loop has ended: what followed the tasks ended with it."""
+        await self._journals.close()
+
     # ---- private -----------------------------------------------------------------------------------------------------
 
     async def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:

@@ -321,6 +321,7 @@ def test_an_abort_ends_a_call_to_a_hung_worker(host: PluginHost, make_plugin: Ma
     host.ask("abort", call=call)
     error = host.ask("end", call=call)["details"]["result"]["error"]
     os.kill(host.pid(), signal.SIGCONT)
+    host.ask("hurry", times=1)
 
     assert (error["code"], error["charged"], error["retryable"]) == ("cancelled", "unknown", False)
     assert "get_image_task" in error["hint"]

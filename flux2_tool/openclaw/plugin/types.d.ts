@@ -162,6 +162,8 @@ export interface Progress {
   state: string;
   message?: string;
   elapsed_s?: number;
+  /** The task, once RunAPI has accepted it. */
+  task_ref?: string | null;
 }
 
 export type OnProgress = (progress: Progress) => void;
