@@ -180,9 +180,11 @@ def _read_adobe(reader: _Reader, body: bytes) -> None:
 
 def _profile_segments(pieces: list[bytes]) -> list[bytes]:
     """Return the segments of a colour profile, unchanged where they hold only colours; none if they are no profile."""
+    if len(pieces) > _MAX_PROFILE_PIECES:
+        return []
     numbered = sorted(pieces, key=lambda piece: piece[:2])
     count = len(pieces)
-    if [piece[:2] for piece in numbered] != [bytes((number, count)) for number in range(1, min(count, 255) + 1)]:
+    if [piece[:2] for piece in numbered] != [bytes((number, count)) for number in range(1, count + 1)]:
         return []
     profile = b"".join(piece[2:] for piece in numbered)
     kept = colours_of(profile) if len(profile) <= MAX_PROFILE_BYTES else None
