@@ -12,6 +12,7 @@ from flux2_tool.images.parts import CannotCutError
 
 _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _MAX_BLOCK_BYTES: Final = 255
+_MAX_READ_BLOCKS: Final = 8
 
 
 def cut_gif(data: bytes) -> bytes:
@@ -47,7 +48,7 @@ def _blocks(data: bytes, at: int) -> tuple[list[bytes], bool]:
             content, at = _sub_blocks(data, at + 2)
             if label == 0xF9 and content:
                 control = _control(content[0], control)
-            elif label == 0xFF and content and bytes(content[0]) in _LOOPS and not has_loops:
+            elif label == 0xFF and content and content[0] in _LOOPS and not has_loops:
                 loops = _loops(content)
                 has_loops = bool(loops)
                 output.append(loops)
@@ -62,18 +63,26 @@ def _table_bytes(flags: int) -> int:
     return 3 * (2 << (flags & 7)) if flags & 0x80 else 0
 
 
-def _sub_blocks(data: bytes, at: int) -> tuple[list[memoryview], int]:
-    """Return the data of sub-blocks, and where they end."""
-    found, view = [], memoryview(data)
+def _sub_blocks(data: bytes, at: int) -> tuple[list[bytes], int]:
+    """Return an extension's first sub-blocks, which are all that one with a meaning has, and where the last ends."""
+    found: list[bytes] = []
     while size := data[at]:
-        if at + 1 + size > len(data):
-            raise CannotCutError("a block is cut short")
-        found.append(view[at + 1 : at + 1 + size])
+        if len(found) < _MAX_READ_BLOCKS:
+            found.append(data[at + 1 : at + 1 + size])
         at += 1 + size
     return found, at + 1
 
 
-def _control(content: memoryview, earlier: bytes) -> bytes:
+def _joined_blocks(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return the content of all sub-blocks of a frame, and where they end."""
+    found = bytearray()
+    while size := data[at]:
+        found += data[at + 1 : at + 1 + size]
+        at += 1 + size
+    return bytes(found), at + 1
+
+
+def _control(content: bytes, earlier: bytes) -> bytes:
     """Return the block that says how the next frame is shown; decoders merge it with an earlier one for the same."""
     if len(content) != 4:
         raise CannotCutError("a frame's delay is invalid")
@@ -87,10 +96,10 @@ def _control(content: memoryview, earlier: bytes) -> bytes:
     return b"\x21\xf9\x04" + bytes((flags, content[1], content[2], transparent, 0))
 
 
-def _loops(content: list[memoryview]) -> bytes:
+def _loops(content: list[bytes]) -> bytes:
     for block in content[1:]:
         if len(block) >= 3 and block[0] == 1:
-            return b"\x21\xff\x0b" + bytes(content[0]) + b"\x03" + bytes(block[:3]) + b"\0"
+            return b"\x21\xff\x0b" + content[0] + b"\x03" + block[:3] + b"\0"
     return b""
 
 
@@ -103,8 +112,7 @@ def _frame(data: bytes, at: int, budget: CodeBudget) -> tuple[bytes, int]:
         int.from_bytes(data[at + 5 : at + 7], "little"),
         int.from_bytes(data[at + 7 : at + 9], "little"),
     )
-    content, end = _sub_blocks(data, start + 1)
-    coded = b"".join(content)
+    coded, end = _joined_blocks(data, start + 1)
     kept = cut_codes(coded, data[start], width_px * height_px, budget)
     if kept == coded:
         return head + data[start + 1 : end], end

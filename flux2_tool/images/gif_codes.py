@@ -18,7 +18,7 @@ _STEP_BYTES: Final = 64
 class CodeBudget:
     """How many codes may still be followed in a file; a bound on time, about a quarter of a microsecond each."""
 
-    codes: int = 40_000_000
+    codes: int = 24_000_000
 
 
 def cut_codes(data: bytes, size: int, pixels: int, budget: CodeBudget) -> bytes:

@@ -27,6 +27,8 @@ _MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _ICC: Final = b"ICC_PROFILE\0"
 _ICC_BYTES: Final = 65535 - 2 - len(_ICC) - 2
+_MAX_PROFILE_PIECES: Final = 255
+_MAX_PARTS: Final = 10_000
 _PHOTOSHOP_FLAGS: Final = (0, 0x4000, 0x8000, 0xC000)
 
 
@@ -63,6 +65,8 @@ class _Reader:
     parts: list[_Part] = field(default_factory=list)
     profile_pieces: list[bytes] = field(default_factory=list)
     profile_at: int = 0
+    jfif: _Part | None = None
+    adobe: _Part | None = None
     frame: Frame | None = None
     interval: _Part | None = None
     restart_mcus: int = 0
@@ -103,6 +107,8 @@ def _parts_of(data: bytes) -> Iterator[_Part]:
         if length < 2 or len(body) != length - 2:
             raise CannotCutError("a segment is cut short")
         at += length
+        if marker in _DROPPED and marker not in (_APP0, _APP2, _APP14):
+            continue
         part = _Part(marker, body)
         if marker == _SOS:
             after = _AFTER_SCAN.search(data, at)
@@ -115,12 +121,15 @@ def _parts_of(data: bytes) -> Iterator[_Part]:
 
 def _read(reader: _Reader, part: _Part) -> None:
     marker, body = part.marker, part.body
+    if len(reader.parts) > _MAX_PARTS:
+        raise CannotCutError("it has too many tables and scans")
     if marker == _APP0 and body.startswith(b"JFIF\0"):
         _read_jfif(reader, body)
     elif marker == _APP2 and body.startswith(_ICC) and not reader.has_scans:
         if not reader.profile_pieces:
             reader.profile_at = len(reader.parts)
-        reader.profile_pieces.append(body[len(_ICC) :])
+        if len(reader.profile_pieces) <= _MAX_PROFILE_PIECES:
+            reader.profile_pieces.append(body[len(_ICC) :])
     elif marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
         _read_adobe(reader, body)
     elif marker in _DROPPED:
@@ -129,9 +138,10 @@ def _read(reader: _Reader, part: _Part) -> None:
         _read_tables(reader, marker, body)
     elif marker == _DRI and len(body) == 2:
         # Kept if a scan uses it before it is replaced.
-        reader.interval = _Part(marker, body, is_used=False)
-        reader.restart_mcus = int.from_bytes(body, "big")
-        reader.parts.append(reader.interval)
+        if reader.interval is None or reader.interval.is_used:
+            reader.interval = _Part(marker, is_used=False)
+            reader.parts.append(reader.interval)
+        reader.interval.body, reader.restart_mcus = body, int.from_bytes(body, "big")
     elif marker in _FRAMES and reader.frame is None:
         reader.frame = _frame_of(marker, body)
         reader.parts.append(part)
@@ -147,31 +157,34 @@ def _read(reader: _Reader, part: _Part) -> None:
 def _read_jfif(reader: _Reader, body: bytes) -> None:
     if len(body) < 14:
         raise CannotCutError("its JFIF segment is cut short")
-    if reader.has_scans or any(part.marker == _APP0 for part in reader.parts):
+    if reader.has_scans or reader.jfif is not None:
         return
     version = body[5:7] if body[5] == 1 and body[6] <= 2 else b"\1\2"
     density = body[7:12] if body[7] <= 2 else b"\0\0\1\0\1"
     # Without its small picture.
-    reader.parts.append(_Part(_APP0, b"JFIF\0" + version + density + b"\0\0"))
+    reader.jfif = _Part(_APP0, b"JFIF\0" + version + density + b"\0\0")
+    reader.parts.append(reader.jfif)
 
 
 def _read_adobe(reader: _Reader, body: bytes) -> None:
     if reader.has_scans:
         return
-    for part in reader.parts:
-        # Decoders obey the last one.
-        part.is_used &= part.marker != _APP14
     version, *flags = struct.unpack(">HHH", body[5:11])
     is_known = version in (100, 101) and all(flag in _PHOTOSHOP_FLAGS for flag in flags)
     values = body[5:11] if is_known else b"\0\x64\0\0\0\0"
-    reader.parts.append(_Part(_APP14, b"Adobe" + values + body[11:12]))
+    if reader.adobe is None:
+        reader.adobe = _Part(_APP14)
+        reader.parts.append(reader.adobe)
+    reader.adobe.body = b"Adobe" + values + body[11:12]  # decoders obey the last one
 
 
 def _profile_segments(pieces: list[bytes]) -> list[bytes]:
     """Return the segments of a colour profile, unchanged where they hold only colours; none if they are no profile."""
+    if len(pieces) > _MAX_PROFILE_PIECES:
+        return []
     numbered = sorted(pieces, key=lambda piece: piece[:2])
     count = len(pieces)
-    if [piece[:2] for piece in numbered] != [bytes((number, count)) for number in range(1, min(count, 255) + 1)]:
+    if [piece[:2] for piece in numbered] != [bytes((number, count)) for number in range(1, count + 1)]:
         return []
     profile = b"".join(piece[2:] for piece in numbered)
     kept = colours_of(profile) if len(profile) <= MAX_PROFILE_BYTES else None

@@ -7,6 +7,7 @@ place, time, device or person. What is hidden in the pixels, or in how an encode
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -38,5 +39,5 @@ def only_the_picture(data: bytes, kind: str) -> bytes:
     """
     try:
         return _CUTS[kind](data)
-    except (IndexError, ValueError) as exc:
+    except (IndexError, ValueError, struct.error) as exc:
         raise CannotCutError("a part ends before its length") from exc

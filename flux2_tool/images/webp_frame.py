@@ -26,7 +26,7 @@ _VP8_HEADER_BYTES: Final = 10
 class DecodeBudget:
     """How many pixels may still be decoded to find the ends of a file; a bound on time, about 10 ns each."""
 
-    pixels: int = 600_000_000
+    pixels: int = 300_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageSequence
+from PIL import Image, ImageCms, ImageSequence
 
+from flux2_tool.images.icc import colours_of
 from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
-from tests.support.hiding import SRGB, places_of
+from tests.support.hiding import SRGB, jpeg_segment, places_of, png_chunk, profiles
 
 SECRET = b"NOBODY-READS-THIS"
 SIZE = (40, 24)
@@ -151,3 +152,68 @@ def test_a_file_without_secrets_keeps_its_bytes(file: str) -> None:
     kind, data = FILES[file]
 
     assert only_the_picture(data, kind) == data
+
+
+COLOURS = {
+    b"gAMA": (100_000).to_bytes(4, "big"),
+    b"cHRM": b"".join(value.to_bytes(4, "big") for value in (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
+    b"sRGB": b"\0",
+    b"cICP": bytes((9, 16, 0, 1)),
+    b"pHYs": (11811).to_bytes(4, "big") * 2 + b"\1",
+    b"sBIT": b"\5\6\5",
+    b"bKGD": bytes((0, 1, 0, 2, 0, 3)),
+}
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_what_says_how_pixels_look_is_kept(name: bytes) -> None:
+    """Without its gamma or colour space, the same pixels are another picture."""
+    data = file_of("PNG")
+    wanted = data[:33] + png_chunk(name, COLOURS[name]) + data[33:]
+    with_text = wanted[:33] + png_chunk(b"tEXt", b"Author\0" + SECRET) + wanted[33:]
+
+    assert only_the_picture(with_text, "PNG") == wanted
+
+
+def test_a_described_profile_keeps_its_colours_only() -> None:
+    """A calibrated screen's profile names its maker, model and day; its primaries and curves say how pixels look."""
+    described = next(profile for name, profile in profiles(SECRET) if name == "in a profile's tag b'dmnd'")
+
+    kept = colours_of(described)
+
+    assert kept is not None
+    assert SECRET not in kept
+    looks = [
+        ImageCms.profileToProfile(scene(), io.BytesIO(profile), ImageCms.createProfile("LAB"), outputMode="LAB")
+        for profile in (described, kept)
+    ]
+    assert looks[0] is not None
+    assert looks[1] is not None
+    assert looks[0].tobytes() == looks[1].tobytes()
+
+
+def test_a_profile_of_tables_is_applied() -> None:
+    """Its tables cannot be told from hidden bytes, and without them the colours would be wrong."""
+    described = next(profile for name, profile in profiles(SECRET) if name == "in a profile's tag b'A2B9'")
+
+    with pytest.raises(CannotCutError):
+        colours_of(described)
+    assert "icc_profile" not in opened(without_metadata(file_of("PNG", icc_profile=described)).data).info
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        pytest.param("PNG", png_chunk(b"prVt", b""), id="empty chunks"),
+        pytest.param("JPEG", jpeg_segment(0xEE, b"Adobe\0\x64\0\0\0\0\1"), id="colour transforms"),
+        pytest.param("JPEG", jpeg_segment(0xE2, b"ICC_PROFILE\0\1\1"), id="empty profiles"),
+        pytest.param("JPEG", jpeg_segment(0xDD, bytes(2)), id="restart intervals"),
+        pytest.param("JPEG", b"\xff", id="fill bytes"),
+    ],
+)
+def test_very_many_parts_leave_the_file_as_small(kind: str, part: bytes) -> None:
+    """A file of a million tiny parts must cost no more than its bytes."""
+    data = file_of(kind)
+    at = 33 if kind == "PNG" else 2
+
+    assert len(only_the_picture(data[:at] + part * 200_000 + data[at:], kind)) <= len(data) + 20
