@@ -64,9 +64,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._elapsed_s
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        if executor is not None:
+            return self._done_in(executor, func, *args)
         self._jumping.threads_at_work += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
+        return future
+
+    def _done_in(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        """Let a thread of its own do its work at once, so that a seed repeats the order in which everything happens."""
+        future = self.create_future()
+        try:
+            future.set_result(executor.submit(func, *args).result())
+        except RuntimeError:
+            raise  # the thread has ended
+        except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
+            future.set_exception(exc)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's own
