@@ -6,7 +6,7 @@ In: intents and outcomes. Out: records, and which process may send or resume one
 
 from __future__ import annotations
 
-from flux2_tool.journal.errors import JournalError, JournalFailureReason, failure_reason
+from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError, failure_reason
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.handle import RecordHandle
 from flux2_tool.journal.model import (
@@ -21,7 +21,7 @@ from flux2_tool.journal.model import (
     SavedCopy,
     Spending,
 )
-from flux2_tool.journal.process_id import Owner, ThisProcess
+from flux2_tool.journal.process_id import Liveness, Moment, Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.sqlite import SqliteJournal, open_journal
 
@@ -35,9 +35,12 @@ __all__ = [
     "JournalError",
     "JournalFailureReason",
     "JournalWithFallback",
+    "Liveness",
+    "Moment",
     "OpenJournal",
     "Outcome",
     "Owner",
+    "OwnershipLostError",
     "Record",
     "RecordHandle",
     "RecordState",

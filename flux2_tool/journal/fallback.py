@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool.journal.errors import JournalError, unavailable
-from flux2_tool.journal.handle import RecordHandle
+from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Record
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
@@ -59,6 +59,7 @@ class JournalWithFallback:
         # Files given up, until the records that are still written to them have moved.
         self._retired: list[Journal] = []
         self._spent: list[Record] = []
+        self._warnings: list[str] = []
 
     @property
     def is_required(self) -> bool:
@@ -80,7 +81,8 @@ class JournalWithFallback:
                 self._spent = journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
             return self.fall_back(exc)
-        return journal, []
+        warnings, self._warnings = self._warnings, []
+        return journal, warnings
 
     def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
         """Return the journal in memory after the file failed, and warnings for the call's result.
@@ -117,8 +119,21 @@ class JournalWithFallback:
         journal = self.for_reading()
         return self._on_disk() if journal is None else journal
 
+    def recover(self) -> bool:
+        """Use the file that is at the path now, with this process's records; return whether there is one."""
+        if self._mode == "off":
+            return False
+        try:
+            self._on_disk()
+        except JournalError as exc:
+            logger.warning("%s", exc)
+            return False
+        return True
+
     def heartbeat(self) -> None:
         """Renew the leases of this process's records, and retry the writes that failed before."""
+        if self._file is not None and not self._file.is_in_place():
+            self.recover()
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
@@ -144,12 +159,16 @@ class JournalWithFallback:
             record_handle.flush()
 
     def _on_disk(self) -> Journal:
+        saved: list[Record] = []
         if self._file is not None and not self._file.is_in_place():
             logger.warning("the task journal was deleted or replaced; opening a new one")
+            saved = self._file.salvage()
             self._retire_file()
+            self._warn()
         if self._file is None:
             journal = self._open(self._folder, owner=self._owner, now=self._now())
             try:
+                journal.carry_over(saved)
                 self._carry_to(journal)
             except BaseException:
                 journal.close(release=False)
@@ -167,12 +186,20 @@ class JournalWithFallback:
         if journal is self._current:
             return
         if self._current is not None:
-            record_handles = list(self._record_handles())
-            journal.carry_over([record_handle.record for record_handle in record_handles])
-            for record_handle in record_handles:
-                record_handle.move_to(journal)
+            self._carry_records(journal)
         self._current = journal
         self._close_retired()
+
+    def _carry_records(self, journal: Journal) -> None:
+        record_handles = list(self._record_handles())
+        journal.carry_over([record_handle.record for record_handle in record_handles])
+        for record_handle in record_handles:
+            record_handle.move_to(journal)
+
+    def _warn(self) -> None:
+        self._warnings = [REPLACED]
+        for record_handle in self._record_handles():
+            record_handle.warn(REPLACED)
 
     def _retire_file(self) -> None:
         if self._file is not None:

@@ -9,17 +9,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from flux2_tool.journal.errors import JournalError, unavailable
+from flux2_tool.journal.errors import JournalError, OwnershipLostError, unavailable
 from flux2_tool.journal.model import Outcome, Record, SavedCopy
+from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.protocol import Journal
 from flux2_tool.runapi import contract
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 WARNING: Final = (
     "journal_unavailable: the task journal cannot be written, so this task may be forgotten when the process ends"
+)
+REPLACED: Final = (
+    "journal_replaced: the task journal was deleted or replaced while it was in use; the tasks of this process were "
+    "carried over, those of others may be missing"
 )
 
 
@@ -30,32 +37,54 @@ class RecordHandle:
         journal: Contains the record.
         record: The record as last read.
         now: Returns the wall-clock time.
+        moment: Returns the time on this boot's monotonic clock.
         is_ours: Whether this process owns it; otherwise it is only read.
         is_required: Whether a request may be sent only after it is recorded.
+        recover: Called when the journal's files were deleted or replaced; has this handle use others, and returns
+            whether it could.
     """
 
     def __init__(
-        self, journal: Journal, record: Record, *, now: Callable[[], float], is_ours: bool, is_required: bool = True
+        self,
+        journal: Journal,
+        record: Record,
+        *,
+        now: Callable[[], float],
+        moment: Callable[[], Moment],
+        is_ours: bool,
+        is_required: bool = True,
+        recover: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal = journal
         self._now = now
+        self._moment = moment
         self._is_required = is_required
+        self._recover = recover
         self._has_unwritten_changes = False
         self.record = record
         self.is_ours = is_ours
         self.warnings: list[str] = []
 
+    def age_s(self) -> float:
+        """Return how long ago the record was created, in seconds, whoever set a clock since."""
+        return self.record.age_s(self._now(), self._moment())
+
     def before_post(self, route: contract.Route) -> None:
         """Record the route of a POST, before it is sent.
 
         Raises:
+            OwnershipLostError: Another process has taken the record over, so the POST must not be sent.
             JournalUnavailableError: It cannot be written and is required, so the POST must not be sent.
         """
-        if route == self.record.route and self.record.state == "sending":
-            return
-        failed = self._write(
-            lambda: self._journal.note_route(self.record.record_id, route), route=route, state="sending"
-        )
+        try:
+            failed = self._write(
+                lambda: self._journal.note_route(self.record.record_id, route, now=self._now()),
+                route=route,
+                state="sending",
+            )
+        except OwnershipLostError:
+            self.is_ours = False
+            raise
         if failed is not None and self._is_required:
             raise unavailable(failed) from failed
 
@@ -106,7 +135,7 @@ class RecordHandle:
     def take_over(self) -> bool:
         """Become the owner unless another living process is; return whether this process owns it now."""
         try:
-            record = self._journal.take_over(self.record.record_id, now=self._now())
+            record = self._recovering(lambda: self._journal.take_over(self.record.record_id, now=self._now()))
         except JournalError as exc:
             self._warn(exc)
         else:
@@ -118,7 +147,7 @@ class RecordHandle:
         """Read the record again; keeps the last known state when the journal cannot be read or written."""
         try:
             if self._has_unwritten_changes:
-                self._journal.carry_over([self.record])
+                self._recovering(lambda: self._journal.carry_over([self.record]))
                 self._has_unwritten_changes = False
             self.record = self._journal.get(self.record.record_id) or self.record
         except JournalError as exc:
@@ -140,7 +169,7 @@ class RecordHandle:
         self.flush()
         try:
             if not self._has_unwritten_changes:
-                write()
+                self._recovering(write)
                 self.refresh()
                 return None
             failed = JournalError("earlier changes are still not written to the task journal")
@@ -151,7 +180,23 @@ class RecordHandle:
         self._warn(failed)
         return failed
 
+    def _recovering(self, operation: Callable[[], T]) -> T:
+        """Do something with the journal, in its successor if its files were deleted or replaced."""
+        try:
+            return operation()
+        except JournalError as exc:
+            if exc.reason != "replaced" or not self._recover():
+                raise
+            # The files may be in place, and their content another: an old copy of the journal was put back.
+            self._journal.carry_over([self.record])
+            self.warn(REPLACED)
+            return operation()
+
+    def warn(self, warning: str) -> None:
+        """Add a warning to the results of the calls that wait for the image, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
     def _warn(self, exc: JournalError) -> None:
         logger.error("%s", exc)
-        if WARNING not in self.warnings:
-            self.warnings.append(WARNING)
+        self.warn(WARNING)

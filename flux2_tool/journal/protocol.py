@@ -39,18 +39,22 @@ class Journal(Protocol):
         """Renew the leases of all records this process owns."""
         ...
 
-    def note_route(self, record_id: str, route: contract.Route) -> None:
-        """Record the route of the next POST, before it is sent."""
+    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
+        """Record the route of the next POST, before it is sent, and renew the lease.
+
+        Raises:
+            OwnershipLostError: This process does not own the record any more, or it is settled: it must not send.
+        """
         ...
 
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
-        """Record that RunAPI accepted the task."""
+        """Record that RunAPI accepted the task; does nothing when another process owns the record."""
         ...
 
     def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
-        """Record the outcome, unless the record's state takes precedence."""
+        """Record the outcome, unless another process owns the record or its state takes precedence."""
         ...
 
     def note_delivered(self, record_id: str, *, now: float) -> None:
@@ -94,7 +98,7 @@ class Journal(Protocol):
     def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:
-        """Return an account's unfinished records that no living process owns.
+        """Return an account's unfinished records that no process owns, as far as is known; `take_over` decides.
 
         Args:
             resend_since: A record without a task id is returned only if it was created since then and has no conflict,
@@ -124,11 +128,21 @@ class Journal(Protocol):
         ...
 
     def prune(self, *, before: float) -> int:
-        """Delete older records in a final state, except undelivered images; return their number."""
+        """Delete older records in a final state, except undelivered images; return their number.
+
+        What they have cost stays in the caps that count it.
+        """
         ...
 
     def is_in_place(self) -> bool:
-        """Return whether its file was neither deleted nor replaced."""
+        """Return whether its files were neither deleted nor replaced."""
+        ...
+
+    def salvage(self) -> list[Record]:
+        """Return what can still be read of files that are not in place any more, and close them.
+
+        Only records that were in a lost WAL: whoever deletes or replaces the main file may have meant it.
+        """
         ...
 
     def close(self, *, release: bool = True) -> None:

@@ -28,7 +28,7 @@ from flux2_tool.journal import (
     open_journal,
 )
 from flux2_tool.journal.errors import unavailable
-from flux2_tool.journal.sqlite_claims import LEASE_S
+from flux2_tool.journal.sqlite_leases import LEASE_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
@@ -92,6 +92,7 @@ class Registry:
     ) -> None:
         self._deps = dependencies
         self._clock = dependencies.clock
+        self._owner = owner
         self._live = LiveTasks()
         self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process)
         self._journals = JournalWithFallback(
@@ -315,7 +316,13 @@ class Registry:
 
     def _record_handle(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
         return RecordHandle(
-            journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required
+            journal,
+            record,
+            now=self._clock.now,
+            moment=self._owner.moment,
+            is_ours=is_ours,
+            is_required=self._journals.is_required,
+            recover=self._journals.recover,
         )
 
     def _keep(self, record_id: str, image_task: ImageTask) -> None:

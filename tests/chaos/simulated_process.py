@@ -21,7 +21,7 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.journal import Journal, Owner, open_journal
+from flux2_tool.journal import Journal, Liveness, Moment, Owner, open_journal
 from flux2_tool.settings import load_settings
 from tests.support.hosted import HostedEngine, hosted
 from tests.support.virtual_time import VirtualClock
@@ -43,7 +43,7 @@ class SimulatedProcess:
         home: The data folder.
         network: The service, as it is reached.
         account: Key and base URL.
-        is_dead: Tells whether the process of a name has ended, as far as this one can see.
+        liveness: Tells whether the process of a name runs, as far as this one can see.
         cut_at: The step at which it ends, from 1; None lets it live.
         settings: Overrides.
     """
@@ -57,7 +57,7 @@ class SimulatedProcess:
         home: Path,
         network: httpx.AsyncBaseTransport,
         account: tuple[str, str],
-        is_dead: Callable[[str], bool],
+        liveness: Callable[[str], Liveness],
         cut_at: int | None = None,
         seed: int = 0,
         **settings: Any,
@@ -84,7 +84,7 @@ class SimulatedProcess:
                 clock=_Clock(self),
                 random=random.Random(seed),  # noqa: S311
                 new_id=_Ids(seed),
-                owner=cast("Owner", _Name(f"{machine}/{name}", is_dead)),
+                owner=cast("Owner", _Name(f"{machine}/{name}", liveness)),
                 opener=self._open_journal,
             )
         )
@@ -158,9 +158,12 @@ class _Ids:
 
 
 class _Name:
-    def __init__(self, name: str, is_dead: Callable[[str], bool]) -> None:
+    def __init__(self, name: str, liveness: Callable[[str], Liveness]) -> None:
         self.name = name
-        self.is_dead = is_dead
+        self.liveness = liveness
+
+    def moment(self) -> Moment:
+        return Moment(self.name.partition("/")[0], asyncio.get_running_loop().time())
 
 
 class _Steps:

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from flux2_tool.engine.engine import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
-from flux2_tool.journal import Record, ThisProcess, open_journal
+from flux2_tool.journal import Liveness, Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
@@ -103,7 +103,7 @@ class World:
             home=self.home,
             network=self.network,
             account=(KEY, BASE_URL),
-            is_dead=lambda name: self._is_dead(name, machine),
+            liveness=lambda name: self._liveness(name, machine),
             cut_at=cut_at,
             seed=self._seed * 1000 + number,
             **self._settings,
@@ -202,9 +202,11 @@ class World:
         elif result["task"]["state"] == "completed":
             wish.images += [image["url"] for image in result["images"]]
 
-    def _is_dead(self, name: str, seen_from: str) -> bool:
+    def _liveness(self, name: str, seen_from: str) -> Liveness:
         machine, _, process = name.partition("/")
-        return machine == seen_from and any(one.name == process and one.is_dead for one in self.processes)
+        if machine != seen_from:
+            return "unknown"
+        return "dead" if any(one.name == process and one.is_dead for one in self.processes) else "alive"
 
 
 @contextmanager

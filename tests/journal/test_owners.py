@@ -7,8 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
-from flux2_tool.journal import ThisProcess
-from flux2_tool.journal.sqlite_claims import LEASE_S
+import pytest
+
+from flux2_tool.journal import OwnershipLostError, ThisProcess
+from flux2_tool.journal.sqlite_leases import LEASE_S
 from tests.support.journal import NOON, Machine, accept, begun, complete, end
 
 
@@ -30,6 +32,7 @@ def test_an_expired_lease_is_taken_over_once(machine: Machine) -> None:
     mine, other, third = machine.open("p1"), machine.open("p2"), machine.open("p3")
     record = begun(machine.begin(mine))
     late = NOON + LEASE_S + 1.0
+    machine.wait(LEASE_S + 1.0)
 
     taken = other.take_over(record.record_id, now=late)
 
@@ -136,13 +139,15 @@ def test_a_stalled_process_undoes_nothing(machine: Machine) -> None:
     """A laptop sleeps, another process completes the task, the laptop wakes up and reports its POST as lost."""
     sleeper, other = machine.open("p1"), machine.open("p2")
     record = begun(machine.begin(sleeper))
+    machine.wait(100.0)
     other.take_over(record.record_id, now=NOON + 100.0)
     accept(other, record)
     end(sleeper, record, "unknown", at_s=101.0, error=("service_unavailable", "lost"))
     in_between = other.get(record.record_id)
     complete(other, record)
     end(sleeper, record, "unknown", at_s=102.0, error=("service_unavailable", "lost"))
-    sleeper.note_route(record.record_id, "service")
+    with pytest.raises(OwnershipLostError):
+        sleeper.note_route(record.record_id, "service", now=NOON + 102.0)
     accept(sleeper, record, "tsk_1")
     at_the_end = other.get(record.record_id)
 
@@ -163,10 +168,10 @@ def test_a_real_process_is_alive_until_it_is_killed() -> None:
     ) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        while_it_runs = ThisProcess().is_dead(name)
+        while_it_runs = ThisProcess().liveness(name) == "dead"
         process.kill()
         process.wait()
-    after = ThisProcess().is_dead(name)
+    after = ThisProcess().liveness(name) == "dead"
 
     assert (while_it_runs, after) == (False, True)
 
@@ -175,8 +180,8 @@ def test_a_reused_process_id_is_another_process() -> None:
     """Ids are reused; together with the start time they are unique."""
     machine, _pid, _start, part = ThisProcess().name.split(":")
 
-    assert ThisProcess().is_dead(f"{machine}:{os.getpid()}:1:{part}")
-    assert not ThisProcess().is_dead(ThisProcess().name)
+    assert ThisProcess().liveness(f"{machine}:{os.getpid()}:1:{part}") == "dead"
+    assert ThisProcess().liveness(ThisProcess().name) == "alive"
 
 
 def test_a_process_of_another_machine_never_counts_as_dead() -> None:
@@ -184,7 +189,7 @@ def test_a_process_of_another_machine_never_counts_as_dead() -> None:
     _machine, _pid, start, part = ThisProcess().name.split(":")
 
     for elsewhere in (f"elsewhere/boot/pid:999999:{start}:{part}", "elsewhere", "", "a:b", "a:b:c:d"):
-        assert not ThisProcess().is_dead(elsewhere)
+        assert ThisProcess().liveness(elsewhere) == "unknown"
 
 
 def test_two_tools_of_one_process_are_two_owners() -> None:
@@ -193,4 +198,4 @@ def test_two_tools_of_one_process_are_two_owners() -> None:
 
     assert one.name != other.name
     assert one.name == one.name
-    assert not one.is_dead(other.name)
+    assert one.liveness(other.name) == "alive"
