@@ -60,6 +60,8 @@ class JournalWithFallback:
         self._retired: list[Journal] = []
         self._spent: list[Record] = []
         self._warnings: list[str] = []
+        # Records of a lost WAL, until they are in another file.
+        self._salvaged: list[Record] = []
 
     @property
     def is_required(self) -> bool:
@@ -159,21 +161,20 @@ class JournalWithFallback:
             record_handle.flush()
 
     def _on_disk(self) -> Journal:
-        saved: list[Record] = []
         if self._file is not None and not self._file.is_in_place():
             logger.warning("the task journal was deleted or replaced; opening a new one")
-            saved = self._file.salvage()
+            self._salvaged += self._file.salvage()
             self._retire_file()
             self._warn()
         if self._file is None:
             journal = self._open(self._folder, owner=self._owner, now=self._now())
             try:
-                journal.carry_over(saved)
+                journal.carry_over(self._salvaged)
                 self._carry_to(journal)
             except BaseException:
                 journal.close(release=False)
                 raise
-            self._file = journal
+            self._file, self._salvaged = journal, []
         self._carry_to(self._file)
         return self._file
 
@@ -205,6 +206,9 @@ class JournalWithFallback:
         if self._file is not None:
             self._retired.append(self._file)
             self._file = None
+        if not list(self._record_handles()):
+            # SQLite repairs its files when the last process that has them open closes them.
+            self._close_retired()
 
     def _close_retired(self) -> None:
         while self._retired:

@@ -146,15 +146,14 @@ class Record(Intent):
         return self.state in ("completed", "failed", "not_created")
 
     def age_s(self, now: float, moment: Moment) -> float:
-        """Return how long ago it was created, in seconds, or longer where clocks disagree.
+        """Return how long ago it was created, in seconds.
 
-        The wall clock may have been set in either direction, and the monotonic one stands still while the machine is
-        suspended and starts anew at each boot.
+        Since another boot only the wall clock can tell. A record from its future shows that it was set, so that the
+        record may be of any age; the distance counts then.
         """
-        ages_s = [abs(now - self.created_at)]
         if self.created_at_s is not None and self.created_clock == moment.clock:
-            ages_s.append(moment.s - self.created_at_s)
-        return max(ages_s)
+            return moment.s - self.created_at_s
+        return abs(now - self.created_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

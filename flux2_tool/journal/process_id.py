@@ -25,6 +25,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 Liveness = Literal["alive", "dead", "unknown"]
 
 PROC: Final = Path("/proc")
+# CLOCK_MONOTONIC stands still in a suspended Linux, and goes on in a suspended macOS.
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Moment(NamedTuple):
@@ -90,7 +92,8 @@ class ThisProcess:
         machine = _machine(self._proc, os.getpid())
         # Without a boot id nothing says that another process's readings are of the same clock.
         clock = machine.clock or f"process {os.getpid()} {self._part}"
-        return Moment(clock, time.monotonic())
+        # Time in which the machine was suspended counts: a service may forget a request meanwhile.
+        return Moment(clock, time.clock_gettime(_BOOT_CLOCK))
 
     def _own(self) -> _Found:
         if _has_procfs(self._proc) and _own_ids(self._proc)[-1:] == [os.getpid()]:

@@ -14,6 +14,8 @@ from typing import Final
 from flux2_tool.journal.model import Cap, Spending
 
 SLOT_S: Final = 900
+# A day can have 49 hours: a zone that moves across the date line has one date twice.
+_LONGEST_DAY_S: Final = 49 * 3600
 _NANO: Final = 1_000_000_000
 
 _SCOPES: Final = ("all", "session", "sender")
@@ -139,9 +141,20 @@ def wrong_sums(connection: sqlite3.Connection) -> int:
     return int(found[0])
 
 
+def count_anew(connection: sqlite3.Connection) -> None:
+    """Set the sums to what the records say and what deleted ones had spent."""
+    connection.execute("UPDATE spending SET spent = pruned, reserved = 0")
+    connection.execute(
+        "INSERT INTO spending (scope, name, slot, is_real, spent, reserved, pruned)"  # noqa: S608 - own names
+        f" SELECT *, 0 FROM ({_of_records()}) WHERE true"
+        " ON CONFLICT (scope, name, slot, is_real) DO UPDATE SET spent = spent + excluded.spent,"
+        " reserved = excluded.reserved"
+    )
+
+
 def drop_old_sums(connection: sqlite3.Connection, *, before: float) -> None:
     """Delete the sums of whole days that no cap counts any more and that no record is part of."""
     connection.execute(
         "DELETE FROM spending WHERE scope != 'session' AND slot < ? AND spent = pruned AND reserved = 0",
-        (int(before // SLOT_S),),
+        (int((before - _LONGEST_DAY_S) // SLOT_S),),
     )

@@ -18,7 +18,7 @@ from typing import Any, Final
 from flux2_tool.journal.errors import JournalError, OwnershipLostError, failure_reason
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
-from flux2_tool.journal.spending_sums import drop_old_sums, wrong_sums
+from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
 from flux2_tool.journal.sqlite_claims import ClaimTable
 from flux2_tool.journal.sqlite_files import close_lost
 from flux2_tool.journal.sqlite_table import connect, row_of
@@ -242,6 +242,7 @@ class SqliteJournal(ClaimTable):
             self._connection.execute(
                 "DELETE FROM watched_leases WHERE record_id NOT IN (SELECT record_id FROM records WHERE owner NOT NULL)"
             )
+            count_anew(self._connection)
             drop_old_sums(self._connection, before=before)
             return cursor.rowcount
 

@@ -104,7 +104,11 @@ class Machine:
 
     def begin(self, journal: SqliteJournal, rules: ClaimRules = SESSION, *, at_s: float = 0.0, **values: Any) -> Claim:
         """Claim an intent, some seconds after noon."""
-        return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+        self.wait(at_s)
+        try:
+            return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+        finally:
+            self.wait(-at_s)
 
     def close(self) -> None:
         """Close what was opened."""
