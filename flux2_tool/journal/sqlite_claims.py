@@ -7,13 +7,14 @@ exceed a cap together.
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from flux2_tool._clock import iso_utc
 from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
 from flux2_tool.journal.spending_sums import spending_of
 from flux2_tool.journal.sqlite_leases import LeaseTable
+from flux2_tool.runapi import contract
 
 # Sums of prices are not exact; an excess this small is within a cap.
 CENT_FRACTION: Final = 1e-6
@@ -69,7 +70,7 @@ class ClaimTable(LeaseTable):
             (intent.dedup_key,),
         )
         for record in reversed(candidates):
-            if record.state == "completed" and _is_unreachable(record, now):
+            if record.state == "completed" and self._is_unreachable(record, now):
                 continue
             is_orphaned = record.state == "unknown" or record.orphaned or self._may_be_orphaned(record, now)
             if rules.join == "session" or is_orphaned:
@@ -91,7 +92,7 @@ class ClaimTable(LeaseTable):
             # Its owner has closed normally, or its lease has expired.
             is_released = record.state != "unknown" and not record.abandoned and not self._is_held(record, now)
             if (is_dead or is_released or record.orphaned) and not (
-                record.state == "completed" and _is_unreachable(record, now)
+                record.state == "completed" and self._is_unreachable(record, now)
             ):
                 # Owned by this process from now on, unless another one holds it, so that no other session inherits it.
                 owned = {} if self._is_held(record, now) else self._lease(now)
@@ -99,9 +100,19 @@ class ClaimTable(LeaseTable):
                 return self._one("record_id = ?", (record.record_id,))
         return None
 
+    def _is_unreachable(self, record: Record, now: float) -> bool:
+        """Whether a record's images can no longer be fetched: every link has expired, and no saved copy exists."""
+        age_s = record.age_s(now, self._owner.moment())
+        is_expired = all(
+            expires_at is not None and age_s >= _life_s(record, expires_at) for _, expires_at in record.images
+        )
+        return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)
 
-def _is_unreachable(record: Record, now: float) -> bool:
-    """Whether a record's images can no longer be fetched: every link has expired, and no saved copy exists."""
-    at = iso_utc(now)
-    is_expired = all(expires_at is not None and expires_at <= at for _, expires_at in record.images)
-    return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)
+
+def _life_s(record: Record, expires_at: str) -> float:
+    """Return how long after its request a link works, in seconds; a clock that is set meanwhile changes nothing."""
+    try:
+        life_s = datetime.fromisoformat(expires_at).timestamp() - record.created_at
+    except ValueError:
+        return 0.0
+    return life_s if life_s > 0.0 else contract.IMAGE_URL_LIFE_S

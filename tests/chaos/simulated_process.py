@@ -38,7 +38,8 @@ class SimulatedProcess:
 
     Args:
         name: Unique in its world.
-        machine: Its end is seen at once on this machine only.
+        machine: Its end is seen at once on this machine only. "HOST:NAME" is a container of a host: of the same boot,
+            in a PID namespace of its own.
         host: Which kind of host it serves.
         home: The data folder.
         network: The service, as it is reached.
@@ -68,6 +69,7 @@ class SimulatedProcess:
         self.is_dead = False
         self.died_at: str | None = None
         self.stalled_until_s = 0.0
+        self.clock_offset_s = 0.0
         self.calls = 0
         self.has_lost_its_peer = False
         self._steps = 0
@@ -163,7 +165,8 @@ class _Name:
         self.liveness = liveness
 
     def moment(self) -> Moment:
-        return Moment(self.name.partition("/")[0], asyncio.get_running_loop().time())
+        host = self.name.partition("/")[0].partition(":")[0]
+        return Moment(host, asyncio.get_running_loop().time())
 
 
 class _Steps:
@@ -212,11 +215,14 @@ async def _carried(network: httpx.AsyncBaseTransport, request: httpx.Request) ->
 
 
 class _Clock(VirtualClock):
-    """Virtual time; a stalled process's pauses last until it runs again."""
+    """Virtual time; a stalled process's pauses last until it runs again, and its wall clock can be set."""
 
     def __init__(self, process: SimulatedProcess) -> None:
         super().__init__()
         self._process = process
+
+    def now(self) -> float:
+        return super().now() + self._process.clock_offset_s
 
     async def sleep(self, seconds: float) -> None:
         until_s = max(self.monotonic() + seconds, self._process.stalled_until_s)

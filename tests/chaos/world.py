@@ -86,6 +86,8 @@ class World:
         self.processes: list[SimulatedProcess] = []
         self.wanted: list[ImageWanted] = []
         self.deaths: Counter[str] = Counter()
+        self.troubles: Counter[str] = Counter()
+        self._offsets_s: dict[str, float] = {}
         self.overdue: list[str] = []
         self._seed = seed
         self._settings = settings
@@ -108,8 +110,24 @@ class World:
             seed=self._seed * 1000 + number,
             **self._settings,
         )
+        process.clock_offset_s = self._offsets_s.get(machine.partition(":")[0], 0.0)
         self.processes.append(process)
         return process
+
+    def step_clock(self, machine: str, step_s: float) -> None:
+        """Set the wall clock of a host, with all its containers, forward or back."""
+        host = machine.partition(":")[0]
+        self._offsets_s[host] = self._offsets_s.get(host, 0.0) + step_s
+        self.troubles["clock_step"] += 1
+        for process in self.processes:
+            if process.machine.partition(":")[0] == host:
+                process.clock_offset_s = self._offsets_s[host]
+
+    def lose_files(self, *suffixes: str) -> None:
+        """Delete some of the journal's files while processes have them open."""
+        self.troubles["lost_" + "".join(suffix.strip("-") or "journal" for suffix in suffixes)] += 1
+        for suffix in suffixes:
+            (self.home / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
 
     def wish(self, prompt: str, *, session: str | None, host: str) -> ImageWanted:
         """Somebody wants an image."""
