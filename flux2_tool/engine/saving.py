@@ -5,15 +5,12 @@ A picture that cannot be saved is a warning, never a failed result: it exists an
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from flux2_tool.engine.wait import CancelToken
-from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, SavedImage, download_image, file_stem
+from flux2_tool.engine.wait import CancelToken, unless_cancelled
+from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, download_image, file_stem
 from flux2_tool.journal import SavedCopy
 from flux2_tool.schema.results import ImageInfo
 from flux2_tool.tasks.task import ImageTask
@@ -56,7 +53,9 @@ async def image_infos(
                     loopback_allowed=loopback_allowed,
                     timeout_s=min(DOWNLOAD_TIMEOUT_S, within_s),
                 )
-                saved = await _unless_cancelled(saving, cancel)
+                saved = await unless_cancelled(saving, cancel)
+                if saved is None:
+                    raise DownloadError("the call was stopped during the download")
             except DownloadError as exc:
                 warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
             else:
@@ -74,19 +73,3 @@ async def image_infos(
         for index, link in enumerate(links)
     ]
     return infos, warnings
-
-
-async def _unless_cancelled(saving: Coroutine[Any, Any, SavedImage], cancel: CancelToken) -> SavedImage:
-    stopped = asyncio.Event()
-    cancel.watch(stopped)
-    download, stop = asyncio.ensure_future(saving), asyncio.ensure_future(stopped.wait())
-    try:
-        await asyncio.wait((download, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not download.done():
-            raise DownloadError("the call was stopped during the download")
-        return download.result()
-    finally:
-        cancel.unwatch(stopped)
-        download.cancel()
-        stop.cancel()
-        await asyncio.gather(download, stop, return_exceptions=True)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from flux2_tool._files import is_file
 from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
 from flux2_tool.journal.spending_sums import spending_of
 from flux2_tool.journal.sqlite_leases import LeaseTable
@@ -106,7 +107,7 @@ class ClaimTable(LeaseTable):
         is_expired = all(
             expires_at is not None and age_s >= _life_s(record, expires_at) for _, expires_at in record.images
         )
-        return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)
+        return is_expired and not any(is_file(Path(copy.path)) for copy in record.saved)
 
 
 def _life_s(record: Record, expires_at: str) -> float:

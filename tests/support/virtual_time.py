@@ -109,10 +109,14 @@ class VirtualClock(SystemClock):
 
 
 class VirtualProcess(ThisProcess):
-    """This process, as the owner of records, on a machine whose uptime is virtual."""
+    """This process, as the owner of records, on a machine whose uptime is that of the loop it is made in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
 
     def moment(self) -> Moment:
-        return Moment("a virtual boot", asyncio.get_running_loop().time())
+        return Moment("a virtual boot", self._loop.time())  # also read in the journal's thread
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
