@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
@@ -32,6 +31,7 @@ from flux2_tool.engine.wait import (
     record_warnings,
     wait_for,
 )
+from flux2_tool.engine.webhooks import webhook_inbox_of
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
@@ -44,7 +44,7 @@ from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import PollScheduler
 from flux2_tool.tasks.registry import Registry, TaskHandle
 from flux2_tool.tasks.task import ImageTask
-from flux2_tool.tasks.webhook_inbox import WebhookInbox, WebhookRefusedError
+from flux2_tool.tasks.webhook_inbox import WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Engine:
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
         routes = RouteCache(settings.home / ROUTES_FILE)
-        self._webhook_inbox = _webhook_inbox_of(settings, host, self._clock)
+        self._webhook_inbox = webhook_inbox_of(settings, host, self._clock)
         self._registry = Registry(
             folder=settings.home,
             mode=settings.journal,
@@ -344,10 +344,3 @@ class Engine:
         images, warnings = await self._images(own, image_task, self.settings.save_dir)
         now = self._clock.now()
         return report(image_task, self.manifest, host=self.host, now=now, images=images, warnings=warnings)
-
-
-def _webhook_inbox_of(settings: Settings, host: HostProfile, clock: Clock) -> WebhookInbox | None:
-    """Return the webhook inbox if webhooks are configured and the host can receive them."""
-    if not host.receives_webhooks or settings.callback_public_url is None or settings.callback_secret is None:
-        return None
-    return WebhookInbox(public_url=settings.callback_public_url, secret=settings.callback_secret, clock=clock)

@@ -37,7 +37,7 @@ from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
-from flux2_tool.tasks.history import History
+from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
@@ -94,9 +94,9 @@ class Registry:
             record_handles=lambda: self._live.record_handles,
         )
         self._resumer = Resumer(self._journals, adopt=self._adopt, dependencies=dependencies)
-        self._history = History(self._journals, dependencies.poll_scheduler)
         self._heartbeat: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
+        self._history = DurationHistory(self._journals, dependencies.poll_scheduler)
 
     async def begin(
         self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
@@ -151,7 +151,7 @@ class Registry:
         handle = self._record_handle(journal, claim.record, is_ours=True)
         image_task = ImageTask(account.client, dependencies=self._deps, request=request, record_handle=handle)
         self._keep(intent.record_id, image_task)
-        await self._history.learn(account.base_url, intent)
+        await self._history.learn(account, intent)
         return TaskHandle(image_task=image_task, warnings=warnings)
 
     async def _claim(self, intent: Intent, rules: ClaimRules, *, deadline_s: float) -> tuple[Claim, Journal, list[str]]:
@@ -203,15 +203,15 @@ class Registry:
                     check_belongs(image_task, caller)
                     return image_task
         if image_task is None:
-            # Another call may have begun to look for it meanwhile.
-            image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
-        if image_task is None:
             image_task = ImageTask(
                 account.client, dependencies=self._deps, task_id=ref.task_id, account=account.fingerprint
             )
-            self._live.add_lookup(image_task)
         await self.check_lookup(image_task, caller)
-        return image_task
+        # Another call may have begun to look for it meanwhile.
+        known = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
+        if known is None:
+            self._live.add_lookup(image_task)
+        return known or image_task
 
     async def check_lookup(self, image_task: ImageTask, caller: CallContext) -> None:
         """Refuse a task of another conversation that is only looked up; before the lookup, and again after it.
@@ -311,7 +311,7 @@ class Registry:
 
     async def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
         """Return the image task of a record that another process or an earlier call began."""
-        await self._history.learn(account.base_url, record)
+        await self._history.learn(account, record)
         known = self._live.of_record(record.record_id)
         if known is not None:
             return known

@@ -280,7 +280,7 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
             id="a redirect",
         ),
         pytest.param("put", (403, {}), "refused the upload", id="a refusal of the storage"),
-        pytest.param("confirm", (200, {"url": "nowhere"}), "without a URL", id="no URL"),
+        pytest.param("confirm", (200, {"url": "nowhere"}), "without a public URL", id="no URL"),
     ],
 )
 def test_an_upload_that_is_not_as_documented_stops_the_call_unpaid(

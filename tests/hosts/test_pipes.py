@@ -1,4 +1,4 @@
-"""The worker's output, when its reader is slow and when writing fails."""
+"""The output of a worker or MCP server, when its reader is slow and when writing fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from io import FileIO
 
 import pytest
 
-from flux2_tool.hosts.worker.pipes import LineWriter
+from flux2_tool.hosts.pipes import LineWriter
 from tests.support.waiting import PATIENCE_S
 
 

@@ -1,23 +1,25 @@
-"""Let the poll schedule learn from the journal how long earlier tasks of a kind took."""
+"""What the journal knows of how long tasks take, for the poll schedule of this process."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from flux2_tool.journal import Intent, JournalError, JournalWithFallback
 from flux2_tool.tasks.poll_schedule import PollScheduler, TaskKind
+from flux2_tool.tasks.resume import Account
 
 logger = logging.getLogger(__name__)
 
 HISTORY_SAMPLES: Final = 40
 
 
-class History:
-    """Reads the durations of earlier tasks, once for each kind.
+class DurationHistory:
+    """Hands the durations of earlier tasks to the poll schedule, once for each kind of task.
 
     Args:
-        journals: Where their records are.
+        journals: Where they are recorded.
         poll_scheduler: Learns them.
     """
 
@@ -26,20 +28,20 @@ class History:
         self._poll_scheduler = poll_scheduler
         self._learned: set[TaskKind] = set()
 
-    async def learn(self, base_url: str, intent: Intent) -> None:
-        """Learn the durations of a task's kind, unless that was done; does nothing when the journal cannot be read."""
-        kind = (base_url, intent.model, intent.resolution)
+    async def learn(self, account: Account, intent: Intent) -> None:
+        """Learn how long earlier tasks of a request's kind took; does nothing the second time."""
+        kind = (account.base_url, intent.model, intent.resolution)
         if kind not in self._learned:
             self._learned.add(kind)
-            self._poll_scheduler.learn_history(kind, await self._durations(kind))
+            self._poll_scheduler.learn_history(kind, await self._durations_s(kind))
 
-    async def _durations(self, kind: TaskKind) -> list[float]:
+    async def _durations_s(self, kind: TaskKind) -> Sequence[float]:
         journal = await self._journals.for_reading()
         if journal is None:
-            return []
+            return ()
         base_url, model, resolution = kind
         try:
             return await journal.durations(base_url=base_url, model=model, resolution=resolution, limit=HISTORY_SAMPLES)
         except JournalError as exc:
             logger.warning("%s", exc)
-            return []
+            return ()
