@@ -7,7 +7,7 @@ Commands without an event loop use that store directly, from `open_journal`.
 
 from __future__ import annotations
 
-from flux2_tool.journal.errors import JournalError, JournalFailureReason, failure_reason
+from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError, failure_reason
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.handle import RecordHandle
 from flux2_tool.journal.model import (
@@ -22,7 +22,7 @@ from flux2_tool.journal.model import (
     SavedCopy,
     Spending,
 )
-from flux2_tool.journal.process_id import Owner, ThisProcess
+from flux2_tool.journal.process_id import Liveness, Moment, Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.sqlite import SqliteJournal, open_journal
 from flux2_tool.journal.threaded import ThreadedJournal, open_threaded_journal
@@ -37,9 +37,12 @@ __all__ = [
     "JournalError",
     "JournalFailureReason",
     "JournalWithFallback",
+    "Liveness",
+    "Moment",
     "OpenJournal",
     "Outcome",
     "Owner",
+    "OwnershipLostError",
     "Record",
     "RecordHandle",
     "RecordState",

@@ -18,8 +18,9 @@ from flux2_tool.exceptions import JournalUnavailableError
 # disk         the disk is full or broken
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
+# replaced     the file, its -wal or its -shm was deleted or replaced while it was open, or a record vanished from it
 # other        none of these, or unknown
-JournalFailureReason = Literal["locked", "disk", "permissions", "damaged", "other"]
+JournalFailureReason = Literal["locked", "disk", "permissions", "damaged", "replaced", "other"]
 
 _SQLITE_REASONS: Final[dict[int, JournalFailureReason]] = {
     sqlite3.SQLITE_BUSY: "locked",
@@ -48,6 +49,10 @@ class JournalError(Exception):
     def __init__(self, message: str, *, reason: JournalFailureReason = "other") -> None:
         super().__init__(message)
         self.reason: JournalFailureReason = reason
+
+
+class OwnershipLostError(Exception):
+    """Another process took the record over, or it is settled: this one must not send its request nor write to it."""
 
 
 def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailureReason:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool.journal.errors import JournalError, unavailable
-from flux2_tool.journal.handle import RecordHandle
+from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Record
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
@@ -60,6 +60,9 @@ class JournalWithFallback:
         # Files given up, until the records that are still written to them have moved.
         self._retired: list[Journal] = []
         self._spent: list[Record] = []
+        self._warnings: list[str] = []
+        # Records of a lost WAL, until they are in another file.
+        self._salvaged: list[Record] = []
         # Calls that run side by side open one journal.
         self._changing = asyncio.Lock()
 
@@ -83,15 +86,21 @@ class JournalWithFallback:
                 self._spent = await journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
             return await self.fall_back(exc)
-        return journal, []
+        warnings, self._warnings = self._warnings, []
+        return journal, warnings
 
     async def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
         """Return the journal in memory after the file failed, and warnings for the call's result.
 
+        A file that was only deleted or replaced has a successor, which is used instead.
+
         Raises:
             JournalUnavailableError: It is required.
         """
-        self._retire_file()
+        if exc.reason == "replaced" and await self.recover():
+            return await self.for_spending()
+        async with self._changing:
+            await self._retire_file()
         if self.is_required:
             raise unavailable(exc) from exc
         logger.warning("%s; falling back to a journal in memory", exc)
@@ -121,8 +130,21 @@ class JournalWithFallback:
         journal = await self.for_reading()
         return await self._on_disk() if journal is None else journal
 
+    async def recover(self) -> bool:
+        """Use the file that is at the path now, with this process's records; return whether there is one."""
+        if self._mode == "off":
+            return False
+        try:
+            await self._on_disk()
+        except JournalError as exc:
+            logger.warning("%s", exc)
+            return False
+        return True
+
     async def heartbeat(self) -> None:
         """Renew the leases of this process's records, and retry the writes that failed before."""
+        if self._file is not None:
+            await self.recover()
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
@@ -151,15 +173,18 @@ class JournalWithFallback:
         async with self._changing:
             if self._file is not None and not await self._file.is_in_place():
                 logger.warning("the task journal was deleted or replaced; opening a new one")
-                self._retire_file()
+                self._salvaged += await self._file.salvage()
+                await self._retire_file()
+                self._warn()
             if self._file is None:
                 journal = await self._open(self._folder, owner=self._owner, now=self._now())
                 try:
+                    await journal.carry_over(self._salvaged)
                     await self._carry_to(journal)
                 except BaseException:
                     await journal.close(release=False)
                     raise
-                self._file = journal
+                self._file, self._salvaged = journal, []
             await self._carry_to(self._file)
             return self._file
 
@@ -180,10 +205,18 @@ class JournalWithFallback:
         self._current = journal
         await self._close_retired()
 
-    def _retire_file(self) -> None:
+    def _warn(self) -> None:
+        self._warnings = [REPLACED]
+        for record_handle in self._record_handles():
+            record_handle.warn(REPLACED)
+
+    async def _retire_file(self) -> None:
         if self._file is not None:
             self._retired.append(self._file)
             self._file = None
+        if not list(self._record_handles()):
+            # SQLite repairs its files when the last process that has them open closes them.
+            await self._close_retired()
 
     async def _close_retired(self) -> None:
         while self._retired:

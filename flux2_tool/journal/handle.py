@@ -12,17 +12,24 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from flux2_tool.journal.errors import JournalError, unavailable
+from flux2_tool.journal.errors import JournalError, OwnershipLostError, unavailable
 from flux2_tool.journal.model import Outcome, Record, SavedCopy
+from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.protocol import Journal
 from flux2_tool.runapi import contract
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 WARNING: Final = (
     "journal_unavailable: the task journal cannot be written, so this task may be forgotten when the process ends"
+)
+REPLACED: Final = (
+    "journal_replaced: the task journal was deleted or replaced while it was in use; the tasks of this process were "
+    "carried over, those of others may be missing"
 )
 _Write = Callable[[Journal], Awaitable[None]]
 
@@ -34,16 +41,29 @@ class RecordHandle:
         journal: Contains the record.
         record: The record as last read.
         now: Returns the wall-clock time.
+        moment: Returns the time on this boot's monotonic clock.
         is_ours: Whether this process owns it; otherwise it is only read.
         is_required: Whether a request may be sent only after it is recorded.
+        recover: Called when the journal's files were deleted or replaced; has this handle use others, and returns
+            whether it could.
     """
 
     def __init__(
-        self, journal: Journal, record: Record, *, now: Callable[[], float], is_ours: bool, is_required: bool = True
+        self,
+        journal: Journal,
+        record: Record,
+        *,
+        now: Callable[[], float],
+        moment: Callable[[], Moment],
+        is_ours: bool,
+        is_required: bool = True,
+        recover: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._journal = journal
         self._now = now
+        self._moment = moment
         self._is_required = is_required
+        self._recover = recover
         self._has_unwritten_changes = False
         self._queue: deque[_Write] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -51,19 +71,31 @@ class RecordHandle:
         self.is_ours = is_ours
         self.warnings: list[str] = []
 
+    def age_s(self) -> float:
+        """Return how long ago the record was created, in seconds, whoever set a clock since."""
+        return self.record.age_s(self._now(), self._moment())
+
     # ---- before money is spent ---------------------------------------------------------------------------------------
 
     async def before_post(self, route: contract.Route) -> None:
         """Record the route of a POST, before it is sent.
 
         Raises:
+            OwnershipLostError: Another process has taken the record over, so the POST must not be sent.
             JournalUnavailableError: It cannot be written and is required, so the POST must not be sent.
         """
         await self.settled()
-        if route == self.record.route and self.record.state == "sending":
-            return
-        self.record = replace(self.record, route=route, state="sending")
-        failed = await self._perform(lambda journal: journal.note_route(self.record.record_id, route))
+        known = self.record
+        self.record = noted = replace(known, route=route, state="sending")
+        try:
+            failed = await self._perform(
+                lambda journal: journal.note_route(known.record_id, route, now=self._now()), is_check=True
+            )
+        except OwnershipLostError:
+            self.is_ours = False
+            if self.record is noted:
+                self.record = known
+            raise
         if failed is not None and self._is_required:
             raise unavailable(failed) from failed
 
@@ -71,7 +103,7 @@ class RecordHandle:
         """Become the owner unless another living process is; return whether this process owns it now."""
         await self.settled()
         try:
-            record = await self._journal.take_over(self.record.record_id, now=self._now())
+            record = await self._recovering(lambda journal: journal.take_over(self.record.record_id, now=self._now()))
         except JournalError as exc:
             self._warn(exc)
         else:
@@ -192,14 +224,22 @@ class RecordHandle:
         if cancelled is not None:
             raise cancelled
 
-    async def _perform(self, write: _Write) -> JournalError | None:
-        """Write, and return the error, if any."""
-        journal = self._journal
+    async def _perform(self, write: _Write, *, is_check: bool = False) -> JournalError | None:
+        """Write, and return the error, if any.
+
+        Args:
+            is_check: Whether it does more than to write what the record here says already.
+
+        Raises:
+            OwnershipLostError: It checks who owns the record, and this process does not.
+        """
+        journal, is_written = self._journal, False
         try:
             if self._has_unwritten_changes:
                 await self._write_all()
-            else:
-                await write(journal)
+                is_written = not is_check
+            if not is_written:
+                await self._recovering(write)
         except JournalError as exc:
             if journal is self._journal:
                 self._has_unwritten_changes = True
@@ -214,7 +254,7 @@ class RecordHandle:
     async def _write_all(self) -> None:
         """Write the record as it is known here."""
         record, journal = self.record, self._journal
-        await journal.carry_over([record])
+        await self._recovering(lambda journal: journal.carry_over([record]))
         if journal is self._journal and record is self.record:
             self._has_unwritten_changes = False
 
@@ -225,7 +265,23 @@ class RecordHandle:
         if record is not None and known is self.record and not self._queue:
             self.record = record
 
+    async def _recovering(self, operation: Callable[[Journal], Awaitable[T]]) -> T:
+        """Do something with the journal, in its successor if its files were deleted or replaced."""
+        try:
+            return await operation(self._journal)
+        except JournalError as exc:
+            if exc.reason != "replaced" or self._recover is None or not await self._recover():
+                raise
+            # The files may be in place, and their content another: an old copy of the journal was put back.
+            await self._journal.carry_over([self.record])
+            self.warn(REPLACED)
+            return await operation(self._journal)
+
+    def warn(self, warning: str) -> None:
+        """Add a warning to the results of the calls that wait for the image, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
     def _warn(self, exc: JournalError) -> None:
         logger.error("%s", exc)
-        if WARNING not in self.warnings:
-            self.warnings.append(WARNING)
+        self.warn(WARNING)

@@ -7,7 +7,10 @@ so that an older process can still use a journal that a newer one has opened.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Final
+
+from flux2_tool.journal.spending_sums import SPENDING_SUMS
 
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -109,6 +112,23 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     (
+        # Leases and ages by a clock that nobody sets; what processes of another boot have seen of a lease.
+        "0010_monotonic_clocks",
+        """
+        ALTER TABLE records ADD COLUMN lease_clock TEXT;
+        ALTER TABLE records ADD COLUMN lease_until_s REAL;
+        ALTER TABLE records ADD COLUMN created_clock TEXT;
+        ALTER TABLE records ADD COLUMN created_at_s REAL;
+        CREATE TABLE watched_leases (
+            record_id TEXT NOT NULL,
+            clock     TEXT NOT NULL,
+            lease     TEXT NOT NULL,
+            since_s   REAL NOT NULL,
+            PRIMARY KEY (record_id, clock)
+        ) WITHOUT ROWID;
+        """,
+    ),
+    (
         # What is kept of deleted records, so that a task stays its conversation's; see sqlite_conversations.py.
         "0011_task_conversations",
         """
@@ -118,22 +138,35 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
             ON records (lower(replace(replace(replace(task_id, '-', ''), '{', ''), '}', '')));
         """,
     ),
+    ("0012_spending_sums", SPENDING_SUMS),
 )
 
 
-def migrate(connection: sqlite3.Connection, *, now: float) -> None:
-    """Apply the missing steps; several processes may call this at once."""
+def migrate(connection: sqlite3.Connection, *, now: float) -> bool:
+    """Apply the missing steps, and return whether there were any; several processes may call this at once."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
         applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
         for name, script in MIGRATIONS:
             if name not in applied:
-                for statement in script.split(";"):
-                    if statement.strip():
-                        connection.execute(statement)
+                for statement in _statements(script):
+                    connection.execute(statement)
                 connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
         connection.execute("COMMIT")
+        return any(name not in applied for name, _ in MIGRATIONS)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script at its semicolons, except those inside a trigger."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part
+        if statement.strip() and sqlite3.complete_statement(f"{statement};"):
+            yield statement
+            statement = ""
+        elif statement.strip():
+            statement += ";"

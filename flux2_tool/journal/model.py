@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from flux2_tool.journal.process_id import Moment
 from flux2_tool.runapi import contract
 
 # sending      the POST may or may not have arrived
@@ -108,6 +109,10 @@ class Record(Intent):
         lease_until: When the owner's lease expires without a further heartbeat.
         saved: Copies of the images on disk.
         orphaned: The call or process that began it ended first.
+        lease_clock: The monotonic clock of `lease_until_s`, see `process_id.Moment`.
+        lease_until_s: When the lease expires, on that clock.
+        created_clock: The monotonic clock of `created_at_s`.
+        created_at_s: When it was created, on that clock.
     """
 
     state: RecordState
@@ -130,11 +135,25 @@ class Record(Intent):
     saved: tuple[SavedCopy, ...] = ()
     orphaned: bool = False
     duration_s: float | None = None
+    lease_clock: str | None = None
+    lease_until_s: float | None = None
+    created_clock: str | None = None
+    created_at_s: float | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether its state is final."""
         return self.state in ("completed", "failed", "not_created")
+
+    def age_s(self, now: float, moment: Moment) -> float:
+        """Return how long ago it was created, in seconds.
+
+        Since another boot only the wall clock can tell. A record from its future shows that it was set, so that the
+        record may be of any age; the distance counts then.
+        """
+        if self.created_at_s is not None and self.created_clock == moment.clock:
+            return moment.s - self.created_at_s
+        return abs(now - self.created_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +162,7 @@ class Cap:
 
     Attributes:
         since: Only requests from then on count; None counts all.
+        until: Only requests before then count: the clock may have been wrong for a while.
         session: For a cap of kind "session", the session whose spending counts.
         sender: For a cap of kind "sender", the requester whose spending counts; None counts requesters without a name.
         excludes_loopback: Whether the cost of images from a sandbox on this machine does not count.
@@ -151,6 +171,7 @@ class Cap:
     kind: Literal["image", "day", "session", "sender"]
     limit_usd: float
     since: float | None = None
+    until: float | None = None
     session: str | None = None
     sender: str | None = None
     excludes_loopback: bool = False

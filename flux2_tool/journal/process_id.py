@@ -1,19 +1,39 @@
-"""Identify the process that owns a record, so that its end on this machine is detected at once.
+"""Identify the process that owns a record, and tell whether it still lives: the one place that knows processes.
 
-Process ids are reused, but not together with the start time. The name also contains the host, its boot id and the PID
-namespace, because other machines or containers can share the folder, and a random part, because one process may have
-several tools, each closed separately.
+A process counts as dead only on proof, because a living one may have a paid request in flight. Proof needs the same
+boot and the same PID namespace, and then one of: kill(2) finds no such process; it is a zombie; a process with this id
+started at another time. Where that cannot be told (another host or container, no /proc, a /proc of another namespace,
+one that hides other users' processes) the answer is "unknown", and the lease decides (`sqlite_leases.py`).
 """
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import os
 import secrets
 import socket
-import subprocess
+import sys
+import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Literal, NamedTuple, Protocol
+
+# alive    it runs on this machine, in this PID namespace
+# dead     it has certainly ended
+# unknown  nothing on this machine can tell
+Liveness = Literal["alive", "dead", "unknown"]
+
+PROC: Final = Path("/proc")
+# CLOCK_MONOTONIC stands still in a suspended Linux, and goes on in a suspended macOS.
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Moment(NamedTuple):
+    """A reading of a monotonic clock; only readings of the same clock can be compared."""
+
+    clock: str
+    s: float
 
 
 class Owner(Protocol):
@@ -24,60 +44,185 @@ class Owner(Protocol):
         """Unique among all processes that may share the journal."""
         ...
 
-    def is_dead(self, name: str) -> bool:
-        """Return whether another owner's process has certainly ended; False when unknown."""
+    def liveness(self, name: str) -> Liveness:
+        """Return whether another owner's process runs."""
+        ...
+
+    def moment(self) -> Moment:
+        """Return the time on a clock that no change of the wall clock moves; processes of one boot share it."""
         ...
 
 
 class ThisProcess:
-    """The current process as an owner; one instance per tool in it."""
+    """The current process as an owner; one instance per tool in it.
 
-    def __init__(self) -> None:
+    Args:
+        proc: The procfs; there is none on macOS.
+    """
+
+    def __init__(self, *, proc: Path = PROC) -> None:
+        self._proc = proc
+        # One process may have several tools, each closed separately.
         self._part = secrets.token_hex(4)
 
     @property
     def name(self) -> str:
         """Machine, process id, start time and the tool's random part, separated by colons."""
-        return f"{_machine()}:{os.getpid()}:{_start_time(os.getpid()) or '?'}:{self._part}"
+        machine = _machine(self._proc, os.getpid())
+        return f"{machine.name}:{os.getpid()}:{self._own().started or '?'}:{self._part}"
 
-    def is_dead(self, name: str) -> bool:
-        """Return whether a process of this machine has ended; always False for a process of another machine."""
+    def liveness(self, name: str) -> Liveness:
+        machine = _machine(self._proc, os.getpid())
         parts = name.split(":")
-        if len(parts) < 3 or parts[0] != _machine() or not parts[1].isdigit():
-            return False
-        started, found = parts[2], _start_time(int(parts[1]))
-        return found is None or (started != "?" and found != started)
+        if len(parts) < 3 or parts[0] != machine.name or not machine.is_known or not parts[1].isdigit():
+            return "unknown"
+        pid, started = int(parts[1]), parts[2]
+        if pid != os.getpid() and not _exists(pid):
+            return "dead"
+        found = self._own() if pid == os.getpid() else _look_up(self._proc, pid)
+        if found.is_zombie:
+            return "dead"
+        if found.started is None or started == "?":
+            return "unknown"
+        if found.started == started:
+            return "alive"
+        return "dead" if found.is_start_exact else "unknown"
+
+    def moment(self) -> Moment:
+        machine = _machine(self._proc, os.getpid())
+        # Without a boot id nothing says that another process's readings are of the same clock.
+        clock = machine.clock or f"process {os.getpid()} {self._part}"
+        # Time in which the machine was suspended counts: a service may forget a request meanwhile.
+        return Moment(clock, time.clock_gettime(_BOOT_CLOCK))
+
+    def _own(self) -> _Found:
+        if _has_procfs(self._proc) and _own_ids(self._proc)[-1:] == [os.getpid()]:
+            return _read_stat(self._proc / "self/stat")  # right also in a procfs of another namespace
+        return _look_up(self._proc, os.getpid())
 
 
-@lru_cache(maxsize=1)
-def _machine() -> str:
-    parts = [socket.gethostname()]
-    try:
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    except OSError:  # pragma: no cover - no /proc, as on macOS
-        parts.append("-")
-    return "/".join(parts).replace(":", "_")
+class _Machine(NamedTuple):
+    """Where process ids mean the same.
 
-
-def _start_time(pid: int) -> str | None:
-    """Return when a process started, in the system's own format, or None when there is no such process.
-
-    A zombie counts as dead. Source: proc_pid_stat(5), fields 3 and 22; elsewhere `ps -o lstart=`.
+    Attributes:
+        name: Host, boot, PID namespace and, because start times count in it, time namespace.
+        is_known: Whether boot and namespace are known, so that equal names mean the same machine.
+        clock: The name of its monotonic clock, None when the boot is not known.
     """
-    if Path("/proc/self/stat").exists():  # pragma: no branch - false on macOS
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in ("Z", "X") else fields[19]
-    # A minimal environment: ps needs no key, and its format must not depend on locale or time zone.
-    environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}  # pragma: no cover - macOS
-    found = subprocess.run(  # noqa: S603 # pragma: no cover - macOS
-        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip().replace(":", ".") or None  # pragma: no cover - macOS
+
+    name: str
+    is_known: bool
+    clock: str | None
+
+
+class _Found(NamedTuple):
+    """What can be told about a process that exists.
+
+    Attributes:
+        started: Its start time, None when it cannot be read.
+        is_start_exact: Whether two different start times are certainly of two processes.
+    """
+
+    started: str | None = None
+    is_zombie: bool = False
+    is_start_exact: bool = True
+
+
+@lru_cache(maxsize=4)
+def _machine(proc: Path, _pid: int) -> _Machine:
+    """Return where this process runs. Read again after a fork: the child may be in another namespace."""
+    host = socket.gethostname()
+    if sys.platform == "darwin":  # pragma: no cover - macOS has no namespaces, and one id per boot
+        boot = _darwin_boot_id()
+        return _named(host, boot, "-", "-")
+    try:
+        boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        pid_namespace = str((proc / "self/ns/pid").readlink())
+    except (OSError, ValueError):
+        return _named(host, None, "-", "-")
+    try:
+        time_namespace = str((proc / "self/ns/time").readlink())
+    except OSError:  # a kernel without them
+        time_namespace = "-"
+    return _named(host, boot, pid_namespace, time_namespace)
+
+
+def _named(host: str, boot: str | None, pid_namespace: str, time_namespace: str) -> _Machine:
+    name = "/".join((host, boot or "-", pid_namespace, time_namespace)).replace(":", "_")
+    clock = None if not boot else f"{boot} {time_namespace}"
+    return _Machine(name=name, is_known=bool(boot), clock=clock)
+
+
+def _darwin_boot_id() -> str | None:  # pragma: no cover - macOS only
+    """Return the id of this boot. Source: `sysctl kern.bootsessionuuid`."""
+    library = ctypes.CDLL(ctypes.util.find_library("c"))
+    value, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
+    failed = library.sysctlbyname(b"kern.bootsessionuuid", value, ctypes.byref(size), None, ctypes.c_size_t(0))
+    return None if failed else value.value.decode("ascii", errors="replace") or None
+
+
+def _exists(pid: int) -> bool:
+    """Return whether this PID namespace has a process with this id. Source: kill(2).
+
+    Not by /proc: it may be mounted for another namespace, or hide other users' processes (hidepid).
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user, or no process id at all
+        return True
+    return True
+
+
+def _has_procfs(proc: Path) -> bool:
+    return (proc / "self").is_dir()
+
+
+def _look_up(proc: Path, pid: int) -> _Found:
+    """Return what /proc says of a process, if it is of this PID namespace; where none exists what psutil says."""
+    if sys.platform != "linux":  # pragma: no cover - the tests run on Linux, and call it themselves
+        return look_up_without_proc(pid)
+    if not _has_procfs(proc) or _own_ids(proc) != [os.getpid()]:
+        return _Found()  # of another namespace: this id is another process there
+    return _read_stat(proc / str(pid) / "stat")
+
+
+def _own_ids(proc: Path) -> list[int]:
+    """Return this process's ids from the namespace of a procfs down to its own: one, if the procfs is its own.
+
+    Source: proc_pid_status(5), NSpid; before Linux 4.1 only the id in /proc/self/stat tells.
+    """
+    try:
+        for line in (proc / "self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("NSpid:"):
+                return [int(part) for part in line.split()[1:]]
+        return [int((proc / "self/stat").read_text(encoding="ascii", errors="replace").split()[0])]
+    except (OSError, ValueError, IndexError):
+        return []
+
+
+def _read_stat(path: Path) -> _Found:
+    """Return start time and state. Source: proc_pid_stat(5), fields 3, 20 and 22.
+
+    The start time is in clock ticks since the boot. psutil adds the time of the boot by the wall clock to it, so that
+    setting the clock would make a living process another one.
+    """
+    try:
+        fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        # A leader that has ended while its other threads run is called a zombie too.
+        is_zombie = fields[0] in ("Z", "X") and int(fields[17]) <= 1
+        return _Found(fields[19], is_zombie)
+    except (OSError, ValueError, IndexError):
+        return _Found()
+
+
+def look_up_without_proc(pid: int) -> _Found:
+    """Return what psutil says of a process that exists; its start time is by the wall clock, which may be set."""
+    import psutil  # not needed on Linux, and slow to import
+
+    try:
+        process = psutil.Process(pid)
+        return _Found(f"{process.create_time():.2f}", process.status() == psutil.STATUS_ZOMBIE, is_start_exact=False)
+    except psutil.Error:
+        return _Found()

@@ -48,18 +48,22 @@ class Journal(Protocol):
         """Renew the leases of all records this process owns."""
         ...
 
-    async def note_route(self, record_id: str, route: contract.Route) -> None:
-        """Record the route of the next POST, before it is sent."""
+    async def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
+        """Record the route of the next POST, before it is sent, and renew the lease.
+
+        Raises:
+            OwnershipLostError: This process does not own the record any more, or it is settled: it must not send.
+        """
         ...
 
     async def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
-        """Record that RunAPI accepted the task."""
+        """Record that RunAPI accepted the task; does nothing when another process owns the record."""
         ...
 
     async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
-        """Record the outcome, unless the record's state takes precedence."""
+        """Record the outcome, unless another process owns the record or its state takes precedence."""
         ...
 
     async def note_delivered(self, record_id: str, *, now: float) -> None:
@@ -114,7 +118,7 @@ class Journal(Protocol):
     async def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:
-        """Return an account's unfinished records that no living process owns.
+        """Return an account's unfinished records that no process owns, as far as is known; `take_over` decides.
 
         Args:
             resend_since: A record without a task id is returned only if it was created since then and has no conflict,
@@ -136,7 +140,14 @@ class Journal(Protocol):
         ...
 
     async def is_in_place(self) -> bool:
-        """Return whether its file was neither deleted nor replaced."""
+        """Return whether its files were neither deleted nor replaced."""
+        ...
+
+    async def salvage(self) -> list[Record]:
+        """Return what can still be read of files that are not in place any more, and close them.
+
+        Only records that were in a lost WAL: whoever deletes or replaces the main file may have meant it.
+        """
         ...
 
     async def close(self, *, release: bool = True) -> None:

@@ -15,11 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.errors import JournalError, OwnershipLostError, failure_reason
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
-from flux2_tool.journal.sqlite_claims import LEASE_S, ClaimTable
+from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
+from flux2_tool.journal.sqlite_claims import ClaimTable
 from flux2_tool.journal.sqlite_conversations import conversations_of, keep_conversations
+from flux2_tool.journal.sqlite_files import close_lost
 from flux2_tool.journal.sqlite_table import connect, row_of
 from flux2_tool.runapi import contract
 
@@ -43,6 +45,7 @@ def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJour
         # Created here, because SQLite would use the umask for the file's mode.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        close_lost(path)
         return SqliteJournal(connect(str(path), now=now), path, owner)
     except (OSError, sqlite3.Error) as exc:
         message = exc.strerror if isinstance(exc, OSError) else exc
@@ -53,27 +56,14 @@ def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJour
 class SqliteJournal(ClaimTable):
     """The `Journal` of one process over one SQLite database. Not for use from several threads at once."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, owner: Owner) -> None:
-        super().__init__(connection, path, owner)
-        self._inode = None if path is None else path.stat().st_ino
-
-    def is_in_place(self) -> bool:
-        """Return whether the file this journal writes to is still the one at its path."""
-        if self._path is None:
-            return True
-        try:
-            return self._path.stat().st_ino == self._inode
-        except OSError:
-            return False
-
     def take_over(self, record_id: str, *, now: float) -> Record | None:
         with self._transaction():
             record = self._one("record_id = ?", (record_id,))
             if record is None or record.is_over or self._is_held_by_another(record, now):
                 return None
             orphaned = record.orphaned or record.owner != self._name
-            values = {"owner": self._name, "lease_until": now + LEASE_S, "orphaned": int(orphaned)}
-            self._update(record_id, **values, abandoned=0)
+            self._update(record_id, **self._lease(now), orphaned=int(orphaned), abandoned=0)
+            self._connection.execute("DELETE FROM watched_leases WHERE record_id = ?", (record_id,))
             return self._one("record_id = ?", (record_id,))
 
     def release(self, record_id: str, *, abandoned: bool = False) -> None:
@@ -90,20 +80,28 @@ class SqliteJournal(ClaimTable):
 
     def heartbeat(self, *, now: float) -> None:
         with self._transaction():
-            self._connection.execute("UPDATE records SET lease_until = ? WHERE owner = ?", (now + LEASE_S, self._name))
+            lease = self._lease(now)
+            self._connection.execute(
+                f"UPDATE records SET {', '.join(f'{name} = ?' for name in lease)} WHERE owner = ?",  # noqa: S608
+                (*lease.values(), self._name),
+            )
 
-    def note_route(self, record_id: str, route: contract.Route) -> None:
+    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
         with self._transaction(synced=True):
-            record = self._one("record_id = ?", (record_id,))
-            if record is not None and record.task_id is None and not record.is_over:
-                self._update(record_id, route=route, state="sending")
+            record = self._check_owned(record_id)
+            if record.task_id is not None or record.is_over:
+                raise OwnershipLostError(f"record {record_id} is {record.state}")
+            values = self._lease(now)
+            if (record.route, record.state) != (route, "sending"):
+                values |= {"route": route, "state": "sending"}
+            self._update(record_id, **values)
 
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
         with self._transaction(synced=True):
-            record = self._one("record_id = ?", (record_id,))
-            if record is None or record.state in ("completed", "failed"):
+            record = self._known(record_id)
+            if record.state in ("completed", "failed") or record.owner not in (None, self._name):
                 return
             self._update(
                 record_id,
@@ -112,12 +110,13 @@ class SqliteJournal(ClaimTable):
                 status_url=status_url,
                 accepted_at=now,
                 request_id=request_id,
+                **self._lease(now),
             )
 
     def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
         with self._transaction():
-            record = self._one("record_id = ?", (record_id,))
-            if record is None or not self._may_end(record, outcome.state):
+            record = self._known(record_id)
+            if not self._may_end(record, outcome.state):
                 return
             self._update(record_id, **row_of(outcome), finished_at=None if outcome.state == "unknown" else now)
             if outcome.state != "completed":
@@ -126,8 +125,9 @@ class SqliteJournal(ClaimTable):
     def note_delivered(self, record_id: str, *, now: float) -> None:
         with self._transaction():
             self._connection.execute(
-                "UPDATE records SET delivered_at = coalesce(delivered_at, ?), owner = NULL, lease_until = NULL"
-                " WHERE record_id = ?",
+                "UPDATE records SET delivered_at = coalesce(delivered_at, ?),"
+                # Who still follows it has to write its end.
+                " owner = CASE WHEN state = 'completed' THEN NULL ELSE owner END WHERE record_id = ?",
                 (now, record_id),
             )
 
@@ -145,16 +145,16 @@ class SqliteJournal(ClaimTable):
         inherited_session_prefix: str | None = None,
     ) -> Record | None:
         where = "fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?"
-        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}created_at DESC, rowid DESC LIMIT 1"
+        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}rowid DESC LIMIT 1"
         with self._guarded():
             found = self._select(where, (fingerprint, base_url, session), order)
             if not found and inherited_session_prefix is not None:
                 for (other_session,) in self._connection.execute(
                     "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
-                    " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(created_at) DESC",
+                    " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(rowid) DESC",
                     (fingerprint, base_url, len(inherited_session_prefix), inherited_session_prefix),
                 ):
-                    if self._owner.is_dead(other_session.removeprefix(inherited_session_prefix)):
+                    if self._owner.liveness(other_session.removeprefix(inherited_session_prefix)) == "dead":
                         found = self._select(where, (fingerprint, base_url, other_session), order)
                         break
             return found[0] if found else None
@@ -163,7 +163,9 @@ class SqliteJournal(ClaimTable):
         with self._transaction(synced=True):
             for record in records:
                 known = self._one("record_id = ?", (record.record_id,))
-                if known is None or (known.owner in (None, self._name) and _progress(known) <= _progress(record)):
+                if known is None or (
+                    known.owner in (None, self._name, record.owner) and _progress(known) <= _progress(record)
+                ):
                     self._insert(row_of(record), or_update=True)
 
     def get(self, record_id: str) -> Record | None:
@@ -193,8 +195,11 @@ class SqliteJournal(ClaimTable):
         return [
             record
             for record in unfinished
-            if not self._is_held(record, now)
-            and (record.task_id is not None or (record.created_at >= resend_since and not record.conflict))
+            if self._may_be_orphaned(record, now)
+            and (
+                record.task_id is not None
+                or (record.age_s(now, self._owner.moment()) <= now - resend_since and not record.conflict)
+            )
         ]
 
     def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
@@ -212,15 +217,16 @@ class SqliteJournal(ClaimTable):
         with self._guarded():
             rows = self._connection.execute(
                 "SELECT duration_s FROM records WHERE base_url = ? AND model = ? AND resolution = ?"
-                " AND duration_s IS NOT NULL ORDER BY created_at DESC, rowid DESC LIMIT ?",
+                " AND duration_s IS NOT NULL ORDER BY rowid DESC LIMIT ?",
                 (base_url, model, resolution, limit),
             )
             return [row[0] for row in rows][::-1]
 
     def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         with self._transaction():
-            for record in self._select("state = 'sending' AND created_at < ?", (sent_before,)):
-                if not self._is_held(record, now):
+            for record in self._select("state = 'sending'", ()):
+                is_late = record.age_s(now, self._owner.moment()) > now - sent_before
+                if is_late and not self._is_held(record, now):
                     self._update(
                         record.record_id,
                         state="unknown",
@@ -243,7 +249,29 @@ class SqliteJournal(ClaimTable):
         with self._transaction():
             keep_conversations(self._connection, _PRUNABLE, (before,))
             cursor = self._connection.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
+            self._connection.execute(
+                "DELETE FROM watched_leases WHERE record_id NOT IN (SELECT record_id FROM records WHERE owner NOT NULL)"
+            )
+            count_anew(self._connection)
+            drop_old_sums(self._connection, before=before)
             return cursor.rowcount
+
+    def wrong_sums(self) -> int:
+        """Return how many sums of spending differ from what the records say."""
+        with self._guarded():
+            return wrong_sums(self._connection)
+
+    def salvage(self) -> list[Record]:
+        """See `Journal.salvage`. Raises JournalError only for a lock, so that the caller may try again."""
+        saved: list[Record] = []
+        if self._files.is_only_wal_lost():
+            try:
+                saved = self.records()
+            except JournalError as exc:
+                if exc.reason == "locked":
+                    raise
+        self._files.close()
+        return saved
 
     def close(self, *, release: bool = True) -> None:
         if release:
@@ -251,16 +279,17 @@ class SqliteJournal(ClaimTable):
                 self._connection.execute(
                     "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
                 )
-        self._connection.close()
+        self._files.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _may_end(self, record: Record, state: RecordState) -> bool:
         """Whether an outcome may replace the record's state; that of a stalled process may be outdated."""
+        if record.owner not in (None, self._name):
+            return False
         if record.state in ("completed", "failed"):
             return state == "completed"
-        is_ours = record.owner == self._name
-        return state in ("completed", "failed") or is_ours or (record.owner is None and record.task_id is None)
+        return state in ("completed", "failed") or record.owner == self._name or record.task_id is None
 
 
 def _progress(record: Record) -> tuple[int, bool]:

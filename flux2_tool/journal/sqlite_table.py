@@ -18,6 +18,7 @@ from typing import Any, Final
 from flux2_tool.journal.errors import JournalError, failure_reason
 from flux2_tool.journal.migrations import migrate
 from flux2_tool.journal.model import Failure, Outcome, Record, SavedCopy
+from flux2_tool.journal.sqlite_files import JournalFiles
 
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -34,7 +35,9 @@ def connect(target: str, *, now: float) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         _switch_to_wal(connection)
-        migrate(connection, now=now)
+        if migrate(connection, now=now):
+            # The tables must not be in the WAL alone, see `sqlite_files.py`.
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except BaseException:
         connection.close()
         raise
@@ -67,6 +70,11 @@ class RecordTable:
         self._connection = connection
         self._path = path
         self._is_synced: bool | None = None
+        self._files = JournalFiles(connection, path)
+
+    def is_in_place(self) -> bool:
+        """Return whether the files this journal writes to are still those at its path."""
+        return self._files.are_in_place()
 
     def set_busy_timeout(self, seconds: float) -> None:
         """Wait this long for another connection's lock, instead of BUSY_TIMEOUT_S."""
@@ -88,10 +96,10 @@ class RecordTable:
 
     def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
         """Return the newest record that matches a condition."""
-        found = self._select(condition, values, "created_at DESC, rowid DESC LIMIT 1")
+        found = self._select(condition, values, "rowid DESC LIMIT 1")
         return found[0] if found else None
 
-    def _select(self, condition: str, values: tuple[Any, ...], order: str = "created_at, rowid") -> list[Record]:
+    def _select(self, condition: str, values: tuple[Any, ...], order: str = "rowid") -> list[Record]:
         rows = self._connection.execute(
             f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY {order}",  # noqa: S608
             values,
@@ -101,7 +109,8 @@ class RecordTable:
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            yield
+            with self._files.lock:
+                yield
         # Besides SQLite's errors: invalid text, a number that is too large, a corrupt cell.
         except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
             name = "the journal in memory" if self._path is None else f"the journal {self._path}"
@@ -109,7 +118,14 @@ class RecordTable:
 
     @contextlib.contextmanager
     def _transaction(self, *, synced: bool = False) -> Iterator[None]:
-        """One transaction, rolled back on failure. Only a synced one must survive a power failure."""
+        """One transaction, rolled back on failure. Only a synced one must survive a power failure.
+
+        Raises:
+            JournalError: With the reason "replaced": nobody else can read what would be written.
+        """
+        if not self._files.are_in_place():
+            message = f"the journal {self._path} was deleted or replaced, or its -wal or -shm was, while it was open"
+            raise JournalError(message, reason="replaced")
         with self._guarded():
             if synced != self._is_synced:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
@@ -122,6 +138,11 @@ class RecordTable:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _checkpoint(self) -> None:
+        """Copy what is in the WAL to the main file, as far as no other process is reading it."""
+        with contextlib.suppress(JournalError), self._guarded():
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def row_of(values_of: Record | Outcome) -> dict[str, Any]:

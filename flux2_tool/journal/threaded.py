@@ -1,7 +1,8 @@
 """The journal for an event loop: SQLite in a thread of its own, so that the loop never waits for the disk or a lock.
 
 One thread carries out everything in order. While another process holds the lock, an operation is tried again in short
-attempts, so that reads and the operations of other calls go on in between.
+attempts, so that reads and the operations of other calls go on in between. `now` is the wall clock when the call was
+made; the monotonic clock of the leases (`Owner.moment`) is read in the thread, within the transaction that it decides.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
-from flux2_tool.journal.errors import JournalError
+from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
@@ -90,8 +91,8 @@ class ThreadedJournal:
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
         return await self._run(lambda: self._store.take_over(record_id, now=now))
 
-    async def note_route(self, record_id: str, route: contract.Route) -> None:
-        await self._finish(lambda: self._store.note_route(record_id, route))
+    async def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
+        await self._finish(lambda: self._store.note_route(record_id, route, now=now))
 
     # ---- what has happened, and is written whatever becomes of the call ----------------------------------------------
 
@@ -185,6 +186,9 @@ class ThreadedJournal:
     async def is_in_place(self) -> bool:
         return await self._run(self._store.is_in_place)
 
+    async def salvage(self) -> list[Record]:
+        return await self._finish(self._store.salvage)
+
     async def close(self, *, release: bool = True) -> None:
         try:
             await self._finish(lambda: self._store.close(release=release))
@@ -223,10 +227,10 @@ class ThreadedJournal:
                     cancelled = exc
             try:
                 result = attempt.result()
-            except JournalError as exc:
+            except (JournalError, OwnershipLostError) as exc:
                 if cancelled is not None:
                     raise cancelled from exc
-                if exc.reason != "locked" or self._clock.monotonic() >= until_s:
+                if not isinstance(exc, JournalError) or exc.reason != "locked" or self._clock.monotonic() >= until_s:
                     raise
             else:
                 if cancelled is not None:

@@ -6,8 +6,9 @@ cannot exceed a cap together. A day ends at local midnight. Pure.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -40,8 +41,21 @@ _NAME_OF: Final = {
 
 def local_day(now: float) -> tuple[float, float]:
     """Return the start and end of the local day, in seconds since 1970; not 24 h apart when the clocks change."""
-    today = datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    return today.astimezone().timestamp(), (today + timedelta(days=1)).astimezone().timestamp()
+    day = datetime.fromtimestamp(now).date().toordinal()  # noqa: DTZ006 - of this machine's zone
+    begins, ends = _first_instant(day), _first_instant(day + 1)
+    while now >= ends:  # clocks that were set back across midnight; the day that had begun goes on
+        day += 1
+        begins, ends = ends, _first_instant(day + 1)
+    return begins, ends
+
+
+def _first_instant(day: int) -> float:
+    """Return when a local day begins: not always at 0:00, which some zones skip, nor is every date a day."""
+    midnight_utc = (day - date(1970, 1, 1).toordinal()) * 86400
+    # Zones are at most 14 hours ahead of UTC and 12 behind it.
+    around = range(midnight_utc - 15 * 3600, midnight_utc + 13 * 3600)
+    index = bisect_left(around, day, key=lambda at: datetime.fromtimestamp(at).date().toordinal())  # noqa: DTZ006
+    return float(around.start + index)
 
 
 def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
@@ -49,9 +63,9 @@ def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:
 
     The cost of images from a sandbox on this machine does not count against the cap for the real service.
     """
-    start, _ = local_day(now)
+    start, end = local_day(now)
     is_real = not is_loopback(urlsplit(base_url).hostname or "")
-    return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=start, excludes_loopback=is_real)
+    return Cap(kind="day", limit_usd=settings.daily_cap_usd, since=start, until=end, excludes_loopback=is_real)
 
 
 def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: float) -> tuple[Cap, ...]:
@@ -84,7 +98,7 @@ def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: floa
         caps.append(Cap(kind="image", limit_usd=settings.max_image_usd))
     if settings.session_cap_usd is not None and caller.session is not None and not caller.is_unattributed:
         limit_usd = settings.session_cap_usd
-        caps.append(replace(day, kind="session", limit_usd=limit_usd, since=None, session=caller.session))
+        caps.append(replace(day, kind="session", limit_usd=limit_usd, since=None, until=None, session=caller.session))
     if settings.sender_daily_cap_usd is not None and not caller.is_owner:
         caps.append(replace(day, kind="sender", limit_usd=settings.sender_daily_cap_usd, sender=caller.sender))
     return (*caps, day)

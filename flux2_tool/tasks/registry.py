@@ -29,7 +29,7 @@ from flux2_tool.journal import (
 )
 from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
-from flux2_tool.journal.sqlite_claims import LEASE_S
+from flux2_tool.journal.sqlite_leases import LEASE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
@@ -82,6 +82,7 @@ class Registry:
     ) -> None:
         self._deps = dependencies
         self._clock = dependencies.clock
+        self._owner = owner
         self._live = LiveTasks()
         self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process)
         self._journals = JournalWithFallback(
@@ -163,7 +164,10 @@ class Registry:
             claim = await journal.claim(intent, rules, now=self._clock.now(), within_s=within_s)
         except JournalError as exc:
             journal, warnings = await self._journals.fall_back(exc)
-            claim = await journal.claim(intent, rules, now=self._clock.now())
+            try:
+                claim = await journal.claim(intent, rules, now=self._clock.now())
+            except JournalError as again:
+                raise unavailable(again) from again
         return claim, journal, warnings
 
     async def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
@@ -318,7 +322,13 @@ class Registry:
 
     def _record_handle(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
         return RecordHandle(
-            journal, record, now=self._clock.now, is_ours=is_ours, is_required=self._journals.is_required
+            journal,
+            record,
+            now=self._clock.now,
+            moment=self._owner.moment,
+            is_ours=is_ours,
+            is_required=self._journals.is_required,
+            recover=self._journals.recover,
         )
 
     def _keep(self, record_id: str, image_task: ImageTask) -> None:

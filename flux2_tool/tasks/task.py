@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.exceptions import (
@@ -17,7 +18,7 @@ from flux2_tool.exceptions import (
     TaskNotFoundError,
     UnexpectedAnswerError,
 )
-from flux2_tool.journal import RecordHandle, RecordState
+from flux2_tool.journal import OwnershipLostError, RecordHandle, RecordState
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import failure_of
@@ -150,14 +151,7 @@ class ImageTask(TaskStatus):
 
     async def _run(self) -> None:
         try:
-            handle = self.record_handle
-            if handle is not None and not handle.is_ours and not await self._watch(handle):
-                return
-            accepted: AcceptedTask | None = None
-            if self.task_id is None and self.request is not None:
-                accepted = await self._submit(self.request)
-            if not self.is_over:
-                await self._follow(accepted)
+            await self._run_owned()
         except asyncio.CancelledError:
             if self.is_unsent and not self.is_over:
                 self._cancel_unsent()
@@ -178,6 +172,26 @@ class ImageTask(TaskStatus):
                 charged="unknown",
             )
             self._end("unknown", error=error)
+
+    async def _run_owned(self) -> None:
+        """Submit and follow it whenever this process owns its record, and watch it while another one does."""
+        handle, request = self.record_handle, self.request
+        while True:
+            if handle is not None and not handle.is_ours and not await self._watch(handle):
+                return
+            accepted: AcceptedTask | None = None
+            try:
+                if self.task_id is None and request is not None:
+                    accepted = await self._submit(request)
+            except OwnershipLostError as exc:
+                logger.warning("not sent: %s", exc)
+                # Its new owner may have sent it.
+                request = None if request is None else replace(request, maybe_sent=True)
+                self.request, self._submission = request, None
+                continue
+            if not self.is_over:
+                await self._follow(accepted)
+            return
 
     async def _watch(self, handle: RecordHandle) -> bool:
         """Read the record repeatedly while another process owns it; return whether this process must continue it."""
@@ -269,8 +283,8 @@ class ImageTask(TaskStatus):
             )
 
     def _is_resend_window_over(self, in_s: float = 0.0) -> bool:
-        record = self.record
-        return record is not None and self._deps.clock.now() + in_s >= record.created_at + self._deps.resend_window_s
+        handle = self.record_handle
+        return handle is not None and handle.age_s() + in_s >= self._deps.resend_window_s
 
     async def _follow(self, accepted: AcceptedTask | None) -> None:
         record = self.record

@@ -25,6 +25,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
+from flux2_tool.journal import Moment, ThisProcess
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.validation import validate_arguments
@@ -44,6 +45,7 @@ async def _call(order: dict[str, Any]) -> None:
         host=order["host"],
         timeouts=HttpTimeouts(connect_s=ATTEMPT_S, read_s=ATTEMPT_S, attempt_s=ATTEMPT_S),
         clock=clock,
+        owner=_FastProcess(clock),
     )
     while order["go"] is not None and not Path(order["go"]).exists():  # noqa: ASYNC110, ASYNC240 - it stands at the start
         await asyncio.sleep(0.001)
@@ -55,6 +57,17 @@ async def _call(order: dict[str, Any]) -> None:
     if order["host"] == "native":
         await asyncio.sleep(STAYS_S)
     await tool.aclose()
+
+
+class _FastProcess(ThisProcess):
+    """This process, on a machine whose uptime is the fast clock's."""
+
+    def __init__(self, clock: FastClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def moment(self) -> Moment:
+        return Moment("a fast boot", self._clock.now())
 
 
 def _tell(news: dict[str, Any]) -> None:

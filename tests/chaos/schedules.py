@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,16 +63,21 @@ class _Schedule:
         )
         settings = {"save_dir": str(self._home / "kept")} if rng.random() < 0.2 else {}
         self.world = world = World(self._home, options=options, seed=self._seed, **settings)
-        self._machines = ["here"] if rng.random() < 0.7 else ["here", "there"]
+        self._machines = rng.choice([["here"]] * 5 + [["here", "there"], ["here", "here:container"]])
         self._deadly = rng.random() < 0.7
         wanted = [self._new_wish(number) for number in range(rng.choice([1, 1, 1, 2, 3]))]
         troubles = [asyncio.ensure_future(self._throw_faults())]
         if self._deadly:
             troubles.append(asyncio.ensure_future(self._kill_at_moments()))
+        # Since another boot the wall clock alone tells a request's age.
+        if rng.random() < 0.3 and "there" not in self._machines:
+            troubles.append(asyncio.ensure_future(self._set_clocks()))
+        if rng.random() < 0.2:
+            troubles.append(asyncio.ensure_future(self._lose_the_wal()))
         await asyncio.gather(*(self._pursue(wish) for wish in wanted))
         for trouble in troubles:
             trouble.cancel()
-        faults = dict(world.sandbox.faults.committed)
+        faults = dict(Counter(world.sandbox.faults.committed) + world.troubles)
         await self._calm()
         verdict = check_invariants(world.sandbox.ledger, world.records(), world.wanted, now=now())
         verdict.broken += world.overdue + keys_on_disk(self._home, KEY) + late_resends(world.sandbox.ledger)
@@ -170,6 +176,19 @@ class _Schedule:
             elif living:
                 stall_s = rng.uniform(5.0, 90.0) if rng.random() < 0.8 else rng.uniform(600.0, 1500.0)
                 rng.choice(living).stalled_until_s = asyncio.get_running_loop().time() + stall_s
+
+    async def _set_clocks(self) -> None:
+        rng = self._rng
+        while True:
+            await asyncio.sleep(rng.uniform(0.5, 60.0))
+            step_s = rng.choice([1.0, 60.0, 3600.0, 365 * 86400.0]) * rng.choice([-1.0, 1.0])
+            self.world.step_clock(rng.choice(self._machines), step_s)
+
+    async def _lose_the_wal(self) -> None:
+        rng = self._rng
+        while True:
+            await asyncio.sleep(rng.uniform(0.5, 60.0))
+            self.world.lose_files("-wal", "-shm")
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.journal import Journal, Owner, ThreadedJournal, open_threaded_journal
+from flux2_tool.journal import Journal, Liveness, Moment, Owner, ThreadedJournal, open_threaded_journal
 from flux2_tool.settings import load_settings
 from tests.support.hosted import HostedEngine, hosted
 from tests.support.virtual_time import VirtualClock
@@ -38,12 +38,13 @@ class SimulatedProcess:
 
     Args:
         name: Unique in its world.
-        machine: Its end is seen at once on this machine only.
+        machine: Its end is seen at once on this machine only. "HOST:NAME" is a container of a host: of the same boot,
+            in a PID namespace of its own.
         host: Which kind of host it serves.
         home: The data folder.
         network: The service, as it is reached.
         account: Key and base URL.
-        is_dead: Tells whether the process of a name has ended, as far as this one can see.
+        liveness: Tells whether the process of a name runs, as far as this one can see.
         cut_at: The step at which it ends, from 1; None lets it live.
         settings: Overrides.
     """
@@ -57,7 +58,7 @@ class SimulatedProcess:
         home: Path,
         network: httpx.AsyncBaseTransport,
         account: tuple[str, str],
-        is_dead: Callable[[str], bool],
+        liveness: Callable[[str], Liveness],
         cut_at: int | None = None,
         seed: int = 0,
         **settings: Any,
@@ -68,6 +69,7 @@ class SimulatedProcess:
         self.is_dead = False
         self.died_at: str | None = None
         self.stalled_until_s = 0.0
+        self.clock_offset_s = 0.0
         self.calls = 0
         self.has_lost_its_peer = False
         self._steps = 0
@@ -84,7 +86,7 @@ class SimulatedProcess:
                 clock=_Clock(self),
                 random=random.Random(seed),  # noqa: S311
                 new_id=_Ids(seed),
-                owner=cast("Owner", _Name(f"{machine}/{name}", is_dead)),
+                owner=cast("Owner", _Name(f"{machine}/{name}", liveness)),
                 opener=self._open_journal,
             )
         )
@@ -158,9 +160,14 @@ class _Ids:
 
 
 class _Name:
-    def __init__(self, name: str, is_dead: Callable[[str], bool]) -> None:
+    def __init__(self, name: str, liveness: Callable[[str], Liveness]) -> None:
         self.name = name
-        self.is_dead = is_dead
+        self.liveness = liveness
+        self._loop = asyncio.get_running_loop()
+
+    def moment(self) -> Moment:
+        host = self.name.partition("/")[0].partition(":")[0]
+        return Moment(host, self._loop.time())  # also read in the journal's thread
 
 
 class _Steps:
@@ -209,11 +216,14 @@ async def _carried(network: httpx.AsyncBaseTransport, request: httpx.Request) ->
 
 
 class _Clock(VirtualClock):
-    """Virtual time; a stalled process's pauses last until it runs again."""
+    """Virtual time; a stalled process's pauses last until it runs again, and its wall clock can be set."""
 
     def __init__(self, process: SimulatedProcess) -> None:
         super().__init__()
         self._process = process
+
+    def now(self) -> float:
+        return super().now() + self._process.clock_offset_s
 
     async def sleep(self, seconds: float) -> None:
         until_s = max(self.monotonic() + seconds, self._process.stalled_until_s)

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from flux2_tool.engine.engine import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
-from flux2_tool.journal import Record, ThisProcess, open_journal
+from flux2_tool.journal import Liveness, Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
@@ -87,6 +87,8 @@ class World:
         self.processes: list[SimulatedProcess] = []
         self.wanted: list[ImageWanted] = []
         self.deaths: Counter[str] = Counter()
+        self.troubles: Counter[str] = Counter()
+        self._offsets_s: dict[str, float] = {}
         self.overdue: list[str] = []
         self._seed = seed
         self._settings = settings
@@ -104,13 +106,29 @@ class World:
             home=self.home,
             network=self.network,
             account=(KEY, BASE_URL),
-            is_dead=lambda name: self._is_dead(name, machine),
+            liveness=lambda name: self._liveness(name, machine),
             cut_at=cut_at,
             seed=self._seed * 1000 + number,
             **self._settings,
         )
+        process.clock_offset_s = self._offsets_s.get(machine.partition(":")[0], 0.0)
         self.processes.append(process)
         return process
+
+    def step_clock(self, machine: str, step_s: float) -> None:
+        """Set the wall clock of a host, with all its containers, forward or back."""
+        host = machine.partition(":")[0]
+        self._offsets_s[host] = self._offsets_s.get(host, 0.0) + step_s
+        self.troubles["clock_step"] += 1
+        for process in self.processes:
+            if process.machine.partition(":")[0] == host:
+                process.clock_offset_s = self._offsets_s[host]
+
+    def lose_files(self, *suffixes: str) -> None:
+        """Delete some of the journal's files while processes have them open."""
+        self.troubles["lost_" + "".join(suffix.strip("-") or "journal" for suffix in suffixes)] += 1
+        for suffix in suffixes:
+            (self.home / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
 
     def wish(self, prompt: str, *, session: str | None, host: str) -> ImageWanted:
         """Somebody wants an image."""
@@ -203,9 +221,11 @@ class World:
         elif result["task"]["state"] == "completed":
             wish.images += [image["url"] for image in result["images"]]
 
-    def _is_dead(self, name: str, seen_from: str) -> bool:
+    def _liveness(self, name: str, seen_from: str) -> Liveness:
         machine, _, process = name.partition("/")
-        return machine == seen_from and any(one.name == process and one.is_dead for one in self.processes)
+        if machine != seen_from:
+            return "unknown"
+        return "dead" if any(one.name == process and one.is_dead for one in self.processes) else "alive"
 
 
 @contextmanager

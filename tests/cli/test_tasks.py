@@ -29,7 +29,8 @@ def _age(command: Command, label: str, days: float) -> None:
     """Make a record older than a test can wait; there is no other way to let weeks pass in the user's own journal."""
     with sqlite3.connect(command.folder / "data" / "journal.db") as journal:
         changed = journal.execute(
-            "UPDATE records SET created_at = created_at - ? WHERE label = ?", (days * 86400, label)
+            "UPDATE records SET created_at = created_at - :s, created_at_s = created_at_s - :s WHERE label = :label",
+            {"s": days * 86400, "label": label},
         ).rowcount
     journal.close()
     assert changed == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -406,6 +407,21 @@ def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
     found = _examined(command)["journal"]
 
     assert (found["state"], found["fix"]) == ("warning", f"chmod 600 {path}")
+
+
+def test_wrong_sums_of_spending_are_a_warning_until_they_are_counted_anew(command: Command) -> None:
+    """The caps would count a wrong amount."""
+    command.run("generate", "a red fox")
+    path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("UPDATE spending SET spent = 0")
+    before = _examined(command)["journal"]
+    command.run("tasks", "prune")
+    after = _examined(command)["journal"]
+
+    assert (before["state"], after["state"]) == ("warning", "ok")
+    assert "sums of spending differ" in before["message"]
+    assert before["fix"].startswith("flux2-tool tasks prune")
 
 
 def test_two_different_keys_are_a_warning(command: Command) -> None:

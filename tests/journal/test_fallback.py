@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.exceptions import JournalUnavailableError
-from flux2_tool.journal import ClaimRules, JournalError, RecordHandle, open_journal
+from flux2_tool.journal import ClaimRules, JournalError, Moment, RecordHandle, open_threaded_journal
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal
@@ -24,8 +25,8 @@ class BadDisk:
         self.is_bad = False
         self.opened: list[Journal] = []
 
-    def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
-        journal = open_journal(folder, owner=owner, now=now)
+    async def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
+        journal = await open_threaded_journal(folder, owner=owner, now=now)
         self.opened.append(journal)
         if self.is_bad and folder is not None:
             with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as raw, raw:
@@ -40,30 +41,36 @@ def _delete(home: Path) -> None:
 
 def test_a_file_that_takes_no_records_is_closed_and_tried_again(home: Path, machine: Machine) -> None:
     """A request that is in flight must be in the file before the next one is paid for, and no file may stay open."""
-    disk, handles = BadDisk(), []
-    journals = JournalWithFallback(
-        folder=home,
-        mode="required",
-        owner=Named("p1", set()),
-        now=lambda: NOON,
-        opener=disk,
-        record_handles=lambda: handles,
-    )
-    journal, _ = journals.for_spending()
-    record = begun(journal.claim(machine.intent(), ClaimRules(join="never"), now=NOON))
-    handles.append(RecordHandle(journal, record, now=lambda: NOON, is_ours=True))
+    disk, handles = BadDisk(), list[RecordHandle]()
 
-    _delete(home)
-    disk.is_bad = True
-    with pytest.raises(JournalUnavailableError):
-        journals.for_spending()
-    with pytest.raises(JournalError, match="closed database"):
-        disk.opened[-1].records()
+    async def main() -> None:
+        journals = JournalWithFallback(
+            folder=home,
+            mode="required",
+            owner=Named("p1"),
+            now=lambda: NOON,
+            opener=disk,
+            record_handles=lambda: handles,
+        )
+        journal, _ = await journals.for_spending()
+        record = begun(await journal.claim(machine.intent(), ClaimRules(join="never"), now=NOON))
+        handles.append(
+            RecordHandle(journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True)
+        )
 
-    _delete(home)
-    disk.is_bad = False
-    recovered, warnings = journals.for_spending()
+        _delete(home)
+        disk.is_bad = True
+        with pytest.raises(JournalUnavailableError):
+            await journals.for_spending()
+        with pytest.raises(JournalError, match="closed"):
+            await disk.opened[-1].records()
 
-    assert [one.record_id for one in recovered.records()] == [record.record_id]
-    assert warnings == []
-    journals.close()
+        _delete(home)
+        disk.is_bad = False
+        recovered, warnings = await journals.for_spending()
+
+        assert [one.record_id for one in await recovered.records()] == [record.record_id]
+        assert [said.partition(":")[0] for said in warnings] == ["journal_replaced"]
+        await journals.close()
+
+    asyncio.run(main())

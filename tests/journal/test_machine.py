@@ -173,6 +173,7 @@ class PaidOnce(RuleBasedStateMachine):
             if not wish.images and wish.ended is None and _was_begun(self.world, wish):
                 process = self.world.open(wish.host)
                 await self.world.ask(process, wish, wait_s=300.0)
+                await asyncio.sleep(60.0)  # what it resumes beside the call ends too
                 await process.aclose()
         for process in self.world.processes:
             await process.aclose()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from flux2_tool.journal import ThisProcess
-from flux2_tool.journal.sqlite_claims import LEASE_S
-from tests.support.journal import NOON, Machine, accept, begun, complete, end
+import pytest
+
+from flux2_tool.journal import OwnershipLostError, ThisProcess
+from flux2_tool.journal.process_id import look_up_without_proc
+from flux2_tool.journal.sqlite_leases import LEASE_S
+from tests.support.journal import NOON, ORPHANED, Machine, accept, begun, complete, end
 
 
 def test_a_living_process_owns_its_records_while_it_sends_heartbeats(machine: Machine) -> None:
@@ -30,6 +34,7 @@ def test_an_expired_lease_is_taken_over_once(machine: Machine) -> None:
     mine, other, third = machine.open("p1"), machine.open("p2"), machine.open("p3")
     record = begun(machine.begin(mine))
     late = NOON + LEASE_S + 1.0
+    machine.wait(LEASE_S + 1.0)
 
     taken = other.take_over(record.record_id, now=late)
 
@@ -136,13 +141,15 @@ def test_a_stalled_process_undoes_nothing(machine: Machine) -> None:
     """A laptop sleeps, another process completes the task, the laptop wakes up and reports its POST as lost."""
     sleeper, other = machine.open("p1"), machine.open("p2")
     record = begun(machine.begin(sleeper))
+    machine.wait(100.0)
     other.take_over(record.record_id, now=NOON + 100.0)
     accept(other, record)
     end(sleeper, record, "unknown", at_s=101.0, error=("service_unavailable", "lost"))
     in_between = other.get(record.record_id)
     complete(other, record)
     end(sleeper, record, "unknown", at_s=102.0, error=("service_unavailable", "lost"))
-    sleeper.note_route(record.record_id, "service")
+    with pytest.raises(OwnershipLostError):
+        sleeper.note_route(record.record_id, "service", now=NOON + 102.0)
     accept(sleeper, record, "tsk_1")
     at_the_end = other.get(record.record_id)
 
@@ -163,10 +170,10 @@ def test_a_real_process_is_alive_until_it_is_killed() -> None:
     ) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        while_it_runs = ThisProcess().is_dead(name)
+        while_it_runs = ThisProcess().liveness(name) == "dead"
         process.kill()
         process.wait()
-    after = ThisProcess().is_dead(name)
+    after = ThisProcess().liveness(name) == "dead"
 
     assert (while_it_runs, after) == (False, True)
 
@@ -175,8 +182,8 @@ def test_a_reused_process_id_is_another_process() -> None:
     """Ids are reused; together with the start time they are unique."""
     machine, _pid, _start, part = ThisProcess().name.split(":")
 
-    assert ThisProcess().is_dead(f"{machine}:{os.getpid()}:1:{part}")
-    assert not ThisProcess().is_dead(ThisProcess().name)
+    assert ThisProcess().liveness(f"{machine}:{os.getpid()}:1:{part}") == "dead"
+    assert ThisProcess().liveness(ThisProcess().name) == "alive"
 
 
 def test_a_process_of_another_machine_never_counts_as_dead() -> None:
@@ -184,7 +191,7 @@ def test_a_process_of_another_machine_never_counts_as_dead() -> None:
     _machine, _pid, start, part = ThisProcess().name.split(":")
 
     for elsewhere in (f"elsewhere/boot/pid:999999:{start}:{part}", "elsewhere", "", "a:b", "a:b:c:d"):
-        assert not ThisProcess().is_dead(elsewhere)
+        assert ThisProcess().liveness(elsewhere) == "unknown"
 
 
 def test_two_tools_of_one_process_are_two_owners() -> None:
@@ -193,4 +200,201 @@ def test_two_tools_of_one_process_are_two_owners() -> None:
 
     assert one.name != other.name
     assert one.name == one.name
-    assert not one.is_dead(other.name)
+    assert one.liveness(other.name) == "alive"
+
+
+def _proc(folder: Path, *, ids: str, stat: str | None = None) -> Path:
+    """Return a procfs that says of this process what it would say in a PID namespace with these ids."""
+    proc = folder / "proc"
+    (proc / "self/ns").mkdir(parents=True)
+    (proc / "sys/kernel/random").mkdir(parents=True)
+    (proc / "sys/kernel/random/boot_id").write_text(Path("/proc/sys/kernel/random/boot_id").read_text())
+    for name in ("pid", "time"):
+        (proc / "self/ns" / name).symlink_to(Path("/proc/self/ns", name).readlink())
+    (proc / "self/status").write_text(f"Name:\tpython\nNSpid:\t{ids}\n")
+    (proc / "self/stat").write_text(stat or Path("/proc/self/stat").read_text())
+    return proc
+
+
+def test_a_proc_of_another_namespace_proves_nothing(tmp_path: Path) -> None:
+    """`bwrap --unshare-pid` without a new /proc: each id in it is another process, or none."""
+    foreign = ThisProcess(proc=_proc(tmp_path, ids=f"70000 {os.getpid()}"))
+    machine, _pid, start, part = foreign.name.split(":")
+
+    assert start != "?"
+    assert foreign.liveness(f"{machine}:1:{start}:{part}") == "unknown"  # it exists, and may be another one
+    assert foreign.liveness(foreign.name) == "alive"
+    assert foreign.liveness(f"{machine}:{_ended_pid()}:{start}:{part}") == "dead"  # by kill(2), not by /proc
+
+
+def test_a_proc_that_hides_other_processes_proves_nothing(tmp_path: Path) -> None:
+    """With hidepid a process of another user is not in /proc, and lives."""
+    owner = ThisProcess(proc=_proc(tmp_path, ids=f"{os.getpid()}"))
+    machine, _pid, start, part = owner.name.split(":")
+
+    assert owner.liveness(f"{machine}:1:{start}:{part}") == "unknown"
+
+
+def test_without_proc_nothing_is_dead(tmp_path: Path) -> None:
+    """Neither the boot nor the namespace is known, so an id may be another machine's; no `ps` is asked either."""
+    owner = ThisProcess(proc=tmp_path / "none")
+    machine, _pid, start, part = owner.name.split(":")
+
+    assert start == "?"
+    assert owner.liveness(f"{machine}:{_ended_pid()}:1:{part}") == "unknown"
+    assert owner.moment().clock != ThisProcess(proc=tmp_path / "none").moment().clock
+
+
+@pytest.mark.parametrize("part", ["boot_id", "pid", "time"])
+def test_another_boot_or_namespace_is_another_machine(tmp_path: Path, part: str) -> None:
+    """Ids begin anew at each boot and in each PID namespace, and start times count in a time namespace."""
+    there = _proc(tmp_path, ids=f"{os.getpid()}")
+    place = there / "sys/kernel/random/boot_id" if part == "boot_id" else there / "self/ns" / part
+    place.unlink()
+    place.write_text("another") if part == "boot_id" else place.symlink_to(f"{part}:[1]")
+    name = ThisProcess(proc=there).name
+    machine, _pid, start, rest = name.split(":")
+
+    assert ThisProcess().liveness(f"{machine}:{_ended_pid()}:{start}:{rest}") == "unknown"
+
+
+def test_a_leader_whose_threads_run_is_no_zombie(tmp_path: Path) -> None:
+    """Its main thread has ended, and another one may be in the middle of a POST."""
+    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    states = {}
+    for threads in ("1", "2"):
+        fields = ["Z", *stat[1:17], threads, *stat[18:]]
+        proc = _proc(tmp_path / threads, ids=f"{os.getpid()}", stat=f"{os.getpid()} (python) {' '.join(fields)}")
+        states[threads] = ThisProcess(proc=proc).liveness(ThisProcess(proc=proc).name)
+
+    assert states == {"1": "dead", "2": "alive"}
+
+
+def test_where_there_is_no_proc_psutil_tells_the_dead_from_the_living() -> None:
+    """macOS; a start time there is by the wall clock, so that another one proves nothing."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        while_it_runs = look_up_without_proc(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has waited for it yet
+        as_zombie = look_up_without_proc(process.pid)
+    afterwards = look_up_without_proc(process.pid)
+
+    assert (while_it_runs.is_zombie, as_zombie.is_zombie) == (False, True)
+    assert (while_it_runs.started is None, while_it_runs.is_start_exact) == (False, False)
+    assert afterwards.started is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+def test_processes_of_another_pid_namespace_are_told_apart() -> None:
+    """Two containers share a data folder: neither can tell whether a process of the other one lives."""
+    script = "from flux2_tool.journal import ThisProcess; print(ThisProcess().name)"
+    started = subprocess.run(
+        ["unshare", "--pid", "--fork", sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    if started.returncode != 0:
+        pytest.skip(f"no PID namespace can be made here: {started.stderr}")
+
+    assert ThisProcess().liveness(started.stdout.strip()) == "unknown"
+
+
+def _ended_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+# ---- leases and clocks -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_s", [-86400.0, -60.0, 60.0, 86400.0, 365 * 86400.0])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in a container of this host", "on another host"])
+def test_no_step_of_the_wall_clock_ends_a_lease(machine: Machine, step_s: float, elsewhere: bool) -> None:
+    """NTP sets the clock after a boot, while a POST is in flight."""
+    record = begun(machine.begin(machine.open("p1")))
+    other = machine.open("p2", boot="another boot" if elsewhere else "a boot")
+    attempts = []
+    for _ in range(3):
+        attempts.append(other.take_over(record.record_id, now=NOON + step_s))
+        machine.wait(LEASE_S / 3 - 1.0)
+
+    assert attempts == [None] * 3
+
+
+@pytest.mark.parametrize("step_s", [-86400.0, 0.0, 86400.0])
+def test_an_owner_of_another_host_is_watched_for_a_whole_lease(machine: Machine, step_s: float) -> None:
+    """Its clock and this one's may differ by any amount; what was seen here counts, in each process of this boot."""
+    owner = machine.open("p1")
+    record = begun(machine.begin(owner))
+    now = NOON + LEASE_S + 1.0 + step_s
+    first = machine.open("p2", boot="another boot")
+    assert first.take_over(record.record_id, now=now) is None
+    machine.wait(LEASE_S - 1.0)
+    owner.heartbeat(now=NOON + LEASE_S)
+    assert first.take_over(record.record_id, now=now + LEASE_S) is None
+    machine.wait(LEASE_S - 1.0)
+    assert first.take_over(record.record_id, now=now + 2 * LEASE_S) is None
+    machine.wait(2.0)
+
+    assert machine.open("p3", boot="another boot").take_over(record.record_id, now=now + 3 * LEASE_S) is not None
+
+
+def test_a_living_owner_keeps_a_request_in_flight_however_long_it_is_stopped(machine: Machine) -> None:
+    """Somebody pressed Ctrl-Z in the middle of the POST; its task may be followed by others once it is known."""
+    machine.alive.add("p1")
+    owner, other = machine.open("p1"), machine.open("p2")
+    record = begun(machine.begin(owner))
+    machine.wait(86400.0)
+    while_sending = other.take_over(record.record_id, now=NOON + 86400.0)
+    accept(owner, record)
+    at_once = other.take_over(record.record_id, now=NOON + 86400.0)
+    machine.wait(LEASE_S + 1.0)
+
+    assert (while_sending, at_once) == (None, None)
+    assert other.take_over(record.record_id, now=NOON + 86400.0) is not None
+
+
+def test_what_may_be_orphaned_is_joined_but_not_sent(machine: Machine) -> None:
+    """After a reboot nobody can tell whether the old process lives elsewhere: join it, and watch it first."""
+    left = begun(machine.begin(machine.open("p1"), ORPHANED, session=None))
+    other = machine.open("p2", boot="another boot")
+    late_s = LEASE_S + 1.0
+    again = machine.begin(other, ORPHANED, session=None, at_s=late_s)
+    account: dict[str, Any] = {"fingerprint": left.fingerprint, "base_url": left.base_url}
+    unowned = other.unowned(**account, now=NOON + late_s, resend_since=NOON - 600.0)
+
+    assert again.outcome == "joined"
+    assert [record.record_id for record in unowned] == [left.record_id]
+    assert other.take_over(left.record_id, now=NOON + late_s) is None
+
+
+# ---- fencing ---------------------------------------------------------------------------------------------------------
+
+
+def test_who_lost_a_record_may_neither_send_nor_write(machine: Machine) -> None:
+    """A container was frozen for a minute, and another one took its request over."""
+    frozen, other = machine.open("p1"), machine.open("p2")
+    record = begun(machine.begin(frozen))
+    machine.wait(LEASE_S + 1.0)
+    other.take_over(record.record_id, now=NOON + 31.0)
+    before = other.get(record.record_id)
+
+    with pytest.raises(OwnershipLostError):
+        frozen.note_route(record.record_id, "guide", now=NOON + 32.0)
+    accept(frozen, record, "tsk_frozen")
+    complete(frozen, record)
+    end(frozen, record, "failed")
+    end(frozen, record, "unknown")
+    frozen.heartbeat(now=NOON + 33.0)
+    frozen.release(record.record_id)
+
+    assert other.get(record.record_id) == before
+
+
+def test_each_post_renews_the_lease(machine: Machine) -> None:
+    """A process that was frozen without anybody looking goes on, and must not be taken over in the next moment."""
+    frozen, other = machine.open("p1"), machine.open("p2")
+    record = begun(machine.begin(frozen))
+    machine.wait(LEASE_S + 1.0)
+    frozen.note_route(record.record_id, "guide", now=NOON + 31.0)
+
+    assert other.take_over(record.record_id, now=NOON + 32.0) is None

@@ -282,6 +282,27 @@ def test_a_machine_that_slept_past_the_window_does_not_repeat_it(home: Path) -> 
     assert "too much time has passed" in result["error"]["message"]
 
 
+def test_a_process_that_was_taken_over_does_not_send_again(home: Path) -> None:
+    """Its container was frozen between two attempts; another one has sent the request meanwhile, and polls its task."""
+
+    async def main() -> tuple[World, list[dict[str, Any] | None]]:
+        world = World(home, options=OPTIONS)
+        world.sandbox.faults.queue(Fault(kind="drop_after", on="create"))
+        wish = world.wish("a red fox", session="s", host="native")
+        frozen, other = world.open("native", machine="here:one"), world.open("native", machine="here:two")
+        frozen.stalled_until_s = asyncio.get_running_loop().time() + 100.0
+        first = asyncio.ensure_future(world.ask(frozen, wish, wait_s=300.0))
+        await asyncio.sleep(1.0)
+        second = await world.ask(other, wish, wait_s=90.0)
+        return world, [await first, second]
+
+    world, results = run_virtual(main())
+
+    assert [(create.outcome) for create in world.sandbox.ledger.creates] == ["created", "replayed"]
+    assert [result and result["task"]["state"] for result in results] == ["completed", "completed"]
+    assert len(world.sandbox.ledger.billed_tasks) == 1
+
+
 # ---- when nobody waits -----------------------------------------------------------------------------------------------
 
 

@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from flux2_tool.journal import Claim, JournalError, Outcome, RecordHandle, ThreadedJournal, open_threaded_journal
+from flux2_tool.journal import (
+    Claim,
+    JournalError,
+    Moment,
+    Outcome,
+    OwnershipLostError,
+    RecordHandle,
+    ThreadedJournal,
+    open_threaded_journal,
+)
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.support.journal import NEVER, NOON, Machine, Named
+from tests.support.journal import NEVER, NOON, Machine, Named, full_disk
 
 
 @contextmanager
@@ -38,7 +47,7 @@ def claiming(journal: ThreadedJournal, machine: Machine, *, within_s: float = 60
 async def begun(journal: ThreadedJournal, machine: Machine) -> RecordHandle:
     claim = await claiming(journal, machine)
     assert claim.record is not None
-    return RecordHandle(journal, claim.record, now=lambda: NOON, is_ours=True)
+    return RecordHandle(journal, claim.record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True)
 
 
 def test_reads_go_on_while_a_claim_waits_for_a_lock(home: Path, machine: Machine) -> None:
@@ -153,5 +162,50 @@ def test_a_closed_journal_says_so(home: Path, machine: Machine) -> None:
         await journal.close()
         with pytest.raises(JournalError, match="closed"):
             await journal.records()
+
+    asyncio.run(main())
+
+
+def test_who_lost_the_record_neither_sends_nor_swallows_a_cancel(home: Path, machine: Machine) -> None:
+    """The check before a POST runs in the thread; its answer reaches the task, and so does a cancel beside it."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        handle = await begun(journal, machine)
+        other = machine.open("p2")
+        machine.dead.add("p1")
+        assert other.take_over(handle.record.record_id, now=NOON) is not None
+
+        post = asyncio.ensure_future(handle.before_post("service"))
+        with pytest.raises(OwnershipLostError):
+            await post
+        assert (handle.is_ours, handle.record.route) == (False, "guide")
+
+        cancelled = asyncio.ensure_future(journal.note_route(handle.record.record_id, "service", now=NOON))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_written_late_is_fenced_before_the_next_post(home: Path, machine: Machine) -> None:
+    """A write that failed is repeated by copying the whole record; the copy asks nobody whether it may be sent."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        handle = await begun(journal, machine)
+        machine.dead.add("p1")
+        other = machine.open("p2")
+        assert other.take_over(handle.record.record_id, now=NOON) is not None
+        with full_disk():
+            handle.orphan()
+            await handle.settled()
+
+        with pytest.raises(OwnershipLostError):
+            await handle.before_post("service")
+        await journal.close()
 
     asyncio.run(main())

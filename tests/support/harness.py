@@ -22,7 +22,7 @@ from flux2_tool.settings import Settings, load_settings
 from tests.support.hosted import HostedEngine, hosted
 from tests.support.keys import KEY
 from tests.support.network import network_of
-from tests.support.virtual_time import START_S, VirtualClock, run_virtual
+from tests.support.virtual_time import START_S, VirtualClock, VirtualProcess, run_virtual
 
 BASE_URL: Final = "https://runapi.test"
 PRICE_PATHS: Final = ("/api/v1/price_quotes", "/api/v1/price_schedules")
@@ -59,6 +59,7 @@ async def opened_tool(
         timeouts=timeouts or HttpTimeouts(),
         clock=VirtualClock(),
         random=random.Random(7),  # noqa: S311 - jitter
+        owner=VirtualProcess(),
     )
     try:
         yield tool

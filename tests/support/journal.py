@@ -5,11 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.journal import Claim, ClaimRules, Intent, JournalError, Outcome, Record, SqliteJournal, open_journal
+from flux2_tool.journal import (
+    Claim,
+    ClaimRules,
+    Intent,
+    JournalError,
+    Liveness,
+    Moment,
+    Outcome,
+    Record,
+    SqliteJournal,
+    open_journal,
+)
 
 NOON: Final = 1_795_435_200.0
 SESSION: Final = ClaimRules(join="session")
@@ -18,14 +29,31 @@ NEVER: Final = ClaimRules(join="never")
 
 
 class Named:
-    """An owner by name, on a machine that knows which of its processes are dead."""
+    """An owner by name, which knows of some processes that they are dead or alive, and of the others nothing.
 
-    def __init__(self, name: str, dead: set[str]) -> None:
+    Args:
+        dead: The names of processes that are dead.
+        alive: The names of processes that are alive.
+        moment: Its boot and the seconds since then; by default those of processes for which time stands still.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dead: Iterable[str] = (),
+        *,
+        alive: Iterable[str] = (),
+        moment: Callable[[], Moment] = lambda: Moment("a boot", 0.0),
+    ) -> None:
         self.name = name
+        self.moment = moment
         self._dead = dead
+        self._alive = alive
 
-    def is_dead(self, name: str) -> bool:
-        return name in self._dead
+    def liveness(self, name: str) -> Liveness:
+        if name in self._dead:
+            return "dead"
+        return "alive" if name in self._alive else "unknown"
 
 
 class Machine:
@@ -34,14 +62,24 @@ class Machine:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.dead: set[str] = set()
+        self.alive: set[str] = set()
+        # Seconds since each boot; all processes are of one boot unless a test says otherwise.
+        self.uptime_s = {"a boot": 0.0}
         self._made = 0
         self._open: list[SqliteJournal] = []
 
-    def open(self, name: str = "p1") -> SqliteJournal:
-        """Return the journal as a process sees it."""
-        journal = open_journal(self.home, owner=Named(name, self.dead), now=NOON)
+    def open(self, name: str = "p1", *, boot: str = "a boot") -> SqliteJournal:
+        """Return the journal as a process sees it, in containers of one host or, with another `boot`, elsewhere."""
+        self.uptime_s.setdefault(boot, 0.0)
+        owner = Named(name, self.dead, alive=self.alive, moment=lambda: Moment(boot, self.uptime_s[boot]))
+        journal = open_journal(self.home, owner=owner, now=NOON)
         self._open.append(journal)
         return journal
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass on every monotonic clock; the wall clock is what a test passes as `now`."""
+        for boot in self.uptime_s:
+            self.uptime_s[boot] += seconds
 
     def intent(self, dedup_key: str = "a fox", **values: Any) -> Intent:
         """Return a new intent; every one has ids of its own."""
@@ -66,7 +104,11 @@ class Machine:
 
     def begin(self, journal: SqliteJournal, rules: ClaimRules = SESSION, *, at_s: float = 0.0, **values: Any) -> Claim:
         """Claim an intent, some seconds after noon."""
-        return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+        self.wait(at_s)
+        try:
+            return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+        finally:
+            self.wait(-at_s)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from flux2_tool._clock import SystemClock
+from flux2_tool.journal import Moment, ThisProcess
 
 START_S: Final = 1_795_392_000.0  # 2026-11-23 00:00:00 UTC
 _STUCK_AFTER_S: Final = 5.0
@@ -118,6 +119,17 @@ class VirtualClock(SystemClock):
 
     def now(self) -> float:
         return self._start_s + asyncio.get_running_loop().time()
+
+
+class VirtualProcess(ThisProcess):
+    """This process, as the owner of records, on a machine whose uptime is that of the loop it is made in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+
+    def moment(self) -> Moment:
+        return Moment("a virtual boot", self._loop.time())  # also read in the journal's thread
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

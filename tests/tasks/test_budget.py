@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +15,11 @@ import httpx
 import pytest
 
 from flux2_tool.context import CallContext
+from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.settings import load_settings
 from flux2_tool.tasks.budget import local_day
 from tests.support.harness import FOX, MockService, SandboxTransport, numbered, opened_tool, run_call, scripted
-from tests.support.virtual_time import run_virtual
+from tests.support.virtual_time import START_S, run_virtual
 
 
 def calls(
@@ -280,3 +283,58 @@ def test_a_cap_per_conversation_ignores_calls_outside_any(home: Path, runapi: Sa
     results = calls(home, runapi, *prompts(3, caller), session_cap_usd=0.05)
 
     assert [("task" in result) for result in results] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "begins", "hours"),
+    [
+        pytest.param("Africa/Cairo", "2026-04-24", "2026-04-24T01:00+03:00", 23, id="0:00 does not exist"),
+        pytest.param("America/Santiago", "2026-09-06", "2026-09-06T01:00-03:00", 23, id="0:00 does not exist, west"),
+        pytest.param("America/Santiago", "2026-04-04", "2026-04-04T00:00-03:00", 25, id="24:00 becomes 23:00"),
+        pytest.param("America/Havana", "2026-11-01", "2026-11-01T00:00-04:00", 25, id="0:00 exists twice"),
+        pytest.param("Australia/Lord_Howe", "2026-10-04", "2026-10-04T00:00+10:30", 23.5, id="half an hour"),
+        pytest.param("Pacific/Apia", "2011-12-29", "2011-12-29T00:00-10:00", 24, id="the next date does not exist"),
+        pytest.param("America/St_Johns", "2010-11-06", "2010-11-06T00:00-02:30", 24, id="0:01 becomes 23:01"),
+    ],
+)
+def test_a_day_begins_at_the_first_instant_of_its_date(
+    monkeypatch: pytest.MonkeyPatch, zone: str, day: str, begins: str, hours: float
+) -> None:
+    """A cap that resets an hour early lets a day spend twice."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        begin = datetime.fromisoformat(begins).timestamp()
+        noon = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=ZoneInfo(zone)).timestamp()
+        instants = [begin, noon, begin + hours * 3600.0 - 1.0]
+
+        assert [local_day(instant) for instant in instants] == [(begin, begin + hours * 3600.0)] * 3
+        assert local_day(begin - 1.0)[1] == begin
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_conversations_cap_holds_after_a_prune(home: Path) -> None:
+    """It "does not reset by itself", whatever is deleted from the journal."""
+    caller = CallContext(session="one")
+    first, refused = calls(home, scripted(), *prompts(2, caller), session_cap_usd=0.05)
+    with contextlib.closing(open_journal(home, owner=ThisProcess(), now=START_S)) as journal:
+        pruned = journal.prune(before=START_S + 1e6)
+    (after,) = calls(home, scripted(), *prompts(1, caller), session_cap_usd=0.05)
+
+    assert "task" in first
+    assert (refused["error"]["code"], pruned) == ("budget_exceeded", 1)
+    assert after["error"]["code"] == "budget_exceeded"
+    assert "$0.05 is spent" in after["error"]["message"]
+
+
+def test_the_cap_ignores_what_a_wrong_clock_put_into_the_future(home: Path) -> None:
+    """The clock was a year ahead once; each day until then must have its whole cap."""
+    service = numbered()
+    calls(home, service, *prompts(1), daily_cap_usd=0.05)
+    with contextlib.closing(sqlite3.connect(home / "journal.db")) as raw, raw:
+        raw.execute("UPDATE records SET created_at = created_at + 365 * 86400")
+    results = calls(home, service, ({"prompt": "a fox of today"}, None), *prompts(1), daily_cap_usd=0.05)
+
+    assert [("task" in result) for result in results] == [True, False]

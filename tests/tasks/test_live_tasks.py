@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from flux2_tool._clock import SystemClock
-from flux2_tool.journal import RecordHandle
+from flux2_tool.journal import Moment, RecordHandle, open_threaded_journal
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
@@ -16,20 +16,21 @@ from flux2_tool.tasks.live_tasks import MAX_RECORDED, LiveTasks
 from flux2_tool.tasks.poll_schedule import PollScheduler
 from flux2_tool.tasks.task import ImageTask
 from tests.support.harness import BASE_URL
-from tests.support.journal import NEVER, NOON, Machine, begun, end
+from tests.support.journal import NEVER, NOON, Machine, Named, begun, end
 
 
 def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) -> None:
     """A gateway runs for months; an equal call must still find the image that is being made."""
     machine = Machine(home)
-    journal = machine.open()
+    store = machine.open()
 
     async def main() -> None:
+        journal = await open_threaded_journal(home, owner=Named("p1"), now=NOON)
         dependencies = TaskDependencies(
             clock=SystemClock(),
             random=random.Random(7),  # noqa: S311 - jitter
             route_cache=RouteCache(None),
-            poll_scheduler=PollScheduler(typical_s=lambda _model, _resolution: 6.0, history=lambda _kind: ()),
+            poll_scheduler=PollScheduler(typical_s=lambda _model, _resolution: 6.0),
             create_slots=ConcurrencyLimiter(1),
             route="auto",
             resend_window_s=60.0,
@@ -38,11 +39,13 @@ def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) 
             client = RunapiClient(http, base_url=BASE_URL, api_key=None, user_agent="test/1")
 
             def image_task(*, is_over: bool) -> ImageTask:
-                record = begun(machine.begin(journal, NEVER))
+                record = begun(machine.begin(store, NEVER))
                 if is_over:
-                    end(journal, record, "completed")
-                record = journal.get(record.record_id) or record
-                handle = RecordHandle(journal, record, now=lambda: NOON, is_ours=True)
+                    end(store, record, "completed")
+                record = store.get(record.record_id) or record
+                handle = RecordHandle(
+                    journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True
+                )
                 return ImageTask.from_record(client, handle, dependencies=dependencies)
 
             running, over = image_task(is_over=False), image_task(is_over=True)
@@ -55,6 +58,7 @@ def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) 
             assert tasks.of_record("over-0") is None
             assert tasks.of_record(f"over-{MAX_RECORDED - 1}") is over
             assert len(list(tasks)) < MAX_RECORDED
+        await journal.close()
 
     asyncio.run(main())
     machine.close()

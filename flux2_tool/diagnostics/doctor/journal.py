@@ -48,10 +48,14 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
             raise JournalError(f"the journal {path} is damaged: {verdict}")
         with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
             states = [record.state for record in opened.records()]
+            wrong_sums = opened.wrong_sums()
     except (sqlite3.Error, JournalError) as exc:
         message = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
         reason, fix = explain_unusable(exc, path, now=now)
         return failure("journal", f"{message}; {reason}", fix, path=str(path))
+    if wrong_sums:
+        message = f"{path}: {wrong_sums} sums of spending differ from its tasks, so the caps count wrong amounts"
+        return warning("journal", message, "flux2-tool tasks prune   (it also counts them anew)", path=str(path))
     return _contents(path, states)
 
 

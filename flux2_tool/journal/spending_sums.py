@@ -1,0 +1,160 @@
+"""Spending as running sums beside the records, so that a cap costs the same however many requests a day had.
+
+Triggers keep the table `spending` in the same transaction as each change of a record, whoever writes it. A sum belongs
+to a scope: all requests, a conversation, or a person. Days are sums of slots of 15 minutes, because processes may have
+different time zones, and every zone's midnight is at a multiple of 15 minutes. Amounts are whole nano-dollars, so that
+what is added and subtracted leaves no remainder. Deleting a record keeps what was billed for it, as `pruned`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from flux2_tool.journal.model import Cap, Spending
+
+SLOT_S: Final = 900
+# A day can have 49 hours: a zone that moves across the date line has one date twice.
+_LONGEST_DAY_S: Final = 49 * 3600
+_NANO: Final = 1_000_000_000
+
+_SCOPES: Final = ("all", "session", "sender")
+# A conversation's cap has no days. A key is never NULL: '' stands for no name, '=name' for a name.
+_KEY: Final = {
+    "all": ("''", True),
+    "session": ("ifnull('=' || {row}.session, '')", False),
+    "sender": ("ifnull('=' || {row}.sender, '')", True),
+}
+
+
+def _nano(amount: str) -> str:
+    return f"CAST(round({amount} * {_NANO}) AS INTEGER)"
+
+
+def _spent(row: str) -> str:
+    cost = f"coalesce({row}.cost_usd, {row}.reserved_usd)"
+    return (
+        f"CASE {row}.state WHEN 'completed' THEN {_nano(cost)}"
+        f" WHEN 'failed' THEN {_nano(f'coalesce({row}.cost_usd, 0)')} ELSE 0 END"
+    )
+
+
+def _reserved(row: str) -> str:
+    return (
+        f"CASE WHEN {row}.state IN ('sending', 'processing', 'unknown') THEN {_nano(f'{row}.reserved_usd')} ELSE 0 END"
+    )
+
+
+def _place(row: str, scope: str) -> str:
+    """Return the key's columns of a record's sum: scope, name, slot, and whether it is real money.
+
+    Plain http is for loopback only, see `settings.normalized_base_url`.
+    """
+    name, has_slots = _KEY[scope]
+    slot = f"CAST({row}.created_at / {SLOT_S} AS INTEGER)" if has_slots else "0"
+    return f"'{scope}', {name.format(row=row)}, {slot}, {row}.base_url NOT LIKE 'http://%'"
+
+
+def _add(row: str, scope: str, spent: str, reserved: str, pruned: str = "0") -> str:
+    return (
+        "INSERT INTO spending (scope, name, slot, is_real, spent, reserved, pruned)"  # noqa: S608 - own names
+        f" VALUES ({_place(row, scope)}, {spent}, {reserved}, {pruned})"
+        " ON CONFLICT (scope, name, slot, is_real) DO UPDATE SET spent = spent + excluded.spent,"
+        " reserved = reserved + excluded.reserved, pruned = pruned + excluded.pruned"
+    )
+
+
+def _trigger(name: str, event: str, *statements: str) -> str:
+    body = ";\n".join(statements)
+    return f"CREATE TRIGGER {name} AFTER {event} ON records BEGIN\n{body};\nEND"
+
+
+def _of_records(row: str = "records") -> str:
+    """Return a query of the sums as the records say them."""
+    parts = [
+        f"SELECT {_place(row, scope)}, {_spent(row)}, {_reserved(row)} FROM records"  # noqa: S608 - own names
+        for scope in _SCOPES
+    ]
+    columns = "scope, name, slot, is_real, spent, reserved"
+    return (
+        f"WITH amounts ({columns}) AS ({' UNION ALL '.join(parts)})"  # noqa: S608 - own names
+        " SELECT scope, name, slot, is_real, sum(spent) AS spent, sum(reserved) AS reserved FROM amounts"
+        " GROUP BY scope, name, slot, is_real"
+    )
+
+
+_COUNTED: Final = "state, cost_usd, reserved_usd, session, sender, created_at, base_url"
+
+SPENDING_SUMS: Final = ";\n".join(
+    (
+        "CREATE TABLE spending (scope TEXT NOT NULL, name TEXT NOT NULL, slot INTEGER NOT NULL,"
+        " is_real INTEGER NOT NULL, spent INTEGER NOT NULL, reserved INTEGER NOT NULL, pruned INTEGER NOT NULL,"
+        " PRIMARY KEY (scope, name, slot, is_real)) WITHOUT ROWID",
+        f"INSERT INTO spending SELECT *, 0 FROM ({_of_records()})",  # noqa: S608 - own names
+        _trigger(
+            "spending_of_new", "INSERT", *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES)
+        ),
+        _trigger(
+            "spending_of_changed",
+            f"UPDATE OF {_COUNTED}",
+            *(_add("OLD", scope, f"-({_spent('OLD')})", f"-({_reserved('OLD')})") for scope in _SCOPES),
+            *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES),
+        ),
+        _trigger(
+            "spending_of_deleted",
+            "DELETE",
+            *(_add("OLD", scope, "0", f"-({_reserved('OLD')})", _spent("OLD")) for scope in _SCOPES),
+        ),
+        # The newest record of a session, and of an equal request, in the order of insertion.
+        "CREATE INDEX records_by_session ON records (session, state)",
+        "DROP INDEX records_spending_by_service",
+    )
+)
+
+
+def spending_of(connection: sqlite3.Connection, cap: Cap) -> Spending:
+    """Return the use of a cap, from at most two sums for each quarter of an hour of its day."""
+    if cap.kind == "image":
+        return Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
+    scope = "all" if cap.kind == "day" else cap.kind
+    named = {"day": None, "session": cap.session, "sender": cap.sender}[cap.kind]
+    has_slots = _KEY[scope][1]
+    first = int(cap.since // SLOT_S) if has_slots and cap.since is not None else -(2**62)
+    last = -int(-cap.until // SLOT_S) if has_slots and cap.until is not None else 2**62
+    spent, reserved = connection.execute(
+        "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0) FROM spending"
+        " WHERE scope = ? AND name = ? AND slot >= ? AND slot < ? AND is_real >= ?",
+        (scope, "" if named is None else f"={named}", first, last, int(cap.excludes_loopback)),
+    ).fetchone()
+    return Spending(cap=cap, spent_usd=spent / _NANO, reserved_usd=reserved / _NANO)
+
+
+def wrong_sums(connection: sqlite3.Connection) -> int:
+    """Return how many sums differ from what the records say, apart from what deleted ones had spent."""
+    found = connection.execute(
+        "SELECT count(*) FROM ("  # noqa: S608 - own names
+        "SELECT scope, name, slot, is_real, sum(spent) AS spent, sum(reserved) AS reserved FROM ("
+        f"SELECT * FROM ({_of_records()}) UNION ALL"
+        " SELECT scope, name, slot, is_real, pruned - spent, -reserved FROM spending)"
+        " GROUP BY scope, name, slot, is_real HAVING sum(spent) != 0 OR sum(reserved) != 0)"
+    ).fetchone()
+    return int(found[0])
+
+
+def count_anew(connection: sqlite3.Connection) -> None:
+    """Set the sums to what the records say and what deleted ones had spent."""
+    connection.execute("UPDATE spending SET spent = pruned, reserved = 0")
+    connection.execute(
+        "INSERT INTO spending (scope, name, slot, is_real, spent, reserved, pruned)"  # noqa: S608 - own names
+        f" SELECT *, 0 FROM ({_of_records()}) WHERE true"
+        " ON CONFLICT (scope, name, slot, is_real) DO UPDATE SET spent = spent + excluded.spent,"
+        " reserved = excluded.reserved"
+    )
+
+
+def drop_old_sums(connection: sqlite3.Connection, *, before: float) -> None:
+    """Delete the sums of whole days that no cap counts any more and that no record is part of."""
+    connection.execute(
+        "DELETE FROM spending WHERE scope != 'session' AND slot < ? AND spent = pruned AND reserved = 0",
+        (int((before - _LONGEST_DAY_S) // SLOT_S),),
+    )

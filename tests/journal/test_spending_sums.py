@@ -1,0 +1,170 @@
+"""The sums of spending beside the records: always what the records say, whatever happens to them."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flux2_tool.journal import Cap, ClaimRules, SqliteJournal
+from flux2_tool.journal.migrations import MIGRATIONS
+from flux2_tool.journal.sqlite import FILE_NAME
+from tests.support.journal import NEVER, NOON, Machine, accept, begun, complete, end
+
+DAY = Cap(kind="day", limit_usd=1.0, since=NOON - 12 * 3600.0, until=NOON + 12 * 3600.0)
+SESSION_CAP = Cap(kind="session", limit_usd=1.0, session="a session")
+ANN = Cap(kind="sender", limit_usd=1.0, sender="ann", since=DAY.since, until=DAY.until)
+NOBODY = Cap(kind="sender", limit_usd=1.0, sender=None, since=DAY.since, until=DAY.until)
+
+
+def used(journal: SqliteJournal, cap: Cap) -> tuple[float, float]:
+    """Return what is spent and what is reserved."""
+    spending = journal.spending(cap)
+    return round(spending.spent_usd, 9), round(spending.reserved_usd, 9)
+
+
+def test_a_reservation_becomes_the_billed_amount(machine: Machine) -> None:
+    """In each cap it belongs to, and in no other."""
+    journal = machine.open()
+    record = begun(machine.begin(journal, reserved_usd=0.07, sender="ann"))
+    reserved = [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)]
+    accept(journal, record)
+    complete(journal, record)
+
+    assert reserved == [(0.0, 0.07)] * 3 + [(0.0, 0.0)]
+    assert [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)] == [(0.05, 0.0)] * 3 + [(0.0, 0.0)]
+
+
+@pytest.mark.parametrize("cap", [DAY, SESSION_CAP, ANN], ids=["day", "conversation", "person"])
+def test_pruned_spending_stays_in_every_cap(machine: Machine, cap: Cap) -> None:
+    """ "It does not reset by itself" must hold after a clean-up too."""
+    journal = machine.open()
+    record = begun(machine.begin(journal, reserved_usd=0.05, sender="ann"))
+    complete(journal, record)
+    journal.note_delivered(record.record_id, now=NOON + 9.0)
+
+    assert journal.prune(before=NOON + 3600.0) == 1
+    assert used(journal, cap) == (0.05, 0.0)
+    assert journal.wrong_sums() == 0
+
+
+def test_a_forgotten_request_releases_its_reservation(machine: Machine) -> None:
+    """A person has found out that it was not made."""
+    journal = machine.open()
+    record = begun(machine.begin(journal, reserved_usd=0.05))
+    end(journal, record, "unknown")
+    before = used(journal, DAY)
+    journal.forget(record.record_id, now=NOON + 2.0)
+
+    assert (before, used(journal, DAY)) == ((0.0, 0.05), (0.0, 0.0))
+
+
+def test_spending_of_the_future_counts_for_no_day_before_it(machine: Machine) -> None:
+    """The clock was a year ahead for an hour; the cap of each day until then must not be used up by it."""
+    journal = machine.open()
+    year_s = 365 * 86400.0
+    complete(journal, begun(machine.begin(journal, at_s=year_s, reserved_usd=0.9)), at_s=year_s)
+    today = machine.begin(journal, ClaimRules(join="never", caps=(DAY,)), reserved_usd=0.5)
+
+    assert today.outcome == "new"
+    assert used(journal, SESSION_CAP) == (0.05, 0.5)
+
+
+def test_a_record_that_moves_to_another_session_takes_its_spending_along(machine: Machine) -> None:
+    """A new connection that inherits a picture has caused its cost."""
+    values: dict[str, Any] = {"cross_session_dedup_key": "a fox", "reserved_usd": 0.05}
+    begun(machine.begin(machine.open("p1"), session="connection:p1", dedup_key="by p1", **values))
+    machine.dead.add("p1")
+    heir = machine.open("p2")
+    rules = ClaimRules(join="session", inherited_session_prefix="connection:")
+    machine.begin(heir, rules, session="connection:p2", dedup_key="by p2", **values)
+
+    sessions = [Cap(kind="session", limit_usd=1.0, session=f"connection:{name}") for name in ("p1", "p2")]
+    assert [used(heir, cap) for cap in sessions] == [(0.0, 0.0), (0.0, 0.05)]
+
+
+def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, home: Path) -> None:
+    """The first claim after an upgrade must know what was spent before it."""
+    journal = machine.open()
+    complete(journal, begun(machine.begin(journal, NEVER, reserved_usd=0.05, sender="ann")))
+    begun(machine.begin(journal, NEVER, reserved_usd=0.07))
+    expected = [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)]
+    journal.close()
+    name, _ = MIGRATIONS[-1]
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
+        for trigger in ("new", "changed", "deleted"):
+            raw.execute(f"DROP TRIGGER spending_of_{trigger}")
+        raw.execute("DROP TABLE spending")
+        raw.execute("DROP INDEX records_by_session")
+        raw.execute("CREATE INDEX records_spending_by_service ON records (created_at)")
+        raw.execute("DELETE FROM migrations WHERE name = ?", (name,))
+    upgraded = machine.open("p2")
+
+    assert [used(upgraded, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)] == expected
+    assert upgraded.wrong_sums() == 0
+
+
+def test_wrong_sums_are_found_and_counted_anew(machine: Machine, home: Path) -> None:
+    """Somebody edited the file, or a bug did; pruned spending has no record any more and must survive."""
+    journal = machine.open()
+    for number in range(2):
+        record = begun(machine.begin(journal, NEVER, reserved_usd=0.05, at_s=number * 1000.0))
+        complete(journal, record)
+        journal.note_delivered(record.record_id, now=NOON + 1.0)
+    journal.prune(before=NOON + 1.0)
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
+        raw.execute("UPDATE spending SET spent = spent + 1 WHERE scope = 'all'")
+    wrong = journal.wrong_sums()
+    journal.prune(before=NOON - 1.0)
+
+    assert wrong > 0
+    assert journal.wrong_sums() == 0
+    assert used(journal, DAY) == (0.1, 0.0)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "accept", "complete", "fail", "lose", "drop", "deliver", "prune", "forget"]),
+        st.integers(0, 5),
+        st.sampled_from([0.05, 0.07, 0.001, 1e-9, 0.0]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS)
+def test_the_sums_are_what_the_records_say_after_any_steps(tmp_path_factory: Any, steps: Any) -> None:
+    """By the same query that `doctor` uses; with amounts that have no exact binary form."""
+    machine = Machine(tmp_path_factory.mktemp("sums") / "home")
+    journal, records = machine.open(), []
+    for what, number, usd in steps:
+        if what == "begin":
+            values = {"session": f"s{number}" if number else None, "sender": "ann" if number % 2 else None}
+            records.append(begun(machine.begin(journal, NEVER, reserved_usd=usd, at_s=number * 800.0, **values)))
+            continue
+        if what == "prune":
+            journal.prune(before=NOON + number * 800.0)
+        if not records:
+            continue
+        record = records[number % len(records)]
+        if journal.get(record.record_id) is None:
+            continue
+        if what == "accept":
+            accept(journal, record)
+        elif what in ("complete", "fail", "lose", "drop"):
+            state = {"complete": "completed", "fail": "failed", "lose": "unknown", "drop": "not_created"}[what]
+            end(journal, record, state, cost_usd=usd)
+        elif what == "deliver":
+            journal.note_delivered(record.record_id, now=NOON)
+        elif what == "forget":
+            journal.forget(record.record_id, now=NOON)
+    wrong = journal.wrong_sums()
+    machine.close()
+
+    assert wrong == 0
