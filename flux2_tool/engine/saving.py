@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from flux2_tool.engine.wait import CancelToken
+from flux2_tool.images.decoder import Decoder
 from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, SavedImage, download_image, file_stem
 from flux2_tool.journal import SavedCopy
 from flux2_tool.schema.results import ImageInfo
@@ -27,6 +28,7 @@ async def image_infos(
     loopback_allowed: bool,
     within_s: float,
     cancel: CancelToken,
+    decoder: Decoder,
 ) -> tuple[list[ImageInfo], list[str]]:
     """Return the pictures' entries, saved first if a folder is given, and warnings.
 
@@ -35,13 +37,16 @@ async def image_infos(
         http: A client without a key.
         folder: Where to save; None only reports copies saved earlier.
         loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
-        within_s: The time left for the download, in seconds; a picture that takes longer is not saved.
+        within_s: The time left for all downloads, in seconds; a picture that takes longer is not saved.
         cancel: Stops the download.
+        decoder: Decodes the pictures.
     """
     response = image_task.final if image_task.state == "completed" else image_task.log.last_response
     links = () if response is None else response.images
     copies = dict(enumerate(image_task.saved))
     warnings: list[str] = []
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + within_s
     if folder is not None and image_task.state == "completed" and image_task.finished_at is not None:
         stem = file_stem(at=image_task.finished_at, slug=image_task.label or "image", task_id=image_task.task_id)
         for index, link in enumerate(links):
@@ -54,7 +59,8 @@ async def image_infos(
                     folder,
                     stem,
                     loopback_allowed=loopback_allowed,
-                    timeout_s=min(DOWNLOAD_TIMEOUT_S, within_s),
+                    timeout_s=max(0.0, min(DOWNLOAD_TIMEOUT_S, until_s - clock())),
+                    decoder=decoder,
                 )
                 saved = await _unless_cancelled(saving, cancel)
             except DownloadError as exc:

@@ -79,24 +79,24 @@ def without_metadata(data: bytes) -> Picture:
     with _opened(data) as (image, kind):
         if is_only_the_picture(data, kind):
             return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
+        kept = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
         clean = _upright(image)
         # Pillow would save this metadata; only colours and transparency are kept.
         clean.info = {}
-        kept = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
         output = io.BytesIO()
         clean.save(output, format=kind, **_SAVE_OPTIONS[kind], **kept)
         return Picture(data=output.getvalue(), kind=kind, width_px=clean.size[0], height_px=clean.size[1])
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return a copy of a picture's pixels, rotated by its EXIF orientation if it is readable."""
+    """Return a picture rotated by its EXIF orientation if it is readable; else the picture itself."""
     from PIL import Image
 
     try:
         transpose = _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
     except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
         transpose = None
-    return image.copy() if transpose is None else image.transpose(Image.Transpose[transpose])
+    return image if transpose is None else image.transpose(Image.Transpose[transpose])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from flux2_tool.exceptions import SourceRefusedError
@@ -92,8 +92,8 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
-    """Return a source file's bytes, bounded.
+def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
+    """Open a source file for reading; the caller closes it.
 
     Args:
         path: From `path_of`.
@@ -116,16 +116,16 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
         raise _outside(where, places)
     if any(part.startswith(".") for part in real.relative_to(root.inside).parts):
         raise _refused(where, "hidden files and folders are never read", "Copy the picture to a plain folder.")
-    return _read_without_links(root.opened, real.relative_to(root.opened).parts, where)
+    return _opened_without_links(root.opened, real.relative_to(root.opened).parts, where)
 
 
-def read_saved_copy(path: Path, *, where: str) -> bytes:
-    """Return the bytes of a picture that this tool has saved; a link in its place is not followed.
+def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
+    """Open a picture that this tool has saved, as `open_source`; a link in its place is not followed.
 
     Raises:
         SourceRefusedError: It is missing, not a regular file, or too large.
     """
-    return _read_without_links(path.parent, (path.name,), where)
+    return _opened_without_links(path.parent, (path.name,), where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ def _resolved(folder: Path) -> Path | None:
         return None
 
 
-def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
+def _opened_without_links(root: Path, parts: Sequence[str], where: str) -> BinaryIO:
     missing = _refused(where, "it cannot be opened as a plain file", "Check the path and its permissions.")
     folder = descriptor = -1
     try:
@@ -181,17 +181,15 @@ def _read_without_links(root: Path, parts: Sequence[str], where: str) -> bytes:
             raise missing
         if status.st_size > MAX_SOURCE_BYTES:
             raise too_large(where, status.st_size)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_SOURCE_BYTES + 1)
+        file = cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
+        descriptor = -1
     except OSError:
         raise missing from None
     finally:
         for one in (folder, descriptor):
             if one >= 0:
                 os.close(one)
-    if len(data) > MAX_SOURCE_BYTES:
-        raise too_large(where, len(data))
-    return data
+    return file
 
 
 def too_large(where: str, size_bytes: int) -> SourceRefusedError:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
-from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
+from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, open_source, path_of
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.pictures import picture
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_opened_is_a_refusal(workspace: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(SourceRefusedError, match="plain file"):
-            read_source(workspace / "cat.png", places, where=WHERE)
+            open_source(workspace / "cat.png", places, where=WHERE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -317,7 +317,8 @@ def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(tmp_path: Pat
         read: set[bytes] = set()
         for _ in range(3000):
             try:
-                read.add(read_source(root / "a" / "x.png", places, where=WHERE))
+                with open_source(root / "a" / "x.png", places, where=WHERE) as file:
+                    read.add(file.read())
             except SourceRefusedError:
                 read.add(b"refused")
     finally:
