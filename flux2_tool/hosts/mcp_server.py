@@ -36,6 +36,7 @@ from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.hosts.ending import exit_in_time
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
@@ -179,7 +180,9 @@ def _javascript_number(text: str) -> float | int:
     return int(number) if number.is_integer() else number
 
 
-async def serve(environ: Mapping[str, str], *, folder: Path | None) -> None:
+async def serve(
+    environ: Mapping[str, str], *, folder: Path | None, on_end: Callable[[], object] = lambda: None
+) -> None:
     """Serve stdin and stdout until the client closes them, a signal comes, or the parent process dies."""
     tools = ToolServer(environ, folder=folder)
     server = tools.server()
@@ -191,6 +194,7 @@ async def serve(environ: Mapping[str, str], *, folder: Path | None) -> None:
         serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
         others = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(_wait_for_parent_exit(os.getppid()))]
         await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
+        on_end()
         await tools.aclose()
         if not serving.done():
             # Our stdin is still open: the thread that reads it would never end.
@@ -214,5 +218,5 @@ def exit_now() -> None:
 def main() -> None:
     """Run the server process; it does not return."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(os.environ, folder=working_folder()))
+    asyncio.run(serve(os.environ, folder=working_folder(), on_end=exit_in_time))
     exit_now()

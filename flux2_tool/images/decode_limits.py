@@ -28,16 +28,16 @@ class DecodeLimits:
         overhead_bytes: Part of it that each picture takes beside its pixels and its file.
         first_bytes: What a picture gets before its size is known: enough to read it and for four megapixels.
         at_once: How many pictures are decoded at once.
-        output_bytes: The largest file that decoding may write.
+        output_bytes: The largest file that decoding may write, such as the pixels of a picture that is turned.
         idle_s: How long a decoding process without work lives on for the next picture, in seconds.
     """
 
     cpu_s: int = 10
-    memory_bytes: int = 300 * MIB
+    memory_bytes: int = 292 * MIB
     overhead_bytes: int = 16 * MIB
     first_bytes: int = 32 * MIB
     at_once: int = 2
-    output_bytes: int = 128 * MIB
+    output_bytes: int = 256 * MIB
     idle_s: float = 10.0
 
 

@@ -141,6 +141,7 @@ class Decoder:
             request = {
                 "task": task,
                 "granted_bytes": granted_bytes,
+                "most_bytes": limits.memory_bytes,
                 "cpu_s": limits.cpu_s,
                 "output_bytes": limits.output_bytes,
             }

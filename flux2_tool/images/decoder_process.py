@@ -5,7 +5,7 @@ the reply is a line of JSON. The forked process has limits on CPU time, memory a
 outlives it. The server only waits, so it always notices that the other side has gone: it then ends its whole process
 group at once, whatever is being decoded, and so does whoever kills the group.
 
-    request  {"task": "check" | "copy" | "clean", "granted_bytes", "cpu_s", "output_bytes"}
+    request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes"}
     reply    {"picture": {…}}             done
              {"refused": "text"}          no picture as it must be; the text completes "it …"
              {"needs_bytes": N}           nothing was decoded: it takes more memory than was granted
@@ -168,10 +168,11 @@ def answer(request: Mapping[str, Any], source: int, output: int) -> dict[str, An
     """
     try:
         data = _bytes_of(source)
-        needs_bytes = memory_for(data)
+        is_clean = request["task"] == "clean"
+        needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:
             return {"needs_bytes": needs_bytes}
-        picture = without_metadata(data) if request["task"] == "clean" else read_picture(data)
+        picture = without_metadata(data) if is_clean else read_picture(data)
         if request["task"] != "check":
             _write(output, picture.data)
     except PictureError as exc:
@@ -183,8 +184,13 @@ def answer(request: Mapping[str, Any], source: int, output: int) -> dict[str, An
     return {"picture": _facts(picture, data)}
 
 
-def memory_for(data: bytes) -> int:
-    """Return how many bytes of memory decoding takes at most, by what the file's header claims.
+def memory_for(data: bytes, *, is_encoded_again: bool, most_bytes: int) -> int:
+    """Return how many bytes of memory decoding takes, by what the file's header claims.
+
+    Args:
+        data: The picture's file.
+        is_encoded_again: Whether room is wanted for another file, which may be larger than this one.
+        most_bytes: What may be granted. Only a picture that cannot be decoded with it needs more.
 
     Raises:
         PictureError: The header claims more pixels than are allowed.
@@ -194,7 +200,9 @@ def memory_for(data: bytes) -> int:
         raise PictureError(
             f"has {size_px[0]} x {size_px[1]} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
         )
-    return int(size_px[0] * size_px[1] * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes
+    least_bytes = int(size_px[0] * size_px[1] * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes
+    wanted_bytes = least_bytes + (2 * len(data) + PRODUCTION.overhead_bytes if is_encoded_again else 0)
+    return max(least_bytes, min(wanted_bytes, most_bytes))
 
 
 def _claim(data: bytes) -> tuple[tuple[int, int], float]:

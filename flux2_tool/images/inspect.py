@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.images.metadata import is_only_the_picture
+from flux2_tool.images.turning import turned
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -90,13 +91,11 @@ def without_metadata(data: bytes) -> Picture:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Return a picture rotated by its EXIF orientation if it is readable; else the picture itself."""
-    from PIL import Image
-
     try:
         transpose = _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
     except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
         transpose = None
-    return image if transpose is None else image.transpose(Image.Transpose[transpose])
+    return image if transpose is None else turned(image, transpose)
 
 
 @contextmanager

@@ -506,7 +506,7 @@ def test_a_picture_that_does_not_arrive_within_the_wait_is_a_warning(
     assert result["task"]["state"] == "completed"
     assert result["images"][0]["path"] is None
     assert result["warnings"][0].startswith("not_saved: ")
-    assert ended_s == pytest.approx(took_s, abs=0.1)
+    assert ended_s == pytest.approx(took_s, abs=0.6)
 
 
 def test_a_cancel_during_the_download_returns_the_link_at_once(home: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.exceptions import Flux2Error
+from flux2_tool.hosts.ending import exit_in_time
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -227,8 +228,14 @@ class Worker:
         self._send(line_of(message))
 
 
-async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
-    """Run the worker on this process's stdin and the given output until either side ends."""
+async def serve(environ: Mapping[str, str], output: LineWriter, *, on_end: Callable[[], object] = lambda: None) -> None:
+    """Run the worker on this process's stdin and the given output until either side ends.
+
+    Args:
+        environ: Settings and key outside OpenClaw.
+        output: Takes the lines of the protocol.
+        on_end: Called when a side has ended, before the calls are stopped.
+    """
     loop = asyncio.get_running_loop()
     worker = Worker(output.put, environ=environ)
     output.on_broken(lambda: loop.call_soon_threadsafe(worker.stopped.set))
@@ -241,6 +248,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        on_end()
         for task in tasks:
             task.cancel()
         with contextlib.suppress(TimeoutError):
@@ -272,7 +280,7 @@ def main() -> int:
     output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(os.environ, output))
+        asyncio.run(serve(os.environ, output, on_end=exit_in_time))
     output.close(timeout_s=1.0)
     # The thread on stdin may still block in a read; nothing is left to save, so do not wait for it.
     sys.stderr.flush()
