@@ -257,7 +257,8 @@ def _facts(picture: Picture, data: bytes) -> dict[str, Any]:
 def _is_for_memory(error: BaseException) -> bool:
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, MemoryError):
+        # libwebp's codes 1 and 2 say so in the text of a ValueError. Source: WebPEncodingError.
+        if isinstance(found, MemoryError) or str(found).startswith(("encoding error 1", "encoding error 2")):
             return True
         found = found.__cause__ or found.__context__
     return False
