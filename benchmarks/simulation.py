@@ -79,7 +79,9 @@ def _follow(plan: PollSchedule, duration_s: float, rng: random.Random) -> tuple[
 
 def _paces(kind: Kind, history: list[float]) -> PollScheduler:
     typical = load_manifest().models[kind.model].typical_s
-    return PollScheduler(typical_s=lambda _model, resolution: typical[resolution], history=lambda _kind: history)
+    scheduler = PollScheduler(typical_s=lambda _model, resolution: typical[resolution])
+    scheduler.learn_history((_ADDRESS, kind.model, kind.resolution), history)
+    return scheduler
 
 
 def _draw_s(kind: Kind, rng: random.Random) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import socket
+import re
 import unicodedata
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
@@ -16,14 +16,47 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 MAX_URL_CHARS: Final = 8192
 
-_PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
+# Splitting a URL normalizes its host, which takes time by the square of its length where it is not ASCII.
+MAX_UNICODE_URL_CHARS: Final = 2048
+
+# A proxy and a server may each decode a host once.
+_MAX_DECODINGS: Final = 3
+# Names of this machine, of cloud metadata services, and of private networks; a name without a dot is one, too.
+# Sources: RFC 6761, RFC 6762, RFC 8375, the hosts files of Debian and Fedora, ICANN's reserved "internal".
+_PRIVATE_DOMAINS: Final = (
+    *("localhost", "localdomain", "localdomain4", "localdomain6", "local", "internal", "home.arpa"),
+    *("intranet", "private", "corp", "home", "lan"),
+    # Public names that answer with the address they contain, or with that of this machine.
+    *("nip.io", "sslip.io", "xip.io", "localtest.me", "lvh.me"),
+)
+# What the IANA registries do not call private in every version of Python, and no picture is served from.
+_NEVER_PUBLIC: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments; a cloud's metadata service is in it
+        "192.88.99.0/24",  # relays of 6to4
+        "168.63.129.16/32",  # a cloud's metadata service
+        "2001::/23",  # Teredo and other protocols
+        "2002::/16",  # 6to4: contains an IPv4 address
+        "3fff::/20",  # documentation
+    )
+)
 # All addresses routed on the public internet; any other one is of a local network or embeds an IPv4 address.
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# The middle of an ISATAP interface identifier, without its two flag bits. Source: RFC 5214 section 6.1.
+_ISATAP: Final = 0x00005EFE
+_ISATAP_FLAGS: Final = 0x03000000
+# Source: the URL standard, "forbidden domain code point".
+_FORBIDDEN_IN_HOST: Final = frozenset(map(chr, range(0x21))) | frozenset('"#%/:<>?@[\\]^`{|}\x7f')
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def is_private_address(text: str) -> bool:
-    """Return whether an IP address is not a public one: loopback, private, link-local, reserved and the like.
+    """Return whether an IP address is not a public one: loopback, private, link-local, multicast, reserved and so on.
+
+    An IPv6 address that contains an IPv4 address is public if it is mapped or translated (NAT64) and that one is;
+    every other such form, 6to4, Teredo and ISATAP, leads through a tunnel and is not.
 
     Source: the IANA registries of special-purpose addresses, as the standard library has them; RFC 4291, RFC 6052.
     """
@@ -32,36 +65,82 @@ def is_private_address(text: str) -> bool:
     except ValueError:
         return False
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
+        inner = address.ipv4_mapped
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is None:
-            return address not in _GLOBAL_UNICAST or not address.is_global
+            is_isatap = (int(address) >> 32) & 0xFFFFFFFF & ~_ISATAP_FLAGS == _ISATAP
+            return address not in _GLOBAL_UNICAST or is_isatap or _is_special(address)
         address = inner
-    return not address.is_global or address.is_multicast
+    return _is_special(address)
+
+
+def _is_special(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return not address.is_global or address.is_multicast or any(address in network for network in _NEVER_PUBLIC)
 
 
 def is_private_host(host: str) -> bool:
     """Return whether a URL's host is, as written, this machine or an address of a private network.
 
     Also in the spellings that a resolver or a browser accepts for it: percent-encoded, in other digits or with other
-    dots (UTS #46), and as inet_aton(3) reads an IPv4 address, such as 127.1, 0x7f000001 and 2130706433.
+    dots (UTS #46). Of an IPv4 address only the usual spelling is public: another one (127.1, 0x7f000001, 0177.0.0.1,
+    2130706433) is read differently by different programs. Source: the URL standard, "ends in a number".
     """
     name = _plain(host).strip("[]").rstrip(".")
-    if name == "localhost" or name.endswith(_PRIVATE_SUFFIXES):
+    if ":" in name:
+        return is_private_address(name) or not _is_ipv6(name)
+    if not _FORBIDDEN_IN_HOST.isdisjoint(name):  # one program's host may end there for another
         return True
-    if is_private_address(name):
-        return True
+    labels = name.split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        try:
+            return is_private_address(str(ipaddress.IPv4Address(name)))
+        except ValueError:
+            return True
+    return len(labels) == 1 or any(name == domain or name.endswith(f".{domain}") for domain in _PRIVATE_DOMAINS)
+
+
+def split_url(text: str) -> SplitResult:
+    """Return a URL's parts, in time that is linear in its length.
+
+    Raises:
+        ValueError: It is no URL, or longer than any that is used.
+    """
+    if len(text) > (MAX_URL_CHARS if text.isascii() else MAX_UNICODE_URL_CHARS):
+        raise ValueError("the URL is too long")
+    return urlsplit(text)
+
+
+def is_private_url(url: str, *, loopback_allowed: bool) -> bool:
+    """Return whether a URL's host is private, see `is_private_host`, or cannot be read.
+
+    Args:
+        url: Any text.
+        loopback_allowed: Whether this machine, by its literal name or address, counts as public, as for a sandbox.
+    """
     try:
-        return is_private_address(socket.inet_ntoa(socket.inet_aton(name)))
-    except (OSError, ValueError):
-        return False
+        host = split_url(url).hostname or ""
+    except ValueError:
+        return True
+    return is_private_host(host) and not (loopback_allowed and is_loopback(host))
 
 
 def _plain(host: str) -> str:
     """Return a host in plain letters, digits and dots, as a resolver normalizes it."""
-    text = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".")
-    return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Cf", "Mn")).lower()
+    for _ in range(_MAX_DECODINGS):
+        host, before = unquote(host), host
+        if host == before:
+            break
+    text = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
+    return "".join(character for character in text if unicodedata.category(character) not in ("Cf", "Mn")).lower()
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text.split("%", 1)[0])
+    except ValueError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)
@@ -70,9 +149,11 @@ def is_loopback(host: str) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Not every version of Python looks into a mapped address.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def is_loopback_url(url: str) -> bool:
@@ -87,7 +168,7 @@ def is_web_url(value: Any) -> TypeGuard[str]:
     if " " in value or not value.isprintable():  # of all white space only the plain blank is printable
         return False
     try:
-        parts = urlsplit(value)
+        parts = split_url(value)
         parts.port  # noqa: B018 - reading it is what checks it
     except ValueError:
         return False
@@ -132,7 +213,7 @@ def _plain_url(text: str, *, example: str) -> SplitResult:
     """Return an http(s) URL of scheme, host, port and path alone, split."""
     text = text.strip()
     try:
-        parts = urlsplit(text)
+        parts = split_url(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, TypeGuard
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 MASK: Final = b"[key]"
 # A shorter text is a word, not a key, and masking it would corrupt responses before they are parsed.
@@ -47,7 +47,8 @@ def masked(data: bytes, key: str | None) -> bytes:
 
 def masked_text(text: str, key: str | None) -> str:
     """Return text with the key masked, see `masked`; also if invisible characters split the key."""
-    return _masked_text(text, key) if _is_key(key) else text
+    # No form of a key is shorter than the key.
+    return _masked_text(text, key) if _is_key(key) and len(text) >= len(key) else text
 
 
 def masked_json(value: Any, key: str | None) -> Any:
@@ -86,11 +87,14 @@ def redact(body: Any, *, secrets: tuple[str, ...] = (), limit: int = 4000) -> st
 def redact_url(url: str) -> str:
     """Return a URL without its fragment and without the query values that sign or authorise it."""
     try:
-        parts = urlsplit(url)
-        pairs = "&".join(map(_without_secret_value, parts.query.split("&")))
-        return urlunsplit(parts._replace(query=pairs, fragment="…" if parts.fragment else ""))
+        # Without other letters: normalizing them takes time by the square of their number.
+        urlsplit(url if url.isascii() else "".join(c if c.isascii() else "x" for c in url))
     except ValueError:  # not a URL after all
         return url.partition("?")[0]
+    address, hash_mark, _ = url.partition("#")
+    path, query_mark, query = address.partition("?")
+    shown = "&".join(map(_without_secret_value, query.split("&")))
+    return f"{path}{query_mark}{shown}{'#…' if hash_mark else ''}"
 
 
 # ---- private ---------------------------------------------------------------------------------------------------------

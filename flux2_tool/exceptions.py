@@ -6,14 +6,14 @@ not. The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}
 
     Flux2Error
     ├── InvalidArgumentsError      invalid_arguments     change the arguments
-    ├── SourceRefusedError         source_refused        use another source picture
+    ├── SourceRefusedError         source_refused        use another source image
     ├── MissingApiKeyError         missing_api_key       set the key
     ├── AuthenticationError        authentication        replace the key
     ├── ConfigurationError         configuration_error   fix the set-up
     ├── CreditsExhaustedError      insufficient_credits  top up the account
     ├── BudgetExceededError        budget_exceeded       wait for the reset or raise the cap
     ├── RepeatedRequestError       repeated_request      show the images that were already made
-    ├── ContentRefusedError        content_refused       change the prompt or the picture
+    ├── ContentRefusedError        content_refused       change the prompt or the image
     ├── GenerationFailedError      generation_failed     try once more or change the request
     ├── RateLimitedError           rate_limited          wait, then call again
     ├── ServiceUnavailableError    service_unavailable   wait, then call again
@@ -79,7 +79,7 @@ class Flux2Error(Exception):
 
 
 class InvalidArgumentsError(Flux2Error):
-    """The arguments break the tool's schema. Nothing was sent.
+    """The arguments break the tool's schema, or RunAPI refused them. A refused request is not charged.
 
     Args:
         violations: One sentence per violation: path, what was given, what is allowed, the nearest allowed value.
@@ -94,7 +94,7 @@ class InvalidArgumentsError(Flux2Error):
 
 
 class SourceRefusedError(Flux2Error):
-    """A source picture may not or cannot be used. Nothing was sent."""
+    """A source image may not or cannot be used. Nothing was sent."""
 
     code = "source_refused"
     exit_code = WRONG_ARGUMENTS
@@ -143,7 +143,7 @@ class RepeatedRequestError(Flux2Error):
 
 
 class ContentRefusedError(Flux2Error):
-    """The service's moderation refused the prompt or a picture. A failed generation is not charged."""
+    """The service's moderation refused the prompt or an image. A failed generation is not charged."""
 
     code = "content_refused"
     exit_code = REFUSED_OR_FAILED

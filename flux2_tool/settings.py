@@ -7,7 +7,7 @@ and the normalization of each `kind` are here. All wrong values are reported at 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,11 +20,27 @@ from flux2_tool.schema.generated import Settings
 from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
 from flux2_tool.schema.value_text import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
-__all__ = ["APP_NAME", "NORMALIZERS", "JournalMode", "Settings", "load_settings"]
+__all__ = ["APP_NAME", "NORMALIZERS", "JournalMode", "Settings", "SettingsError", "load_settings"]
 
 APP_NAME: Final = "flux2-tool"
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
+
+
+class SettingsError(ConfigurationError):
+    """One or more settings are wrong.
+
+    Args:
+        problems: The source of each wrong value, such as its variable, and the rest of the sentence; in order.
+    """
+
+    def __init__(self, problems: Sequence[tuple[tuple[str, ...], str]]) -> None:
+        texts = [text for _, text in problems]
+        super().__init__(
+            texts[0] if len(texts) == 1 else f"{len(texts)} settings are wrong: {'; '.join(texts)}",
+            hint="correct or remove them; nothing was sent",
+        )
+        self.sources = tuple(dict.fromkeys(source for sources, _ in problems for source in sources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +67,22 @@ def load_settings(
         manifest: Where the settings are; by default the package's own.
 
     Raises:
-        ConfigurationError: One or more values are wrong; the message names all of them.
+        SettingsError: One or more values are wrong; the message names all of them.
     """
     manifest = manifest or load_manifest()
     settings = manifest.settings
     given = _all_given(manifest, environ, config or {}, overrides or {})
-    problems = [
-        f"{item.source}{problem}"
+    problems: list[tuple[tuple[str, ...], str]] = [
+        ((item.source,), f"{item.source}{problem}")
         for key, item in given.items()
         for problem in (_problems(item.value, settings[key]) if key in settings else [_unknown(key, settings)])
     ]
-    if not problems and ("callback_public_url" in given) != ("callback_secret" in given):
-        problems.append("callback_public_url and callback_secret belong together: one is set, the other is not")
+    pair = [given[key].source for key in ("callback_public_url", "callback_secret") if key in given]
+    if not problems and len(pair) == 1:
+        text = "callback_public_url and callback_secret belong together: one is set, the other is not"
+        problems.append((tuple(pair), text))
     if problems:
-        raise ConfigurationError(
-            "; ".join(problems) if len(problems) == 1 else f"{len(problems)} settings are wrong: {'; '.join(problems)}",
-            hint="correct or remove them; nothing was sent",
-        )
+        raise SettingsError(problems)
     values: dict[str, Any] = {}
     for key, setting in settings.items():
         if key in given or "default" in setting.schema:

@@ -197,3 +197,13 @@ def test_a_fingerprint_is_short_and_not_the_key() -> None:
     """Journal rows are told apart by it."""
     assert key_fingerprint(KEY) == hashlib.sha256(KEY.encode()).hexdigest()[:16]
     assert resolve_credentials(environ={"RUNAPI_API_KEY": KEY}).fingerprint == key_fingerprint(KEY)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_and_not_a_missing_key(tmp_path: Path) -> None:
+    """ "No key was found" would send people to set one beside the one they have."""
+    (tmp_path / "runapi" / "config.json").mkdir(parents=True)
+
+    with pytest.raises(ConfigurationError, match=r"cannot read .*config\.json") as caught:
+        resolve_credentials(environ={}, config_home=tmp_path)
+
+    assert "RUNAPI_API_KEY" in caught.value.hint

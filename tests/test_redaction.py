@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flux2_tool._redaction import MASK, masked, masked_text, redact, redact_url
+from flux2_tool._redaction import MASK, MAX_DEPTH, masked, masked_json, masked_text, redact, redact_url
 
 KEY = "sk-a+b/c=d&e~f<0123456789"
 
@@ -84,6 +84,18 @@ def test_json_means_the_same_afterwards(value: object) -> None:
         assert json.loads(masked(form.encode(), KEY)) == json.loads(form)
 
 
+def test_json_deeper_than_any_field_that_is_read_is_left_out() -> None:
+    """A key may be hidden at any depth; a walk of any depth would end this process."""
+    deep: object = f"here is {KEY}"
+    for _ in range(2 * MAX_DEPTH):
+        deep = [deep]
+
+    found = masked_json({"deep": deep, "near": f"here is {KEY}"}, KEY)
+
+    assert KEY not in json.dumps(found)
+    assert found["near"] == f"here is {MASK.decode()}"
+
+
 def test_a_text_too_short_for_a_key_is_left_alone() -> None:
     """Masking a word would spoil every response that has it."""
     assert masked(b'{"status": "pending"}', "pending"[:7]) == b'{"status": "pending"}'
@@ -144,6 +156,27 @@ def test_a_url_keeps_its_names_when_its_secrets_go() -> None:
     assert redact_url("https://e.x/f") == "https://e.x/f"
 
 
+def test_parameters_separated_by_semicolons_lose_their_secrets_too() -> None:
+    """Some servers take ";" like "&"."""
+    assert redact_url("https://e.x/f?a=1;token=t;b=2") == "https://e.x/f?a=1;token=…;b=2"
+
+
 def test_a_url_that_cannot_be_read_loses_its_query() -> None:
     """What nobody can take apart may hold anything."""
     assert redact_url("https://[e.x/f?token=t") == "https://[e.x/f"
+
+
+def test_a_link_of_any_length_is_redacted_in_linear_time() -> None:
+    """A response may name a megabyte of combining marks as a link; splitting it would take an hour."""
+    marks = "a" + "\u0315\u0300" * 500_000
+
+    redacted = redact_url(f"https://{marks}/x?token=secret&a=1;sig=secret#secret")
+
+    assert redacted == f"https://{marks}/x?token=…&a=1;sig=…#…"
+    assert redact_url(f"https://[{marks}/x?token=secret") == f"https://[{marks}/x"
+
+
+def test_a_text_too_short_for_the_key_is_not_searched() -> None:
+    """A response of a million short texts would be searched a million times in every form of the key."""
+    assert masked_text("ab", "sk-0123456789") == "ab"
+    assert masked_text("sk-0123456789", "sk-0123456789") == "[key]"

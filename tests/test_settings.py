@@ -120,6 +120,8 @@ def test_all_wrong_values_are_reported_at_once_with_their_source() -> None:
         pytest.param({"base_url": "http://api.example.com"}, "use https", id="plain http to elsewhere"),
         pytest.param({"base_url": "https://user:hunter2@api.example.com"}, "user name", id="credentials in it"),
         pytest.param({"base_url": "ftp://api.example.com"}, "is not a URL", id="another scheme"),
+        pytest.param({"base_url": "https://[api.example.com"}, "is not a URL", id="a broken address"),
+        pytest.param({"callback_public_url": "http://agent.example.com"}, "must be https", id="an open public address"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(config: dict[str, Any], said: str) -> None:

@@ -16,6 +16,7 @@ import click
 from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED
 from flux2_tool.cli.terminal import print_error, write_json
 from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
+from flux2_tool.hosts.log_stream import unblocked_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "estimate": ("flux2_tool.cli.prices", "estimate", "Say what a call would cost, without making it."),
     "balance": ("flux2_tool.cli.prices", "balance", "Show what the account can spend."),
     "doctor": ("flux2_tool.cli.doctor", "doctor", "Find what is wrong, and how to fix it."),
-    "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; note what RunAPI answers."),
+    "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; record RunAPI's responses."),
     "demo": ("flux2_tool.cli.demo", "demo", "Run a full example against a sandbox, without a key."),
     "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a mock of RunAPI on this machine."),
     "openclaw": ("flux2_tool.cli.openclaw", "openclaw", "Install into OpenClaw, show the state, remove."),
@@ -105,13 +106,19 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `exit_codes.py`."""
+    # Whoever started the command may not read its stderr, which must not hold up the call in it.
+    with unblocked_stderr(in_order=True):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         code: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.UsageError as exc:
         return _usage_error(exc)
-    except click.ClickException as exc:
+    except click.ClickException as exc:  # pragma: no cover - no command raises another of click's own
         print_error(exc.format_message())
         return exc.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -1,4 +1,4 @@
-"""`demo`: a full example from prompt to saved picture, against a sandbox in this process, without a key."""
+"""`demo`: a full example from prompt to saved image, against a sandbox in this process, without a key."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SPEED = 2.0
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_FOLDER,
     metavar="DIR",
-    help=f"Where to save the picture. Default ./{DEFAULT_FOLDER}.",
+    help=f"Where to save the image. Default ./{DEFAULT_FOLDER}.",
 )
 def demo(prompt: str, output_dir: Path) -> int:
-    """Run a full example: make a sandbox picture of PROMPT, without a key or a charge."""
+    """Run a full example: make a sandbox image of PROMPT, without a key or a charge."""
     # Imported here because `--help` must not pay for them.
     from pydantic import SecretStr
 
@@ -44,7 +44,7 @@ def demo(prompt: str, output_dir: Path) -> int:
         tempfile.TemporaryDirectory(prefix="flux2-demo-") as home,
         package.running_sandbox(package.SandboxOptions(speed=SPEED)) as (base_url, _),
     ):
-        note(f"a sandbox plays RunAPI at {base_url}; RunAPI itself is not asked")
+        note(f"mock RunAPI at {base_url}; the real RunAPI is not contacted")
         settings = load_settings({}, overrides={"home": home})
         credentials = Credentials(api_key=SecretStr("sk-demo"), base_url=base_url, source="demo")
         outcome = run_call(
@@ -61,10 +61,10 @@ def demo(prompt: str, output_dir: Path) -> int:
         return print_failure(outcome, tool=tool)
     paths = [image.path for image in outcome.images if image.path]
     if not paths:
-        print_error("; ".join(outcome.warnings) or "the picture was not saved")
+        print_error("; ".join(outcome.warnings) or "the image was not saved")
         return TRY_LATER
     for path in paths:
         write_line(path)
-    note("this is a sandbox picture, drawn on this machine: Flux 2 was not asked and nothing was charged")
+    note("the sandbox drew this image on this machine: Flux 2 was not called and nothing was charged")
     note('for real images set RUNAPI_API_KEY, then: flux2-tool generate "…"')
     return exit_code_of(outcome)

@@ -15,11 +15,13 @@ from typing import Any, Final
 
 import click
 
+from flux2_tool._files import is_folder
 from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.install_text import install_extra_text
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from flux2_tool.settings import load_settings
 
@@ -100,7 +102,7 @@ def config(host: str) -> int:
     if left_out:
         note(f"Left out, because it contains a password: {', '.join(left_out)}. Set it where the host starts servers.")
     if importlib.util.find_spec("mcp") is None:
-        note(f"The server needs version 2 of the package mcp, which is not installed: {_pip_line()}")
+        note(f"The server needs version 2 of the package mcp, which is not installed: {_how_to_install()}")
     return DONE
 
 
@@ -110,7 +112,7 @@ def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
     # For pictures that came in by chat.
     entry["env"]["OPENCLAW_STATE_DIR"] = str(state)
     workspace = _workspace(state)
-    if workspace.is_dir():
+    if is_folder(workspace):
         entry["cwd"] = str(workspace)
     entry["requestTimeoutMs"] = launch.timeout_s * 1000
     return (
@@ -184,8 +186,8 @@ def _variables(manifest: Manifest, environ: Mapping[str, str]) -> tuple[dict[str
     return {name: text for name, text in found.items() if name not in left_out}, left_out
 
 
-def _pip_line() -> str:
-    return f'{shlex.quote(this_python())} -m pip install "flux2-tool[mcp]"'
+def _how_to_install() -> str:
+    return install_extra_text("mcp", python=this_python())
 
 
 def _server_module() -> Any:
@@ -196,5 +198,5 @@ def _server_module() -> Any:
             raise
         raise ConfigurationError(
             "the MCP server needs version 2 of the package mcp, which is not installed",
-            hint=_pip_line(),
+            hint=_how_to_install(),
         ) from exc

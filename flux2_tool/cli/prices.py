@@ -49,7 +49,7 @@ def prices(as_json: bool, live: bool) -> int:
     for (model, resolution), price in zip(wanted, found, strict=True):
         write_line(f"{model:<{width}}  {resolution}  {_shown(price)}")
     if not live:
-        note("RunAPI was not asked")
+        note("RunAPI was not contacted")
     elif all(price.basis in ("list price", "unknown") for price in found):
         note(f"{base_url} named no price: these came with flux2-tool {load_manifest().version}")
     return DONE

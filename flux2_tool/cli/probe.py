@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flux2_tool._files import is_folder, is_there
 from flux2_tool.cli.exit_codes import WRONG_SETUP
 from flux2_tool.cli.terminal import agreed, note, progress, write_line
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     help="Where to write the transcript. Default: flux2-probe-DATE.md here.",
 )  # fmt: skip
 def probe(yes: bool, path: Path | None) -> int:
-    """Pay for one pro image at 1k and write down, without secrets, what RunAPI answers.
+    """Pay for one pro image at 1k and write down, without secrets, RunAPI's responses.
 
     The transcript has paths, codes, names and types, and says row by row whether this tool's table of the API
     is right. Attach it to a report of an unexpected answer.
@@ -70,9 +71,9 @@ def probe(yes: bool, path: Path | None) -> int:
 
 def _check_writable(path: Path) -> None:
     """Raise before anything is paid when the transcript could not be kept."""
-    if path.exists():
+    if is_there(path):
         raise ConfigurationError(f"{path} exists already", hint="choose another file with --output")
-    if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+    if not is_folder(path.absolute().parent) or not os.access(path.absolute().parent, os.W_OK):
         raise ConfigurationError(f"cannot write to {path.absolute().parent}", hint="choose another file with --output")
 
 

@@ -80,7 +80,7 @@ def run_call(
             cancel=cancel,
         )
 
-    return asyncio.run(_run(work, show, environ, account))
+    return _run(work, show, environ, account)
 
 
 def run_resume(
@@ -113,7 +113,7 @@ def run_resume(
 
         return await engine.resume(wait_s=wait_s, on_begun=on_begun, cancel=cancel)
 
-    return asyncio.run(_run(work, show, os.environ))
+    return _run(work, show, os.environ)
 
 
 def run_raw(task_id: str, *, show: Show[str, Shown]) -> Shown:
@@ -122,7 +122,7 @@ def run_raw(task_id: str, *, show: Show[str, Shown]) -> Shown:
     def work(engine: Engine, _cancel: CancelToken, _report: Reporter) -> Awaitable[str]:
         return engine.raw_response(task_id)
 
-    return asyncio.run(_run(work, show, os.environ))
+    return _run(work, show, os.environ)
 
 
 @contextmanager
@@ -140,13 +140,17 @@ def cancelled_by_interrupt() -> Iterator[CancelToken]:
     yield cancel
 
 
-async def _run(
+def _run(
     work: Work[Result],
     show: Show[Result, Shown],
     environ: Mapping[str, str],
     account: tuple[Settings, Credentials] | None = None,
 ) -> Shown:
-    """Run work with an engine of its own, with progress on stderr; then show its outcome."""
+    """Run work with an engine of its own, with progress on stderr; then show its outcome.
+
+    It is shown while the event loop does not run: whoever reads stdout may be slow, and Ctrl-C must still end the
+    process.
+    """
     engines: list[Engine] = []
 
     async def worked(cancel: CancelToken, report: Reporter) -> Result:
@@ -160,17 +164,32 @@ async def _run(
         engines.append(Engine(settings=settings, credentials=credentials, host=LOCAL))
         return await work(engines[0], cancel, report)
 
+    async def waited() -> tuple[Result | Flux2Error, bool]:
+        with cancelled_by_interrupt() as cancel, progress() as report:
+            return await outcome_of(worked(cancel, report)), cancel.is_set
+
     is_shown = False
-    try:
-        with cancelled_by_interrupt() as cancel:
-            with progress() as report:
-                outcome = await outcome_of(worked(cancel, report))
+    with asyncio.Runner() as runner:
+        try:
+            outcome, was_interrupted = runner.run(waited())
+            if not was_interrupted:
+                _ignore_next_interrupt()
             shown = show(outcome)
-        is_shown = True
-        return shown
-    finally:
-        for engine in engines:
-            await engine.aclose(delivered=is_shown)
+            is_shown = True
+            return shown
+        finally:
+            for engine in engines:
+                runner.run(engine.aclose(delivered=is_shown))
+
+
+def _ignore_next_interrupt() -> None:
+    """Have the first Ctrl-C, which came too late to cancel the wait, do nothing, and the second end the process."""
+
+    def interrupt(*_signal: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if sys.platform != "win32":
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def progress_line(state: Progress) -> str:

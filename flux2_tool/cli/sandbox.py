@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shlex
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +15,10 @@ import click
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.install_text import install_extra_text
 
-EXAMPLE_KEY = "sk-sandbox"
+# Long enough for `doctor`, which warns of a key that was cut.
+EXAMPLE_KEY = "sk-sandbox-000000"
 
 
 def sandbox_package() -> ModuleType:
@@ -32,7 +33,7 @@ def sandbox_package() -> ModuleType:
         missing = (exc.name or "an extra").partition(".")[0]
         raise ConfigurationError(
             f"the sandbox needs {missing}, which is not installed",
-            hint=f'{shlex.quote(this_python())} -m pip install "flux2-tool[sandbox]"',
+            hint=install_extra_text("sandbox", python=this_python()),
         ) from exc
 
 
@@ -94,7 +95,7 @@ def sandbox(
             note(f"for webhooks: export FLUX2_TOOL_CALLBACK_SECRET={service.callback_secret}")
             note(f"ledger: {base_url}/_sandbox/ledger   end: Ctrl-C")
             while not stop.wait(3600):
-                pass
+                pass  # pragma: no cover - once an hour
     except OSError as exc:
         raise ConfigurationError(f"the sandbox cannot listen on port {port}: {exc.strerror or exc}") from exc
     return 0

@@ -16,11 +16,11 @@ from flux2_tool.cli.options import Number, wait_option
 from flux2_tool.cli.terminal import note, write_json, write_line
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.money import cost_text, usd_text
 from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
-    from flux2_tool.journal import Journal, Record
+    from flux2_tool.journal import Record, SqliteJournal
     from flux2_tool.settings import Settings
 
 _STATES = ("sending", "processing", "completed", "failed", "not_created", "unknown")
@@ -77,7 +77,7 @@ def _note_lost(found: Sequence[Record]) -> None:
         note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown its outcome")
 
 
-def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
+def _mark_unconfirmed(journal: SqliteJournal, settings: Settings) -> None:
     """Mark as unknown the requests of dead processes that are too old to be sent again automatically."""
     from flux2_tool.journal import JournalError
 
@@ -89,7 +89,7 @@ def _mark_unconfirmed(journal: Journal, settings: Settings) -> None:
 @tasks.command(short_help="Forget tasks that are over and older.")
 @click.option("--older-than", "days", type=Number(min=0), default=30.0, metavar="DAYS", help="Default 30 days.")
 def prune(days: float) -> int:
-    """Forget tasks that are over and older. RunAPI is not asked.
+    """Forget tasks that are over and older. RunAPI is not contacted.
 
     Open tasks, unknown outcomes and undelivered images are kept, and so is everything that today's caps and the guard
     against repeats count.
@@ -156,7 +156,7 @@ def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
     """Finish the tasks of your key interrupted by the end of their process, and print their images.
 
     A request of unknown outcome is sent again by itself only for a while after its first attempt. --resend sends it
-    once more however long ago that was, under its first idempotency key: RunAPI answers the task it already made if
+    once more however long ago that was, under its first idempotency key: RunAPI returns the task it already made if
     it still knows the key, and makes a new image, which costs, if it does not.
     """
     # Imported here because `--help` must not pay for httpx and jsonschema.
@@ -237,7 +237,8 @@ def _cost(record: Record) -> dict[str, Any]:
 
 def _line(record: Mapping[str, Any]) -> str:
     cost = record["cost"]
-    price = cost_text(cost["usd"], cost["basis"])
+    # Nothing was created, so nothing was billed either.
+    price = usd_text(cost["usd"]) if record["state"] == "not_created" else cost_text(cost["usd"], cost["basis"])
     expired = " (link expired)" if any(image["expired"] for image in record["images"]) else ""
     shown = "" if record["state"] != "completed" or record["delivered_at"] else " (not shown yet)"
     # Without a task's id there is no other way to its picture.
@@ -247,7 +248,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _journal() -> Iterator[tuple[Journal, Settings]]:
+def _journal() -> Iterator[tuple[SqliteJournal, Settings]]:
     """Open the journal with the settings that name it."""
     from flux2_tool.cli.open_journal import opened_journal
     from flux2_tool.settings import load_settings

@@ -12,7 +12,7 @@ from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import InternalError
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.rate_limit import RateLimiter
-from flux2_tool.tasks.registry import Account
+from flux2_tool.tasks.resume import Account
 
 # Called when a call needs them; raises MissingApiKeyError or ConfigurationError.
 CredentialsSource = Callable[[], Credentials]

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
@@ -23,7 +22,16 @@ from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.saving import image_infos
 from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
 from flux2_tool.engine.task_starter import TaskStarter
-from flux2_tool.engine.wait import CancelToken, OnProgress, OpenCalls, ToolCall, raise_error_of, wait_for
+from flux2_tool.engine.wait import (
+    CancelToken,
+    OnProgress,
+    OpenCalls,
+    ToolCall,
+    raise_error_of,
+    record_warnings,
+    wait_for,
+)
+from flux2_tool.engine.webhooks import webhook_inbox_of
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
@@ -36,7 +44,7 @@ from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import PollScheduler
 from flux2_tool.tasks.registry import Registry, TaskHandle
 from flux2_tool.tasks.task import ImageTask
-from flux2_tool.tasks.webhook_inbox import WebhookInbox, WebhookRefusedError
+from flux2_tool.tasks.webhook_inbox import WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +85,7 @@ class Engine:
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
         routes = RouteCache(settings.home / ROUTES_FILE)
-        self._webhook_inbox = _webhook_inbox_of(settings, host, self._clock)
+        self._webhook_inbox = webhook_inbox_of(settings, host, self._clock)
         self._registry = Registry(
             folder=settings.home,
             mode=settings.journal,
@@ -88,9 +96,7 @@ class Engine:
                 clock=self._clock,
                 random=runtime.random,
                 route_cache=routes,
-                poll_scheduler=PollScheduler(
-                    typical_s=self.manifest.typical_s, history=lambda kind: self._registry.durations(kind)
-                ),
+                poll_scheduler=PollScheduler(typical_s=self.manifest.typical_s),
                 create_slots=ConcurrencyLimiter(settings.max_creates),
                 webhook_inbox=self._webhook_inbox,
                 route=settings.route,
@@ -152,7 +158,7 @@ class Engine:
                 if longest_wait_s is not None:
                     call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
                 if self.host.is_agent:
-                    self._registry.resume(call.account)
+                    self._registry.resume_soon(call.account)
                 return await self._run(call, caller, new=new, output_dir=output_dir or self.settings.save_dir)
         except Flux2Error as exc:
             logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
@@ -167,7 +173,7 @@ class Engine:
     ) -> list[ToolResult | Flux2Error]:
         """Resume the orphaned tasks of the engine's own account, wait for them, and return their outcomes."""
         call = self._open_call("get_image_task", {}, wait_s=wait_s, cancel=cancel)
-        orphaned = self._registry.resume(call.account, at_most_every_s=0.0, include_abandoned=True)
+        orphaned = await self._registry.resume(call.account, at_most_every_s=0.0, include_abandoned=True)
         on_begun(len(orphaned))
         return await self._finish(call, orphaned)
 
@@ -181,7 +187,7 @@ class Engine:
             Flux2Error: As `call`.
         """
         call = self._open_call("get_image_task", {}, wait_s=wait_s, cancel=cancel)
-        image_task = self._registry.resend(call.account, record_id)
+        image_task = await self._registry.resend(call.account, record_id)
         if image_task is None:
             raise TaskNotFoundError(
                 f'No request of unknown outcome begins with the id "{record_id}".',
@@ -201,7 +207,7 @@ class Engine:
         arguments = {"task_id": task_id}
         self._validate("get_image_task", arguments, by_model=False)
         call = self._open_call("get_image_task", arguments, wait_s=SOURCE_LOOKUP_WAIT_S)
-        image_task = self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
+        image_task = await self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
         if image_task.raw_response is None or not image_task.is_over:
             await wait_for(call, image_task, clock=self._clock, until_response=True)
         if image_task.raw_response is not None:
@@ -238,6 +244,10 @@ class Engine:
         await self._starter.aclose()
         await self._registry.aclose(delivered=delivered)
         await self._accounts.aclose()
+
+    async def let_go(self) -> None:
+        """Release the records, after the event loop that the engine ran on has ended without `aclose`."""
+        await self._registry.let_go()
 
     # ---- one call ----------------------------------------------------------------------------------------------------
 
@@ -277,19 +287,19 @@ class Engine:
     async def _run(self, call: ToolCall, caller: CallContext, *, new: bool, output_dir: Path | None) -> ToolResult:
         if call.tool == "get_image_task":
             ref = TaskRef.parse(call.arguments["task_id"])
-            begun = TaskHandle(image_task=self._registry.find(call.account, ref, caller=caller))
+            begun = TaskHandle(image_task=await self._registry.find(call.account, ref, caller=caller))
         else:
             begun = await self._starter.start(call, caller, new=new)
         image_task = begun.image_task
         await wait_for(call, image_task, clock=self._clock)
+        await self._registry.check_lookup(image_task, caller)
         raise_error_of(image_task)
         images, warnings = await self._images(call, image_task, output_dir)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
         if image_task.state == "completed" and is_all_there and not call.cancel.is_set:
             self._registry.delivered(image_task, caller.session)
-        if image_task.record_handle is not None:
-            warnings += image_task.record_handle.warnings
+        warnings += await record_warnings(call, image_task, clock=self._clock)
         return report(
             image_task,
             self.manifest,
@@ -336,10 +346,3 @@ class Engine:
         images, warnings = await self._images(own, image_task, self.settings.save_dir)
         now = self._clock.now()
         return report(image_task, self.manifest, host=self.host, now=now, images=images, warnings=warnings)
-
-
-def _webhook_inbox_of(settings: Settings, host: HostProfile, clock: Clock) -> WebhookInbox | None:
-    """Return the webhook inbox if webhooks are configured and the host can receive them."""
-    if not host.receives_webhooks or settings.callback_public_url is None or settings.callback_secret is None:
-        return None
-    return WebhookInbox(public_url=settings.callback_public_url, secret=settings.callback_secret, clock=clock)

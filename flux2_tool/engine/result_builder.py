@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.runapi.text import quoted
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.money import cost_text, usd_text
 from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult
@@ -86,7 +87,7 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
             )
         return warnings
     if image_task.log.unknown_statuses:
-        words = ", ".join(f'"{word}"' for word in image_task.log.unknown_statuses[:5])
+        words = ", ".join(quoted(word, 60) for word in image_task.log.unknown_statuses[:5])
         warnings.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
     if image_task.log.last_failure is not None:
         warnings.append(

@@ -11,7 +11,7 @@ import httpx
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.images.decoder import Decoder, shared_decoder
-from flux2_tool.journal import OpenJournal, Owner, ThisProcess, open_journal
+from flux2_tool.journal import OpenJournal, Owner, ThisProcess, open_threaded_journal
 from flux2_tool.runapi.client import HttpTimeouts
 
 
@@ -38,7 +38,7 @@ class Runtime:
     random: random_module.Random = field(default_factory=random_module.Random)
     new_id: Callable[[], str] = _uuid
     owner: Owner = field(default_factory=ThisProcess)
-    opener: OpenJournal = open_journal
+    opener: OpenJournal = open_threaded_journal
     transport: httpx.AsyncBaseTransport | None = None
     timeouts: HttpTimeouts = field(default_factory=HttpTimeouts)
     decoder: Decoder = field(default_factory=shared_decoder)

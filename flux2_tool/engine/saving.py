@@ -6,16 +6,16 @@ A picture that cannot be saved is a warning, never a failed result: it exists an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from flux2_tool.engine.wait import CancelToken
+from flux2_tool.engine.wait import CancelToken, unless_cancelled
 from flux2_tool.images.decoder import Decoder
-from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, SavedImage, download_image, file_stem
+from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, download_image, file_stem
 from flux2_tool.journal import SavedCopy
+from flux2_tool.runapi.responses import ImageLink
 from flux2_tool.schema.results import ImageInfo
 from flux2_tool.tasks.task import ImageTask
 
@@ -41,15 +41,13 @@ async def image_infos(
         cancel: Stops the download.
         decoder: Decodes the pictures.
     """
-    response = image_task.final if image_task.state == "completed" else image_task.log.last_response
-    links = () if response is None else response.images
     copies = dict(enumerate(image_task.saved))
     warnings: list[str] = []
     clock = asyncio.get_running_loop().time
     until_s = clock() + within_s
     if folder is not None and image_task.state == "completed" and image_task.finished_at is not None:
         stem = file_stem(at=image_task.finished_at, slug=image_task.label or "image", task_id=image_task.task_id)
-        for index, link in enumerate(links):
+        for index, link in enumerate(_links(image_task)):
             if index in copies and Path(copies[index].path).parent == folder:
                 continue
             try:
@@ -62,14 +60,20 @@ async def image_infos(
                     timeout_s=max(0.0, min(DOWNLOAD_TIMEOUT_S, until_s - clock())),
                     decoder=decoder,
                 )
-                saved = await _unless_cancelled(saving, cancel)
+                saved = await unless_cancelled(saving, cancel)
+                if saved is None:
+                    raise DownloadError("the call was stopped during the download")
             except DownloadError as exc:
                 warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
             else:
                 copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
         if image_task.record_handle is not None and copies:
             image_task.record_handle.saved(list(copies.values()))
-    infos = [
+    return _infos(image_task, copies), warnings
+
+
+def _infos(image_task: ImageTask, copies: Mapping[int, SavedCopy]) -> list[ImageInfo]:
+    return [
         ImageInfo(
             url=link.url,
             expires_at=image_task.expires_at(link),
@@ -77,22 +81,10 @@ async def image_infos(
             width_px=copies[index].width_px if index in copies else None,
             height_px=copies[index].height_px if index in copies else None,
         )
-        for index, link in enumerate(links)
+        for index, link in enumerate(_links(image_task))
     ]
-    return infos, warnings
 
 
-async def _unless_cancelled(saving: Coroutine[Any, Any, SavedImage], cancel: CancelToken) -> SavedImage:
-    stopped = asyncio.Event()
-    cancel.watch(stopped)
-    download, stop = asyncio.ensure_future(saving), asyncio.ensure_future(stopped.wait())
-    try:
-        await asyncio.wait((download, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not download.done():
-            raise DownloadError("the call was stopped during the download")
-        return download.result()
-    finally:
-        cancel.unwatch(stopped)
-        download.cancel()
-        stop.cancel()
-        await asyncio.gather(download, stop, return_exceptions=True)
+def _links(image_task: ImageTask) -> tuple[ImageLink, ...]:
+    response = image_task.final if image_task.state == "completed" else image_task.log.last_response
+    return () if response is None else response.images

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import urlsplit
 
-from flux2_tool._net import is_private_host
+from flux2_tool._net import is_private_url, split_url
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.decoder import Decoder, PictureCopy
@@ -58,13 +57,13 @@ def checked_link(source: str, where: str) -> CheckedSource:
     Raises:
         SourceRefusedError: It carries a password, or leads to a private address.
     """
-    parts = urlsplit(source)
+    parts = split_url(source)
     if parts.username is not None or parts.password is not None:
         raise SourceRefusedError(
             f"{where} was refused: a link must not carry a user name or password. Nothing was sent.",
             hint="Use a public link.",
         )
-    if is_private_host(parts.hostname or ""):
+    if is_private_url(source, loopback_allowed=False):
         raise SourceRefusedError(
             f"{where} was refused: its link leads to a private address, which RunAPI cannot and must not fetch. "
             "Nothing was sent.",

@@ -261,12 +261,13 @@ class _CallSources:
     async def _find_task(self, ref: TaskRef) -> ImageTask:
         """Return the image task of a reference, after a poll unless it is over."""
         call, clock = self.call, self.owner.clock
-        image_task = self.owner.registry.find(call.account, ref, caller=self.caller, as_source=True)
+        image_task = await self.owner.registry.find(call.account, ref, caller=self.caller, as_source=True)
         if not image_task.is_over:
             deadline_s = min(call.deadline_s, clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
             # Several are looked up at once, so each wait needs an event of its own.
             own = replace(call, wake=asyncio.Event())
             await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_response=True)
+        await self.owner.registry.check_lookup(image_task, self.caller)
         raise_error_of(image_task)
         return image_task
 

@@ -7,7 +7,7 @@ from flux2_tool.engine.accounts import Accounts
 from flux2_tool.engine.request_builder import RequestBuilder
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.source_resolver import SourceResolver
-from flux2_tool.engine.wait import ToolCall
+from flux2_tool.engine.wait import ToolCall, unless_cancelled
 from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.journal import ClaimRules
 from flux2_tool.runapi import contract
@@ -89,7 +89,13 @@ class TaskStarter:
         )
         if call.cancel.is_set:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
-        return self._registry.begin(call.account, prepared.intent, prepared.request, rules)
+        beginning = self._registry.begin(
+            call.account, prepared.intent, prepared.request, rules, deadline_s=call.deadline_s
+        )
+        begun = await unless_cancelled(beginning, call.cancel)
+        if begun is None:
+            raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
+        return begun
 
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""

@@ -8,22 +8,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flux2_tool._clock import Clock
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
-from flux2_tool.tasks.registry import Account
+from flux2_tool.journal.handle import WARNING
+from flux2_tool.journal.protocol import LOCK_PATIENCE_S
+from flux2_tool.tasks.resume import Account
 from flux2_tool.tasks.submit import QueuedFor
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # A wait may end during the POST. Without its response there is no task id to return, so the wait gets this much more.
 SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
+# Time to write what has happened, for a call whose wait is over.
+RECORD_GRACE_S: Final = 0.5
 _QUEUED: Final[dict[QueuedFor, str]] = {
     "create_slot": "waiting for a turn: other images are being requested",
     "rate_limit": "waiting for a turn: RunAPI limits the rate",
@@ -142,6 +148,7 @@ async def wait_for(
         ServiceUnavailableError: The wait ended without any response about the task.
     """
     deadline_s = call.deadline_s if deadline_s is None else deadline_s
+    waits_since_s = clock.monotonic()
     image_task.subscribe(call.wake, deadline_s)
     call.cancel.watch(call.wake)
     image_task.start()
@@ -166,7 +173,9 @@ async def wait_for(
                     task_id=image_task.task_id,
                 )
             has_no_response = image_task.log.last_response is None or image_task.log.responses == responses_before
-            left_s = deadline_s - now_s + (SUBMIT_GRACE_S if has_no_response else 0.0)
+            # What came before, such as a slow disk, does not use up the time for the response.
+            ends_s = max(deadline_s, waits_since_s) + SUBMIT_GRACE_S if has_no_response else deadline_s
+            left_s = ends_s - now_s
             if left_s <= 0 or (until_response and not has_no_response):
                 break
             await clock.wait(call.wake, max(0.01, min(left_s, reported_at_s + PROGRESS_EVERY_S - now_s)))
@@ -176,6 +185,34 @@ async def wait_for(
     finally:
         call.cancel.unwatch(call.wake)
         image_task.unsubscribe(call.wake)
+
+
+async def unless_cancelled(work: Coroutine[Any, Any, T], cancel: CancelToken) -> T | None:
+    """Return the result of some work, or None when the call is cancelled first: the work is then cancelled too."""
+    cancelled = asyncio.Event()
+    cancel.watch(cancelled)
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(cancelled.wait())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+        return None if working.cancelled() else working.result()
+    finally:
+        cancel.unwatch(cancelled)
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def record_warnings(call: ToolCall, image_task: ImageTask, *, clock: Clock) -> list[str]:
+    """Return what the task's record warns of, once what has happened is written or the call's wait is over."""
+    handle = image_task.record_handle
+    if handle is None:
+        return []
+    left_s = max(RECORD_GRACE_S, call.deadline_s - clock.monotonic())
+    is_settled = await handle.settled(within_s=min(LOCK_PATIENCE_S, left_s))
+    return handle.warnings if is_settled or WARNING in handle.warnings else [*handle.warnings, WARNING]
 
 
 def raise_error_of(image_task: ImageTask) -> None:
@@ -251,6 +288,9 @@ def _message(image_task: ImageTask) -> str:
         return (
             "sending the request" if image_task.attempt <= 1 else f"sending the request, attempt {image_task.attempt}"
         )
+    failure = image_task.log.last_failure
+    if failure is not None and failure.kind == "unauthorized":
+        return f"RunAPI refuses the key ({failure.message}); trying again"
     response = image_task.log.last_response
     if response is None:
         return "looking for the task"

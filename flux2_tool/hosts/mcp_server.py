@@ -9,18 +9,19 @@ process ends with it. Source: the MCP specification, 2025-11-25 and 2026-07-28, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
@@ -36,8 +37,11 @@ from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.hosts.ending import exit_in_time
+from flux2_tool.hosts.leash import Leash
+from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
+from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
+from flux2_tool.hosts.pipes import LineReader, LineWriter
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import ToolResult
@@ -47,7 +51,6 @@ from flux2_tool.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_S: Final = 3.0
-PARENT_CHECK_S: Final = 1.0
 # MCP requires every progress value to exceed the one before, even if two changes coincide.
 PROGRESS_STEP_S: Final = 0.001
 
@@ -180,43 +183,54 @@ def _javascript_number(text: str) -> float | int:
     return int(number) if number.is_integer() else number
 
 
-async def serve(
-    environ: Mapping[str, str], *, folder: Path | None, on_end: Callable[[], object] = lambda: None
-) -> None:
-    """Serve stdin and stdout until the client closes them, a signal comes, or the parent process dies."""
+async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path | None) -> None:
+    """Serve stdin and the given output until the client closes them, a signal comes, or the parent process dies."""
     tools = ToolServer(environ, folder=folder)
     server = tools.server()
     stopped = asyncio.Event()
-    if sys.platform != "win32":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with stdio_server() as (read, write):
+    loop = asyncio.get_running_loop()
+
+    def stop(*_signal: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
+            loop.call_soon_threadsafe(stopped.set)
+
+    leash = Leash(stop, also_look=output.check_reader)
+
+    def end(*_signal: object) -> None:
+        leash.pull()
+        stop()
+
+    # Not the event loop's own handlers, which a loop that is stuck would never run.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    output.on_broken(end)
+    leash.watch()
+    lines = LineReader(loop, on_end=leash.pull, max_bytes=MAX_LINE_BYTES)
+    async with message_streams(lines, output) as (read, write):
         serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
-        others = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(_wait_for_parent_exit(os.getppid()))]
-        await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
-        on_end()
+        other = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait([serving, other], return_when=asyncio.FIRST_COMPLETED)
+        leash.pull()
         await tools.aclose()
-        if not serving.done():
-            # Our stdin is still open: the thread that reads it would never end.
-            exit_now()
-        for other in others:
-            other.cancel()
-        await serving
-
-
-async def _wait_for_parent_exit(parent: int) -> None:
-    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for a parent's exit
-        await asyncio.sleep(PARENT_CHECK_S)
+        output.close(timeout_s=1.0)
+        exit_now()
 
 
 def exit_now() -> None:
     """End this process at once, whatever its threads are doing."""
-    sys.stderr.flush()
+    if isinstance(sys.stderr, LogStream):
+        sys.stderr.drain(timeout_s=DRAIN_S)
     os._exit(0)
 
 
 def main() -> None:
     """Run the server process; it does not return."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(os.environ, folder=working_folder(), on_end=exit_in_time))
-    exit_now()
+    with unblocked_stderr() as log:
+        # Stdout is for the protocol alone: any other output goes to stderr.
+        output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log.fileno(), sys.stdout.fileno())
+        if log is not None:
+            sys.stdout = log
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        asyncio.run(serve(os.environ, output, folder=working_folder()))
+        exit_now()

@@ -10,6 +10,7 @@ import asyncio
 import filecmp
 import os
 import secrets
+import socket
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from flux2_tool._net import is_loopback, is_private_address, is_private_host, is_web_url
+from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.inspect import PictureError
 
@@ -104,31 +105,53 @@ def check_link(url: str, *, loopback_allowed: bool) -> None:
         return
     if parts.scheme != "https":
         raise DownloadError("its link is not https")
-    if is_private_host(host):
-        raise DownloadError("its link leads to a private address")
+    if is_private_url(url, loopback_allowed=False):
+        raise _private()
 
 
 def public_only(url: str, *, loopback_allowed: bool) -> dict[str, Any]:
     """Return an httpx extension that aborts connections to private addresses before anything is sent.
 
-    The request then raises DownloadError. Connections of a proxy cannot be checked. Source: the extension "trace" of
-    httpx and httpcore.
+    The name is resolved before the connection, so that no private address is even tried, and the connected address is
+    checked as well, because the name may be resolved to another one then. The request raises DownloadError.
+    Connections of a proxy cannot be checked. Source: the extension "trace" of httpx and httpcore.
     """
     host = httpx.URL(url).raw_host.decode("ascii")
     connected_host = ""
+
+    def check(address: str) -> None:
+        if is_private_address(address) and not (loopback_allowed and is_loopback(address)):
+            raise _private()
 
     async def watch(event: str, info: Mapping[str, Any]) -> None:
         nonlocal connected_host
         if event == "connection.connect_tcp.started":
             connected_host = info["host"]
+            if connected_host == host:
+                for address in await _addresses_of(host, info["port"]):
+                    check(address)
         elif event == "connection.connect_tcp.complete" and connected_host == host:
             stream = info["return_value"]
-            peer = str((stream.get_extra_info("server_addr") or ("",))[0])
-            if is_private_address(peer) and not (loopback_allowed and is_loopback(peer)):
+            try:
+                check(str((stream.get_extra_info("server_addr") or ("",))[0]))
+            except DownloadError:
                 await stream.aclose()
-                raise DownloadError("its link leads to a private address")
+                raise
 
     return {"trace": watch}
+
+
+async def _addresses_of(host: str, port: int) -> set[str]:
+    """Return the addresses that a name has now; none if it cannot be resolved, which the connection will report."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return set()
+    return {str(address[0]) for *_, address in found}
+
+
+def _private() -> DownloadError:
+    return DownloadError("its link leads to a private address")
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_allowed: bool) -> None:
@@ -183,6 +206,7 @@ async def _unzipped(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _joined(url: str, location: str) -> str:
     try:
+        split_url(location)
         return urljoin(url, location)
     except ValueError as exc:
         raise DownloadError("its link redirects to an unreadable address") from exc

@@ -7,25 +7,23 @@ contain a picture that fills the memory.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from flux2_tool.images.metadata import is_only_the_picture
-from flux2_tool.images.turning import turned
+from flux2_tool.images.encode import encoded_again
+from flux2_tool.images.metadata import only_the_picture
+from flux2_tool.images.parts import CannotCutError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+logger = logging.getLogger(__name__)
+
 MAX_PIXELS: Final = 64_000_000
 SUFFIXES: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif"}
-_SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "PNG": {},
-    "JPEG": {"quality": 95},
-    "WEBP": {"quality": 95},
-    "GIF": {},
-}
 _ORIENTATION: Final = 0x0112  # an EXIF tag
 # Pillow's transpose operation for each EXIF orientation.
 _TRANSPOSES: Final[dict[Any, str]] = {
@@ -71,31 +69,37 @@ def read_picture(data: bytes) -> Picture:
 def without_metadata(data: bytes) -> Picture:
     """Return a picture without metadata such as the GPS position; one without metadata is returned unchanged.
 
-    Otherwise a photo is rotated upright, because its orientation tag is removed, and only the first frame of an
-    animation is kept.
+    The rest is cut out of the file, so that the pixels, the frames of an animation and the colours stay the same. It
+    is encoded again only to turn a photo upright, because its orientation tag is removed, or where parts break the
+    format's rules; then only the first frame of an animation is kept.
 
     Raises:
         PictureError: As `read_picture`.
     """
     with _opened(data) as (image, kind):
-        if is_only_the_picture(data, kind):
-            return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
-        kept = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
-        clean = _upright(image)
-        # Pillow would save this metadata; only colours and transparency are kept.
-        clean.info = {}
-        output = io.BytesIO()
-        clean.save(output, format=kind, **_SAVE_OPTIONS[kind], **kept)
-        return Picture(data=output.getvalue(), kind=kind, width_px=clean.size[0], height_px=clean.size[1])
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Return a picture rotated by its EXIF orientation if it is readable; else the picture itself."""
+        size_px, name = image.size, _transpose_of(image)
+        if name is not None:
+            return _encoded(data, image, kind, name)
+    # The decoded picture is given up first, because cutting takes memory too.
     try:
-        transpose = _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
+        return Picture(data=only_the_picture(data, kind), kind=kind, width_px=size_px[0], height_px=size_px[1])
+    except CannotCutError as exc:
+        logger.debug("a %s picture is encoded again: %s", kind, exc)
+    with _opened(data) as (image, kind):
+        return _encoded(data, image, kind, None)
+
+
+def _encoded(data: bytes, image: Image.Image, kind: str, transpose: str | None) -> Picture:
+    clean, (width_px, height_px) = encoded_again(data, image, kind, transpose=transpose)
+    return Picture(data=clean, kind=kind, width_px=width_px, height_px=height_px)
+
+
+def _transpose_of(image: Image.Image) -> str | None:
+    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read."""
+    try:
+        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
     except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
-        transpose = None
-    return image if transpose is None else turned(image, transpose)
+        return None
 
 
 @contextmanager

@@ -2,24 +2,35 @@
 
 A prompt-injected agent may try to "remix" a private file, so a file is read only if it is inside an allowed folder
 after resolving every link, is a regular file without a hidden part in its path below that folder, and is a picture by
-its content. Each path component is opened without following links, so that none can be replaced after the check. The
-error names the rule and never quotes the file's content. Source of the flags: openat(2).
+its content. Paths are resolved here and not by the system: ".." and links are applied to the text of the path, each
+component is opened below the last one without following links, and a path that leaves the allowed folders anywhere is
+refused before anything outside is touched. So no component can be replaced after the check, and no refusal depends on
+whether something outside exists. The error names the rule and never quotes the file's content. Source: openat(2).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from flux2_tool._net import split_url
 from flux2_tool.exceptions import SourceRefusedError
 
 MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
 INBOUND: Final = Path("media") / "inbound"
+MAX_LINKS: Final = 40
+
+# Opening a folder only to pass through it needs no permission to list it, where the system has a flag for that.
+_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+# Non-blocking, so that a pipe cannot block the call.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,31 +76,26 @@ def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
                 )
             name = unquote(source.removeprefix(prefix))
             copy = None if is_url or places.staged is None else places.staged / name
-            return copy if copy is not None and _exists(copy) else places.inbound / name
+            return copy if copy is not None and not _is_missing(copy, places) else places.inbound / name
     if source.lower().startswith("file:"):
         try:
-            parts = urlsplit(source)
+            parts = split_url(source)
         except ValueError:
             raise _refused(where, "its file: URL cannot be read", "Use file:///path.") from None
         if parts.netloc not in ("", "localhost"):
             raise _refused(where, "a file: URL may not name another machine", "Use file:///path.")
         source = unquote(parts.path)
     if source.startswith("~/"):
-        return Path(source).expanduser()
+        try:
+            return Path(source).expanduser()
+        except RuntimeError:
+            raise _refused(where, "this process has no home folder", "Use an absolute path.") from None
     path = Path(source)
     if path.is_absolute():
         return path
     if places.workspace is None:
         raise _refused(where, "a relative path needs a workspace and this call has none", "Use an absolute path.")
     return places.workspace / path
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
@@ -101,22 +107,21 @@ def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
         where: The argument's name, for errors, such as `source_image_urls[0]`.
 
     Raises:
-        SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, or too large.
+        SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, or too large. In a
+            sandboxed session all but the last are one and the same refusal.
     """
     try:
-        real = path.resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):
-        # Outside the roots, do not reveal whether the file exists.
-        lexical = Path(os.path.normpath(path)) if "\0" not in str(path) else Path("/")
-        if _root_of(lexical, places) is None:
-            raise _outside(where, places) from None
-        raise _refused(where, "there is no such file", "Check the path.") from None
-    root = _root_of(real, places)
-    if root is None:
-        raise _outside(where, places)
-    if any(part.startswith(".") for part in real.relative_to(root.inside).parts):
-        raise _refused(where, "hidden files and folders are never read", "Copy the picture to a plain folder.")
-    return _opened_without_links(root.opened, real.relative_to(root.opened).parts, where)
+        return _bounded_file(_opened(path, places), where)
+    except _OutsideError:
+        raise _outside(where, places) from None
+    except _HiddenError:
+        hint = "Copy the picture to a plain folder."
+        raise _not_readable(where, places, "hidden files and folders are never read", hint) from None
+    except (OSError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno not in _MISSING:
+            hint = "Check the path and its permissions."
+            raise _not_readable(where, places, "it cannot be opened as a plain file", hint) from None
+        raise _not_readable(where, places, "there is no such file", "Check the path.") from None
 
 
 def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
@@ -125,35 +130,81 @@ def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
     Raises:
         SourceRefusedError: It is missing, not a regular file, or too large.
     """
-    return _opened_without_links(path.parent, (path.name,), where)
+    try:
+        opened = _descend(path.parent, (path.name,))
+        if isinstance(opened, Path):
+            raise OSError(errno.ELOOP, "a link")
+        return _bounded_file(opened, where)
+    except (OSError, ValueError):
+        hint = "Check the path and its permissions."
+        raise _refused(where, "it cannot be opened as a plain file", hint) from None
+
+
+# ---- allowed folders -------------------------------------------------------------------------------------------------
+
+
+class _OutsideError(Exception):
+    """The path leaves the allowed folders."""
+
+
+class _HiddenError(Exception):
+    """The path has a hidden part below its allowed folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Root:
-    """An allowed folder, links resolved: files must be in `inside`, which is `opened` or a folder below it."""
+    """An allowed folder: files must be in `inside`, which is `opened` or a folder below it.
+
+    Attributes:
+        opened: The folder to open, links resolved.
+        named: `inside` as the configuration spells it, which paths may begin with as well.
+    """
 
     opened: Path
     inside: Path
+    named: Path
 
 
-def _root_of(path: Path, places: SourcePlaces) -> _Root | None:
-    """Return the innermost allowed folder around a path; it may be in a hidden folder, such as OpenClaw's."""
+def _placed(target: Path, places: SourcePlaces) -> tuple[_Root, tuple[str, ...]]:
+    """Return the innermost allowed folder around a path, and the path below what is opened; see `_Root`.
+
+    The folder may itself be in a hidden one, such as OpenClaw's.
+    """
+    found = _innermost(target, places)
+    if found is None and not places.inbound_only and "\0" not in str(target):
+        # The same folder may have another name, as /tmp is /private/tmp on macOS.
+        found = _innermost(Path(os.path.realpath(target)), places)
+    if found is None:
+        raise _OutsideError
+    root, below = found
+    if any(part.startswith(".") for part in below.parts):
+        raise _HiddenError
+    return root, (root.inside / below).relative_to(root.opened).parts
+
+
+def _innermost(target: Path, places: SourcePlaces) -> tuple[_Root, Path] | None:
     if places.roots is None and not places.inbound_only:
-        return _Root(opened=Path(path.anchor), inside=path.parent)
-    containing = [root for root in _roots(places) if path.is_relative_to(root.inside)]
-    return max(containing, key=lambda root: len(root.inside.parts), default=None)
+        anchor, folder = Path(target.anchor), target.parent
+        return _Root(opened=anchor, inside=folder, named=folder), target.relative_to(folder)
+    containing = [
+        (root, target.relative_to(base))
+        for root in _roots(places)
+        for base in (root.inside, root.named)
+        if target.is_relative_to(base)
+    ]
+    return max(containing, key=lambda found: len(found[0].inside.parts), default=None)
 
 
 def _roots(places: SourcePlaces) -> Iterator[_Root]:
     for folder in (*(() if places.inbound_only else places.roots or ()), places.inbound):
         resolved = None if folder is None else _resolved(folder)
         # A link to "/" would allow every file, so only "/" itself may do so.
-        if resolved is not None and (resolved != Path(resolved.anchor) or resolved == folder):
-            yield _Root(opened=resolved, inside=resolved)
+        if folder is not None and resolved is not None and (resolved != Path(resolved.anchor) or resolved == folder):
+            yield _Root(opened=resolved, inside=resolved, named=_lexical(folder))
     workspace = None if places.workspace is None else _resolved(places.workspace)
     if places.staged is not None and workspace is not None:
         # A process that can write to the workspace could replace this folder by a link: open it component by component.
-        yield _Root(opened=workspace, inside=inbound_folder(workspace))
+        yield _Root(opened=workspace, inside=inbound_folder(workspace), named=_lexical(places.staged))
 
 
 def _resolved(folder: Path) -> Path | None:
@@ -163,33 +214,89 @@ def _resolved(folder: Path) -> Path | None:
         return None
 
 
-def _opened_without_links(root: Path, parts: Sequence[str], where: str) -> BinaryIO:
-    missing = _refused(where, "it cannot be opened as a plain file", "Check the path and its permissions.")
-    folder = descriptor = -1
+def _lexical(path: Path) -> Path:
+    """Return an absolute path without "." and "..", by its text alone."""
+    return Path(os.path.normpath(path))
+
+
+# ---- opening ---------------------------------------------------------------------------------------------------------
+
+
+def _is_missing(path: Path, places: SourcePlaces) -> bool:
+    """Return whether an allowed place certainly has no such file; False for a path that leaves the allowed places."""
     try:
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part in parts[:-1]:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        os.close(_opened(path, places))
+    except (_OutsideError, _HiddenError):
+        return False
+    except (OSError, ValueError) as exc:
+        return not isinstance(exc, OSError) or exc.errno in _MISSING
+    return False
+
+
+def _opened(path: Path, places: SourcePlaces) -> int:
+    """Open a file in an allowed place and return its descriptor; links are followed while they stay in such places.
+
+    Raises:
+        _OutsideError, _HiddenError: By its text, or that of a link on its way, the path is not allowed.
+        OSError: It cannot be opened.
+        ValueError: No file can have this name.
+    """
+    target = _lexical(path)
+    for _ in range(MAX_LINKS):
+        root, parts = _placed(target, places)
+        found = _descend(root.opened, parts)
+        if isinstance(found, int):
+            return found
+        target = found
+    raise OSError(errno.ELOOP, "too many links")
+
+
+def _descend(root: Path, parts: Sequence[str]) -> int | Path:
+    """Open a file component by component; at a link, return the path that it leads to instead."""
+    if not parts:
+        raise OSError(errno.EISDIR, "a folder")
+    folder = os.open(root, _FOLDER)
+    try:
+        for index, part in enumerate(parts):
+            is_last = index == len(parts) - 1
+            try:
+                inner = os.open(part, _FILE if is_last else _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError:
+                link = _link_at(part, folder)
+                if link is None:
+                    raise
+                return _lexical(root.joinpath(*parts[:index], link, *parts[index + 1 :]))
+            if is_last:
+                return inner
             os.close(folder)
             folder = inner
-        # Non-blocking, so that a pipe cannot block the call.
-        descriptor = os.open(
-            parts[-1] if parts else ".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
-        )
+    finally:
+        os.close(folder)
+    raise AssertionError  # the last part is opened, or raises
+
+
+def _link_at(name: str, folder: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _bounded_file(descriptor: int, where: str) -> BinaryIO:
+    """Return an opened file, which the caller closes; close it if it is not a regular file within the size limit."""
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise missing
+            raise OSError(errno.EINVAL, "not a regular file")
         if status.st_size > MAX_SOURCE_BYTES:
             raise too_large(where, status.st_size)
-        file = cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
-        descriptor = -1
-    except OSError:
-        raise missing from None
-    finally:
-        for one in (folder, descriptor):
-            if one >= 0:
-                os.close(one)
-    return file
+        return cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
 
 
 def too_large(where: str, size_bytes: int) -> SourceRefusedError:
@@ -205,7 +312,7 @@ def _outside(where: str, places: SourcePlaces) -> SourceRefusedError:
     if places.inbound_only:
         return _refused(
             where,
-            "in a sandboxed session only pictures from the chat may be used",
+            "in a sandboxed session only pictures from the chat may be used, and it names none that can be read",
             "Use the media://inbound reference of an attached picture, a link, or task:ID.",
         )
     return _refused(
@@ -214,6 +321,12 @@ def _outside(where: str, places: SourcePlaces) -> SourceRefusedError:
         "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders with "
         "the setting source_roots.",
     )
+
+
+def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:
+    """Return the error for a path in an allowed place that cannot be read."""
+    # A sandboxed session may have put a link there: it must not be told what became of it.
+    return _outside(where, places) if places.inbound_only else _refused(where, rule, hint)
 
 
 def _refused(where: str, rule: str, hint: str) -> SourceRefusedError:

@@ -1,7 +1,8 @@
 """The task journal: each request and its progress from intent to delivery, on disk before money is spent.
 
-In: intents and outcomes. Out: records, and which process may send or resume one. `Journal` is the interface;
-`open_journal` returns the SQLite implementation, in a file or in memory.
+In: intents and outcomes. Out: records, and which process may send or resume one. `Journal` is the interface for
+an event loop, and `open_threaded_journal` returns its implementation: SQLite in a file or in memory, in its own thread.
+Commands without an event loop use that store directly, from `open_journal`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from flux2_tool.journal.model import (
 from flux2_tool.journal.process_id import Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.sqlite import SqliteJournal, open_journal
+from flux2_tool.journal.threaded import ThreadedJournal, open_threaded_journal
 
 __all__ = [
     "Cap",
@@ -45,6 +47,8 @@ __all__ = [
     "Spending",
     "SqliteJournal",
     "ThisProcess",
+    "ThreadedJournal",
     "failure_reason",
     "open_journal",
+    "open_threaded_journal",
 ]

@@ -11,6 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final, Literal
 
+from flux2_tool._files import is_file
 from flux2_tool.exceptions import JournalUnavailableError
 
 # locked       another process holds the file
@@ -62,10 +63,18 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
         # Invalid text, a number that is too large, a cell that is not JSON.
         return "damaged" if isinstance(exc, ValueError | TypeError | OverflowError) else "other"
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
-    if code == sqlite3.SQLITE_CANTOPEN and path is not None and path.is_file():
-        # The file exists, so this user may not open it.
+    if code == sqlite3.SQLITE_CANTOPEN and path is not None and (is_file(path) or _is_hidden(path)):
+        # The file exists, or may exist in a folder that this user may not enter.
         return "permissions"
     return _SQLITE_REASONS.get(code, "other")
+
+
+def _is_hidden(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as exc:
+        return isinstance(exc, PermissionError)
+    return False
 
 
 def unavailable(exc: JournalError) -> JournalUnavailableError:

@@ -6,6 +6,7 @@ an equal request still finds them.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,30 +60,32 @@ class JournalWithFallback:
         # Files given up, until the records that are still written to them have moved.
         self._retired: list[Journal] = []
         self._spent: list[Record] = []
+        # Calls that run side by side open one journal.
+        self._changing = asyncio.Lock()
 
     @property
     def is_required(self) -> bool:
         """Whether a request may be sent only after it is written to the file."""
         return self._mode == "required"
 
-    def for_spending(self) -> tuple[Journal, list[str]]:
+    async def for_spending(self) -> tuple[Journal, list[str]]:
         """Return the journal for a new intent, and warnings for the call's result.
 
         Raises:
             JournalUnavailableError: It is required and cannot be used.
         """
         if self._mode == "off":
-            return self._in_memory(), [_OFF]
+            return await self._in_memory(), [_OFF]
         try:
-            journal = self._on_disk()
+            journal = await self._on_disk()
             if not self.is_required:
                 # If the file fails later, the caps still count this, which includes other processes' spending.
-                self._spent = journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
+                self._spent = await journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
-            return self.fall_back(exc)
+            return await self.fall_back(exc)
         return journal, []
 
-    def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
+    async def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
         """Return the journal in memory after the file failed, and warnings for the call's result.
 
         Raises:
@@ -92,94 +95,97 @@ class JournalWithFallback:
         if self.is_required:
             raise unavailable(exc) from exc
         logger.warning("%s; falling back to a journal in memory", exc)
-        memory = self._in_memory()
-        memory.carry_over(self._spent)
+        memory = await self._in_memory()
+        await memory.carry_over(self._spent)
         self._spent = []
-        self._carry_to(memory)
+        async with self._changing:
+            await self._carry_to(memory)
         return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]
 
-    def for_reading(self) -> Journal | None:
+    async def for_reading(self) -> Journal | None:
         """Return the journal to read, None when none can be used."""
         if self._mode == "off":
-            return self._in_memory()
+            return await self._in_memory()
         try:
-            return self._on_disk()
+            return await self._on_disk()
         except JournalError as exc:
             logger.warning("%s", exc)
             return None if self._memory is None or self.is_required else self._memory
 
-    def for_required_reading(self) -> Journal:
+    async def for_required_reading(self) -> Journal:
         """Return the journal to read, for a call that needs one.
 
         Raises:
             JournalError: None can be used.
         """
-        journal = self.for_reading()
-        return self._on_disk() if journal is None else journal
+        journal = await self.for_reading()
+        return await self._on_disk() if journal is None else journal
 
-    def heartbeat(self) -> None:
+    async def heartbeat(self) -> None:
         """Renew the leases of this process's records, and retry the writes that failed before."""
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
-                    journal.heartbeat(now=self._now())
+                    await journal.heartbeat(now=self._now())
                 except JournalError as exc:
                     logger.warning("%s", exc)
-        self._flush()
+        await self._flush()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Retry the writes that failed before, and release this process's records."""
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
-            self._flush()
+            await self._flush()
         for journal in journals:
-            journal.close()
-        self._close_retired()
+            await journal.close()
+        await self._close_retired()
         self._file = self._memory = self._current = None
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
+    async def _flush(self) -> None:
         for record_handle in self._record_handles():
-            record_handle.flush()
+            await record_handle.flush()
 
-    def _on_disk(self) -> Journal:
-        if self._file is not None and not self._file.is_in_place():
-            logger.warning("the task journal was deleted or replaced; opening a new one")
-            self._retire_file()
-        if self._file is None:
-            journal = self._open(self._folder, owner=self._owner, now=self._now())
-            try:
-                self._carry_to(journal)
-            except BaseException:
-                journal.close(release=False)
-                raise
-            self._file = journal
-        self._carry_to(self._file)
-        return self._file
+    async def _on_disk(self) -> Journal:
+        async with self._changing:
+            if self._file is not None and not await self._file.is_in_place():
+                logger.warning("the task journal was deleted or replaced; opening a new one")
+                self._retire_file()
+            if self._file is None:
+                journal = await self._open(self._folder, owner=self._owner, now=self._now())
+                try:
+                    await self._carry_to(journal)
+                except BaseException:
+                    await journal.close(release=False)
+                    raise
+                self._file = journal
+            await self._carry_to(self._file)
+            return self._file
 
-    def _in_memory(self) -> Journal:
-        if self._memory is None:
-            self._memory = self._open(None, owner=self._owner, now=self._now())
-        return self._memory
+    async def _in_memory(self) -> Journal:
+        async with self._changing:
+            if self._memory is None:
+                self._memory = await self._open(None, owner=self._owner, now=self._now())
+            return self._memory
 
-    def _carry_to(self, journal: Journal) -> None:
+    async def _carry_to(self, journal: Journal) -> None:
         if journal is self._current:
             return
         if self._current is not None:
-            record_handles = list(self._record_handles())
-            journal.carry_over([record_handle.record for record_handle in record_handles])
-            for record_handle in record_handles:
-                record_handle.move_to(journal)
+            carried = [(record_handle, record_handle.record) for record_handle in self._record_handles()]
+            await journal.carry_over([record for _, record in carried])
+            for record_handle, record in carried:
+                record_handle.move_to(journal, written=record)
         self._current = journal
-        self._close_retired()
+        await self._close_retired()
 
     def _retire_file(self) -> None:
         if self._file is not None:
             self._retired.append(self._file)
             self._file = None
 
-    def _close_retired(self) -> None:
+    async def _close_retired(self) -> None:
         while self._retired:
             # What a file that was given up says of this process stays: its records are still in hand here.
-            self._retired.pop().close(release=False)
+            await self._retired.pop().close(release=False)

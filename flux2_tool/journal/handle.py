@@ -1,13 +1,16 @@
 """An image task's access to its record in the journal.
 
-Before money is spent, the failure of a required journal stops the request. Afterwards it must not lose the image: the
-failure becomes a warning, the image task continues, and the write is repeated as soon as possible.
+Before money is spent, the failure of a required journal stops the request. Afterwards it must not lose the image: what
+has happened is known in memory at once and written in the background, in order; a failure becomes a warning, the image
+task continues, and the write is repeated as soon as possible.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 WARNING: Final = (
     "journal_unavailable: the task journal cannot be written, so this task may be forgotten when the process ends"
 )
+_Write = Callable[[Journal], Awaitable[None]]
 
 
 class RecordHandle:
@@ -41,29 +45,56 @@ class RecordHandle:
         self._now = now
         self._is_required = is_required
         self._has_unwritten_changes = False
+        self._queue: deque[_Write] = deque()
+        self._writer: asyncio.Task[None] | None = None
         self.record = record
         self.is_ours = is_ours
         self.warnings: list[str] = []
 
-    def before_post(self, route: contract.Route) -> None:
+    # ---- before money is spent ---------------------------------------------------------------------------------------
+
+    async def before_post(self, route: contract.Route) -> None:
         """Record the route of a POST, before it is sent.
 
         Raises:
             JournalUnavailableError: It cannot be written and is required, so the POST must not be sent.
         """
+        await self.settled()
         if route == self.record.route and self.record.state == "sending":
             return
-        failed = self._write(
-            lambda: self._journal.note_route(self.record.record_id, route), route=route, state="sending"
-        )
+        self.record = replace(self.record, route=route, state="sending")
+        failed = await self._perform(lambda journal: journal.note_route(self.record.record_id, route))
         if failed is not None and self._is_required:
             raise unavailable(failed) from failed
+
+    async def take_over(self) -> bool:
+        """Become the owner unless another living process is; return whether this process owns it now."""
+        await self.settled()
+        try:
+            record = await self._journal.take_over(self.record.record_id, now=self._now())
+        except JournalError as exc:
+            self._warn(exc)
+        else:
+            if record is not None:
+                self.record, self.is_ours = record, True
+        return self.is_ours
+
+    async def is_task_of_another(self, task_id: str) -> bool:
+        """Return whether another record has a task of this base URL; False when the journal cannot be read."""
+        record = self.record
+        try:
+            return await self._journal.has_other(task_id, base_url=record.base_url, than=record.record_id)
+        except JournalError as exc:
+            self._warn(exc)
+            return False
+
+    # ---- what has happened -------------------------------------------------------------------------------------------
 
     def accepted(self, task_id: str | None, *, status_url: str | None, request_id: str | None) -> None:
         """Record that RunAPI accepted the task."""
         now = self._now()
-        self._write(
-            lambda: self._journal.note_accepted(
+        self._note(
+            lambda journal: journal.note_accepted(
                 self.record.record_id, now=now, task_id=task_id, status_url=status_url, request_id=request_id
             ),
             state="processing",
@@ -76,8 +107,8 @@ class RecordHandle:
     def ended(self, outcome: Outcome) -> None:
         """Record the outcome; a completed record stays ours until it is delivered."""
         now = self._now()
-        self._write(
-            lambda: self._journal.note_end(self.record.record_id, outcome, now=now),
+        self._note(
+            lambda journal: journal.note_end(self.record.record_id, outcome, now=now),
             **{item.name: getattr(outcome, item.name) for item in fields(Outcome)},
             finished_at=None if outcome.state == "unknown" else now,
         )
@@ -85,71 +116,114 @@ class RecordHandle:
     def delivered(self) -> None:
         """Record that the images were returned to a call of the record's session."""
         now = self._now()
-        self._write(lambda: self._journal.note_delivered(self.record.record_id, now=now), delivered_at=now)
+        self._note(lambda journal: journal.note_delivered(self.record.record_id, now=now), delivered_at=now)
 
     def saved(self, copies: Sequence[SavedCopy]) -> None:
         """Record where the images were saved."""
         if tuple(copies) != self.record.saved:
-            self._write(lambda: self._journal.note_saved(self.record.record_id, copies), saved=tuple(copies))
+            self._note(lambda journal: journal.note_saved(self.record.record_id, copies), saved=tuple(copies))
 
     def orphan(self) -> None:
         """Record that every call that waited for it ended first."""
         if not self.record.orphaned:
-            self._write(lambda: self._journal.note_orphaned(self.record.record_id), orphaned=True)
+            self._note(lambda journal: journal.note_orphaned(self.record.record_id), orphaned=True)
 
     def release(self, *, abandoned: bool = False) -> None:
         """Give up ownership, so that another process may take it over."""
         if self.is_ours:
-            self._write(lambda: self._journal.release(self.record.record_id, abandoned=abandoned), owner=None)
+            self._note(lambda journal: journal.release(self.record.record_id, abandoned=abandoned), owner=None)
             self.is_ours = False
 
-    def take_over(self) -> bool:
-        """Become the owner unless another living process is; return whether this process owns it now."""
-        try:
-            record = self._journal.take_over(self.record.record_id, now=self._now())
-        except JournalError as exc:
-            self._warn(exc)
-        else:
-            if record is not None:
-                self.record, self.is_ours = record, True
-        return self.is_ours
+    # ---- keeping up with the journal ---------------------------------------------------------------------------------
 
-    def refresh(self) -> Record:
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that has happened is written, or its failure is known."""
+        return self._writer is None or self._writer.done()
+
+    async def settled(self, *, within_s: float | None = None) -> bool:
+        """Wait until everything that has happened is written, or its failure is known; return whether it is."""
+        # What a loop that has ended did not write is not written by waiting for it.
+        loop = asyncio.get_running_loop()
+        while self._writer is not None and not self._writer.done() and self._writer.get_loop() is loop:
+            done, _ = await asyncio.wait([self._writer], timeout=within_s)
+            if not done:
+                return False
+        return True
+
+    async def refresh(self) -> Record:
         """Read the record again; keeps the last known state when the journal cannot be read or written."""
+        await self.settled()
         try:
             if self._has_unwritten_changes:
-                self._journal.carry_over([self.record])
-                self._has_unwritten_changes = False
-            self.record = self._journal.get(self.record.record_id) or self.record
+                await self._write_all()
+            await self._read()
         except JournalError as exc:
             self._warn(exc)
         return self.record
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         """Retry the writes that failed before."""
         if self._has_unwritten_changes:
-            self.refresh()
+            await self.refresh()
 
-    def move_to(self, journal: Journal) -> None:
-        """Use another journal, which already has the record."""
+    def move_to(self, journal: Journal, *, written: Record) -> None:
+        """Use another journal, which has the record in this state."""
         self._journal = journal
-        self._has_unwritten_changes = False
+        self._has_unwritten_changes = self.record is not written
 
-    def _write(self, write: Callable[[], None], **changes: Any) -> JournalError | None:
-        """Write, and return the error, if any; `record` always gets the changes."""
-        self.flush()
-        try:
-            if not self._has_unwritten_changes:
-                write()
-                self.refresh()
-                return None
-            failed = JournalError("earlier changes are still not written to the task journal")
-        except JournalError as exc:
-            failed = exc
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    def _note(self, write: _Write, **changes: Any) -> None:
+        """Know something now, and write it in the background, after what was noted before."""
         self.record = replace(self.record, **changes)
-        self._has_unwritten_changes = True
-        self._warn(failed)
-        return failed
+        self._queue.append(write)
+        if self.is_settled:
+            self._writer = asyncio.get_running_loop().create_task(self._write_queue())
+
+    async def _write_queue(self) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        while self._queue:
+            try:
+                await self._perform(self._queue.popleft())
+            except asyncio.CancelledError as exc:
+                # The loop ends: what has happened is written all the same.
+                self._has_unwritten_changes, cancelled = True, exc
+        if cancelled is not None:
+            raise cancelled
+
+    async def _perform(self, write: _Write) -> JournalError | None:
+        """Write, and return the error, if any."""
+        journal = self._journal
+        try:
+            if self._has_unwritten_changes:
+                await self._write_all()
+            else:
+                await write(journal)
+        except JournalError as exc:
+            if journal is self._journal:
+                self._has_unwritten_changes = True
+            self._warn(exc)
+            return exc
+        try:
+            await self._read()
+        except JournalError as exc:
+            self._warn(exc)
+        return None
+
+    async def _write_all(self) -> None:
+        """Write the record as it is known here."""
+        record, journal = self.record, self._journal
+        await journal.carry_over([record])
+        if journal is self._journal and record is self.record:
+            self._has_unwritten_changes = False
+
+    async def _read(self) -> None:
+        """Read the record; what was noted meanwhile is newer than what was read."""
+        known = self.record
+        record = await self._journal.get(known.record_id)
+        if record is not None and known is self.record and not self._queue:
+            self.record = record
 
     def _warn(self, exc: JournalError) -> None:
         logger.error("%s", exc)

@@ -108,6 +108,16 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         ALTER TABLE records RENAME COLUMN returned_at TO delivered_at;
         """,
     ),
+    (
+        # What is kept of deleted records, so that a task stays its conversation's; see sqlite_conversations.py.
+        "0011_task_conversations",
+        """
+        CREATE TABLE task_conversations (task_key TEXT NOT NULL, session TEXT);
+        CREATE INDEX task_conversations_by_key ON task_conversations (task_key);
+        CREATE INDEX records_by_task_key
+            ON records (lower(replace(replace(replace(task_id, '-', ''), '{', ''), '}', '')));
+        """,
+    ),
 )
 
 

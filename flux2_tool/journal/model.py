@@ -68,7 +68,7 @@ class Outcome:
     Attributes:
         images: Links in order, each with its expiry time in UTC, None when unknown.
         cost_usd: The cost RunAPI billed, None when unknown.
-        conflict: RunAPI answered 409, so resending the request cannot show its outcome.
+        conflict: RunAPI has other input under its key, so resending the request cannot show its outcome.
         abandoned: Following it stopped without a result; it is not resumed automatically.
         raw: RunAPI's last response as redacted JSON text.
         request_id: RunAPI's id of that response.

@@ -1,29 +1,38 @@
-"""The interface of a journal, independent of its store."""
+"""The interface of a journal, independent of its store: asynchronous, because a store may be slow, locked or remote."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Outcome, Record, RecordState, SavedCopy, Spending
+from flux2_tool.journal.model import Claim, ClaimRules, Intent, Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.runapi import contract
+
+LOCK_PATIENCE_S: Final = 5.0
+"""How long an operation waits for a lock that another process holds, unless its call says otherwise, in seconds."""
 
 
 class Journal(Protocol):
     """Stores records. Every method raises JournalError when the store cannot be used."""
 
-    def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
+    async def claim(self, intent: Intent, rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S) -> Claim:
         """Join an equal record, refuse a request that repeats too often or exceeds a cap, or record the intent as
-        `sending`, which reserves its price; in one atomic step."""
+        `sending`, which reserves its price; in one atomic step.
+
+        A claim that is cancelled leaves nothing to be sent.
+
+        Args:
+            within_s: How long to wait for a lock that another process holds, in seconds.
+        """
         ...
 
-    def take_over(self, record_id: str, *, now: float) -> Record | None:
+    async def take_over(self, record_id: str, *, now: float) -> Record | None:
         """Become the owner and return the record; None when another living process owns it, or it is final."""
         ...
 
-    def release(self, record_id: str, *, abandoned: bool = False) -> None:
+    async def release(self, record_id: str, *, abandoned: bool = False) -> None:
         """Give up ownership, so that another process may take the record over.
 
         Args:
@@ -31,37 +40,37 @@ class Journal(Protocol):
         """
         ...
 
-    def note_orphaned(self, record_id: str) -> None:
+    async def note_orphaned(self, record_id: str) -> None:
         """Record that every call that waited for it ended first."""
         ...
 
-    def heartbeat(self, *, now: float) -> None:
+    async def heartbeat(self, *, now: float) -> None:
         """Renew the leases of all records this process owns."""
         ...
 
-    def note_route(self, record_id: str, route: contract.Route) -> None:
+    async def note_route(self, record_id: str, route: contract.Route) -> None:
         """Record the route of the next POST, before it is sent."""
         ...
 
-    def note_accepted(
+    async def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
         """Record that RunAPI accepted the task."""
         ...
 
-    def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
+    async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
         """Record the outcome, unless the record's state takes precedence."""
         ...
 
-    def note_delivered(self, record_id: str, *, now: float) -> None:
+    async def note_delivered(self, record_id: str, *, now: float) -> None:
         """Record that its images reached a call of its session."""
         ...
 
-    def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
+    async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
         """Record where its images were saved."""
         ...
 
-    def newest(
+    async def newest(
         self,
         *,
         fingerprint: str,
@@ -79,19 +88,30 @@ class Journal(Protocol):
         """
         ...
 
-    def carry_over(self, records: Sequence[Record]) -> None:
+    async def carry_over(self, records: Sequence[Record]) -> None:
         """Copy records from another journal of this process, except those with a later state or another owner here."""
         ...
 
-    def get(self, record_id: str) -> Record | None:
+    async def get(self, record_id: str) -> Record | None:
         """Return a record by its id."""
         ...
 
-    def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
+    async def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
         """Return an account's record by its task id."""
         ...
 
-    def unowned(
+    async def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
+        """Return whether any account's record has a task id of a base URL, other than the record `than`."""
+        ...
+
+    async def conversations_of(self, task_id: str) -> list[str | None]:
+        """Return the sessions that a task was made in, whatever account asks, also those of deleted records.
+
+        None stands for a call without a session. A task that was made elsewhere has none.
+        """
+        ...
+
+    async def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:
         """Return an account's unfinished records that no living process owns.
@@ -103,35 +123,23 @@ class Journal(Protocol):
         """
         ...
 
-    def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
+    async def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
         """Return the records in some states, or in all, oldest first."""
         ...
 
-    def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
+    async def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
         """Return the durations of the last tasks of a kind, oldest first, in seconds."""
         ...
 
-    def spending(self, cap: Cap) -> Spending:
-        """Return the use of a cap."""
-        ...
-
-    def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
+    async def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         """Mark `sending` records that were created before a time and have no living owner as `unknown`."""
         ...
 
-    def forget(self, record_id: str, *, now: float) -> bool:
-        """Delete a record of unknown outcome without a living owner; return False for any other."""
-        ...
-
-    def prune(self, *, before: float) -> int:
-        """Delete older records in a final state, except undelivered images; return their number."""
-        ...
-
-    def is_in_place(self) -> bool:
+    async def is_in_place(self) -> bool:
         """Return whether its file was neither deleted nor replaced."""
         ...
 
-    def close(self, *, release: bool = True) -> None:
+    async def close(self, *, release: bool = True) -> None:
         """Close the store, after releasing all records this process owns unless another store has them now."""
         ...
 
@@ -139,4 +147,4 @@ class Journal(Protocol):
 class OpenJournal(Protocol):
     """Opens the journal of a data folder, or for `None` one in memory."""
 
-    def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal: ...
+    async def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal: ...

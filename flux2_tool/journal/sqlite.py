@@ -19,10 +19,14 @@ from flux2_tool.journal.errors import JournalError, failure_reason
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite_claims import LEASE_S, ClaimTable
+from flux2_tool.journal.sqlite_conversations import conversations_of, keep_conversations
 from flux2_tool.journal.sqlite_table import connect, row_of
 from flux2_tool.runapi import contract
 
 FILE_NAME: Final = "journal.db"
+_PRUNABLE: Final = (
+    "created_at < ? AND (state IN ('failed', 'not_created') OR (state = 'completed' AND delivered_at IS NOT NULL))"
+)
 
 
 def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
@@ -170,6 +174,14 @@ class SqliteJournal(ClaimTable):
         with self._guarded():
             return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
 
+    def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
+        with self._guarded():
+            return self._one("task_id = ? AND base_url = ? AND record_id != ?", (task_id, base_url, than)) is not None
+
+    def conversations_of(self, task_id: str) -> list[str | None]:
+        with self._guarded():
+            return conversations_of(self._connection, task_id)
+
     def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
     ) -> list[Record]:
@@ -223,16 +235,14 @@ class SqliteJournal(ClaimTable):
             record = self._one("record_id = ? AND state = 'unknown'", (record_id,))
             if record is None or self._is_held(record, now):
                 return False
+            keep_conversations(self._connection, "record_id = ?", (record_id,))
             self._connection.execute("DELETE FROM records WHERE record_id = ?", (record_id,))
             return True
 
     def prune(self, *, before: float) -> int:
         with self._transaction():
-            cursor = self._connection.execute(
-                "DELETE FROM records WHERE created_at < ? AND (state IN ('failed', 'not_created')"
-                " OR (state = 'completed' AND delivered_at IS NOT NULL))",
-                (before,),
-            )
+            keep_conversations(self._connection, _PRUNABLE, (before,))
+            cursor = self._connection.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
             return cursor.rowcount
 
     def close(self, *, release: bool = True) -> None:

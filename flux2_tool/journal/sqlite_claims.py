@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool._clock import iso_utc
+from flux2_tool._files import is_file
 from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite_table import RecordTable
@@ -137,4 +138,4 @@ def _is_unreachable(record: Record, now: float) -> bool:
     """Whether a record's images can no longer be fetched: every link has expired, and no saved copy exists."""
     at = iso_utc(now)
     is_expired = all(expires_at is not None and expires_at <= at for _, expires_at in record.images)
-    return is_expired and not any(Path(copy.path).is_file() for copy in record.saved)
+    return is_expired and not any(is_file(Path(copy.path)) for copy in record.saved)

@@ -50,7 +50,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
                 raise
-            time.sleep(0.005)
+            time.sleep(0.005)  # pragma: no cover - another process switches at this moment
         else:
             return
 
@@ -67,6 +67,10 @@ class RecordTable:
         self._connection = connection
         self._path = path
         self._is_synced: bool | None = None
+
+    def set_busy_timeout(self, seconds: float) -> None:
+        """Wait this long for another connection's lock, instead of BUSY_TIMEOUT_S."""
+        self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def _insert(self, values: dict[str, Any], *, or_update: bool = False) -> None:
         sql = f"INSERT INTO records ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - own names

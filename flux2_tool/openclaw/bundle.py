@@ -5,6 +5,7 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
 
     version, manifest_sha256   compared with the worker's own when it starts
     python                     the interpreter that has this package, or null in a packed plugin
+    install_again              how this version of the package is installed, with "{pip}" as the command's placeholder
     tiers, default_tiers       every tier in the manifest's order, and those offered by default
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
                                parameters with everything enabled, callback_only: members left out without
@@ -32,6 +33,7 @@ from typing import Any
 
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.schema.export import export
+from flux2_tool.schema.install_text import install_version_text
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
 
@@ -45,11 +47,13 @@ _ICON = "assets/icon.png"
 _HAND_WRITTEN = {
     "dist/account.js": "account.js",
     "dist/callbacks.js": "callbacks.js",
+    "dist/deadlines.js": "deadlines.js",
     "dist/failure.js": "failure.js",
     "dist/index.js": "index.js",
     "dist/image_provider.js": "image_provider.js",
     "dist/image_request.js": "image_request.js",
     "dist/json_rpc.js": "json_rpc.js",
+    "dist/misfit.js": "misfit.js",
     "dist/process.js": "process.js",
     "dist/settings.js": "settings.js",
     "dist/shared.js": "shared.js",
@@ -148,6 +152,7 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
         "version": manifest.version,
         "manifest_sha256": manifest.sha256,
         "python": python,
+        "install_again": install_version_text(manifest.version, pip="{pip}"),
         "tiers": list(tiers),
         "default_tiers": list(manifest.default_tiers),
         "tools": [

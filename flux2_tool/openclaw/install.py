@@ -66,10 +66,10 @@ def consent_text(manifest: Manifest, *, python: str, openclaw: str, image_genera
             f"This installs the plugin {manifest.id} {manifest.version} ({manifest.name}) into {openclaw}.",
             f"Tools it gives to your agents: {', '.join(manifest.tools)}.",
             *also,
-            "Every picture costs money on your RunAPI account. List prices per image:",
+            "Every image costs money on your RunAPI account. List prices per image:",
             *prices,
             f"It reads the key {', '.join(secret)} (or the key of the chat provider runapi) and {', '.join(read)},",
-            f"sends prompts and source pictures to RunAPI, and runs one process: {python} -m flux2_tool worker.",
+            f"sends prompts and source images to RunAPI, and runs one process: {python} -m flux2_tool worker.",
         ]
     )
 

@@ -14,6 +14,7 @@ from typing import Final
 BACKOFF_BASE_S: Final = 0.5
 BACKOFF_CEILING_S: Final = 8.0
 RETRY_AFTER_CEILING_S: Final = 60.0
+MAX_RETRY_AFTER_CHARS: Final = 100
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
@@ -29,9 +30,9 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
 
     Source: RFC 9110 section 10.2.3.
     """
-    if value is None or not value.strip():
+    text = "" if value is None else value.strip()
+    if not 0 < len(text) <= MAX_RETRY_AFTER_CHARS:
         return None
-    text = value.strip()
     try:
         seconds = float(text)
     except ValueError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, Literal
@@ -19,14 +19,14 @@ from urllib.parse import urljoin
 import httpx
 from pydantic import SecretStr
 
-from flux2_tool._net import is_web_url, origin_of
+from flux2_tool._net import is_web_url, origin_of, split_url
 from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
-from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.text import as_token, quoted
 from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport, Network, limits_of, network_of
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
@@ -60,16 +60,21 @@ class MaybeSentError(Exception):
 
 
 class CrossOriginRedirectError(Exception):
-    """The service redirects to another origin, which must not get the key, or too often."""
+    """The service redirects to another origin, which must not get the key."""
+
+
+class RedirectLoopError(CrossOriginRedirectError):
+    """The service redirects too often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """A complete HTTP response."""
+    """A complete HTTP response; `was_redirected` if another one led the request there."""
 
     status_code: int
     headers: Mapping[str, str]
     body: bytes
+    was_redirected: bool = False
 
     @property
     def content_type(self) -> str:
@@ -79,7 +84,7 @@ class HttpResponse:
     def request_id(self) -> str | None:
         """The service's id of this request, for its support."""
         value = self.headers.get(contract.REQUEST_ID_HEADER)
-        return printable(value, 128) if value else None
+        return as_token(value, 128) if value else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,7 @@ def open_http(
         network = network_of(base_url) if transport is None else Network(others=BalancedTransport(lambda: transport))
         http = httpx.AsyncClient(
             timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-            limits=limits_of(MAX_CONNECTIONS),
+            limits=limits_of(MAX_CONNECTIONS, idle=0),  # of httpx's own transports
             follow_redirects=False,
             trust_env=network.trust_env,
             verify=network.tls,
@@ -188,6 +193,7 @@ class RunapiClient:
             seen_at: The URL of the response that contains it; by default the base URL.
         """
         try:
+            split_url(reference)
             url = urljoin(seen_at or f"{self.base_url}/", reference)
             return url if is_web_url(url) and origin_of(url) == origin_of(self.base_url) else None
         except ValueError:
@@ -210,16 +216,20 @@ class RunapiClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         permit: float | None = None,
+        result_codes: Container[int] = (303,),
     ) -> HttpResponse:
         """Send one request and return its complete response, whatever its status code.
 
         Waits for the account's permit first, unless the caller passes one. Redirects within the origin are followed
-        with method and body unchanged, except that a 303 to a POST, which links to the result, is returned.
+        with method and body unchanged, except those of a POST that link to its result.
+
+        Args:
+            result_codes: The status codes of these; they are returned.
 
         Raises:
             NotSentError: Nothing reached the service.
             MaybeSentError: The request may have arrived; the response was lost.
-            CrossOriginRedirectError: The service redirects to another origin, or too often.
+            CrossOriginRedirectError: The service redirects to another origin, or (RedirectLoopError) too often.
         """
         url = path_or_url if "://" in path_or_url else f"{self.base_url}{path_or_url}"
         sent = {"User-Agent": self._user_agent}
@@ -229,21 +239,25 @@ class RunapiClient:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         permit = await self.acquire_permit() if permit is None else permit
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await self._attempt(method, url, body, sent)
+        for redirects in range(MAX_REDIRECTS + 1):
+            try:
+                response = await self._attempt(method, url, body, sent)
+            except NotSentError as exc:
+                if redirects:
+                    raise MaybeSentError(f"it was redirected, and then {exc}") from exc
+                raise
             self._record_response(response, permit)
-            if response.status_code not in _REDIRECTS or "location" not in response.headers:
-                return response
-            if method == "POST" and response.status_code == 303:
-                return response
+            is_result = method == "POST" and response.status_code in result_codes
+            if response.status_code not in _REDIRECTS or "location" not in response.headers or is_result:
+                return replace(response, was_redirected=True) if redirects else response
             target = self.same_origin_url(response.headers["location"], seen_at=url)
             if target is None:
-                where = printable(response.headers["location"].partition("?")[0], 100)
+                where = quoted(response.headers["location"].partition("?")[0], 100)
                 raise CrossOriginRedirectError(
-                    f"HTTP {response.status_code} to {where!r}, not within the base URL's origin"
+                    f"HTTP {response.status_code} to {where}, not within the base URL's origin"
                 )
             url = target
-        raise CrossOriginRedirectError(f"more than {MAX_REDIRECTS} redirects")
+        raise RedirectLoopError(f"more than {MAX_REDIRECTS} redirects")
 
     def _record_response(self, response: HttpResponse, permit: float | None) -> None:
         if self._rate_limiter is not None and permit is not None:
@@ -289,8 +303,9 @@ class RunapiClient:
         return self._without_key(response.status_code, headers_received, received)
 
     def _description(self, exc: Exception) -> str:
-        message = printable(masked_text(str(exc), next(iter(self.secrets), None)), 120)
-        return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+        # A parser's error may repeat what it could not parse.
+        message = masked_text(str(exc), next(iter(self.secrets), None))
+        return f"{type(exc).__name__}: {quoted(message, 120)}" if message.strip() else type(exc).__name__
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:

@@ -26,8 +26,10 @@ CREATE_PATHS: Final = MappingProxyType(
 # Status paths of a task, tried after the create paths plus "/{id}".
 TASK_PATHS: Final = ("/v1/tasks/{id}", "/api/v1/tasks/{id}", "/api/v1/flux_2/{id}")
 
-# Part of every API path; a Location that contains it ends in the task id.
+# A Location names a task if it contains this, a collection and an id: "/api/v1/task_results/tsk_1". The collection is
+# an action or has one of the words in its name; in any other one, such as "users", an id has a digit.
 API_PATH_PART: Final = "/v1/"
+TASK_COLLECTION_WORDS: Final = ("task", "result", "flux")
 
 PRICE_QUOTES_PATH: Final = "/api/v1/price_quotes"
 PRICE_SCHEDULES_PATH: Final = "/api/v1/price_schedules"
@@ -36,19 +38,26 @@ BALANCE_PATH: Final = "/api/v1/me/balance"
 FILES_PREPARE_PATH: Final = "/api/v1/files/prepare"
 FILES_CONFIRM_PATH: Final = "/api/v1/files/confirm"
 
-# ---- statuses, compared in lower case -------------------------------------------------------------------------------
+# ---- statuses, compared in lower case, "_" and "-" as spaces ---------------------------------------------------------
 ACTIVE_STATUSES: Final = frozenset({"pending", "processing", "queued", "running"})
 COMPLETED_STATUSES: Final = frozenset({"completed", "complete", "succeeded", "success", "finished"})
 FAILED_STATUSES: Final = frozenset({"failed", "error", "canceled", "cancelled", "timeout"})
+# The model maker's own spellings: moderation ended the task, and there is no such task.
+MODERATED_STATUSES: Final = frozenset({"request moderated", "content moderated"})
+NO_SUCH_TASK_STATUSES: Final = frozenset({"task not found"})
 
 # ---- fields, as dotted paths, first present wins --------------------------------------------------------------------
 TASK_ID_FIELDS: Final = ("id", "task_id", "data.id", "data.task_id")
+# Of these, the one that may be an image's in a poll response.
+INNER_ID_FIELD: Final = "data.id"
 STATUS_FIELDS: Final = ("status", "state", "data.status", "data.state")
 # The task's own status, when the outer one is about the request.
 INNER_STATUS_FIELDS: Final = ("data.status", "data.state")
 STATUS_URL_FIELDS: Final = ("status_url", "urls.get", "data.status_url", "data.urls.get")
 MODEL_FIELDS: Final = ("model", "data.model")
 IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "url", "output", "outputs", "result", "data")
+# The create response repeats the one of an earlier POST under the same idempotency key.
+REPLAYED_FIELDS: Final = ("task_replayed", "data.task_replayed")
 # A task with one of these is finished even if the response names no status.
 UNAMBIGUOUS_IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "output", "outputs")
 # In an image that is an object.
@@ -62,6 +71,13 @@ COST_CENTS_FIELDS: Final = (
     "cost_cents",
     "data.cost_cents",
 )
+# A hundred million of these are a US dollar.
+COST_MICRO_CENTS_FIELDS: Final = (
+    "billing.settlement.amount_micro_cents",
+    "data.billing.settlement.amount_micro_cents",
+)
+# When a failed task's charge was refunded; null if it was not.
+REFUND_FIELDS: Final = ("billing.refund.refunded_at", "data.billing.refund.refunded_at")
 # Prices: spellings of the service's name, statuses of a valid price, and units that mean one image.
 SERVICE_NAMES: Final[tuple[ServiceName, ...]] = ("flux-2", "flux_2")
 PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
@@ -95,11 +111,16 @@ TASK_ID_HEADER: Final = "X-RunAPI-Task-Id"
 WEBHOOK_HEADERS: Final = ("X-Callback-Id", "X-Callback-Timestamp", "X-Callback-Signature")
 
 # ---- HTTP status codes ----------------------------------------------------------------------------------------------
-# In response to the create POST: this route does not exist, nothing was created.
+# In response to the create POST, the codes that prove that it created nothing, whatever the body. Every other code but
+# 2xx, and these after a redirect, may have created a task.
+NOT_CREATED_CODES: Final = frozenset({400, 401, 402, 403, 413, 415, 422, 429})
+# The same, because this route does not exist; the other may.
 ROUTE_MISSING_CODES: Final = frozenset({404, 405, 410, 501})
+# The task was created; the Location links to it.
+SEE_TASK_CODES: Final = frozenset({301, 302, 303})
 KEY_REFUSED_CODES: Final = frozenset({401, 403})
 CREDITS_CODE: Final = 402
-# The idempotency key is in use already.
+# The idempotency key is in use already: by a request with other input, or by one still in progress.
 CONFLICT_CODE: Final = 409
 RATE_LIMIT_CODE: Final = 429
 # The request's content is refused; 451 is always moderation.
@@ -107,6 +128,39 @@ REFUSED_CODES: Final = frozenset({400, 413, 415, 422})
 MODERATION_CODE: Final = 451
 # Transient errors, like every other 5xx: try the same request again.
 RETRYABLE_CODES: Final = frozenset({408, 425, 429, 455, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
+
+# In a 409, as parts of its text, compared like statuses: the key belongs to other input, so no repeat is ever answered
+# otherwise; unless one of the second group says that the first request is still at work.
+INPUT_DIFFERS_TEXTS: Final = (
+    "differ",
+    "mismatch",
+    "t match",
+    "not the same",
+    "same param",
+    "same request body",
+    "another request body",
+    "another payload",
+    "other input",
+    "other param",
+    "other arg",
+    "key reuse",
+    "payload changed",
+    "input changed",
+)
+IN_PROGRESS_TEXTS: Final = (
+    "in progress",
+    "inprogress",
+    "in flight",
+    "outstanding",
+    "concurrent",
+    "still",
+    "processing",
+    "being processed",
+    "pending",
+    "locked",
+    "try again",
+    "retry",
+)
 
 # ---- lifetimes and bounds -------------------------------------------------------------------------------------------
 IMAGE_URL_LIFE_S: Final = 7 * 24 * 3600

@@ -32,9 +32,12 @@ from flux2_tool.runapi.responses import (
     is_refusal,
     read_error,
 )
+from flux2_tool.runapi.text import quoted
 
 SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
 LONGEST_NAMED_WAIT_S: Final = 86400.0
+_MAX_CONFLICT_BYTES: Final = 4096
+MAX_WORDS_CHARS: Final = 400
 
 
 def quoted_status(response: HttpResponse) -> str:
@@ -43,7 +46,7 @@ def quoted_status(response: HttpResponse) -> str:
     if isinstance(found, UnreadableResponseError):
         return f"HTTP {response.status_code}, {found}"
     words = found.message or found.code
-    return f'HTTP {response.status_code}, it says: "{words}"' if words else f"HTTP {response.status_code}"
+    return f"HTTP {response.status_code}" + (f", it says: {quoted(words, MAX_WORDS_CHARS)}" if words else "")
 
 
 def error_from_response(
@@ -70,6 +73,8 @@ def error_from_response(
     code, status = response.status_code, quoted_status(response)
     subject = "this image" if refused is InvalidArgumentsError else request
     outcome_text = f" {outcome}" if outcome and charged == "no" else ""
+    if charged == "unknown":
+        outcome_text = " Whether the image was accepted is not known."
     error: Flux2Error
     if code in contract.KEY_REFUSED_CODES:
         error = key_refused(status)
@@ -84,13 +89,9 @@ def error_from_response(
         error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
     elif code in contract.RETRYABLE_CODES or code >= 500:
         error = ServiceUnavailableError(
-            f"RunAPI is unavailable for {subject} ({status}).{outcome_text}", hint="Try again in a minute."
+            f"RunAPI is unavailable for {subject} ({status}).{outcome_text}",
+            hint="Try again in a minute." if charged == "no" else SAFE_AGAIN,
         )
-        if charged == "unknown":
-            error = ServiceUnavailableError(
-                f"RunAPI is unavailable for {subject} ({status}). Whether the image was accepted is not known.",
-                hint=SAFE_AGAIN,
-            )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(
             f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
@@ -98,14 +99,43 @@ def error_from_response(
     elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
         error = _arguments_refused(response, charged)
     elif code == contract.CONFLICT_CODE and charged == "unknown":
+        error = _key_in_use(response)
+    else:
         error = UnexpectedAnswerError(
+            f"RunAPI answered {request} with {status}.{outcome_text}",
+            hint=check if charged == "no" else SAFE_AGAIN,
+            retryable=charged == "unknown",
+        )
+    error.request_id, error.charged = response.request_id, charged
+    return error
+
+
+def says_input_differs(response: HttpResponse) -> bool:
+    """Return whether a 409 says that its idempotency key belongs to other input, and not to a request in progress."""
+    found = _service_error(response)
+    if isinstance(found, ServiceError):
+        text = f"{found.code or ''} {found.message}"
+    else:
+        text = response.body[:_MAX_CONFLICT_BYTES].decode("utf-8", "replace")
+    text = text.lower().replace("_", " ").replace("-", " ")
+    return any(part in text for part in contract.INPUT_DIFFERS_TEXTS) and not any(
+        part in text for part in contract.IN_PROGRESS_TEXTS
+    )
+
+
+def _key_in_use(response: HttpResponse) -> UnexpectedAnswerError:
+    status = quoted_status(response)
+    if says_input_differs(response):
+        return UnexpectedAnswerError(
             f"This request's idempotency key is already in use ({status}), so whether the image was made is not known.",
             hint="Look at the RunAPI dashboard before asking for this image again.",
         )
-    else:
-        error = UnexpectedAnswerError(f"RunAPI answered {request} with {status}.{outcome_text}", hint=check)
-    error.request_id, error.charged = response.request_id, charged
-    return error
+    return UnexpectedAnswerError(
+        f"An earlier attempt of this request may still be in progress ({status}), so whether the image was accepted "
+        "is not known.",
+        hint=SAFE_AGAIN,
+        retryable=True,
+    )
 
 
 def key_refused(status: str, *, account: str = "this account") -> AuthenticationError:
@@ -122,8 +152,13 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
     if task.phase == "completed":
         if task.images:
             return None
+        what = (
+            "named only picture links that are refused, because they are not https or lead to a private address"
+            if task.has_refused_links
+            else "returned no picture"
+        )
         return UnexpectedAnswerError(
-            f"RunAPI says task {task_id} is completed but returned no picture. It may have been charged.",
+            f"RunAPI says task {task_id} is completed but {what}. It may have been charged.",
             hint="Ask again later with get_image_task; do not generate again before looking at the account. "
             f"{PROBE_HINT}",
             task_id=task_id,
@@ -131,19 +166,19 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
             charged="unknown",
         )
     words = "" if task.error is None else task.error.message or task.error.code or ""
-    quoted = f', RunAPI says: "{words}"' if words else ""
+    says = f", RunAPI says: {quoted(words, MAX_WORDS_CHARS)}" if words else ""
     charged: Charged = "yes" if task.cost_usd else "no"
     settled = "Nothing was charged." if charged == "no" else f"RunAPI still billed ${task.cost_usd:g}."
     if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
-            f"Moderation refused the request{quoted}. {settled}",
+            f"Moderation refused the request{says}. {settled}",
             hint="Change the prompt or the source pictures; the same request will be refused again.",
             task_id=task_id,
             request_id=request_id,
             charged=charged,
         )
     return GenerationFailedError(
-        f"The image could not be generated{quoted}. {settled}",
+        f"The image could not be generated{says}. {settled}",
         hint="Try once more, or change the prompt; tell the user if it fails again.",
         task_id=task_id,
         request_id=request_id,

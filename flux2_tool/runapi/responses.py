@@ -18,16 +18,16 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from flux2_tool._clock import iso_utc
-from flux2_tool._net import MAX_URL_CHARS, is_web_url
+from flux2_tool._net import MAX_URL_CHARS, is_private_url, is_web_url
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.text import html_title, printable
+from flux2_tool.runapi.billing import read_cost_usd, was_refunded
+from flux2_tool.runapi.fields import dig, field_errors, first_text, text_of
+from flux2_tool.runapi.text import as_token, html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
 # One task makes one picture; more links than this are ignored.
 MAX_IMAGES: Final = 64
-# A cost above this is an error in the response and ignored.
-MAX_COST_USD: Final = 10_000.0
 
 _MAX_DEPTH = 6
 _REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
@@ -53,16 +53,27 @@ class ImageLink(_Frozen):
 
 
 class TaskResponse(_Frozen):
-    """One response about a task. `phase` is `absent` when the response names no status."""
+    """One response about a task.
+
+    Attributes:
+        phase: `absent` when the response names no status.
+        ids: All ids it names that are surely a task's.
+        is_replay: The response to a POST whose idempotency key was known: the task is older than the response.
+        images: The links that may be fetched and shown.
+        has_refused_links: Whether it names pictures, but none of their links may be fetched.
+    """
 
     phase: Phase
     status: str | None = None
     task_id: str | None = None
+    ids: frozenset[str] = frozenset()
+    is_replay: bool = False
     status_url: str | None = None
     model: str | None = None
     images: tuple[ImageLink, ...] = ()
     cost_usd: float | None = None
     error: ServiceError | None = None
+    has_refused_links: bool = False
 
     @property
     def is_about_a_task(self) -> bool:
@@ -99,44 +110,55 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
 
     Args:
         body: The decoded JSON of the response; any value.
-        https_only: Whether links with plain http are ignored, as they are unless the service is on loopback.
+        https_only: Whether links with plain http or to this machine are ignored, as they are unless the service is on
+            loopback. Links to other private addresses always are: whoever gets the result may fetch them.
     """
     envelope_failed = False
+    ids = read_task_ids(body)
     if isinstance(body, Mapping):
         inner = body.get("response")
         if isinstance(inner, Mapping) and inner.get("body") is not None:
             code = inner.get("status")
-            has_ended = phase_of(_first_text(body, contract.STATUS_FIELDS)) not in ("active", "unknown")
+            has_ended = phase_of(first_text(body, contract.STATUS_FIELDS)) not in ("active", "unknown")
             envelope_failed = has_ended and isinstance(code, int) and code >= 400
             body = _unwrap(body, inner["body"])
-    status = _first_text(body, contract.STATUS_FIELDS)
+            ids |= read_task_ids(body)
+    is_replay = any(dig(body, path) is True for path in contract.REPLAYED_FIELDS)
+    status = first_text(body, contract.STATUS_FIELDS)
     phase = "failed" if envelope_failed else phase_of(status)
     if phase == "active":  # most polls; no other field matters
         return TaskResponse(
             phase=phase,
             status=printable(status or "", 60),
             task_id=read_task_id(body),
+            ids=ids,
+            is_replay=is_replay,
             status_url=_status_url(body),
             model=_model(body),
         )
-    links = _fit(image_links(body), https_only) if phase in ("completed", "unknown") else ()
+    named = image_links(body) if phase in ("completed", "unknown") else ()
+    links = _usable(named, https_only)
     if phase == "completed" and not links:
         # An outer "success" may be about the request alone; the task's own status is then an inner field.
-        own = _first_text(body, contract.INNER_STATUS_FIELDS)
+        own = first_text(body, contract.INNER_STATUS_FIELDS)
         if phase_of(own) in ("active", "failed"):
             status, phase = own, phase_of(own)
     if phase == "absent":
-        links = _fit(image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS), https_only)
+        named = image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS)
+        links = _usable(named, https_only)
         phase = "completed" if links else "absent"
     return TaskResponse(
         phase=phase,
         status=None if status is None else printable(status, 60),
         task_id=read_task_id(body),
+        ids=ids,
+        is_replay=is_replay,
         status_url=_status_url(body),
         model=_model(body),
         images=links,
-        cost_usd=read_cost_usd(body),
-        error=read_error(body) if phase == "failed" else None,
+        cost_usd=0.0 if phase == "failed" and was_refunded(body) else read_cost_usd(body),
+        error=_failure(body, status) if phase == "failed" else None,
+        has_refused_links=bool(named) and not links,
     )
 
 
@@ -144,23 +166,36 @@ def phase_of(status: str | None) -> Phase:
     """Return the phase of a status; an unlisted status is `unknown`, None is `absent`."""
     if status is None:
         return "absent"
-    word = status.strip().lower()
+    word = _normal(status)
     if word in contract.COMPLETED_STATUSES:
         return "completed"
-    if word in contract.FAILED_STATUSES:
+    if word in contract.FAILED_STATUSES or word in contract.MODERATED_STATUSES:
         return "failed"
     return "active" if word in contract.ACTIVE_STATUSES else "unknown"
+
+
+def says_no_such_task(response: TaskResponse) -> bool:
+    """Return whether a response's status means that there is no such task."""
+    return response.status is not None and _normal(response.status) in contract.NO_SUCH_TASK_STATUSES
 
 
 def read_task_id(body: Any, header: str | None = None) -> str | None:
     """Return the first path-safe task id in the fields, else the header if that is one."""
     for path in contract.TASK_ID_FIELDS:
-        value = _dig(body, path)
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if isinstance(value, str) and is_task_id(value):
-            return value
+        found = _task_id_at(body, path)
+        if found is not None:
+            return found
     return header if header is not None and is_task_id(header) else None
+
+
+def read_task_ids(body: Any) -> frozenset[str]:
+    """Return the path-safe ids that are surely a task's: one in `data` without a status may be an image's."""
+    has_inner_task = first_text(body, contract.INNER_STATUS_FIELDS) is not None
+    return frozenset(
+        value
+        for path in contract.TASK_ID_FIELDS
+        if (has_inner_task or path != contract.INNER_ID_FIELD) and (value := _task_id_at(body, path)) is not None
+    )
 
 
 def is_task_id(value: str) -> bool:
@@ -179,16 +214,6 @@ def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> t
     return tuple(_links_in(body, fields, 0)[:MAX_IMAGES]) if isinstance(body, Mapping) else ()
 
 
-def read_cost_usd(body: Any) -> float | None:
-    """Return the billed cost in US dollars, or None where the response names none."""
-    for fields, divisor in ((contract.COST_USD_FIELDS, 1.0), (contract.COST_CENTS_FIELDS, 100.0)):
-        for path in fields:
-            value = _dig(body, path)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_COST_USD * divisor:
-                return round(value / divisor, 6)
-    return None
-
-
 def read_instant(value: Any) -> str | None:
     """Return an ISO 8601 time in this package's format (UTC), or None if it is not one."""
     if not isinstance(value, str) or len(value) > 40:
@@ -205,15 +230,15 @@ def read_error(body: Any) -> ServiceError:
     code: str | None = None
     message = ""
     for path in contract.ERROR_FIELDS:
-        value = _dig(body, path)
+        value = dig(body, path)
         if isinstance(value, Mapping):
-            code = _text(value.get("code")) or _text(value.get("type")) or code
+            code = text_of(value.get("code")) or text_of(value.get("type")) or code
             value = value.get("message") or value.get("detail") or code
         if isinstance(value, str) and value.strip():
             message = value
             break
-    code = code or _text(_dig(body, "code")) or _text(_dig(body, "error_code"))
-    details = _field_errors(body)
+    code = code or text_of(dig(body, "code")) or text_of(dig(body, "error_code"))
+    details = field_errors(body)
     whole = f"{message}: {details}" if message and details else message or details
     return ServiceError(message=printable(whole, 400), code=None if code is None else printable(code, 60))
 
@@ -243,8 +268,32 @@ def url_expiry(url: str, finished_at: float) -> str:
 # ---- private ---------------------------------------------------------------------------------------------------------
 
 
-def _fit(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
-    return tuple(link for link in links if not https_only or urlsplit(link.url).scheme == "https")
+def _normal(status: str) -> str:
+    """Return a status as the contract spells them."""
+    return " ".join(status.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _task_id_at(body: Any, path: str) -> str | None:
+    value = dig(body, path)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and is_task_id(value) else None
+
+
+def _failure(body: Any, status: str | None) -> ServiceError:
+    error = read_error(body)
+    if status is not None and _normal(status) in contract.MODERATED_STATUSES and not is_refusal(error):
+        return ServiceError(message=error.message or printable(status, 60), code=_normal(status))
+    return error
+
+
+def _usable(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
+    return tuple(
+        link
+        for link in links
+        if (not https_only or urlsplit(link.url).scheme == "https")
+        and not is_private_url(link.url, loopback_allowed=not https_only)
+    )
 
 
 def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
@@ -255,34 +304,13 @@ def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
     return {**named, **(inner if isinstance(inner, Mapping) else {"result": inner})}
 
 
-@lru_cache(maxsize=128)
-def _keys(path: str) -> tuple[str, ...]:
-    return tuple(path.split("."))
-
-
-def _dig(body: Any, path: str) -> Any:
-    for key in _keys(path):
-        if not isinstance(body, Mapping):
-            return None
-        body = body.get(key)
-    return body
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def _first_text(body: Any, paths: tuple[str, ...]) -> str | None:
-    return next((value for path in paths if (value := _text(_dig(body, path))) is not None), None)
-
-
 def _model(body: Any) -> str | None:
-    model = _first_text(body, contract.MODEL_FIELDS)
-    return None if model is None else printable(model, 80)
+    model = first_text(body, contract.MODEL_FIELDS)
+    return None if model is None else as_token(model, 80)
 
 
 def _status_url(body: Any) -> str | None:
-    value = _first_text(body, contract.STATUS_URL_FIELDS)
+    value = first_text(body, contract.STATUS_URL_FIELDS)
     return value if value is not None and len(value) <= MAX_URL_CHARS and value.isprintable() else None
 
 
@@ -308,15 +336,3 @@ def _links_of(value: Any, depth: int) -> list[ImageLink]:
             return [ImageLink(url=url, expires_at=read_instant(value.get(contract.IMAGE_EXPIRY_FIELD)))]
         return _links_in(value, contract.IMAGE_FIELDS, depth + 1)
     return []
-
-
-def _field_errors(body: Any) -> str:
-    errors = _dig(body, "errors")
-    if isinstance(errors, Mapping):
-        return "; ".join(
-            f"{name} {' and '.join(str(item) for item in found) if isinstance(found, list) else found}"
-            for name, found in list(errors.items())[:20]
-        )
-    if isinstance(errors, list):
-        return "; ".join(_text(item) or _text(_dig(item, "message")) or "" for item in errors[:20]).strip("; ")
-    return ""

@@ -19,7 +19,9 @@ from urllib.request import getproxies
 
 import httpx
 
+from flux2_tool._files import is_file
 from flux2_tool._net import is_loopback_url
+from flux2_tool.runapi.connections import WatchedTransport
 
 MAX_CONNECTIONS: Final = 100
 KEEPALIVE_S: Final = 30.0
@@ -122,7 +124,8 @@ class Network:
 
     Attributes:
         mounts: The transport of the service's own origin; None where the environment has a proxy for it.
-        others: The transport of every other host; None for httpx's own, which also uses the proxies.
+        others: The transport of every other host; None for httpx's own, which also use the proxies. Those keep no idle
+            connection: nobody would notice what arrives on one.
         tls: The TLS context of httpx's own transports.
         trust_env: Whether httpx reads proxies from the environment.
     """
@@ -142,7 +145,7 @@ def network_of(base_url: str) -> Network:
     parts = urlsplit(base_url)
     trust_env = not is_loopback_url(base_url)
     ca_file = os.environ.get("SSL_CERT_FILE")
-    if trust_env and ca_file and not Path(ca_file).is_file():
+    if trust_env and ca_file and not is_file(Path(ca_file)):
         # Older httpx silently uses other authorities.
         raise FileNotFoundError(ca_file)
 
@@ -155,15 +158,22 @@ def network_of(base_url: str) -> Network:
     limits = limits_of(MAX_CONNECTIONS // POOL_COUNT)
     mounts = {
         f"{parts.scheme}://{parts.netloc}": BalancedTransport(
-            lambda: httpx.AsyncHTTPTransport(verify=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
+            lambda: WatchedTransport(tls=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
         )
     }
-    if not trust_env:
-        others = BalancedTransport(lambda: httpx.AsyncHTTPTransport(verify=tls(), limits=limits_of(MAX_CONNECTIONS)))
-        return Network(mounts=mounts, others=others, tls=own_tls)
-    has_proxy = not {parts.scheme, "all"}.isdisjoint(getproxies())
+    others = BalancedTransport(lambda: WatchedTransport(tls=tls(), limits=limits_of(MAX_CONNECTIONS)))
+    proxies = getproxies() if trust_env else {}
+    if {"http", "https", "all"}.isdisjoint(proxies):
+        return Network(mounts=mounts, others=others, tls=own_tls, trust_env=trust_env)
+    has_proxy = not {parts.scheme, "all"}.isdisjoint(proxies)
     return Network(mounts=None if has_proxy else mounts, tls=tls(), trust_env=True)
 
 
-def limits_of(connections: int) -> httpx.Limits:
-    return httpx.Limits(max_connections=connections, max_keepalive_connections=40, keepalive_expiry=KEEPALIVE_S)
+def limits_of(connections: int, *, idle: int = 40) -> httpx.Limits:
+    """Return the limits of a pool.
+
+    Args:
+        connections: Their greatest number.
+        idle: How many of them are kept for a next request.
+    """
+    return httpx.Limits(max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=KEEPALIVE_S)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 
 from flux2_tool._clock import Clock
-from flux2_tool._net import is_loopback_url, is_web_url
+from flux2_tool._net import is_loopback_url, is_private_url, is_web_url
 from flux2_tool.exceptions import (
     Flux2Error,
     ServiceUnavailableError,
@@ -125,7 +125,7 @@ class Uploads:
             if not error.retryable or attempt == ATTEMPTS or wait_s > RETRY_AFTER_CEILING_S:
                 raise error
             await self._clock.sleep(wait_s)
-        raise AssertionError  # the last attempt returns or raises
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     async def _upload_once(
         self, client: RunapiClient, storage: httpx.AsyncClient, picture: PictureCopy, where: str
@@ -158,8 +158,8 @@ class Uploads:
             raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
         confirmed = await self._post(client, contract.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
         url = confirmed.get("url")
-        if not is_web_url(url):
-            raise _unexpected("confirmed the upload without a URL")
+        if not is_web_url(url) or is_private_url(url, loopback_allowed=is_loopback_url(client.base_url)):
+            raise _unexpected("confirmed the upload without a public URL")
         return _Uploaded(url=url, expires_at=_expires_at(confirmed.get("expires_at"), self._clock.now()))
 
     async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:

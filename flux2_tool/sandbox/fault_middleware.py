@@ -57,14 +57,13 @@ def with_faults(sandbox: Sandbox, target: Target, handler: Handler) -> Callable[
 
 async def apply_before(sandbox: Sandbox, fault: Fault) -> Response | None:
     """Apply a fault that keeps the request from its handler; return None when the handler is to run."""
-    if fault.delay_s and not fault.accepted:
+    if fault.delay_s and not fault.accepted and fault.kind != "in_progress":
         await sandbox.sleep(fault.delay_s)
         sandbox.settle(sandbox.clock())
     if fault.kind == "drop_before":
         raise ConnectionDropped("the connection closed before the request was accepted")
-    if fault.kind == "redirect":
-        status = fault.status if 300 <= fault.status < 400 else 307
-        return Response(status_code=status, headers={"location": fault.value or ELSEWHERE})
+    if fault.kind == "redirect" and not fault.accepted:
+        return redirect_response(fault, ELSEWHERE)
     if fault.kind == "status" and not fault.accepted:
         return _status_response(sandbox, fault)
     return None
@@ -74,7 +73,7 @@ async def apply_after(sandbox: Sandbox, fault: Fault, response: Response) -> Res
     """Apply a fault to the response of a handler that has run."""
     if fault.delay_s and fault.accepted:
         await sandbox.sleep(fault.delay_s)
-    if fault.kind == "drop_after":
+    if fault.kind in ("drop_after", "in_progress"):
         raise ConnectionDropped("the connection closed after the request was accepted")
     if fault.kind == "status" and fault.accepted:
         return _status_response(sandbox, fault)
@@ -90,6 +89,12 @@ async def apply_after(sandbox: Sandbox, fault: Fault, response: Response) -> Res
             _padded(bytes(response.body), fault.size_bytes), response.status_code, media_type="application/json"
         )
     return response
+
+
+def redirect_response(fault: Fault, location: str) -> Response:
+    """The response of a redirect fault, to its own `value` or else to a location."""
+    status = fault.status if 300 <= fault.status < 400 else 307
+    return Response(status_code=status, headers={"location": fault.value or location})
 
 
 def _padded(body: bytes, size_bytes: int) -> bytes:

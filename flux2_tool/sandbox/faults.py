@@ -22,7 +22,9 @@ Kind = Literal[
     "broken_json",  # accepted: a complete response whose JSON is cut off
     "oversized_body",  # accepted: a valid response with size_bytes of padding
     "retry_after",  # accepted: the usual response, with a Retry-After header
-    "redirect",  # before: `status` (307 unless 3xx is given) to `value`, by default another origin
+    "redirect",  # `status` (307 unless 3xx is given) to `value`, by default another origin; accepted: to the task
+    "in_progress",  # create, accepted: as drop_after, and repeats of the POST get 409 "in progress" for delay_s
+    "stray",  # accepted: the response is the one about another task of this key that was polled, if there is any
     "unknown_status",  # poll: this response's status is `value`
     "no_images",  # poll: this completed response has no images; create: the task never gets any
     "late_images",  # create: images only after `polls` completed responses without
@@ -42,8 +44,8 @@ class Fault:
         kind: What goes wrong; see `Kind`.
         on: Which requests it hits.
         times: How many of them, one after another; ignored for rates.
-        accepted: For latency and status: do the work first, so that a task is created.
-        delay_s: Wait this long as well; the whole of a latency fault.
+        accepted: For latency, status and a create's redirect: do the work first, so that a task is created.
+        delay_s: Wait this long as well; the whole of a latency fault. For in_progress, how long repeats are refused.
         status: The HTTP status of a status or redirect fault.
         retry_after: Seconds, or "date:SECONDS" for an HTTP date that far ahead, or any text as it is.
         body: What a status fault's body is made of.

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from flux2_tool.sandbox.access import base_url, bearer_key
 from flux2_tool.sandbox.callbacks import follow
 from flux2_tool.sandbox.catalog import Action, problems
-from flux2_tool.sandbox.fault_middleware import ConnectionDropped, apply_after, apply_before
+from flux2_tool.sandbox.fault_middleware import ConnectionDropped, apply_after, apply_before, redirect_response
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import CreateRecord, Leak, fingerprint
 from flux2_tool.sandbox.options import PollPath
@@ -72,6 +72,8 @@ async def _faulty_create(
         record.outcome = "redirected" if fault.kind == "redirect" else "fault"
         return instead
     response = _accept(sandbox, request, record, route, action, fault)
+    if fault.kind == "redirect" and record.task_id is not None:
+        return redirect_response(fault, f"{RESULTS_PATH}{record.task_id}")
     return await apply_after(sandbox, fault, response)
 
 
@@ -122,9 +124,16 @@ def _accept(
         record.outcome = "no_credits"
         return error_response(options, 402, "Insufficient credits")
     record.task_id = task.id
+    if not made and now < task.busy_until:
+        record.outcome = "in_progress"
+        return error_response(options, 409, "A request with this Idempotency-Key is still in progress")
     if made and "callback_url" in body:
         follow(sandbox, task, body["callback_url"], partial(image_url, sandbox, base_url(request), task))
-    return created_response(options, task, route, now, link=_status_link(sandbox, request, task, fault))
+    if fault is not None and fault.kind == "stray":
+        task = sandbox.another_task(task)
+    return created_response(
+        options, task, route, now, link=_status_link(sandbox, request, task, fault), replayed=not made
+    )
 
 
 def _refuse_form(sandbox: Sandbox, request: Request, record: CreateRecord) -> Response | None:
@@ -170,7 +179,10 @@ async def poll(
     ):
         ledger.polls_not_found += 1
         return error_response(options, 404, "Not found")
-    task.polls += 1
+    if fault is not None and fault.kind == "stray":
+        task = sandbox.another_task(task)
+    else:
+        task.polls += 1
     if fault is not None and fault.kind == "failed":
         sandbox.fail_task(task, now, fault.value)
     state = task.state(now)

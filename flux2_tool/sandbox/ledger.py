@@ -24,7 +24,7 @@ class CreateRecord:
     """One POST to a create path, whatever its outcome.
 
     `outcome` is one of received, route_off, unauthorized, dropped_before, fault, redirected, invalid, conflict,
-    no_credits, replayed, created. `fault` names the fault that was applied; `status` is None when no
+    in_progress, no_credits, replayed, created. `fault` names the fault that was applied; `status` is None when no
     response was sent.
     """
 

@@ -87,7 +87,9 @@ def storage_error(status: int, code: str, message: str) -> Response:
     return Response(text, status, media_type="application/xml")
 
 
-def created_response(options: SandboxOptions, task: Task, route: Route, now: float, *, link: str) -> Response:
+def created_response(
+    options: SandboxOptions, task: Task, route: Route, now: float, *, link: str, replayed: bool
+) -> Response:
     """The response to a create POST, also to one that was repeated: the task in its present state, by route."""
     content: dict[str, Any]
     if route == "guide":
@@ -96,6 +98,8 @@ def created_response(options: SandboxOptions, task: Task, route: Route, now: flo
         content = {"id": task.id}
         if options.status_in_create:
             content["status"] = task.state(now)
+    if replayed:
+        content["task_replayed"] = True
     headers = {}
     if link and options.status_link == "status_url":
         content["status_url"] = link

@@ -209,6 +209,8 @@ class Sandbox:
             task.failure = Failure(code="generation_failed", message=fault.value or "Image generation failed")
         elif fault is not None and fault.kind in ("no_images", "late_images"):
             task.missing_images = fault.polls if fault.kind == "late_images" else -1
+        elif fault is not None and fault.kind == "in_progress":
+            task.busy_until = now + fault.delay_s
         self._ledger.tasks[task.id] = task
         self.storage.pictures[task.image_id] = task
         with self._settling:
@@ -217,6 +219,15 @@ class Sandbox:
         if idempotency_key is not None:
             self._remembered[(key_fingerprint, idempotency_key)] = _Remembered(digest, task, now)
         return task
+
+    def another_task(self, task: Task) -> Task:
+        """The latest other task of the same key whose id its client has, because it was polled; else the task."""
+        others = (
+            other
+            for other in reversed(self._ledger.tasks.values())
+            if other is not task and other.key_fingerprint == task.key_fingerprint and other.polls
+        )
+        return next(others, task)
 
     def fail_task(self, task: Task, now: float, message: str) -> None:
         """End a task that is still running as failed."""

@@ -30,7 +30,8 @@ class Failure:
 class Task:
     """One generation. `finish_at` and `failure` are fixed at the start and visible only once the clock gets there.
 
-    `missing_images` is how many completed responses come without images; -1 means all of them.
+    `missing_images` is how many completed responses come without images; -1 means all of them. Until `busy_until`,
+    repeats of the POST are told that it is in progress.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Task:
     image_id: str
     failure: Failure | None = None
     missing_images: int = 0
+    busy_until: float = 0.0
     billed_cents: int = 0
     settled: bool = False
     polls: int = 0

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator
 
+from flux2_tool._net import split_url
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.argument_aliases import alias_hint
 from flux2_tool.schema.manifest import Manifest, Tool
@@ -26,6 +26,7 @@ MAX_MESSAGE_CHARS = 4000
 MAX_VIOLATIONS = 50
 MAX_DEPTH = 8
 MAX_VALUES = 2000
+MAX_NAME_CHARS = 200
 
 
 def validate_arguments(
@@ -118,9 +119,11 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
     properties = tool.input_schema["properties"]
     unreadable: set[str] = set()
     faults: list[Violation] = []
+    unknown = 0
     for name, value in arguments.items():
         if not isinstance(name, str) or name not in properties:
-            yield _unknown(tool, name)
+            unknown += 1
+            yield _unknown(tool, name, with_advice=unknown <= MAX_VIOLATIONS)
             continue
         for fault in _faults_of(value, name):
             faults.append(fault)
@@ -140,9 +143,11 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
     yield from rules.violations({name: value for name, value in readable.items() if name not in faulty})
 
 
-def _unknown(tool: Tool, name: Any) -> Violation:
+def _unknown(tool: Tool, name: Any, *, with_advice: bool) -> Violation:
     if not isinstance(name, str):
         return Violation(path="", kind="unknown", text=f"an argument's name must be text, not {kind_of(name)}")
+    if not with_advice:  # it is not shown any more, and its name would be compared with every other
+        return Violation(path=name, kind="unknown", text=f'unknown argument "{shown_text(name)}"')
     advice = alias_hint(name, tool)
     if advice is None:
         near = nearest(name, tool.input_schema["properties"])
@@ -178,7 +183,9 @@ def _faults_of(value: Any, name: str) -> Iterator[Violation]:
         elif isinstance(item, dict):
             for key, part in islice(item.items(), MAX_VALUES + 1):
                 stack.append((key, f"a name in {path}", depth + 1))
-                stack.append((part, f"{path}.{key}" if isinstance(key, str) else path, depth + 1))
+                # Cut, because every value below it repeats the name.
+                below = f"{path}.{key[:MAX_NAME_CHARS]}" if isinstance(key, str) else path
+                stack.append((part, below, depth + 1))
 
 
 def _unreadable(item: Any) -> str | None:
@@ -229,12 +236,14 @@ def _url_violations(arguments: Mapping[str, Any]) -> Iterator[Violation]:
         if not url.lower().startswith(("http:", "https:")):
             continue
         try:
-            parts = urlsplit(url)
+            parts = split_url(url)
             usable = bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable:
-            yield Violation(path=path, kind="url", text=f"{path} {shown(url)} has no usable host or port")
+            yield Violation(
+                path=path, kind="url", text=f"{path} {shown(url)} has no usable host or port, or is too long"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +271,7 @@ class _OperatorRules:
             )
             yield Violation(path="enable_safety_checker", kind="operator", text=text)
         if "callback_url" in arguments and not any(item.path == "callback_url" for item in broken):
-            host = (urlsplit(arguments["callback_url"]).hostname or "").rstrip(".")
+            host = (split_url(arguments["callback_url"]).hostname or "").rstrip(".")
             if host not in self.callback_hosts:
                 listed = ", ".join(self.callback_hosts) or "none"
                 text = (

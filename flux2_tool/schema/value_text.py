@@ -12,7 +12,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+
+from flux2_tool._net import split_url
 
 MAX_SHOWN_CHARS = 60
 
@@ -62,7 +63,7 @@ def shown_address(text: str) -> str:
 
 def _without_url_secrets(text: str) -> str:
     try:
-        parts = urlsplit(text)
+        parts = split_url(text)
         query = "?…" if parts.query else ""
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
     except ValueError:
@@ -131,7 +132,8 @@ def nearest(value: Any, choices: Iterable[str]) -> str | None:
     Ratios and sizes are compared as numbers ("2:1" is nearest to 16:9), everything else as text.
     """
     options = list(choices)
-    given = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    given = shown(value) if is_number else value
     if not isinstance(given, str) or not given.strip() or len(given) > 200:
         return None
     return _nearest_number(given, options) or _nearest_text(given, options)

@@ -5,6 +5,7 @@ An unrecognised acceptance means an image that is lost or paid twice, so every d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,11 @@ from flux2_tool.runapi.responses import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedTask:
-    """A task that RunAPI accepted. `task_id` is None only when the response had the finished images but no id."""
+    """A task that RunAPI accepted. `task_id` is None only when the response had the finished images but no id.
+
+    Attributes:
+        names_another_request: Whether the response repeats another request's id than ours.
+    """
 
     task_id: str | None
     route: contract.Route
@@ -32,16 +37,25 @@ class AcceptedTask:
     raw: Any
     request_id: str | None
     retry_after_s: float | None
+    names_another_request: bool = False
 
 
 def read_accepted(
-    response: HttpResponse, *, client: RunapiClient, route: contract.Route, retry_after_s: float | None
+    response: HttpResponse,
+    *,
+    client: RunapiClient,
+    route: contract.Route,
+    sent: Mapping[str, str],
+    retry_after_s: float | None,
 ) -> AcceptedTask | None:
     """Return the task that a successful response accepts, or None when it contains neither a task id nor images.
+
+    An id beside an error, with no status, is none of a task.
 
     Args:
         client: Its base URL decides which links belong to RunAPI.
         route: The route of the POST.
+        sent: The POST's own headers, which a response may repeat.
         retry_after_s: The response's Retry-After, in seconds.
     """
     try:
@@ -55,6 +69,8 @@ def read_accepted(
     task_id = task.task_id or read_task_id({}, response.headers.get(contract.TASK_ID_HEADER)) or _task_id_in(link)
     if task_id is None and not (task.phase == "completed" and task.images):
         return None
+    if task.phase == "absent" and isinstance(body, Mapping) and body.get("error"):
+        return None
     return AcceptedTask(
         task_id=task_id,
         route=route,
@@ -62,11 +78,16 @@ def read_accepted(
         raw=body,
         request_id=response.request_id,
         retry_after_s=retry_after_s,
+        names_another_request=any(response.headers.get(name, value) != value for name, value in sent.items()),
     )
 
 
 def _task_id_in(link: str | None) -> str | None:
-    """Return the task's id from a link to it; None for any other page, such as a sign-in page."""
-    path = "" if link is None else urlsplit(link).path
-    segment = path.rstrip("/").rpartition("/")[2]
-    return segment if contract.API_PATH_PART in path and is_task_id(segment) else None
+    """Return the task's id from a link to it; None for any other page, such as a sign-in page or a create path."""
+    _, _, rest = ("" if link is None else urlsplit(link).path).partition(contract.API_PATH_PART)
+    *collections, segment = rest.rstrip("/").split("/")
+    if not collections or not is_task_id(segment) or segment in contract.ACTIONS:
+        return None
+    words = (*contract.ACTIONS, *contract.TASK_COLLECTION_WORDS)
+    is_of_tasks = any(word in collections[-1] for word in words)
+    return segment if is_of_tasks or any(character.isdigit() for character in segment) else None

@@ -35,18 +35,21 @@ class DeliveryLog:
         if self._confirmation is None or self._confirmation.done():
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
 
-    def confirm(self, *, dedup_key: str | None = None, session: str | None = None) -> None:
-        """Mark images as delivered now: all, or those that a later call shows were received.
+    def confirm(self, *, dedup_key: str | None = None, session: str | None = None) -> list[RecordHandle]:
+        """Mark images as delivered now: all, or those that a later call shows were received; return their records.
 
         Args:
             dedup_key: Only those of equal requests.
             session: Only those of this session.
         """
+        confirmed = []
         for record_id, record_handle in list(self._pending.items()):
             record = record_handle.record
             if dedup_key in (None, record.dedup_key) and session in (None, record.session):
                 del self._pending[record_id]
                 record_handle.delivered()
+                confirmed.append(record_handle)
+        return confirmed
 
     async def aclose(self, *, delivered: bool) -> None:
         """Stop waiting; the pending images are marked by the next `confirm`, or dropped if not `delivered`."""
@@ -64,4 +67,5 @@ class DeliveryLog:
         finally:
             # A script that does not close the tool has received them when its event loop ends normally.
             if self._is_peer_in_process:
-                self.confirm()
+                for record_handle in self.confirm():
+                    await record_handle.settled()

@@ -10,7 +10,8 @@ from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.responses import TaskResponse
 from flux2_tool.tasks.dependencies import TaskDependencies
-from flux2_tool.tasks.poll import Poller, PollFailure, PollLog, lookup_failure, poll_paths
+from flux2_tool.tasks.poll import Poller, PollFailure, PollLog, poll_paths
+from flux2_tool.tasks.poll_ends import EarlyEnd, lookup_failure
 from flux2_tool.tasks.poll_schedule import EARLY_WEBHOOK_DELAY_S, MAX_GAP_S, PollSchedule
 from flux2_tool.tasks.waiters import Waiters
 
@@ -78,14 +79,15 @@ class Follower:
         """Poll until the task ends; return None when no call has waited for UNATTENDED_LIFE_S.
 
         Raises:
-            TaskNotFoundError: The task was created elsewhere, and no path has it.
-            AuthenticationError: The task was created elsewhere, and RunAPI refused the key.
+            TaskNotFoundError: The task was created elsewhere, and no path has it; or RunAPI denies it again and again.
+            AuthenticationError: RunAPI refuses the key again and again.
         """
         schedule = self._schedule()
         poller = self._poller(schedule)
         retry_after_s = min(self._task.retry_after_s or 0.0, RETRY_AFTER_CEILING_S)
         delay_s = max(schedule.delay_s(0.0), retry_after_s) if self._task.is_submitted_here else 0.0
         has_retry_after = retry_after_s > 0
+        early_end = EarlyEnd(self._task.task_id)
         inbox = self._deps.webhook_inbox
         if inbox is not None and inbox.was_notified_of(self._task.task_id):
             self._waiters.notify_finished()
@@ -93,6 +95,7 @@ class Follower:
             is_notified = self._waiters.finish_notified.is_set()
             was_webhook_expected = self._deps.webhook_expected(self._body)
             self._waiters.finish_notified.clear()
+            was_path_proven = poller.is_path_proven
             outcome = await poller.poll()
             if isinstance(outcome, TaskResponse):
                 if poller.is_terminal(outcome):
@@ -103,6 +106,11 @@ class Follower:
             else:
                 self._check_lookup(poller, outcome)
             self._notify(outcome)
+            error = early_end.error_after(
+                outcome, was_path_proven=was_path_proven, verdict=poller.verdict_of_all_paths, age_s=self._age_s()
+            )
+            if error is not None:
+                raise error
             delay_s = poller.delay_s(outcome, attended=self._waiters.has_waiters)
             has_retry_after = poller.has_retry_after
             if (is_notified or self._polls_since_webhook) and not has_retry_after:

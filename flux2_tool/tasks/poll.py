@@ -1,8 +1,8 @@
 """Poll one task's status: choose the path, interpret the response or failure, and choose the pause.
 
-Only the task's own "failed" or "completed" ends an accepted task; after unknown paths, statuses and fields and every
-transient failure it is polled again. Paths and statuses are defined in `runapi/contract.py`, intervals in
-`poll_schedule.py`.
+Only the task's own "failed" or "completed" ends an accepted task, and what `poll_ends.py` lists; after unknown paths,
+statuses and fields, a response about another task and every transient failure it is polled again. Paths and statuses
+are defined in `runapi/contract.py`, intervals in `poll_schedule.py`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from flux2_tool._net import is_loopback_url
-from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.error_mapping import key_refused, quoted_status
-from flux2_tool.runapi.responses import TaskResponse, UnreadableResponseError, decode_json, read_task
+from flux2_tool.runapi.error_mapping import quoted_status
+from flux2_tool.runapi.responses import (
+    TaskResponse,
+    UnreadableResponseError,
+    decode_json,
+    read_task,
+    read_task_id,
+    says_no_such_task,
+)
+from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import (
     EMPTY_PATIENCE_S,
@@ -90,11 +97,16 @@ def poll_paths(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollFailure:
-    """Why a poll gave no status of the task."""
+    """Why a poll gave no status of the task.
+
+    Attributes:
+        is_denial: For not_found: a status says that there is no such task, and not only a missing page.
+    """
 
     kind: PollFailureKind
     message: str
     request_id: str | None = None
+    is_denial: bool = False
 
 
 @dataclass(slots=True)
@@ -189,7 +201,9 @@ class Poller:
         outcome = await self._request(path)
         if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome, path):
             outcome = PollFailure(
-                kind="not_found", message=f'another page\'s "{outcome.status}"', request_id=self._log.request_id
+                kind="not_found",
+                message=f"another page's {quoted(outcome.status or '', 60)}",
+                request_id=self._log.request_id,
             )
         self._log.responses += 1
         if isinstance(outcome, PollFailure):
@@ -260,6 +274,8 @@ class Poller:
             if elapsed_s < VISIBILITY_GRACE_S:
                 return GRACE_DELAY_S
             return backoff_s(max(1, rounds), random=self._random)
+        if failure.kind == "unauthorized":
+            return backoff_s(max(1, self._path_failures), random=self._random)
         return backoff_s(max(1, self._failures - len(self._paths)), random=self._random)
 
     async def _request(self, path: PollPath) -> TaskResponse | PollFailure:
@@ -283,6 +299,13 @@ class Poller:
         if not task.is_about_a_task:
             message = f"{status} with JSON that names neither a status nor a task"
             return PollFailure(kind="transient", message=message, request_id=request_id)
+        named = read_task_id({}, response.headers.get(contract.TASK_ID_HEADER))
+        ids = task.ids if named is None else task.ids | {named}
+        if self._task_id is not None and ids and self._task_id.lower() not in {one.lower() for one in ids}:
+            return PollFailure(kind="transient", message=f"{status} about another task", request_id=request_id)
+        if says_no_such_task(task):
+            message = f'the status "{task.status}"'
+            return PollFailure(kind="not_found", message=message, request_id=request_id, is_denial=True)
         self._log.last_raw, self._log.request_id = body, request_id
         return task
 
@@ -313,24 +336,3 @@ class Poller:
             return FAILURES_BEFORE_LEAVING_PROVEN_PATH if is_new else 1
         # A path that returns Retry-After is likely to be the right one.
         return FAILURES_BEFORE_NEXT_PATH if self._retry_after_s is None else FAILURES_BEFORE_LEAVING_PROVEN_PATH
-
-
-def lookup_failure(verdict: PollFailureKind | None, failure: PollFailure, *, task_id: str) -> Flux2Error | None:
-    """Return why a task that was created elsewhere cannot be found, or None while it may still be found.
-
-    Args:
-        verdict: How polling failed at all paths, from `Poller.verdict_of_all_paths`.
-        failure: The last failure.
-        task_id: The task's id.
-    """
-    if verdict == "not_found":
-        return TaskNotFoundError(
-            f"RunAPI knows no task {task_id} under this key: no status path has it.",
-            hint="Check the task id; it is in the result of the call that made the image.",
-            request_id=failure.request_id,
-        )
-    if verdict == "unauthorized":
-        error = key_refused(failure.message, account="the account that made the task")
-        error.task_id, error.request_id, error.charged = task_id, failure.request_id, "unknown"
-        return error
-    return None

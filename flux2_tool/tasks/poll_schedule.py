@@ -50,6 +50,9 @@ GRACE_DELAY_S: Final = 0.75
 NEXT_PATH_DELAY_S: Final = 0.1
 FAILURES_BEFORE_NEXT_PATH: Final = 2
 FAILURES_BEFORE_LEAVING_PROVEN_PATH: Final = 5
+# Polls since the last status that refuse the key, or deny the task, before polling ends.
+REFUSALS_BEFORE_END: Final = 5
+DENIALS_BEFORE_END: Final = 3
 # The least pause after a Retry-After, which may be 0.
 MIN_RETRY_AFTER_S: Final = 0.5
 # How long a "completed" task without an image is still polled for one.
@@ -142,14 +145,10 @@ class PollScheduler:
 
     Args:
         typical_s: Returns the typical duration of a model at a resolution, in seconds.
-        history: Returns earlier durations, oldest first, in seconds; called once per kind.
     """
 
-    def __init__(
-        self, *, typical_s: Callable[[str, str], float], history: Callable[[TaskKind], Sequence[float]]
-    ) -> None:
+    def __init__(self, *, typical_s: Callable[[str, str], float]) -> None:
         self._typical_s = typical_s
-        self._history = history
         self._estimators: dict[TaskKind, DurationEstimator] = {}
         self._schedules: dict[TaskKind, tuple[int, PollSchedule]] = {}
 
@@ -184,10 +183,17 @@ class PollScheduler:
         if model is not None and resolution is not None:
             self._estimator((base_url, model, resolution)).learn(duration_s)
 
+    def knows(self, kind: TaskKind) -> bool:
+        """Whether anything was learned or asked about tasks of this kind."""
+        return kind in self._estimators
+
+    def learn_history(self, kind: TaskKind, durations_s: Sequence[float]) -> None:
+        """Learn the durations of tasks before this process, oldest first, in seconds."""
+        for duration_s in durations_s:
+            self._estimator(kind).learn(duration_s)
+
     def _estimator(self, kind: TaskKind) -> DurationEstimator:
         estimator = self._estimators.get(kind)
         if estimator is None:
             estimator = self._estimators[kind] = DurationEstimator(prior_s=self._typical_s(kind[1], kind[2]))
-            for duration_s in self._history(kind):
-                estimator.learn(duration_s)
         return estimator

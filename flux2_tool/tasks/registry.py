@@ -16,6 +16,7 @@ from typing import Final
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import TaskNotFoundError
 from flux2_tool.journal import (
+    Claim,
     ClaimRules,
     Intent,
     Journal,
@@ -25,38 +26,29 @@ from flux2_tool.journal import (
     Owner,
     Record,
     RecordHandle,
-    open_journal,
+    open_threaded_journal,
 )
 from flux2_tool.journal.errors import unavailable
+from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.sqlite_claims import LEASE_S
-from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import budget_error
+from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.poll_schedule import TaskKind
+from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
-RESUME_EVERY_S: Final = 30.0
+# A call that does not wait still gives a locked journal a moment.
+SHORTEST_PATIENCE_S: Final = 1.0
 HISTORY_SAMPLES: Final = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One key at one base URL. Tasks of another account are never returned."""
-
-    client: RunapiClient
-    fingerprint: str
-
-    @property
-    def base_url(self) -> str:
-        return self.client.base_url
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +79,7 @@ class Registry:
         mode: JournalMode,
         owner: Owner,
         dependencies: TaskDependencies,
-        opener: OpenJournal = open_journal,
+        opener: OpenJournal = open_threaded_journal,
         is_peer_in_process: bool = False,
     ) -> None:
         self._deps = dependencies
@@ -102,24 +94,45 @@ class Registry:
             opener=opener,
             record_handles=lambda: self._live.record_handles,
         )
-        self._resumed_at_s: dict[tuple[str, str], float] = {}
+        self._resumer = Resumer(self._journals, adopt=self._adopt, dependencies=dependencies)
         self._heartbeat: asyncio.Task[None] | None = None
+        self._claiming = asyncio.Lock()
+        self._learned_kinds: set[TaskKind] = set()
 
-    def begin(self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules) -> TaskHandle:
+    async def begin(
+        self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
+    ) -> TaskHandle:
         """Join an earlier equal request or begin this one; the record is on disk when this returns.
+
+        Args:
+            deadline_s: Until when to wait for a journal that another process has locked, on the monotonic clock.
 
         Raises:
             RepeatedRequestError: Too many new equal requests in the window.
             BudgetExceededError: It would exceed a cap.
             JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
         """
-        self._deliveries.confirm(dedup_key=intent.dedup_key)
-        journal, warnings = self._journals.for_spending()
+        within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
         try:
-            claim = journal.claim(intent, rules, now=self._clock.now())
-        except JournalError as exc:
-            journal, warnings = self._journals.fall_back(exc)
-            claim = journal.claim(intent, rules, now=self._clock.now())
+            async with asyncio.timeout(within_s):
+                await self._claiming.acquire()
+        except TimeoutError:
+            raise unavailable(JournalError("other calls wait for it too", reason="locked")) from None
+        # A claim and the image task that follows from it are one step for all calls of this process.
+        try:
+            return await self._begin(account, intent, request, rules, deadline_s=deadline_s)
+        finally:
+            self._claiming.release()
+
+    async def _begin(
+        self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
+    ) -> TaskHandle:
+        self._deliveries.confirm(dedup_key=intent.dedup_key)
+        # What has happened to equal requests decides about this one.
+        equal = [handle for handle in self._live.record_handles if handle.record.dedup_key == intent.dedup_key]
+        for handle in equal:
+            await handle.settled(within_s=max(0.0, deadline_s - self._clock.monotonic()))
+        claim, journal, warnings = await self._claim(intent, rules, deadline_s=deadline_s)
         if claim.outcome == "repeated":
             raise repeated_error(claim.repeated, rules)
         if claim.spending is not None:
@@ -131,17 +144,31 @@ class Registry:
             )
         assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
         if claim.outcome == "joined":
-            image_task = self._adopt(account, journal, claim.record)
-            handle = image_task.record_handle
-            if handle is not None and handle.record.session != claim.record.session:
-                handle.refresh()  # the claim has just moved the record to this session
+            image_task = await self._adopt(account, journal, claim.record)
+            shared = image_task.record_handle
+            if shared is not None and shared.record.session != claim.record.session:
+                await shared.refresh()  # the claim has just moved the record to this session
             return TaskHandle(image_task=image_task, joined=True, warnings=warnings)
         handle = self._record_handle(journal, claim.record, is_ours=True)
         image_task = ImageTask(account.client, dependencies=self._deps, request=request, record_handle=handle)
         self._keep(intent.record_id, image_task)
+        await self._learn_history(account, intent)
         return TaskHandle(image_task=image_task, warnings=warnings)
 
-    def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
+    async def _claim(self, intent: Intent, rules: ClaimRules, *, deadline_s: float) -> tuple[Claim, Journal, list[str]]:
+        """Claim an intent in the journal, or in memory where the journal may be missing; also return warnings."""
+        within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
+        if not self._journals.is_required:
+            within_s = min(within_s, LOCK_PATIENCE_S)
+        journal, warnings = await self._journals.for_spending()
+        try:
+            claim = await journal.claim(intent, rules, now=self._clock.now(), within_s=within_s)
+        except JournalError as exc:
+            journal, warnings = await self._journals.fall_back(exc)
+            claim = await journal.claim(intent, rules, now=self._clock.now())
+        return claim, journal, warnings
+
+    async def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
         """Return a live or recorded image task, or one that looks the task up at RunAPI.
 
         Args:
@@ -152,37 +179,58 @@ class Registry:
         Raises:
             TaskNotFoundError: The task belongs to another conversation and the caller is not the owner, or there is
                 no last task.
-            JournalUnavailableError: "task:last" needs the journal, and it cannot be read.
+            JournalUnavailableError: "task:last", or whose the task is, needs the journal, and it cannot be read.
         """
         if ref.is_last:
-            return self._newest(account, caller, delivered_first=as_source)
-        image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
-        if image_task is not None:
-            _check_belongs(image_task, caller)
+            return await self._newest(account, caller, delivered_first=as_source)
+        base_url, fingerprint = account.base_url, account.fingerprint
+        image_task = self._live.of_task_id(ref.task_id, base_url=base_url, fingerprint=fingerprint)
+        if image_task is not None and image_task.record is not None:
+            check_belongs(image_task, caller)
             return image_task
-        journal = self._journals.for_reading()
+        journal = await self._journals.for_reading()
         if journal is not None:
             try:
-                record = journal.find_task(ref.task_id, fingerprint=account.fingerprint, base_url=account.base_url)
+                record = await journal.find_task(ref.task_id, fingerprint=fingerprint, base_url=base_url)
             except JournalError as exc:
                 logger.warning("%s", exc)
             else:
                 if record is not None:
-                    image_task = self._adopt(account, journal, record)
-                    _check_belongs(image_task, caller)
+                    image_task = await self._adopt(account, journal, record)
+                    check_belongs(image_task, caller)
                     return image_task
-        image_task = ImageTask(
-            account.client, dependencies=self._deps, task_id=ref.task_id, account=account.fingerprint
-        )
-        self._live.add_lookup(image_task)
+        if image_task is None:
+            # Another call may have begun to look for it meanwhile.
+            image_task = self._live.of_task_id(ref.task_id, base_url=base_url, fingerprint=fingerprint)
+        if image_task is None:
+            image_task = ImageTask(account.client, dependencies=self._deps, task_id=ref.task_id, account=fingerprint)
+            self._live.add_lookup(image_task)
+        await self.check_lookup(image_task, caller)
         return image_task
 
-    def _newest(self, account: Account, caller: CallContext, *, delivered_first: bool) -> ImageTask:
-        # A session that refers to its last image has received what was returned to it.
-        self._deliveries.confirm(session=caller.session)
+    async def check_lookup(self, image_task: ImageTask, caller: CallContext) -> None:
+        """Refuse a task of another conversation that is only looked up; before the lookup, and again after it.
+
+        Raises:
+            TaskNotFoundError: It belongs to another conversation, and the caller is not the owner.
+            JournalUnavailableError: The journal, which says whose it is, cannot be read.
+        """
+        if image_task.record is not None or caller.is_owner:
+            return
+        handles = self._live.record_handles
         try:
-            journal = self._journals.for_required_reading()
-            record = journal.newest(
+            journal = await self._journals.for_required_reading()
+            await check_lookup(ids_of(image_task), caller=caller, journal=journal, record_handles=handles)
+        except JournalError as exc:
+            raise unavailable(exc) from exc
+
+    async def _newest(self, account: Account, caller: CallContext, *, delivered_first: bool) -> ImageTask:
+        # A session that refers to its last image has received what was returned to it.
+        for handle in self._deliveries.confirm(session=caller.session):
+            await handle.settled()
+        try:
+            journal = await self._journals.for_required_reading()
+            record = await journal.newest(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 session=caller.session,
@@ -195,85 +243,32 @@ class Registry:
             raise TaskNotFoundError(
                 "There is no finished picture of this conversation yet.", hint="Make one first, or name a source."
             )
-        return self._adopt(account, journal, record)
+        return await self._adopt(account, journal, record)
 
-    def resume(
+    def resume_soon(self, account: Account) -> None:
+        """Resume this account's tasks without a living owner, beside the call that is the occasion for it."""
+        self._resumer.resume_soon(account)
+
+    async def resume(
         self, account: Account, *, at_most_every_s: float = RESUME_EVERY_S, include_abandoned: bool = False
     ) -> list[ImageTask]:
-        """Resume this account's tasks without a living owner in the background; return the resumed ones.
+        """Resume this account's tasks without a living owner; see `Resumer.resume`."""
+        return await self._resumer.resume(account, at_most_every_s=at_most_every_s, include_abandoned=include_abandoned)
 
-        Args:
-            at_most_every_s: The least time since the last resume, in seconds; before that, does nothing.
-            include_abandoned: Also those that were unattended for too long.
-        """
-        now_s = self._clock.monotonic()
-        key = (account.fingerprint, account.base_url)
-        if now_s - self._resumed_at_s.get(key, float("-inf")) < at_most_every_s:
-            return []
-        self._resumed_at_s[key] = now_s
-        journal = self._journals.for_reading()
-        if journal is None:
-            return []
-        now = self._clock.now()
-        resend_since = now - self._deps.resend_window_s
-        try:
-            journal.mark_unconfirmed(sent_before=resend_since, now=now)
-            unowned = journal.unowned(
-                fingerprint=account.fingerprint,
-                base_url=account.base_url,
-                now=now,
-                resend_since=resend_since,
-                include_abandoned=include_abandoned,
-            )
-        except JournalError as exc:
-            logger.warning("%s", exc)
-            return []
-        resumed = []
-        for record in unowned:
-            image_task = self._adopt(account, journal, record)
-            if not image_task.is_over and not image_task.is_running:
-                logger.info("task %s: resumed; no living process owns it", record.task_id or record.record_id)
-                image_task.start()
-                resumed.append(image_task)
-        return resumed
-
-    def resend(self, account: Account, record_id: str) -> ImageTask | None:
-        """Return the image task of a request of unknown outcome, allowed to be resent.
-
-        Args:
-            record_id: The record's id or a prefix of it.
-
-        Returns:
-            None if this account has no such record.
+    async def resend(self, account: Account, record_id: str) -> ImageTask | None:
+        """Return the image task of a request of unknown outcome, allowed to be resent; see `Resumer.find_lost`.
 
         Raises:
             JournalUnavailableError: The journal cannot be read.
         """
-        try:
-            journal = self._journals.for_required_reading()
-            records = journal.records(states=("unknown", "sending"))
-        except JournalError as exc:
-            raise unavailable(exc) from exc
-        for record in records:
-            is_same_account = (record.fingerprint, record.base_url) == (account.fingerprint, account.base_url)
-            if is_same_account and record.task_id is None and record.record_id.startswith(record_id):
-                self._live.discard(record.record_id)
-                image_task = self._adopt(account, journal, record)
-                image_task.force_resend()
-                return image_task
-        return None
-
-    def durations(self, kind: TaskKind) -> Sequence[float]:
-        """Return the durations of the last tasks of a kind, oldest first, in seconds."""
-        journal = self._journals.for_reading()
-        if journal is None:
-            return ()
-        base_url, model, resolution = kind
-        try:
-            return journal.durations(base_url=base_url, model=model, resolution=resolution, limit=HISTORY_SAMPLES)
-        except JournalError as exc:
-            logger.warning("%s", exc)
-            return ()
+        lost = await self._resumer.find_lost(account, record_id)
+        if lost is None:
+            return None
+        journal, record = lost
+        self._live.discard(record.record_id)
+        image_task = await self._adopt(account, journal, record)
+        image_task.force_resend()
+        return image_task
 
     def notify_finished(self, task_id: str) -> None:
         """Poll a live task at once: RunAPI's webhook says that it has ended."""
@@ -297,14 +292,21 @@ class Registry:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
+        await self._resumer.aclose()
         await asyncio.gather(*(image_task.stop() for image_task in self._live))
         self._deliveries.confirm()
-        self._journals.close()
+        await asyncio.gather(*(handle.settled(within_s=LOCK_PATIENCE_S) for handle in self._live.record_handles))
+        await self._journals.close()
+
+    async def let_go(self) -> None:
+        """Release the records, after the event loop has ended: what followed the tasks ended with it."""
+        await self._journals.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
+    async def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
         """Return the image task of a record that another process or an earlier call began."""
+        await self._learn_history(account, record)
         known = self._live.of_record(record.record_id)
         if known is not None:
             return known
@@ -312,6 +314,24 @@ class Registry:
         image_task = ImageTask.from_record(account.client, handle, dependencies=self._deps)
         self._keep(record.record_id, image_task)
         return image_task
+
+    async def _learn_history(self, account: Account, intent: Intent) -> None:
+        """Let the poll schedule learn how long earlier tasks of this kind took, once for each kind."""
+        kind = (account.base_url, intent.model, intent.resolution)
+        if kind not in self._learned_kinds:
+            self._learned_kinds.add(kind)
+            self._deps.poll_scheduler.learn_history(kind, await self._durations(kind))
+
+    async def _durations(self, kind: TaskKind) -> Sequence[float]:
+        journal = await self._journals.for_reading()
+        if journal is None:
+            return ()
+        base_url, model, resolution = kind
+        try:
+            return await journal.durations(base_url=base_url, model=model, resolution=resolution, limit=HISTORY_SAMPLES)
+        except JournalError as exc:
+            logger.warning("%s", exc)
+            return ()
 
     def _record_handle(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
         return RecordHandle(
@@ -326,15 +346,4 @@ class Registry:
     async def _renew_leases(self) -> None:
         while True:
             await self._clock.sleep(LEASE_S / 3)
-            self._journals.heartbeat()
-
-
-def _check_belongs(image_task: ImageTask, caller: CallContext) -> None:
-    """Raise if the caller may not use a task's session; a task that was created elsewhere has none."""
-    record = image_task.record
-    if record is None or caller.may_use(record.session):
-        return
-    raise TaskNotFoundError(
-        f"Task {record.task_id} belongs to another conversation.",
-        hint="Use a task of this conversation, or ask the owner.",
-    )
+            await self._journals.heartbeat()

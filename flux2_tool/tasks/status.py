@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
+from flux2_tool._files import is_file
 from flux2_tool._redaction import redact
 from flux2_tool.exceptions import Flux2Error, error_from_code
 from flux2_tool.journal import Failure, Outcome, Record, RecordHandle, RecordState, SavedCopy
@@ -30,9 +31,10 @@ TRANSITIONS: Final[Mapping[RecordState, frozenset[RecordState]]] = {
 
     sending ──> processing ──> completed     the response has images
        │            ├────────> failed        the response says so
-       │            └────────> unknown       "completed" without an image, a task that cannot be found, a defect
+       │            └────────> unknown       "completed" without an image, a task that cannot be found, a key that stays
+       │                                     refused, a defect
        ├──────────────────────> not_created  nothing was sent, or RunAPI certainly created nothing
-       ├──────────────────────> unknown      the response to the POST was lost
+       ├──────────────────────> unknown      the response to the POST was lost, or proves nothing
        └──────────────────────> completed, failed
                                              read from the record: another process submitted and followed it
 
@@ -151,7 +153,7 @@ class TaskStatus:
     def saved(self) -> tuple[SavedCopy, ...]:
         """Copies of its images that are still on this machine."""
         copies = () if self.record is None else self.record.saved
-        return tuple(copy for copy in copies if Path(copy.path).is_file())
+        return tuple(copy for copy in copies if is_file(Path(copy.path)))
 
     @property
     def raw_response(self) -> str | None:

@@ -2,34 +2,44 @@
 
 A POST is repeated only byte-identical and under its first Idempotency-Key. The other route is tried only after a
 response that means "no such route", and never while an earlier attempt may have arrived. Every result says whether a
-task may have been created, and so whether money may have been spent.
+task may have been created, and so whether money may have been spent; `contract.py` lists the responses that prove that
+none was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from flux2_tool.exceptions import (
-    PROBE_HINT,
     CancelledCallError,
     Charged,
     Flux2Error,
     InvalidArgumentsError,
-    ServiceUnavailableError,
     UnexpectedAnswerError,
 )
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
-from flux2_tool.runapi.error_mapping import SAFE_AGAIN, error_from_response, quoted_status
-from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.client import (
+    CrossOriginRedirectError,
+    HttpResponse,
+    MaybeSentError,
+    NotSentError,
+    RedirectLoopError,
+    RunapiClient,
+)
+from flux2_tool.runapi.error_mapping import (
+    error_from_response,
+    quoted_status,
+    says_input_differs,
+)
 from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
 from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.submit_errors import CHECK_BASE_URL, redirected, unavailable, without_task
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +48,6 @@ MAX_UNREADABLE: Final = 3
 
 # What a POST is queued for: a free create slot of this process, or the account's rate limit after a 429.
 QueuedFor = Literal["create_slot", "rate_limit"]
-
-_CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +77,7 @@ class SubmissionError(Exception):
     Attributes:
         error: For the caller.
         state: For the journal: "not_created" if certainly nothing was created, else "unknown".
-        conflict: RunAPI answered 409, so resending the request cannot show its outcome.
+        conflict: RunAPI has other input under its key, so resending the request cannot show its outcome.
     """
 
     def __init__(self, error: Flux2Error, state: Literal["not_created", "unknown"], *, conflict: bool = False) -> None:
@@ -89,12 +97,14 @@ class SubmissionCallbacks:
         on_queued: Called when `queued_for` has changed.
         before_attempt: Called with the attempt's number and route before each POST; may raise a Flux2Error or
             SubmissionError to prevent it.
+        is_task_of_another: Whether another request has the task of an id.
     """
 
     can_wait: Callable[[float], bool]
     has_waiters: Callable[[], bool]
     on_queued: Callable[[], None]
-    before_attempt: Callable[[int, contract.Route], None]
+    before_attempt: Callable[[int, contract.Route], Awaitable[None]]
+    is_task_of_another: Callable[[str], Awaitable[bool]]
 
 
 class Submission:
@@ -121,9 +131,15 @@ class Submission:
         self._random = dependencies.random
         self._create_slots = dependencies.create_slots
         self._callbacks = callbacks
+        self._headers = {
+            contract.IDEMPOTENCY_HEADER: request.idempotency_key,
+            contract.CLIENT_REQUEST_HEADER: request.client_request_id,
+        }
         self._attempts = 0
         self._failures = 0
+        self._conflicts = 0
         self._unreadable = 0
+        self._doubted_task_id: str | None = None
         self._maybe_sent = request.maybe_sent
         self._is_sending = False
         self.queued_for: QueuedFor | None = None
@@ -153,7 +169,7 @@ class Submission:
         raise self._failed(
             UnexpectedAnswerError(
                 f"RunAPI has no route for this action: {'; '.join(self._missing_routes)}.",
-                hint=_CHECK_BASE_URL,
+                hint=CHECK_BASE_URL,
                 charged="no",
             )
         )
@@ -161,33 +177,37 @@ class Submission:
     async def _try_route(self, route: contract.Route) -> AcceptedTask | None:
         """Return the accepted task, or None when this route does not exist and nothing was created."""
         path = contract.CREATE_PATHS[route].format(action=self._request.action)
-        headers = {
-            contract.IDEMPOTENCY_HEADER: self._request.idempotency_key,
-            contract.CLIENT_REQUEST_HEADER: self._request.client_request_id,
-        }
         while True:
             try:
-                response = await self._post(path, headers, route)
+                response = await self._post(path, route)
             except NotSentError as exc:
-                await self._pause(self._unavailable(f"RunAPI could not be reached: {exc}."))
+                await self._pause(unavailable(f"RunAPI could not be reached: {exc}.", charged=self._charged))
                 continue
             except MaybeSentError as exc:
                 self._maybe_sent = True
-                await self._pause(self._unavailable(f"RunAPI did not respond: {exc}."))
+                await self._pause(unavailable(f"RunAPI did not respond: {exc}.", charged=self._charged))
                 continue
             except CrossOriginRedirectError as exc:
-                raise self._failed(self._redirected(path, str(exc))) from exc
+                self._maybe_sent = True
+                error = redirected(path, str(exc))
+                if isinstance(exc, RedirectLoopError):
+                    raise self._failed(error) from exc
+                await self._pause_unreadable(error)
+                continue
+            # Where a redirect leads need not be a route; what redirected may have created the task.
+            self._maybe_sent = self._maybe_sent or response.was_redirected
             if response.status_code in contract.ROUTE_MISSING_CODES:
                 missing = f"POST {path} answered {quoted_status(response)}"
                 if self._maybe_sent:
-                    raise self._failed(self._unavailable(f"{missing} after an attempt whose response was lost."))
+                    after = "a redirect" if response.was_redirected else "an attempt whose response was lost"
+                    raise self._failed(unavailable(f"{missing} after {after}.", charged=self._charged))
                 self._missing_routes.append(missing)
                 return None
             accepted = await self._handle_response(response, route, path)
             if accepted is not None:
                 return accepted
 
-    async def _post(self, path: str, headers: Mapping[str, str], route: contract.Route) -> HttpResponse:
+    async def _post(self, path: str, route: contract.Route) -> HttpResponse:
         """Send once, when a create slot is free and the account's rate limit allows it."""
         self._set_queued_for("create_slot" if self._create_slots.is_full else None)
         async with self._create_slots:
@@ -200,13 +220,20 @@ class Submission:
                 )
             self._attempts += 1
             try:
-                self._callbacks.before_attempt(self._attempts, route)
+                await self._callbacks.before_attempt(self._attempts, route)
             except Flux2Error as exc:
                 exc.charged = self._charged
                 raise self._failed(exc) from exc
             self._is_sending = True
             try:
-                return await self._client.send("POST", path, body=self._request.body, headers=headers, permit=permit)
+                return await self._client.send(
+                    "POST",
+                    path,
+                    body=self._request.body,
+                    headers=self._headers,
+                    permit=permit,
+                    result_codes=contract.SEE_TASK_CODES,
+                )
             except asyncio.CancelledError:
                 self._maybe_sent = True
                 raise
@@ -226,79 +253,83 @@ class Submission:
         """
         code = response.status_code
         wait_s = parse_retry_after(response.headers.get("retry-after"), now=self._wall())
-        if 200 <= code < 300 or code == 303:
-            accepted = read_accepted(response, client=self._client, route=route, retry_after_s=wait_s)
-            if accepted is not None:
-                return accepted
-            self._maybe_sent = True
-            if code == 303 and "location" in response.headers:
-                where = printable(response.headers["location"].partition("?")[0], 100)
-                raise self._failed(self._redirected(path, f"HTTP 303 to {where!r}, which is not a RunAPI task"))
-            self._unreadable += 1
-            error = UnexpectedAnswerError(
-                f"RunAPI answered POST {path} without a task id ({quoted_status(response)}). "
-                "The image may have been accepted.",
-                hint=f"{SAFE_AGAIN} {PROBE_HINT}",
-                request_id=response.request_id,
-                charged="unknown",
-                retryable=True,
-            )
-            if self._unreadable >= MAX_UNREADABLE:
-                raise self._failed(error)
-            await self._pause(error)
-            return None
+        if 200 <= code < 300 or code in contract.SEE_TASK_CODES:
+            accepted = await self._accepted(response, route, wait_s)
+            if accepted is None:
+                self._maybe_sent = True
+                await self._pause_unreadable(without_task(response, path), wait_s)
+            return accepted
         if code == contract.RATE_LIMIT_CODE:
             await self._pause(self._refused(response, path, wait_s), wait_s)
             return None
-        if code in contract.RETRYABLE_CODES or code >= 500:
-            self._maybe_sent = True
+        if code in contract.NOT_CREATED_CODES:
+            raise self._failed(self._refused(response, path))
+        self._maybe_sent = True
+        if code == contract.CONFLICT_CODE:
+            self._conflict = says_input_differs(response)
+            if self._conflict:
+                raise self._failed(self._refused(response, path))
+            await self._pause_in_conflict(self._refused(response, path), wait_s)
+        else:
             await self._pause(self._refused(response, path), wait_s)
+        return None
+
+    async def _accepted(
+        self, response: HttpResponse, route: contract.Route, wait_s: float | None
+    ) -> AcceptedTask | None:
+        """Return the task that a response accepts, unless it is, or may be, another request's."""
+        accepted = read_accepted(response, client=self._client, route=route, sent=self._headers, retry_after_s=wait_s)
+        if accepted is None or accepted.task_id is None:
+            return accepted
+        task_id, doubted_before = accepted.task_id, self._doubted_task_id
+        if await self._callbacks.is_task_of_another(task_id):
+            logger.warning("create attempt %d: the response names another request's task %s", self._attempts, task_id)
             return None
-        raise self._failed(self._refused(response, path))
+        # The same task for the same key twice is ours, whatever a gateway makes of the request's id.
+        if accepted.names_another_request and task_id != doubted_before:
+            self._doubted_task_id = task_id
+            return None
+        return accepted
 
     def _refused(self, response: HttpResponse, path: str, wait_s: float | None = None) -> Flux2Error:
-        if response.status_code == contract.CONFLICT_CODE:
-            self._maybe_sent = self._conflict = True
         return error_from_response(
             response,
             request=f"POST {path}",
             charged=self._charged,
             refused=InvalidArgumentsError,
-            check=_CHECK_BASE_URL,
+            check=CHECK_BASE_URL,
             retry_after_s=wait_s,
         )
 
     async def _pause(self, error: Flux2Error, retry_after_s: float | None = None) -> None:
         """Wait before the next attempt, or raise this error when no time or attempt is left."""
         self._failures += 1
-        delay_s = backoff_s(self._failures, random=self._random)
+        if self._failures >= MAX_FAILURES:
+            raise self._failed(error)
+        await self._back_off(error, retry_after_s)
+
+    async def _pause_unreadable(self, error: Flux2Error, retry_after_s: float | None = None) -> None:
+        """The same after a response without a readable task, which the next is likely to be, too."""
+        self._unreadable += 1
+        if self._unreadable >= MAX_UNREADABLE:
+            raise self._failed(error)
+        await self._pause(error, retry_after_s)
+
+    async def _pause_in_conflict(self, error: Flux2Error, retry_after_s: float | None) -> None:
+        """The same while the first attempt may be in progress: as long as a call waits and the resend window lasts."""
+        self._conflicts += 1
+        await self._back_off(error, retry_after_s)
+
+    async def _back_off(self, error: Flux2Error, retry_after_s: float | None) -> None:
+        delay_s = backoff_s(max(1, self._failures + self._conflicts), random=self._random)
         if retry_after_s is not None:
             delay_s = max(delay_s, retry_after_s)
         # A call that cannot wait for the whole Retry-After fails at once; the pause itself has a ceiling.
-        if self._failures >= MAX_FAILURES or not self._callbacks.can_wait(delay_s):
+        if not self._callbacks.can_wait(delay_s):
             raise self._failed(error)
         delay_s = min(delay_s, RETRY_AFTER_CEILING_S)
         logger.info("create attempt %d: %s; next in %.1f s", self._attempts, error.code, delay_s)
         await self._clock.sleep(delay_s)
-
-    def _unavailable(self, message: str, request_id: str | None = None) -> ServiceUnavailableError:
-        if self._maybe_sent:
-            return ServiceUnavailableError(
-                f"{message} Whether the image was accepted is not known.",
-                hint=SAFE_AGAIN,
-                request_id=request_id,
-                charged="unknown",
-            )
-        return ServiceUnavailableError(
-            f"{message} Nothing was created.", hint="Try again in a minute.", request_id=request_id, charged="no"
-        )
-
-    def _redirected(self, path: str, where: str) -> UnexpectedAnswerError:
-        return UnexpectedAnswerError(
-            f"RunAPI redirects POST {path} elsewhere: {where}. The key was not sent there.",
-            hint=_CHECK_BASE_URL,
-            charged=self._charged,
-        )
 
     def _failed(self, error: Flux2Error) -> SubmissionError:
         return SubmissionError(error, "unknown" if self._maybe_sent else "not_created", conflict=self._conflict)

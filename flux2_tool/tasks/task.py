@@ -10,7 +10,13 @@ import asyncio
 import logging
 
 from flux2_tool._clock import iso_utc
-from flux2_tool.exceptions import CancelledCallError, Flux2Error, InternalError, UnexpectedAnswerError
+from flux2_tool.exceptions import (
+    CancelledCallError,
+    Flux2Error,
+    InternalError,
+    TaskNotFoundError,
+    UnexpectedAnswerError,
+)
 from flux2_tool.journal import RecordHandle, RecordState
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient
@@ -159,10 +165,10 @@ class ImageTask(TaskStatus):
         except SubmissionError as exc:
             self._end(exc.state, error=exc.error, conflict=exc.conflict)
         except Flux2Error as exc:
-            self._end("unknown", error=exc)
+            self._end("unknown", error=exc, abandoned=isinstance(exc, TaskNotFoundError))
         except Exception as exc:
             logger.exception("task %s: following it failed", self.task_id)
-            if self.is_over:  # only writing its record failed
+            if self.is_over:  # pragma: no cover - a net: only writing its record failed
                 self.waiters.notify()
                 return
             error = InternalError(
@@ -175,9 +181,9 @@ class ImageTask(TaskStatus):
 
     async def _watch(self, handle: RecordHandle) -> bool:
         """Read the record repeatedly while another process owns it; return whether this process must continue it."""
-        while not handle.take_over():
+        while not await handle.take_over():
             before = (self.task_id, self._state)
-            self._restore_from_record(handle.refresh())
+            self._restore_from_record(await handle.refresh())
             self.log.responses += 1
             if (self.task_id, self._state) != before or self.log.responses == 1:
                 self.waiters.notify()
@@ -194,6 +200,7 @@ class ImageTask(TaskStatus):
             has_waiters=lambda: self.waiters.has_waiters,
             on_queued=self.waiters.notify,
             before_attempt=self._before_attempt,
+            is_task_of_another=self._is_task_of_another,
         )
         self._submission = Submission(self.client, request, dependencies=self._deps, callbacks=callbacks)
         accepted = await self._submission.run()
@@ -224,12 +231,15 @@ class ImageTask(TaskStatus):
         # Without a waiting call it continues only to resolve a POST whose response was lost.
         return is_resend
 
-    def _before_attempt(self, attempt: int, route: contract.Route) -> None:
+    async def _before_attempt(self, attempt: int, route: contract.Route) -> None:
         self._check_resend()
         self.attempt = attempt
         if self.record_handle is not None:
-            self.record_handle.before_post(route)
+            await self.record_handle.before_post(route)
         self.waiters.notify()
+
+    async def _is_task_of_another(self, task_id: str) -> bool:
+        return self.record_handle is not None and await self.record_handle.is_task_of_another(task_id)
 
     def _check_resend(self) -> None:
         """Raise when a POST that may have arrived must not be resent.
@@ -237,7 +247,7 @@ class ImageTask(TaskStatus):
         Checked before each POST, because a machine may be suspended for hours in any pause.
 
         Raises:
-            SubmissionError: RunAPI answered 409 to it, or the resend window is over.
+            SubmissionError: RunAPI has other input under its key, or the resend window is over.
         """
         is_resend = self._submission is not None and self._submission.maybe_sent
         record = self.record
@@ -272,7 +282,7 @@ class ImageTask(TaskStatus):
             record=record,
             status_url=status_url,
             submitted_at=self.submitted_at,
-            is_submitted_here=self.attempt > 0,
+            is_submitted_here=self.attempt > 0 and not (accepted is not None and accepted.response.is_replay),
             retry_after_s=None if accepted is None else accepted.retry_after_s,
         )
         end = await Follower(self.client, followed, dependencies=self._deps, log=self.log, waiters=self.waiters).run()

@@ -4,7 +4,7 @@
 
 plays 10,000 schedules, 1,000 of them with real processes killed by SIGKILL and the rest on virtual time with
 processes that die at injected points, and prints one line: schedules, faults by kind, kills, billed, billed twice,
-lost. A schedule in which an invariant does not hold is named with its seed, and the exit code is 1.
+lost, foreign pictures. A schedule in which an invariant does not hold is named with its seed, and the exit code is 1.
 
     python -m tests.chaos --replay 7000123
 
@@ -49,6 +49,7 @@ class Totals:
     billed: int = 0
     billed_twice: int = 0
     lost: int = 0
+    foreign: int = 0
     broken: list[str] = field(default_factory=list)
 
     def add(self, played: RunResult, *, is_real: bool) -> None:
@@ -63,6 +64,7 @@ class Totals:
         self.billed += played.verdict.billed
         self.billed_twice += played.verdict.billed_twice
         self.lost += played.verdict.lost
+        self.foreign += played.verdict.foreign
         self.broken += [f"seed {played.seed}: {said}" for said in played.verdict.broken]
 
     def __str__(self) -> str:
@@ -70,7 +72,7 @@ class Totals:
         return (
             f"{self.schedules} schedules; {self.faults.total()} faults ({kinds}); {self.cuts} deaths at injected "
             f"points, {self.sigkills} by SIGKILL in {self.killed_schedules} schedules; {self.billed} billed, "
-            f"{self.billed_twice} billed twice, {self.lost} lost"
+            f"{self.billed_twice} billed twice, {self.lost} lost, {self.foreign} foreign pictures"
         )
 
 

@@ -228,6 +228,21 @@ def _late(on: Any, *, accepted: bool) -> Any:
     )
 
 
+def _odd_create(rng: random.Random) -> Fault:
+    """The task is made, and the answer is one that proves nothing."""
+    code = rng.choice([301, 302, 303, 307, 308, 300, 304, 406, 418, 421, 424, 451, 460, 499, 599])
+    times = rng.choice([1, 1, 2, 4])
+    if code in (301, 302, 303, 307, 308) and rng.random() < 0.8:
+        return Fault(kind="redirect", on="create", accepted=True, status=code, times=times)
+    return Fault(
+        kind="status", on="create", accepted=True, status=code, body=rng.choice(["json", "empty"]), times=times
+    )
+
+
+def _in_progress(rng: random.Random) -> Fault:
+    return Fault(kind="in_progress", on="create", delay_s=rng.choice([0.5, 5.0, 30.0, rng.uniform(1.0, 200.0)]))
+
+
 _CREATE_FAULTS: Final = (
     *[_plain("drop_before", "create")] * 4,
     *[_plain("drop_after", "create")] * 6,
@@ -241,6 +256,9 @@ _CREATE_FAULTS: Final = (
     _status("create", 404, 405, 501),
     _status("create", 409),
     _status("create", 409, accepted=True),
+    *[_odd_create] * 4,
+    *[_in_progress] * 3,
+    *[_plain("stray", "create")] * 3,
     _status("create", 401, 402),
     *[_status("create", 400, 413, 415, 422)] * 3,
     _plain("redirect", "create"),
@@ -263,6 +281,8 @@ _POLL_FAULTS: Final = (
     _plain("no_images", "poll"),
     _plain("retry_after", "poll", retry_after=7),
     _plain("failed", "poll"),
+    *[_plain("stray", "poll")] * 2,
+    lambda rng: Fault(kind="unknown_status", on="poll", value="Task not found", times=rng.choice([1, 2, 3])),
     *[_late("storage", accepted=True)] * 2,
     lambda rng: Fault(kind="oversized_body", on=rng.choice(["create", "poll"]), size_bytes=4_200_000),
 )

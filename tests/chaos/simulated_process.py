@@ -21,7 +21,7 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.journal import Journal, Owner, open_journal
+from flux2_tool.journal import Journal, Owner, ThreadedJournal, open_threaded_journal
 from flux2_tool.settings import load_settings
 from tests.support.hosted import HostedEngine, hosted
 from tests.support.virtual_time import VirtualClock
@@ -73,7 +73,7 @@ class SimulatedProcess:
         self._steps = 0
         self._cut_at = cut_at
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        self._journals: list[Journal] = []
+        self._journals: list[ThreadedJournal] = []
         key, base_url = account
         self.tool = self._inside(
             lambda: hosted(
@@ -130,16 +130,16 @@ class SimulatedProcess:
     def forget(self) -> None:
         """Close the files that the process held open; the world is over."""
         for journal in self._journals:
-            journal.close()
+            journal.close_now()
 
     def _inside(self, make: Callable[[], HostedEngine]) -> HostedEngine:
         context = contextvars.copy_context()
         context.run(_CURRENT.set, self)
         return context.run(make)
 
-    def _open_journal(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
+    async def _open_journal(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
         self.step("before the journal is opened")
-        journal = open_journal(folder, owner=owner, now=now)
+        journal = await open_threaded_journal(folder, owner=owner, now=now)
         self._journals.append(journal)
         return cast("Journal", _Steps(self, journal))
 
@@ -173,9 +173,9 @@ class _Steps:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._journal, name)
 
-        def call(*args: Any, **values: Any) -> Any:
+        async def call(*args: Any, **values: Any) -> Any:
             self._process.step(f"before {name}")
-            result = method(*args, **values)
+            result = await method(*args, **values)
             self._process.step(f"after {name}")
             return result
 

@@ -66,6 +66,7 @@ class Verdict:
     billed: int = 0
     billed_twice: int = 0
     lost: int = 0
+    foreign: int = 0
     broken: list[str] = field(default_factory=list)
 
 
@@ -249,6 +250,13 @@ def check_invariants(
             verdict.lost += 1
             state = "no record" if record is None else f"the record {record.state}, task {record.task_id}"
             verdict.broken.append(f"lost: task {task.id} was billed, reached nobody, and the journal has {state}")
+    for wish in wanted:
+        made_for = {task.image_id: task.arguments["prompt"] for task in ledger.tasks.values()}
+        foreign = [
+            url for url in wish.images for image_id in made_for if image_id in url and made_for[image_id] != wish.prompt
+        ]
+        verdict.foreign += len(foreign)
+        verdict.broken += [f'foreign: "{wish.prompt}" was answered with {url}' for url in foreign]
     for prompt in {wish.prompt for wish in wanted}:
         verdict.billed_twice += _too_many(
             ledger, by_key, [wish for wish in wanted if wish.prompt == prompt], verdict.broken

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -54,6 +56,32 @@ def test_a_task_that_goes_on_is_a_result_with_its_own_exit_code(command: Command
 
     assert done.returncode == 6
     assert _only_object(done.stdout)["task"]["state"] == "processing"
+
+
+def test_arguments_that_are_no_utf8_are_an_error_object(bare: Command) -> None:
+    """A file in another encoding; a wrong letter in a prompt would be paid for."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flux2_tool", "call", "text_to_image", "-"],
+        env=dict(bare.environ),
+        input='{"prompt": "Füchse"}'.encode("latin-1"),
+        capture_output=True,
+        check=False,
+    )
+
+    error = _only_object(done.stdout.decode())["error"]
+    assert done.returncode == 2
+    assert error["code"] == "invalid_arguments"
+    assert "not UTF-8 (byte 13)" in error["message"]
+
+
+def test_a_wrong_setting_is_an_error_object_too(bare: Command) -> None:
+    """The program that reads stdout must learn it, not only the person who reads stderr."""
+    done = bare.run("call", "text_to_image", '{"prompt": "a fox"}', FLUX2_TOOL_TIERS="ultra")
+
+    error = _only_object(done.stdout)["error"]
+    assert done.returncode == 3
+    assert error["code"] == "configuration_error"
+    assert "FLUX2_TOOL_TIERS" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Command
+from flux2_tool.cli.sandbox import EXAMPLE_KEY
+from flux2_tool.schema.install_text import install_extra_text
+from tests.support.command import Command, read_until
 
 
 def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Command) -> None:
@@ -24,8 +26,39 @@ def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Comman
     (path,) = done.stdout.splitlines()
     assert Path(path).parent == bare.folder / "flux2-images"
     assert Path(path).read_bytes().startswith(b"\x89PNG")
-    assert "sandbox picture" in done.stderr
+    assert "the sandbox drew this image" in done.stderr
     assert "nothing was charged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "code", "said"),
+    [
+        pytest.param("a fox [fail]", (), 4, "error: ", id="the task fails"),
+        pytest.param("a fox", ("--output", "file/here"), 5, "cannot be made", id="the picture cannot be saved"),
+    ],
+)
+def test_a_demo_without_a_picture_is_no_success(
+    bare: Command, prompt: str, options: tuple[str, ...], code: int, said: str
+) -> None:
+    """It shows people what to expect of the command; also how it fails."""
+    (bare.folder / "file").write_text("here")
+
+    done = bare.run("demo", prompt, *options)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "for real images" not in done.stderr
+
+
+def test_an_interrupted_demo_says_that_nothing_was_charged(bare: Command) -> None:
+    """Whoever tries it out should not have to wonder."""
+    with bare.start("demo", "a fox [slow]") as process:
+        read_until(process, "(task ")
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+
+    assert (process.returncode, stdout) == (130, "")
+    assert "interrupted; nothing was charged" in stderr
 
 
 def test_the_demo_leaves_no_other_trace(bare: Command) -> None:
@@ -42,7 +75,7 @@ def test_the_sandbox_serves_until_it_is_stopped(bare: Command) -> None:
     ) as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
-        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": "sk-sandbox"}
+        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": EXAMPLE_KEY}
 
         done = bare.run("generate", "a fox", **environ)
         with urllib.request.urlopen(f"{base_url}/_sandbox/ledger") as answer:  # noqa: S310 - our own loopback server
@@ -61,7 +94,7 @@ def test_the_sandbox_commits_the_faults_it_is_told(bare: Command) -> None:
     with bare.start("sandbox", "--duration", "0", "--fault", fault, "--fault", "latency,rate=0.0,delay_s=1") as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
-        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": "sk-sandbox"}
+        environ = {"RUNAPI_BASE_URL": base_url, "RUNAPI_API_KEY": EXAMPLE_KEY}
 
         first = bare.run("generate", "a fox", **environ)
         second = bare.run("generate", "a fox", **environ)
@@ -100,7 +133,8 @@ def test_without_its_extra_the_hint_is_the_command_for_this_very_python(name: st
 
     assert (done.returncode, done.stdout) == (3, "")
     assert "starlette, which is not installed" in done.stderr
-    assert f'hint:  {shlex.quote(sys.executable)} -m pip install "flux2-tool[sandbox]"' in done.stderr
+    assert f"hint:  {install_extra_text('sandbox', python=sys.executable)}" in done.stderr
+    assert f"{shlex.quote(sys.executable)} -m pip install '.[sandbox]'" in done.stderr
 
 
 def test_a_taken_port_is_named(bare: Command) -> None:

@@ -238,3 +238,15 @@ def test_the_viewer_that_shows_an_image_gets_no_key(command: Command, sandbox: S
     assert "HOME=" in listed.read_text()
     assert done.stdout.strip() in listed.read_text()
     assert KEY not in listed.read_text()
+
+
+def test_a_machine_without_a_viewer_says_so_and_the_image_counts(command: Command) -> None:
+    """A server has none; the image is made, saved and paid for."""
+    nothing = command.folder / "bin"
+    nothing.mkdir()
+
+    done = command.run("generate", "a red fox", "--open", "--output", "pictures", PATH=str(nothing))
+
+    assert done.returncode == 0
+    assert "this machine has no viewer for it" in done.stderr
+    assert (command.folder / done.stdout.strip()).is_file()

@@ -161,6 +161,18 @@ def test_a_request_killed_before_its_answer_is_sent_again_under_its_key(
     assert command.billed() == 1
 
 
+def test_a_resumed_task_that_failed_is_in_the_list_and_on_stderr(command: Command, sandbox: Sandbox) -> None:
+    """A script reads the list, its log the line; the exit code is that of the worst."""
+    _kill_before_the_answer(command, sandbox, "generate", "a red fox [fail]")
+
+    done = command.run("resume", "--json")
+
+    (found,) = json.loads(done.stdout)
+    assert done.returncode == 4
+    assert found["error"]["code"] == "generation_failed"
+    assert "error: " in done.stderr
+
+
 @pytest.mark.parametrize("session", [(), ("--session", "s1")], ids=["without a session", "with one"])
 def test_an_image_that_was_made_but_never_printed_is_not_paid_again(
     command: Command, sandbox: Sandbox, session: tuple[str, ...]

@@ -40,6 +40,16 @@ def test_a_manifest_may_come_from_stdin(bare: Command) -> None:
     assert "error: line " in bare.run("manifest", "check", "-", stdin="a: [").stderr
 
 
+def test_a_file_in_another_encoding_is_a_problem_with_its_place(bare: Command) -> None:
+    """Some editors save it so."""
+    (bare.folder / "mine.yaml").write_bytes(b"id: fl\xfcx\n")
+
+    done = bare.run("manifest", "check", "mine.yaml")
+
+    assert done.returncode == 3
+    assert "error: (file): not UTF-8 (byte 6)" in done.stderr
+
+
 def test_a_file_that_is_not_there_is_a_wrong_argument(bare: Command) -> None:
     """Exit code 2, not a traceback."""
     done = bare.run("manifest", "check", "nowhere.yaml")

@@ -39,7 +39,7 @@ def test_prices_need_no_key_and_offline_no_service(bare: Command) -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["flux-2-pro-text-to-image", "1k", "0.05", "USD", "list", "price"] in lines
     assert ["flux-2-max-text-to-image", "1k", "price", "unknown"] in lines
-    assert "RunAPI was not asked" in done.stderr
+    assert "RunAPI was not contacted" in done.stderr
 
 
 def test_prices_that_were_learned_are_known_offline(command: Command) -> None:
@@ -154,3 +154,12 @@ def test_the_kept_prices_hold_no_key(command: Command) -> None:
 
     assert [path.name for path in files] == ["prices.json"]
     assert all(KEY.encode() not in path.read_bytes() for path in files)
+
+
+def test_a_wrong_estimate_is_an_error_object_for_programs(bare: Command) -> None:
+    """It checks a call before it is made: a script reads why it would be refused."""
+    done = bare.run("estimate", "text_to_image", '{"prompt": ""}', "--json")
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "invalid_arguments"
+    assert "error: " in done.stderr

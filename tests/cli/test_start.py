@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,15 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from flux2_tool.cli import COMMANDS, cli
+from flux2_tool.cli import COMMANDS, cli, main
+from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.options import option_name, waiting_options
 from flux2_tool.cli.tool_commands import generate, remix, task
-from flux2_tool.exceptions import error_from_code, error_types
+from flux2_tool.exceptions import ConfigurationError, InternalError, error_from_code, error_types
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command
 from tests.support.environ import unmeasured_environ
+from tests.support.keys import KEY
 
 HEAVY = ("httpx", "jsonschema", "pydantic", "rich", "PIL", "starlette", "uvicorn")
 
@@ -78,6 +81,84 @@ def test_without_a_command_help_is_shown(bare: Command) -> None:
 
     assert done.returncode == 0
     assert "Usage: flux2-tool" in done.stdout
+
+
+@pytest.mark.parametrize("group", ["openclaw", "manifest", "tasks"])
+def test_a_group_without_a_command_does_no_harm(bare: Command, group: str) -> None:
+    """People type it to see what there is."""
+    done = bare.run(group)
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_option_in_the_place_of_a_command_is_a_wrong_argument(bare: Command) -> None:
+    """Behind "--" it is no option any more."""
+    done = bare.run("--", "--nothing")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--nothing" in done.stderr
+
+
+def test_verbose_logs_on_stderr_and_never_the_key(command: Command) -> None:
+    """What a person pastes into a bug report."""
+    quiet, verbose = command.run("generate", "a red fox"), command.run("--verbose", "generate", "a blue fox")
+
+    assert verbose.returncode == 0
+    assert "INFO flux2_tool." in verbose.stderr
+    assert "INFO" not in quiet.stderr
+    assert len(verbose.stdout.splitlines()) == 1
+    assert KEY not in verbose.stderr
+
+
+def test_a_closed_pipe_ends_a_command_in_silence(bare: Command) -> None:
+    """`flux2-tool prices | head -1` is no failure."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "flux2_tool", "prices", "--offline"],
+        env=dict(bare.environ),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_command_without_its_outputs_still_ends_well(bare: Command, closed: str) -> None:
+    """A service manager may start it with neither."""
+    line = f'exec "{sys.executable}" -m flux2_tool prices --offline {closed}'
+
+    done = subprocess.run(["/bin/sh", "-c", line], env=dict(bare.environ), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_a_defect_of_a_command_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback alone tells nobody what to do; here a command's module is missing from the installation."""
+    monkeypatch.setitem(COMMANDS, "demo", ("flux2_tool.cli.gone", "gone", "Is not there."))
+
+    assert main(["demo"]) == InternalError.exit_code
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "error: flux2-tool failed by a defect (ModuleNotFoundError)" in said.err
+    assert "hint:  report this" in said.err
+
+
+def test_a_python_that_does_not_know_its_path_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host is given the interpreter to start; an empty one would start anything."""
+    monkeypatch.setattr(sys, "executable", "")
+
+    with pytest.raises(ConfigurationError, match="does not know its own path"):
+        this_python()
 
 
 def test_the_version_is_the_manifests(bare: Command) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from flux2_tool._redaction import redact
+from flux2_tool.cli.output import print_raw
 from flux2_tool.cli.tasks import record_object
 from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command, SandboxClock
 from tests.support.journal import Machine, begun
 from tests.support.keys import KEY
@@ -66,7 +69,7 @@ def test_the_list_says_of_each_task_what_became_of_it_and_what_it_cost(command: 
         ("failed", "0.00 USD (billed)", "a-bad-fox-fail"),
         ("processing", "0.05 USD (list price)", "a-slow-fox"),
         ("unknown", "0.05 USD (list price)", "a-lost-fox"),
-        ("not_created", "0.00 USD (billed)", "a-poor-fox"),
+        ("not_created", "0.00 USD", "a-poor-fox"),
     ]
     made = [task["id"] for task in command.ledger()["tasks"]]
     references = [reference for _, _, reference, _, _ in columns]
@@ -184,7 +187,10 @@ def test_states_filter_the_list_and_prune_keeps_what_is_open_or_unknown(command:
 
 def test_a_request_of_unknown_outcome_can_be_forgotten_by_its_id(command: Command, sandbox: Sandbox) -> None:
     """Somebody has looked at the dashboard: the reservation is free again, and the prompt makes an image again."""
-    sandbox.faults.queue(Fault(kind="drop_after", on="create"), Fault(kind="status", on="create", status=409, times=9))
+    sandbox.faults.queue(
+        Fault(kind="drop_after", on="create"),
+        Fault(kind="status", on="create", status=409, times=9, value="the input differs"),
+    )
     command.run("generate", "a lost fox")
     (lost,) = command.tasks()
     again = command.run("generate", "a lost fox")
@@ -366,3 +372,12 @@ def test_a_price_that_was_quoted_is_not_called_the_list_price(
     machine.close()
 
     assert record_object(record)["cost"] == {"usd": price_usd, "basis": basis}
+
+
+def test_raw_text_that_is_no_whole_json_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A very long response is cut, and its beginning is worth more than an error."""
+    cut = redact({"images": ["x" * 100] * 200})
+
+    assert print_raw(cut, tool=load_manifest().tools["get_image_task"]) == 0
+
+    assert capsys.readouterr().out == f"{cut}\n"

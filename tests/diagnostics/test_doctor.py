@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
+from flux2_tool.cli.sandbox import EXAMPLE_KEY
+from flux2_tool.diagnostics.doctor.environment import check_packages, check_python, check_settings
+from flux2_tool.diagnostics.doctor.finding import Finding
 from flux2_tool.diagnostics.doctor.journal import explain_unusable
-from flux2_tool.diagnostics.doctor.runapi import check_clock
+from flux2_tool.diagnostics.doctor.runapi import check_clock, check_service
 from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, failure_reason, open_journal
+from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.schema.install_text import install_version_text, pip_of
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command, SandboxClock
+from tests.support.harness import BASE_URL, MockService
 from tests.support.keys import KEY
 
 
@@ -78,6 +90,7 @@ def test_the_text_report_has_a_line_per_finding_and_a_count(command: Command) ->
         ({"FLUX2_TOOL_HOME": "/proc/nowhere"}, "journal", "failure", "cannot be written to"),
         ({"FLUX2_TOOL_SOURCE_ROOTS": "/nowhere/at/all"}, "sources", "warning", "/nowhere/at/all"),
         ({"FLUX2_TOOL_SAVE_DIR": "/proc/nowhere"}, "pictures", "warning", "cannot be written to"),
+        ({"RUNAPI_BASE_URL": "https://r.test", "HTTPS_PROXY": "ftp://p"}, "runapi", "failure", "proxy or CA settings"),
     ],
 )
 def test_each_fault_is_named_with_its_fix(
@@ -91,6 +104,108 @@ def test_each_fault_is_named_with_its_fix(
     assert said in found["message"]
     assert found["fix"]
     assert done.returncode == (3 if state == "failure" else done.returncode)
+
+
+def test_what_is_set_well_is_reported_too(command: Command) -> None:
+    """Who looks for the pictures, or wonders about the route, reads it here."""
+    found = _examined(command, FLUX2_TOOL_SAVE_DIR=str(command.folder), FLUX2_TOOL_ROUTE="service")
+
+    assert found["pictures"]["message"] == f"saved in {command.folder}"
+    assert found["routes"]["message"] == "service, as the setting route says"
+
+
+def test_an_old_python_is_a_failure() -> None:
+    """An interpreter that was named by hand need not be one that pip would install this for."""
+    assert [check_python(version).state for version in ((3, 10, 14), (3, 11, 0), (3, 15, 1))] == ["failure", "ok", "ok"]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation ahead of all others on the path, without packages; the folder it stands in."""
+    folder = tmp_path / "site-packages"
+    (folder / "flux2_tool-9.9.9.dist-info").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(folder)])
+    return folder
+
+
+def test_packages_that_are_missing_or_too_old_are_named(installed: Path) -> None:
+    """An upgrade of something else in the same environment may have changed them."""
+    for name, version, requires in (
+        ("flux2_tool", "9.9.9", "httpx>=0.27.0\nRequires-Dist: PyYAML>=6.0.1\nRequires-Dist: click>=8.1.7"),
+        ("httpx", "0.26.9", "anyio"),
+        ("click", "8.10.0", "colorama"),
+    ):
+        metadata = installed / f"{name}-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir(exist_ok=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: {requires}\n")
+
+    found = check_packages()
+
+    assert found.state == "failure"
+    assert found.message == "httpx is 0.26.9, at least 0.27.0 is needed; PyYAML is missing"
+    assert "in an updated checkout" in found.fix
+
+
+def test_a_package_that_is_only_imported_is_a_warning(installed: Path) -> None:
+    """Then nobody has seen to what it needs."""
+    (installed / "flux2_tool-9.9.9.dist-info").rmdir()
+
+    assert check_packages().state == "warning"
+
+
+def test_a_service_that_redirects_elsewhere_is_a_failure_of_its_address() -> None:
+    """A proxy's login page; the key must not go there, and the balance would be unknown."""
+    elsewhere = MockService(lambda _: httpx.Response(302, headers={"location": "https://login.example/"}))
+
+    async def main() -> list[Finding]:
+        async with open_http(BASE_URL, transport=elsewhere) as http:
+            client = RunapiClient(http, base_url=BASE_URL, api_key=SecretStr(KEY), user_agent="test/1")
+            return await check_service(client, load_manifest(), {}, with_key=True, now=0.0)
+
+    [found] = asyncio.run(main())
+
+    assert (found.area, found.state) == ("runapi", "failure")
+    assert "the key was not sent there" in found.message
+    assert "RUNAPI_BASE_URL" in found.fix
+    assert [request.url for request in elsewhere.seen if "runapi.test" not in request.url] == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "wrong"),
+    [
+        pytest.param(
+            {"FLUX2_TOOL_WAIT_S": "20", "FLUX2_TOOL_ROUTE": "gide", "FLUX2_TOOL_TIERS": "pro"},
+            ["FLUX2_TOOL_ROUTE"],
+            id="one of several",
+        ),
+        pytest.param(
+            {"FLUX2_TOOL_ROUTE": "FLUX2_TOOL_TIERS", "FLUX2_TOOL_TIERS": "pro"},
+            ["FLUX2_TOOL_ROUTE"],
+            id="its value is another's name",
+        ),
+        pytest.param(
+            {"FLUX2_TOOL_TIERS": "pro,huge,large", "FLUX2_TOOL_ROUTE": "auto", "FLUX2_TOOL_MAX_CREATES": "0"},
+            ["FLUX2_TOOL_TIERS", "FLUX2_TOOL_MAX_CREATES"],
+            id="two, one of them twice",
+        ),
+        pytest.param(
+            {"FLUX2_TOOL_ROUTE": "guide", "FLUX2_TOOL_CALLBACK_SECRET": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+            ["FLUX2_TOOL_CALLBACK_SECRET"],
+            id="half of a pair",
+        ),
+    ],
+)
+def test_the_fix_names_only_the_settings_that_are_wrong(environ: dict[str, str], wrong: list[str]) -> None:
+    """Whoever unsets what it names must not lose a setting that is right."""
+    _, [finding] = check_settings(load_manifest(), environ)
+
+    assert finding.state == "failure"
+    assert finding.fix == f"correct or unset {', '.join(wrong)}"
+
+
+def test_the_sandboxs_example_key_is_a_whole_key(command: Command) -> None:
+    """The first thing a newcomer sees of `doctor` must not be a warning about our own key."""
+    assert _examined(command, RUNAPI_API_KEY=EXAMPLE_KEY)["key"]["state"] == "ok"
 
 
 def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbox) -> None:
@@ -244,6 +359,14 @@ def _full(path: Path) -> None:
         connection.execute("CREATE TABLE more AS SELECT zeroblob(100000)")
 
 
+def _blocked(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    path.with_name("journal.db-wal").mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("SELECT * FROM records")
+
+
 def _forbidden(path: Path) -> None:
     raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
@@ -253,6 +376,7 @@ def _forbidden(path: Path) -> None:
     [
         pytest.param(_busy, "another process holds it", "lsof ", id="locked"),
         pytest.param(_read_only, "permissions", "chmod ", id="read-only"),
+        pytest.param(_blocked, "permissions", "chmod ", id="there and not to be opened"),
         pytest.param(_forbidden, "permissions", "chmod ", id="another user's"),
         pytest.param(_full, "disk is full", "df ", id="full"),
     ],
@@ -310,7 +434,7 @@ def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
     assert f"HOME={tmp_path}" in listed.read_text()
     assert found.state == "failure"
     assert "No module named flux2_tool" in found.message
-    assert found.fix == f"{program} -m pip install flux2-tool=={load_manifest().version}"
+    assert found.fix == install_version_text(load_manifest().version, pip=pip_of(str(program)))
 
 
 @pytest.mark.parametrize(
@@ -332,6 +456,19 @@ def test_another_worker_version_differs_from_no_worker(tmp_path: Path, script: s
     assert said in found.message
 
 
+def test_a_worker_that_hangs_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin would wait for it in the middle of a chat; the report must not."""
+    monkeypatch.setattr("flux2_tool.diagnostics.doctor.worker.START_S", 0.2)
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+
+    found = check_worker(str(program), load_manifest(), {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+
+    assert found.state == "failure"
+    assert "does not start the worker within" in found.message
+
+
 def test_a_missing_interpreter_is_a_failure(tmp_path: Path) -> None:
     """After a Python upgrade the plugin names one that no longer exists."""
     found = check_worker(str(tmp_path / "gone"), load_manifest(), {})
@@ -346,3 +483,36 @@ def test_a_missing_openclaw_is_only_a_warning(command: Command) -> None:
     assert done.returncode == 0
     assert "warning  openclaw" in done.stdout
     assert "npm install -g openclaw" in done.stdout
+
+
+def test_a_data_folder_whose_name_is_too_long_is_a_failure(command: Command) -> None:
+    """It has to explain what stops every other command."""
+    found = _examined(command, 3, FLUX2_TOOL_HOME=str(command.folder / ("x" * 300)))["journal"]
+
+    assert found["state"] == "failure"
+    assert "File name too long" in found["message"]
+    assert "FLUX2_TOOL_HOME" in found["fix"]
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None or os.geteuid() != 0, reason="only root can give up the right")
+@pytest.mark.parametrize("below", ["", "data"])
+def test_a_data_folder_of_another_user_is_a_failure(command: Command, below: str) -> None:
+    """Of a system service, for example; nothing in it may be looked at, not even whether it is there."""
+    folder = command.folder / "theirs"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    rights = "-dac_override,-dac_read_search"
+    own = [sys.executable, "-m", "flux2_tool", "doctor", "--json", "--no-openclaw"]
+    environ = {**command.environ, "FLUX2_TOOL_HOME": str(folder / below)}
+
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *own],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    found = {finding["area"]: finding for finding in json.loads(done.stdout)["findings"]}["journal"]
+    assert found["state"] == "failure"
+    assert "permissions" in found["message"]

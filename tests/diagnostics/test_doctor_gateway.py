@@ -14,7 +14,7 @@ import pytest
 from flux2_tool.cli import main
 from flux2_tool.credentials import key_fingerprint
 from flux2_tool.diagnostics.doctor.finding import Finding
-from flux2_tool.diagnostics.doctor.gateway import METHOD
+from flux2_tool.diagnostics.doctor.gateway import METHOD, PluginReport, base_url_of
 from flux2_tool.diagnostics.doctor.openclaw import check_openclaw
 from flux2_tool.diagnostics.doctor.runapi import check_key
 from flux2_tool.journal import ClaimRules, ThisProcess, open_journal
@@ -88,6 +88,7 @@ def test_a_key_in_the_shell_alone_is_a_failure_with_its_fix(openclaw: FakeOpenCl
         ({"source": "environment", "state": "empty"}, "failure", "is empty"),
         ({"source": "provider", "state": "set", "fingerprint": key_fingerprint(KEY)}, "ok", "provider runapi"),
         ({"source": "environment", "state": "set", "fingerprint": "0" * 16}, "warning", "another key"),
+        ({"source": "provider", "state": "set", "fingerprint": "0" * 16}, "warning", "another key"),
         ({"source": "environment", "state": "set"}, "ok", "its environment"),
         ({}, "failure", "has no RUNAPI_API_KEY"),
         ({"state": ["odd"], "source": 7, "fingerprint": {}}, "failure", "has no RUNAPI_API_KEY"),
@@ -128,6 +129,44 @@ def test_a_wrong_key_in_the_environment_is_fixed_at_its_source(
 
     assert "correct RUNAPI_API_KEY where the gateway gets it" in found.fix
     assert "echo" not in found.fix
+
+
+def test_another_key_of_the_provider_is_fixed_in_openclaws_config(openclaw: FakeOpenClaw) -> None:
+    """It takes precedence over every variable."""
+    _installed(openclaw, {**RUNNING, "key": {"source": "provider", "state": "set", "fingerprint": "0" * 16}})
+
+    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+
+    assert found.fix.endswith(
+        "correct models.providers.runapi.apiKey in OpenClaw's config, then: openclaw gateway restart"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reported", "base_url"),
+    [
+        pytest.param("https://runapi.test/v1/", "https://runapi.test", id="normalized"),
+        pytest.param("http://runapi.test", None, id="unencrypted"),
+        pytest.param("nonsense", None, id="no address"),
+        pytest.param(None, None, id="the default"),
+    ],
+)
+def test_the_cap_is_checked_for_the_address_the_gateway_uses(reported: str | None, base_url: str | None) -> None:
+    """What a sandbox cost counts for no cap; an address that the worker would refuse is not asked about."""
+    assert base_url_of(PluginReport(base_url=reported)) == base_url
+
+
+def test_an_invalid_openclaw_config_is_a_failure_with_its_fix(openclaw: FakeOpenClaw) -> None:
+    """OpenClaw itself starts no gateway with it; nothing else about the plugin can be known."""
+    _installed(openclaw, RUNNING)
+    openclaw.change(invalid=True)
+
+    version, found = _look(openclaw, RUNAPI_API_KEY=KEY)
+
+    assert (version.area, version.state) == ("openclaw", "ok")
+    assert (found.area, found.state) == ("openclaw", "failure")
+    assert "must be a list" in found.message
+    assert "openclaw config validate" in found.fix
 
 
 def test_without_a_key_the_fix_is_no_command_with_a_placeholder(openclaw: FakeOpenClaw) -> None:

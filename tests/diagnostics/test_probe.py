@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.sandbox import Fault, Sandbox
-from tests.support.command import Command
+from tests.support.command import Command, SandboxClock
 from tests.support.keys import KEY
+from tests.support.terminal import run_at_terminal
+from tests.support.waiting import wait_until
 
 
 def _rows(transcript: str) -> dict[str, list[tuple[str, str]]]:
@@ -38,6 +40,42 @@ def test_probe_sends_nothing_before_consent(command: Command, sandbox: Sandbox) 
     assert "flux2-tool probe --yes" in done.stderr
     assert sandbox.ledger.creates == []
     assert list(command.folder.glob("flux2-probe-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "said"),
+    [(b"n\n", 3, "nothing was sent"), (b"\n", 3, "nothing was sent"), (b"\x04", 130, "interrupted")],
+)
+def test_a_person_who_does_not_agree_pays_nothing(
+    command: Command, sandbox: Sandbox, keys: bytes, code: int, said: str
+) -> None:
+    """The answer that needs no thought is no."""
+    shown = run_at_terminal(command, "probe", keys=keys)
+
+    assert shown.returncode == code
+    assert "Pay for it? [y/N]" in shown.screen
+    assert said in shown.screen
+    assert sandbox.ledger.creates == []
+
+
+def test_a_transcript_that_cannot_be_kept_goes_to_stdout(
+    command: Command, sandbox: Sandbox, clock: SandboxClock
+) -> None:
+    """It was paid for. Here its folder is deleted while the image is made."""
+    folder = command.folder / "reports"
+    folder.mkdir()
+    sandbox.change({"duration_s": 3600})
+
+    with command.start("probe", "--yes", "--output", "reports/probe.md") as process:
+        wait_until(lambda: len(sandbox.ledger.creates) == 1)
+        folder.rmdir()
+        clock.offset_s += 3600
+        stdout, stderr = process.communicate(timeout=120)
+
+    assert process.returncode == 3
+    assert "| create, guide route |" in stdout
+    assert "cannot write reports/probe.md: No such file or directory" in stderr
+    assert "the transcript is on stdout" in stderr
 
 
 def test_probe_pays_for_one_image_and_judges_every_row(command: Command, sandbox: Sandbox) -> None:

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 
 from flux2_tool.context import CallContext
+from flux2_tool.engine.source_checks import checked_file, checked_link
 from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.decoder import shared_decoder
 from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, open_source, path_of
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import FOX, PICTURE_URL, SandboxTransport, opened_tool
@@ -235,6 +237,160 @@ def test_a_workspace_that_is_reached_through_a_link_still_has_its_copies(
     caller = CallContext(session="s", workspace_dir=tmp_path / "link", state_dir=state, sandboxed=True)
 
     assert remix(home, runapi, caller, "media/inbound/photo.png")["task"]["state"] == "completed"
+
+
+def outcomes(places: SourcePlaces, *sources: str | Path) -> list[tuple[str, str] | bytes]:
+    """Return what a session is told of each source: its bytes, or the refusal and its hint."""
+    found: list[tuple[str, str] | bytes] = []
+    for source in sources:
+        try:
+            with open_source(path_of(str(source), places, where=WHERE), places, where=WHERE) as file:
+                found.append(file.read())
+        except SourceRefusedError as exc:
+            found.append((exc.message, exc.hint))
+    return found
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of the host's that no session may know anything about."""
+    folder = tmp_path / "host"
+    (folder / "there" / "below").mkdir(parents=True)
+    (folder / "there.png").write_bytes(picture())
+    (folder / "there.txt").write_text("secret")
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+NAMES = (
+    "there.png",
+    "there.txt",
+    "there",
+    "there/below",
+    "loop",
+    "pipe",
+    "missing.png",
+    "missing/below",
+    "there.png/x",
+)
+
+
+def test_a_sandboxed_session_is_told_the_same_of_every_file_of_the_host(
+    workspace: Path, state: Path, outside: Path
+) -> None:
+    """It may write links into its workspace; whatever they lead to, the refusal tells nothing about it."""
+    copies = workspace / "media" / "inbound"
+    copies.mkdir(parents=True)
+    (copies / "out").symlink_to(outside)
+    (copies / "folder").mkdir()
+    (copies / "photo.png").write_bytes(picture())
+    for number, name in enumerate(NAMES):
+        (copies / f"link{number}").symlink_to(outside / name)
+        (copies / f"relative{number}").symlink_to(Path(os.path.relpath(outside, copies)) / name)
+    places = SourcePlaces(
+        roots=(), workspace=workspace, inbound=state / "media" / "inbound", staged=copies, inbound_only=True
+    )
+    sources: list[str | Path] = [*(outside / name for name in NAMES)]
+    for number, name in enumerate(NAMES):
+        sources += [f"media/inbound/link{number}", copies / f"relative{number}", f"media/inbound/out/{name}"]
+        sources += [f"file://{outside}/{name}", f"media://inbound/../../../host/{name}"]
+    sources += ["media/inbound/missing.png", "media/inbound/folder", "media://inbound/missing.png", "cat.png", "~/x"]
+    sources += ["media/inbound/photo.png/", f"media/inbound/out/there{'x' * 300}", copies / "\0", workspace, "/"]
+
+    told = outcomes(places, *sources)
+
+    assert [item for item in told if isinstance(item, bytes)] == [picture()]  # photo.png, with a slash behind
+    assert len(set(told)) == 2
+    assert "sandboxed" in str(told[0])
+
+
+@pytest.mark.parametrize("through", ["there", "missing", "there.png", "loop"])
+def test_a_path_that_passes_the_host_and_comes_back_tells_nothing(workspace: Path, outside: Path, through: str) -> None:
+    """Whether "/etc/NAME/../.." can be passed would tell whether NAME exists, in a path or in a link's target."""
+    detour = f"{outside}/{through}/../../workspace/cat.png"
+    (workspace / "link.png").symlink_to(detour)
+    (workspace / "deep").symlink_to(f"../host/{through}/..")
+    places = SourcePlaces(roots=(workspace,), workspace=workspace)
+
+    direct, linked, deep = outcomes(places, detour, "link.png", "deep/../cat.png")
+
+    assert direct == linked == deep == picture()
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["by a link in the workspace", "by its path"])
+def test_a_session_is_told_the_same_of_every_file_outside_its_folders(
+    workspace: Path, outside: Path, inside: bool
+) -> None:
+    """A workspace's files may be named when they are missing; what lies elsewhere may not."""
+    (workspace / "out").symlink_to(outside)
+    for number, name in enumerate(NAMES):
+        (workspace / f"link{number}").symlink_to(outside / name)
+    places = SourcePlaces(roots=(workspace,), workspace=workspace)
+    sources = [f"out/{name}" for name in NAMES] if inside else [f"{outside}/{name}" for name in NAMES]
+    sources += [f"link{number}" for number in range(len(NAMES))] if inside else ["/", "../host", "/nowhere"]
+
+    [(message, hint)] = set(outcomes(places, *sources))  # type: ignore[misc]
+
+    assert "outside the folders" in message
+    assert hint
+
+
+def test_links_between_allowed_folders_are_followed(workspace: Path, tmp_path: Path) -> None:
+    """An album beside the workspace is as allowed as what links to it, by whichever of its names."""
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "dog.png").write_bytes(picture())
+    (tmp_path / "alias").symlink_to(tmp_path)
+    (workspace / "album").symlink_to(album)
+    (workspace / "again.png").symlink_to("album/dog.png")
+    (workspace / "circle").symlink_to("circle")
+    places = SourcePlaces(roots=(workspace, album), workspace=workspace)
+
+    read = outcomes(places, "album/dog.png", "again.png", tmp_path / "alias" / "album" / "dog.png", "circle")
+
+    assert read[:3] == [picture()] * 3
+    assert "no such file" in str(read[3])
+
+
+def test_a_folder_that_leads_to_the_root_allows_nothing(tmp_path: Path, outside: Path) -> None:
+    """A link to "/" in the settings would allow every file of the machine; only "/" itself says so."""
+    (tmp_path / "everything").symlink_to("/")
+    linked = SourcePlaces(roots=(tmp_path / "everything",), workspace=None)
+    meant = SourcePlaces(roots=(Path("/"),), workspace=None)
+
+    path = str(outside / "there.png")
+    [refused, through], [read] = outcomes(linked, path, f"{tmp_path}/everything{path}"), outcomes(meant, path)
+
+    assert refused == through
+    assert "outside" in str(refused)
+    assert read == picture()
+
+
+def test_an_inbound_reference_is_the_picture_that_the_host_received(workspace: Path, state: Path) -> None:
+    """The copy in the workspace may have been changed by the session; its name with "media://" means the original."""
+    copies = workspace / "media" / "inbound"
+    copies.mkdir(parents=True)
+    (copies / "photo---1.jpg").write_bytes(picture("PNG"))
+    places = SourcePlaces(roots=(workspace,), workspace=workspace, inbound=state / "media" / "inbound", staged=copies)
+
+    original, copy = outcomes(places, "media://inbound/photo---1.jpg", "media/inbound/photo---1.jpg")
+
+    assert original == picture("JPEG")
+    assert copy == picture("PNG")
+
+
+@pytest.mark.parametrize("name", ["folder", "link.png", "missing.png", "cat.png"])
+def test_no_descriptor_is_left_open(workspace: Path, name: str) -> None:
+    """A worker lives for weeks; each refused source must not cost it a file."""
+    (workspace / "folder").mkdir()
+    (workspace / "link.png").symlink_to("cat.png")
+    places = SourcePlaces(roots=(workspace,), workspace=workspace)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    outcomes(places, *[name] * 5)
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_configured_roots_stand_in_the_workspaces_place(
@@ -504,3 +660,62 @@ def test_a_relative_path_needs_a_workspace() -> None:
     """Relative to the gateway's own folder would be a lottery."""
     with pytest.raises(SourceRefusedError, match="workspace"):
         path_of("cat.png", SourcePlaces(roots=(), workspace=None), where=WHERE)
+
+
+def test_a_path_from_home_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People type it, and no shell expands it for a model."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert path_of("~/cat.png", SourcePlaces(roots=(), workspace=None), where=WHERE) == tmp_path / "cat.png"
+
+
+def test_pictures_from_the_chat_exist_only_in_openclaw() -> None:
+    """Over MCP there is no such folder; the model learns what works instead."""
+    with pytest.raises(SourceRefusedError, match="only in OpenClaw"):
+        path_of("media://inbound/photo.png", SourcePlaces(roots=(), workspace=None), where=WHERE)
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ("data:image/svg+xml,<svg/>", "must be base64"),
+        ("data:image/png;base64,A*", "base64 is broken"),
+        ("data:image/png;base64,AAAAA", "base64 is broken"),
+    ],
+)
+def test_data_that_cannot_be_decoded_is_refused(source: str, rule: str) -> None:
+    """The arguments' schema refuses it too; bytes must not depend on a pattern in a manifest."""
+    with pytest.raises(SourceRefusedError, match=rule):
+        asyncio.run(
+            checked_file(
+                source,
+                WHERE,
+                places=SourcePlaces(roots=(), workspace=None),
+                decoder=shared_decoder(),
+                keep_metadata=True,
+            )
+        )
+
+
+def test_a_link_with_a_password_is_refused_without_repeating_it() -> None:
+    """RunAPI would store it, and whoever answers for that server has not agreed."""
+    with pytest.raises(SourceRefusedError, match="user name or password") as caught:
+        checked_link("https://me:hunter2@cdn.example/x.png", WHERE)
+
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_data_larger_than_a_picture_may_be_is_refused_before_it_is_decoded() -> None:
+    """A worker serves many sessions; one of them must not fill its memory."""
+    source = "data:image/png;base64," + "A" * (MAX_SOURCE_BYTES * 4 // 3 + 8)
+
+    with pytest.raises(SourceRefusedError, match="at most 30 MiB"):
+        asyncio.run(
+            checked_file(
+                source,
+                WHERE,
+                places=SourcePlaces(roots=(), workspace=None),
+                decoder=shared_decoder(),
+                keep_metadata=True,
+            )
+        )

@@ -129,6 +129,41 @@ def test_a_disk_without_second_names_keeps_pictures_too(tmp_path: Path, monkeypa
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir(), reverse=True)] == pictures[:2]
 
 
+def test_a_disk_that_fails_while_renaming_keeps_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name was reserved by an empty file, which a viewer would take for the picture."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+
+    with pytest.raises(DownloadError, match=r"could not be written to .*: Input/output error"):
+        save(tmp_path, MockService(lambda _: answer_of(picture())))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_file_is_an_error() -> None:
+    """It exists, so that only the writing shows it."""
+    with pytest.raises(DownloadError, match="could not be written to /proc/self/task"):
+        save(Path("/proc/self/task"), MockService(lambda _: answer_of(picture())))
+
+
+def test_a_name_that_is_used_a_thousand_times_is_an_error(tmp_path: Path) -> None:
+    """Nothing is overwritten, and the search for a name ends."""
+    names = ["fox.png", *(f"fox-{number}.png" for number in range(2, 1000))]
+    for name in names:
+        (tmp_path / name).write_bytes(b"another picture")
+
+    with pytest.raises(DownloadError, match="could not be written"):
+        save(tmp_path, MockService(lambda _: answer_of(picture())))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
 def test_a_name_sorts_by_time_and_cannot_leave_its_folder() -> None:
     """The task id is the service's and the prompt is anybody's."""
     stem = file_stem(at=1_795_392_000.0, slug="a-red-fox", task_id="../../etc/passwd\x00")

@@ -17,7 +17,18 @@ from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.runapi.client import open_http
-from tests.support.harness import CREATED, Answer, MockService, SandboxTransport, Seen, opened_tool
+from flux2_tool.runapi.uploads import ATTEMPTS, PUT_TIMEOUT_S
+from tests.support.harness import (
+    CREATED,
+    DONE,
+    Answer,
+    MockService,
+    SandboxTransport,
+    Seen,
+    again,
+    credentials,
+    opened_tool,
+)
 from tests.support.pictures import picture
 from tests.support.virtual_time import run_virtual
 
@@ -192,6 +203,173 @@ def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(
     assert took_s < 1.0
 
 
+@pytest.mark.transport_only("over sockets the read timeout of 30 s ends the attempt first")
+def test_a_storage_that_never_answers_is_given_up_and_nothing_was_charged(
+    home: Path, runapi: SandboxTransport, caller: CallContext
+) -> None:
+    """Each attempt has a bound of its own: a call with a long wait must not spend all of it on one connection."""
+    runapi.fault("latency", on="storage", delay_s=PUT_TIMEOUT_S + 10, times=ATTEMPTS)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller, wait_s=3000)
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("service_unavailable", "no")
+    assert "was not uploaded within 120 s" in error["message"]
+    assert runapi.sandbox.ledger.creates == []
+
+
+# ---- what the service says of an upload ------------------------------------------------------------------------------
+
+
+class UploadService:
+    """RunAPI and its storage by hand; each step's response can be changed."""
+
+    def __init__(self, **changed: Any) -> None:
+        self.steps: dict[str, Any] = {
+            "prepare": (200, {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}}),
+            "put": (200, {}),
+            "confirm": (200, {"url": "https://files.example/cat.png", "expires_at": None}),
+            **changed,
+        }
+        self.transport = MockService(self._answer)
+
+    def _answer(self, request: Seen) -> Answer:
+        if request.method == "PUT":
+            return again(self.steps["put"])
+        for step in ("prepare", "confirm"):
+            if request.path.endswith(f"/{step}"):
+                return again(self.steps[step])
+        return (200, CREATED if request.method == "POST" else DONE)
+
+    def count(self, step: str) -> int:
+        """Return how often a step was asked for."""
+        return sum(request.path.endswith(f"/{step}") for request in self.transport.seen)
+
+
+def remixed(home: Path, service: UploadService, caller: CallContext) -> dict[str, Any]:
+    """Make one call with a picture of the caller's own."""
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, service.transport) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller)
+
+    return run_virtual(main())
+
+
+def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
+    """Return the response to an upload's preparation."""
+    return 200, {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}, **changed}
+
+
+@pytest.mark.parametrize(
+    ("step", "response", "said"),
+    [
+        pytest.param("prepare", prepared(upload_url="http://storage.example/up"), "refused", id="an open connection"),
+        pytest.param("prepare", prepared(upload_url="https://10.0.0.1/up"), "private address", id="a private address"),
+        pytest.param("prepare", prepared(headers={"Authorization": "x"}), "without a usable", id="a header of ours"),
+        pytest.param("prepare", prepared(headers=["x"]), "without a usable", id="headers that are a list"),
+        pytest.param("prepare", prepared(signed_id=7), "without a usable", id="no id"),
+        pytest.param("prepare", (200, []), "without a usable", id="a list"),
+        pytest.param(
+            "prepare",
+            httpx.Response(307, headers={"location": "https://elsewhere.example/"}),
+            "redirects the upload elsewhere",
+            id="a redirect",
+        ),
+        pytest.param("put", (403, {}), "refused the upload", id="a refusal of the storage"),
+        pytest.param("confirm", (200, {"url": "nowhere"}), "without a public URL", id="no URL"),
+    ],
+)
+def test_an_upload_that_is_not_as_documented_stops_the_call_unpaid(
+    home: Path, caller: CallContext, step: str, response: Answer, said: str
+) -> None:
+    """A picture of somebody's own must go nowhere else, and an image without it is not what was asked for."""
+    service = UploadService(**{step: response})
+
+    error = remixed(home, service, caller)["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
+    assert said in error["message"]
+    assert [request.path for request in service.transport.seen if "remix" in request.path] == []
+
+
+def test_a_preparation_without_headers_is_complete(home: Path, caller: CallContext) -> None:
+    """A storage may need none."""
+    result = remixed(home, UploadService(prepare=prepared(headers=None)), caller)
+
+    assert result["task"]["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "uploads"),
+    [
+        pytest.param("soon", 1, id="unreadable"),
+        pytest.param("9999-12-31T23:59:59Z", 1, id="far away"),
+        pytest.param("2026-11-23T00:05:00Z", 2, id="in five minutes"),
+    ],
+)
+def test_an_uploads_url_is_used_again_while_it_lives(
+    home: Path, caller: CallContext, expires_at: str, uploads: int
+) -> None:
+    """A link that expires while RunAPI still waits to fetch it costs an image; of one unknown, an hour is assumed."""
+    service = UploadService(confirm=(200, {"url": "https://files.example/cat.png", "expires_at": expires_at}))
+
+    async def main() -> None:
+        async with opened_tool(home, service.transport) as tool:
+            for prompt in ("blue", "green"):
+                await tool.call("remix_image", {**REMIX, "prompt": prompt}, caller=caller)
+
+    run_virtual(main())
+
+    assert service.count("prepare") == uploads
+
+
+@pytest.mark.parametrize(
+    "other", [credentials("sk-another-account-1"), credentials(base_url="https://other.test")], ids=["key", "base URL"]
+)
+def test_accounts_share_no_upload(home: Path, runapi: SandboxTransport, caller: CallContext, other: Any) -> None:
+    """The link of an upload is a capability: it belongs to the account that made it."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [
+                await tool.call("remix_image", {**REMIX, "prompt": prompt}, caller=caller, credentials=account)
+                for prompt, account in (("one", None), ("two", None), ("three", other))
+            ]
+
+    results = run_virtual(main())
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 3
+    assert len(runapi.sandbox.ledger.uploads) == 2
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1/up.png", "https://metadata/up.png", "http://127.0.0.1/up.png", "x"])
+def test_an_upload_that_is_confirmed_at_a_private_address_is_no_source(
+    home: Path, caller: CallContext, url: str
+) -> None:
+    """It would be sent as the source of a paid image, which could not be fetched."""
+    prepared = {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}}
+
+    def answer(request: Seen) -> Answer:
+        if request.path.endswith("/prepare"):
+            return 200, prepared
+        return 200, {"url": url} if request.path.endswith("/confirm") else CREATED
+
+    service = MockService(answer)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, service) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller)
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
+    assert not [request for request in service.posts if "remix" in request.path]
+
+
 # ---- where a connection leads ----------------------------------------------------------------------------------------
 
 
@@ -222,12 +400,19 @@ class Listener:
 
 
 @contextmanager
-def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Have `cdn.example` lead to this machine, as a hostile name server would."""
+def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch, *, first: str | None = None) -> Iterator[Listener]:
+    """Have `cdn.example` lead to this machine, as a hostile name server would.
+
+    Args:
+        first: What it leads to when it is asked for the first time.
+    """
     look_up = socket.getaddrinfo
+    answers = [] if first is None else [first]
 
     def hostile(host: Any, *rest: Any, **options: Any) -> Any:
-        return look_up("127.0.0.1" if host in ("cdn.example", b"cdn.example") else host, *rest, **options)
+        if host in ("cdn.example", b"cdn.example"):
+            host = answers.pop() if answers else "127.0.0.1"
+        return look_up(host, *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hostile)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
@@ -239,12 +424,13 @@ def a_name_that_leads_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener
         listener.close()
 
 
+@pytest.mark.parametrize("first", [None, "203.0.113.9", "8.8.8.8"], ids=["private", "documentation", "rebound"])
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["no proxy", "a proxy for other hosts"])
 def test_no_byte_goes_to_a_public_name_with_a_private_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str | None, first: str | None
 ) -> None:
-    """The name in the link is anybody's, and so is what it leads to."""
-    with a_name_that_leads_home(monkeypatch) as listener:
+    """The name in the link is anybody's, and so is what it leads to, which may change after it was looked up."""
+    with a_name_that_leads_home(monkeypatch, first=first) as listener:
         if proxy is not None:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
             monkeypatch.setenv("NO_PROXY", "cdn.example")
@@ -257,7 +443,8 @@ def test_no_byte_goes_to_a_public_name_with_a_private_address(
         with pytest.raises(DownloadError, match="private address"):
             asyncio.run(main())
 
-    assert listener.heard == [b""]
+    # Only a name that was public a moment ago is connected to at all.
+    assert listener.heard == ([b""] if first == "8.8.8.8" else [])
 
 
 @pytest.mark.transport_only("the bridge answers for every name, so that none leads to an address of its own")
@@ -290,4 +477,4 @@ def test_no_picture_is_uploaded_to_a_name_with_a_private_address(
 
     assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
     assert "private address" in error["message"]
-    assert listener.heard == [b""]
+    assert listener.heard == []

@@ -22,6 +22,7 @@ from tests.support.harness import (
     MockService,
     SandboxTransport,
     Seen,
+    numbered,
     opened_tool,
     run_call,
     scripted,
@@ -56,13 +57,13 @@ def test_the_argument_wins_over_the_calls_wait_and_that_over_the_setting(home: P
     """Order of settings: call argument, plugin config, environment, host default."""
 
     async def main() -> list[float]:
-        async with opened_tool(home, scripted(gets=[(200, PENDING)]), wait_s=30) as tool:
+        async with opened_tool(home, numbered(PENDING), wait_s=30) as tool:
             marks = [_now_s()]
             await tool.call("text_to_image", FOX)
             marks.append(_now_s())
             await tool.call("text_to_image", {"prompt": "another fox"}, wait_s=10.0)
             marks.append(_now_s())
-            await tool.call("get_image_task", {"task_id": "tsk_abc123", "timeoutSeconds": 5}, wait_s=10.0)
+            await tool.call("get_image_task", {"task_id": "tsk_1", "timeoutSeconds": 5}, wait_s=10.0)
             marks.append(_now_s())
             return [after - before for before, after in pairwise(marks)]
 
@@ -603,10 +604,49 @@ def test_a_service_that_answers_another_tasks_id_does_not_rename_ours(home: Path
 
 def test_a_task_begun_elsewhere_is_asked_for_as_often_as_a_new_one(home: Path) -> None:
     """Nobody here knows how old it is; that must not make the person wait longer."""
-    transport = scripted(gets=[(200, PENDING)])
+    transport = numbered(PENDING)
 
     result = run_call(home, transport, "get_image_task", {"task_id": "tsk_elsewhere"}, wait_s=20)
     at_s = [request.at_s for request in transport.gets if request.path.endswith("/tsk_elsewhere")]
 
     assert result["task"]["state"] == "processing"
     assert max(later - earlier for earlier, later in pairwise(at_s)) <= 2.2
+
+
+def test_a_call_that_was_cancelled_before_it_began_sends_nothing(home: Path) -> None:
+    """The person pressed stop while the host still prepared the call."""
+    transport = scripted()
+    cancel = CancelToken()
+    cancel.set()
+
+    error = run_call(home, transport, cancel=cancel)["error"]
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert transport.posts == []
+
+
+def test_a_call_of_a_closed_tool_is_cancelled_and_sends_nothing(home: Path) -> None:
+    """A gateway that stops may still hand over what was on its way."""
+    transport = scripted()
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport) as tool:
+            pass
+        return await tool.call("text_to_image", FOX)
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert transport.seen == []
+
+
+def test_a_cancel_is_not_missed_by_who_begins_to_watch_after_it() -> None:
+    """It comes from another task of the host, at any moment between two waits."""
+    cancel, before, after = CancelToken(), asyncio.Event(), asyncio.Event()
+    cancel.watch(before)
+
+    cancel.set()
+    cancel.watch(after)
+
+    assert before.is_set()
+    assert after.is_set()

@@ -9,9 +9,11 @@ import zlib
 from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageCms, ImageDraw
+from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageSequence
 
 from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
+from flux2_tool.images.metadata import only_the_picture
+from flux2_tool.images.parts import CannotCutError
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
 
@@ -172,11 +174,43 @@ def test_no_damage_to_a_picture_gets_further_than_an_error() -> None:
     assert min(outcomes.values()) > 50
 
 
-def test_of_a_moving_picture_with_metadata_the_first_frame_is_kept() -> None:
-    """A small file may hold a thousand large frames, and only the first one's pixels are counted."""
-    data = file_of("GIF", FRAMES[0], save_all=True, append_images=FRAMES[1:], comment=b"SECRET")
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_a_moving_picture_with_metadata_keeps_its_frames(kind: str) -> None:
+    """Notes are cut out of the file; the frames, which are the picture, are not."""
+    options: dict[str, Any] = {"comment": b"SECRET"} if kind == "GIF" else {"exif": camera_notes()}
+    data = file_of(kind, FRAMES[0], save_all=True, append_images=FRAMES[1:], **options)
 
-    clean = opened(without_metadata(data).data)
+    clean = without_metadata(data).data
+
+    assert b"SECRET" not in clean
+    assert b"CameraMaker" not in clean
+    assert [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(opened(clean))] == [
+        frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(opened(data))
+    ]
+
+
+def test_of_a_moving_picture_whose_frames_break_rules_the_first_is_kept() -> None:
+    """A file that cannot be cut is encoded again, and only the first frame's pixels are counted."""
+    data = bytearray(file_of("GIF", FRAMES[0], save_all=True, append_images=FRAMES[1:]))
+    # A frame whose codes end before its pixels: its data are one empty block.
+    data[-1:] = b"\x2c\0\0\0\0\x30\0\x20\0\0\x08\x02\0\x03\0;"
+
+    clean = opened(without_metadata(bytes(data)).data)
 
     assert getattr(clean, "n_frames", 1) == 1
     assert clean.convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_cut_anywhere_is_not_taken_for_a_picture_alone(kind: str) -> None:
+    """What cannot be taken apart to its end may hide anything behind it, and is coded anew."""
+    data = file_of(kind)
+
+    def is_cut(part: bytes) -> bool:
+        try:
+            return only_the_picture(part, kind) == part
+        except CannotCutError:
+            return False
+
+    assert is_cut(data)
+    assert [length for length in range(14, len(data)) if is_cut(data[:length])] == []

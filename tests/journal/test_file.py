@@ -161,6 +161,14 @@ def test_a_deleted_or_replaced_file_is_noticed(machine: Machine, home: Path) -> 
     assert (deleted, replaced) == (False, False)
 
 
+def test_a_journal_in_memory_is_always_in_place() -> None:
+    """There is no file that somebody could delete."""
+    journal = open_journal(None, owner=Named("p1", set()), now=NOON)
+
+    assert journal.is_in_place()
+    journal.close()
+
+
 def test_only_old_and_finished_records_are_pruned(machine: Machine) -> None:
     """What is open or of unknown outcome may have been paid for, and what nobody was shown surely was."""
     journal = machine.open()

@@ -185,7 +185,7 @@ def test_a_request_is_sent_again_only_within_the_resend_window(
         assert f"resume --resend {record.record_id[:8]}" in result["error"]["hint"]
 
 
-@pytest.mark.parametrize("is_conflict", [False, True], ids=["too late", "after a 409"])
+@pytest.mark.parametrize("is_conflict", [False, True], ids=["too late", "other input under its key"])
 def test_a_request_of_unknown_outcome_is_resent_only_by_its_id(home: Path, is_conflict: bool) -> None:
     """It may cost a second image, so a person decides."""
 
@@ -193,7 +193,7 @@ def test_a_request_of_unknown_outcome_is_resent_only_by_its_id(home: Path, is_co
         world = World(home, options=OPTIONS)
         wish = await _die_in_mid_post(world)
         if is_conflict:
-            world.sandbox.faults.queue(Fault(kind="status", on="create", status=409))
+            world.sandbox.faults.queue(Fault(kind="status", on="create", status=409, value="the input differs"))
         results = [
             await _ask_late(world, wish, after_s=5.0 if is_conflict else 700.0),
             await _ask_late(world, wish, after_s=5.0),

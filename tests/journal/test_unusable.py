@@ -277,6 +277,59 @@ def test_nothing_is_spent_after_the_journal_was_replaced(home: Path, runapi: San
     assert len(runapi.sandbox.ledger.creates) == 1
 
 
+def _drop_the_table(home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
+        raw.execute("DROP TABLE records")
+
+
+@pytest.mark.parametrize(("harm", "is_noticed"), [(_drop_the_table, True), (_replace_with_a_folder, False)])
+def test_a_journal_that_breaks_costs_neither_the_image_nor_a_lookup(
+    home: Path, harm: Callable[[Path], None], is_noticed: bool
+) -> None:
+    """The poll schedule, the leases and the search for a task read it too; RunAPI knows the task all the same."""
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            harm(home)
+            return 200, CREATED
+        return 200, DONE if request.at_s > 40.0 else {"id": "tsk_abc123", "status": "processing"}
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, MockService(answer)) as tool:
+            made = await tool.call("text_to_image", dict(FOX))
+            return [made, await tool.call("get_image_task", {"task_id": "tsk_other"})]
+
+    made, found = run_virtual(main())
+
+    assert [result["task"]["state"] for result in (made, found)] == ["completed"] * 2
+    if is_noticed:
+        assert any(said.startswith("journal_unavailable") for said in made["warnings"])
+
+
+def test_who_watches_another_process_task_outlives_a_broken_journal(home: Path) -> None:
+    """It cannot tell any more whether that process lives: it must neither fail nor send the request itself."""
+
+    def answer(request: Seen) -> Any:
+        return (200, CREATED) if request.method == "POST" else (200, {"id": "tsk_abc123", "status": "processing"})
+
+    transport = MockService(answer)
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport) as old, opened_tool(home, transport) as new:
+            first = asyncio.create_task(old.call("text_to_image", dict(FOX), session="s", wait_s=30))
+            await asyncio.sleep(1.0)
+            second = asyncio.create_task(new.call("text_to_image", dict(FOX), session="s", wait_s=20))
+            await asyncio.sleep(1.0)
+            _drop_the_table(home)
+            await first
+            return await second
+
+    watched = run_virtual(main())
+
+    assert (watched["task"]["state"], watched["task"]["id"]) == ("processing", "tsk_abc123")
+    assert len(transport.posts) == 1
+
+
 @pytest.mark.parametrize("is_back", [False, True])
 def test_best_effort_joins_across_a_failure_and_recovery_of_the_file(
     home: Path, runapi: SandboxTransport, is_back: bool

@@ -1,9 +1,10 @@
 """An `openclaw` command that keeps its state in one JSON file, for tests of the installer without OpenClaw.
 
 Answers are shaped like those of OpenClaw 2026.9.6. `state.json` holds: version, busy (how many times an install
-or reload is refused), plugin (null or its state), config (sections by path), others (more plugins), gateway (answers
-by method of one that runs), hangs (whether it never answers), unread (a failure of reading the config), notice (printed
-around JSON), log (what was asked).
+or reload is refused), plugin (null or its state), loads (what of it an installation changes), config (sections by
+path), others (more plugins), gateway (answers by method of one that runs), hangs (whether it never answers), unread (a
+failure of reading the config), failures and texts (error and output by a command's beginning), notice (printed around
+JSON), log (what was asked).
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ def main(state_file: Path, arguments: list[str]) -> int:
 def answer(state: dict[str, Any], arguments: list[str]) -> int:
     """Print the answer and return the exit code."""
     plugin = state["plugin"]
+    line = " ".join(arguments)
+    for beginning, message in state.get("failures", {}).items():
+        if line.startswith(beginning):
+            return failed(message)
+    for beginning, text in state.get("texts", {}).items():
+        if line.startswith(beginning):
+            print(text)
+            return 0
     match arguments:
         case ["--version"]:
             print(f"OpenClaw {state['version']} (abcdef0)")
@@ -50,6 +59,7 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
                 "enabled": not disabled,
                 "status": "disabled" if disabled else state.get("status", "loaded"),
                 "toolNames": [] if disabled else made["contracts"]["tools"],
+                **state.get("loads", {}),
             }
             return refused_while_busy(state)
         case ["plugins", "reload", "flux2", "--accept-capabilities"]:

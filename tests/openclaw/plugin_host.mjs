@@ -12,6 +12,7 @@ const logs = [];
 const logger = Object.fromEntries(
   ["debug", "info", "warn", "error"].map((level) => [level, (line) => logs.push([level, String(line)])]),
 );
+const { setTimeout } = globalThis;
 const shared = () => globalThis[Symbol.for("flux2-tool.worker")];
 
 const modelAuth = (hostKey) => ({
@@ -92,10 +93,14 @@ const operations = {
     const handled = await plugins.get(plugin).routes[0].handler(request, response);
     return { status: response.statusCode, ended: response.ended, handled };
   },
-  // Time for the plugin's own deadlines, so that no test sits them out.
+  // Time for the plugin's own deadlines, so that no test sits them out; once more with 1 for what must not be hurried.
   hurry({ times }) {
-    const { setTimeout } = globalThis;
     globalThis.setTimeout = (callback, ms, ...args) => setTimeout(callback, ms / times, ...args);
+  },
+  // Keeps this process busy, as a gateway's own work may.
+  block({ ms }) {
+    const until = Date.now() + ms;
+    while (Date.now() < until);
   },
   stop: ({ plugin }) => plugins.get(plugin).service.stop(),
   worker: () => ({ pid: shared()?.worker?.child?.pid ?? null, closed: shared()?.worker?.isClosed ?? null }),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flux2_tool.cli import main
 from flux2_tool.schema.manifest import load_manifest
 from tests.openclaw.conftest import FakeOpenClaw
+from tests.support.command import Command
+from tests.support.terminal import run_at_terminal
 
 VERSION = load_manifest().version
 TOOLS = list(load_manifest().tools)
@@ -37,6 +41,18 @@ def test_install_without_a_terminal_requires_yes(openclaw: FakeOpenClaw, capsys:
     said = capsys.readouterr()
     assert code == 3
     assert "flux2-tool openclaw install --yes" in said.err
+    assert openclaw.state["plugin"] is None
+
+
+def test_a_person_who_does_not_agree_gets_nothing_installed(openclaw: FakeOpenClaw, tmp_path: Path) -> None:
+    """The bill is theirs; the answer that needs no thought is no."""
+    environ = {**os.environ, "HOME": str(tmp_path)}
+
+    shown = run_at_terminal(Command(folder=tmp_path, environ=environ), "openclaw", "install", keys=b"\n")
+
+    assert shown.returncode == 3
+    assert "Install it? [y/N]" in shown.screen
+    assert "nothing was installed" in shown.screen
     assert openclaw.state["plugin"] is None
 
 
@@ -97,6 +113,73 @@ def test_install_fails_when_the_plugin_does_not_load(
     assert "its status is error" in said.err
 
 
+def test_install_names_an_old_version_and_tools_that_are_missing(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenClaw may go on with a copy it has; then the agents have other tools than the message says."""
+    openclaw.change(loads={"version": "0.0.1", "toolNames": TOOLS[:1]})
+
+    code = main(["openclaw", "install", "--yes"])
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (3, "")
+    assert f"its version is 0.0.1 instead of {VERSION}" in said.err
+    assert f"it does not offer {', '.join(TOOLS[1:])}" in said.err
+    assert "flux2-tool openclaw status" in said.err
+
+
+def test_install_stops_at_a_refusal_that_waiting_does_not_end(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a busy gateway is worth waiting for; for anything else five minutes would be lost."""
+    monkeypatch.setattr("flux2_tool.openclaw.install.RELOAD_PAUSE_S", 0.0)
+    openclaw.change(failures={"plugins install": "the disk is full"})
+    assert main(["openclaw", "install", "--yes"]) == 3
+    at_once = capsys.readouterr()
+
+    openclaw.change(failures={"plugins reload": "the disk is full"}, busy=1)
+    assert main(["openclaw", "install", "--yes"]) == 3
+    after_waiting = capsys.readouterr()
+
+    for said in (at_once, after_waiting):
+        assert said.out == ""
+        assert "the disk is full" in said.err
+    assert "waiting for it to finish" not in at_once.err
+    assert [command[:2] for command in openclaw.state["log"]].count(["plugins", "reload"]) == 1
+
+
+def test_install_gives_up_on_a_gateway_that_stays_busy(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version is saved; what is left to do is one command, and the message has it."""
+    monkeypatch.setattr("flux2_tool.openclaw.install.RELOAD_PAUSE_S", 0.0)
+    monkeypatch.setattr("flux2_tool.openclaw.install.RELOAD_ATTEMPTS", 2)
+    openclaw.change(busy=1000)
+
+    code = main(["openclaw", "install", "--yes"])
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (3, "")
+    assert "the gateway still uses the old version in a turn" in said.err
+    assert "openclaw plugins reload flux2" in said.err
+
+
+def test_install_into_a_folder_that_cannot_be_written_changes_nothing(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenClaw is asked only once the plugin is whole."""
+    (tmp_path / "file").write_text("here")
+    monkeypatch.setenv("FLUX2_TOOL_HOME", str(tmp_path / "file" / "data"))
+
+    code = main(["openclaw", "install", "--yes"])
+
+    error = capsys.readouterr().err
+    assert code == 3
+    assert f"cannot write the plugin to {tmp_path}/file/data/openclaw-plugin" in error
+    assert "set FLUX2_TOOL_HOME" in error
+    assert openclaw.state["plugin"] is None
+
+
 def test_a_warning_of_openclaw_is_shown_and_install_succeeds(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +225,40 @@ def test_a_missing_openclaw_is_an_error_with_its_install_command(
     assert code == 3
     assert "not on PATH" in error
     assert "npm install -g openclaw" in error
+
+
+def test_an_openclaw_that_cannot_be_run_is_an_error(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """A download that broke off, or one for another machine."""
+    openclaw.command.write_bytes(b"\x7fELF of another machine")
+
+    code = main(["openclaw", "status"])
+
+    error = capsys.readouterr().err
+    assert code == 3
+    assert f"cannot run {openclaw.command}: " in error
+    assert "npm install -g openclaw" in error
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        pytest.param({"failures": {"plugins inspect": "EACCES: permission denied"}}, "EACCES", id="a failure"),
+        pytest.param({"texts": {"plugins list": "all is well"}}, "did not print JSON: 'all is well", id="no JSON"),
+    ],
+)
+def test_a_question_that_openclaw_does_not_answer_is_an_error(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], state: dict[str, Any], said: str
+) -> None:
+    """A plugin that cannot be looked at is not a missing one: installing it again would fix nothing."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(**state)
+    capsys.readouterr()
+
+    assert main(["openclaw", "status"]) == 3
+
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ""
 
 
 def test_status_of_a_healthy_set_up(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +314,43 @@ def test_status_names_every_problem_and_its_fix(
         "flux2-tool openclaw install",
     ):
         assert part in out
+
+
+def test_status_names_a_plugin_that_is_not_loaded_or_of_another_manifest(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Both look installed, and the agent has no tools, or tools that its worker refuses."""
+    main(["openclaw", "install", "--yes"])
+    made_file = tmp_path / "data" / "openclaw-plugin" / "dist" / "tools.json"
+    made_file.write_text(json.dumps({**json.loads(made_file.read_text()), "manifest_sha256": "0" * 64}))
+    openclaw.change(plugin={**openclaw.state["plugin"], "status": "error", "error": "it threw"})
+    capsys.readouterr()
+
+    assert main(["openclaw", "status", "--json"]) == 3
+
+    problems = {problem["message"]: problem["fix"] for problem in json.loads(capsys.readouterr().out)["problems"]}
+    assert problems == {
+        "the plugin was made from another manifest": "flux2-tool openclaw install",
+        "OpenClaw does not load the plugin: it threw": "openclaw plugins doctor",
+    }
+
+
+def test_status_lists_a_key_that_cannot_be_used_as_one(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "No key was found" would send people to set one that they have set already."""
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(config={"models.providers.runapi.apiKey": "sk-secret with a space"})
+    monkeypatch.setenv("RUNAPI_API_KEY", "sk-secret of a shell")
+    capsys.readouterr()
+
+    main(["openclaw", "status", "--json"])
+
+    said = capsys.readouterr().out
+    in_openclaw, here = json.loads(said)["key_sources"]
+    assert in_openclaw == "models.providers.runapi.apiKey in OpenClaw's config"
+    assert here.startswith("unusable: RUNAPI_API_KEY has white space")
+    assert "sk-secret" not in said
 
 
 def test_status_finds_a_key_in_openclaws_env_file(
@@ -317,3 +471,23 @@ def test_pack_needs_no_openclaw_and_prints_the_path(
     assert path.read_bytes()[:2] == b"\x1f\x8b"
     # The line is for pasting into a shell.
     assert f"'npm-pack:{path}'" in said.err
+
+
+def test_pack_into_a_folder_that_cannot_be_made_is_an_error(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A build must see what went wrong, and with which path."""
+    (tmp_path / "file").write_text("here")
+
+    code = main(["openclaw", "pack", "--output", str(tmp_path / "file" / "made")])
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (3, "")
+    assert f"cannot write {tmp_path}/file/made/flux2-tool-{VERSION}.tgz" in said.err
+    assert "--output" in said.err
+
+
+def test_the_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who types it wants to know what there is."""
+    assert main(["openclaw"]) == 0
+    assert "uninstall" in capsys.readouterr().out

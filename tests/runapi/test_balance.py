@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any
@@ -10,10 +11,14 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from flux2_tool.exceptions import PROBE_HINT, Flux2Error, UnexpectedAnswerError
-from flux2_tool.runapi.balance import Balance, balance_of
-from flux2_tool.runapi.client import HttpResponse
+from flux2_tool.runapi.balance import Balance, balance_of, read_balance
+from flux2_tool.runapi.client import HttpResponse, RunapiClient, open_http
+from flux2_tool.runapi.contract import BALANCE_PATH
+from tests.support.harness import BASE_URL, Answer, MockService, again
+from tests.support.keys import KEY
 
 FULL = {
     "balance_cents": 1234,
@@ -81,6 +86,37 @@ def test_every_unexpected_response_suggests_the_probe_once() -> None:
     hints = [UnexpectedAnswerError("odd", hint=hint).hint for hint in ("", "Wait.", f"Wait. {PROBE_HINT}")]
 
     assert hints == [PROBE_HINT, f"Wait. {PROBE_HINT}", f"Wait. {PROBE_HINT}"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        pytest.param(httpx.ConnectError("refused"), "service_unavailable", "could not be reached", id="no connection"),
+        pytest.param(httpx.ReadTimeout("late"), "service_unavailable", "could not be reached", id="no response"),
+        pytest.param(
+            httpx.Response(302, headers={"location": "https://login.example/"}),
+            "unexpected_answer",
+            "The key was not sent there.",
+            id="a redirect elsewhere",
+        ),
+    ],
+)
+def test_a_balance_that_cannot_be_fetched_says_why(answer: Answer, code: str, said: str) -> None:
+    """A network, a proxy and a wrong address are put right by different people."""
+    service = MockService(lambda _: again(answer))
+
+    async def main() -> Balance:
+        async with open_http(BASE_URL, transport=service) as http:
+            return await read_balance(
+                RunapiClient(http, base_url=BASE_URL, api_key=SecretStr(KEY), user_agent="test/1")
+            )
+
+    with pytest.raises(Flux2Error) as caught:
+        asyncio.run(main())
+
+    assert caught.value.code == code
+    assert said in caught.value.message
+    assert {request.url for request in service.seen} == {f"{BASE_URL}{BALANCE_PATH}"}
 
 
 @given(body=st.binary(max_size=300) | st.dictionaries(st.sampled_from([*FULL, "data"]), st.floats() | st.none()))

@@ -56,3 +56,12 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: py
     RouteCache(tmp_path / ROUTES_FILE).put(BASE_URL, "create", "service")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_file_routes_are_known_to_this_process_alone() -> None:
+    """A tool without a data folder must not ask for the route with every image."""
+    cache = RouteCache(None)
+    cache.put(BASE_URL, "create", "service")
+
+    assert (cache.get(BASE_URL, "create"), cache.get(BASE_URL, "poll")) == ("service", None)
+    assert RouteCache(None).get(BASE_URL, "create") is None

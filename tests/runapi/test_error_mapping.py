@@ -65,7 +65,8 @@ def test_a_status_means_one_error_for_each_kind_of_request(
         ("no", 451, "Nothing was charged.", "Change the prompt"),
         ("unknown", 451, "An earlier attempt's response was lost", SAME_AGAIN),
         ("unknown", 503, "Whether the image was accepted is not known.", SAME_AGAIN),
-        ("unknown", 409, "whether the image was made is not known", "RunAPI dashboard"),
+        ("unknown", 409, "whether the image was accepted is not known", SAME_AGAIN),
+        ("unknown", 418, "Whether the image was accepted is not known.", SAME_AGAIN),
     ],
 )
 def test_an_unresolved_attempt_is_never_called_free(charged: Charged, status_code: int, told: str, hint: str) -> None:
@@ -105,7 +106,7 @@ def test_moderation_is_told_by_its_words() -> None:
         ({"code": "E1"}, 'HTTP 502, it says: "E1"'),
         ({}, "HTTP 502"),
         (b"", "HTTP 502, an empty body"),
-        (b"<html><title>Bad Gateway</title>", "HTTP 502, an HTML page (Bad Gateway)"),
+        (b"<html><title>Bad Gateway</title>", 'HTTP 502, an HTML page ("Bad Gateway")'),
     ],
 )
 def test_only_the_services_own_words_are_quoted(body: Any, status: str) -> None:

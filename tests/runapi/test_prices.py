@@ -18,7 +18,6 @@ from flux2_tool.runapi.prices import FAILURE_LIFE_S, QUOTE_LIFE_S, SCHEDULE_LIFE
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.harness import (
     BASE_URL,
-    CREATED,
     DONE,
     FOX,
     KEY,
@@ -27,6 +26,7 @@ from tests.support.harness import (
     SandboxTransport,
     Seen,
     json_answer,
+    numbered,
     opened_tool,
     scripted,
 )
@@ -225,8 +225,9 @@ def test_a_call_for_a_listed_model_prefetches_the_live_price(home: Path) -> None
     def response(request: Seen) -> Answer:
         if request.path in (QUOTES, SCHEDULES):
             return prices.handler(request)
-        return (200, CREATED) if request.method == "POST" else (200, {**DONE, "usage": None})
+        return images.handler(request)
 
+    images = numbered({**DONE, "usage": None})
     prices = _service(quote_cents=6)
     transport = MockService(response, has_prices=True)
 

@@ -234,17 +234,40 @@ def test_a_compressed_flood_is_not_read_to_its_end() -> None:
     asyncio.run(main())
 
 
-def test_a_connection_with_stray_bytes_is_not_reused() -> None:
+def chunked(body: bytes) -> bytes:
+    """Return an HTTP response's bytes, the length of its body only known at its end."""
+    return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+STRAY = response(b"stray")
+
+
+@pytest.mark.parametrize("framed", [response, chunked], ids=["with a length", "chunked"])
+@pytest.mark.parametrize(
+    ("at_once", "later"),
+    [
+        pytest.param(b"", STRAY, id="later"),
+        pytest.param(STRAY, b"", id="in the same packet"),
+        pytest.param(STRAY[:20], STRAY[20:], id="half of it later"),
+        pytest.param(STRAY[:-2], b"", id="all but its end"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"", id="without a body"),
+        pytest.param(b"\r\n", b"", id="an empty line"),
+        pytest.param(b"x", STRAY, id="a byte too many"),
+    ],
+)
+def test_a_connection_with_stray_bytes_is_not_reused(
+    framed: Callable[[bytes], bytes], at_once: bytes, later: bytes
+) -> None:
     """Whatever nobody asked for would pass for the next request's response: another task's, say."""
     has_first, has_stray = asyncio.Event(), asyncio.Event()
     connections: list[asyncio.StreamWriter] = []
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        writer.write(response(b"%d" % len(connections)))
+        writer.write(framed(b"%d" % len(connections)) + (at_once if len(connections) == 1 else b""))
         if len(connections) == 1:
             await has_first.wait()
-            writer.write(response(b"stray"))
+            writer.write(later)
             await writer.drain()
             has_stray.set()
 
@@ -258,6 +281,23 @@ def test_a_connection_with_stray_bytes_is_not_reused() -> None:
 
     assert asyncio.run(main()) == [b"1", b"2"]
     assert connections[0] is not connections[1]
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue", b"HTTP/1.1 103 Early Hints\r\nlink: </x>"])
+def test_interim_responses_and_chunks_belong_to_their_response(head: bytes) -> None:
+    """A connection with nothing else on it is kept: a new one for each poll costs more than the poll."""
+    connections: set[object] = set()
+
+    async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
+        writer.write(head + b"\r\n\r\n" + chunked(b"{}"))
+
+    async def main() -> list[HttpResponse]:
+        async with listening(serve) as base_url:
+            return await sent(base_url, "/one", "/two", "/three", method="GET")
+
+    assert [found.body for found in asyncio.run(main())] == [b"{}"] * 3
+    assert len(connections) == 1
 
 
 def test_a_thousand_requests_share_a_hundred_connections() -> None:

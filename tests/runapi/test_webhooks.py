@@ -49,6 +49,13 @@ def test_header_names_may_come_in_any_case() -> None:
         assert verify_webhook(headers, BODY, secret=SECRET, now=NOW).event_id == "evt_1"
 
 
+@pytest.mark.parametrize("body", [b"", b"completed", b"\xff", b"[" * 100_000])
+def test_a_signed_body_that_is_no_json_is_refused(body: bytes) -> None:
+    """It is of RunAPI, and of a version nobody here can read; the poll finds out what became of the task."""
+    with pytest.raises(WebhookRefusedError, match="its body is"):
+        verify_webhook(signed(body), body, secret=SECRET, now=NOW)
+
+
 @pytest.mark.parametrize("off_s", [-300, 300])
 def test_the_window_is_five_minutes_either_way(off_s: int) -> None:
     """Clocks differ; a recorded delivery must not work for ever."""

@@ -180,6 +180,46 @@ def test_a_redirect_leads_to_another_origin(call: Any) -> None:
     assert call.sandbox.ledger.tasks == {}
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307])
+def test_a_redirect_can_follow_acceptance(call: Any, status: int) -> None:
+    """Post, redirect, get: the task is made, and its page is named."""
+    call.sandbox.faults.queue(Fault(kind="redirect", on="create", accepted=True, status=status))
+
+    answer = call.create(idempotency_key="k")
+    [task_id] = call.sandbox.ledger.tasks
+
+    assert (answer.status_code, answer.headers["location"].endswith(task_id)) == (status, True)
+
+
+def test_a_repeat_meets_409_while_the_first_is_in_progress(call: Any) -> None:
+    """The connection of the first POST breaks, and its repeat comes too soon."""
+    call.sandbox.faults.queue(Fault(kind="in_progress", on="create", delay_s=3600))
+    with pytest.raises(ConnectionDropped):
+        call.create(idempotency_key="k")
+    soon = call.create(idempotency_key="k")
+    [task] = call.sandbox.ledger.tasks.values()
+    task.busy_until = 0.0
+    later = call.create(idempotency_key="k").json()
+
+    assert (soon.status_code, "in progress" in soon.json()["error"]) == (409, True)
+    assert (later["task_id"], later["task_replayed"]) == (task.id, True)
+
+
+def test_a_stray_response_is_about_another_task(call: Any) -> None:
+    """As from a proxy that mixes up responses; the work is done all the same."""
+    other = call.task()
+    call.poll(other)
+    call.sandbox.faults.queue(Fault(kind="stray", on="create"))
+
+    created = call.create(idempotency_key="k").json()["task_id"]
+    mine = call.create(idempotency_key="k").json()["task_id"]
+    call.sandbox.faults.queue(Fault(kind="stray", on="poll"))
+
+    assert (created, mine != other) == (other, True)
+    assert call.poll(mine).json()["task_id"] == other
+    assert call.poll(mine).json()["task_id"] == mine
+
+
 def test_an_unknown_status_appears_once(call: Any) -> None:
     """It must count as still running."""
     task_id = call.task()

@@ -14,7 +14,7 @@ import yaml
 
 from flux2_tool import exceptions
 from flux2_tool.exceptions import ConfigurationError, Flux2Error, error_types
-from flux2_tool.schema.manifest import load_manifest, manifest_path, parse_yaml
+from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, load_manifest, manifest_path, parse_yaml
 from flux2_tool.schema.manifest_check import check_manifest
 
 TEXT = manifest_path().read_text(encoding="utf-8")
@@ -242,6 +242,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         pytest.param(_replaced("schema_version: 1", "schema_version: &a [*a]"), "contain itself", id="a cycle"),
         pytest.param(_replaced("schema_version: 1", "1: 1"), "is not text", id="a key that is not text"),
         pytest.param(_replaced("schema_version: 1", "schema_version: 2026-01-01"), "schema_version: date", id="a date"),
+        pytest.param(_replaced("schema_version: 1", "schema_version: 2026-13-01"), "month must be", id="no such date"),
     ],
 )
 def test_the_check_names_the_problem_and_where_it_is(edit: Callable[[str], str], problem: str) -> None:
@@ -257,12 +258,34 @@ def test_the_check_takes_anything(text: str) -> None:
     assert check_manifest(text)
 
 
-def test_a_broken_file_says_which_command_explains_it(tmp_path: Path) -> None:
+def test_the_check_reads_no_endless_file() -> None:
+    """It takes what an editor pipes into it."""
+    (problem,) = check_manifest("#" * (MAX_MANIFEST_BYTES + 1))
+
+    assert "longer than" in problem
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """An installation that lost a file, or a path typed wrong."""
+    with pytest.raises(ConfigurationError, match=r"cannot read the manifest .*gone\.yaml: No such file"):
+        load_manifest(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(b"id: flux2\n", "is incomplete", id="incomplete"),
+        pytest.param(b"id: [", "not readable YAML", id="cut off"),
+        pytest.param(b"id: \xff", "not readable YAML", id="no UTF-8"),
+        pytest.param(b"[" * 5000, "not readable YAML", id="very deep"),
+    ],
+)
+def test_a_broken_file_says_which_command_explains_it(tmp_path: Path, data: bytes, said: str) -> None:
     """Loading is quick and shallow; the check has the details."""
     path = tmp_path / "plugin.yaml"
-    path.write_text("id: flux2\n", encoding="utf-8")
+    path.write_bytes(data)
 
-    with pytest.raises(ConfigurationError, match="is incomplete") as caught:
+    with pytest.raises(ConfigurationError, match=said) as caught:
         load_manifest(path)
 
     assert "manifest check" in caught.value.hint

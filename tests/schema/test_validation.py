@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.validation import MAX_MESSAGE_CHARS, validate_arguments
+from flux2_tool.schema.validation import MAX_MESSAGE_CHARS, MAX_VIOLATIONS, validate_arguments
+from flux2_tool.schema.value_text import shown
 
 MANIFEST = load_manifest()
 ALL_TIERS = MANIFEST.tiers
@@ -173,6 +174,15 @@ def test_an_argument_of_other_tools_gets_a_hint(tool: str, name: str, said: str)
     assert len(found) == 1
     assert f'unknown argument "{name}"' in found[0]
     assert said in found[0]
+
+
+def test_a_tool_without_pictures_gives_no_advice_about_them() -> None:
+    """Advice that belongs to another tool would be followed."""
+    (found,) = _violations("get_image_task", {"task_id": "a", "image_url": "https://e.x/a.png"})
+
+    assert 'unknown argument "image_url"' in found
+    assert "source_image_urls" not in found
+    assert "remix_image" not in found
 
 
 def test_every_violation_is_reported_at_once() -> None:
@@ -408,3 +418,34 @@ def test_each_place_the_schema_refuses_is_named(tool: str, arguments: dict[str, 
         assert any(name in text for name in names for text in found), (error.message, found)
     unknown = set(arguments) - set(MANIFEST.tools[tool].input_schema["properties"])
     assert sum("unknown argument" in text for text in found) == len(unknown)
+
+
+def test_a_link_is_refused_for_its_length_before_it_is_taken_apart() -> None:
+    """Taking apart a megabyte of combining marks takes an hour, in which no session gets an answer."""
+    marks = "a" + "\u0315\u0300" * 400_000
+
+    for name in ("source_image_urls", "callback_url"):
+        url = f"https://{marks}/x.png"
+        arguments = {"prompt": "a", "source_image_urls": [url] if name == "source_image_urls" else ["https://a.b/c"]}
+        [text] = _violations("remix_image", {**arguments, **({name: url} if name == "callback_url" else {})})
+        assert "too long" in text or "at most 2048" in text
+        assert len(text) < 200
+    assert len(shown(f"https://{marks}")) < 100
+
+
+def test_a_long_name_is_not_repeated_for_everything_below_it() -> None:
+    """A megabyte of a name, times two thousand values, would be two gigabytes of paths."""
+    [text] = _violations("remix_image", {"prompt": "a", "source_image_urls": {"n" * 1_000_000: [None] * 1_900}})[:1]
+
+    assert len(text) < 200
+
+
+def test_only_the_unknown_names_that_are_shown_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each comparison looks at every known name; a hundred thousand of them took many seconds."""
+    compared: list[Any] = []
+    monkeypatch.setattr("flux2_tool.schema.validation.nearest", lambda name, _names: compared.append(name))
+
+    found = _violations("text_to_image", {"prompt": "a", **{f"x{n}": n for n in range(20_000)}})
+
+    assert len(compared) == MAX_VIOLATIONS
+    assert found[-1].endswith("more")

@@ -231,6 +231,25 @@ def scripted(posts: Sequence[Answer] = (), gets: Sequence[Answer] = (), *, has_p
     return MockService(answer, has_prices=has_prices)
 
 
+def numbered(done: Mapping[str, Any] = DONE) -> MockService:
+    """Return a mock service that makes a task of its own for each idempotency key, `tsk_1`, `tsk_2`, ….
+
+    Args:
+        done: The body of the answer to each poll; its `id` becomes that of the task.
+    """
+    keys: list[str] = []
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "GET":
+            return 200, {**done, "id": request.path.rsplit("/", 1)[-1]}
+        key = request.headers["idempotency-key"]
+        if key not in keys:
+            keys.append(key)
+        return 200, {**CREATED, "task_id": f"tsk_{keys.index(key) + 1}"}
+
+    return MockService(answer)
+
+
 def again(answer: Answer) -> Answer:
     """Return an answer that can be given once more: httpx reads a response only once."""
     if isinstance(answer, httpx.Response):

@@ -145,9 +145,12 @@ class WorkerProcess:
 
 @contextmanager
 def running_worker(home: Path, command: Sequence[str] = COMMAND, **environ: str) -> Iterator[WorkerProcess]:
-    """Run a worker while the block runs."""
+    """Run a worker while the block runs; its input ends with the block, and so must it."""
     worker = WorkerProcess(home, command, **environ)
     try:
         yield worker
+        with suppress(BrokenPipeError):
+            worker.end()
+        worker.wait()
     finally:
         worker.kill()

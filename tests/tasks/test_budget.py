@@ -15,7 +15,7 @@ import pytest
 from flux2_tool.context import CallContext
 from flux2_tool.settings import load_settings
 from flux2_tool.tasks.budget import local_day
-from tests.support.harness import FOX, MockService, SandboxTransport, opened_tool, run_call, scripted
+from tests.support.harness import FOX, MockService, SandboxTransport, numbered, opened_tool, run_call, scripted
 from tests.support.virtual_time import run_virtual
 
 
@@ -54,7 +54,7 @@ def test_a_daily_cap_holds_to_the_cent_and_reports_what_is_spent(home: Path, run
 
 def test_the_daily_cap_resets_at_local_midnight(home: Path) -> None:
     """At local midnight."""
-    transport = scripted()
+    transport = numbered()
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, transport, daily_cap_usd=0.05) as tool:
@@ -101,7 +101,7 @@ def test_an_image_of_unknown_outcome_stays_reserved(home: Path) -> None:
 def test_the_billed_price_counts_and_not_the_expected_one(home: Path) -> None:
     """Prices may change; what RunAPI bills is what counts."""
     done = {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
-    transport = scripted(gets=[(200, {**done, "usage": {"cost": 0.01}})])
+    transport = numbered({**done, "usage": {"cost": 0.01}})
 
     results = calls(home, transport, *prompts(6), daily_cap_usd=0.09)
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flux2_tool.engine.wait import Progress
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import (
     BASE_URL,
@@ -86,12 +87,18 @@ def test_the_status_is_found_at_each_path_alone(home: Path, place: str, elsewher
 @pytest.mark.parametrize("place", PLACES)
 def test_the_path_that_worked_is_polled_first_by_the_next_process(home: Path, place: str) -> None:
     """Only the first image has to search for the path."""
-    transport = _at(place, lambda _request: (200, DONE))
-    run_call(home, transport)
-    asked = len(transport.gets)
-    run_call(home, transport)
+    run_call(home, _at(place, lambda _request: (200, DONE)))
+    same_place = place.replace(TASK_ID, "tsk_2")
 
-    assert [poll.path for poll in transport.gets[asked:]] == [place]
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return 200, {**CREATED, "task_id": "tsk_2"}
+        return (200, {**DONE, "id": "tsk_2"}) if request.path == same_place else (404, {"error": "Not found"})
+
+    second = MockService(answer)
+    run_call(home, second)
+
+    assert [poll.path for poll in second.gets] == [same_place]
 
 
 @pytest.mark.parametrize("path", ["guide", "service", "service_plain", "v1_tasks", "api_tasks"])
@@ -322,7 +329,8 @@ def test_failures_from_the_first_poll_on_never_fail_a_task(home: Path, trouble: 
 
 
 @pytest.mark.parametrize(
-    "trouble", [one for one in PASSING if "completed without" not in one.id and "bad l" not in one.id]
+    "trouble",
+    [one for one in PASSING if not any(part in one.id for part in ("completed without", "bad l", "401", "403"))],
 )
 def test_failures_until_the_deadline_end_as_processing(home: Path, trouble: Any) -> None:
     """The agent is told to ask later and not to generate again."""
@@ -555,3 +563,93 @@ def test_the_key_goes_with_every_poll_and_nowhere_else(home: Path) -> None:
         assert KEY not in poll.url
         assert "idempotency-key" not in poll.headers
         assert json.dumps(poll.headers).count(KEY) == 1
+
+
+# ---- a key that stays refused, a task that is denied -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [401, 403])
+@pytest.mark.parametrize("before", [[], [(200, PENDING)]], ids=["from the first poll on", "after a status"])
+def test_a_key_that_stays_refused_ends_the_wait(home: Path, code: int, before: list[Any]) -> None:
+    """Nothing but another key helps, and the image is being made: whoever waits can replace it meanwhile."""
+    told: list[Progress] = []
+    refusing = scripted(gets=[*before, (code, {"error": "key revoked"})])
+    error = run_call(home, refusing, wait_s=300, on_progress=told.append, session="s")["error"]
+    fetched = run_call(home, scripted(), session="s")
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("authentication", "unknown", f"task:{TASK_ID}")
+    assert refusing.gets[-1].at_s - refusing.posts[0].at_s < 20.0
+    [first_told, *_] = [one for one in told if "refuses the key" in one.message]
+    assert "key revoked" in first_told.message
+    assert first_told.elapsed_s < 5.0
+    assert (fetched["task"]["id"], fetched["task"]["joined"]) == (TASK_ID, True)
+    assert fetched["task"]["state"] == "completed"
+
+
+@pytest.mark.parametrize("status", ["Request Moderated", "Content Moderated", "request_moderated", "CONTENT-MODERATED"])
+def test_a_moderated_task_has_ended(home: Path, status: str) -> None:
+    """The model maker's own word for it; taken as unknown, it would be waited for until the deadline."""
+    error = run_call(home, scripted(gets=[(200, {"id": TASK_ID, "status": status})]))["error"]
+
+    assert (error["code"], error["charged"]) == ("content_refused", "no")
+    assert status in error["message"]
+
+
+def test_a_task_that_is_denied_where_it_was_seen_has_ended(home: Path) -> None:
+    """It may have been charged, so it stays in the journal."""
+    gone = (200, {"id": TASK_ID, "status": "Task not found"})
+    transport = scripted(gets=[*[(200, PENDING)] * 4, gone])
+    error = run_call(home, transport, wait_s=300)["error"]
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("task_not_found", "unknown", f"task:{TASK_ID}")
+    assert len(transport.gets) < 12
+
+
+@pytest.mark.parametrize("place", PLACES[1:])
+def test_a_task_that_is_denied_at_a_guessed_path_may_be_at_another(home: Path, place: str) -> None:
+    """Only where it was seen is the word certain."""
+    transport = _at(place, lambda _request: (200, DONE), elsewhere=(200, {"status": "Task not found"}))
+
+    assert run_call(home, transport)["task"]["state"] == "completed"
+
+
+def test_a_task_not_found_once_is_polled_on(home: Path) -> None:
+    """A replica may lag behind."""
+    gone = (200, {"id": TASK_ID, "status": "task_not_found"})
+    transport = scripted(gets=[gone, (200, PENDING), gone, gone, (200, DONE)])
+
+    assert run_call(home, transport)["task"]["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        {"id": "tsk_other", "status": "completed", "images": [{"url": "https://cdn.example/other.png"}]},
+        {"task_id": "tsk_other", "status": "failed", "error": "no GPU"},
+        {"data": {"id": "tsk_other", "status": "completed", "images": ["https://cdn.example/other.png"]}},
+    ],
+)
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_response_about_another_task_is_not_this_ones(home: Path, stray: Any, times: int) -> None:
+    """A proxy that mixes up responses must not hand over somebody else's picture."""
+    transport = scripted(gets=[*[(200, stray)] * times, (200, DONE)])
+    result = run_call(home, transport)
+
+    assert [image["url"] for image in result["images"]] == [PICTURE_URL]
+
+
+@pytest.mark.parametrize(
+    ("billing", "charged"),
+    [
+        ({"refund": {"refunded_at": "2026-11-23T00:00:00Z"}, "settlement": {"amount_micro_cents": 5_000_000}}, "no"),
+        ({"refund": {"refunded_at": None}, "settlement": {"amount_micro_cents": 5_000_000}}, "yes"),
+        ({"refund": None, "settlement": {"amount_micro_cents": 0}}, "no"),
+        ({"reservation": {"amount_cents": 5}}, "no"),
+    ],
+)
+def test_a_failed_task_is_charged_unless_it_was_refunded(home: Path, billing: Any, charged: str) -> None:
+    """The bill decides, and not the rule that failures are free."""
+    failed = {"id": TASK_ID, "status": "failed", "error": "no GPU", "billing": billing}
+    error = run_call(home, scripted(gets=[(200, failed)]))["error"]
+
+    assert (error["code"], error["charged"]) == ("generation_failed", charged)

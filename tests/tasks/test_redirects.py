@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from flux2_tool.runapi.client import MAX_REDIRECTS
+from flux2_tool.tasks.submit import MAX_UNREADABLE
 from tests.support.harness import BASE_URL, CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, json_answer, run_call
 from tests.support.keys import KEY
 
@@ -35,7 +36,7 @@ def _hosts_with_key(transport: MockService) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("status", [307, 308])
 @pytest.mark.parametrize(
     "location", ["/v2/text_to_image", f"{BASE_URL}/v2/text_to_image", "//runapi.test/v2/text_to_image"]
 )
@@ -85,8 +86,10 @@ def test_a_create_redirected_to_another_origin_never_sends_the_key(home: Path, l
     transport = _redirecting(status, location)
     error = run_call(home, transport)["error"]
 
-    assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
-    assert len(transport.posts) == (1 if location else 1 + MAX_REDIRECTS)  # an empty one leads back to the same page
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "unknown")
+    assert len({(post.body, post.headers["idempotency-key"]) for post in transport.posts}) == 1
+    # An empty one leads back to the same page.
+    assert len(transport.posts) == (MAX_UNREADABLE if location or status == 301 else 1 + MAX_REDIRECTS)
     assert _hosts_with_key(transport) == {HOST}
     assert {httpx.URL(request.url).host for request in transport.seen} == {HOST}
 
@@ -121,14 +124,15 @@ def test_a_polls_redirect_within_the_origin_is_followed(home: Path) -> None:
     assert [poll.path for poll in transport.gets] == ["/v1/text_to_image/tsk_abc123", "/v3/status/tsk_abc123"]
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
 @pytest.mark.parametrize("location", ["/v1/results/tsk_abc123", f"{BASE_URL}/v1/results/tsk_abc123?full=1"])
-@pytest.mark.parametrize("body", [b"", json.dumps(CREATED).encode()])
-def test_a_303_is_polled_and_never_posted_to(home: Path, location: str, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"", b"<html>Moved</html>", json.dumps(CREATED).encode()])
+def test_a_link_to_the_task_is_polled_and_never_posted_to(home: Path, status: int, location: str, body: bytes) -> None:
     """See Other means: accepted, ask there. Posting there again could make a second image."""
 
     def answer(request: Seen) -> Answer:
         if request.method == "POST":
-            return httpx.Response(303, headers={"location": location.encode()}, content=body)
+            return httpx.Response(status, headers={"location": location.encode()}, content=body)
         return (200, DONE) if request.path == "/v1/results/tsk_abc123" else (404, {})
 
     transport = MockService(answer)
@@ -140,13 +144,17 @@ def test_a_303_is_polled_and_never_posted_to(home: Path, location: str, body: by
     assert transport.gets[0].url.startswith(f"{BASE_URL}/v1/results/tsk_abc123")
 
 
-@pytest.mark.parametrize("location", [*ELSEWHERE, "https://sso.test/v1/signin", "/signin", "/", "/home?from=/v1/x"])
-def test_a_303_to_another_page_names_no_task(home: Path, location: str) -> None:
+PAGES = ["/signin", "/", "/home?from=/v1/x", "/v1/login", "/v1/users/sign_in", "/v1/text_to_image/"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+@pytest.mark.parametrize("location", [*ELSEWHERE, "https://sso.test/v1/signin", *PAGES])
+def test_a_link_to_another_page_names_no_task(home: Path, location: str, status: int) -> None:
     """A sign-in page must not become a task "signin" that is then polled for a quarter of an hour."""
 
     def answer(request: Seen) -> Answer:
         if request.method == "POST":
-            return httpx.Response(303, headers={"location": location.encode()})
+            return httpx.Response(status, headers={"location": location.encode()})
         return 200, DONE
 
     transport = MockService(answer)
@@ -155,7 +163,7 @@ def test_a_303_to_another_page_names_no_task(home: Path, location: str) -> None:
     assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
     assert "elsewhere" in error["message"]
     assert "base URL" in error["hint"]
-    assert len(transport.seen) == 1
+    assert (len(transport.posts), len(transport.seen)) == (MAX_UNREADABLE, MAX_UNREADABLE)
 
 
 @pytest.mark.parametrize("location", ELSEWHERE)
@@ -198,3 +206,30 @@ def test_a_page_with_a_location_header_names_no_task(home: Path) -> None:
 
     assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
     assert transport.gets == []
+
+
+@pytest.mark.parametrize("code", [400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 501])
+def test_what_follows_a_redirect_proves_nothing(home: Path, code: int) -> None:
+    """The task may be made by what redirected; where that leads knows nothing of it, and may refuse any POST."""
+
+    def answer(request: Seen) -> Answer:
+        if request.path == "/v1/text_to_image":
+            return httpx.Response(307, headers={"location": "/v1/tasks/tsk_abc123"})
+        return code, {"error": "no"}
+
+    transport = MockService(answer)
+    error = run_call(home, transport)["error"]
+
+    assert error["charged"] == "unknown"
+    assert "Nothing was" not in error["message"]
+    assert {post.path for post in transport.posts} == {"/v1/text_to_image", "/v1/tasks/tsk_abc123"}
+
+
+@pytest.mark.transport_only("over sockets a request that has arrived cannot count as never sent")
+def test_a_connection_refused_after_a_redirect_proves_nothing(home: Path) -> None:
+    """The first address has had the request."""
+    redirect = httpx.Response(307, headers={"location": "/v2/text_to_image"})
+    answers: dict[str, Answer] = {"/v1/text_to_image": redirect, "/v2/text_to_image": httpx.ConnectError("refused")}
+    error = run_call(home, MockService(lambda request: answers[request.path]))["error"]
+
+    assert error["charged"] == "unknown"

@@ -10,17 +10,31 @@ import httpx
 import pytest
 
 from flux2_tool.sandbox import SandboxOptions
-from tests.support.harness import CREATED, DONE, FOX, Answer, MockService, SandboxTransport, Seen, opened_tool, run_call
+from tests.support.harness import (
+    CREATED,
+    DONE,
+    FOX,
+    Answer,
+    MockService,
+    SandboxTransport,
+    Seen,
+    numbered,
+    opened_tool,
+    run_call,
+)
 from tests.support.virtual_time import run_virtual
 
 GUIDE, SERVICE = "/v1/text_to_image", "/api/v1/flux_2/text_to_image"
 
 
-def _routes(guide: Answer, service: Answer) -> MockService:
+def _routes(guide: Answer, service: Answer, *, images: MockService | None = None) -> MockService:
+    images = images or numbered()
+
     def answer(request: Seen) -> Answer:
         if request.method == "GET":
-            return 200, DONE
-        return guide if request.path == GUIDE else service
+            return images.handler(request)
+        answer = guide if request.path == GUIDE else service
+        return images.handler(request) if answer == (200, CREATED) else answer
 
     return MockService(answer)
 
@@ -79,8 +93,9 @@ def test_a_remembered_route_holds_for_its_base_url_only(home: Path) -> None:
 
 def test_a_remembered_route_that_no_longer_exists_leads_to_the_other(home: Path) -> None:
     """The cache only saves time; a stale entry must never stop a call."""
-    run_call(home, _routes((404, {}), (200, CREATED)))
-    transport = _routes((200, CREATED), (410, {}))
+    images = numbered()
+    run_call(home, _routes((404, {}), (200, CREATED), images=images))
+    transport = _routes((200, CREATED), (410, {}), images=images)
     run_call(home, transport)
     run_call(home, transport)
 

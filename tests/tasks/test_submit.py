@@ -19,9 +19,12 @@ from tests.support.harness import (
     FOX,
     KEY,
     PICTURE_URL,
+    Answer,
     MockService,
     SandboxTransport,
+    Seen,
     json_answer,
+    numbered,
     opened_tool,
     run_call,
     scripted,
@@ -51,6 +54,18 @@ def test_the_body_is_the_arguments_plus_the_model(home: Path) -> None:
     assert post.url == f"{BASE_URL}/v1/text_to_image"
     assert json.loads(post.body) == arguments
     assert "赛博朋克" in post.body.decode()
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_the_operators_safety_checker_is_sent_unless_the_call_says_otherwise(home: Path, setting: bool) -> None:
+    """The operator answers for what is made; a person at a terminal may still decide for one image."""
+    bodies = []
+    for arguments in (FOX, {**FOX, "enable_safety_checker": not setting}):
+        transport = scripted()
+        run_call(home, transport, arguments=arguments, host="cli", safety_checker=setting, new=True)
+        bodies.append(json.loads(transport.posts[0].body))
+
+    assert [body["enable_safety_checker"] for body in bodies] == [setting, not setting]
 
 
 def test_a_missing_model_becomes_the_pro_slug_of_the_tool(home: Path) -> None:
@@ -84,7 +99,7 @@ def test_the_headers_carry_the_key_and_two_unrelated_ids(home: Path) -> None:
 
 def test_two_calls_never_share_an_idempotency_key(home: Path) -> None:
     """Under the same key the second request would get the first one's image."""
-    transport = scripted()
+    transport = numbered()
 
     async def main() -> None:
         async with opened_tool(home, transport) as tool:
@@ -341,15 +356,12 @@ def test_an_attempt_has_its_own_time_limit(home: Path) -> None:
         (401, {"error": {"code": "unauthorized", "message": "bad key"}}, "authentication", "no"),
         (403, {"error": "forbidden"}, "authentication", "no"),
         (402, {"error": "Insufficient credits"}, "insufficient_credits", "no"),
-        (409, {"error": "conflict"}, "unexpected_answer", "unknown"),
+        (409, {"error": "the key was used with different parameters"}, "unexpected_answer", "unknown"),
         (413, {"message": "too large"}, "invalid_arguments", "no"),
         (415, {"detail": "wrong type"}, "invalid_arguments", "no"),
         (422, {"error": "Validation failed", "errors": {"prompt": ["is short"]}}, "invalid_arguments", "no"),
         (422, {"error": {"code": "content_policy", "message": "flagged"}}, "content_refused", "no"),
         (400, {"msg": "moderation: prompt refused"}, "content_refused", "no"),
-        (451, {"error": "not here"}, "content_refused", "no"),
-        (418, {"error": "teapot"}, "unexpected_answer", "no"),
-        (304, None, "unexpected_answer", "no"),
     ],
 )
 def test_a_refusal_is_final_and_says_what_to_do(home: Path, status: int, body: Any, code: str, charged: str) -> None:
@@ -395,7 +407,7 @@ def test_a_refusal_after_a_lost_response_is_charged_unknown(home: Path, status: 
     assert "Nothing was charged" not in error["message"]
 
 
-@pytest.mark.parametrize(("status", "body"), [(400, "html"), (413, "html"), (422, "json"), (451, "text")])
+@pytest.mark.parametrize(("status", "body"), [(400, "html"), (413, "html"), (422, "json"), (415, "text")])
 def test_after_such_a_refusal_an_equal_call_gets_the_paid_image(
     home: Path, runapi: SandboxTransport, status: int, body: Any
 ) -> None:
@@ -419,3 +431,160 @@ def test_an_oversized_response_is_cut_off_and_the_post_repeated(home: Path) -> N
 
     assert run_call(home, transport)["task"]["state"] == "completed"
     assert _is_repetition(transport, 2)
+
+
+# ---- whether it was made ---------------------------------------------------------------------------------------------
+
+MAYBE_MADE = [300, 304, 305, 306, 399, 406, 407, 408, 411, 412, 414, 416, 418, 419, 421, 423, 424, 425, 426, 428, 431]
+MAYBE_MADE += [444, 451, 455, 460, 499, 500, 502, 503, 505, 508, 511, 520, 599, 700, 999]
+
+
+@pytest.mark.parametrize("code", MAYBE_MADE)
+def test_a_code_that_proves_nothing_is_asked_again(home: Path, code: int) -> None:
+    """The image may be made and paid: under a new key it would be paid twice."""
+    transport = scripted([(code, {"error": "odd"}), (200, CREATED)])
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    assert _is_repetition(transport, 2)
+
+
+@pytest.mark.parametrize("code", [*MAYBE_MADE, 301, 302, 303, 307, 308])
+def test_a_code_that_proves_nothing_ends_as_unknown(home: Path, code: int) -> None:
+    """Its price stays reserved, and an equal call asks under the same key."""
+    transport = scripted([httpx.Response(code, content=b"")])
+    error = run_call(home, transport, session="s")["error"]
+    again = scripted()
+    result = run_call(home, again, session="s")
+
+    assert (error["charged"], error["code"] in ("unexpected_answer", "service_unavailable", "content_refused")) == (
+        "unknown",
+        True,
+    )
+    assert "Nothing was" not in error["message"]
+    assert _is_repetition(transport, len(transport.posts))
+    assert again.posts[0].headers["idempotency-key"] == transport.posts[0].headers["idempotency-key"]
+    assert (result["task"]["state"], result["task"]["joined"]) == ("completed", True)
+
+
+IN_PROGRESS = [
+    {"error": {"code": "idempotency_in_progress", "message": "A request with this key is still in progress"}},
+    {"error": "A request with a different body may still be in progress, retry later"},
+    {"title": "Conflict"},
+    {"error": "conflict"},
+    None,
+]
+
+
+@pytest.mark.parametrize("body", IN_PROGRESS)
+@pytest.mark.parametrize("retry_after", [None, "2", "15"])
+@pytest.mark.parametrize("lost", [True, False], ids=["to our repeat", "to the first POST"])
+def test_a_409_in_progress_is_asked_again_as_long_as_it_takes(
+    home: Path, body: Any, retry_after: str | None, lost: bool
+) -> None:
+    """The first request may be at work for longer than any count of attempts: given up, the paid image is lost."""
+    ready_s = 50.0
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "GET":
+            return 200, DONE
+        if lost and len(transport.posts) == 1:
+            return httpx.ReadError("reset")
+        if request.at_s < ready_s:
+            return json_answer(body, 409, **({} if retry_after is None else {"retry_after": retry_after}))
+        return 200, {**CREATED, "task_replayed": True}
+
+    transport = MockService(answer)
+    result = run_call(home, transport, wait_s=80)
+
+    assert result["task"]["state"] == "completed"
+    assert _is_repetition(transport, len(transport.posts))
+    assert 2 <= len(transport.posts) <= 20
+
+
+def test_a_409_in_progress_ends_with_the_resend_window(home: Path) -> None:
+    """After it the service may have forgotten the key."""
+    transport = scripted([(409, {"error": "still in progress"})])
+    error = run_call(home, transport, host="cli", wait_s=3000.0)["error"]
+
+    assert error["charged"] == "unknown"
+    assert 500.0 < transport.posts[-1].at_s - transport.posts[0].at_s < 600.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "Idempotency-Key was already used with a different request"},
+        {"error": {"code": "IDEMPOTENCY_PAYLOAD_MISMATCH", "message": "conflict"}},
+        {"error": {"type": "IdempotentParameterMismatchException"}},
+        {"message": "the request body does not match the first one"},
+        {"detail": "Keys can only be used with the same parameters they were first used with."},
+    ],
+)
+@pytest.mark.parametrize("first", [[], [httpx.ReadError("reset")]], ids=["to the first POST", "to our repeat"])
+def test_a_409_that_says_the_input_differs_is_final(home: Path, body: Any, first: list[Any]) -> None:
+    """No repeat of the same bytes is ever answered otherwise."""
+    transport = scripted([*first, (409, body)])
+    error = run_call(home, transport)["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "unknown")
+    assert "dashboard" in error["hint"]
+    assert len(transport.posts) == 1 + len(first)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((200, {"id": "err_1", "error": {"code": "internal", "message": "no"}}), id="an error's id"),
+        pytest.param(httpx.Response(204), id="204"),
+        pytest.param(httpx.Response(206, content=b'{"task_id": "tsk_ab'), id="206 cut short"),
+        pytest.param((200, {"success": False, "message": "no"}), id="an error envelope"),
+    ],
+)
+def test_a_success_without_a_task_is_asked_again(home: Path, answer: Any) -> None:
+    """An id that is not the task's would be polled in vain while the image is paid."""
+    transport = scripted([answer, (200, CREATED)])
+
+    assert run_call(home, transport)["task"]["id"] == "tsk_abc123"
+    assert _is_repetition(transport, 2)
+
+
+# ---- whose task it is ------------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_another_request_is_not_accepted(home: Path) -> None:
+    """A response that came on the wrong connection must not hand over another conversation's picture."""
+    transport = scripted([(200, CREATED), (200, CREATED), (200, {**CREATED, "task_id": "tsk_2"})])
+    transport_gets = numbered()
+
+    def answer(request: Seen) -> Answer:
+        return transport_gets.handler(request) if request.method == "GET" else transport.handler(request)
+
+    service = MockService(answer)
+    first = run_call(home, service, session="A")
+    second = run_call(home, service, session="B", arguments={"prompt": "another fox"})
+
+    assert (first["task"]["id"], second["task"]["id"]) == ("tsk_abc123", "tsk_2")
+    assert service.posts[1].headers["idempotency-key"] == service.posts[2].headers["idempotency-key"]
+
+
+def test_a_request_that_is_only_given_another_ones_task_ends_as_unknown(home: Path) -> None:
+    """Also under another key of the same account, or of another."""
+    transport = scripted()
+    run_call(home, transport, session="A")
+    error = run_call(home, transport, session="B", arguments={"prompt": "another fox"}, key="sk-another-key")["error"]
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("unexpected_answer", "unknown", None)
+
+
+@pytest.mark.parametrize("header", ["x-client-request-id", "idempotency-key"])
+def test_a_response_that_repeats_another_requests_id_is_doubted_once(home: Path, header: str) -> None:
+    """A stray one is not followed by the same again; a gateway that rewrites the id does so each time."""
+    stray = httpx.Response(200, json={**CREATED, "task_id": "tsk_stray"}, headers={header: "another"})
+    rewritten = httpx.Response(200, json=CREATED, headers={header: "rewritten"})
+    after_stray = scripted([stray, (200, CREATED)])
+    behind_a_gateway = scripted([rewritten])
+
+    assert run_call(home, after_stray)["task"]["id"] == "tsk_abc123"
+    assert run_call(home / "other", behind_a_gateway)["task"]["state"] == "completed"
+    assert (len(after_stray.posts), len(behind_a_gateway.posts)) == (2, 2)

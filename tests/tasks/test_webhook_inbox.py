@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from flux2_tool._clock import SystemClock
 from flux2_tool.sandbox import Sandbox, SandboxOptions
+from flux2_tool.tasks.webhook_inbox import REMEMBERED_EVENTS, REMEMBERED_S, WebhookInbox
 from tests.support.harness import FOX, MockService, SandboxTransport, Seen, json_answer, opened_tool
 from tests.support.hosted import HostedEngine
-from tests.support.virtual_time import VirtualClock, run_virtual
+from tests.support.virtual_time import START_S, VirtualClock, run_virtual
+from tests.support.webhooks import SECRET, signed, signed_webhook
 
-SECRET = base64.b64encode(b"the account's secret").decode()
 PUBLIC_URL = "http://127.0.0.1:18789"
 CALLBACK_URL = f"{PUBLIC_URL}/flux2/callback"
 TASK_S = 6.0
@@ -75,19 +74,6 @@ def lateness_s(transport: SandboxTransport) -> list[float]:
 
 def polls(transport: SandboxTransport) -> int:
     return sum(method == "GET" for method, _path in transport.requests)
-
-
-def signed_webhook(task_id: str) -> tuple[dict[str, str], bytes]:
-    """Return headers and body of a webhook as RunAPI signs it, now."""
-    body = json.dumps({"id": task_id, "status": "completed"}).encode()
-    stamp = str(int(VirtualClock().now()))
-    digest = hmac.new(base64.b64decode(SECRET), f"evt_{task_id}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    headers = {
-        "x-callback-id": f"evt_{task_id}",
-        "x-callback-timestamp": stamp,
-        "x-callback-signature": base64.b64encode(digest).decode(),
-    }
-    return headers, body
 
 
 def test_a_webhook_wakes_the_call_which_polls_once(home: Path) -> None:
@@ -207,7 +193,7 @@ def test_a_webhook_ends_a_pause_asked_for_by_retry_after(home: Path) -> None:
             call = asyncio.create_task(tool.call("text_to_image", FOX))
             await asyncio.sleep(12.0)
             told.append(12.0)
-            assert tool.webhook(*signed_webhook("tsk_abc123"))
+            assert tool.webhook(*signed_webhook("tsk_abc123", now=VirtualClock().now()))
             await call
             return asyncio.get_running_loop().time()
 
@@ -233,7 +219,7 @@ def test_a_webhook_for_another_process_task_blocks_nothing(home: Path) -> None:
             await asyncio.sleep(1.0)
             second = asyncio.create_task(new.call("text_to_image", FOX, session="s"))
             await asyncio.sleep(1.0)
-            assert new.webhook(*signed_webhook("tsk_abc123"))
+            assert new.webhook(*signed_webhook("tsk_abc123", now=VirtualClock().now()))
             return list(await asyncio.gather(first, second))
 
     first, second = run_virtual(main())
@@ -256,3 +242,57 @@ def test_other_hosts_ask_for_no_webhook(home: Path) -> None:
     run_virtual(main())
 
     assert "callback_url" not in json.loads(transport.sandbox.ledger.creates[0].body)
+
+
+# ---- the inbox alone -------------------------------------------------------------------------------------------------
+
+
+class StoppedClock(SystemClock):
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = START_S
+
+    def now(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def stopped() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def inbox(stopped: StoppedClock) -> WebhookInbox:
+    return WebhookInbox(public_url=PUBLIC_URL, secret=SECRET, clock=stopped)
+
+
+def test_a_webhook_that_names_no_task_is_accepted_and_wakes_none(inbox: WebhookInbox) -> None:
+    """RunAPI has signed it: refused, it would only be delivered again and again."""
+    headers, body = signed({"status": "completed"}, event_id="evt_1", now=START_S)
+
+    assert inbox.receive(headers, body) is None
+    assert not inbox.was_notified_of(None)
+
+
+def test_events_are_forgotten_after_their_time(inbox: WebhookInbox, stopped: StoppedClock) -> None:
+    """A gateway runs for months; what cannot be delivered again need not be remembered."""
+    inbox.receive(*signed_webhook("tsk_old", now=stopped.now_s))
+    stopped.now_s += REMEMBERED_S - 1
+    inbox.receive(*signed_webhook("tsk_new", now=stopped.now_s))
+    assert inbox.was_notified_of("tsk_old")
+
+    stopped.now_s += 2
+    inbox.receive(*signed_webhook("tsk_newer", now=stopped.now_s))
+
+    assert [inbox.was_notified_of(f"tsk_{age}") for age in ("old", "new", "newer")] == [False, True, True]
+
+
+def test_no_more_events_are_remembered_than_a_bound(inbox: WebhookInbox) -> None:
+    """A busy account's events must not fill the memory; the oldest go first."""
+    for number in range(REMEMBERED_EVENTS + 1):
+        inbox.receive(*signed_webhook(f"tsk_{number}", now=START_S))
+
+    assert not inbox.was_notified_of("tsk_0")
+    assert inbox.was_notified_of("tsk_1")
+    assert inbox.was_notified_of(f"tsk_{REMEMBERED_EVENTS}")

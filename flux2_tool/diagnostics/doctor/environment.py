@@ -11,13 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from flux2_tool._files import is_folder, is_there
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
-from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.openclaw_cli import version_numbers
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
+from flux2_tool.schema.install_text import install_version_text, pip_of
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.value_text import nearest, shown
-from flux2_tool.settings import Settings, load_settings
+from flux2_tool.settings import Settings, SettingsError, load_settings
 
 DISTRIBUTION: Final = "flux2-tool"
 OLDEST_PYTHON: Final = (3, 11)
@@ -39,7 +40,7 @@ def check_packages() -> Finding:
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        return warning("packages", "flux2-tool is not installed, only imported", f"{sys.executable} -m pip install .")
+        return warning("packages", "flux2-tool is not installed, only imported", f"{pip_of(sys.executable)} install .")
     found, wrong = {}, []
     for match in filter(None, map(_REQUIREMENT.match, required)):
         name, floor = match["name"], match["floor"]
@@ -51,7 +52,7 @@ def check_packages() -> Finding:
         if version_numbers(found[name]) < version_numbers(floor):
             wrong.append(f"{name} is {found[name]}, at least {floor} is needed")
     if wrong:
-        fix = f'{sys.executable} -m pip install --upgrade "{DISTRIBUTION}"'
+        fix = install_version_text(metadata.version(DISTRIBUTION), pip=pip_of(sys.executable))
         return failure("packages", "; ".join(wrong), fix, versions=found)
     return ok("packages", ", ".join(f"{name} {version}" for name, version in found.items()), versions=found)
 
@@ -59,7 +60,7 @@ def check_packages() -> Finding:
 def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
     """Check the settings of this shell; return them too, or the defaults when one is wrong."""
     findings = []
-    given = {hint.env: key for key, hint in manifest.settings.items() if hint.env and environ.get(hint.env)}
+    given = {hint.env: key for key, hint in manifest.settings.items() if hint.env and environ.get(hint.env, "").strip()}
     try:
         settings = load_settings(environ, manifest=manifest)
         values = []
@@ -68,9 +69,9 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
             values.append(f"{key} {value} ({name})")
         message = "; ".join([*values, "the others at their defaults"]) if values else "all at their defaults"
         findings.append(ok("settings", message, given={key: name for name, key in given.items()}))
-    except ConfigurationError as exc:
+    except SettingsError as exc:
         settings = load_settings({}, manifest=manifest)
-        findings.append(failure("settings", exc.message, f"correct or unset {', '.join(given)}"))
+        findings.append(failure("settings", exc.message, f"correct or unset {', '.join(exc.sources)}"))
     known = {hint.env for hint in manifest.settings.values()}
     for name in sorted(environ):
         if name.startswith("FLUX2_TOOL_") and name not in known:
@@ -90,7 +91,7 @@ def check_disk(settings: Settings) -> Finding:
     folder = _existing(settings.home)
     try:
         free_bytes = shutil.disk_usage(folder).free
-    except OSError as exc:
+    except OSError as exc:  # pragma: no cover - the folder or its disk vanished meanwhile
         return failure("disk", f"{folder} cannot be examined: {exc.strerror}", "set FLUX2_TOOL_HOME to another folder")
     message = f"{free_bytes / 1e9:.1f} GB free for {settings.home}"
     if free_bytes >= SCARCE_BYTES:
@@ -102,7 +103,7 @@ def check_disk(settings: Settings) -> Finding:
 
 def check_folders(settings: Settings) -> Iterator[Finding]:
     """Check the folders that pictures come from and go to."""
-    missing = [root for root in settings.source_roots if not root.is_dir()]
+    missing = [root for root in settings.source_roots if not is_folder(root)]
     if missing:
         message = f"{', '.join(map(str, missing))} in source_roots is no folder"
         yield warning("sources", message, f"mkdir -p {missing[0]}, or correct source_roots")
@@ -131,7 +132,7 @@ def check_routes(settings: Settings, base_url: str) -> Finding:
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
-    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    return next((path for path in (folder, *folder.parents) if is_there(path)), Path("/"))
 
 
 def not_writable(folder: Path) -> Path | None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flux2_tool._files import is_file
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal
@@ -27,11 +28,17 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
     if settings.journal == "off":
         message = "off: a paid image may be lost or paid twice when a process ends"
         return warning("journal", message, "set the setting journal to required")
-    if not _exists(path):
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         blocked = not_writable(settings.home)
         if blocked is None:
             return ok("journal", f"none yet; the first image creates {path}")
         return failure("journal", f"{blocked} cannot be written to", "set FLUX2_TOOL_HOME to a folder that is yours")
+    except PermissionError:
+        pass  # opening it below says more
+    except OSError as exc:  # such as a name that is too long
+        return failure("journal", f"{path} cannot be used: {exc.strerror}", "set FLUX2_TOOL_HOME to another folder")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)) as connection:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -71,13 +78,6 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
     return "it is damaged", fix
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # in a folder this user may not read; opening it gives the reason
-        return True
-
-
 def _contents(path: Path, states: Sequence[str]) -> Finding:
     size_bytes = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
     running, unknown = sum(state in ("sending", "processing") for state in states), states.count("unknown")
@@ -95,7 +95,7 @@ def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: 
     _, ends = local_day(now)
     cap = day_cap(settings, base_url=base_url, now=now)
     spending = Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
-    if settings.journal != "off" and (settings.home / JOURNAL_FILE).is_file():
+    if settings.journal != "off" and is_file(settings.home / JOURNAL_FILE):
         try:
             with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
                 spending = opened.spending(cap)

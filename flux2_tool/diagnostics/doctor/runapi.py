@@ -82,7 +82,7 @@ async def check_service(
     except CrossOriginRedirectError as exc:
         message = f"{client.base_url} redirects elsewhere: {exc}; the key was not sent there"
         return [failure("runapi", message, "correct RUNAPI_BASE_URL")]
-    findings = [ok("runapi", f"{client.base_url} answers (HTTP {response.status_code})", status=response.status_code)]
+    findings = [ok("runapi", f"{client.base_url} responds (HTTP {response.status_code})", status=response.status_code)]
     if with_key:
         findings.append(_check_balance(response, manifest))
     return [*findings, *check_clock(response.headers.get("date", ""), now)]

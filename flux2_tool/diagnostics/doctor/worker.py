@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok
 from flux2_tool.runapi.text import printable
+from flux2_tool.schema.install_text import install_version_text, pip_of
 from flux2_tool.schema.manifest import Manifest
 
 START_S: Final = 30.0
@@ -23,7 +24,7 @@ _PASSED_ON = re.compile(
 
 def check_worker(python: str, manifest: Manifest, environ: Mapping[str, str]) -> Finding:
     """Start `python -m flux2_tool worker`, compare its version, and end it. Nothing is sent to RunAPI."""
-    fix = f"{python} -m pip install flux2-tool=={manifest.version}"
+    fix = install_version_text(manifest.version, pip=pip_of(python))
     lines = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"plugin_version": manifest.version}},
         {"jsonrpc": "2.0", "id": 2, "method": "shutdown", "params": {}},

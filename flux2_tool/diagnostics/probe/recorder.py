@@ -18,6 +18,7 @@ from flux2_tool._net import is_loopback_url, is_web_url
 from flux2_tool._redaction import masked_text
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.runapi.text import printable
+from flux2_tool.runapi.transport import MAX_CONNECTIONS, limits_of
 
 MAX_RECORDED_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 6
@@ -111,7 +112,9 @@ def network(base_url: str) -> httpx.AsyncBaseTransport:
     """Return the transport that `open_http` would use, with the proxy of the environment."""
     parts = urlsplit(base_url)
     proxies = {} if is_loopback_url(base_url) or proxy_bypass(parts.hostname or "") else getproxies()
-    return httpx.AsyncHTTPTransport(proxy=proxies.get(parts.scheme) or proxies.get("all"))
+    return httpx.AsyncHTTPTransport(
+        proxy=proxies.get(parts.scheme) or proxies.get("all"), limits=limits_of(MAX_CONNECTIONS, idle=0)
+    )
 
 
 def shape_of(value: Any, *, name: str = "", depth: int = 0) -> str:

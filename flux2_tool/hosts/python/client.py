@@ -13,7 +13,6 @@ every agent's host.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.wait import OnProgress
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.outcome import outcome_of, result_object
+from flux2_tool.hosts.python.loops import EnginesByLoop
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.generated import (
     AspectRatio,
@@ -80,6 +80,9 @@ class ImageOptions(WaitOptions, total=False):
 
 class Flux2Tool:
     """Makes and edits pictures with Flux 2 by RunAPI.
+
+    One tool may be used on several event loops, one after another or in several threads, and in a forked child: each
+    has connections of its own, and all share the journal. With the setting `journal` "off", a tool keeps to one loop.
 
     Args:
         api_key: The key; by default RUNAPI_API_KEY, else `~/.config/runapi/config.json`.
@@ -132,9 +135,8 @@ class Flux2Tool:
                 is_peer_in_process=True,
             )
 
-        self._engine = engine(LOCAL)
         # A model's calls have an engine with other limits and another default wait. Both share the journal.
-        self._agents_engine = engine(MCP)
+        self._engines = EnginesByLoop(lambda: (engine(LOCAL), engine(MCP)), journal=self.settings.journal)
 
     async def text_to_image(
         self,
@@ -254,7 +256,7 @@ class Flux2Tool:
         Tasks at RunAPI continue, and the journal records them.
         """
         self._is_closed = True
-        await asyncio.gather(self._engine.aclose(), self._agents_engine.aclose())
+        await self._engines.aclose()
 
     async def __aenter__(self) -> Self:
         """Return the tool."""
@@ -272,7 +274,8 @@ class Flux2Tool:
 
     async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> ToolResult:
         given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
-        return await self._agents_engine.call(
+        _, agents_engine = await self._engines.here()
+        return await agents_engine.call(
             tool,
             without_nulls(given),
             wait_s=options.get("wait_s"),
@@ -294,21 +297,25 @@ class Flux2Tool:
         self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
     ) -> ToolResult:
         self._check_open()
-        call = self._engine.call(
-            tool,
-            {name: value for name, value in arguments.items() if value is not None},
-            wait_s=options.get("wait_s"),
-            caller=CallContext(
-                session=options.get("session") or self._session,
-                is_owner=LOCAL.callers_are_owners,
-                workspace_dir=working_folder(),
-                any_folder=True,
-            ),
-            new=new,
-            on_progress=options.get("on_progress"),
-            output_dir=_folder(options.get("output_dir")),
-        )
-        outcome = await outcome_of(call)
+
+        async def called() -> ToolResult:
+            engine, _ = await self._engines.here()
+            return await engine.call(
+                tool,
+                {name: value for name, value in arguments.items() if value is not None},
+                wait_s=options.get("wait_s"),
+                caller=CallContext(
+                    session=options.get("session") or self._session,
+                    is_owner=LOCAL.callers_are_owners,
+                    workspace_dir=working_folder(),
+                    any_folder=True,
+                ),
+                new=new,
+                on_progress=options.get("on_progress"),
+                output_dir=_folder(options.get("output_dir")),
+            )
+
+        outcome = await outcome_of(called())
         if isinstance(outcome, Flux2Error):
             if outcome.hint:
                 outcome.add_note(f"Hint: {outcome.hint}")

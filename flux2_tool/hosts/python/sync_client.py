@@ -10,15 +10,19 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.hosts.python.client import Flux2Tool
 from flux2_tool.schema.export import Format
+
+# A thread of the tool's that hangs, as on a dead disk, must not hold up the end of the program.
+CLOSE_S: Final = 15.0
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -40,7 +44,7 @@ class SyncFlux2Tool:
     """The same tool for code without an event loop: each method waits for its result.
 
     It runs a `Flux2Tool` on a thread of its own, may be used from several threads, and is closed by `close`, `with` or
-    the end of the program.
+    the end of the program. A forked child gets a thread of its own at its first call.
 
     Args:
         flux: The tool to run; by default `Flux2Tool()`.
@@ -48,12 +52,8 @@ class SyncFlux2Tool:
 
     def __init__(self, flux: Flux2Tool | None = None) -> None:
         self._flux = flux or Flux2Tool()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
-        self._thread.start()
-        self._lock = threading.Lock()
-        # Also at the end of a script that never closes it, so that the images it got count as delivered.
-        self._finalizer = weakref.finalize(self, _end, self._flux, self._loop, self._thread)
+        self._start()
+        _every.add(self)
 
     text_to_image = _sync(Flux2Tool.text_to_image)
     remix_image = _sync(Flux2Tool.remix_image)
@@ -71,6 +71,7 @@ class SyncFlux2Tool:
         """
         self._check_thread()
         with self._lock:
+            self._is_inherited = False
             self._finalizer()
 
     def __enter__(self) -> Self:
@@ -83,11 +84,33 @@ class SyncFlux2Tool:
         """Close it."""
         self.close()
 
+    def _start(self) -> None:
+        # Reentrant, because a signal handler may close the tool while its thread begins a call.
+        self._lock = threading.RLock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
+        self._thread.start()
+        # Also at the end of a script that never closes it, so that the images it got count as delivered.
+        self._finalizer = weakref.finalize(self, _end, self._flux, self._loop, self._thread)
+        self._is_inherited = False
+
+    def _forget_parents(self) -> None:
+        """Begin anew in a forked child, where the parent's thread does not exist."""
+        _inherited.append(self._loop)  # closing it would disturb the parent's, which shares its selector
+        self._lock = threading.RLock()  # another thread of the parent's may have held it
+        self._is_inherited = self._finalizer.alive
+        self._finalizer.detach()
+
     def _wait(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         self._check_thread()
         with self._lock:
+            if self._is_inherited:
+                self._start()
             if not self._finalizer.alive:
                 raise RuntimeError("it is closed")
+            if not threading.main_thread().is_alive():
+                # Its threads have ended, so that a request could be sent and its answer not waited for.
+                raise RuntimeError("the program is ending; nothing was sent")
             future = asyncio.run_coroutine_threadsafe(work(), self._loop)
         try:
             return future.result()
@@ -118,7 +141,7 @@ def _end(flux: Flux2Tool, loop: asyncio.AbstractEventLoop, thread: threading.Thr
     asyncio.run_coroutine_threadsafe(_close(flux, loop), loop)
     # Garbage collection may run on the loop's own thread, which cannot join itself.
     if threading.current_thread() is not thread:
-        thread.join()
+        thread.join(CLOSE_S)
 
 
 async def _close(flux: Flux2Tool, loop: asyncio.AbstractEventLoop) -> None:
@@ -134,3 +157,16 @@ async def _close(flux: Flux2Tool, loop: asyncio.AbstractEventLoop) -> None:
             await loop.shutdown_default_executor()
     finally:
         loop.stop()
+
+
+_every: weakref.WeakSet[SyncFlux2Tool] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def _after_fork() -> None:
+    for tool in list(_every):
+        tool._forget_parents()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -17,8 +17,8 @@ from flux2_tool.engine.host_profile import HostProfile
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, InternalError
 from flux2_tool.hosts.outcome import result_object
+from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES
 from flux2_tool.hosts.worker.params import AgentSession, CallParams, WebhookParams, parsed
-from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings

@@ -6,6 +6,7 @@ Source: https://www.jsonrpc.org/specification.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,14 +18,52 @@ INTERNAL_ERROR: Final = -32603
 
 RequestId = str | int
 
+# What Python turns into an integer and back without complaint.
+_MAX_DIGITS: Final = 1000
+_ID_FIRST: Final = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,15}|"[\w.:-]{1,100}")\s*,')
+
 
 class ProtocolFaultError(Exception):
-    """A message breaks the protocol; the response is a JSON-RPC error, with the request's id if `names_request`."""
+    """A message breaks the protocol; the response is a JSON-RPC error, with the request's id if `names_request`.
 
-    def __init__(self, code: int, message: str, *, names_request: bool = True) -> None:
+    Attributes:
+        request_id: The id of a request that could not be read as a whole.
+    """
+
+    def __init__(
+        self, code: int, message: str, *, names_request: bool = True, request_id: RequestId | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.names_request = names_request
+        self.request_id = request_id
+
+
+def loaded(text: str | bytes) -> Any:
+    """Return the value of JSON text; a number of very many digits as a float, which may be infinite.
+
+    Raises:
+        ProtocolFaultError: It is not JSON, or nested so deep that it cannot be read; then with the id, if that comes
+            before what is nested.
+    """
+    try:
+        return json.loads(text, parse_int=_number)
+    except RecursionError as exc:
+        data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        found = _ID_FIRST.match(data)
+        request_id = None if found is None else json.loads(found[1])
+        message = "the message is nested too deep"
+        raise ProtocolFaultError(PARSE_ERROR, message, request_id=request_id) from exc
+    except ValueError as exc:
+        raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
+
+
+class _EndlessNumber(float):
+    """A whole number of more digits than an integer may have here."""
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else _EndlessNumber(digits)
 
 
 def decoded(line: bytes) -> dict[str, Any]:
@@ -33,10 +72,9 @@ def decoded(line: bytes) -> dict[str, Any]:
     Raises:
         ProtocolFaultError: It is not JSON, or not a JSON-RPC 2.0 message.
     """
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError) as exc:
-        raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
+    message = loaded(line)
+    if isinstance(message, dict) and isinstance(message.get("id"), _EndlessNumber):
+        raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON that can be read: its id is an endless number")
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise ProtocolFaultError(INVALID_REQUEST, 'a message is one JSON object with "jsonrpc": "2.0"')
     return message

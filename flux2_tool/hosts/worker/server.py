@@ -6,8 +6,10 @@ JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdou
                     call, see `params.CallParams`                          -> the result object
                     webhook {headers, body_base64}                         -> {accepted}
                     shutdown                                               -> {}, then the process ends
-    notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message}  out
+    notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message, task_ref?}  out
 
+`initialize` may come again at any time with the same params: the plugin asks so whether the worker is alive. Progress
+has a `task_ref` once RunAPI has accepted the task.
 Members that are not named here, such as the plugin's `plugin_version`, are ignored.
 
 A tool's failure is a result with `error`; a JSON-RPC error is for a protocol fault and harms no other call. The worker
@@ -28,7 +30,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.exceptions import Flux2Error
-from flux2_tool.hosts.ending import exit_in_time
+from flux2_tool.hosts.leash import Leash
+from flux2_tool.hosts.log_stream import DRAIN_S, unblocked_stderr
+from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -40,8 +44,8 @@ from flux2_tool.hosts.worker.json_rpc import (
     line_of,
     request_id_of,
 )
-from flux2_tool.hosts.worker.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
     from flux2_tool.engine.wait import CancelToken, Progress
@@ -50,7 +54,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PARENT_CHECK_S: Final = 1.0
 SHUTDOWN_GRACE_S: Final = 3.0
 # The kinds of hosts by their names in `initialize`.
 HOSTS: Final[Mapping[str, HostProfile]] = {"native": OPENCLAW, "mcp": MCP, "cli": LOCAL}
@@ -60,12 +63,20 @@ class Worker:
     """Serves one peer until it is stopped.
 
     Args:
-        send: Writes one message line; must not block for long.
+        send: Writes one message line; must not block.
         environ: Settings and key outside OpenClaw; under the plugin it has neither.
+        send_progress: Writes one line of progress, which may be left out; by default as `send` does.
     """
 
-    def __init__(self, send: Callable[[bytes], None], *, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        *,
+        environ: Mapping[str, str],
+        send_progress: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._send = send
+        self._send_progress = send_progress or send
         self._environ = environ
         self._manifest = load_manifest()
         self._host = OPENCLAW
@@ -95,7 +106,8 @@ class Worker:
             await self._handle_request(request_id, method, params)
         except ProtocolFaultError as exc:
             if is_request:
-                self._respond_fault(request_id if exc.names_request else None, exc.code, str(exc))
+                named = request_id if exc.names_request else None
+                self._respond_fault(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
             else:
                 logger.info("ignored a notification: %s", exc)
         except Flux2Error as exc:
@@ -180,18 +192,16 @@ class Worker:
 
     async def _call(self, request_id: RequestId, params: CallParams, cancel: CancelToken) -> None:
         def on_progress(progress: Progress) -> None:
-            self._write(
-                {
-                    "method": "progress",
-                    "params": {
-                        "id": request_id,
-                        "state": progress.state,
-                        "elapsed_s": progress.elapsed_s,
-                        "attempt": progress.attempt,
-                        "message": progress.message,
-                    },
-                }
-            )
+            params: dict[str, Any] = {
+                "id": request_id,
+                "state": progress.state,
+                "elapsed_s": progress.elapsed_s,
+                "attempt": progress.attempt,
+                "message": progress.message,
+            }
+            if progress.task_id is not None:
+                params["task_ref"] = TaskRef.text_of(progress.task_id)
+            self._send_progress(line_of({"method": "progress", "params": params}))
 
         try:
             self._respond(request_id, await self._loaded().run(params, cancel, on_progress))
@@ -222,39 +232,31 @@ class Worker:
         self._send(line)
 
     def _respond_fault(self, request_id: RequestId | None, code: int, message: str) -> None:
-        self._write({"id": request_id, "error": {"code": code, "message": message}})
-
-    def _write(self, message: Mapping[str, Any]) -> None:
-        self._send(line_of(message))
+        self._send(line_of({"id": request_id, "error": {"code": code, "message": message}}))
 
 
-async def serve(environ: Mapping[str, str], output: LineWriter, *, on_end: Callable[[], object] = lambda: None) -> None:
-    """Run the worker on this process's stdin and the given output until either side ends.
-
-    Args:
-        environ: Settings and key outside OpenClaw.
-        output: Takes the lines of the protocol.
-        on_end: Called when a side has ended, before the calls are stopped.
-    """
+async def serve(environ: Mapping[str, str], output: LineWriter) -> None:
+    """Run the worker on this process's stdin and the given output until either side ends."""
     loop = asyncio.get_running_loop()
-    worker = Worker(output.put, environ=environ)
-    output.on_broken(lambda: loop.call_soon_threadsafe(worker.stopped.set))
-    lines = LineReader(loop)
-    tasks = [
-        loop.create_task(_pump(worker, lines)),
-        loop.create_task(_watch_parent(worker, os.getppid())),
-        loop.create_task(worker.stopped.wait()),
-    ]
+    worker = Worker(output.put, environ=environ, send_progress=output.put_progress)
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
+            loop.call_soon_threadsafe(worker.stopped.set)
+
+    output.on_broken(stop)
+    leash = Leash(stop, also_look=output.check_reader)
+    leash.watch()
+    lines = LineReader(loop, on_end=leash.pull)
+    tasks = [loop.create_task(_pump(worker, lines)), loop.create_task(worker.stopped.wait())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        on_end()
+        leash.pull()
         for task in tasks:
             task.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * SHUTDOWN_GRACE_S):
-                # Its input has ended, its output is broken or its parent is dead: the last responses may be unread.
-                await worker.stop(delivered=False)
+        # Its input has ended, its output is broken or its parent is dead: the last responses may be unread.
+        await worker.stop(delivered=False)
 
 
 async def _pump(worker: Worker, lines: LineReader) -> None:
@@ -263,25 +265,21 @@ async def _pump(worker: Worker, lines: LineReader) -> None:
             await worker.receive(line)
 
 
-async def _watch_parent(worker: Worker, parent: int) -> None:
-    """Stop when the parent ends, even if another process keeps our input open."""
-    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for a parent's exit
-        await asyncio.sleep(PARENT_CHECK_S)
-    logger.info("the parent process is dead")
-    worker.stopped.set()
-
-
 def main() -> int:
     """Run the worker process; returns its exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
-    # Stdout is for the protocol alone: any other output goes to stderr.
-    output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(os.environ, output, on_end=exit_in_time))
-    output.close(timeout_s=1.0)
-    # The thread on stdin may still block in a read; nothing is left to save, so do not wait for it.
-    sys.stderr.flush()
-    os._exit(0)
+    with unblocked_stderr() as log:
+        # Stdout is for the protocol alone: any other output goes to stderr.
+        output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log.fileno(), sys.stdout.fileno())
+        if log is not None:
+            sys.stdout = log
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        logging.getLogger("httpcore").setLevel(logging.WARNING)
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(os.environ, output))
+        output.close(timeout_s=1.0)
+        if log is not None:
+            log.drain(timeout_s=DRAIN_S)
+        # The thread on stdin may still block in a read; nothing is left to save, so do not wait for it.
+        os._exit(0)

@@ -2,6 +2,10 @@
 
 /** @import { Charged, Failure } from "./types.d.ts" */
 
+const RETRY_HINT =
+  "If the task is known, call get_image_task with it, else make the same call again, once and unchanged: " +
+  "it finds what was already requested.";
+
 /**
  * Returns an error of the plugin's own in the shape of the worker's.
  *
@@ -10,10 +14,26 @@
  * @param {string} hint
  * @param {Charged} [charged]
  * @param {boolean} [retryable]
+ * @param {string | null} [taskRef]
  * @returns {Failure}
  */
-export function failure(code, message, hint, charged = "no", retryable = false) {
-  return { error: { code, message, hint, retryable, charged, task_ref: null, request_id: null } };
+export function failure(code, message, hint, charged = "no", retryable = false, taskRef = null) {
+  return { error: { code, message, hint, retryable, charged, task_ref: taskRef, request_id: null } };
+}
+
+/**
+ * Returns the error of a call that the worker left without an answer.
+ *
+ * @param {"cancelled" | "worker_stopped"} code
+ * @param {string} message What happened.
+ * @param {string | null} taskRef The call's task, where its progress has named one.
+ */
+export function interruptedCall(code, message, taskRef) {
+  const known = `${taskRef} goes on at RunAPI and may be charged.`;
+  const consequence = taskRef ? known : "Whether an image was requested, and is charged, is not known.";
+  const fetch = `Call get_image_task with task_id "${taskRef}" to fetch the image; do not request it again.`;
+  const hint = taskRef ? fetch : RETRY_HINT;
+  return failure(code, `${message} ${consequence}`, hint, "unknown", code === "worker_stopped", taskRef);
 }
 
 /**

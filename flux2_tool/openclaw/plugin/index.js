@@ -191,7 +191,7 @@ function ownWorker(api, bundle) {
  */
 function startedWorker(api, bundle) {
   const running = ownWorker(api, bundle);
-  if (running && !running.isClosed) return running;
+  if (running?.takesCalls) return running;
   shared.worker?.retire();
   const { python, ...config } = settingsOf(api);
   const initializeParams = { plugin_version: bundle.version, host: /** @type {const} */ ("native"), config };

@@ -17,18 +17,23 @@ const TOO_LARGE_HINT = "Save the picture as a file in the workspace and give its
 
 export class JsonRpcConnection {
   #child;
+  /** @type {string | null} */
+  #ended = null;
   #lastId = 0;
   #logger;
+  #onMessage;
   /** @type {Map<number, Pending>} */
   #pending = new Map();
 
   /**
    * @param {ChildProcessWithoutNullStreams} child
    * @param {Logger} logger
+   * @param {() => void} onMessage Called with every message of the protocol.
    */
-  constructor(child, logger) {
+  constructor(child, logger, onMessage) {
     this.#child = child;
     this.#logger = logger;
+    this.#onMessage = onMessage;
     eachLine(child.stdout, {
       maxBytes: MAX_MESSAGE_BYTES,
       onLine: (line) => this.#receive(line),
@@ -37,7 +42,8 @@ export class JsonRpcConnection {
   }
 
   /**
-   * Sends a request; one that is too large for the worker is settled with an error instead.
+   * Sends a request; one that is too large for the worker is settled with an error instead, and one to a process that
+   * has ended with how it ended.
    *
    * @template {keyof Methods} Method
    * @param {Method} method
@@ -53,7 +59,8 @@ export class JsonRpcConnection {
       };
       this.#pending.set(id, { onProgress, settle });
     });
-    if (!this.#send({ id, method, params })) {
+    if (this.#ended !== null) this.#pending.get(id)?.settle({ ended: this.#ended });
+    else if (!this.#send({ id, method, params })) {
       const result = failure("invalid_arguments", "The arguments are larger than 1 MiB.", TOO_LARGE_HINT);
       this.#pending.get(id)?.settle({ result });
     }
@@ -78,12 +85,13 @@ export class JsonRpcConnection {
   }
 
   /**
-   * Settles every open request, because the process has ended.
+   * Settles every open request, because the process has ended or is not waited for any longer.
    *
    * @param {string} ended How it ended.
    */
   end(ended) {
-    for (const { settle } of this.#pending.values()) settle({ ended });
+    this.#ended ??= ended;
+    for (const { settle } of this.#pending.values()) settle({ ended: this.#ended });
   }
 
   /**
@@ -106,8 +114,11 @@ export class JsonRpcConnection {
   #receive(line) {
     try {
       const { id, method, params, ...response } = JSON.parse(line);
+      const isResponse = Boolean(response.result || response.error);
+      if (method !== "progress" && !isResponse) return;
+      this.#onMessage();
       if (method === "progress") this.#pending.get(params.id)?.onProgress?.(params);
-      else if (response.result || response.error) this.#pending.get(id)?.settle(response);
+      else this.#pending.get(id)?.settle(response);
     } catch (error) {
       const reason = error instanceof Error ? error.message : error;
       this.#logger.debug?.(`flux2 worker: ignored a line of its output: ${reason}`);

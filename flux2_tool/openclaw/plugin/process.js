@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 /** @import { Readable } from "node:stream" */
 
 const PASSED_ON = "PATH HOME USER LANG TZ TMPDIR SSL_CERT_FILE SSL_CERT_DIR OPENCLAW_STATE_DIR".split(" ");
+const DRAIN_MS = 1_000; // a wrapper's child may keep the pipes open when the process has ended
 const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY)$/;
 
 /**
@@ -30,8 +31,15 @@ export function startProcess([command = "", ...options], folder) {
  */
 export function processEnd(child) {
   return new Promise((resolve) => {
+    const ended = (/** @type {number | null} */ code, /** @type {string | null} */ signal) => {
+      resolve(`it ended with ${signal ?? `code ${code}`}`);
+    };
     child.once("error", ({ message }) => resolve(message));
-    child.once("close", (code, signal) => resolve(`it ended with ${signal ?? `code ${code}`}`));
+    child.once("close", ended);
+    child.once("exit", (code, signal) => {
+      const timer = setTimeout(ended, DRAIN_MS, code, signal);
+      child.once("close", () => clearTimeout(timer));
+    });
   });
 }
 
@@ -43,6 +51,7 @@ export function processEnd(child) {
  */
 export function eachLine(stream, { maxBytes, onLine, onTooLong }) {
   let rest = "";
+  stream.on("error", () => {}); // the process's end is reported by itself
   stream.setEncoding("utf8").on("data", (chunk) => {
     const lines = (rest + chunk).split("\n");
     rest = lines.pop() ?? "";

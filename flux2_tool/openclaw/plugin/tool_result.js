@@ -37,13 +37,23 @@ export function finishedCall(result, tool, ctx, signal) {
   const price = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
   const lines = [
     next,
-    [task.ref, `state: ${task.state}`, task.model, isCompleted && price].filter(Boolean).join(", "),
+    [task.ref, `state: ${task.state}`, modelText(task.model), isCompleted && price].filter(Boolean).join(", "),
     ...images.map(({ url }) => url),
     ...warnings.map((warning) => `Note: ${warning}`),
     isCompleted && images.length > 0 && attachmentNote(isStopped, mediaUrls),
   ];
   const media = mediaUrls.length ? { media: { mediaUrls } } : {};
   return { content: [{ type: "text", text: lines.filter(Boolean).join("\n") }], details: { ...media, result } };
+}
+
+/**
+ * Returns the model's name for the text; the service may have named it, so that any other text is quoted.
+ *
+ * @param {string | null} model
+ */
+function modelText(model) {
+  if (model === null || /^[a-z0-9][a-z0-9._-]{0,79}$/.test(model)) return model;
+  return JSON.stringify(model.slice(0, 80)).replace(/[^ -~]/g, "");
 }
 
 /**

@@ -54,6 +54,8 @@ export interface Bundle {
   version: string;
   manifest_sha256: string;
   python: string | null;
+  /** How this version of the Python package is installed; "{pip}" stands for the command pip. */
+  install_again: string;
   tiers: string[];
   default_tiers: string[];
   tools: BundledTool[];
@@ -160,6 +162,8 @@ export interface Progress {
   state: string;
   message?: string;
   elapsed_s?: number;
+  /** The task, once RunAPI has accepted it. */
+  task_ref?: string | null;
 }
 
 export type OnProgress = (progress: Progress) => void;

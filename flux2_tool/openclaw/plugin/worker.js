@@ -1,20 +1,21 @@
 // The Python worker as a child process: its start and end, whether it fits this plugin, and the calls to it.
 //
-// A tool's failure is a result with `error`. Here a worker that cannot be started, does not fit this plugin or
-// ends during a call becomes such a result too, with the command that fixes it.
+// A tool's failure is a result with `error`. Here a worker that cannot be started, does not fit this plugin, or ends or
+// gets stuck during a call becomes such a result too, with what to do about it. A stuck worker is killed, and one that
+// leaves a call or an abort unanswered gets no more calls: the next call starts another.
 
-import { failure } from "./failure.js";
+import { ABORT_MS, Heartbeat, abortOf, overdue, pause } from "./deadlines.js";
+import { failure, interruptedCall } from "./failure.js";
+import { misfit } from "./misfit.js";
 import { JsonRpcConnection } from "./json_rpc.js";
 import { eachLine, processEnd, startProcess } from "./process.js";
 
 /** @import { AccountParams, Bundle, CallParams, Failure, InitializeParams, Launch } from "./types.d.ts" */
-/** @import { Logger, OnProgress, Response, ToolResult, WebhookParams } from "./types.d.ts" */
+/** @import { Logger, OnProgress, Progress, Response, ToolResult, WebhookParams } from "./types.d.ts" */
 
 const START_MS = 30_000;
 const GRACE_MS = 5_000;
 const MAX_LOG_LINE_BYTES = 1 << 20;
-
-const RETRY_HINT = "If the task is known, call get_image_task with it, else make the same call again, once.";
 
 export class Worker {
   /** Whether it takes no more calls: its process has ended, or was asked to. */
@@ -24,6 +25,10 @@ export class Worker {
   #lastLogLine = "";
   /** @type {JsonRpcConnection} */
   #connection;
+  #heartbeat;
+  #isEnded = false;
+  #isReady = false;
+  #ask;
 
   /**
    * @param {Launch} launch
@@ -36,21 +41,32 @@ export class Worker {
     this.home = launch.home;
     this.logger = logger;
     this.child = startProcess(launch.program, launch.home);
-    this.#connection = new JsonRpcConnection(this.child, logger);
-    this.exited = processEnd(this.child).then((ended) => {
-      this.isClosed = true;
-      this.#connection.end(ended);
-    });
+    // The first message once more: every version answers it, at any time and without an effect.
+    const ask = () => this.#connection.request("initialize", initializeParams).response;
+    this.#heartbeat = new Heartbeat(ask, (reason) => this.#end(reason));
+    this.#connection = new JsonRpcConnection(this.child, logger, () => this.#heartbeat.heard());
+    this.exited = processEnd(this.child).then((ended) => this.#end(ended));
     this.#passLogOn();
     this.ready = this.#initialize(launch, initializeParams, bundle);
+    this.#ask = ask;
   }
 
-  /** Returns null when it runs and fits this plugin, else the failure with the command that fixes it. */
+  /** Whether a call may be given to it. */
+  get takesCalls() {
+    return !this.isClosed && !this.#isRetired;
+  }
+
+  /** Returns null when it answers and fits this plugin, else the failure with what to do about it. */
   async check() {
     this.#countCalls(+1);
-    const problem = await this.ready;
-    this.#countCalls(-1);
-    return problem;
+    try {
+      const problem = await this.ready;
+      if (problem) return problem;
+      const { ended } = await this.#ask();
+      return ended ? failure("worker_stopped", `The image worker has ended: ${ended}.`, "The next call starts it.") : null;
+    } finally {
+      this.#countCalls(-1);
+    }
   }
 
   /**
@@ -68,18 +84,47 @@ export class Worker {
     try {
       const problem = await Promise.race([this.ready, aborted.then(() => unsent)]);
       if (problem || signal?.aborted) return problem ?? unsent;
-      const { id, response } = this.#connection.request("call", params, onProgress);
-      // A healthy worker answers a cancel at once, with the task; one that hangs must not hold up the session.
-      const cancelTimeout = aborted.then(() => this.#cancel(id));
-      const outcome = await Promise.race([response, cancelTimeout]);
-      if (outcome) return resultOf(outcome);
-      this.#connection.forget(id);
-      const message = "The call was stopped; the image worker does not answer.";
-      return failure("cancelled", message, RETRY_HINT, "unknown");
+      return await this.#answerTo(params, aborted, onProgress);
     } finally {
       release();
       this.#countCalls(-1);
     }
+  }
+
+  /**
+   * Returns a call's result, or an error when the worker does not answer in time or ends before.
+   *
+   * @param {CallParams & AccountParams} params
+   * @param {Promise<unknown>} aborted
+   * @param {OnProgress} [onProgress]
+   * @returns {Promise<ToolResult>}
+   */
+  async #answerTo(params, aborted, onProgress) {
+    const { late, moved, release } = overdue(params);
+    /** @type {string | null} */
+    let taskRef = null;
+    const observe = (/** @type {Progress} */ progress) => {
+      taskRef = progress.task_ref ?? taskRef;
+      moved();
+      onProgress?.(progress);
+    };
+    const { id, response } = this.#connection.request("call", params, observe);
+    const cancel = () => this.#connection.notify("cancel", { id });
+    // A worker that is well answers a cancel at once, with the task; one that hangs must not hold up the session.
+    const unheeded = aborted.then(async () => {
+      cancel();
+      await pause(ABORT_MS);
+      return /** @type {const} */ ("cancelled");
+    });
+    const outcome = await Promise.race([response, unheeded, late.then(() => /** @type {const} */ ("worker_stopped"))]);
+    release();
+    if (typeof outcome === "object") return resultOf(outcome, taskRef);
+    this.#connection.forget(id);
+    cancel();
+    this.logger.warn(`flux2: the image worker left a call unanswered and is replaced (${outcome})`);
+    this.retire();
+    const cause = outcome === "cancelled" ? "The call was stopped; the" : "The";
+    return interruptedCall(outcome, `${cause} image worker does not answer.`, taskRef);
   }
 
   /**
@@ -102,7 +147,7 @@ export class Worker {
   retire() {
     this.#isRetired = true;
     this.#countCalls(0);
-    return Promise.race([this.exited, graceTime()]);
+    return Promise.race([this.exited, pause(GRACE_MS)]);
   }
 
   /**
@@ -119,10 +164,29 @@ export class Worker {
       if (this.#active) socket?.ref?.();
       else socket?.unref?.();
     }
+    if (!this.#active) this.#heartbeat.stop();
+    else if (this.#isReady && !this.isClosed) this.#heartbeat.start();
     if (!this.#isRetired || this.#active || this.isClosed) return;
     this.isClosed = true;
     this.#connection.request("shutdown", {});
-    setTimeout(() => this.child.kill("SIGKILL"), GRACE_MS).unref();
+    setTimeout(() => this.#end("it did not end when asked to"), GRACE_MS).unref();
+  }
+
+  /**
+   * Kills the process if it still runs, and answers every request that is open, also when it cannot be killed.
+   *
+   * @param {string} reason
+   */
+  #end(reason) {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.isClosed = true;
+    this.#heartbeat.stop();
+    if (this.#active) this.logger.warn(`flux2: the image worker is gone: ${reason}`);
+    this.child.kill("SIGKILL");
+    this.#connection.end(reason);
+    // A wrapper's child may still have the other ends: it sees the end of its input.
+    for (const pipe of [this.child.stdin, this.child.stdout, this.child.stderr]) pipe?.destroy();
   }
 
   /**
@@ -136,34 +200,17 @@ export class Worker {
   async #initialize(launch, initializeParams, bundle) {
     let isLate = false;
     const timer = setTimeout(() => {
-      isLate = this.child.kill("SIGKILL");
+      isLate = true;
+      this.#end("it was killed");
     }, START_MS);
     const { result, error, ended } = await this.#connection.request("initialize", initializeParams).response;
     clearTimeout(timer);
+    this.#isReady = true;
+    this.#countCalls(0);
     if (result?.version === bundle.version && result.manifest_sha256 === bundle.manifest_sha256) return null;
     this.#isRetired = true;
-    const [program] = launch.program;
-    const isOlder = result !== undefined && isLowerVersion(result.version, bundle.version);
-    const isMissing = /No module named '?flux2_tool/.test(this.#lastLogLine);
-    const reinstall = result && !isOlder ? "flux2-tool openclaw install" : launch.fix;
-    const command = isOlder || isMissing ? pipInstall(launch, bundle) : reinstall;
     const cause = isLate ? `it did not start within ${START_MS / 1000} s` : (ended ?? error?.message);
-    const problem = result
-      ? `has flux2-tool ${result.version} or another manifest, the plugin is version ${bundle.version}`
-      : `does not start the worker: ${[cause, this.#lastLogLine].filter(Boolean).join("; ")}`;
-    return failure("configuration_error", `${program} ${problem}`, `Nothing was sent. To fix it, run: ${command}`);
-  }
-
-  /**
-   * Asks the worker to stop a call; resolves after the time it has to respond.
-   *
-   * @param {number} id
-   * @returns {Promise<undefined>}
-   */
-  async #cancel(id) {
-    this.#connection.notify("cancel", { id });
-    await graceTime();
-    return undefined;
+    return misfit(launch, bundle, result, cause, this.#lastLogLine);
   }
 
   /** Passes the log on. A line without a level has that of the line before; the first ones explain a failed start. */
@@ -182,54 +229,11 @@ export class Worker {
 
 /**
  * @param {Response<ToolResult>} response
+ * @param {string | null} taskRef
  * @returns {ToolResult}
  */
-function resultOf({ result, error }) {
+function resultOf({ result, error }, taskRef) {
   if (result) return result;
   if (error) return failure("internal_error", `The worker refused the call: ${error.message}`, "", "unknown");
-  return failure("worker_stopped", "The image worker stopped during this call.", RETRY_HINT, "unknown", true);
-}
-
-/**
- * @param {Launch} launch
- * @param {Bundle} bundle
- */
-function pipInstall({ program: [python, ...options] }, { version }) {
-  const pip = options.length ? `${python} -m pip` : "pip";
-  return `${pip} install flux2-tool==${version}`;
-}
-
-/**
- * @param {string} version
- * @param {string} other
- */
-function isLowerVersion(version, other) {
-  return version.localeCompare(other, "en", { numeric: true }) < 0;
-}
-
-/**
- * Returns a promise of a signal's abort, and a function that removes its listener.
- *
- * @param {AbortSignal | undefined} signal
- */
-function abortOf(signal) {
-  let release = () => {};
-  const aborted = new Promise((resolve) => {
-    const onAbort = () => resolve(undefined);
-    release = () => signal?.removeEventListener("abort", onAbort);
-    signal?.addEventListener("abort", onAbort);
-    if (signal?.aborted) onAbort();
-  });
-  return { aborted, release };
-}
-
-/**
- * Waits without keeping OpenClaw's process alive by itself.
- *
- * @returns {Promise<void>}
- */
-function graceTime() {
-  return new Promise((resolve) => {
-    setTimeout(resolve, GRACE_MS).unref();
-  });
+  return interruptedCall("worker_stopped", "The image worker stopped during this call.", taskRef);
 }

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox
+from flux2_tool.schema.install_text import install_extra_text
 from tests.hosts.mcp.host import ARGUMENTS, FOX
-from tests.support.command import SandboxClock
+from tests.support.command import Command, SandboxClock
+from tests.support.terminal import run_at_terminal
 from tests.support.waiting import PATIENCE_S, wait_until
 
 LIGHT_START = """
@@ -209,5 +211,14 @@ def test_without_the_extra_the_command_says_what_to_install(environ: dict[str, s
     done = subprocess.run([sys.executable, "-c", hidden], env=environ, capture_output=True, text=True, check=False)
 
     assert done.returncode == 3
-    assert 'pip install "flux2-tool[mcp]"' in done.stderr
+    assert install_extra_text("mcp", python=sys.executable) in done.stderr
     assert done.stdout == ""
+
+
+def test_at_a_terminal_it_says_what_it_waits_for(environ: dict[str, str], tmp_path: Path) -> None:
+    """A person who starts it by hand would take the silence for a hang."""
+    shown = run_at_terminal(Command(folder=tmp_path, environ=environ), "mcp", keys=b"\x04")
+
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert "This waits for an MCP host" in shown.screen
+    assert "flux2-tool mcp config --host HOST" in shown.screen

@@ -1,4 +1,4 @@
-"""Anthropic tool use: a chat that can make pictures. `client` is `anthropic.AsyncAnthropic()`."""
+"""Anthropic tool use: a chat that can make images. `client` is `anthropic.AsyncAnthropic()`."""
 
 import json
 from typing import Any

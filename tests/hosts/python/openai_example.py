@@ -1,4 +1,4 @@
-"""OpenAI function calling: a chat that can make pictures. `client` is `openai.AsyncOpenAI()`."""
+"""OpenAI function calling: a chat that can make images. `client` is `openai.AsyncOpenAI()`."""
 
 import json
 from typing import Any
@@ -19,6 +19,6 @@ async def chat(client: Any, flux: Flux2Tool, messages: list[Any], *, conversatio
         if not message.tool_calls:
             return str(message.content)
         for call in message.tool_calls:
-            # Their JSON text as it is: one that is broken is answered with what is wrong with it.
+            # Pass the JSON text as it is: where it is malformed, the result says what is wrong.
             result = await flux.call(call.function.name, call.function.arguments, session=conversation)
             messages.append({"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)})

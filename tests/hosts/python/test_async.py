@@ -416,3 +416,18 @@ def test_it_needs_no_event_loop_to_be_made(service: Service) -> None:
 
     assert isinstance(flux, Flux2Tool)
     asyncio.run(flux.aclose())
+
+
+def test_a_result_without_a_task_id_is_no_source(service: Service) -> None:
+    """RunAPI may answer with the image alone; then only its link or its file can be given."""
+
+    async def main() -> None:
+        async with service.tool() as flux:
+            made = await flux.text_to_image("a red fox")
+            nameless = made.model_copy(update={"task": made.task.model_copy(update={"id": None, "ref": None})})
+            await flux.remix_image("make it night", nameless)
+
+    with pytest.raises(InvalidArgumentsError, match="no task id"):
+        asyncio.run(main())
+
+    assert service.images_paid == 1

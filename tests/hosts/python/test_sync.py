@@ -34,6 +34,12 @@ def test_the_whole_way_without_an_event_loop(service: Service) -> None:
     assert service.images_paid == 2
 
 
+def test_the_definitions_for_a_model_are_those_of_the_async_tool(service: Service) -> None:
+    """A script that drives a model needs them before it waits for anything."""
+    with SyncFlux2Tool(service.tool()) as flux:
+        assert flux.definitions("anthropic") == service.tool().definitions("anthropic")
+
+
 def test_errors_are_raised_where_the_call_was_made(service: Service) -> None:
     """Not in the thread that does the work."""
     with SyncFlux2Tool(service.tool()) as flux, pytest.raises(InvalidArgumentsError):

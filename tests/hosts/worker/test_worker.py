@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -25,6 +26,7 @@ from tests.support.harness import FOX
 from tests.support.keys import KEY
 from tests.support.pictures import picture
 from tests.support.waiting import PATIENCE_S, wait_until
+from tests.support.webhooks import SECRET, signed_webhook
 from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 MIB = 1024 * 1024
@@ -530,6 +532,7 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
     with running_worker(tmp_path) as first:
         first.begin({"prompt": "survivor"}, **account)
         wait_until(lambda: any(progress["state"] == "processing" for progress in first.progress))
+        first.process.kill()
     with running_worker(tmp_path) as second:
         result = second.call({"prompt": "survivor"}, **account)
 
@@ -585,6 +588,38 @@ def test_a_wrong_configuration_is_a_readable_failure_of_the_call(
     assert "wait" in error["message"]
     assert "wait_s" in error["message"]
     assert error["hint"]
+
+
+def test_a_webhook_is_accepted_when_it_is_signed_with_the_secret(worker: WorkerProcess) -> None:
+    """The gateway's route is public: what the worker accepts decides what its sender is answered."""
+    config = {"callback_public_url": "https://agent.example.com", "callback_secret": SECRET}
+    worker.result(worker.request("initialize", {"config": config}))
+    headers, body = signed_webhook("tsk_abc123", now=time.time())
+    request = {"headers": headers, "body_base64": base64.b64encode(body).decode()}
+    forged = {**request, "body_base64": base64.b64encode(body + b" ").decode()}
+
+    assert worker.result(worker.request("webhook", request)) == {"accepted": True}
+    assert worker.result(worker.request("webhook", forged)) == {"accepted": False}
+
+
+def test_without_a_public_address_no_webhook_is_accepted(worker: WorkerProcess) -> None:
+    """Nobody was told to send one, and there is no secret to check it with."""
+    headers, body = signed_webhook("tsk_abc123", now=time.time())
+    request = {"headers": headers, "body_base64": base64.b64encode(body).decode()}
+
+    assert worker.result(worker.request("webhook", request)) == {"accepted": False}
+
+
+def test_a_webhook_under_a_wrong_configuration_is_a_readable_fault(worker: WorkerProcess) -> None:
+    """It has no result object to carry the error; the gateway's log must still say what to correct."""
+    greeting = {"config": {"wait": 5}}
+    worker.result(worker.request("initialize", greeting))
+    error = worker.answer(worker.request("webhook", {"headers": {}, "body_base64": ""}))["error"]
+
+    assert error["code"] == PARAMS
+    assert "wait_s" in error["message"]
+    assert "plugins.entries.flux2.config" in error["message"]
+    assert "version" in worker.result(worker.request("initialize", greeting))
 
 
 def test_the_calls_own_wait_is_obeyed(shared: WorkerProcess, account: dict[str, Any]) -> None:

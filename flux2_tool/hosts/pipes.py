@@ -1,4 +1,7 @@
-"""The worker's pipes: lines are read and written on threads, so that a slow peer never blocks the event loop."""
+"""A host's pipes: lines are read and written on threads, so that a slow peer never blocks the event loop.
+
+A peer that does not read for a minute, or leaves tens of mebibytes unread, is gone: what is kept for it is bounded.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ import queue
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from io import FileIO
 from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_UNREAD_LINES: Final = 256
+# Of what a peer has not read: beyond the first limit progress is left out, beyond the second the peer counts as gone.
+MAX_UNREAD_BEFORE_PROGRESS_BYTES: Final = 256 * 1024
+MAX_UNREAD_BYTES: Final = 32 * MAX_MESSAGE_BYTES
+LONGEST_UNREAD_S: Final = 60.0
+_CHUNK_BYTES: Final = 64 * 1024
 
 
 class LineWriter:
@@ -24,13 +33,16 @@ class LineWriter:
 
     Args:
         output: A pipe, socket or file; unbuffered.
+        monotonic: Returns the time on a clock that never runs backwards, in seconds.
     """
 
-    def __init__(self, output: FileIO) -> None:
+    def __init__(self, output: FileIO, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._output = output
+        self._monotonic = monotonic
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._queued = 0  # lines that the thread has not written yet
-        self._queued_lock = threading.Lock()
+        self._unread_bytes = 0  # of the lines that the thread has not written yet
+        self._moved_at_s = 0.0  # when the thread last wrote, or got something to write
+        self._lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(output.fileno(), select.POLLOUT)
         self._broken: Callable[[], object] = lambda: None
@@ -38,7 +50,7 @@ class LineWriter:
         self._thread.start()
 
     def on_broken(self, callback: Callable[[], object]) -> None:
-        """Call back when the reader has closed the pipe; the callback runs on another thread."""
+        """Call back, on any thread and perhaps repeatedly, when the reader has closed the pipe or reads too slowly."""
         self._broken = callback
 
     def put(self, line: bytes) -> None:
@@ -49,10 +61,29 @@ class LineWriter:
             except (OSError, ValueError):
                 self._broken()
                 return
-        if line:
-            with self._queued_lock:
-                self._queued += 1
+        if not line:
+            return
+        with self._lock:
+            if self._unread_bytes == 0:
+                self._moved_at_s = self._monotonic()
+            self._unread_bytes += len(line)
+            is_too_much = self._unread_bytes > MAX_UNREAD_BYTES
+        if is_too_much:
+            self._broken()
+        else:
             self._lines.put(line)
+
+    def put_progress(self, line: bytes) -> None:
+        """Write or queue one line that may be left out while the peer reads too slowly; not thread-safe."""
+        if self._unread_bytes <= MAX_UNREAD_BEFORE_PROGRESS_BYTES:
+            self.put(line)
+
+    def check_reader(self) -> None:
+        """Report the pipe as broken if nobody has read it for LONGEST_UNREAD_S although something is queued."""
+        with self._lock:
+            is_stalled = self._unread_bytes > 0 and self._monotonic() - self._moved_at_s > LONGEST_UNREAD_S
+        if is_stalled:
+            self._broken()
 
     def close(self, *, timeout_s: float) -> None:
         """Write the queued lines, for at most `timeout_s` seconds."""
@@ -62,16 +93,21 @@ class LineWriter:
     @property
     def _is_free(self) -> bool:
         """Whether no line is queued and the output takes a short line without blocking (POSIX, PIPE_BUF)."""
-        return self._queued == 0 and [event for _fd, event in self._poll.poll(0)] == [select.POLLOUT]
+        return self._unread_bytes == 0 and [event for _fd, event in self._poll.poll(0)] == [select.POLLOUT]
 
     def _write_all(self) -> None:
         try:
             while (line := self._lines.get()) is not None:
                 view = memoryview(line)
                 while view:
-                    view = view[self._output.write(view) :]
-                with self._queued_lock:
-                    self._queued -= 1
+                    written = self._output.write(view[:_CHUNK_BYTES])
+                    if not written:  # somebody has made the pipe non-blocking
+                        self._poll.poll()
+                        continue
+                    view = view[written:]
+                    with self._lock:
+                        self._unread_bytes -= written
+                        self._moved_at_s = self._monotonic()
         except (OSError, ValueError):
             with contextlib.suppress(RuntimeError):
                 self._broken()
@@ -82,10 +118,20 @@ class LineReader:
 
     Args:
         loop: The event loop that gets the lines.
+        on_end: Called at the end of the input, on the reading thread, which does not depend on the event loop.
+        max_bytes: The longest line that is kept whole, without its end.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_end: Callable[[], object] = lambda: None,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
         self._loop = loop
+        self._max_bytes = max_bytes
+        self._on_end = on_end
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._free_slots = threading.Semaphore(MAX_UNREAD_LINES)
         threading.Thread(target=self._read_all, name="stdin", daemon=True).start()
@@ -101,11 +147,12 @@ class LineReader:
         # The loop may be closed before the input is.
         with contextlib.suppress(RuntimeError):
             try:
-                while line := source.readline(MAX_MESSAGE_BYTES + 2):
-                    if len(line) > MAX_MESSAGE_BYTES + 1 and not line.endswith(b"\n"):
+                while line := source.readline(self._max_bytes + 2):
+                    if len(line) > self._max_bytes + 1 and not line.endswith(b"\n"):
                         while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
                             pass
                     self._free_slots.acquire()
                     self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
             finally:
+                self._on_end()
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, None)

@@ -1,0 +1,21 @@
+"""Whether a file or folder is there; never an error, unlike pathlib where a folder on the way may not be entered."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file that this user may look at."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder that this user may look at."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything that this user may look at."""
+    return os.path.exists(path)  # noqa: PTH110

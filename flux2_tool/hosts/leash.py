@@ -1,0 +1,55 @@
+"""The end of a process that serves a host: within a few seconds of the host's, whatever its threads are doing.
+
+Threads of their own watch for it, because the event loop may be busy or stuck. What was in flight stays in the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 0.5
+END_WITHIN_S: Final = 4.0
+
+
+class Leash:
+    """Ends this process when its host ends.
+
+    Args:
+        on_parent_exit: Called on another thread when the process that started this one is dead.
+        also_look: Called on that thread every LOOK_EVERY_S.
+    """
+
+    def __init__(self, on_parent_exit: Callable[[], object], *, also_look: Callable[[], object]) -> None:
+        self._on_parent_exit = on_parent_exit
+        self._also_look = also_look
+        self._parent = os.getppid()
+        self._is_ending = threading.Event()
+
+    def watch(self) -> None:
+        """Begin to watch the parent process; there is no event for its exit, so it is looked for."""
+        threading.Thread(target=self._watch_parent, name="leash", daemon=True).start()
+
+    def pull(self) -> None:
+        """End this process within END_WITHIN_S, whether or not it ends by itself before."""
+        if not self._is_ending.is_set():
+            self._is_ending.set()
+            threading.Thread(target=self._end_late, name="leash-end", daemon=True).start()
+
+    def _watch_parent(self) -> None:
+        pause = threading.Event()
+        while os.getppid() == self._parent:
+            self._also_look()
+            pause.wait(LOOK_EVERY_S)
+        self.pull()
+        logger.info("the parent process is dead")
+        self._on_parent_exit()
+
+    def _end_late(self) -> None:
+        threading.Event().wait(END_WITHIN_S)
+        os._exit(0)

@@ -1,0 +1,209 @@
+"""MCP's stdio transport: one JSON-RPC message per line, and an answer to each that is no notification or response.
+
+The SDK's own transport gives no answer to a line that its parser refuses (half a character, 200 levels, numbers of
+thousands of digits), so that the host waits in vain. Here each line is read as far as it can be, so that the answer has
+the request's id; what the tools cannot take is then refused where arguments are validated. Source: the MCP
+specification, 2025-11-25, basic/transports; https://www.jsonrpc.org/specification.
+
+Only `mcp_server.py` may import the SDK when it is loaded; here it is imported once a connection is open.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from pydantic import ValidationError
+
+from flux2_tool.hosts.pipes import LineReader, LineWriter
+from flux2_tool.hosts.worker.json_rpc import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    ProtocolFaultError,
+    RequestId,
+    line_of,
+    loaded,
+    request_id_of,
+)
+
+if TYPE_CHECKING:
+    from mcp.shared.message import SessionMessage
+    from mcp_types import JSONRPCMessage
+
+logger = logging.getLogger(__name__)
+
+# Eight pictures as data: URLs fit; more is a peer that sends no line ends.
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+MAX_LEVELS: Final = 200
+LAST_ANSWERS_S: Final = 1.5
+_BOM: Final = b"\xef\xbb\xbf"
+
+Streams: TypeAlias = (
+    "tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]"
+)
+
+
+class Lines:
+    """The messages of one connection.
+
+    Args:
+        source: The peer's lines.
+        output: Takes ours; never blocks.
+    """
+
+    def __init__(self, source: LineReader, output: LineWriter) -> None:
+        self._source = source
+        self._output = output
+        self._open_ids: set[RequestId] = set()
+        self._all_answered = anyio.Event()  # replaced each time it is set
+
+    async def receive(self, to_server: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+        """Pass the peer's messages on until its input ends; answer what is no message."""
+        from mcp.shared.message import SessionMessage
+
+        async with to_server:
+            while (line := await self._source.next()) is not None:
+                message = self._message(line)
+                if message is not None:
+                    await to_server.send(SessionMessage(message))
+            # The server cancels what runs when its input ends; a file of requests may still be read by somebody.
+            if self._open_ids:
+                with anyio.move_on_after(LAST_ANSWERS_S):
+                    await self._all_answered.wait()
+
+    async def send(self, from_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        """Write the server's messages."""
+        from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
+
+        async with from_server:
+            async for found in from_server:
+                message = found.message
+                if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+                    self._open_ids.discard(message.id)
+                try:
+                    line = message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+                except ValueError:
+                    logger.exception("a message could not be written")
+                    self._refuse(getattr(message, "id", None), INTERNAL_ERROR, "the answer cannot be written as JSON")
+                    continue
+                if isinstance(message, JSONRPCResponse | JSONRPCError | JSONRPCRequest):
+                    self._output.put(line)
+                    if not self._open_ids:
+                        self._all_answered.set()
+                        self._all_answered = anyio.Event()
+                else:
+                    self._output.put_progress(line)
+
+    def _message(self, line: bytes) -> JSONRPCMessage | None:
+        """Return a line's message, None for one that was answered here."""
+        request_id: RequestId | None = None
+        is_answered = True
+        try:
+            decoded = _decoded(line)
+            request_id = request_id_of(decoded)
+            is_answered = "id" in decoded or not isinstance(decoded.get("method"), str)
+            message = _validated(decoded)
+            if "method" in decoded:
+                self._note_id(request_id, decoded, is_request=is_answered)
+        except ProtocolFaultError as exc:
+            if is_answered:
+                named = request_id if exc.names_request else None
+                self._refuse(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
+            return None
+        return message
+
+    def _note_id(self, request_id: RequestId | None, decoded: Mapping[str, Any], *, is_request: bool) -> None:
+        """Remember the id of a request until it is answered or cancelled.
+
+        Raises:
+            ProtocolFaultError: The request has no usable id, or that of another.
+        """
+        if is_request:
+            if request_id is None:
+                raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
+            if request_id in self._open_ids:
+                raise ProtocolFaultError(INVALID_REQUEST, "the id is in use by a running request", names_request=False)
+            self._open_ids.add(request_id)
+        elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):
+            cancelled = request_id_of({"id": decoded["params"].get("requestId")})
+            if cancelled is not None:
+                self._open_ids.discard(cancelled)
+
+    def _refuse(self, request_id: RequestId | None, code: int, message: str) -> None:
+        self._output.put(line_of({"id": request_id, "error": {"code": code, "message": message}}))
+
+
+@asynccontextmanager
+async def message_streams(source: LineReader, output: LineWriter) -> AsyncIterator[Streams]:
+    """Yield the two streams that the SDK's server runs on."""
+    lines = Lines(source, output)
+    from mcp.shared.message import SessionMessage
+
+    to_server, of_peer = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    to_peer, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lines.receive, to_server)
+        group.start_soon(lines.send, from_server)
+        yield of_peer, to_peer
+
+
+def _decoded(line: bytes) -> dict[str, Any]:
+    """Return the object of a line; bytes that are no UTF-8 become lone surrogates, which validation refuses by name.
+
+    Raises:
+        ProtocolFaultError: It is too long, no JSON or no object.
+    """
+    if len(line.rstrip(b"\r\n")) > MAX_LINE_BYTES:
+        raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_LINE_BYTES} bytes long")
+    text = line.removeprefix(_BOM).decode("utf-8", "surrogateescape")
+    found = loaded(text)
+    if not isinstance(found, dict):
+        raise ProtocolFaultError(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
+    return found
+
+
+def _validated(decoded: dict[str, Any]) -> JSONRPCMessage:
+    """Return the SDK's model of a message.
+
+    Raises:
+        ProtocolFaultError: It is nested too deep, or no message of JSON-RPC 2.0.
+    """
+    from mcp_types import jsonrpc_message_adapter
+
+    if _levels(decoded) > MAX_LEVELS:
+        raise ProtocolFaultError(
+            INVALID_PARAMS, f"the message is nested too deep; at most {MAX_LEVELS} levels are read"
+        )
+    try:
+        return jsonrpc_message_adapter.validate_python(_sendable(decoded), by_name=False)
+    except (ValidationError, ValueError) as exc:
+        reason = 'a message is a JSON object with "jsonrpc": "2.0", a string "method" and an "id" of text or integer'
+        raise ProtocolFaultError(INVALID_REQUEST, reason) from exc
+
+
+def _levels(value: Any) -> int:
+    """Return how deep lists and objects are nested, without recursion."""
+    levels, layer = 0, [value]
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        levels += 1
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+    return levels
+
+
+def _sendable(value: Any, *, is_argument: bool = False) -> Any:
+    """Return a message without lone surrogates, but for the values of a tool's arguments, which are validated later."""
+    if isinstance(value, str):
+        return value if is_argument else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [_sendable(one, is_argument=is_argument) for one in value]
+    if isinstance(value, dict):
+        return {
+            _sendable(name): _sendable(one, is_argument=is_argument or name == "arguments")
+            for name, one in value.items()
+        }
+    return value

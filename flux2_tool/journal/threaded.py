@@ -1,0 +1,277 @@
+"""The journal for an event loop: SQLite in a thread of its own, so that the loop never waits for the disk or a lock.
+
+One thread carries out everything in order. While another process holds the lock, an operation is tried again in short
+attempts, so that reads and the operations of other calls go on in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from flux2_tool._clock import Clock, SystemClock
+from flux2_tool.journal.errors import JournalError
+from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome, Record, RecordState, SavedCopy
+from flux2_tool.journal.process_id import Owner
+from flux2_tool.journal.protocol import LOCK_PATIENCE_S
+from flux2_tool.journal.sqlite import SqliteJournal, open_journal
+from flux2_tool.runapi import contract
+
+T = TypeVar("T")
+
+# One attempt at a locked file occupies the thread, and the pause after it does not.
+_ATTEMPT_S: Final = 0.03
+_PAUSE_S: Final = 0.03
+
+
+async def open_threaded_journal(
+    folder: Path | None, *, owner: Owner, now: float, clock: Clock | None = None
+) -> ThreadedJournal:
+    """Open the journal of a data folder, or one in memory for `None`; create it if missing.
+
+    Raises:
+        JournalError: The folder or the file cannot be used; nothing was changed.
+    """
+    executor = ThreadPoolExecutor(1, thread_name_prefix="flux2-tool-journal")
+    loop = asyncio.get_running_loop()
+    opening = loop.run_in_executor(executor, lambda: _open(folder, owner=owner, now=now))
+    try:
+        store = await asyncio.shield(opening)
+    except BaseException:
+        opening.add_done_callback(lambda done: _drop(done, executor))
+        raise
+    return ThreadedJournal(store, executor, clock=clock or SystemClock())
+
+
+def _open(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
+    store = open_journal(folder, owner=owner, now=now)
+    store.set_busy_timeout(_ATTEMPT_S)
+    return store
+
+
+def _drop(opening: asyncio.Future[SqliteJournal], executor: ThreadPoolExecutor) -> None:
+    """Close what was opened for a call that does not wait for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        store = opening.result()
+        executor.submit(lambda: store.close(release=False))
+    executor.shutdown(wait=False)
+
+
+class ThreadedJournal:
+    """`Journal` over a `SqliteJournal` in one thread.
+
+    Args:
+        store: The open journal; used in the thread only.
+        executor: The thread.
+        clock: Measures the waits for a lock.
+    """
+
+    def __init__(self, store: SqliteJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+
+    # ---- what must be written before something is done ---------------------------------------------------------------
+
+    async def claim(self, intent: Intent, rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S) -> Claim:
+        claiming = _Claiming(self._store, intent, rules, now=now)
+        try:
+            return await self._run(claiming, within_s=within_s)
+        except asyncio.CancelledError:
+            # It may be recorded all the same, a moment later; nobody would ever send it.
+            claiming.abandon(self._executor)
+            raise
+
+    async def take_over(self, record_id: str, *, now: float) -> Record | None:
+        return await self._run(lambda: self._store.take_over(record_id, now=now))
+
+    async def note_route(self, record_id: str, route: contract.Route) -> None:
+        await self._finish(lambda: self._store.note_route(record_id, route))
+
+    # ---- what has happened, and is written whatever becomes of the call ----------------------------------------------
+
+    async def release(self, record_id: str, *, abandoned: bool = False) -> None:
+        await self._finish(lambda: self._store.release(record_id, abandoned=abandoned))
+
+    async def note_orphaned(self, record_id: str) -> None:
+        await self._finish(lambda: self._store.note_orphaned(record_id))
+
+    async def note_accepted(
+        self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
+    ) -> None:
+        await self._finish(
+            lambda: self._store.note_accepted(
+                record_id, now=now, task_id=task_id, status_url=status_url, request_id=request_id
+            )
+        )
+
+    async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
+        await self._finish(lambda: self._store.note_end(record_id, outcome, now=now))
+
+    async def note_delivered(self, record_id: str, *, now: float) -> None:
+        await self._finish(lambda: self._store.note_delivered(record_id, now=now))
+
+    async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
+        await self._finish(lambda: self._store.note_saved(record_id, copies))
+
+    async def carry_over(self, records: Sequence[Record]) -> None:
+        await self._finish(lambda: self._store.carry_over(records))
+
+    async def heartbeat(self, *, now: float) -> None:
+        await self._run(lambda: self._store.heartbeat(now=now))
+
+    async def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
+        await self._run(lambda: self._store.mark_unconfirmed(sent_before=sent_before, now=now))
+
+    # ---- reads -------------------------------------------------------------------------------------------------------
+
+    async def get(self, record_id: str) -> Record | None:
+        return await self._run(lambda: self._store.get(record_id))
+
+    async def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
+        return await self._run(lambda: self._store.find_task(task_id, fingerprint=fingerprint, base_url=base_url))
+
+    async def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
+        return await self._run(lambda: self._store.has_other(task_id, base_url=base_url, than=than))
+
+    async def conversations_of(self, task_id: str) -> list[str | None]:
+        return await self._run(lambda: self._store.conversations_of(task_id))
+
+    async def newest(
+        self,
+        *,
+        fingerprint: str,
+        base_url: str,
+        session: str | None,
+        delivered_first: bool = False,
+        inherited_session_prefix: str | None = None,
+    ) -> Record | None:
+        return await self._run(
+            lambda: self._store.newest(
+                fingerprint=fingerprint,
+                base_url=base_url,
+                session=session,
+                delivered_first=delivered_first,
+                inherited_session_prefix=inherited_session_prefix,
+            )
+        )
+
+    async def unowned(
+        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
+    ) -> list[Record]:
+        return await self._run(
+            lambda: self._store.unowned(
+                fingerprint=fingerprint,
+                base_url=base_url,
+                now=now,
+                resend_since=resend_since,
+                include_abandoned=include_abandoned,
+            )
+        )
+
+    async def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
+        return await self._run(lambda: self._store.records(states=states, since=since))
+
+    async def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
+        return await self._run(
+            lambda: self._store.durations(base_url=base_url, model=model, resolution=resolution, limit=limit)
+        )
+
+    async def is_in_place(self) -> bool:
+        return await self._run(self._store.is_in_place)
+
+    async def close(self, *, release: bool = True) -> None:
+        try:
+            await self._finish(lambda: self._store.close(release=release))
+        finally:
+            self._executor.shutdown(wait=False)
+
+    def close_now(self) -> None:
+        """Close the store without an event loop; the records stay owned, as after a crash."""
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            self._executor.submit(lambda: self._store.close(release=False)).result()
+        self._executor.shutdown()
+
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    async def _run(self, operation: Callable[[], T], *, within_s: float = LOCK_PATIENCE_S) -> T:
+        """Carry out an operation; a cancel leaves it at once."""
+        until_s = self._clock.monotonic() + within_s
+        while True:
+            try:
+                return await self._submitted(operation)
+            except JournalError as exc:
+                if exc.reason != "locked" or self._clock.monotonic() >= until_s:
+                    raise
+            await self._clock.sleep(_PAUSE_S)
+
+    async def _finish(self, operation: Callable[[], T]) -> T:
+        """Carry out an operation; a cancel is raised only when the attempt that runs has ended."""
+        until_s = self._clock.monotonic() + LOCK_PATIENCE_S
+        while True:
+            attempt = self._submitted(operation)
+            cancelled: asyncio.CancelledError | None = None
+            while not attempt.done():
+                try:
+                    await asyncio.wait([attempt])
+                except asyncio.CancelledError as exc:
+                    cancelled = exc
+            try:
+                result = attempt.result()
+            except JournalError as exc:
+                if cancelled is not None:
+                    raise cancelled from exc
+                if exc.reason != "locked" or self._clock.monotonic() >= until_s:
+                    raise
+            else:
+                if cancelled is not None:
+                    raise cancelled
+                return result
+            await self._clock.sleep(_PAUSE_S)
+
+    def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._executor, operation)
+        except RuntimeError as exc:  # the thread has ended
+            raise JournalError("the journal is closed") from exc
+
+
+class _Claiming:
+    """A claim in the thread; one that was made for a call that has left is ended as not sent."""
+
+    def __init__(self, store: SqliteJournal, intent: Intent, rules: ClaimRules, *, now: float) -> None:
+        self._store = store
+        self._intent = intent
+        self._rules = rules
+        self._now = now
+        self._lock = threading.Lock()
+        self._is_abandoned = False
+        self._claim: Claim | None = None
+
+    def __call__(self) -> Claim:
+        claim = self._store.claim(self._intent, self._rules, now=self._now)
+        with self._lock:
+            self._claim = claim
+            is_abandoned = self._is_abandoned
+        if is_abandoned:
+            self._disown()
+        return claim
+
+    def abandon(self, executor: ThreadPoolExecutor) -> None:
+        """End the record of this claim, now or as soon as there is one."""
+        with self._lock:
+            self._is_abandoned = True
+            is_made = self._claim is not None
+        if is_made:
+            executor.submit(self._disown)
+
+    def _disown(self) -> None:
+        if self._claim is None or self._claim.outcome != "new" or self._claim.record is None:
+            return
+        error = Failure(code="cancelled", message="The call ended before the image was requested.")
+        self._store.note_end(self._claim.record.record_id, Outcome(state="not_created", error=error), now=self._now)

@@ -1,0 +1,40 @@
+// Why a worker does not fit this plugin or does not start, and the command that fixes it.
+
+import { failure } from "./failure.js";
+
+/** @import { Bundle, Launch, Methods } from "./types.d.ts" */
+
+/**
+ * @param {Launch} launch
+ * @param {Bundle} bundle
+ * @param {Methods["initialize"]["result"] | undefined} result What it said of itself, if it did.
+ * @param {string | undefined} cause Why it said nothing.
+ * @param {string} lastLogLine
+ */
+export function misfit(launch, bundle, result, cause, lastLogLine) {
+  const [program] = launch.program;
+  const isOlder = result !== undefined && isLowerVersion(result.version, bundle.version);
+  const isMissing = /No module named '?flux2_tool/.test(lastLogLine);
+  const reinstall = result && !isOlder ? "flux2-tool openclaw install" : launch.fix;
+  const fix = isOlder || isMissing ? installAgain(launch, bundle) : `run: ${reinstall}`;
+  const problem = result
+    ? `has flux2-tool ${result.version} or another manifest, the plugin is version ${bundle.version}`
+    : `does not start the worker: ${[cause, lastLogLine].filter(Boolean).join("; ")}`;
+  return failure("configuration_error", `${program} ${problem}`, `Nothing was sent. To fix it, ${fix}`);
+}
+
+/**
+ * @param {Launch} launch
+ * @param {Bundle} bundle
+ */
+function installAgain({ program: [python, ...options] }, { install_again }) {
+  return install_again.replace("{pip}", () => (options.length ? `${python} -m pip` : "pip"));
+}
+
+/**
+ * @param {string} version
+ * @param {string} other
+ */
+function isLowerVersion(version, other) {
+  return version.localeCompare(other, "en", { numeric: true }) < 0;
+}

@@ -1,0 +1,213 @@
+"""HTTP connections that carry a request only when nothing has arrived on them that was not asked for.
+
+A response that came before its request, from a proxy that lost count, say, would pass for the next request's: another
+task's id or picture. httpcore looks for it in the socket alone, and only when it chooses a connection; bytes behind a
+response's end in the same packet or TLS record are with the parser already. So each stream here follows the responses
+with a parser of its own, and looks once more when a request is about to be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, Final, cast
+
+import h11
+import httpcore
+import httpx
+
+# As httpcore's own parser has it.
+_MAX_HEADER_BYTES: Final = 100 * 1024
+# The parser must have sent a request before it reads a response; which one does not matter.
+_ANY_REQUEST: Final = h11.Request(method="GET", target="/", headers=[("host", "any")])
+
+
+class UnaskedBytesError(httpcore.ConnectError):
+    """Something had arrived on an idle connection; the request was not sent."""
+
+
+class WatchedTransport(httpx.AsyncBaseTransport):
+    """An httpx transport without proxy over httpcore's connection pool; HTTP/1.1 only.
+
+    Args:
+        tls: The TLS context.
+        limits: The numbers of connections, and how long idle ones are kept.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=_WatchedBackend(),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request, on another connection when the first choice has unasked bytes."""
+        url = request.url
+        own = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=cast("AsyncIterable[bytes]", request.stream),
+            extensions=request.extensions,
+        )
+        with _errors_of_httpx():
+            while True:
+                try:
+                    response = await self._pool.handle_async_request(own)
+                    break
+                except UnaskedBytesError:
+                    continue  # the pool has dropped that connection
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(cast("AsyncIterable[bytes]", response.stream)),
+            extensions=cast("dict[str, Any]", response.extensions),
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body, with httpx's errors."""
+
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _errors_of_httpx():
+            async for part in self._stream:
+                yield part
+
+    async def aclose(self) -> None:
+        with _errors_of_httpx():
+            await cast("Any", self._stream).aclose()
+
+
+@contextlib.contextmanager
+def _errors_of_httpx() -> Iterator[None]:
+    """Raise httpcore's errors as httpx's, which have the same names."""
+    try:
+        yield
+    except (
+        httpcore.TimeoutException,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+        httpcore.UnsupportedProtocol,
+    ) as exc:
+        kind = getattr(httpx, type(exc).__name__, httpx.TransportError)
+        raise kind(str(exc)) from exc
+
+
+class _WatchedBackend(httpcore.AsyncNetworkBackend):
+    """Opens watched connections over TCP."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._backend.connect_tcp(
+            host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
+        )
+        return _WatchedStream(stream)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
+class _WatchedStream(httpcore.AsyncNetworkStream):
+    """One connection: knows whether all that arrived on it belongs to the responses that were asked for."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._parser: h11.Connection | None = None
+        self._is_request_next = True
+        self._has_unasked_bytes = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as above
+        data = await self._stream.read(max_bytes, timeout=timeout)
+        self._is_request_next = True
+        self._follow(data)
+        # More may wait behind a full read where no look at the socket finds it.
+        self._has_unasked_bytes = self._has_unasked_bytes or (len(data) == max_bytes and self._is_response_over)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
+        if self._is_request_next:
+            self._begin_request()
+        await self._stream.write(buffer, timeout=timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._stream.start_tls(ssl_context, server_hostname=server_hostname, timeout=timeout)
+        return _WatchedStream(stream)
+
+    def get_extra_info(self, info: str) -> Any:
+        # httpcore drops an idle connection that is readable.
+        if info == "is_readable" and self._has_unasked_bytes:
+            return True
+        return self._stream.get_extra_info(info)
+
+    def _begin_request(self) -> None:
+        is_new = self._parser is None
+        if self._has_unasked_bytes or self._has_arrived_unread(is_new=is_new):
+            if is_new:
+                raise httpcore.ConnectError("the server sent a response before any request")
+            raise UnaskedBytesError("bytes that were not asked for had arrived on the idle connection")
+        self._is_request_next = False
+        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
+        self._parser.send(_ANY_REQUEST)
+        self._parser.send(h11.EndOfMessage())
+
+    def _has_arrived_unread(self, *, is_new: bool) -> bool:
+        """Whether anything waits in the socket or the TLS layer."""
+        tls = self._stream.get_extra_info("ssl_object")
+        if tls is not None:
+            try:
+                tls.read(1)  # from memory, never from the network
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                return True
+            else:
+                return True
+        # A new TLS connection's first records are session tickets.
+        return (tls is None or not is_new) and bool(self._stream.get_extra_info("is_readable"))
+
+    @property
+    def _is_response_over(self) -> bool:
+        return self._parser is not None and self._parser.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+
+    def _follow(self, data: bytes) -> None:
+        """Parse what has arrived, to know where the response ends."""
+        parser = self._parser
+        if parser is None or self._has_unasked_bytes:
+            return
+        try:
+            parser.receive_data(data)
+            event = parser.next_event()
+            while event not in (h11.NEED_DATA, h11.PAUSED) and type(event) is not h11.ConnectionClosed:
+                event = parser.next_event()
+            self._has_unasked_bytes = bool(parser.trailing_data[0]) and self._is_response_over
+        except h11.RemoteProtocolError:
+            self._has_unasked_bytes = True  # httpcore's parser fails, too

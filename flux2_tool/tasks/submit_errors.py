@@ -1,0 +1,57 @@
+"""Errors of a create POST that is over without a task: what happened, and whether the image may be charged. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flux2_tool.exceptions import PROBE_HINT, Charged, ServiceUnavailableError, UnexpectedAnswerError
+from flux2_tool.runapi import contract
+from flux2_tool.runapi.client import HttpResponse
+from flux2_tool.runapi.error_mapping import SAFE_AGAIN, quoted_status
+from flux2_tool.runapi.text import quoted
+
+CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
+
+
+def unavailable(message: str, *, charged: Charged) -> ServiceUnavailableError:
+    """Return the error after an attempt without a response.
+
+    Args:
+        message: What happened.
+        charged: "unknown" when this or an earlier attempt may have been accepted.
+    """
+    if charged == "unknown":
+        return ServiceUnavailableError(
+            f"{message} Whether the image was accepted is not known.", hint=SAFE_AGAIN, charged="unknown"
+        )
+    return ServiceUnavailableError(f"{message} Nothing was created.", hint="Try again in a minute.", charged="no")
+
+
+def redirected(path: str, where: str) -> UnexpectedAnswerError:
+    """Return the error after a redirect that was not followed.
+
+    Args:
+        path: Of the POST.
+        where: The redirect, in words.
+    """
+    return UnexpectedAnswerError(
+        f"RunAPI redirects POST {path} elsewhere: {where}. The key was not sent there. "
+        "The image may have been accepted.",
+        hint=f"{SAFE_AGAIN} {CHECK_BASE_URL}",
+        charged="unknown",
+    )
+
+
+def without_task(response: HttpResponse, path: str) -> UnexpectedAnswerError:
+    """Return the error after a response that accepts the POST, but names no task of this request."""
+    if response.status_code in contract.SEE_TASK_CODES and "location" in response.headers:
+        where = quoted(response.headers["location"].partition("?")[0], 100)
+        return redirected(path, f"HTTP {response.status_code} to {where}, which is not this request's task")
+    return UnexpectedAnswerError(
+        f"RunAPI answered POST {path} without a task id of this request ({quoted_status(response)}). "
+        "The image may have been accepted.",
+        hint=f"{SAFE_AGAIN} {PROBE_HINT}",
+        request_id=response.request_id,
+        charged="unknown",
+        retryable=True,
+    )

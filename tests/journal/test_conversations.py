@@ -1,0 +1,77 @@
+"""Whose a task is, as the journal keeps it: by its id, beyond its record, and never for another account."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from flux2_tool.journal import Failure
+from flux2_tool.journal.sqlite import FILE_NAME
+from tests.support.journal import NOON, Machine, accept, begun, complete, end
+
+
+def test_what_prune_and_forget_keep_says_whose_a_task_was(machine: Machine) -> None:
+    """The record may go; the picture stays its conversation's, and nothing else of it is kept."""
+    journal = machine.open("p1")
+    for number, (session, at_s) in enumerate([("a session", 0.0), (None, 0.0), ("a session", 1.0)]):
+        record = begun(machine.begin(journal, dedup_key=f"fox {number}", session=session, at_s=at_s))
+        accept(journal, record, "TSK-1")
+        end(journal, record, "failed", error=Failure("generation_failed", "no"))
+    lost = begun(machine.begin(journal, dedup_key="lost", session="another"))
+    accept(journal, lost, "tsk2")
+    end(journal, lost, "unknown", abandoned=True)
+    journal.release(lost.record_id)
+
+    assert journal.prune(before=NOON + 100.0) == 3
+    assert journal.forget(lost.record_id, now=NOON + 100.0)
+
+    assert journal.records() == []
+    assert sorted(map(str, journal.conversations_of("tsk1"))) == ["None", "a session"]
+    assert journal.conversations_of("tsk2") == ["another"]
+    assert journal.conversations_of("tsk3") == []
+    with sqlite3.connect(machine.home / FILE_NAME) as file:
+        columns = [row[1] for row in file.execute("PRAGMA table_info(task_conversations)")]
+        assert columns == ["task_key", "session"]
+        assert file.execute("SELECT count(*) FROM task_conversations").fetchone() == (3,)
+    file.close()
+
+
+@pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])
+def test_what_a_session_is_given_is_of_the_account_that_asks(machine: Machine, other: dict[str, str]) -> None:
+    """The last picture, an inherited one, and a task by its id: never another account's."""
+    journal = machine.open("p1")
+    inherited = "connection:"
+    for session in ("s", f"{inherited}gone"):
+        record = begun(machine.begin(journal, dedup_key=session, session=session, **other))
+        accept(journal, record, "tsk_other")
+        complete(journal, record)
+    machine.dead.add("gone")
+    account = {"fingerprint": record.fingerprint, "base_url": record.base_url}
+    mine = {"fingerprint": "0123456789abcdef", "base_url": "https://runapi.test"}
+
+    for asked, expected in ((account, True), (mine, False)):
+        last = journal.newest(session="s", **asked)
+        gone = journal.newest(session=f"{inherited}new", inherited_session_prefix=inherited, **asked)
+        assert [one is not None for one in (last, gone, journal.find_task("tsk_other", **asked))] == [expected] * 3
+
+
+def test_an_inherited_picture_is_the_accounts_own_even_if_another_account_made_the_newest(machine: Machine) -> None:
+    """Another account's newer conversation hides nothing."""
+    journal = machine.open("p1")
+    for number, (name, base_url) in enumerate([("old", "https://runapi.test"), ("new", "https://other.test")]):
+        session = f"connection:{name}"
+        record = begun(machine.begin(journal, dedup_key=name, session=session, base_url=base_url, at_s=float(number)))
+        accept(journal, record, f"tsk_{name}")
+        complete(journal, record)
+    machine.dead |= {"old", "new"}
+
+    found = journal.newest(
+        fingerprint="0123456789abcdef",
+        base_url="https://runapi.test",
+        session="connection:now",
+        inherited_session_prefix="connection:",
+    )
+
+    assert found is not None
+    assert found.task_id == "tsk_old"

@@ -1,0 +1,157 @@
+"""The asynchronous journal: nobody on the event loop waits for the disk or for another process's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flux2_tool.journal import Claim, JournalError, Outcome, RecordHandle, ThreadedJournal, open_threaded_journal
+from flux2_tool.journal.sqlite import FILE_NAME
+from tests.support.journal import NEVER, NOON, Machine, Named
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the write lock, as another program does that never ends its transaction."""
+    other = sqlite3.connect(home / FILE_NAME, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+async def opened(home: Path) -> ThreadedJournal:
+    return await open_threaded_journal(home, owner=Named("p1", set()), now=NOON)
+
+
+def claiming(journal: ThreadedJournal, machine: Machine, *, within_s: float = 60.0) -> asyncio.Task[Claim]:
+    return asyncio.ensure_future(journal.claim(machine.intent(), NEVER, now=NOON, within_s=within_s))
+
+
+async def begun(journal: ThreadedJournal, machine: Machine) -> RecordHandle:
+    claim = await claiming(journal, machine)
+    assert claim.record is not None
+    return RecordHandle(journal, claim.record, now=lambda: NOON, is_ours=True)
+
+
+def test_reads_go_on_while_a_claim_waits_for_a_lock(home: Path, machine: Machine) -> None:
+    """A look at a finished picture must not wait for somebody's backup program."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        with locked(home):
+            claim = claiming(journal, machine)
+            for _ in range(5):
+                assert await journal.records() == []
+            assert not claim.done()
+        assert (await claim).outcome == "new"
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_claim_gives_up_when_its_own_time_is_over(home: Path, machine: Machine) -> None:
+    """Then nothing was recorded, so that nothing is sent."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        with locked(home), pytest.raises(JournalError) as caught:
+            await claiming(journal, machine, within_s=0.05)
+        assert caught.value.reason == "locked"
+        assert await journal.records() == []
+        await journal.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_cancelled_claim_leaves_nothing_to_be_sent(home: Path, machine: Machine, steps: int) -> None:
+    """Whenever the cancel comes: before, during or just after the write."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        claim = claiming(journal, machine)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        claim.cancel()
+        outcome = (await asyncio.gather(claim, return_exceptions=True))[0]
+        await journal.records()  # whatever the thread still had to do is done
+        states = [record.state for record in await journal.records()]
+        assert isinstance(outcome, asyncio.CancelledError)
+        assert states in ([], ["not_created"])
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_cancel_does_not_wait_for_the_lock(home: Path, machine: Machine) -> None:
+    """A person who presses stop is answered while the lock is still held."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        with locked(home):
+            claim = claiming(journal, machine)
+            await journal.records()
+            claim.cancel()
+            await asyncio.wait([claim])
+        assert [record.state for record in await journal.records()] in ([], ["not_created"])
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_what_has_happened_is_known_at_once_and_written_in_order(home: Path, machine: Machine) -> None:
+    """The next step of a picture does not wait for the disk; the disk has it all in the end."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        handle = await begun(journal, machine)
+        with locked(home):
+            handle.accepted("tsk_1", status_url=None, request_id="req_1")
+            handle.ended(Outcome(state="completed", images=(("https://cdn.example/fox.png", None),), cost_usd=0.05))
+            handle.delivered()
+            assert handle.record.delivered_at == NOON
+            assert not await handle.settled(within_s=0.01)
+        assert await handle.settled()
+        [record] = await journal.records()
+        assert (record.state, record.task_id, record.delivered_at) == ("completed", "tsk_1", NOON)
+        assert handle.warnings == []
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_what_has_happened_is_written_although_the_loop_ends(home: Path, machine: Machine) -> None:
+    """Scripts end without closing anything."""
+
+    async def main() -> ThreadedJournal:
+        journal = await opened(home)
+        handle = await begun(journal, machine)
+        handle.accepted("tsk_1", status_url=None, request_id=None)
+        handle.ended(Outcome(state="completed", images=(("https://cdn.example/fox.png", None),)))
+        handle.delivered()
+        return journal
+
+    asyncio.run(main()).close_now()
+
+    [record] = machine.open("p2").records()
+    assert (record.state, record.task_id, record.delivered_at) == ("completed", "tsk_1", NOON)
+
+
+def test_a_closed_journal_says_so(home: Path, machine: Machine) -> None:
+    """A late write of a task that is being stopped is no defect."""
+
+    async def main() -> None:
+        journal = await opened(home)
+        await journal.close()
+        with pytest.raises(JournalError, match="closed"):
+            await journal.records()
+
+    asyncio.run(main())

@@ -1,0 +1,57 @@
+"""How the work behind a task ends when it does not end by itself: interrupted, or by a defect."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.world import records_of
+from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, json_answer, opened_tool, scripted
+from tests.support.virtual_time import run_virtual
+
+
+def test_an_interrupted_request_that_was_never_sent_is_not_created(home: Path) -> None:
+    """Ctrl-C cancels everything at once; a later process must not send what nobody waits for any more."""
+    transport = scripted([json_answer({"error": "slow down"}, 429, retry_after="20"), (200, CREATED)])
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport) as tool:
+            call = asyncio.create_task(tool.call("text_to_image", FOX, session="s"))
+            await asyncio.sleep(5.0)
+            for task in asyncio.all_tasks() - {call}:
+                if "ImageTask._run" in repr(task):
+                    task.cancel()
+            return await call
+
+    error = run_virtual(main())["error"]
+
+    assert (error["code"], error["charged"]) == ("cancelled", "no")
+    assert [record.state for record in records_of(home)] == ["not_created"]
+    assert len(transport.posts) == 1
+
+
+def test_a_defect_while_following_is_an_error_and_the_image_is_kept(home: Path) -> None:
+    """The image was accepted and may be charged: the call must end, and a later one must find it."""
+    is_defective = True
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            return 200, CREATED
+        return RuntimeError("a defect") if is_defective else (200, DONE)
+
+    async def main() -> list[dict[str, Any]]:
+        nonlocal is_defective
+        async with opened_tool(home, MockService(answer)) as tool:
+            failed = await tool.call("text_to_image", FOX, session="s")
+            state = [record.state for record in records_of(home)]
+            is_defective = False
+            return [failed, {"state": state}, await tool.call("get_image_task", {"task_id": "tsk_abc123"}, session="s")]
+
+    failed, recorded, found = run_virtual(main())
+
+    assert (failed["error"]["code"], failed["error"]["charged"]) == ("internal_error", "unknown")
+    assert failed["error"]["task_ref"] == "task:tsk_abc123"
+    assert "RuntimeError" in failed["error"]["message"]
+    assert recorded == {"state": ["unknown"]}
+    assert found["task"]["state"] == "completed"

@@ -1,0 +1,174 @@
+"""Which hosts are public: decided by their text, in every spelling that some program reads as a private one."""
+
+from __future__ import annotations
+
+import pytest
+
+from flux2_tool._net import (
+    MAX_UNICODE_URL_CHARS,
+    MAX_URL_CHARS,
+    is_loopback,
+    is_private_address,
+    is_private_host,
+    is_private_url,
+    is_web_url,
+    split_url,
+)
+
+NAMES = (
+    "localhost",
+    "LOCALHOST.",
+    "a.localhost",
+    "localhost.localdomain",
+    "localhost4.localdomain4",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+    "metadata",
+    "metadata.google.internal",
+    "metadata.google.internal.",
+    "instance-data",
+    "printer.local",
+    "router",
+    "nas.lan",
+    "nas.home.arpa",
+    "wiki.corp",
+    "127.0.0.1.nip.io",
+    "loca\u00adlhost",
+    "ⓛocalhost",
+    "",
+)
+IPV4 = (
+    "127.0.0.1",
+    "127.0.0.1.",
+    "127.1",
+    "127.0.1",
+    "0x7f.1",
+    "0X7F000001",
+    "017700000001",
+    "0177.0.0.1",
+    "2130706433",
+    "%31%32%37.0.0.1",
+    "%2531%2532%2537.0.0.1",
+    "127.0.0.1%20",
+    "127.0.0.1%00.example.com",
+    "127.0.0.1%23.example.com",
+    "１２７.0.0.1",
+    "127。0。0。1",
+    "127．0．0．1",
+    "①②⑦.0.0.1",
+    "0",
+    "0.0.0.0",  # noqa: S104 - nothing binds to it
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.0.1",
+    "169.254.169.254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "224.0.0.1",
+    "255.255.255.255",
+    "1.2.3.4.5",
+    "0x08080808",
+    "010.8.8.8",
+    "8.8.8",
+)
+IPV6 = (
+    "::",
+    "::1",
+    "[::1]",
+    "0:0:0:0:0:0:0:1",
+    "fe80::1%25eth0",
+    "[fe80::1%eth0]",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fec0::1",
+    "ff02::1",
+    "::127.0.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:7f00:1",
+    "::ffff:0:8.8.8.8",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::808:808",
+    "2002:7f00:1::",
+    "2002:808:808::",
+    "2001:0:808:808::f7f7:f7f7",
+    "2001:470:1:2:0:5efe:10.0.0.1",
+    "2001:470:1:2:200:5efe:10.0.0.1",
+    "fe80::5efe:127.0.0.1",
+    "2001:db8::1",
+    "3fff::1",
+    "a:b",
+)
+PUBLIC = (
+    "8.8.8.8",
+    "2606:4700::1111",
+    "[2606:4700::1111]",
+    "64:ff9b::808:808",
+    "::ffff:8.8.8.8",
+    "cdn.example",
+    "cdn.example.",
+    "bücher.example",
+    "localhost.example",
+    "internal.example.com",
+    "8-8-8-8.example",
+    "a.0x.example",
+    "under_score.example",
+)
+
+
+@pytest.mark.parametrize("host", [*NAMES, *IPV4, *IPV6])
+def test_a_private_host_is_known_in_every_spelling(host: str) -> None:
+    """One program's odd name is another's 127.0.0.1; RunAPI, a browser or OpenClaw may fetch it."""
+    assert is_private_host(host)
+
+
+@pytest.mark.parametrize("host", PUBLIC)
+def test_a_public_host_is_not_private(host: str) -> None:
+    """A paid picture must not be kept from its owner."""
+    assert not is_private_host(host)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:10.0.0.1", "2002:808:808::", "fe80::1%eth0", "192.88.99.1"])
+def test_a_connection_to_a_private_address_is_known(address: str) -> None:
+    """As a socket names its peer."""
+    assert is_private_address(address)
+    assert not is_private_address("8.8.8.8")
+
+
+@pytest.mark.parametrize(
+    ("url", "loopback_allowed", "is_private"),
+    [
+        ("http://127.0.0.1:8000/x", True, False),
+        ("http://localhost/x", True, False),
+        ("http://[::1]/x", True, False),
+        ("http://127.0.0.1:8000/x", False, True),
+        ("http://127.1/x", True, True),
+        ("http://10.0.0.1/x", True, True),
+        ("https://cdn.example/x", False, False),
+        ("https://[bad/x", True, True),
+    ],
+)
+def test_only_a_literal_loopback_is_allowed_to_a_sandbox(url: str, loopback_allowed: bool, is_private: bool) -> None:
+    """A mock service on this machine serves its pictures so, and nothing else of the network is its business."""
+    assert is_private_url(url, loopback_allowed=loopback_allowed) is is_private
+
+
+@pytest.mark.parametrize("host", ["::ffff:127.0.0.1", "127.0.0.9", "LOCALHOST"])
+def test_loopback_is_the_same_in_every_python(host: str) -> None:
+    """Newer versions look into mapped addresses by themselves."""
+    assert is_loopback(host)
+
+
+def test_a_url_longer_than_any_in_use_is_not_even_split() -> None:
+    """Normalizing a host takes time by the square of its combining marks: 64,000 of them took seven seconds."""
+    marks = "a" + "\u0315\u0300" * 1_000_000
+    signed = f"https://cdn.example/x?{'s' * (MAX_URL_CHARS - 40)}"
+
+    for url in (f"https://{marks}/x", f"https://cdn.example/{marks}", "https://cdn.example/" + "x" * MAX_URL_CHARS):
+        with pytest.raises(ValueError, match="too long"):
+            split_url(url)
+        assert not is_web_url(url)
+        assert is_private_url(url, loopback_allowed=True)
+    assert split_url(signed).hostname == "cdn.example"
+    assert split_url("https://cdn.example/" + "ü" * (MAX_UNICODE_URL_CHARS - 20)).hostname == "cdn.example"
