@@ -30,7 +30,10 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +44,11 @@ from flux2_tool.images.decode_limits import (
     WEBP_BYTES_PER_PIXEL,
 )
 from flux2_tool.images.inspect import MAX_PIXELS, SUFFIXES, Picture, PictureError, read_picture, without_metadata
+from flux2_tool.images.parts import CannotCutError
 
 MAX_MESSAGE_BYTES: Final = 4096
+# The part of the CPU time after which a picture is no longer cut: the rest is enough to encode it again.
+CUTTING_SHARE: Final = 0.6
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 _BLOCK_BYTES: Final = 1024 * 1024
 
@@ -105,7 +111,7 @@ def _in_a_fork(  # pragma: no cover - as `serve`
             os.close(reading)
             os.dup2(os.open(os.devnull, os.O_RDWR), channel.fileno())
             _limit(request)
-            reply = answer(request, *descriptors)
+            reply = answer(request, *descriptors, while_cutting=partial(cpu_bound, CUTTING_SHARE * request["cpu_s"]))
             os.write(writing, json.dumps(reply).encode("ascii"))
         finally:
             os._exit(0)
@@ -158,13 +164,44 @@ def _limit(request: Mapping[str, Any]) -> None:  # pragma: no cover - as `serve`
 # ---- one picture -----------------------------------------------------------------------------------------------------
 
 
-def answer(request: Mapping[str, Any], source: int, output: int) -> dict[str, Any]:
+class _OutOfTimeError(BaseException):
+    """Raised by the timer; no handler of errors on its way may take it for one."""
+
+
+@contextlib.contextmanager
+def cpu_bound(until_s: float) -> Iterator[None]:
+    """End the block with CannotCutError when this process has used so much CPU time, in seconds; main thread only."""
+    is_running = True
+
+    def end(*_signal: object) -> None:
+        if is_running:
+            raise _OutOfTimeError
+
+    signal.signal(signal.SIGPROF, end)
+    try:
+        signal.setitimer(signal.ITIMER_PROF, max(0.001, until_s - time.process_time()))
+        yield
+    except _OutOfTimeError as exc:
+        raise CannotCutError("cutting it takes too long") from exc
+    finally:
+        is_running = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def answer(
+    request: Mapping[str, Any],
+    source: int,
+    output: int,
+    *,
+    while_cutting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> dict[str, Any]:
     """Return the reply about one picture, whose clean copy is then in the output.
 
     Args:
         request: See above.
         source: The descriptor of its file, read from its beginning.
         output: The descriptor of an empty file.
+        while_cutting: Bounds the time for cutting; what takes longer is encoded again.
     """
     try:
         data = _bytes_of(source)
@@ -172,7 +209,7 @@ def answer(request: Mapping[str, Any], source: int, output: int) -> dict[str, An
         needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:
             return {"needs_bytes": needs_bytes}
-        picture = without_metadata(data) if is_clean else read_picture(data)
+        picture = without_metadata(data, while_cutting=while_cutting) if is_clean else read_picture(data)
         if request["task"] != "check":
             _write(output, picture.data)
     except PictureError as exc:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _WEBP_QUALITY: Final = 95
 _JPEG_QUALITY: Final = 95
+# Writing a progressive JPEG takes memory for all its coefficients; a larger one becomes a baseline JPEG of the same.
+_MAX_PROGRESSIVE_PX: Final = 12_000_000
 
 
 def encoded_again(
@@ -62,7 +64,8 @@ def _options(data: bytes, image: Image.Image, kind: str) -> dict[str, Any]:
 
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
         return {"quality": _JPEG_QUALITY}
-    options: dict[str, Any] = {"qtables": image.quantization, "progressive": bool(image.info.get("progressive"))}
+    is_progressive = bool(image.info.get("progressive")) and image.size[0] * image.size[1] <= _MAX_PROGRESSIVE_PX
+    options: dict[str, Any] = {"qtables": image.quantization, "progressive": is_progressive}
     sampling = JpegImagePlugin.get_sampling(image)
     return options if sampling == -1 else {**options, "subsampling": sampling}
 

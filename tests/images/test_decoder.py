@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +24,12 @@ from flux2_tool.context import CallContext
 from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
 from flux2_tool.images.decoder import Decoder, PictureFacts
-from flux2_tool.images.decoder_process import answer, memory_for, outcome
+from flux2_tool.images.decoder_process import answer, cpu_bound, memory_for, outcome
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.open_files import nameless_file, opened
+from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.turning import turned
 from flux2_tool.runapi.client import open_http
 from tests.support.environ import base_environ
@@ -95,6 +98,53 @@ def test_a_picture_that_takes_too_much_time_is_killed_and_named() -> None:
 
         assert refused == "needs more than 1 s of CPU time to decode, and no more are allowed"
         assert isinstance(whole, PictureFacts)
+
+
+def test_cutting_ends_while_there_is_time_left_to_encode_again() -> None:
+    """A slow machine must not refuse a picture that it can still write in another way."""
+
+    def cut_for_ever() -> None:
+        while True:
+            pass
+
+    with pytest.raises(CannotCutError, match="too long"), cpu_bound(time.process_time() + 0.02):
+        cut_for_ever()
+
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "data_bytes"),
+    [
+        pytest.param({"progressive": True}, 3_100_000, id="progressive"),
+        pytest.param({}, 15_100_000, id="baseline"),
+    ],
+)
+def test_a_long_jpeg_is_not_followed_but_encoded_again(options: dict[str, bool], data_bytes: int) -> None:
+    """Its scans are measured before the first of them is followed, which would take longer than a picture may."""
+    data = picture("JPEG", (800, 600), **options)
+    long = data[:-2] + bytes(data_bytes) + data[-2:]
+    assert only_the_picture(data, "JPEG") == data
+
+    with pytest.raises(CannotCutError, match="too long to be followed"):
+        only_the_picture(long, "JPEG")
+    with decoder_with() as decoder, file_of(long) as file:
+        clean = asyncio.run(decoder.copy(file, keep_metadata=False))
+
+        assert (clean.facts.width_px, clean.facts.height_px) == (800, 600)
+        assert clean.facts.size_bytes < 2 * len(data)
+
+
+def test_a_photo_of_a_phone_is_turned_within_the_memory_limit() -> None:
+    """48 megapixels are 192 MB when they are decoded: twice would not fit."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    output = io.BytesIO()
+    Image.new("RGB", (8000, 6000), "teal").save(output, "JPEG", exif=exif)
+    with decoder_with() as decoder, file_of(output.getvalue()) as file:
+        clean = asyncio.run(decoder.copy(file, keep_metadata=False))
+
+    assert (clean.facts.width_px, clean.facts.height_px) == (6000, 8000)
 
 
 @pytest.mark.parametrize(
