@@ -17,7 +17,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 MAX_URL_CHARS: Final = 8192
 
 # Splitting a URL normalizes its host, which takes time by the square of its length where it is not ASCII.
-MAX_UNICODE_URL_CHARS: Final = 2048
+MAX_UNICODE_AUTHORITY_CHARS: Final = 2048
+_AFTER_AUTHORITY: Final = re.compile("[/?#]")
 
 # A proxy and a server may each decode a host once.
 _MAX_DECODINGS: Final = 3
@@ -106,8 +107,11 @@ def split_url(text: str) -> SplitResult:
     Raises:
         ValueError: It is no URL, or longer than any that is used.
     """
-    if len(text) > (MAX_URL_CHARS if text.isascii() else MAX_UNICODE_URL_CHARS):
+    if len(text) > MAX_URL_CHARS:
         raise ValueError("the URL is too long")
+    authority = _AFTER_AUTHORITY.split(text.partition("//")[2], maxsplit=1)[0]
+    if len(authority) > MAX_UNICODE_AUTHORITY_CHARS and not authority.isascii():
+        raise ValueError("the URL's host is too long")
     return urlsplit(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flux2_tool._net import (
-    MAX_UNICODE_URL_CHARS,
+    MAX_UNICODE_AUTHORITY_CHARS,
     MAX_URL_CHARS,
     is_loopback,
     is_private_address,
@@ -171,4 +171,4 @@ def test_a_url_longer_than_any_in_use_is_not_even_split() -> None:
         assert not is_web_url(url)
         assert is_private_url(url, loopback_allowed=True)
     assert split_url(signed).hostname == "cdn.example"
-    assert split_url("https://cdn.example/" + "ü" * (MAX_UNICODE_URL_CHARS - 20)).hostname == "cdn.example"
+    assert split_url("https://cdn.example/" + "ü" * (MAX_UNICODE_AUTHORITY_CHARS - 20)).hostname == "cdn.example"

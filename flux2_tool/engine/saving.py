@@ -15,7 +15,7 @@ from flux2_tool.engine.wait import CancelToken, unless_cancelled
 from flux2_tool.images.decoder import Decoder
 from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, download_image, file_stem
 from flux2_tool.journal import SavedCopy
-from flux2_tool.runapi.responses import ImageLink
+from flux2_tool.runapi.image_links import ImageLink
 from flux2_tool.schema.results import ImageInfo
 from flux2_tool.tasks.task import ImageTask
 

@@ -1,4 +1,4 @@
-"""Whether an engine takes webhooks: they are configured, and its host has an address for them."""
+"""The webhook inbox of an engine, where webhooks are configured and its host can receive them."""
 
 from __future__ import annotations
 

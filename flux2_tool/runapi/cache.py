@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.image_links import read_instant
 from flux2_tool.runapi.price_responses import usd_of_cents
-from flux2_tool.runapi.responses import read_instant
 
 logger = logging.getLogger(__name__)
 

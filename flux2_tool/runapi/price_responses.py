@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.responses import read_instant
+from flux2_tool.runapi.image_links import read_instant
 
 # A price above this for one picture is an error in the response and ignored.
 MAX_PRICE_USD: Final = 1000.0

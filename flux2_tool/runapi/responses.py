@@ -10,26 +10,22 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final, Literal
-from urllib.parse import parse_qs, urlsplit
+from itertools import islice
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from flux2_tool._clock import iso_utc
-from flux2_tool._net import MAX_URL_CHARS, is_private_url, is_web_url
+from flux2_tool._net import MAX_URL_CHARS
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.billing import read_cost_usd, was_refunded
-from flux2_tool.runapi.fields import dig, field_errors, first_text, text_of
+from flux2_tool.runapi.fields import dig, first_text, text_of
+from flux2_tool.runapi.image_links import ImageLink, image_links, usable
 from flux2_tool.runapi.text import as_token, html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
-# One task makes one picture; more links than this are ignored.
-MAX_IMAGES: Final = 64
-
 _MAX_DEPTH = 6
+_MAX_WORDS_CHARS = 400
 _REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
 _NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
 
@@ -43,13 +39,6 @@ class ServiceError(_Frozen):
 
     message: str
     code: str | None = None
-
-
-class ImageLink(_Frozen):
-    """The link to one finished picture."""
-
-    url: str
-    expires_at: str | None = None
 
 
 class TaskResponse(_Frozen):
@@ -137,7 +126,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
             model=_model(body),
         )
     named = image_links(body) if phase in ("completed", "unknown") else ()
-    links = _usable(named, https_only)
+    links = usable(named, https_only)
     if phase == "completed" and not links:
         # An outer "success" may be about the request alone; the task's own status is then an inner field.
         own = first_text(body, contract.INNER_STATUS_FIELDS)
@@ -145,7 +134,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
             status, phase = own, phase_of(own)
     if phase == "absent":
         named = image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS)
-        links = _usable(named, https_only)
+        links = usable(named, https_only)
         phase = "completed" if links else "absent"
     return TaskResponse(
         phase=phase,
@@ -209,22 +198,6 @@ def is_task_id(value: str) -> bool:
     )
 
 
-def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> tuple[ImageLink, ...]:
-    """Return the picture links in the first field that has any: a string, a list, or objects with a URL."""
-    return tuple(_links_in(body, fields, 0)[:MAX_IMAGES]) if isinstance(body, Mapping) else ()
-
-
-def read_instant(value: Any) -> str | None:
-    """Return an ISO 8601 time in this package's format (UTC), or None if it is not one."""
-    if not isinstance(value, str) or len(value) > 40:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return iso_utc((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
 def read_error(body: Any) -> ServiceError:
     """Return the error that a response describes, in any known format."""
     code: str | None = None
@@ -238,7 +211,7 @@ def read_error(body: Any) -> ServiceError:
             message = value
             break
     code = code or text_of(dig(body, "code")) or text_of(dig(body, "error_code"))
-    details = field_errors(body)
+    details = _field_errors(body)
     whole = f"{message}: {details}" if message and details else message or details
     return ServiceError(message=printable(whole, 400), code=None if code is None else printable(code, 60))
 
@@ -246,23 +219,6 @@ def read_error(body: Any) -> ServiceError:
 def is_refusal(error: ServiceError) -> bool:
     """Return whether an error's code or text indicates moderation."""
     return _REFUSAL.search(f"{error.code or ''} {error.message}") is not None
-
-
-@lru_cache(maxsize=256)
-def url_expiry(url: str, finished_at: float) -> str:
-    """Return when an image link expires, in UTC: as a presigned URL says, else seven days after the task ended.
-
-    Source: AWS Signature Version 4, query parameters X-Amz-Date and X-Amz-Expires.
-    """
-    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    try:
-        signed = datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-        life_s = float(query["x-amz-expires"])
-        if not 0 <= life_s <= 10 * contract.IMAGE_URL_LIFE_S:
-            raise ValueError(life_s)
-        return iso_utc(signed + life_s)
-    except (KeyError, ValueError, OverflowError):
-        return iso_utc(finished_at + contract.IMAGE_URL_LIFE_S)
 
 
 # ---- private ---------------------------------------------------------------------------------------------------------
@@ -287,15 +243,6 @@ def _failure(body: Any, status: str | None) -> ServiceError:
     return error
 
 
-def _usable(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
-    return tuple(
-        link
-        for link in links
-        if (not https_only or urlsplit(link.url).scheme == "https")
-        and not is_private_url(link.url, loopback_allowed=not https_only)
-    )
-
-
 def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
     if isinstance(inner, str):
         with contextlib.suppress(ValueError, RecursionError):
@@ -314,25 +261,18 @@ def _status_url(body: Any) -> str | None:
     return value if value is not None and len(value) <= MAX_URL_CHARS and value.isprintable() else None
 
 
-def _links_in(holder: Mapping[str, Any], fields: tuple[str, ...], depth: int) -> list[ImageLink]:
-    for field in fields:
-        found = _links_of(holder.get(field), depth)
-        if found:
-            return found
-    return []
+def _words(value: Any) -> str:
+    """Return a field error's text; of a number, its digits; of anything else nothing, because it may be huge."""
+    if isinstance(value, str):
+        return value[:_MAX_WORDS_CHARS]
+    return str(value) if isinstance(value, int | float) else ""
 
 
-def _links_of(value: Any, depth: int) -> list[ImageLink]:
-    if depth > _MAX_DEPTH:
-        return []
-    if is_web_url(value):
-        return [ImageLink(url=value)]
-    if isinstance(value, list):
-        found = [link for item in value[:MAX_IMAGES] for link in _links_of(item, depth + 1)]
-        return list({link.url: link for link in found}.values())[:MAX_IMAGES]
-    if isinstance(value, Mapping):
-        url = value.get(contract.IMAGE_URL_FIELD)
-        if is_web_url(url):
-            return [ImageLink(url=url, expires_at=read_instant(value.get(contract.IMAGE_EXPIRY_FIELD)))]
-        return _links_in(value, contract.IMAGE_FIELDS, depth + 1)
-    return []
+def _field_errors(body: Any) -> str:
+    errors = dig(body, "errors")
+    if isinstance(errors, Mapping):
+        named = ((name, found if isinstance(found, list) else [found]) for name, found in islice(errors.items(), 20))
+        return "; ".join(f"{_words(name)} {' and '.join(map(_words, found[:20]))}" for name, found in named)
+    if isinstance(errors, list):
+        return "; ".join(text_of(item) or text_of(dig(item, "message")) or "" for item in errors[:20]).strip("; ")
+    return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -38,8 +37,8 @@ from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.live_tasks import LiveTasks
-from flux2_tool.tasks.poll_schedule import TaskKind
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
 from flux2_tool.tasks.task import ImageTask
@@ -48,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 # A call that does not wait still gives a locked journal a moment.
 SHORTEST_PATIENCE_S: Final = 1.0
-HISTORY_SAMPLES: Final = 40
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +95,7 @@ class Registry:
         self._resumer = Resumer(self._journals, adopt=self._adopt, dependencies=dependencies)
         self._heartbeat: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
-        self._learned_kinds: set[TaskKind] = set()
+        self._history = DurationHistory(self._journals, dependencies.poll_scheduler)
 
     async def begin(
         self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
@@ -152,7 +150,7 @@ class Registry:
         handle = self._record_handle(journal, claim.record, is_ours=True)
         image_task = ImageTask(account.client, dependencies=self._deps, request=request, record_handle=handle)
         self._keep(intent.record_id, image_task)
-        await self._learn_history(account, intent)
+        await self._history.learn(account, intent)
         return TaskHandle(image_task=image_task, warnings=warnings)
 
     async def _claim(self, intent: Intent, rules: ClaimRules, *, deadline_s: float) -> tuple[Claim, Journal, list[str]]:
@@ -183,15 +181,16 @@ class Registry:
         """
         if ref.is_last:
             return await self._newest(account, caller, delivered_first=as_source)
-        base_url, fingerprint = account.base_url, account.fingerprint
-        image_task = self._live.of_task_id(ref.task_id, base_url=base_url, fingerprint=fingerprint)
+        image_task = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
         if image_task is not None and image_task.record is not None:
             check_belongs(image_task, caller)
             return image_task
         journal = await self._journals.for_reading()
         if journal is not None:
             try:
-                record = await journal.find_task(ref.task_id, fingerprint=fingerprint, base_url=base_url)
+                record = await journal.find_task(
+                    ref.task_id, fingerprint=account.fingerprint, base_url=account.base_url
+                )
             except JournalError as exc:
                 logger.warning("%s", exc)
             else:
@@ -200,13 +199,15 @@ class Registry:
                     check_belongs(image_task, caller)
                     return image_task
         if image_task is None:
-            # Another call may have begun to look for it meanwhile.
-            image_task = self._live.of_task_id(ref.task_id, base_url=base_url, fingerprint=fingerprint)
-        if image_task is None:
-            image_task = ImageTask(account.client, dependencies=self._deps, task_id=ref.task_id, account=fingerprint)
-            self._live.add_lookup(image_task)
+            image_task = ImageTask(
+                account.client, dependencies=self._deps, task_id=ref.task_id, account=account.fingerprint
+            )
         await self.check_lookup(image_task, caller)
-        return image_task
+        # Another call may have begun to look for it meanwhile.
+        known = self._live.of_task_id(ref.task_id, base_url=account.base_url, fingerprint=account.fingerprint)
+        if known is None:
+            self._live.add_lookup(image_task)
+        return known or image_task
 
     async def check_lookup(self, image_task: ImageTask, caller: CallContext) -> None:
         """Refuse a task of another conversation that is only looked up; before the lookup, and again after it.
@@ -306,7 +307,7 @@ class Registry:
 
     async def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
         """Return the image task of a record that another process or an earlier call began."""
-        await self._learn_history(account, record)
+        await self._history.learn(account, record)
         known = self._live.of_record(record.record_id)
         if known is not None:
             return known
@@ -314,24 +315,6 @@ class Registry:
         image_task = ImageTask.from_record(account.client, handle, dependencies=self._deps)
         self._keep(record.record_id, image_task)
         return image_task
-
-    async def _learn_history(self, account: Account, intent: Intent) -> None:
-        """Let the poll schedule learn how long earlier tasks of this kind took, once for each kind."""
-        kind = (account.base_url, intent.model, intent.resolution)
-        if kind not in self._learned_kinds:
-            self._learned_kinds.add(kind)
-            self._deps.poll_scheduler.learn_history(kind, await self._durations(kind))
-
-    async def _durations(self, kind: TaskKind) -> Sequence[float]:
-        journal = await self._journals.for_reading()
-        if journal is None:
-            return ()
-        base_url, model, resolution = kind
-        try:
-            return await journal.durations(base_url=base_url, model=model, resolution=resolution, limit=HISTORY_SAMPLES)
-        except JournalError as exc:
-            logger.warning("%s", exc)
-            return ()
 
     def _record_handle(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
         return RecordHandle(

@@ -15,7 +15,8 @@ from flux2_tool.exceptions import Flux2Error, error_from_code
 from flux2_tool.journal import Failure, Outcome, Record, RecordHandle, RecordState, SavedCopy
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient
-from flux2_tool.runapi.responses import ImageLink, TaskResponse, url_expiry
+from flux2_tool.runapi.image_links import ImageLink, url_expiry
+from flux2_tool.runapi.responses import TaskResponse
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll import PollLog
 

@@ -23,7 +23,7 @@ from flux2_tool.exceptions import (
     UnexpectedAnswerError,
 )
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
+from flux2_tool.runapi.backoff import BACKOFF_CEILING_S, RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import (
     CrossOriginRedirectError,
     HttpResponse,
@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 MAX_FAILURES: Final = 6
 MAX_UNREADABLE: Final = 3
+# After so many attempts one that is in progress is asked for at the back-off's ceiling only.
+CONFLICTS_AT_BACKOFF: Final = 4
 
 # What a POST is queued for: a free create slot of this process, or the account's rate limit after a 429.
 QueuedFor = Literal["create_slot", "rate_limit"]
@@ -318,7 +320,8 @@ class Submission:
     async def _pause_in_conflict(self, error: Flux2Error, retry_after_s: float | None) -> None:
         """The same while the first attempt may be in progress: as long as a call waits and the resend window lasts."""
         self._conflicts += 1
-        await self._back_off(error, retry_after_s)
+        is_long = self._failures + self._conflicts > CONFLICTS_AT_BACKOFF
+        await self._back_off(error, max(retry_after_s or 0.0, BACKOFF_CEILING_S) if is_long else retry_after_s)
 
     async def _back_off(self, error: Flux2Error, retry_after_s: float | None) -> None:
         delay_s = backoff_s(max(1, self._failures + self._conflicts), random=self._random)

@@ -123,7 +123,7 @@ def test_the_transcript_has_no_key_signature_or_task_id(command: Command, sandbo
     ("fault", "code", "said"),
     [
         (Fault(kind="status", on="create", status=402), 4, "insufficient_credits"),
-        (Fault(kind="status", on="create", status=418), 5, "unexpected_answer"),
+        (Fault(kind="status", on="create", status=404, times=2), 5, "unexpected_answer"),
         (Fault(kind="failed", on="create", value="the words of the service"), 4, "generation_failed"),
     ],
 )
@@ -170,7 +170,7 @@ def test_an_unwritable_transcript_fails_before_paying(command: Command, sandbox:
 
 def test_an_unexpected_response_suggests_probe(command: Command, sandbox: Sandbox) -> None:
     """Whoever meets one is the one who can find out."""
-    sandbox.faults.queue(Fault(kind="status", on="create", status=418))
+    sandbox.faults.queue(Fault(kind="status", on="create", status=404, times=2))
 
     done = command.run("call", "text_to_image", '{"prompt": "a red fox"}')
 

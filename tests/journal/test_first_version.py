@@ -14,7 +14,7 @@ from flux2_tool.journal import ClaimRules, Failure, SavedCopy
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.chaos.world import records_of
-from tests.support.harness import BASE_URL, credentials, opened_tool, scripted
+from tests.support.harness import BASE_URL, CREATED, MockService, credentials, numbered, opened_tool
 from tests.support.journal import NOON, ORPHANED, SESSION, Machine
 from tests.support.virtual_time import START_S, run_virtual
 
@@ -216,7 +216,8 @@ def test_its_tasks_are_resumed_and_not_paid_again(old_journal: Path) -> None:
     """`flux2-tool resume` after the upgrade: under the old keys, and only polled where there is a task."""
     with contextlib.closing(sqlite3.connect(old_journal / FILE_NAME)) as raw, raw:
         raw.execute("UPDATE records SET created_at = ?, lease_until = NULL", (START_S - 60.0,))
-    transport = scripted()
+    polled = numbered()
+    transport = MockService(lambda request: (200, CREATED) if request.method == "POST" else polled.handler(request))
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(old_journal, transport, host="cli") as tool:

@@ -36,7 +36,7 @@ def service(
             return 200, {**CREATED, "task_id": f"tsk_{request.headers['idempotency-key']}"}
         polls[request.path] = polls.get(request.path, 0) + 1
         done = polls[request.path] > 1
-        return 200, DONE if done else {"status": "processing"}
+        return 200, {**DONE, "id": request.path.rpartition("/")[2]} if done else {"status": "processing"}
 
     return MockService(answer, delay_s=delay_s)
 

@@ -10,8 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 from flux2_tool._net import is_loopback_url
 from flux2_tool.diagnostics.probe.recorder import Exchange, link_of
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.image_links import image_links
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
-from flux2_tool.runapi.responses import TaskResponse, image_links, phase_of, read_task
+from flux2_tool.runapi.responses import TaskResponse, phase_of, read_task
 from flux2_tool.runapi.text import printable
 
 Verdict = Literal["right", "wrong", "not seen"]

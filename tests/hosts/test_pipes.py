@@ -1,4 +1,4 @@
-"""The worker's output, when its reader is slow and when writing fails."""
+"""The output of a worker or MCP server, when its reader is slow and when writing fails."""
 
 from __future__ import annotations
 

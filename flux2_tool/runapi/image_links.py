@@ -1,0 +1,95 @@
+"""Read the links to pictures from RunAPI's responses, and how long they live. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from flux2_tool._clock import iso_utc
+from flux2_tool._net import is_private_url, is_web_url
+from flux2_tool.runapi import contract
+
+# One task makes one picture; more links than this are ignored.
+MAX_IMAGES: Final = 64
+_MAX_DEPTH: Final = 6
+
+
+class ImageLink(BaseModel):
+    """The link to one finished picture."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    expires_at: str | None = None
+
+
+def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> tuple[ImageLink, ...]:
+    """Return the picture links in the first field that has any: a string, a list, or objects with a URL."""
+    return tuple(_links_in(body, fields, 0)[:MAX_IMAGES]) if isinstance(body, Mapping) else ()
+
+
+def read_instant(value: Any) -> str | None:
+    """Return an ISO 8601 time in this package's format (UTC), or None if it is not one."""
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return iso_utc((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def usable(links: tuple[ImageLink, ...], https_only: bool) -> tuple[ImageLink, ...]:
+    """Return the links that may be fetched and shown: to no private address, and with https where that is asked for."""
+    return tuple(
+        link
+        for link in links
+        if (not https_only or urlsplit(link.url).scheme == "https")
+        and not is_private_url(link.url, loopback_allowed=not https_only)
+    )
+
+
+@lru_cache(maxsize=256)
+def url_expiry(url: str, finished_at: float) -> str:
+    """Return when an image link expires, in UTC: as a presigned URL says, else seven days after the task ended.
+
+    Source: AWS Signature Version 4, query parameters X-Amz-Date and X-Amz-Expires.
+    """
+    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    try:
+        signed = datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        life_s = float(query["x-amz-expires"])
+        if not 0 <= life_s <= 10 * contract.IMAGE_URL_LIFE_S:
+            raise ValueError(life_s)
+        return iso_utc(signed + life_s)
+    except (KeyError, ValueError, OverflowError):
+        return iso_utc(finished_at + contract.IMAGE_URL_LIFE_S)
+
+
+def _links_in(holder: Mapping[str, Any], fields: tuple[str, ...], depth: int) -> list[ImageLink]:
+    for field in fields:
+        found = _links_of(holder.get(field), depth)
+        if found:
+            return found
+    return []
+
+
+def _links_of(value: Any, depth: int) -> list[ImageLink]:
+    if depth > _MAX_DEPTH:
+        return []
+    if is_web_url(value):
+        return [ImageLink(url=value)]
+    if isinstance(value, list):
+        found = [link for item in value[:MAX_IMAGES] for link in _links_of(item, depth + 1)]
+        return list({link.url: link for link in found}.values())[:MAX_IMAGES]
+    if isinstance(value, Mapping):
+        url = value.get(contract.IMAGE_URL_FIELD)
+        if is_web_url(url):
+            return [ImageLink(url=url, expires_at=read_instant(value.get(contract.IMAGE_EXPIRY_FIELD)))]
+        return _links_in(value, contract.IMAGE_FIELDS, depth + 1)
+    return []
