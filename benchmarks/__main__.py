@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import concurrency, lateness, leaks, machine, push
+from benchmarks import concurrency, lateness, leaks, machine, pictures, push
 from benchmarks.bench import Bench, say
 from benchmarks.plot import draw
 from benchmarks.report import as_markdown
@@ -30,7 +30,7 @@ from benchmarks.scale import FULL, QUICK
 from benchmarks.simulation import simulate
 from benchmarks.targets import check
 
-PARTS = ("lateness", "push", "concurrency", "leaks", "simulation")
+PARTS = ("lateness", "push", "concurrency", "leaks", "pictures", "simulation")
 PLOT = "lateness.svg"
 
 
@@ -79,6 +79,8 @@ async def _run(parts: Sequence[str], *, quick: bool, seed: int) -> dict[str, Any
                 results["concurrency"] = await concurrency.measure(bench)
             if "leaks" in parts:
                 results["leaks"] = await leaks.measure(bench)
+            if "pictures" in parts:
+                results["pictures"] = await pictures.measure(bench)
         finally:
             await sandbox.stop()
     if "simulation" in parts:

@@ -46,6 +46,23 @@ class OurClient(Client):
         answer = await self._ask(number, message)
         return bool(answer.get("result", {}).get("accepted"))
 
+    async def remix(self, source: str, *, workspace: Path, wait_s: float) -> dict[str, Any]:
+        """Remix one source in a conversation of its own and return the result object."""
+        number = next(self._numbers)
+        params = {
+            "tool": "remix_image",
+            "arguments": {"prompt": f"change {number}", "source_image_urls": [source]},
+            "api_key": self.api_key,
+            "base_url": self._base_url,
+            "session": f"chat-{number}",
+            "is_owner": True,
+            "workspace_dir": str(workspace),
+            "wait_s": wait_s,
+        }
+        answer = await self._ask(number, {"jsonrpc": "2.0", "id": number, "method": "call", "params": params})
+        result: dict[str, Any] = answer.get("result", answer)
+        return result
+
     def _question(self, number: int, kind: Kind, prompt: str) -> dict[str, Any]:
         params = {
             "tool": "text_to_image",

@@ -21,6 +21,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
         "push": _push,
         "concurrency": _concurrency,
         "leaks": _leaks,
+        "pictures": _pictures,
         "simulation": _simulation,
     }
     lines = list(_head(results))
@@ -131,6 +132,21 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:
             str(step["open_files"]),
             str(step["threads"]),
             f"{step['cpu_ms_per_call']:.2f}",
+        )
+
+
+def _pictures(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "### Eight worst pictures at once\n"
+    yield from _header("picture", "file, kB", "outcome", "peak memory with children, MB", "CPU, s", "seconds")
+    for entry in entries:
+        outcomes = "; ".join(f"{count} x {outcome}" for outcome, count in entry["outcomes"].items())
+        yield _row(
+            entry["attack"],
+            f"{entry['file_bytes'] / 1000:.0f}",
+            outcomes,
+            f"{entry['peak_bytes'] / 1e6:.0f}",
+            f"{entry['cpu_s']:.1f}",
+            f"{entry['wall_s']:.1f}",
         )
 
 

@@ -54,6 +54,7 @@ def check(results: Mapping[str, Any]) -> list[Target]:
         "push": _push,
         "concurrency": _concurrency,
         "leaks": _leaks,
+        "pictures": _pictures,
     }
     return [target for name, targets in parts.items() if name in results for target in targets(results[name])]
 
@@ -139,6 +140,11 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[Target]:
         measured=last["cpu_ms_per_call"] / first["cpu_ms_per_call"],
     )
     yield Target(name="failed calls", limit=0, measured=leaks["failures"])
+
+
+def _pictures(entries: list[dict[str, Any]]) -> Iterator[Target]:
+    most = max(entry["peak_bytes"] for entry in entries)
+    yield Target(name="eight worst pictures: peak memory", limit=400.0, measured=most / 1e6, unit=" MB")
 
 
 def _failed(part: str, entries: list[dict[str, Any]]) -> Target:

@@ -48,8 +48,8 @@ from flux2_tool.tasks.webhook_inbox import WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
-# Extra time to download an image that completes as the wait ends: an agent asks for it only once.
-SAVE_GRACE_S: Final = 8.0
+# Extra time to save an image that completes as the wait ends; the host may give up soon after.
+SAVE_GRACE_S: Final = 1.0
 CLOSE_GRACE_S: Final = 3.0
 
 
@@ -81,6 +81,7 @@ class Engine:
         self.host = host
         self._process = runtime.owner.name
         self._clock = runtime.clock
+        self._decoder = runtime.decoder
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
         routes = RouteCache(settings.home / ROUTES_FILE)
@@ -321,6 +322,7 @@ class Engine:
             loopback_allowed=is_loopback_url(base_url),
             within_s=max(0.0, call.deadline_s - self._clock.monotonic()) + SAVE_GRACE_S,
             cancel=call.cancel,
+            decoder=self._decoder,
         )
 
     # ---- interrupted tasks -------------------------------------------------------------------------------------------

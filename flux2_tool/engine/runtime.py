@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from flux2_tool._clock import Clock, SystemClock
+from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.journal import OpenJournal, Owner, ThisProcess, open_threaded_journal
 from flux2_tool.runapi.client import HttpTimeouts
 
@@ -30,6 +31,7 @@ class Runtime:
         opener: Opens the task journal; by default the SQLite file in the data folder.
         transport: Replaces the network.
         timeouts: Limits of one HTTP attempt.
+        decoder: Decodes pictures; by default this process's only one, whose budget all engines share.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -39,3 +41,4 @@ class Runtime:
     opener: OpenJournal = open_threaded_journal
     transport: httpx.AsyncBaseTransport | None = None
     timeouts: HttpTimeouts = field(default_factory=HttpTimeouts)
+    decoder: Decoder = field(default_factory=shared_decoder)

@@ -5,13 +5,17 @@ A picture that cannot be saved is a warning, never a failed result: it exists an
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 
 from flux2_tool.engine.wait import CancelToken, unless_cancelled
+from flux2_tool.images.decoder import Decoder
 from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, download_image, file_stem
 from flux2_tool.journal import SavedCopy
+from flux2_tool.runapi.image_links import ImageLink
 from flux2_tool.schema.results import ImageInfo
 from flux2_tool.tasks.task import ImageTask
 
@@ -24,6 +28,7 @@ async def image_infos(
     loopback_allowed: bool,
     within_s: float,
     cancel: CancelToken,
+    decoder: Decoder,
 ) -> tuple[list[ImageInfo], list[str]]:
     """Return the pictures' entries, saved first if a folder is given, and warnings.
 
@@ -32,16 +37,17 @@ async def image_infos(
         http: A client without a key.
         folder: Where to save; None only reports copies saved earlier.
         loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
-        within_s: The time left for the download, in seconds; a picture that takes longer is not saved.
+        within_s: The time left for all downloads, in seconds; a picture that takes longer is not saved.
         cancel: Stops the download.
+        decoder: Decodes the pictures.
     """
-    response = image_task.final if image_task.state == "completed" else image_task.log.last_response
-    links = () if response is None else response.images
     copies = dict(enumerate(image_task.saved))
     warnings: list[str] = []
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + within_s
     if folder is not None and image_task.state == "completed" and image_task.finished_at is not None:
         stem = file_stem(at=image_task.finished_at, slug=image_task.label or "image", task_id=image_task.task_id)
-        for index, link in enumerate(links):
+        for index, link in enumerate(_links(image_task)):
             if index in copies and Path(copies[index].path).parent == folder:
                 continue
             try:
@@ -51,7 +57,8 @@ async def image_infos(
                     folder,
                     stem,
                     loopback_allowed=loopback_allowed,
-                    timeout_s=min(DOWNLOAD_TIMEOUT_S, within_s),
+                    timeout_s=max(0.0, min(DOWNLOAD_TIMEOUT_S, until_s - clock())),
+                    decoder=decoder,
                 )
                 saved = await unless_cancelled(saving, cancel)
                 if saved is None:
@@ -62,7 +69,11 @@ async def image_infos(
                 copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
         if image_task.record_handle is not None and copies:
             image_task.record_handle.saved(list(copies.values()))
-    infos = [
+    return _infos(image_task, copies), warnings
+
+
+def _infos(image_task: ImageTask, copies: Mapping[int, SavedCopy]) -> list[ImageInfo]:
+    return [
         ImageInfo(
             url=link.url,
             expires_at=image_task.expires_at(link),
@@ -70,6 +81,10 @@ async def image_infos(
             width_px=copies[index].width_px if index in copies else None,
             height_px=copies[index].height_px if index in copies else None,
         )
-        for index, link in enumerate(links)
+        for index, link in enumerate(_links(image_task))
     ]
-    return infos, warnings
+
+
+def _links(image_task: ImageTask) -> tuple[ImageLink, ...]:
+    response = image_task.final if image_task.state == "completed" else image_task.log.last_response
+    return () if response is None else response.images

@@ -5,19 +5,20 @@ No network and no tasks; `source_resolver.py` handles those.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from flux2_tool._net import is_private_url, split_url
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
-from flux2_tool.images.inspect import Picture, PictureError, read_picture, without_metadata
-from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, inbound_folder, path_of, read_source, too_large
+from flux2_tool.images.decoder import Decoder, PictureCopy
+from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.open_files import nameless_file, opened
+from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, inbound_folder, open_source, path_of, too_large
 
 _LIMITS_HINT: Final = "Use a PNG, JPEG, WebP or GIF picture within the limits."
 
@@ -32,7 +33,7 @@ class CheckedSource:
 
     identity: str
     url: str | None = None
-    picture: Picture | None = None
+    picture: PictureCopy | None = None
 
 
 def source_places(caller: CallContext, source_roots: tuple[Path, ...]) -> SourcePlaces:
@@ -71,31 +72,52 @@ def checked_link(source: str, where: str) -> CheckedSource:
     return CheckedSource(identity=source, url=source)
 
 
-async def checked_file(source: str, where: str, *, places: SourcePlaces, keep_metadata: bool) -> CheckedSource:
+async def checked_file(
+    source: str, where: str, *, places: SourcePlaces, decoder: Decoder, keep_metadata: bool
+) -> CheckedSource:
     """Return the picture of a path, an inbound reference or a data: URL.
 
     Raises:
         SourceRefusedError: It lies elsewhere, cannot be read, or is no picture within the limits.
     """
     if source.split(":", 1)[0].lower() == "data":
-        data = _data_of(source, where)
+        file = await opened(partial(_file_of_data, source, where))
     else:
         path = path_of(source, places, where=where)
-        data = await asyncio.to_thread(read_source, path, places, where=where)
-    picture = await checked_picture(data, where, keep_metadata=keep_metadata)
-    return CheckedSource(identity=f"sha256:{hashlib.sha256(data).hexdigest()}", picture=picture)
+        file = await opened(partial(open_source, path, places, where=where))
+    with file:
+        picture = await checked_picture(file, where, decoder=decoder, keep_metadata=keep_metadata)
+    return CheckedSource(identity=f"sha256:{picture.facts.source_sha256}", picture=picture)
 
 
-async def checked_picture(data: bytes, where: str, *, keep_metadata: bool) -> Picture:
-    """Return bytes as a picture, stripped of metadata unless `keep_metadata`.
+async def checked_picture(file: BinaryIO, where: str, *, decoder: Decoder, keep_metadata: bool) -> PictureCopy:
+    """Return a copy of a file's picture, stripped of metadata unless `keep_metadata`.
 
     Raises:
-        SourceRefusedError: They are no picture within the limits.
+        SourceRefusedError: It is no picture within the limits.
     """
     try:
-        return await asyncio.to_thread(read_picture if keep_metadata else without_metadata, data)
+        return await decoder.copy(file, keep_metadata=keep_metadata)
     except PictureError as exc:
         raise SourceRefusedError(f"{where} was refused: it {exc}. Nothing was sent.", hint=_LIMITS_HINT) from exc
+
+
+def _file_of_data(source: str, where: str) -> BinaryIO:
+    data = _data_of(source, where)
+    try:
+        file = nameless_file()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.close()
+            raise
+    except OSError as exc:
+        raise SourceRefusedError(
+            f"{where} was refused: it could not be copied to be checked: {exc.strerror}. Nothing was sent.",
+            hint="Make room for temporary files, then call again.",
+        ) from exc
+    return file
 
 
 def _data_of(source: str, where: str) -> bytes:

@@ -9,8 +9,10 @@ here. An upload continues after its call has stopped waiting, so that the next c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +38,9 @@ from flux2_tool.exceptions import (
     TaskNotFoundError,
     UnexpectedAnswerError,
 )
-from flux2_tool.images.inspect import Picture
-from flux2_tool.images.safe_open import SourcePlaces, read_saved_copy
+from flux2_tool.images.decoder import Decoder, PictureCopy
+from flux2_tool.images.open_files import opened
+from flux2_tool.images.safe_open import SourcePlaces, open_saved_copy
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.task_ref import TaskRef
@@ -46,6 +49,8 @@ from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
 
 SOURCE_LOOKUP_WAIT_S: Final = 15.0
+# How long the work on a picture may go on after its call's wait has ended.
+PICTURE_GRACE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +69,13 @@ class SourceResolver:
         uploads: Uploads pictures to RunAPI.
         settings: The folders for source files, and whether pictures keep their metadata.
         clock: Time.
+        decoder: Decodes pictures.
     """
 
-    def __init__(self, *, registry: Registry, uploads: Uploads, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, *, registry: Registry, uploads: Uploads, settings: Settings, clock: Clock, decoder: Decoder
+    ) -> None:
+        self.decoder = decoder
         self.registry = registry
         self.uploads = uploads
         self.settings = settings
@@ -108,7 +117,7 @@ class _CallSources:
     storage: httpx.AsyncClient
     places: SourcePlaces
     uploading: set[str] = field(default_factory=set)
-    # One at a time: a decoded picture is large.
+    # One at a time, so that a call with eight pictures leaves the line to others.
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     # ---- within the call's wait --------------------------------------------------------------------------------------
@@ -170,10 +179,25 @@ class _CallSources:
         ref = TaskRef.parse_source(source)
         if ref is not None:
             return await self._check_task(ref, where)
-        async with self.decoding:
+        async with self._within_wait():
             return await checked_file(
-                source, where, places=self.places, keep_metadata=self.owner.settings.keep_metadata
+                source,
+                where,
+                places=self.places,
+                decoder=self.owner.decoder,
+                keep_metadata=self.owner.settings.keep_metadata,
             )
+
+    @asynccontextmanager
+    async def _within_wait(self) -> AsyncIterator[None]:
+        """Decode one picture of this call at a time, and none for longer than the call waits."""
+        call, clock = self.call, self.owner.clock
+        left_s = max(0.0, call.deadline_s - clock.monotonic()) + PICTURE_GRACE_S
+        try:
+            async with asyncio.timeout(left_s), self.decoding:
+                yield
+        except TimeoutError as exc:
+            raise self._late(clock.monotonic() - call.begun_s) from exc
 
     async def _url_of(self, item: CheckedSource, where: str) -> str:
         if item.url is not None:
@@ -181,7 +205,7 @@ class _CallSources:
         assert item.picture is not None  # noqa: S101 - one of the two is set
         return await self._upload(item.picture, where)
 
-    async def _upload(self, picture: Picture, where: str) -> str:
+    async def _upload(self, picture: PictureCopy, where: str) -> str:
         account = self.call.account
         self.uploading.add(where)
         self.call.wake.set()
@@ -226,9 +250,12 @@ class _CallSources:
                 hint="Use another picture; set save_dir so that pictures are kept.",
                 task_id=task_id,
             )
-        async with self.decoding:
-            data = await asyncio.to_thread(read_saved_copy, Path(image_task.saved[0].path), where=where)
-            picture = await checked_picture(data, where, keep_metadata=self.owner.settings.keep_metadata)
+        async with self._within_wait():
+            path = Path(image_task.saved[0].path)
+            with await opened(partial(open_saved_copy, path, where=where)) as file:
+                picture = await checked_picture(
+                    file, where, decoder=self.owner.decoder, keep_metadata=self.owner.settings.keep_metadata
+                )
         return CheckedSource(identity=identity, picture=picture)
 
     async def _find_task(self, ref: TaskRef) -> ImageTask:

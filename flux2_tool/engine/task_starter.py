@@ -53,7 +53,13 @@ class TaskStarter:
         self._clock = runtime.clock
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
-        self._sources = SourceResolver(registry=registry, uploads=self._uploads, settings=settings, clock=self._clock)
+        self._sources = SourceResolver(
+            registry=registry,
+            uploads=self._uploads,
+            settings=settings,
+            clock=self._clock,
+            decoder=runtime.decoder,
+        )
         self._requests = RequestBuilder(
             manifest=manifest, settings=settings, callback_url=callback_url, new_id=runtime.new_id
         )

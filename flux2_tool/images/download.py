@@ -7,24 +7,29 @@ loopback too), no private address as host, and the same checks for every redirec
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
-from flux2_tool.images.inspect import PictureError, read_picture
+from flux2_tool.images.decoder import Decoder, shared_decoder
+from flux2_tool.images.inspect import PictureError
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 MAX_REDIRECTS: Final = 5
+_WRITE_BYTES: Final = 1024 * 1024
 
 
 class DownloadError(Exception):
@@ -55,6 +60,7 @@ async def download_image(
     *,
     loopback_allowed: bool,
     timeout_s: float = DOWNLOAD_TIMEOUT_S,
+    decoder: Decoder | None = None,
 ) -> SavedImage:
     """Save the picture of a link as `folder/stem.<type>` and return its path and size in pixels.
 
@@ -64,27 +70,26 @@ async def download_image(
         folder: Created if missing; files are readable by their owner only.
         stem: The file's name; if another picture has it, a number is added.
         loopback_allowed: Whether plain http to this machine is allowed, as for a sandbox.
-        timeout_s: The bound on the whole download, in seconds.
+        timeout_s: The bound on everything, from the folder to the finished file, in seconds.
+        decoder: Decodes the picture; by default this process's own.
 
     Raises:
         DownloadError: The link is refused, unreachable, too large, or not a picture. No file is left on disk.
     """
+    decoder = decoder or shared_decoder()
+    stage = f"it did not arrive within {timeout_s:.3g} s"
     try:
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        async with asyncio.timeout(timeout_s):
-            data = await _fetch(http, url, loopback_allowed=loopback_allowed)
+        async with asyncio.timeout(timeout_s), _new_part(folder, stem) as part:
+            await _fetch(http, url, part, loopback_allowed=loopback_allowed)
+            stage = f"it arrived, but could not be checked and written within {timeout_s:.3g} s"
+            picture = await decoder.check(part.file)
+            path = await asyncio.to_thread(part.publish, picture.suffix)
     except TimeoutError as exc:
-        raise DownloadError(f"it did not arrive within {timeout_s:g} s") from exc
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
-        raise DownloadError(f"it did not arrive ({type(exc).__name__})") from exc
-    except OSError as exc:
-        raise DownloadError(f"the folder {folder} cannot be made: {exc.strerror}") from exc
-    try:
-        picture = await asyncio.to_thread(read_picture, data)
+        raise DownloadError(stage) from exc
     except PictureError as exc:
         raise DownloadError(f"the downloaded file {exc}") from exc
-    try:
-        path = await asyncio.to_thread(_write_whole, folder, stem, picture.suffix, data)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+        raise DownloadError(f"it did not arrive ({type(exc).__name__})") from exc
     except OSError as exc:
         raise DownloadError(f"it could not be written to {folder}: {exc.strerror}") from exc
     return SavedImage(path=path, width_px=picture.width_px, height_px=picture.height_px)
@@ -149,23 +154,54 @@ def _private() -> DownloadError:
     return DownloadError("its link leads to a private address")
 
 
-async def _fetch(http: httpx.AsyncClient, url: str, *, loopback_allowed: bool) -> bytes:
+async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_allowed: bool) -> None:
     for _ in range(MAX_REDIRECTS + 1):
         check_link(url, loopback_allowed=loopback_allowed)
         guard = public_only(url, loopback_allowed=loopback_allowed)
-        async with http.stream("GET", url, headers={"Accept": "image/*"}, extensions=guard) as response:
+        # A compressed answer could hold a thousand times of what arrives; pictures are compressed already.
+        headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
+        async with http.stream("GET", url, headers=headers, extensions=guard) as response:
             if response.is_redirect and "location" in response.headers:
                 url = _joined(url, response.headers["location"])
                 continue
             if not response.is_success:
                 raise DownloadError(f"its link answered HTTP {response.status_code}")
-            data = bytearray()
-            async for chunk in response.aiter_bytes():
-                data += chunk
-                if len(data) > MAX_IMAGE_BYTES:
-                    raise DownloadError(f"it is larger than {MAX_IMAGE_BYTES // 1024 // 1024} MiB")
-            return bytes(data)
+            await _store(response, part)
+            return
     raise DownloadError(f"its link redirects more than {MAX_REDIRECTS} times")
+
+
+async def _store(response: httpx.Response, part: PartFile) -> None:
+    """Write a response's body, of which only a part is in memory at any time."""
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("", "identity"):
+        blocks = response.aiter_bytes()
+    elif coding in ("gzip", "x-gzip", "deflate"):
+        blocks = _unzipped(response.aiter_raw())
+    else:
+        raise DownloadError(f'it was sent in the encoding "{coding[:20]}", which was not asked for')
+    pending, size_bytes = bytearray(), 0
+    async for block in blocks:
+        pending += block
+        size_bytes += len(block)
+        if size_bytes > MAX_IMAGE_BYTES:
+            raise DownloadError(f"it is larger than {MAX_IMAGE_BYTES // 1024 // 1024} MiB")
+        if len(pending) >= _WRITE_BYTES:
+            await asyncio.to_thread(part.write, bytes(pending))
+            pending.clear()
+    await asyncio.to_thread(part.write, bytes(pending))
+
+
+async def _unzipped(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Decompress gzip or zlib in bounded steps. Source of the 32: zlib's inflateInit2, which tells the two apart."""
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        async for block in blocks:
+            while block:
+                yield unzip.decompress(block, _WRITE_BYTES)
+                block = unzip.unconsumed_tail
+    except zlib.error as exc:
+        raise DownloadError("it did not arrive (its compression is broken)") from exc
 
 
 def _joined(url: str, location: str) -> str:
@@ -176,27 +212,66 @@ def _joined(url: str, location: str) -> str:
         raise DownloadError("its link redirects to an unreadable address") from exc
 
 
-def _write_whole(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
-    """Write a temporary file and rename it atomically, so that no incomplete picture is visible."""
-    temporary = folder / f".{stem}.{secrets.token_hex(4)}.part"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+class PartFile:
+    """A file that is being written under a temporary name, so that no incomplete picture is visible.
+
+    Its methods block, except `discard`; each raises OSError.
+    """
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._stem = stem
+        self._temporary = folder / f".{stem}.{secrets.token_hex(4)}.part"
+        self._is_discarded = False
+        descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self.file = cast("BinaryIO", os.fdopen(descriptor, "r+b", buffering=0))
+
+    def write(self, data: bytes) -> None:
+        """Write some more bytes."""
+        while data:
+            data = data[self.file.write(data) :]
+
+    def publish(self, suffix: str) -> Path:
+        """Give the file its name and return it; a number is added if another picture has it."""
+        os.fsync(self.file.fileno())
         for number in range(1, 1000):
-            target = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+            if self._is_discarded:
+                raise OSError(None, "it took too long")
+            target = self._folder / (f"{self._stem}{suffix}" if number == 1 else f"{self._stem}-{number}{suffix}")
             try:
-                _rename_new(temporary, target)
+                _rename_new(self._temporary, target)
             except FileExistsError:
-                if target.read_bytes() == data:
+                if filecmp.cmp(self._temporary, target, shallow=False):
                     return target
                 continue
             return target
         raise OSError(None, "too many files of this name")
+
+    def discard(self) -> None:
+        """Close the file and remove its temporary name; what was published stays."""
+        self._is_discarded = True
+        self._temporary.unlink(missing_ok=True)
+        self.file.close()
+
+
+@asynccontextmanager
+async def _new_part(folder: Path, stem: str) -> AsyncIterator[PartFile]:
+    making = asyncio.get_running_loop().run_in_executor(None, PartFile, folder, stem)
+    try:
+        part = await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(_discard)
+        raise
+    try:
+        yield part
     finally:
-        temporary.unlink(missing_ok=True)
+        part.discard()
+
+
+def _discard(making: asyncio.Future[PartFile]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().discard()
 
 
 def _rename_new(temporary: Path, target: Path) -> None:

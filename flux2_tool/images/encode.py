@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flux2_tool.images.icc import colours_of
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import with_colours_of
+from flux2_tool.images.turning import turned
 from flux2_tool.images.webp import is_lossless
 
 if TYPE_CHECKING:
@@ -18,23 +19,25 @@ if TYPE_CHECKING:
 
 _WEBP_QUALITY: Final = 95
 _JPEG_QUALITY: Final = 95
+# Writing a progressive JPEG takes memory for all its coefficients; a larger one becomes a baseline JPEG of the same.
+_MAX_PROGRESSIVE_PX: Final = 12_000_000
 
 
 def encoded_again(
-    data: bytes, image: Image.Image, kind: str, *, transpose: Image.Transpose | None
+    data: bytes, image: Image.Image, kind: str, *, transpose: str | None
 ) -> tuple[bytes, tuple[int, int]]:
     """Return a file of a picture's first frame and nothing else, and its width and height in pixels.
 
     Args:
         data: The picture's file.
-        image: The same, decoded.
+        image: The same, decoded; not to be used afterwards, so that no second copy of its pixels is needed.
         kind: PNG, JPEG, WEBP or GIF.
-        transpose: How to turn it upright; None if it is.
+        transpose: Pillow's name of how to turn it upright; None if it is.
     """
     options = _options(data, image, kind)
     kept = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
-    clean = image.copy() if transpose is None else image.transpose(transpose)
     profile: bytes = image.info.get("icc_profile") or b""
+    clean = image if transpose is None else turned(image, transpose)
     is_converted = False
     try:
         kept_profile = colours_of(profile)
@@ -61,7 +64,8 @@ def _options(data: bytes, image: Image.Image, kind: str) -> dict[str, Any]:
 
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
         return {"quality": _JPEG_QUALITY}
-    options: dict[str, Any] = {"qtables": image.quantization, "progressive": bool(image.info.get("progressive"))}
+    is_progressive = bool(image.info.get("progressive")) and image.size[0] * image.size[1] <= _MAX_PROGRESSIVE_PX
+    options: dict[str, Any] = {"qtables": image.quantization, "progressive": is_progressive}
     sampling = JpegImagePlugin.get_sampling(image)
     return options if sampling == -1 else {**options, "subsampling": sampling}
 
@@ -72,12 +76,14 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
     try:
         converted = ImageCms.profileToProfile(
             image,
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
-            outputMode="RGBA" if image.mode == "RGBA" else "RGB",
+            outputMode=mode,
+            inPlace=image.mode == mode,
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image

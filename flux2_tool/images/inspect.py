@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,38 +66,50 @@ def read_picture(data: bytes) -> Picture:
         return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
 
 
-def without_metadata(data: bytes) -> Picture:
+def without_metadata(
+    data: bytes, *, while_cutting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Picture:
     """Return a picture without metadata such as the GPS position; one without metadata is returned unchanged.
 
     The rest is cut out of the file, so that the pixels, the frames of an animation and the colours stay the same. It
     is encoded again only to turn a photo upright, because its orientation tag is removed, or where parts break the
-    format's rules; then only the first frame of an animation is kept.
+    format's rules or would take too long to follow; then only the first frame of an animation is kept.
+
+    Args:
+        data: The picture's file.
+        while_cutting: Runs around the cutting, and may end it with CannotCutError.
 
     Raises:
         PictureError: As `read_picture`.
     """
     with _opened(data) as (image, kind):
-        transpose = _transpose_of(image)
-        if transpose is None:
-            try:
-                clean = only_the_picture(data, kind)
-            except CannotCutError as exc:
-                logger.debug("a %s picture is encoded again: %s", kind, exc)
-            else:
-                return Picture(data=clean, kind=kind, width_px=image.size[0], height_px=image.size[1])
-        clean, (width_px, height_px) = encoded_again(data, image, kind, transpose=transpose)
-        return Picture(data=clean, kind=kind, width_px=width_px, height_px=height_px)
-
-
-def _transpose_of(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read."""
-    from PIL import Image
-
+        size_px, name = image.size, _transpose_of(image)
+        if name is not None:
+            return _encoded(data, image, kind, name)
+    # Pixels are given up before the next step takes memory.
+    del image
     try:
-        name = _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
+        with while_cutting():
+            clean = only_the_picture(data, kind)
+    except (CannotCutError, MemoryError) as exc:
+        logger.debug("a %s picture is encoded again: %s", kind, exc)
+    else:
+        return Picture(data=clean, kind=kind, width_px=size_px[0], height_px=size_px[1])
+    with _opened(data) as (image, kind):
+        return _encoded(data, image, kind, None)
+
+
+def _encoded(data: bytes, image: Image.Image, kind: str, transpose: str | None) -> Picture:
+    clean, (width_px, height_px) = encoded_again(data, image, kind, transpose=transpose)
+    return Picture(data=clean, kind=kind, width_px=width_px, height_px=height_px)
+
+
+def _transpose_of(image: Image.Image) -> str | None:
+    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read."""
+    try:
+        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
     except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
         return None
-    return None if name is None else Image.Transpose[name]
 
 
 @contextmanager

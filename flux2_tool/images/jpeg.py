@@ -29,6 +29,11 @@ _ICC: Final = b"ICC_PROFILE\0"
 _ICC_BYTES: Final = 65535 - 2 - len(_ICC) - 2
 _MAX_PROFILE_PIECES: Final = 255
 _MAX_PARTS: Final = 10_000
+# What following takes at most, in seconds of CPU time: for a byte of tables and scans, and for a block of a scan.
+_S_PER_BYTE: Final = 0.4e-6
+_S_PER_PROGRESSIVE_BYTE: Final = 2e-6
+_S_PER_BLOCK: Final = 0.1e-6
+_MAX_S: Final = 6.0
 _PHOTOSHOP_FLAGS: Final = (0, 0x4000, 0x8000, 0xC000)
 
 
@@ -81,6 +86,7 @@ def cut_jpeg(data: bytes) -> bytes:
     Raises:
         CannotCutError: See `only_the_picture`.
     """
+    _check_cost(data)
     reader = _Reader()
     for part in _parts_of(data):
         _read(reader, part)
@@ -90,6 +96,23 @@ def cut_jpeg(data: bytes) -> bytes:
     kept = [part.written() for part in reader.parts]
     kept[reader.profile_at : reader.profile_at] = _profile_segments(reader.profile_pieces)
     return b"".join((b"\xff\xd8", *kept, b"\xff\xd9"))
+
+
+def _check_cost(data: bytes) -> None:
+    """Raise CannotCutError if following would take so long that there would be no time left to encode it again."""
+    frame: Frame | None = None
+    cost_s = 0.0
+    for part in _parts_of(data):
+        if part.marker in _FRAMES and frame is None:
+            frame = _frame_of(part.marker, part.body)
+        elif part.marker == _DHT:
+            cost_s += _S_PER_BYTE * len(part.body)
+        elif part.marker == _SOS and frame is not None:
+            cost_s += (_S_PER_PROGRESSIVE_BYTE if frame.is_progressive else _S_PER_BYTE) * len(part.coded)
+            chosen = part.body[1 : 1 + 2 * part.body[0] : 2] if part.body else b""
+            cost_s += _S_PER_BLOCK * sum(one.blocks for one in frame.components if one.number in chosen)
+        if cost_s > _MAX_S:
+            raise CannotCutError("its scans are too long to be followed")
 
 
 def _parts_of(data: bytes) -> Iterator[_Part]:

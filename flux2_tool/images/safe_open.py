@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 from urllib.parse import unquote
 
 from flux2_tool._net import split_url
@@ -98,8 +98,8 @@ def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     return places.workspace / path
 
 
-def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
-    """Return a source file's bytes, bounded.
+def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
+    """Open a source file for reading; the caller closes it.
 
     Args:
         path: From `path_of`.
@@ -111,7 +111,7 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
             sandboxed session all but the last are one and the same refusal.
     """
     try:
-        return _bounded_bytes(_opened(path, places), where)
+        return _bounded_file(_opened(path, places), where)
     except _OutsideError:
         raise _outside(where, places) from None
     except _HiddenError:
@@ -124,8 +124,8 @@ def read_source(path: Path, places: SourcePlaces, *, where: str) -> bytes:
         raise _not_readable(where, places, "there is no such file", "Check the path.") from None
 
 
-def read_saved_copy(path: Path, *, where: str) -> bytes:
-    """Return the bytes of a picture that this tool has saved; a link in its place is not followed.
+def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
+    """Open a picture that this tool has saved, as `open_source`; a link in its place is not followed.
 
     Raises:
         SourceRefusedError: It is missing, not a regular file, or too large.
@@ -134,7 +134,7 @@ def read_saved_copy(path: Path, *, where: str) -> bytes:
         opened = _descend(path.parent, (path.name,))
         if isinstance(opened, Path):
             raise OSError(errno.ELOOP, "a link")
-        return _bounded_bytes(opened, where)
+        return _bounded_file(opened, where)
     except (OSError, ValueError):
         hint = "Check the path and its permissions."
         raise _refused(where, "it cannot be opened as a plain file", hint) from None
@@ -282,21 +282,18 @@ def _link_at(name: str, folder: int) -> str | None:
         return None
 
 
-def _bounded_bytes(descriptor: int, where: str) -> bytes:
-    """Read an opened file and close it."""
+def _bounded_file(descriptor: int, where: str) -> BinaryIO:
+    """Return an opened file, which the caller closes; close it if it is not a regular file within the size limit."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         if status.st_size > MAX_SOURCE_BYTES:
             raise too_large(where, status.st_size)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_SOURCE_BYTES + 1)
-    finally:
+        return cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
+    except BaseException:
         os.close(descriptor)
-    if len(data) > MAX_SOURCE_BYTES:
-        raise too_large(where, len(data))  # pragma: no cover - the file grew after it was measured
-    return data
+        raise
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ Uploading is free and makes no image, so a failed upload is simply repeated. Sou
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from copy import copy
@@ -26,8 +24,8 @@ from flux2_tool.exceptions import (
     SourceRefusedError,
     UnexpectedAnswerError,
 )
+from flux2_tool.images.decoder import PictureCopy
 from flux2_tool.images.download import DownloadError, check_link, public_only
-from flux2_tool.images.inspect import Picture
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
 from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient
@@ -70,7 +68,7 @@ class Uploads:
         self._running: dict[tuple[str, str, str], asyncio.Task[_Uploaded]] = {}
 
     async def url_of(
-        self, client: RunapiClient, storage: httpx.AsyncClient, *, fingerprint: str, picture: Picture, where: str
+        self, client: RunapiClient, storage: httpx.AsyncClient, *, fingerprint: str, picture: PictureCopy, where: str
     ) -> str:
         """Return a URL from which RunAPI can fetch a picture; upload it unless the same bytes are there already.
 
@@ -84,14 +82,13 @@ class Uploads:
         Raises:
             Flux2Error: The upload failed. No image was made and nothing was charged.
         """
-        digest = hashlib.sha256(picture.data).hexdigest()
-        key = (fingerprint, client.base_url, digest)
+        key = (fingerprint, client.base_url, picture.facts.sha256)
         known = self._known.get(key)
         if known is not None and known.expires_at - contract.SOURCE_SPARE_LIFE_S > self._clock.now():
             return known.url
         running = self._running.get(key)
         if running is None:
-            running = asyncio.get_running_loop().create_task(self._upload(client, storage, picture, digest, where))
+            running = asyncio.get_running_loop().create_task(self._upload(client, storage, picture, where))
             self._running[key] = running
             running.add_done_callback(partial(self._store_result, key))
         try:
@@ -115,12 +112,12 @@ class Uploads:
             self._known[key] = done.result()
 
     async def _upload(
-        self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str
+        self, client: RunapiClient, storage: httpx.AsyncClient, picture: PictureCopy, where: str
     ) -> _Uploaded:
         for attempt in range(1, ATTEMPTS + 1):
             wait_s = RETRY_DELAY_S * attempt
             try:
-                return await self._upload_once(client, storage, picture, digest, where)
+                return await self._upload_once(client, storage, picture, where)
             except _RetryAfterError as exc:
                 error, wait_s = exc.error, max(wait_s, exc.wait_s)
             except Flux2Error as exc:
@@ -131,15 +128,16 @@ class Uploads:
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     async def _upload_once(
-        self, client: RunapiClient, storage: httpx.AsyncClient, picture: Picture, digest: str, where: str
+        self, client: RunapiClient, storage: httpx.AsyncClient, picture: PictureCopy, where: str
     ) -> _Uploaded:
+        facts = picture.facts
         prepared = await self._post(
             client,
             contract.FILES_PREPARE_PATH,
             {
-                "filename": f"{digest[:16]}{picture.suffix}",
-                "byte_size": len(picture.data),
-                "checksum": base64.b64encode(hashlib.md5(picture.data, usedforsecurity=False).digest()).decode("ascii"),
+                "filename": f"{facts.sha256[:16]}{facts.suffix}",
+                "byte_size": facts.size_bytes,
+                "checksum": facts.md5,
             },
             where,
         )
@@ -151,7 +149,7 @@ class Uploads:
         except DownloadError as exc:
             raise _unexpected(f"named an upload address that is refused: {exc}") from exc
         code, response_headers = await _put(
-            storage, upload_url, headers or {}, picture.data, where, loopback_allowed=is_loopback_url(client.base_url)
+            storage, upload_url, headers or {}, picture, where, loopback_allowed=is_loopback_url(client.base_url)
         )
         if code in contract.RETRYABLE_CODES:
             error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
@@ -197,7 +195,7 @@ async def _put(
     storage: httpx.AsyncClient,
     url: str,
     headers: Mapping[str, str],
-    data: bytes,
+    picture: PictureCopy,
     where: str,
     *,
     loopback_allowed: bool,
@@ -205,8 +203,11 @@ async def _put(
     """Send the bytes and return the response's status code and headers; its body is not read."""
     try:
         guard = public_only(url, loopback_allowed=loopback_allowed)
+        # Storage wants to know the length, which httpx does not of blocks.
+        sent = {name: text for name, text in headers.items() if name.lower() != "content-length"}
+        sent["Content-Length"] = str(picture.facts.size_bytes)
         sending = storage.stream(
-            "PUT", url, content=data, headers=dict(headers), follow_redirects=False, extensions=guard
+            "PUT", url, content=picture.blocks(), headers=sent, follow_redirects=False, extensions=guard
         )
         async with asyncio.timeout(PUT_TIMEOUT_S), sending as response:
             return response.status_code, response.headers

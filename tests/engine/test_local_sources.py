@@ -19,7 +19,8 @@ from PIL import Image
 from flux2_tool.context import CallContext
 from flux2_tool.engine.source_checks import checked_file, checked_link
 from flux2_tool.exceptions import SourceRefusedError
-from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, path_of, read_source
+from flux2_tool.images.decoder import shared_decoder
+from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, open_source, path_of
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.pictures import picture
@@ -243,7 +244,8 @@ def outcomes(places: SourcePlaces, *sources: str | Path) -> list[tuple[str, str]
     found: list[tuple[str, str] | bytes] = []
     for source in sources:
         try:
-            found.append(read_source(path_of(str(source), places, where=WHERE), places, where=WHERE))
+            with open_source(path_of(str(source), places, where=WHERE), places, where=WHERE) as file:
+                found.append(file.read())
         except SourceRefusedError as exc:
             found.append((exc.message, exc.hint))
     return found
@@ -442,7 +444,7 @@ def test_a_folder_that_cannot_be_opened_is_a_refusal(workspace: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(SourceRefusedError, match="plain file"):
-            read_source(workspace / "cat.png", places, where=WHERE)
+            open_source(workspace / "cat.png", places, where=WHERE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -471,7 +473,8 @@ def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(tmp_path: Pat
         read: set[bytes] = set()
         for _ in range(3000):
             try:
-                read.add(read_source(root / "a" / "x.png", places, where=WHERE))
+                with open_source(root / "a" / "x.png", places, where=WHERE) as file:
+                    read.add(file.read())
             except SourceRefusedError:
                 read.add(b"refused")
     finally:
@@ -683,7 +686,15 @@ def test_pictures_from_the_chat_exist_only_in_openclaw() -> None:
 def test_data_that_cannot_be_decoded_is_refused(source: str, rule: str) -> None:
     """The arguments' schema refuses it too; bytes must not depend on a pattern in a manifest."""
     with pytest.raises(SourceRefusedError, match=rule):
-        asyncio.run(checked_file(source, WHERE, places=SourcePlaces(roots=(), workspace=None), keep_metadata=True))
+        asyncio.run(
+            checked_file(
+                source,
+                WHERE,
+                places=SourcePlaces(roots=(), workspace=None),
+                decoder=shared_decoder(),
+                keep_metadata=True,
+            )
+        )
 
 
 def test_a_link_with_a_password_is_refused_without_repeating_it() -> None:
@@ -699,4 +710,12 @@ def test_data_larger_than_a_picture_may_be_is_refused_before_it_is_decoded() -> 
     source = "data:image/png;base64," + "A" * (MAX_SOURCE_BYTES * 4 // 3 + 8)
 
     with pytest.raises(SourceRefusedError, match="at most 30 MiB"):
-        asyncio.run(checked_file(source, WHERE, places=SourcePlaces(roots=(), workspace=None), keep_metadata=True))
+        asyncio.run(
+            checked_file(
+                source,
+                WHERE,
+                places=SourcePlaces(roots=(), workspace=None),
+                decoder=shared_decoder(),
+                keep_metadata=True,
+            )
+        )

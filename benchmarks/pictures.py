@@ -1,0 +1,183 @@
+"""Eight worst pictures at once: what the worker and the processes that decode for it take, in memory and CPU time.
+
+Memory is the sum of the proportional set sizes of the worker and everything below it, sampled every 20 ms: shared
+pages count once. CPU time includes children that have ended. Sources: proc(5), smaps_rollup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from benchmarks.bench import Bench, say
+
+AT_ONCE: Final = 8
+WAIT_S: Final = 120
+SAMPLE_S: Final = 0.02
+_MIB: Final = 1024 * 1024
+_NOTE: Final = b"Exif\0\0MM\0*\0\0\0\x08\0\0"
+_TICKS_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(bench: Bench) -> list[dict[str, Any]]:
+    """Return one entry an attack: eight calls at once, each with one such picture of its own."""
+    entries = []
+    for name, make in ATTACKS.items():
+        data = make()
+        home = bench.new_home()
+        sources = _sources(home, name, data)
+        async with bench.ours(home=home) as client:
+            await client.remix("none.png", workspace=home, wait_s=0)
+            costs = _Costs(client.meter.pid)
+            watching = asyncio.create_task(costs.watch())
+            begun_s = time.monotonic()
+            results = await asyncio.gather(*(client.remix(source, workspace=home, wait_s=WAIT_S) for source in sources))
+            wall_s = time.monotonic() - begun_s
+            watching.cancel()
+        outcomes = Counter(_outcome(result) for result in results)
+        entries.append(
+            {"attack": name, "file_bytes": len(data), "outcomes": dict(outcomes), "wall_s": wall_s}
+            | {"peak_bytes": costs.peak_bytes, "cpu_s": costs.cpu_s}
+        )
+        say(f"pictures: {name}, {costs.peak_bytes / 1e6:.0f} MB, {costs.cpu_s:.1f} s")
+    return entries
+
+
+def _sources(home: Path, name: str, data: bytes) -> list[str]:
+    if name.startswith("data:"):
+        return [f"data:image/webp;base64,{base64.b64encode(data).decode()}"] * AT_ONCE
+    home.mkdir(parents=True, exist_ok=True)
+    names = [f"{number}.bin" for number in range(AT_ONCE)]
+    for one in names:
+        (home / one).write_bytes(data)
+    return names
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    if "error" not in result:
+        return "used"
+    message = str(result["error"]["message"])
+    return message.partition("was refused: ")[2].partition(". Nothing")[0] or message
+
+
+class _Costs:
+    """What a process and everything below it takes."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._cpu_s: dict[int, float] = {}
+        self._before_s = 0.0
+        self.peak_bytes = 0
+        self._sample()
+        self._before_s = sum(self._cpu_s.values())
+
+    @property
+    def cpu_s(self) -> float:
+        """The CPU time since the beginning, in seconds, of children that have ended too."""
+        return sum(self._cpu_s.values()) - self._before_s
+
+    async def watch(self) -> None:
+        """Sample until cancelled."""
+        try:
+            while True:
+                await asyncio.to_thread(self._sample)
+                await asyncio.sleep(SAMPLE_S)
+        finally:
+            self._sample()
+
+    def _sample(self) -> None:
+        parents: dict[int, int] = {}
+        used_s: dict[int, float] = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                parents[int(folder.name)] = int(fields[1])
+                used_s[int(folder.name)] = sum(int(field) for field in fields[11:15]) * _TICKS_S
+        below = {self._pid}
+        for _ in range(3):  # the worker, the servers, their forks
+            below |= {pid for pid, parent in parents.items() if parent in below}
+        for pid in below:
+            # A fork's time is its server's once it has ended.
+            if parents.get(pid) == self._pid or pid == self._pid:
+                self._cpu_s[pid] = max(self._cpu_s.get(pid, 0.0), used_s.get(pid, 0.0))
+        self.peak_bytes = max(self.peak_bytes, sum(_pss_bytes(pid) for pid in below))
+
+
+def _pss_bytes(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+# ---- the pictures ----------------------------------------------------------------------------------------------------
+
+
+def _png(width_px: int, height_px: int, *, extra: bytes = b"") -> bytes:
+    rows = zlib.compressobj(9)
+    row = bytes(1 + 4 * width_px)
+    pixels = b"".join(rows.compress(row) for _ in range(height_px)) + rows.flush()
+    head = struct.pack(">IIBBBBB", width_px, height_px, 8, 6, 0, 0, 0)
+    parts = (_chunk(b"IHDR", head), extra, _chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    output = io.BytesIO()
+    image.save(output, kind, **options)
+    return output.getvalue()
+
+
+def _noise(side_px: int) -> Image.Image:
+    return Image.effect_noise((side_px, side_px), 90).convert("RGB")
+
+
+def _repeated_scans(side_px: int, *, mib: int) -> bytes:
+    data = _saved(Image.new("L", (side_px, side_px)), "JPEG", progressive=True, quality=30)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * ((mib * _MIB - len(data)) // len(scan)) + data[-2:]
+
+
+def _turned_photo() -> bytes:
+    notes = Image.Exif()
+    notes[0x0112] = 6
+    return _saved(_noise(6900), "JPEG", quality=80, exif=notes)
+
+
+def _many_frames() -> bytes:
+    data = _saved(Image.new("P", (1, 1)), "GIF")
+    frames = data[13 + 3 * (2 << (data[10] & 7)) : -1]
+    return data[:-1] + frames[frames.index(b"\x2c") :] * 1_000_000 + b"\x3b"
+
+
+ATTACKS: Final[Mapping[str, Callable[[], bytes]]] = {
+    "PNG, 64 megapixels with a note": lambda: _png(7999, 8000, extra=_chunk(b"tEXt", b"k\0note")),
+    "data: URL, WebP, 64 megapixels": lambda: _saved(
+        Image.new("RGB", (16383, 3906)), "WEBP", lossless=True, exif=_NOTE
+    ),
+    "JPEG, 64 megapixels, scans repeated": lambda: _repeated_scans(8000, mib=3),
+    "JPEG, 9 megapixels, scans repeated": lambda: _repeated_scans(3000, mib=3),
+    "JPEG, 48 megapixels, to be turned": _turned_photo,
+    "WebP, 16 megapixels of noise with a note": lambda: _saved(_noise(4000), "WEBP", quality=80, exif=_NOTE),
+    "PNG, 2 million empty parts": lambda: _png(8, 8, extra=_chunk(b"sBIT", b"") * 2_000_000),
+    "GIF, a million frames": _many_frames,
+}

@@ -1,0 +1,323 @@
+"""The process that decodes pictures: a server that forks once for each of them. Started by `decoder.py`.
+
+Stdin is a socket. A request is a line of JSON with two descriptors, the picture's file and where its clean copy goes;
+the reply is a line of JSON. The forked process has limits on CPU time, memory and output, and nothing of the picture
+outlives it. The server only waits, so it always notices that the other side has gone: it then ends its whole process
+group at once, whatever is being decoded, and so does whoever kills the group.
+
+    request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes"}
+    reply    {"picture": {…}}             done
+             {"refused": "text"}          no picture as it must be; the text completes "it …"
+             {"needs_bytes": N}           nothing was decoded: it takes more memory than was granted
+             {"over": "cpu" | "memory"}   it was stopped at a limit
+             {"crashed": "SIGSEGV"}       the decoder died
+
+Linux enforces the memory limit (RLIMIT_AS). macOS does not: there only the budget, which counts the pixels that the
+file's header claims before they are decoded, bounds the memory. Sources: setrlimit(2), unix(7).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gc
+import hashlib
+import io
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool.images.decode_limits import (
+    BYTES_PER_PIXEL,
+    JPEG_COEFFICIENT_BYTES,
+    PRODUCTION,
+    WEBP_BYTES_PER_PIXEL,
+)
+from flux2_tool.images.inspect import MAX_PIXELS, SUFFIXES, Picture, PictureError, read_picture, without_metadata
+from flux2_tool.images.parts import CannotCutError
+
+MAX_MESSAGE_BYTES: Final = 4096
+# The part of the CPU time after which a picture is no longer cut: the rest is enough to encode it again.
+CUTTING_SHARE: Final = 0.6
+MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+_BLOCK_BYTES: Final = 1024 * 1024
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
+
+
+def serve(channel: socket.socket, *, idle_s: float) -> None:  # pragma: no cover - started without coverage, for speed
+    """Answer one request after another until the other side closes the channel or asks nothing for a while.
+
+    Args:
+        channel: A Unix stream socket.
+        idle_s: How long to wait for the next request, in seconds.
+    """
+    _preload()
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    while waiting.poll(idle_s * 1000):
+        request, descriptors = _received(channel)
+        if not request:
+            return
+        try:
+            reply = _in_a_fork(channel, json.loads(request), descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        with contextlib.suppress(BrokenPipeError):
+            channel.sendall(json.dumps(reply).encode("ascii") + b"\n")
+
+
+def _preload() -> None:  # pragma: no cover - as `serve`
+    """Load the decoders, which every fork then shares."""
+    from PIL import Image
+
+    for name in SUFFIXES:
+        with contextlib.suppress(Exception):  # a missing decoder is told by the picture that needs it
+            Image.open(io.BytesIO(b""), formats=(name,))
+    gc.collect()
+    gc.freeze()
+
+
+def _received(channel: socket.socket) -> tuple[bytes, list[int]]:  # pragma: no cover - as `serve`
+    message, descriptors = b"", []
+    while not message.endswith(b"\n"):
+        more, new, _flags, _address = socket.recv_fds(channel, MAX_MESSAGE_BYTES, 2)
+        descriptors += new
+        if not more:
+            return b"", descriptors
+        message += more
+    return message, descriptors
+
+
+def _in_a_fork(  # pragma: no cover - as `serve`
+    channel: socket.socket, request: Mapping[str, Any], descriptors: Sequence[int]
+) -> dict[str, Any]:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reading)
+            os.dup2(os.open(os.devnull, os.O_RDWR), channel.fileno())
+            _limit(request)
+            reply = answer(request, *descriptors, while_cutting=partial(cpu_bound, CUTTING_SHARE * request["cpu_s"]))
+            os.write(writing, json.dumps(reply).encode("ascii"))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = select.poll()
+        told.register(pipe, select.POLLIN)
+        told.register(channel, select.POLLIN)
+        # During a request the other side sends nothing: whatever there is to read is its end.
+        if any(descriptor == channel.fileno() for descriptor, _event in told.poll()):
+            os.killpg(0, signal.SIGKILL)
+        text = pipe.read(MAX_MESSAGE_BYTES)
+    _pid, status = os.waitpid(pid, 0)
+    return outcome(text, status)
+
+
+def outcome(text: bytes, status: int) -> dict[str, Any]:
+    """Return the reply of a fork that has ended.
+
+    Args:
+        text: What it has written.
+        status: As waitpid(2) gives it.
+    """
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU:
+            return {"over": "cpu"}
+        # The kernel kills a process when the machine or its container has no memory left.
+        return {"over": "memory"} if number == signal.SIGKILL else {"crashed": signal.Signals(number).name}
+    try:
+        reply = json.loads(text)
+    except ValueError:
+        return {"over": "memory"}  # not even the reply could be made
+    return reply if isinstance(reply, dict) else {"crashed": "an unreadable reply"}
+
+
+def _limit(request: Mapping[str, Any]) -> None:  # pragma: no cover - as `serve`
+    cpu_s, granted_bytes = int(request["cpu_s"]), int(request["granted_bytes"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(request["output_bytes"]),) * 2)
+    with contextlib.suppress(OSError, ValueError):  # only Linux tells the size at the start, and enforces the limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most_bytes = pages * resource.getpagesize() + granted_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+    with contextlib.suppress(OSError):  # when memory runs out after all, this process goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+# ---- one picture -----------------------------------------------------------------------------------------------------
+
+
+class _OutOfTimeError(BaseException):
+    """Raised by the timer; no handler of errors on its way may take it for one."""
+
+
+@contextlib.contextmanager
+def cpu_bound(until_s: float) -> Iterator[None]:
+    """End the block with CannotCutError when this process has used so much CPU time, in seconds; main thread only."""
+    is_running = True
+
+    def end(*_signal: object) -> None:
+        if is_running:
+            raise _OutOfTimeError
+
+    signal.signal(signal.SIGPROF, end)
+    try:
+        signal.setitimer(signal.ITIMER_PROF, max(0.001, until_s - time.process_time()))
+        yield
+    except _OutOfTimeError as exc:
+        raise CannotCutError("cutting it takes too long") from exc
+    finally:
+        is_running = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def answer(
+    request: Mapping[str, Any],
+    source: int,
+    output: int,
+    *,
+    while_cutting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> dict[str, Any]:
+    """Return the reply about one picture, whose clean copy is then in the output.
+
+    Args:
+        request: See above.
+        source: The descriptor of its file, read from its beginning.
+        output: The descriptor of an empty file.
+        while_cutting: Bounds the time for cutting; what takes longer is encoded again.
+    """
+    try:
+        data = _bytes_of(source)
+        is_clean = request["task"] == "clean"
+        needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
+        if needs_bytes > request["granted_bytes"]:
+            return {"needs_bytes": needs_bytes}
+        picture = without_metadata(data, while_cutting=while_cutting) if is_clean else read_picture(data)
+        if request["task"] != "check":
+            _write(output, picture.data)
+    except PictureError as exc:
+        return {"over": "memory"} if _is_for_memory(exc) else {"refused": str(exc)}
+    except MemoryError:
+        return {"over": "memory"}
+    except OSError as exc:
+        return {"refused": f"could not be copied to be checked: {exc.strerror or type(exc).__name__}"}
+    return {"picture": _facts(picture, data)}
+
+
+def memory_for(data: bytes, *, is_encoded_again: bool, most_bytes: int) -> int:
+    """Return how many bytes of memory decoding takes, by what the file's header claims.
+
+    Args:
+        data: The picture's file.
+        is_encoded_again: Whether room is wanted for another file, which may be larger than this one.
+        most_bytes: What may be granted. Only a picture that cannot be decoded with it needs more.
+
+    Raises:
+        PictureError: The header claims more pixels than are allowed.
+    """
+    size_px, bytes_per_pixel = _claim(data)
+    if size_px[0] * size_px[1] > MAX_PIXELS:
+        raise PictureError(
+            f"has {size_px[0]} x {size_px[1]} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+        )
+    least_bytes = int(size_px[0] * size_px[1] * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes
+    wanted_bytes = least_bytes + (2 * len(data) + PRODUCTION.overhead_bytes if is_encoded_again else 0)
+    return max(least_bytes, min(wanted_bytes, most_bytes))
+
+
+def _claim(data: bytes) -> tuple[tuple[int, int], float]:
+    """Return the size that a file claims, in pixels, and the bytes of memory that each pixel takes."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_size_px(data), WEBP_BYTES_PER_PIXEL
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels
+            with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as image:
+                return image.size, BYTES_PER_PIXEL + _coefficients(image)
+    except Exception:  # noqa: BLE001 - decoders raise many types for invalid data; `read_picture` names the fault
+        return (0, 0), 0.0
+
+
+def _coefficients(image: Any) -> float:
+    """Return the bytes a pixel of a progressive JPEG's coefficients, 0 for any other picture."""
+    if "progressive" not in image.info and "progression" not in image.info:
+        return 0.0
+    layers = [(int(across), int(down)) for _id, across, down, *_table in getattr(image, "layer", ())] or [(1, 1)] * 4
+    most = max(across for across, _down in layers) * max(down for _across, down in layers)
+    return JPEG_COEFFICIENT_BYTES * sum(across * down for across, down in layers) / max(1, most)
+
+
+def _webp_size_px(data: bytes) -> tuple[int, int]:
+    """Return a WebP's size: to open one, Pillow already allocates its canvases. Source: the container specification."""
+    kind, head = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
+
+
+def _facts(picture: Picture, data: bytes) -> dict[str, Any]:
+    return {
+        "kind": picture.kind,
+        "width_px": picture.width_px,
+        "height_px": picture.height_px,
+        "size_bytes": len(picture.data),
+        "sha256": hashlib.sha256(picture.data).hexdigest(),
+        "md5": base64.b64encode(hashlib.md5(picture.data, usedforsecurity=False).digest()).decode("ascii"),
+        "source_sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _is_for_memory(error: BaseException) -> bool:
+    found: BaseException | None = error
+    while found is not None:
+        # libwebp's codes 1 and 2 say so in the text of a ValueError. Source: WebPEncodingError.
+        if isinstance(found, MemoryError) or str(found).startswith(("encoding error 1", "encoding error 2")):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
+
+
+def _bytes_of(descriptor: int) -> bytes:
+    size_bytes = os.fstat(descriptor).st_size
+    if size_bytes > MAX_FILE_BYTES:
+        raise PictureError(f"has more than {MAX_FILE_BYTES // 1024 // 1024} MiB")
+    data = os.pread(descriptor, size_bytes, 0)
+    while len(data) < size_bytes and (more := os.pread(descriptor, size_bytes - len(data), len(data))):
+        data += more
+    return data
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    at = 0
+    while at < len(data):
+        at += os.pwrite(descriptor, data[at : at + _BLOCK_BYTES], at)
+
+
+def main() -> None:  # pragma: no cover - the server process, which kills itself with its group
+    """Serve on stdin; the argument is the idle time in seconds."""
+    serve(socket.socket(fileno=0), idle_s=float(sys.argv[1]))
+    os._exit(0)

@@ -1,0 +1,53 @@
+"""Turn a large picture without holding it twice: a phone's photo of 48 megapixels is nearly 200 MB when it is decoded.
+
+The turned bands wait in a temporary file while the picture as it was is given up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Below this, both fit side by side.
+_LARGE_PX: Final = 12_000_000
+_BAND_PX: Final = 2_000_000
+_MODES: Final = ("L", "RGB", "RGBA", "CMYK")
+_SWAPPING: Final = ("TRANSPOSE", "TRANSVERSE", "ROTATE_90", "ROTATE_270")
+# A band of rows of the turned picture comes from the other end of the original.
+_FROM_THE_END: Final = ("FLIP_TOP_BOTTOM", "ROTATE_180", "ROTATE_90", "TRANSVERSE")
+
+
+def turned(image: Image.Image, operation: str, *, large_px: int = _LARGE_PX, band_px: int = _BAND_PX) -> Image.Image:
+    """Return a picture turned by one of Pillow's transpose operations; a large one's pixels are given up for it.
+
+    Args:
+        image: Loaded; not to be used afterwards.
+        operation: The name of a member of Pillow's `Transpose`.
+        large_px: From how many pixels on it is turned band by band.
+        band_px: About how many pixels a band has.
+    """
+    from PIL import Image
+
+    method, (width_px, height_px) = Image.Transpose[operation], image.size
+    if width_px * height_px < large_px or image.mode not in _MODES:
+        return image.transpose(method)
+    mode, rows = image.mode, width_px if operation in _SWAPPING else height_px
+    size = (height_px, width_px) if operation in _SWAPPING else image.size
+    step = max(1, band_px // size[0])
+    with tempfile.TemporaryFile() as bands:
+        for top in range(0, rows, step):
+            bottom = min(rows, top + step)
+            first, last = (rows - bottom, rows - top) if operation in _FROM_THE_END else (top, bottom)
+            box = (first, 0, last, height_px) if operation in _SWAPPING else (0, first, width_px, last)
+            bands.write(image.crop(box).transpose(method).tobytes())
+        image.close()
+        bands.seek(0)
+        result = Image.new(mode, size)
+        for top in range(0, rows, step):
+            band = (size[0], min(rows, top + step) - top)
+            data = bands.read(band[0] * band[1] * len(mode))
+            result.paste(Image.frombytes(mode, band, data), (0, top))
+    return result
