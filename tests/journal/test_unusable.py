@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.context import CallContext
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.chaos.world import records_of
 from tests.support.harness import (
@@ -292,12 +293,15 @@ def test_a_journal_that_breaks_costs_neither_the_image_nor_a_lookup(
         if request.method == "POST":
             harm(home)
             return 200, CREATED
-        return 200, DONE if request.at_s > 40.0 else {"id": "tsk_abc123", "status": "processing"}
+        asked_for = {"id": request.path.rpartition("/")[2]}
+        return 200, {**DONE, **asked_for} if request.at_s > 40.0 else {**asked_for, "status": "processing"}
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, MockService(answer)) as tool:
             made = await tool.call("text_to_image", dict(FOX))
-            return [made, await tool.call("get_image_task", {"task_id": "tsk_other"})]
+            # Anybody but the owner is refused: only the journal knows whose a task is.
+            owner = CallContext(is_owner=True)
+            return [made, await tool.call("get_image_task", {"task_id": "tsk_other"}, caller=owner)]
 
     made, found = run_virtual(main())
 
