@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Final
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.exceptions import (
@@ -32,6 +33,9 @@ from flux2_tool.tasks.submit import CreateRequest, QueuedFor, Submission, Submis
 from flux2_tool.tasks.waiters import Waiters
 
 logger = logging.getLogger(__name__)
+
+# How long the next poll waits until the acceptance is on disk.
+ACCEPTED_GRACE_S: Final = 1.0
 
 
 class ImageTask(TaskStatus):
@@ -227,6 +231,8 @@ class ImageTask(TaskStatus):
             self.record_handle.accepted(
                 accepted.task_id, status_url=response.status_url, request_id=accepted.request_id
             )
+            # Nobody is told of a task that a crash would make this machine forget; a locked journal is not waited for.
+            await self.record_handle.settled(within_s=ACCEPTED_GRACE_S)
         if self._deps.route == "auto":
             self._deps.route_cache.put(self.client.base_url, "create", accepted.route)
         self.log.last_response = response
