@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.chaos.world import records_of
 from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, json_answer, opened_tool, scripted
 from tests.support.virtual_time import run_virtual
@@ -31,6 +33,7 @@ def test_an_interrupted_request_that_was_never_sent_is_not_created(home: Path) -
     assert len(transport.posts) == 1
 
 
+@pytest.mark.transport_only("a defect is raised by the transport, and no response over a socket raises one")
 def test_a_defect_while_following_is_an_error_and_the_image_is_kept(home: Path) -> None:
     """The image was accepted and may be charged: the call must end, and a later one must find it."""
     is_defective = True
