@@ -10,6 +10,7 @@ import contextlib
 import json
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -71,6 +72,8 @@ class RecordTable:
         self._path = path
         self._is_synced: bool | None = None
         self._files = JournalFiles(connection, path)
+        # For an engine that nobody closes, such as one of an event loop that has ended.
+        weakref.finalize(self, self._files.close)
 
     def is_in_place(self) -> bool:
         """Return whether the files this journal writes to are still those at its path."""

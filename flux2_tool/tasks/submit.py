@@ -256,9 +256,10 @@ class Submission:
         code = response.status_code
         wait_s = parse_retry_after(response.headers.get("retry-after"), now=self._wall())
         if 200 <= code < 300 or code in contract.SEE_TASK_CODES:
+            # From here on there may be a task, also for a call that leaves while the response is checked.
+            self._maybe_sent = True
             accepted = await self._accepted(response, route, wait_s)
             if accepted is None:
-                self._maybe_sent = True
                 await self._pause_unreadable(without_task(response, path), wait_s)
             return accepted
         if code == contract.RATE_LIMIT_CODE:
