@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import warnings
 import zlib
 from typing import Any
@@ -115,7 +116,7 @@ def check_place(kind: str, name: str, hidden: bytes, secret: bytes) -> bool:
     else:
         try:
             wanted = frames_of(hidden)
-        except (OSError, SyntaxError, ValueError):  # Pillow itself gets no further than the first frame
+        except (OSError, SyntaxError, ValueError, struct.error):  # Pillow itself gets no further than the first frame
             wanted = [opened(hidden).convert("RGBA").tobytes()]
         assert frames_of(clean)[: len(wanted)] == wanted, name
     return True
