@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -17,6 +12,7 @@ from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command
 from tests.support.keys import KEY
+from tests.support.terminal import run_at_terminal
 from tests.support.waiting import wait_until
 
 
@@ -197,28 +193,12 @@ def test_text_is_cleaned_to_one_harmless_line() -> None:
 
 def test_on_a_terminal_a_spinner_runs_on_stderr_and_stdout_stays_clean(command: Command) -> None:
     """rich is for people; a pipe gets plain lines."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "flux2_tool", "generate", "a red fox"],
-        cwd=command.folder,
-        env={**command.environ, "TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    ) as process:
-        os.close(theirs)
-        seen = b""
-        with contextlib.suppress(OSError):  # the far end closes with the process
-            while chunk := os.read(ours, 4096):
-                seen += chunk
-        os.close(ours)
-        assert process.stdout is not None
-        out = process.stdout.read()
+    shown = run_at_terminal(command, "generate", "a red fox")
 
-    assert process.returncode == 0
-    assert b"\x1b[" in seen
-    assert out.startswith("http://127.0.0.1")
-    assert len(out.splitlines()) == 1
+    assert shown.returncode == 0
+    assert "\x1b[" in shown.screen
+    assert shown.stdout.startswith("http://127.0.0.1")
+    assert len(shown.stdout.splitlines()) == 1
 
 
 def test_the_viewer_that_shows_an_image_gets_no_key(command: Command, sandbox: Sandbox) -> None:
