@@ -675,6 +675,12 @@ def test_pictures_from_the_chat_exist_only_in_openclaw() -> None:
         path_of("media://inbound/photo.png", SourcePlaces(roots=(), workspace=None), where=WHERE)
 
 
+def check_without_places(source: str) -> None:
+    """Check a source as the engine does, where no folder is allowed."""
+    places = SourcePlaces(roots=(), workspace=None)
+    asyncio.run(checked_file(source, WHERE, places=places, decoder=shared_decoder(), keep_metadata=True))
+
+
 @pytest.mark.parametrize(
     ("source", "rule"),
     [
@@ -686,15 +692,7 @@ def test_pictures_from_the_chat_exist_only_in_openclaw() -> None:
 def test_data_that_cannot_be_decoded_is_refused(source: str, rule: str) -> None:
     """The arguments' schema refuses it too; bytes must not depend on a pattern in a manifest."""
     with pytest.raises(SourceRefusedError, match=rule):
-        asyncio.run(
-            checked_file(
-                source,
-                WHERE,
-                places=SourcePlaces(roots=(), workspace=None),
-                decoder=shared_decoder(),
-                keep_metadata=True,
-            )
-        )
+        check_without_places(source)
 
 
 def test_a_link_with_a_password_is_refused_without_repeating_it() -> None:
@@ -710,12 +708,4 @@ def test_data_larger_than_a_picture_may_be_is_refused_before_it_is_decoded() -> 
     source = "data:image/png;base64," + "A" * (MAX_SOURCE_BYTES * 4 // 3 + 8)
 
     with pytest.raises(SourceRefusedError, match="at most 30 MiB"):
-        asyncio.run(
-            checked_file(
-                source,
-                WHERE,
-                places=SourcePlaces(roots=(), workspace=None),
-                decoder=shared_decoder(),
-                keep_metadata=True,
-            )
-        )
+        check_without_places(source)
