@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +40,7 @@ from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
 from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
-from flux2_tool.hosts.pipes import LineReader, LineWriter
+from flux2_tool.hosts.pipes import LineReader, LineWriter, protocol_output
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import ToolResult
@@ -226,11 +225,7 @@ def exit_now() -> None:
 def main() -> None:
     """Run the server process; it does not return."""
     with unblocked_stderr() as log:
-        # Stdout is for the protocol alone: any other output goes to stderr.
-        output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
-        os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log.fileno(), sys.stdout.fileno())
-        if log is not None:
-            sys.stdout = log
+        output = protocol_output(log)
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         asyncio.run(serve(os.environ, output, folder=working_folder()))
         exit_now()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import select
 import sys
@@ -14,7 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 from io import FileIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from flux2_tool.hosts.log_stream import LogStream
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_UNREAD_LINES: Final = 256
@@ -156,3 +160,16 @@ class LineReader:
             finally:
                 self._on_end()
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
+
+
+def protocol_output(log: LogStream | None) -> LineWriter:
+    """Return this process's stdout for a protocol alone: whatever else is printed goes to the log.
+
+    Args:
+        log: From `unblocked_stderr`; None where there is no stderr, then it goes nowhere.
+    """
+    output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log.fileno(), sys.stdout.fileno())
+    if log is not None:
+        sys.stdout = log
+    return output

@@ -25,14 +25,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, unblocked_stderr
-from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter
+from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter, protocol_output
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -268,11 +267,7 @@ async def _pump(worker: Worker, lines: LineReader) -> None:
 def main() -> int:
     """Run the worker process; returns its exit code."""
     with unblocked_stderr() as log:
-        # Stdout is for the protocol alone: any other output goes to stderr.
-        output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
-        os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log.fileno(), sys.stdout.fileno())
-        if log is not None:
-            sys.stdout = log
+        output = protocol_output(log)
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)
         logging.getLogger("httpcore").setLevel(logging.WARNING)
