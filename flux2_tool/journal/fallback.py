@@ -154,7 +154,12 @@ class JournalWithFallback:
         await self._flush()
 
     async def close(self) -> None:
-        """Retry the writes that failed before, and release this process's records."""
+        """Retry the writes that failed before, and release this process's records, also those that lost their file."""
+        if self._file is not None and any(True for _ in self._record_handles()):
+            try:
+                await self._on_disk()
+            except JournalError as exc:
+                logger.warning("%s", exc)
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
             await self._flush()

@@ -339,7 +339,10 @@ def _has_reason(record: Record | None, now: float) -> bool:
     """Whether a wish may end without an image: its task failed, or nobody may send it again."""
     if record is None or record.state in ("failed", "not_created"):
         return True
-    is_late = now - record.created_at > RESEND_WINDOW_S
+    # Where the wall clock was set meanwhile, the record alone tells.
+    is_late = now - record.created_at > RESEND_WINDOW_S or (
+        record.error is not None and "too much time has passed" in record.error[1]
+    )
     # A 404 while an earlier attempt is unresolved settles nothing, and the other route must not be tried then.
     is_stuck = record.error is not None and "after an attempt whose response was lost" in record.error[1]
     return record.state == "unknown" and (record.conflict or is_late or is_stuck or record.task_id is not None)

@@ -34,8 +34,8 @@ class BadDisk:
         return journal
 
 
-def _delete(home: Path) -> None:
-    for path in home.iterdir():
+def _delete(home: Path, names: str = "*") -> None:
+    for path in home.glob(names):
         path.unlink()
 
 
@@ -72,5 +72,39 @@ def test_a_file_that_takes_no_records_is_closed_and_tried_again(home: Path, mach
         assert [one.record_id for one in await recovered.records()] == [record.record_id]
         assert [said.partition(":")[0] for said in warnings] == ["journal_replaced"]
         await journals.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lost", ["-wal", "all"])
+def test_a_journal_that_is_closed_after_its_files_were_lost_gives_up_its_records(
+    home: Path, machine: Machine, lost: str
+) -> None:
+    """The process may live on; a record that it kept would be nobody's to send again, and its image lost."""
+    handles = list[RecordHandle]()
+
+    async def main() -> None:
+        journals = JournalWithFallback(
+            folder=home,
+            mode="required",
+            owner=Named("p1"),
+            now=lambda: NOON,
+            opener=open_threaded_journal,
+            record_handles=lambda: handles,
+        )
+        journal, _ = await journals.for_spending()
+        record = begun(await journal.claim(machine.intent(), ClaimRules(join="never"), now=NOON))
+        handles.append(
+            RecordHandle(journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True)
+        )
+        _delete(home, "*" if lost == "all" else "*-???")
+
+        await journals.close()
+
+        other = await open_threaded_journal(home, owner=Named("p2", alive=["p1"]), now=NOON)
+        taken = await other.take_over(record.record_id, now=NOON)
+        await other.close()
+        assert taken is not None
+        assert taken.owner == "p2"
 
     asyncio.run(main())
