@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from flux2_tool.exceptions import ServiceUnavailableError, UnexpectedAnswerError
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.error_mapping import error_from_response
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
 
 MAX_CENTS: Final = 1e12
 
@@ -34,11 +35,14 @@ async def read_balance(client: RunapiClient) -> Balance:
 
     Raises:
         AuthenticationError: RunAPI refused the key.
+        ConfigurationError: The network's settings or certificates lead nowhere.
         RateLimitedError, ServiceUnavailableError: RunAPI cannot respond now.
         UnexpectedAnswerError: The response has no balance.
     """
     try:
         return balance_of(await client.send("GET", contract.BALANCE_PATH))
+    except UnusableNetworkError as exc:
+        raise exc.as_set_up_error() from exc
     except (NotSentError, MaybeSentError) as exc:
         raise ServiceUnavailableError(
             f"RunAPI could not be reached at {client.base_url}: {exc}.", hint="Check the network and the base URL."

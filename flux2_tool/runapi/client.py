@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
@@ -21,13 +22,19 @@ from pydantic import SecretStr
 
 from flux2_tool._net import is_web_url, origin_of, split_url
 from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
-from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.send_errors import (
+    CrossOriginRedirectError,
+    MaybeSentError,
+    NotSentError,
+    RedirectLoopError,
+    UnusableNetworkError,
+)
 from flux2_tool.runapi.text import as_token, quoted
-from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport, Network, limits_of, network_of
+from flux2_tool.runapi.transport import NetworkTransport, UnusableConnectionError
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
@@ -49,22 +56,6 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # A request's extension: its response keeps its headers there, and httpx sees no Location. httpx builds the next request
 # also when it is not to follow one, and fails with a Location that no URL can be made of; the response would be lost.
 _LOCATION_IS_OURS: Final = "flux2_tool.location"
-
-
-class NotSentError(Exception):
-    """The request was not sent: no connection was made."""
-
-
-class MaybeSentError(Exception):
-    """The request may have arrived, but its response did not (lost, late, truncated or too large)."""
-
-
-class CrossOriginRedirectError(Exception):
-    """The service redirects to another origin, which must not get the key."""
-
-
-class RedirectLoopError(CrossOriginRedirectError):
-    """The service redirects too often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +88,11 @@ class HttpTimeouts:
 
 
 def open_http(
-    base_url: str, *, timeouts: HttpTimeouts | None = None, transport: httpx.AsyncBaseTransport | None = None
+    base_url: str,
+    *,
+    timeouts: HttpTimeouts | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> httpx.AsyncClient:
     """Return the HTTP client for one base URL: keep-alive, proxies and CA settings from the environment.
 
@@ -105,32 +100,22 @@ def open_http(
         base_url: RunAPI's address. A loopback one is never reached through a proxy.
         timeouts: Bounds of one attempt.
         transport: Replaces the network, for every host; closed together with the client.
+        environ: The environment variables; by default this process's.
 
     Raises:
-        ConfigurationError: The environment names a proxy or a CA file that cannot be used.
+        ConfigurationError: The environment names a proxy or a CA file that counts for the base URL and cannot be used.
     """
     bounds = timeouts or HttpTimeouts()
-    try:
-        network = network_of(base_url) if transport is None else Network(others=BalancedTransport(lambda: transport))
-        http = httpx.AsyncClient(
-            timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-            limits=limits_of(MAX_CONNECTIONS, idle=0),  # of httpx's own transports
-            follow_redirects=False,
-            trust_env=network.trust_env,
-            verify=network.tls,
-            transport=network.others,
-            mounts=network.mounts,
-            headers=_HEADERS,
-            event_hooks={"response": [_keep_location_from_httpx]},
-            # No cookie is needed, and one with invalid characters would break every later request.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
-    except (ValueError, OSError, httpx.InvalidURL, ImportError) as exc:
-        # Without httpx's message: it may contain a proxy's password.
-        raise ConfigurationError(
-            f"the environment's proxy or CA settings cannot be used ({type(exc).__name__})",
-            hint="correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
-        ) from None
+    http = httpx.AsyncClient(
+        timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
+        follow_redirects=False,
+        trust_env=False,  # the transport reads it
+        transport=transport or NetworkTransport(base_url, os.environ if environ is None else environ),
+        headers=_HEADERS,
+        event_hooks={"response": [_keep_location_from_httpx]},
+        # No cookie is needed, and one with invalid characters would break every later request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
     del http.headers["Connection"]  # the default of HTTP/1.1
     return http
 
@@ -290,6 +275,8 @@ class RunapiClient:
             async with asyncio.timeout(self._attempt_timeout_s):
                 response = await self._http.send(request, stream=True)
                 received = await _read_bounded(response)
+        except UnusableConnectionError as exc:
+            raise UnusableNetworkError(str(exc), exc.hint) from exc
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._description(exc)})") from exc
         except TimeoutError as exc:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import h11
 import httpcore
 import httpx
+
+from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.runapi.proxies import Proxy
 
 # As httpcore's own parser has it.
 _MAX_HEADER_BYTES: Final = 100 * 1024
@@ -28,31 +31,31 @@ class UnaskedBytesError(httpcore.ConnectError):
 
 
 class WatchedTransport(httpx.AsyncBaseTransport):
-    """An httpx transport without proxy over httpcore's connection pool; HTTP/1.1 only.
+    """An httpx transport over httpcore's connection pool; HTTP/1.1 only.
 
     Args:
         tls: The TLS context.
         limits: The numbers of connections, and how long idle ones are kept.
+        proxy: The proxy of every connection; None for direct ones.
+
+    Raises:
+        ConfigurationError: The proxy is of a kind that is not installed.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_WatchedBackend(),
-        )
+    def __init__(self, *, tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None = None) -> None:
+        self._pool = _pool_of(tls, limits, proxy)
+        self._is_through_socks = proxy is not None and proxy.is_socks
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, on another connection when the first choice has unasked bytes."""
         url = request.url
+        handshakes = _Handshakes(request.extensions) if self._is_through_socks else None
         own = httpcore.Request(
             method=request.method,
             url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
             content=cast("AsyncIterable[bytes]", request.stream),
-            extensions=request.extensions,
+            extensions=request.extensions if handshakes is None else handshakes.extensions,
         )
         with _errors_of_httpx():
             while True:
@@ -61,6 +64,10 @@ class WatchedTransport(httpx.AsyncBaseTransport):
                     break
                 except UnaskedBytesError:
                     continue  # the pool has dropped that connection
+                except BaseException:
+                    if handshakes is not None:
+                        await handshakes.aclose()
+                    raise
         return httpx.Response(
             response.status,
             headers=response.headers,
@@ -71,6 +78,33 @@ class WatchedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
+
+
+class _Handshakes:
+    """The connections to a SOCKS proxy that one request opened: httpcore leaves one open whose handshake fails.
+
+    Args:
+        extensions: The request's.
+
+    Attributes:
+        extensions: The same, with a trace that notes what is opened.
+    """
+
+    def __init__(self, extensions: Mapping[str, Any]) -> None:
+        self._streams: list[httpcore.AsyncNetworkStream] = []
+        self._given = extensions.get("trace")
+        self.extensions = {**extensions, "trace": self._trace}
+
+    async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "socks.connect_tcp.complete":
+            self._streams.append(info["return_value"])
+        if self._given is not None:
+            await self._given(event, info)
+
+    async def aclose(self) -> None:
+        """Close them."""
+        for stream in self._streams:
+            await stream.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -89,9 +123,39 @@ class _Body(httpx.AsyncByteStream):
             await cast("Any", self._stream).aclose()
 
 
+def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> httpcore.AsyncConnectionPool:
+    shared: Any = {
+        "ssl_context": tls,
+        "max_connections": limits.max_connections,
+        "max_keepalive_connections": limits.max_keepalive_connections,
+        "keepalive_expiry": limits.keepalive_expiry,
+        "network_backend": _WatchedBackend(),
+    }
+    if proxy is None:
+        return httpcore.AsyncConnectionPool(**shared)
+    shared |= {"proxy_url": proxy.url, "proxy_auth": proxy.user}
+    if not proxy.is_socks:
+        return httpcore.AsyncHTTPProxy(**shared, proxy_ssl_context=tls if proxy.url.startswith("https") else None)
+    try:
+        return httpcore.AsyncSOCKSProxy(**shared)
+    except RuntimeError:  # httpcore's own stand-in, where socksio is not installed
+        raise ConfigurationError(
+            f"{proxy.variable} names a SOCKS proxy, for which flux2-tool needs its extra socks",
+            hint=f"install flux2-tool[socks], or set {proxy.variable} to an http proxy, or unset it",
+        ) from None
+
+
+def _is_of_socks_handshake(exc: Exception) -> bool:
+    """Whether an error comes from within the parser of a SOCKS proxy's responses, before any request."""
+    last = exc.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and str(last.tb_frame.f_globals.get("__name__", "")).startswith("socksio")
+
+
 @contextlib.contextmanager
 def _errors_of_httpx() -> Iterator[None]:
-    """Raise httpcore's errors as httpx's, which have the same names."""
+    """Raise httpcore's errors as httpx's, which have the same names, and socksio's as those of a proxy."""
     try:
         yield
     except (
@@ -103,6 +167,10 @@ def _errors_of_httpx() -> Iterator[None]:
     ) as exc:
         kind = getattr(httpx, type(exc).__name__, httpx.TransportError)
         raise kind(str(exc)) from exc
+    except Exception as exc:
+        if not _is_of_socks_handshake(exc):
+            raise
+        raise httpx.ProxyError("it does not respond as a SOCKS5 proxy does") from exc
 
 
 class _WatchedBackend(httpcore.AsyncNetworkBackend):
@@ -146,7 +214,9 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
-        if self._is_request_next:
+        # A handshake with a SOCKS proxy comes before any request, and begins with no letter of a method.
+        is_handshake = self._parser is None and not buffer[:1].isalpha()
+        if self._is_request_next and not is_handshake:
             self._begin_request()
         await self._stream.write(buffer, timeout=timeout)
 

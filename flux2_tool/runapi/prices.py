@@ -19,9 +19,10 @@ from urllib.parse import urlencode
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import PRICES_FILE, CachedPrices, PriceCache, is_etag
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
 from flux2_tool.schema.manifest import Manifest, Model
 
 logger = logging.getLogger(__name__)

@@ -1,32 +1,34 @@
-"""Connections to RunAPI's origin: several httpx transports, of which the least busy one takes each request.
+"""The connections to RunAPI and to other hosts, as the environment's settings want them.
 
-httpcore's pool iterates over all its connections at the start and end of each request, so a request's cost grows with
-the pool. Several small pools cost a fraction, with the same number of connections.
+To RunAPI's origin there are several httpx transports, of which the least busy one takes each request: httpcore's pool
+iterates over all its connections at the start and end of each request, so a request's cost grows with the pool. Several
+small pools cost a fraction, with the same number of connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import Final, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import httpx
 
-from flux2_tool._files import is_file
-from flux2_tool._net import is_loopback_url
+from flux2_tool._net import is_loopback_url, origin_of
+from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.connections import WatchedTransport
+from flux2_tool.runapi.proxies import Proxies, Proxy
+from flux2_tool.runapi.tls import certificate_fault, describe_fault, tls_context
 
 MAX_CONNECTIONS: Final = 100
 KEEPALIVE_S: Final = 30.0
 # So each has few connections, see above.
 POOL_COUNT: Final = 10
+# What a proxy refuses for good: credentials, or this destination. Source: httpcore's texts of HTTP and SOCKS proxies.
+_PROXY_REFUSES: Final = re.compile(r"40[1357]\b|Requested |Invalid username|.*not allowed by ruleset")
 
 
 @dataclass(slots=True, eq=False)
@@ -50,15 +52,21 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         open_pool: Returns a new transport; called when all open ones are busy.
         count: The maximum number of transports.
         idle_s: After how many seconds an unused one is closed, except the first.
+        first: A transport that is open already.
     """
 
     def __init__(
-        self, open_pool: Callable[[], httpx.AsyncBaseTransport], *, count: int = 1, idle_s: float = float("inf")
+        self,
+        open_pool: Callable[[], httpx.AsyncBaseTransport],
+        *,
+        count: int = 1,
+        idle_s: float = float("inf"),
+        first: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._open_pool = open_pool
         self._count = count
         self._idle_s = idle_s
-        self._pools: list[_Pool] = []
+        self._pools: list[_Pool] = [] if first is None else [_Pool(first)]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; raises the errors of the transport that takes it."""
@@ -118,55 +126,111 @@ class _CountedStream(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """The network arguments of an httpx client.
+class UnusableConnectionError(httpx.ConnectError):
+    """Nothing was sent, and another attempt would fail as well: the machine's set-up, or the certificate, is at fault.
 
-    Attributes:
-        mounts: The transport of the service's own origin; None where the environment has a proxy for it.
-        others: The transport of every other host; None for httpx's own, which also use the proxies. Those keep no idle
-            connection: nobody would notice what arrives on one.
-        tls: The TLS context of httpx's own transports.
-        trust_env: Whether httpx reads proxies from the environment.
+    Args:
+        message: What is wrong.
+        hint: What to do.
     """
 
-    mounts: Mapping[str, httpx.AsyncBaseTransport] | None = None
-    others: httpx.AsyncBaseTransport | None = None
-    tls: ssl.SSLContext | bool = True
-    trust_env: bool = False
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
-def network_of(base_url: str) -> Network:
-    """Return the transports to the service and, for storage and pictures, to other hosts, with one TLS context.
+class NetworkTransport(httpx.AsyncBaseTransport):
+    """The network as the environment has it: requests go directly or through a proxy, with one TLS context for all.
+
+    Args:
+        base_url: The service's address. For one on loopback, neither proxies nor the authorities of the environment
+            count, so that the sandbox works on a machine whose settings are broken.
+        environ: The environment variables.
 
     Raises:
-        FileNotFoundError: SSL_CERT_FILE names a file that does not exist.
+        ConfigurationError: The settings that count for the base URL cannot be used.
     """
-    parts = urlsplit(base_url)
-    trust_env = not is_loopback_url(base_url)
-    ca_file = os.environ.get("SSL_CERT_FILE")
-    if trust_env and ca_file and not is_file(Path(ca_file)):
-        # Older httpx silently uses other authorities.
-        raise FileNotFoundError(ca_file)
 
-    @cache
-    def tls() -> ssl.SSLContext:
-        return httpx.create_ssl_context(trust_env=trust_env)
+    def __init__(self, base_url: str, environ: Mapping[str, str]) -> None:
+        is_local = is_loopback_url(base_url)
+        self._environ = {} if is_local else environ
+        self._proxies = None if is_local else Proxies(environ)
+        self._origin = origin_of(base_url)
+        self._tls: ssl.SSLContext | None = None
+        self._routes: dict[tuple[bool, str, Proxy | None], BalancedTransport] = {}
+        self._route_of(base_url)
 
-    # A mock service needs no authorities, which take tens of milliseconds to load.
-    own_tls = tls() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    limits = limits_of(MAX_CONNECTIONS // POOL_COUNT)
-    mounts = {
-        f"{parts.scheme}://{parts.netloc}": BalancedTransport(
-            lambda: WatchedTransport(tls=own_tls, limits=limits), count=POOL_COUNT, idle_s=KEEPALIVE_S
-        )
-    }
-    others = BalancedTransport(lambda: WatchedTransport(tls=tls(), limits=limits_of(MAX_CONNECTIONS)))
-    proxies = getproxies() if trust_env else {}
-    if {"http", "https", "all"}.isdisjoint(proxies):
-        return Network(mounts=mounts, others=others, tls=own_tls, trust_env=trust_env)
-    has_proxy = not {parts.scheme, "all"}.isdisjoint(proxies)
-    return Network(mounts=None if has_proxy else mounts, tls=tls(), trust_env=True)
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request.
+
+        Raises:
+            UnusableConnectionError: No attempt can succeed with the settings that count for its URL.
+            httpx.TransportError: Any other fault of the connection.
+        """
+        url = str(request.url)
+        try:
+            route, proxy = self._route_of(url)
+        except ConfigurationError as exc:
+            raise UnusableConnectionError(exc.message, exc.hint) from exc
+        try:
+            return await route.handle_async_request(request)
+        except httpx.ConnectError as exc:
+            fault = certificate_fault(exc)
+            if fault is None:
+                raise _through(exc, proxy) from exc
+            message, hint = describe_fault(fault, request.url.host, self._environ)
+            raise UnusableConnectionError(message if proxy is None else f"{message} (through {proxy})", hint) from exc
+        except httpx.ProxyError as exc:
+            if proxy is not None and _PROXY_REFUSES.match(str(exc)):
+                raise UnusableConnectionError(f"{proxy} refuses: {exc}", _proxy_hint(proxy)) from exc
+            raise _through(exc, proxy) from exc
+        except httpx.ConnectTimeout as exc:
+            raise _through(exc, proxy) from exc
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for route in self._routes.values():
+            await route.aclose()
+
+    def _route_of(self, url: str) -> tuple[BalancedTransport, Proxy | None]:
+        """Return the connections for a URL, and their proxy.
+
+        Raises:
+            ConfigurationError: The proxy or the authorities that count for it cannot be used.
+        """
+        proxy = None if self._proxies is None else self._proxies.proxy_for(url)
+        is_own = origin_of(url) == self._origin
+        scheme = url.partition(":")[0].lower()
+        route = self._routes.get((is_own, scheme, proxy))
+        if route is None:
+            needs_tls = scheme == "https" or (proxy is not None and proxy.url.startswith("https"))
+            # A mock service needs no authorities, which take tens of milliseconds to load.
+            tls = self._shared_tls() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            pools = POOL_COUNT if is_own else 1
+            open_pool = partial(WatchedTransport, tls=tls, limits=limits_of(MAX_CONNECTIONS // pools), proxy=proxy)
+            first = open_pool()  # raises what is wrong with the proxy
+            route = BalancedTransport(
+                open_pool, count=pools, idle_s=KEEPALIVE_S if is_own else float("inf"), first=first
+            )
+            self._routes[is_own, scheme, proxy] = route
+        return route, proxy
+
+    def _shared_tls(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = tls_context(self._environ)
+        return self._tls
+
+
+def _through(exc: httpx.TransportError, proxy: Proxy | None) -> httpx.TransportError:
+    return exc if proxy is None else type(exc)(f"{exc} (through {proxy})")
+
+
+def _proxy_hint(proxy: Proxy) -> str:
+    example = f"{proxy.url.partition('://')[0]}://USER:PASSWORD@HOST:PORT"
+    return (
+        f"give {proxy.variable} the user name and password it wants, as {example}, or ask who runs the proxy; "
+        "where a direct connection is allowed, name the host in NO_PROXY"
+    )
 
 
 def limits_of(connections: int, *, idle: int = 40) -> httpx.Limits:

@@ -28,9 +28,11 @@ from flux2_tool.images.decoder import PictureCopy
 from flux2_tool.images.download import DownloadError, check_link, public_only
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
-from flux2_tool.runapi.client import CrossOriginRedirectError, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import error_from_response
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
+from flux2_tool.runapi.transport import UnusableConnectionError
 
 ATTEMPTS: Final = 3
 RETRY_DELAY_S: Final = 1.0
@@ -165,6 +167,8 @@ class Uploads:
     async def _post(self, client: RunapiClient, path: str, body: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         try:
             response = await client.send("POST", path, body=json.dumps(body).encode("utf-8"))
+        except UnusableNetworkError as exc:
+            raise exc.as_set_up_error() from exc
         except (NotSentError, MaybeSentError) as exc:
             raise _unavailable(f"RunAPI could not take {where}: {exc}.") from exc
         except CrossOriginRedirectError as exc:
@@ -215,6 +219,8 @@ async def _put(
         raise _unexpected(f"named an upload address that is refused: {exc}") from exc
     except TimeoutError as exc:
         raise _unavailable(f"{where} was not uploaded within {PUT_TIMEOUT_S:g} s.") from exc
+    except UnusableConnectionError as exc:
+        raise UnusableNetworkError(f"{where} cannot be uploaded: {exc}", exc.hint).as_set_up_error() from exc
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
         # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
         raise _unavailable(f"{where} could not be uploaded ({type(exc).__name__}).") from exc

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from flux2_tool._net import is_loopback_url
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.error_mapping import quoted_status
 from flux2_tool.runapi.responses import (
     TaskResponse,
@@ -27,6 +27,7 @@ from flux2_tool.runapi.responses import (
     read_task_id,
     says_no_such_task,
 )
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
 from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import (

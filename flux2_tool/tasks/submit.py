@@ -24,18 +24,18 @@ from flux2_tool.exceptions import (
 )
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import BACKOFF_CEILING_S, RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
-from flux2_tool.runapi.client import (
-    CrossOriginRedirectError,
-    HttpResponse,
-    MaybeSentError,
-    NotSentError,
-    RedirectLoopError,
-    RunapiClient,
-)
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.error_mapping import (
     error_from_response,
     quoted_status,
     says_input_differs,
+)
+from flux2_tool.runapi.send_errors import (
+    CrossOriginRedirectError,
+    MaybeSentError,
+    NotSentError,
+    RedirectLoopError,
+    UnusableNetworkError,
 )
 from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
 from flux2_tool.tasks.dependencies import TaskDependencies
@@ -183,6 +183,8 @@ class Submission:
             try:
                 response = await self._post(path, route)
             except NotSentError as exc:
+                if isinstance(exc, UnusableNetworkError) and not self._maybe_sent:
+                    raise self._failed(exc.as_set_up_error()) from exc
                 await self._pause(unavailable(f"RunAPI could not be reached: {exc}.", charged=self._charged))
                 continue
             except MaybeSentError as exc:

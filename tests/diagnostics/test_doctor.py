@@ -91,7 +91,7 @@ def test_the_text_report_has_a_line_per_finding_and_a_count(command: Command) ->
         ({"FLUX2_TOOL_HOME": "/proc/nowhere"}, "journal", "failure", "cannot be written to"),
         ({"FLUX2_TOOL_SOURCE_ROOTS": "/nowhere/at/all"}, "sources", "warning", "/nowhere/at/all"),
         ({"FLUX2_TOOL_SAVE_DIR": "/proc/nowhere"}, "pictures", "warning", "cannot be written to"),
-        ({"RUNAPI_BASE_URL": "https://r.test", "HTTPS_PROXY": "ftp://p"}, "runapi", "failure", "proxy or CA settings"),
+        ({"RUNAPI_BASE_URL": "https://r.test", "HTTPS_PROXY": "ftp://p"}, "runapi", "failure", "HTTPS_PROXY has"),
     ],
 )
 def test_each_fault_is_named_with_its_fix(

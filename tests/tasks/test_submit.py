@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.runapi.transport import UnusableConnectionError
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import (
     BASE_URL,
@@ -287,6 +288,30 @@ def test_giving_up_says_whether_it_may_have_been_charged(home: Path, trouble: An
     assert error["hint"]
     assert 2 <= len(transport.posts) <= 10
     assert _is_repetition(transport, len(transport.posts))
+
+
+@pytest.mark.transport_only("the fault is the network's own")
+def test_a_network_that_cannot_be_used_ends_the_call_at_once(home: Path) -> None:
+    """A certificate that is not accepted now is not accepted in a minute; what to do is said."""
+    runapi = MockService(lambda _: UnusableConnectionError("the certificate of runapi.test is not accepted", "set it"))
+
+    result = run_call(home, runapi)
+
+    error = result["error"]
+    assert (error["code"], error["retryable"], error["charged"]) == ("configuration_error", False, "no")
+    assert "the certificate of runapi.test is not accepted" in error["message"]
+    assert error["hint"] == "Set it."
+    assert len(runapi.posts) == 1
+
+
+@pytest.mark.transport_only("the fault is the network's own")
+def test_a_network_that_fails_after_a_lost_response_leaves_it_unknown(home: Path) -> None:
+    """The first request may have been paid for; the set-up may be right again within the window."""
+    unusable = UnusableConnectionError("no", "set it")
+
+    result = run_call(home, scripted([httpx.ReadError("reset"), unusable, unusable, (200, CREATED)]))
+
+    assert result["task"]["state"] == "completed"
 
 
 def test_a_refused_connection_after_a_lost_response_is_charged_unknown(home: Path) -> None:

@@ -16,7 +16,8 @@ from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.exceptions import AuthenticationError, Flux2Error
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.balance import balance_of
-from flux2_tool.runapi.client import CrossOriginRedirectError, HttpResponse, MaybeSentError, NotSentError, RunapiClient
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 
@@ -77,6 +78,8 @@ async def check_service(
     path = contract.BALANCE_PATH if with_key else contract.PRICE_SCHEDULES_PATH
     try:
         response = await client.send("GET", path)
+    except UnusableNetworkError as exc:
+        return [failure("runapi", f"{client.base_url} cannot be reached: {exc}", exc.hint)]
     except (NotSentError, MaybeSentError) as exc:
         return [_unreachable(client, environ, str(exc))]
     except CrossOriginRedirectError as exc:

@@ -6,19 +6,19 @@ A transport between the client and the network, and an exchange's description as
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from flux2_tool._net import is_loopback_url, is_web_url
+from flux2_tool._net import is_web_url
 from flux2_tool._redaction import masked_text
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.runapi.text import printable
-from flux2_tool.runapi.transport import MAX_CONNECTIONS, limits_of
+from flux2_tool.runapi.transport import NetworkTransport
 
 MAX_RECORDED_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 6
@@ -109,12 +109,12 @@ class RecordingTransport(httpx.AsyncBaseTransport):
 
 
 def network(base_url: str) -> httpx.AsyncBaseTransport:
-    """Return the transport that `open_http` would use, with the proxy of the environment."""
-    parts = urlsplit(base_url)
-    proxies = {} if is_loopback_url(base_url) or proxy_bypass(parts.hostname or "") else getproxies()
-    return httpx.AsyncHTTPTransport(
-        proxy=proxies.get(parts.scheme) or proxies.get("all"), limits=limits_of(MAX_CONNECTIONS, idle=0)
-    )
+    """Return the transport that `open_http` would use.
+
+    Raises:
+        ConfigurationError: As `open_http`.
+    """
+    return NetworkTransport(base_url, os.environ)
 
 
 def shape_of(value: Any, *, name: str = "", depth: int = 0) -> str:
