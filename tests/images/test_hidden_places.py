@@ -21,7 +21,7 @@ from flux2_tool.images.parts import CannotCutError
 from tests.support.hiding import SRGB, jpeg_segment, places_of, png_chunk, profiles
 
 SECRET = b"NOBODY-READS-THIS"
-SIZE = (40, 24)
+SIZE = (24, 16)
 
 
 def scene(mode: str = "RGB") -> Image.Image:
