@@ -72,8 +72,9 @@ class RecordTable:
         self._path = path
         self._is_synced: bool | None = None
         self._files = JournalFiles(connection, path)
-        # For an engine that nobody closes, such as one of an event loop that has ended.
-        weakref.finalize(self, self._files.close)
+        # For an engine that nobody closes, such as one of an event loop that has ended. Not at the end of Python: then
+        # those that are closed there still write what has happened.
+        weakref.finalize(self, self._files.close).atexit = False
 
     def is_in_place(self) -> bool:
         """Return whether the files this journal writes to are still those at its path."""
@@ -127,7 +128,9 @@ class RecordTable:
             JournalError: With the reason "replaced": nobody else can read what would be written.
         """
         if not self._files.are_in_place():
-            message = f"the journal {self._path} was deleted or replaced, or its -wal or -shm was, while it was open"
+            message = (
+                f"the journal {self._path}, its -wal or its -shm was deleted, replaced or emptied while it was open"
+            )
             raise JournalError(message, reason="replaced")
         with self._guarded():
             if synced != self._is_synced:

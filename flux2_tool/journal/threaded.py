@@ -3,6 +3,7 @@
 One thread carries out everything in order. While another process holds the lock, an operation is tried again in short
 attempts, so that reads and the operations of other calls go on in between. `now` is the wall clock when the call was
 made; the monotonic clock of the leases (`Owner.moment`) is read in the thread, within the transaction that it decides.
+At the end of Python its threads end before the event loops of others; what is left to do is then done without one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ async def open_threaded_journal(
     """
     executor = ThreadPoolExecutor(1, thread_name_prefix="flux2-tool-journal")
     loop = asyncio.get_running_loop()
-    opening = loop.run_in_executor(executor, lambda: _open(folder, owner=owner, now=now))
+    try:
+        opening = loop.run_in_executor(executor, lambda: _open(folder, owner=owner, now=now))
+    except RuntimeError as exc:  # no thread can be started, for instance because Python ends
+        raise JournalError(f"the journal cannot be opened: {exc}") from exc
     try:
         store = await asyncio.shield(opening)
     except BaseException:
@@ -76,6 +80,7 @@ class ThreadedJournal:
         self._store = store
         self._executor = executor
         self._clock = clock
+        self._is_closed = False
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
@@ -193,12 +198,14 @@ class ThreadedJournal:
         try:
             await self._finish(lambda: self._store.close(release=release))
         finally:
+            self._is_closed = True
             self._executor.shutdown(wait=False)
 
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
             self._executor.submit(lambda: self._store.close(release=False)).result()
+        self._is_closed = True
         self._executor.shutdown()
 
     # ---- private -----------------------------------------------------------------------------------------------------
@@ -239,10 +246,21 @@ class ThreadedJournal:
             await self._clock.sleep(_PAUSE_S)
 
     def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
+        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            raise JournalError("the journal is closed")
         try:
-            return asyncio.get_running_loop().run_in_executor(self._executor, operation)
-        except RuntimeError as exc:  # the thread has ended
-            raise JournalError("the journal is closed") from exc
+            return loop.run_in_executor(self._executor, operation)
+        except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
+            return _done_here(operation, loop.create_future())
+
+
+def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio.Future[T]:
+    try:
+        future.set_result(operation())
+    except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
+        future.set_exception(exc)
+    return future
 
 
 class _Claiming:
