@@ -18,7 +18,7 @@ from flux2_tool.exceptions import JournalUnavailableError
 # disk         the disk is full or broken
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
-# replaced     the file, its -wal or its -shm was deleted or replaced while it was open, or a record vanished from it
+# replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
 # other        none of these, or unknown
 JournalFailureReason = Literal["locked", "disk", "permissions", "damaged", "replaced", "other"]
 

@@ -177,7 +177,7 @@ class JournalWithFallback:
     async def _on_disk(self) -> Journal:
         async with self._changing:
             if self._file is not None and not await self._file.is_in_place():
-                logger.warning("the task journal was deleted or replaced; opening a new one")
+                logger.warning("the task journal was deleted, replaced or emptied; opening a new one")
                 self._salvaged += await self._file.salvage()
                 await self._retire_file()
                 self._warn()

@@ -28,8 +28,8 @@ WARNING: Final = (
     "journal_unavailable: the task journal cannot be written, so this task may be forgotten when the process ends"
 )
 REPLACED: Final = (
-    "journal_replaced: the task journal was deleted or replaced while it was in use; the tasks of this process were "
-    "carried over, those of others may be missing"
+    "journal_replaced: the task journal was deleted, replaced or emptied while it was in use; the tasks of this process "
+    "were carried over, those of others may be missing"
 )
 _Write = Callable[[Journal], Awaitable[None]]
 
@@ -44,7 +44,7 @@ class RecordHandle:
         moment: Returns the time on this boot's monotonic clock.
         is_ours: Whether this process owns it; otherwise it is only read.
         is_required: Whether a request may be sent only after it is recorded.
-        recover: Called when the journal's files were deleted or replaced; has this handle use others, and returns
+        recover: Called when the journal's files were deleted, replaced or emptied; has this handle use others, and returns
             whether it could.
     """
 

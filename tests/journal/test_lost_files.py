@@ -1,9 +1,10 @@
-"""Files of the journal that are deleted or replaced while processes have them open."""
+"""Files of the journal that are deleted, replaced or emptied while processes have them open."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -61,10 +62,26 @@ def _with_another_file(home: Path) -> None:
     shutil.copy(other / FILE_NAME, home / FILE_NAME)
 
 
-VANISH = [_without_wal_and_shm, _without_wal, _without_shm, _without_the_file, _without_all, _with_another_file]
+def _emptied(home: Path) -> None:
+    os.truncate(home / FILE_NAME, 0)
 
 
-@pytest.mark.parametrize("vanish", VANISH)
+def _cut_short(home: Path) -> None:
+    (home / FILE_NAME).write_bytes(b"\n")
+
+
+VANISH = [
+    _without_wal_and_shm,
+    _without_wal,
+    _without_shm,
+    _without_the_file,
+    _without_all,
+    _with_another_file,
+    _emptied,
+]
+
+
+@pytest.mark.parametrize("vanish", [*VANISH, _cut_short])
 def test_nothing_is_written_to_files_that_nobody_can_open(machine: Machine, vanish: Vanish, home: Path) -> None:
     """SQLite does not notice, and another process would not see what this one pays for."""
     journal = machine.open()

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,24 @@ def test_racing_processes_migrate_a_new_journal_once(racers: Racers, tmp_path: P
 
     assert applied == [name for name, _ in MIGRATIONS]
     assert rows == 1
+
+
+@pytest.mark.parametrize("lose", [lambda file: os.truncate(file, 0), Path.unlink], ids=["emptied", "deleted"])
+def test_a_journal_lost_under_idle_processes_is_begun_anew(
+    racers: Racers, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    """They keep the lost files locked and do not look at them; nobody waits for them, nor uses what they left."""
+    folder = tmp_path / "home"
+    racers.race(folder)
+    lose(folder / FILE_NAME)
+    begun = Machine(folder).open("another")
+    is_new = begun.claim(Machine(folder).intent("another fox"), SESSION, now=NOON).outcome
+    answers = racers.race(folder)
+
+    assert is_new == "new"
+    assert sorted(answer["outcome"] for answer in answers) == ["joined"] * (RACERS - 1) + ["new"], answers
+    assert sorted(record.dedup_key for record in begun.records()) == ["another fox", "one fox"]
+    begun.close()
 
 
 def test_records_of_a_killed_process_survive_and_are_unowned_at_once(tmp_path: Path) -> None:
