@@ -35,6 +35,7 @@ from flux2_tool.engine.webhooks import webhook_inbox_of
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
+from flux2_tool.schema.given_arguments import as_meant
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.task_ref import TaskRef
@@ -148,12 +149,13 @@ class Engine:
             Flux2Error: There is no image; the class says what to do, `charged` whether it cost anything.
         """
         cancel = cancel or CancelToken()
-        caller = caller or CallContext(is_owner=self.host.callers_are_owners)
         caller = self.host.in_session(caller, process=self._process)
         try:
             with self._calls.opened(cancel):
+                arguments, warnings = as_meant(self.manifest, tool, arguments)
                 self._validate(tool, arguments, by_model=caller.by_model)
                 call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
+                call.warnings += warnings
                 call.on_progress = on_progress or call.on_progress
                 if longest_wait_s is not None:
                     call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
@@ -307,7 +309,7 @@ class Engine:
             now=self._clock.now(),
             joined=begun.joined,
             images=images,
-            warnings=[*begun.warnings, *warnings],
+            warnings=[*call.warnings, *begun.warnings, *warnings],
         )
 
     async def _images(

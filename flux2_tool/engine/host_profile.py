@@ -40,8 +40,9 @@ class HostProfile:
         """Return how long a call waits that says nothing itself, in seconds."""
         return self.wait_s if settings.wait_s is None else settings.wait_s
 
-    def in_session(self, caller: CallContext, *, process: str) -> CallContext:
+    def in_session(self, caller: CallContext | None, *, process: str) -> CallContext:
         """Return a caller in the session that the host names, else in an agent's own; a person may have none."""
+        caller = caller or CallContext(is_owner=self.callers_are_owners)
         if not self.is_agent:
             return caller
         session = caller.session or self.unnamed_session.format(process=process)

@@ -116,6 +116,7 @@ class ToolCall:
     Attributes:
         deadline_s: When its wait ends, on the monotonic clock; so is `begun_s`.
         wake: Set whenever the waiting call has something new to check.
+        warnings: For its result.
     """
 
     tool: str
@@ -126,6 +127,7 @@ class ToolCall:
     cancel: CancelToken
     on_progress: OnProgress = lambda _progress: None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    warnings: list[str] = field(default_factory=list)
 
 
 async def wait_for(
