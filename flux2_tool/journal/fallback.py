@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from flux2_tool.journal.errors import JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
-from flux2_tool.journal.model import Record
+from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.settings import JournalMode
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # A day on which the clocks are set back.
 LONGEST_DAY_S: Final = 25 * 3600.0
+# The file, the one that took its place meanwhile, and memory.
+_CLAIM_ATTEMPTS: Final = 3
 _OFF: Final = "journal_unavailable: the task journal is off, so tasks are forgotten when this process ends"
 
 
@@ -71,6 +75,31 @@ class JournalWithFallback:
         """Whether a request may be sent only after it is written to the file."""
         return self._mode == "required"
 
+    async def claim(self, intent: Intent, rules: ClaimRules, *, within_s: float) -> tuple[Claim, Journal, list[str]]:
+        """Claim an intent in the journal, or in memory where the file may be missing.
+
+        Args:
+            within_s: How long to wait for a lock, in seconds.
+
+        Returns:
+            The claim, the journal that has it, and warnings for the call's result.
+
+        Raises:
+            JournalUnavailableError: It is required and cannot be used; nothing was recorded.
+        """
+        journal, warnings = await self.for_spending()
+        for attempt in range(_CLAIM_ATTEMPTS):
+            try:
+                claim = await journal.claim(intent, rules, now=self._now(), within_s=within_s)
+            except JournalError as exc:
+                if attempt == _CLAIM_ATTEMPTS - 1:
+                    raise unavailable(exc) from exc
+                journal, more = await self._fall_back(exc, failed=journal)
+                warnings = list(dict.fromkeys((*warnings, *more)))
+            else:
+                break
+        return claim, journal, warnings
+
     async def for_spending(self) -> tuple[Journal, list[str]]:
         """Return the journal for a new intent, and warnings for the call's result.
 
@@ -79,37 +108,16 @@ class JournalWithFallback:
         """
         if self._mode == "off":
             return await self._in_memory(), [_OFF]
+        journal = None
         try:
             journal = await self._on_disk()
             if not self.is_required:
                 # If the file fails later, the caps still count this, which includes other processes' spending.
                 self._spent = await journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
         except JournalError as exc:
-            return await self.fall_back(exc)
+            return await self._fall_back(exc, failed=journal)
         warnings, self._warnings = self._warnings, []
         return journal, warnings
-
-    async def fall_back(self, exc: JournalError) -> tuple[Journal, list[str]]:
-        """Return the journal in memory after the file failed, and warnings for the call's result.
-
-        A file that was only deleted or replaced has a successor, which is used instead.
-
-        Raises:
-            JournalUnavailableError: It is required.
-        """
-        if exc.reason == "replaced" and await self.recover():
-            return await self.for_spending()
-        async with self._changing:
-            await self._retire_file()
-        if self.is_required:
-            raise unavailable(exc) from exc
-        logger.warning("%s; falling back to a journal in memory", exc)
-        memory = await self._in_memory()
-        await memory.carry_over(self._spent)
-        self._spent = []
-        async with self._changing:
-            await self._carry_to(memory)
-        return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]
 
     async def for_reading(self) -> Journal | None:
         """Return the journal to read, None when none can be used."""
@@ -121,30 +129,45 @@ class JournalWithFallback:
             logger.warning("%s", exc)
             return None if self._memory is None or self.is_required else self._memory
 
-    async def for_required_reading(self) -> Journal:
-        """Return the journal to read, for a call that needs one.
+    async def read(self, reading: Callable[[Journal], Awaitable[T]]) -> T:
+        """Return what a call needs from the journal, or from the one that took its place meanwhile.
 
         Raises:
             JournalError: None can be used.
         """
-        journal = await self.for_reading()
-        return await self._on_disk() if journal is None else journal
-
-    async def recover(self) -> bool:
-        """Use the file that is at the path now, with this process's records; return whether there is one."""
-        if self._mode == "off":
-            return False
+        journal = await self._for_required_reading()
         try:
-            await self._on_disk()
-        except JournalError as exc:
-            logger.warning("%s", exc)
-            return False
-        return True
+            return await reading(journal)
+        except JournalError:
+            if journal in (self._file, self._memory):
+                raise
+            return await reading(await self._for_required_reading())
+
+    async def successor_of(self, failed: Journal, exc: JournalError) -> Journal | None:
+        """Return the journal to use instead of one whose files are lost or that is no longer in use, with its records.
+
+        Args:
+            failed: Where the error comes from.
+            exc: The error.
+
+        Returns:
+            The journal, perhaps `failed` with the content of another; None if there is no other.
+        """
+        if self._mode == "off" or (exc.reason != "replaced" and failed is self._current):
+            return None
+        try:
+            return await self._on_disk()
+        except JournalError as again:
+            logger.warning("%s", again)
+            return None if self._current is failed else self._current
 
     async def heartbeat(self) -> None:
         """Renew the leases of this process's records, and retry the writes that failed before."""
         if self._file is not None:
-            await self.recover()
+            try:
+                await self._on_disk()
+            except JournalError as exc:
+                logger.warning("%s", exc)
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
@@ -169,6 +192,38 @@ class JournalWithFallback:
         self._file = self._memory = self._current = None
 
     # ---- private -----------------------------------------------------------------------------------------------------
+
+    async def _fall_back(self, exc: JournalError, *, failed: Journal | None) -> tuple[Journal, list[str]]:
+        """Return the journal in memory after the file failed, and warnings for the call's result.
+
+        Args:
+            exc: The error.
+            failed: Where it comes from, None if no file could be opened. One that was given up meanwhile, or whose
+                files are lost, has a successor, which is used instead.
+
+        Raises:
+            JournalUnavailableError: It is required.
+        """
+        if exc.reason == "replaced" and failed is not None and await self.successor_of(failed, exc) is not None:
+            return await self.for_spending()
+        if failed not in (None, self._file, self._memory):
+            return await self.for_spending()
+        async with self._changing:
+            if failed is not None and failed is self._file:
+                await self._retire_file()
+        if self.is_required:
+            raise unavailable(exc) from exc
+        logger.warning("%s; falling back to a journal in memory", exc)
+        memory = await self._in_memory()
+        await memory.carry_over(self._spent)
+        self._spent = []
+        async with self._changing:
+            await self._carry_to(memory)
+        return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]
+
+    async def _for_required_reading(self) -> Journal:
+        journal = await self.for_reading()
+        return await self._on_disk() if journal is None else journal
 
     async def _flush(self) -> None:
         for record_handle in self._record_handles():

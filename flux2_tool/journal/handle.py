@@ -28,8 +28,8 @@ WARNING: Final = (
     "journal_unavailable: the task journal cannot be written, so this task may be forgotten when the process ends"
 )
 REPLACED: Final = (
-    "journal_replaced: the task journal was deleted, replaced or emptied while it was in use; the tasks of this process "
-    "were carried over, those of others may be missing"
+    "journal_replaced: the task journal was deleted, replaced or emptied while it was in use; the tasks of this "
+    "process were carried over, those of others may be missing"
 )
 _Write = Callable[[Journal], Awaitable[None]]
 
@@ -44,8 +44,7 @@ class RecordHandle:
         moment: Returns the time on this boot's monotonic clock.
         is_ours: Whether this process owns it; otherwise it is only read.
         is_required: Whether a request may be sent only after it is recorded.
-        recover: Called when the journal's files were deleted, replaced or emptied; has this handle use others, and returns
-            whether it could.
+        successor_of: Called with the journal and its error; returns the journal to use instead, if there is one.
     """
 
     def __init__(
@@ -57,13 +56,13 @@ class RecordHandle:
         moment: Callable[[], Moment],
         is_ours: bool,
         is_required: bool = True,
-        recover: Callable[[], Awaitable[bool]] | None = None,
+        successor_of: Callable[[Journal, JournalError], Awaitable[Journal | None]] | None = None,
     ) -> None:
         self._journal = journal
         self._now = now
         self._moment = moment
         self._is_required = is_required
-        self._recover = recover
+        self._successor_of = successor_of
         self._has_unwritten_changes = False
         self._queue: deque[_Write] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -266,16 +265,20 @@ class RecordHandle:
             self.record = record
 
     async def _recovering(self, operation: Callable[[Journal], Awaitable[T]]) -> T:
-        """Do something with the journal, in its successor if its files were deleted or replaced."""
+        """Do something with the journal, in its successor if its files were lost or it is no longer in use."""
+        journal = self._journal
         try:
-            return await operation(self._journal)
+            return await operation(journal)
         except JournalError as exc:
-            if exc.reason != "replaced" or self._recover is None or not await self._recover():
+            successor = None if self._successor_of is None else await self._successor_of(journal, exc)
+            if successor is None:
                 raise
-            # The files may be in place, and their content another: an old copy of the journal was put back.
-            await self._journal.carry_over([self.record])
-            self.warn(REPLACED)
-            return await operation(self._journal)
+            # It may be the same one, with other content: an old copy of the journal was put back.
+            await successor.carry_over([self.record])
+            self._journal = successor
+            if exc.reason == "replaced":
+                self.warn(REPLACED)
+            return await operation(successor)
 
     def warn(self, warning: str) -> None:
         """Add a warning to the results of the calls that wait for the image, once."""

@@ -155,20 +155,10 @@ class Registry:
         return TaskHandle(image_task=image_task, warnings=warnings)
 
     async def _claim(self, intent: Intent, rules: ClaimRules, *, deadline_s: float) -> tuple[Claim, Journal, list[str]]:
-        """Claim an intent in the journal, or in memory where the journal may be missing; also return warnings."""
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
         if not self._journals.is_required:
             within_s = min(within_s, LOCK_PATIENCE_S)
-        journal, warnings = await self._journals.for_spending()
-        try:
-            claim = await journal.claim(intent, rules, now=self._clock.now(), within_s=within_s)
-        except JournalError as exc:
-            journal, warnings = await self._journals.fall_back(exc)
-            try:
-                claim = await journal.claim(intent, rules, now=self._clock.now())
-            except JournalError as again:
-                raise unavailable(again) from again
-        return claim, journal, warnings
+        return await self._journals.claim(intent, rules, within_s=within_s)
 
     async def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
         """Return a live or recorded image task, or one that looks the task up at RunAPI.
@@ -224,8 +214,9 @@ class Registry:
             return
         handles = self._live.record_handles
         try:
-            journal = await self._journals.for_required_reading()
-            await check_lookup(ids_of(image_task), caller=caller, journal=journal, record_handles=handles)
+            await self._journals.read(
+                lambda journal: check_lookup(ids_of(image_task), caller=caller, journal=journal, record_handles=handles)
+            )
         except JournalError as exc:
             raise unavailable(exc) from exc
 
@@ -233,15 +224,18 @@ class Registry:
         # A session that refers to its last image has received what was returned to it.
         for handle in self._deliveries.confirm(session=caller.session):
             await handle.settled()
-        try:
-            journal = await self._journals.for_required_reading()
-            record = await journal.newest(
+
+        async def newest(journal: Journal) -> tuple[Journal, Record | None]:
+            return journal, await journal.newest(
                 fingerprint=account.fingerprint,
                 base_url=account.base_url,
                 session=caller.session,
                 delivered_first=delivered_first,
                 inherited_session_prefix=inherited_session_prefix(caller.session),
             )
+
+        try:
+            journal, record = await self._journals.read(newest)
         except JournalError as exc:
             raise unavailable(exc) from exc
         if record is None:
@@ -328,7 +322,7 @@ class Registry:
             moment=self._owner.moment,
             is_ours=is_ours,
             is_required=self._journals.is_required,
-            recover=self._journals.recover,
+            successor_of=self._journals.successor_of,
         )
 
     def _keep(self, record_id: str, image_task: ImageTask) -> None:

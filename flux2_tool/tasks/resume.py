@@ -108,9 +108,12 @@ class Resumer:
         Raises:
             JournalUnavailableError: The journal cannot be read.
         """
+
+        async def unconfirmed(journal: Journal) -> tuple[Journal, list[Record]]:
+            return journal, await journal.records(states=("unknown", "sending"))
+
         try:
-            journal = await self._journals.for_required_reading()
-            records = await journal.records(states=("unknown", "sending"))
+            journal, records = await self._journals.read(unconfirmed)
         except JournalError as exc:
             raise unavailable(exc) from exc
         for record in records:

@@ -1,4 +1,4 @@
-"""The choice of the journal, where a file can be opened and takes no record."""
+"""The choice of the journal, where a file takes no record, or another takes its place while it is used."""
 
 from __future__ import annotations
 
@@ -9,13 +9,28 @@ from pathlib import Path
 
 import pytest
 
+from flux2_tool._clock import SystemClock
 from flux2_tool.exceptions import JournalUnavailableError
-from flux2_tool.journal import ClaimRules, JournalError, Moment, RecordHandle, open_threaded_journal
+from flux2_tool.journal import JournalError, Moment, Record, RecordHandle, open_threaded_journal
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.support.journal import NOON, Machine, Named, begun
+from flux2_tool.settings import JournalMode
+from tests.journal.test_threaded import locked
+from tests.support.journal import NEVER, NOON, Machine, Named, begun
+
+
+class PausingClock(SystemClock):
+    """Holds whoever waits for a lock until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.waits = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.set()
+        await self.goes_on.wait()
 
 
 class BadDisk:
@@ -23,10 +38,11 @@ class BadDisk:
 
     def __init__(self) -> None:
         self.is_bad = False
+        self.clock = PausingClock()
         self.opened: list[Journal] = []
 
     async def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
-        journal = await open_threaded_journal(folder, owner=owner, now=now)
+        journal = await open_threaded_journal(folder, owner=owner, now=now, clock=self.clock)
         self.opened.append(journal)
         if self.is_bad and folder is not None:
             with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as raw, raw:
@@ -39,24 +55,39 @@ def _delete(home: Path, names: str = "*") -> None:
         path.unlink()
 
 
+def _journals(
+    home: Path, disk: BadDisk, handles: list[RecordHandle], mode: JournalMode = "required"
+) -> JournalWithFallback:
+    return JournalWithFallback(
+        folder=home,
+        mode=mode,
+        owner=Named("p1"),
+        now=lambda: NOON,
+        opener=disk,
+        record_handles=lambda: handles,
+    )
+
+
+def _handle(journals: JournalWithFallback, journal: Journal, record: Record) -> RecordHandle:
+    return RecordHandle(
+        journal,
+        record,
+        now=lambda: NOON,
+        moment=lambda: Moment("a boot", 0.0),
+        is_ours=True,
+        successor_of=journals.successor_of,
+    )
+
+
 def test_a_file_that_takes_no_records_is_closed_and_tried_again(home: Path, machine: Machine) -> None:
     """A request that is in flight must be in the file before the next one is paid for, and no file may stay open."""
     disk, handles = BadDisk(), list[RecordHandle]()
 
     async def main() -> None:
-        journals = JournalWithFallback(
-            folder=home,
-            mode="required",
-            owner=Named("p1"),
-            now=lambda: NOON,
-            opener=disk,
-            record_handles=lambda: handles,
-        )
+        journals = _journals(home, disk, handles)
         journal, _ = await journals.for_spending()
-        record = begun(await journal.claim(machine.intent(), ClaimRules(join="never"), now=NOON))
-        handles.append(
-            RecordHandle(journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True)
-        )
+        record = begun(await journal.claim(machine.intent(), NEVER, now=NOON))
+        handles.append(_handle(journals, journal, record))
 
         _delete(home)
         disk.is_bad = True
@@ -84,19 +115,10 @@ def test_a_journal_that_is_closed_after_its_files_were_lost_gives_up_its_records
     handles = list[RecordHandle]()
 
     async def main() -> None:
-        journals = JournalWithFallback(
-            folder=home,
-            mode="required",
-            owner=Named("p1"),
-            now=lambda: NOON,
-            opener=open_threaded_journal,
-            record_handles=lambda: handles,
-        )
+        journals = _journals(home, BadDisk(), handles)
         journal, _ = await journals.for_spending()
-        record = begun(await journal.claim(machine.intent(), ClaimRules(join="never"), now=NOON))
-        handles.append(
-            RecordHandle(journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True)
-        )
+        record = begun(await journal.claim(machine.intent(), NEVER, now=NOON))
+        handles.append(_handle(journals, journal, record))
         _delete(home, "*" if lost == "all" else "*-???")
 
         await journals.close()
@@ -106,5 +128,80 @@ def test_a_journal_that_is_closed_after_its_files_were_lost_gives_up_its_records
         await other.close()
         assert taken is not None
         assert taken.owner == "p2"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", ["required", "best_effort"])
+def test_a_claim_on_a_file_that_was_given_up_is_made_in_its_successor(
+    home: Path, machine: Machine, mode: JournalMode
+) -> None:
+    """The error of the old file says nothing of the new one, which would be given up as well."""
+
+    async def main() -> None:
+        disk = BadDisk()
+        journals = _journals(home, disk, [], mode)
+        await journals.for_spending()
+        with locked(home):
+            claiming = asyncio.ensure_future(journals.claim(machine.intent(), NEVER, within_s=60.0))
+            await disk.clock.waits.wait()
+            _delete(home)
+            successor, _ = await journals.for_spending()
+            disk.clock.goes_on.set()
+            claim, journal, warnings = await claiming
+
+        assert claim.outcome == "new"
+        assert journal is successor is (await journals.for_spending())[0]
+        assert warnings == []
+        assert len(await successor.records()) == 1
+        await journals.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", ["required", "best_effort"])
+def test_a_record_of_a_file_that_was_given_up_goes_on_in_its_successor(
+    home: Path, machine: Machine, mode: JournalMode
+) -> None:
+    """It was claimed just before the file was given up, so that it was not among those that moved."""
+
+    async def main() -> None:
+        disk = BadDisk()
+        journals = _journals(home, disk, [], mode)
+        journal, _ = await journals.for_spending()
+        record = begun(await journal.claim(machine.intent(), NEVER, now=NOON))
+        _delete(home)
+        successor, _ = await journals.for_spending()
+        handle = _handle(journals, journal, record)
+
+        await handle.before_post("service")
+        handle.accepted("tsk_1", status_url=None, request_id=None)
+        await handle.settled()
+
+        found = await successor.get(record.record_id)
+        assert found is not None
+        assert (found.route, found.task_id) == ("service", "tsk_1")
+        await journals.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_read_of_a_file_that_was_given_up_is_read_of_its_successor(home: Path) -> None:
+    """Whose task it is must be known before it is shown; a file that was replaced meanwhile is no reason to refuse."""
+
+    async def main() -> None:
+        journals = _journals(home, BadDisk(), [])
+        read = list[Journal]()
+
+        async def reading(journal: Journal) -> list[Record]:
+            read.append(journal)
+            if len(read) == 1:
+                _delete(home)
+                await journals.for_spending()
+            return await journal.records()
+
+        assert await journals.read(reading) == []
+        assert read[1] is (await journals.for_spending())[0]
+        await journals.close()
 
     asyncio.run(main())
