@@ -17,14 +17,13 @@ from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
+from flux2_tool.journal.spent_records import SpentRecords
 from flux2_tool.settings import JournalMode
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A day on which the clocks are set back.
-LONGEST_DAY_S: Final = 25 * 3600.0
 # The file, the one that took its place meanwhile, and memory.
 _CLAIM_ATTEMPTS: Final = 3
 _OFF: Final = "journal_unavailable: the task journal is off, so tasks are forgotten when this process ends"
@@ -63,7 +62,7 @@ class JournalWithFallback:
         self._current: Journal | None = None
         # Files given up, until the records that are still written to them have moved.
         self._retired: list[Journal] = []
-        self._spent: list[Record] = []
+        self._spent = SpentRecords()
         self._warnings: list[str] = []
         # Records of a lost WAL, until they are in another file.
         self._salvaged: list[Record] = []
@@ -113,7 +112,7 @@ class JournalWithFallback:
             journal = await self._on_disk()
             if not self.is_required:
                 # If the file fails later, the caps still count this, which includes other processes' spending.
-                self._spent = await journal.records(states=("completed",), since=self._now() - LONGEST_DAY_S)
+                await self._spent.update(journal, now=self._now())
         except JournalError as exc:
             return await self._fall_back(exc, failed=journal)
         warnings, self._warnings = self._warnings, []
@@ -215,8 +214,7 @@ class JournalWithFallback:
             raise unavailable(exc) from exc
         logger.warning("%s; falling back to a journal in memory", exc)
         memory = await self._in_memory()
-        await memory.carry_over(self._spent)
-        self._spent = []
+        await memory.carry_over(self._spent.take())
         async with self._changing:
             await self._carry_to(memory)
         return memory, [f"journal_unavailable: {exc}; tasks are forgotten when this process ends"]

@@ -127,8 +127,10 @@ class Journal(Protocol):
         """
         ...
 
-    async def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
-        """Return the records in some states, or in all, oldest first."""
+    async def records(
+        self, *, states: Sequence[RecordState] = (), since: float | None = None, ended_since: float | None = None
+    ) -> list[Record]:
+        """Return the records in some states, or in all, oldest first: those created, and those ended, since a time."""
         ...
 
     async def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:

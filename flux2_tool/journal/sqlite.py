@@ -213,7 +213,9 @@ class SqliteJournal(ClaimTable):
             )
         ]
 
-    def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
+    def records(
+        self, *, states: Sequence[RecordState] = (), since: float | None = None, ended_since: float | None = None
+    ) -> list[Record]:
         conditions, values = ["1"], list[Any]()
         if states:
             conditions.append(f"state IN ({', '.join('?' * len(states))})")
@@ -221,6 +223,9 @@ class SqliteJournal(ClaimTable):
         if since is not None:
             conditions.append("created_at >= ?")
             values.append(since)
+        if ended_since is not None:
+            conditions.append("finished_at >= ?")
+            values.append(ended_since)
         with self._guarded():
             return self._select(" AND ".join(conditions), tuple(values))
 

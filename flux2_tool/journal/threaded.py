@@ -180,8 +180,10 @@ class ThreadedJournal:
             )
         )
 
-    async def records(self, *, states: Sequence[RecordState] = (), since: float | None = None) -> list[Record]:
-        return await self._run(lambda: self._store.records(states=states, since=since))
+    async def records(
+        self, *, states: Sequence[RecordState] = (), since: float | None = None, ended_since: float | None = None
+    ) -> list[Record]:
+        return await self._run(lambda: self._store.records(states=states, since=since, ended_since=ended_since))
 
     async def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
         return await self._run(

@@ -5,20 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flux2_tool._clock import SystemClock
 from flux2_tool.exceptions import JournalUnavailableError
-from flux2_tool.journal import JournalError, Moment, Record, RecordHandle, open_threaded_journal
+from flux2_tool.journal import (
+    JournalError,
+    Moment,
+    Record,
+    RecordHandle,
+    ThreadedJournal,
+    open_journal,
+    open_threaded_journal,
+)
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal
+from flux2_tool.journal.spent_records import SpentRecords
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.settings import JournalMode
 from tests.journal.test_threaded import locked
-from tests.support.journal import NEVER, NOON, Machine, Named, begun
+from tests.support.journal import NEVER, NOON, Machine, Named, accept, begun, complete
 
 
 class PausingClock(SystemClock):
@@ -203,5 +214,51 @@ def test_what_is_read_of_a_file_that_was_given_up_is_read_of_its_successor(home:
         assert await journals.read(reading) == []
         assert read[1] is (await journals.for_spending())[0]
         await journals.close()
+
+    asyncio.run(main())
+
+
+class CountingJournal(ThreadedJournal):
+    """Counts the records that were read all at once."""
+
+    read = 0
+
+    async def records(self, **options: Any) -> list[Record]:
+        found = await super().records(**options)
+        self.read += len(found)
+        return found
+
+
+@pytest.mark.parametrize("set_back_s", [0.0, 3600.0], ids=["", "the clock is set back"])
+def test_what_was_spent_is_read_once_and_counts_all_of_it(home: Path, machine: Machine, set_back_s: float) -> None:
+    """With `best_effort` a claim costs the same however many images a day had, and the caps go on in memory."""
+    other, now = machine.open("p2"), NOON - 3600.0
+
+    def spend(name: str) -> None:
+        record = begun(other.claim(machine.intent(name), NEVER, now=now))
+        accept(other, record, f"tsk_{name}", at_s=now - NOON)
+        complete(other, record, at_s=now - NOON)
+
+    async def main() -> None:
+        nonlocal now
+        journal = CountingJournal(
+            open_journal(home, owner=Named("p1"), now=NOON), ThreadPoolExecutor(1), clock=SystemClock()
+        )
+        spent = SpentRecords()
+        for number in range(40):
+            spend(f"before {number}")
+        now = NOON
+        for number in range(40):
+            await spent.update(journal, now=now)
+            spend(f"meanwhile {number}")
+            now += 1.0
+        now += 100.0 - set_back_s
+        await spent.update(journal, now=now)
+        read = journal.read
+        taken = spent.take()
+        await journal.close()
+
+        assert len({record.record_id for record in taken}) == len(taken) == 80
+        assert read <= 200  # each time anew, it would be 2,400
 
     asyncio.run(main())
