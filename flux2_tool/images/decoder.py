@@ -136,13 +136,14 @@ class Decoder:
         limits = self._limits
         # Reading the file takes its size; the pixels are counted then.
         granted_bytes = limits.first_bytes + os.fstat(file.fileno()).st_size
+        used_cpu_s = 0.0
         while True:
             granted_bytes = min(granted_bytes, limits.memory_bytes)
             request = {
                 "task": task,
                 "granted_bytes": granted_bytes,
                 "most_bytes": limits.memory_bytes,
-                "cpu_s": limits.cpu_s,
+                "cpu_s": max(1, limits.cpu_s - round(used_cpu_s)),
                 "output_bytes": limits.output_bytes,
             }
             async with self._budget.reserved(granted_bytes):
@@ -153,6 +154,7 @@ class Decoder:
             if needs_bytes > limits.memory_bytes or needs_bytes <= granted_bytes:
                 raise _too_much_memory(limits, needs_bytes)
             granted_bytes = needs_bytes
+            used_cpu_s += reply.get("used_cpu_s", 0.0)
 
     async def _asked(self, request: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
         line = json.dumps(request).encode("ascii") + b"\n"

@@ -8,7 +8,8 @@ group at once, whatever is being decoded, and so does whoever kills the group.
     request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes"}
     reply    {"picture": {…}}             done
              {"refused": "text"}          no picture as it must be; the text completes "it …"
-             {"needs_bytes": N}           nothing was decoded: it takes more memory than was granted
+             {"needs_bytes": N, "used_cpu_s": S}
+                                          nothing was decoded: it takes more memory than was granted
              {"over": "cpu" | "memory"}   it was stopped at a limit
              {"crashed": "SIGSEGV"}       the decoder died
 
@@ -208,7 +209,7 @@ def answer(
         is_clean = request["task"] == "clean"
         needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:
-            return {"needs_bytes": needs_bytes}
+            return {"needs_bytes": needs_bytes, "used_cpu_s": time.process_time()}
         picture = without_metadata(data, while_cutting=while_cutting) if is_clean else read_picture(data)
         if request["task"] != "check":
             _write(output, picture.data)
