@@ -137,7 +137,10 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:
 
 def _pictures(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "### Eight worst pictures at once\n"
-    yield from _header("picture", "file, kB", "outcome", "peak memory with children, MB", "CPU, s", "seconds")
+    yield from _header(
+        *("picture", "file, kB", "outcome", "peak memory with children, MB", "CPU, s", "seconds"),
+        *("answered where the wait is 2 s, after, s", "CPU in the second second after it, s"),
+    )
     for entry in entries:
         outcomes = "; ".join(f"{count} x {outcome}" for outcome, count in entry["outcomes"].items())
         yield _row(
@@ -147,6 +150,8 @@ def _pictures(entries: list[dict[str, Any]]) -> Iterator[str]:
             f"{entry['peak_bytes'] / 1e6:.0f}",
             f"{entry['cpu_s']:.1f}",
             f"{entry['wall_s']:.1f}",
+            f"{entry['answered_s']:.1f}",
+            f"{entry['late_cpu_s']:.2f}",
         )
 
 

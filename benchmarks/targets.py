@@ -145,6 +145,10 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[Target]:
 def _pictures(entries: list[dict[str, Any]]) -> Iterator[Target]:
     most = max(entry["peak_bytes"] for entry in entries)
     yield Target(name="eight worst pictures: peak memory", limit=400.0, measured=most / 1e6, unit=" MB")
+    late_s = max(entry["answered_s"] - entry["short_wait_s"] for entry in entries)
+    yield Target(name="eight worst pictures: answers after the wait", limit=1.0, measured=late_s, unit=" s")
+    late_cpu_s = max(entry["late_cpu_s"] for entry in entries)
+    yield Target(name="eight worst pictures: CPU a second after the wait", limit=0.1, measured=late_cpu_s, unit=" s")
 
 
 def _failed(part: str, entries: list[dict[str, Any]]) -> Target:

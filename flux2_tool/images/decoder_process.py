@@ -46,6 +46,7 @@ from flux2_tool.images.decode_limits import (
 )
 from flux2_tool.images.inspect import MAX_PIXELS, SUFFIXES, Picture, PictureError, read_picture, without_metadata
 from flux2_tool.images.parts import CannotCutError
+from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
 
 MAX_MESSAGE_BYTES: Final = 4096
 # The part of the CPU time after which a picture is no longer cut: the rest is enough to encode it again.
@@ -206,6 +207,8 @@ def answer(
     """
     try:
         data = _bytes_of(source)
+        if has_too_many_chunks(data):
+            raise PictureError(f"is a PNG of more than {MAX_CHUNKS:,} parts, and no more are allowed")
         is_clean = request["task"] == "clean"
         needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:

@@ -30,6 +30,7 @@ from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.open_files import nameless_file, opened
 from flux2_tool.images.parts import CannotCutError
+from flux2_tool.images.png import MAX_CHUNKS
 from flux2_tool.images.turning import turned
 from flux2_tool.runapi.client import open_http
 from tests.support.environ import base_environ
@@ -40,6 +41,13 @@ from tests.support.pictures import picture
 from tests.support.processes import decoding, is_running, scan_bomb
 from tests.support.virtual_time import VirtualClock, run_virtual
 from tests.support.waiting import PATIENCE_S, wait_until
+
+
+def png_of(chunks: int) -> bytes:
+    """A PNG of so many chunks, most of which say nothing."""
+    whole = picture("PNG")
+    empty = b"\0\0\0\0prVt" + zlib.crc32(b"prVt").to_bytes(4, "big")
+    return whole[:33] + empty * (chunks - 3) + whole[33:]  # beside header, pixels and end
 
 
 @contextmanager
@@ -244,6 +252,8 @@ def test_the_header_says_what_decoding_takes(data: bytes, pixels: int, bytes_per
         pytest.param(b"no picture", PRODUCTION.memory_bytes, "refused", id="no picture"),
         pytest.param(webp(9000, 9000), PRODUCTION.memory_bytes, "refused", id="81 megapixels"),
         pytest.param(picture(), 1, "needs_bytes", id="more than was granted"),
+        pytest.param(png_of(MAX_CHUNKS), PRODUCTION.memory_bytes, "picture", id="a PNG of many parts"),
+        pytest.param(png_of(MAX_CHUNKS + 1), PRODUCTION.memory_bytes, "refused", id="a PNG of too many parts"),
     ],
 )
 def test_a_request_about_one_picture_has_one_kind_of_reply(
