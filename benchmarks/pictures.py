@@ -54,9 +54,7 @@ async def measure(bench: Bench) -> list[dict[str, Any]]:
             watching = asyncio.create_task(costs.watch())
             _, answered_s = await calls(SHORT_WAIT_S)
             await asyncio.sleep(max(0.0, SHORT_WAIT_S + LATE_S - answered_s))
-            before_s = costs.cpu_s
-            await asyncio.sleep(LATE_S)
-            late_cpu_s = costs.cpu_s - before_s
+            late_cpu_s = await costs.of_the_living(LATE_S)
             begun_cpu_s = costs.cpu_s
             outcomes, wall_s = await calls(WAIT_S)
             watching.cancel()
@@ -102,6 +100,12 @@ class _Costs:
         """The CPU time since the beginning, in seconds, of children that have ended too."""
         return sum(self._cpu_s.values()) - self._before_s
 
+    async def of_the_living(self, seconds: float) -> float:
+        """Return the CPU time of the processes that live at the end of this time, in seconds, since its beginning."""
+        before_s = {pid: _own_s(pid) for pid in self._below()}
+        await asyncio.sleep(seconds)
+        return sum(max(0.0, _own_s(pid) - before_s.get(pid, 0.0)) for pid in self._below())
+
     async def watch(self) -> None:
         """Sample until cancelled."""
         try:
@@ -112,24 +116,36 @@ class _Costs:
             self._sample()
 
     def _sample(self) -> None:
-        parents: dict[int, int] = {}
-        used_s: dict[int, float] = {}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                parents[int(folder.name)] = int(fields[1])
-                used_s[int(folder.name)] = sum(int(field) for field in fields[11:15]) * _TICKS_S
+        below = self._below()
+        for pid, parent in below.items():
+            # A fork's time is its server's once it has ended.
+            if self._pid in (pid, parent):
+                self._cpu_s[pid] = max(self._cpu_s.get(pid, 0.0), _own_s(pid, with_children=pid != self._pid))
+        self.peak_bytes = max(self.peak_bytes, sum(_pss_bytes(pid) for pid in below))
+
+    def _below(self) -> dict[int, int]:
+        """Return the process and everything below it, each with its parent."""
+        parents = {
+            int(folder.name): int(fields[1])
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and (fields := _stat(int(folder.name)))
+        }
         below = {self._pid}
         for _ in range(3):  # the worker, the servers, their forks
             below |= {pid for pid, parent in parents.items() if parent in below}
-        for pid in below:
-            # A fork's time is its server's once it has ended.
-            if parents.get(pid) == self._pid or pid == self._pid:
-                self._cpu_s[pid] = max(self._cpu_s.get(pid, 0.0), used_s.get(pid, 0.0))
-        self.peak_bytes = max(self.peak_bytes, sum(_pss_bytes(pid) for pid in below))
+        return {pid: parents.get(pid, 0) for pid in below}
+
+
+def _own_s(pid: int, *, with_children: bool = False) -> float:
+    """Return a process's CPU time, and that of its children that it has waited for; 0 for one that has ended."""
+    return sum(int(field) for field in _stat(pid)[11 : 15 if with_children else 13]) * _TICKS_S
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _pss_bytes(pid: int) -> int:

@@ -50,7 +50,7 @@ from flux2_tool.tasks.webhook_inbox import WebhookRefusedError
 logger = logging.getLogger(__name__)
 
 # Extra time to save an image that completes as the wait ends; the host may give up soon after.
-SAVE_GRACE_S: Final = 1.0
+SAVE_GRACE_S: Final = 0.75
 CLOSE_GRACE_S: Final = 3.0
 
 

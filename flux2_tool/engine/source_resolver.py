@@ -49,8 +49,8 @@ from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
 
 SOURCE_LOOKUP_WAIT_S: Final = 15.0
-# How long the work on a picture may go on after its call's wait has ended.
-PICTURE_GRACE_S: Final = 1.0
+# How long the work on a picture may go on after its call's wait has ended; with its end, within a second.
+PICTURE_GRACE_S: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
