@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flux2_tool._folders import home_folder
+
 # Over MCP the connection is the session, named by the process that serves it: a host that reconnects continues the
 # same conversation.
 CONNECTION: Final = "connection:"
@@ -69,5 +71,6 @@ def workspace_of(folder: Path | None, environ: Mapping[str, str]) -> Path | None
     """
     if folder is None:
         return None
-    folder, home = folder.resolve(), Path(environ.get("HOME") or Path.home()).resolve()
-    return None if home.is_relative_to(folder) else folder
+    folder, home = folder.resolve(), home_folder(environ)
+    is_too_broad = folder == folder.parent or (home is not None and home.resolve().is_relative_to(folder))
+    return None if is_too_broad else folder

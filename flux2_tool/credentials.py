@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from flux2_tool._folders import home_folder
 from flux2_tool._net import normalized_base_url
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.schema.value_text import shown_address
@@ -104,7 +105,13 @@ def _first_key(
     if variable is not None and variable.strip():
         return _checked(variable, KEY_VARIABLE), environ.get(URL_VARIABLE), KEY_VARIABLE
     if config_home is None:
-        config_home = Path(environ.get("HOME") or Path.home()) / ".config"
+        home = home_folder(environ)
+        if home is None:
+            raise MissingApiKeyError(
+                f"no RunAPI key was found in {KEY_VARIABLE}, and this user has no home folder with a file of it",
+                hint=_SET_KEY,
+            )
+        config_home = home / ".config"
     path = config_home / CONFIG_FILE
     stored = _read_file(path)
     stored_key = _text(stored, ("api_key", "apiKey"), path)
@@ -165,7 +172,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
             f"cannot read {path}: {exc.strerror}", hint=f"make it readable, or set {KEY_VARIABLE}"
         ) from exc
     try:
-        found = json.loads(data.decode()) if len(data) <= MAX_FILE_BYTES else None
+        found = json.loads(data.decode("utf-8-sig")) if len(data) <= MAX_FILE_BYTES else None
     except (ValueError, RecursionError):
         # Without the cause: a JSON error carries the whole text, which holds the key.
         found = None

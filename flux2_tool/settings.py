@@ -7,12 +7,14 @@ and the normalization of each `kind` are here. All wrong values are reported at 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from flux2_tool._folders import data_folder, expanded
 from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.generated import Journal as JournalMode
@@ -20,9 +22,8 @@ from flux2_tool.schema.generated import Settings
 from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
 from flux2_tool.schema.value_text import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
-__all__ = ["APP_NAME", "NORMALIZERS", "JournalMode", "Settings", "SettingsError", "load_settings"]
+__all__ = ["NORMALIZERS", "JournalMode", "Settings", "SettingsError", "load_settings"]
 
-APP_NAME: Final = "flux2-tool"
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 
@@ -88,9 +89,7 @@ def load_settings(
         if key in given or "default" in setting.schema:
             values[key] = _normalized(given[key].value if key in given else setting.schema["default"], setting)
         elif setting.kind == "data_folder":
-            import platformdirs
-
-            values[key] = Path(platformdirs.user_data_dir(APP_NAME, appauthor=False))
+            values[key] = data_folder(os.environ)
     return Settings(**values)
 
 
@@ -195,10 +194,7 @@ def _absolute_path(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    try:
-        folder = Path(text).expanduser()
-    except RuntimeError as exc:
-        raise ValueError("names the home folder of an unknown user") from exc
+    folder = expanded(text, os.environ)
     if not folder.is_absolute():
         raise ValueError("must be an absolute path, or begin with ~/")
     return folder

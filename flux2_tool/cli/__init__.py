@@ -13,9 +13,11 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED
-from flux2_tool.cli.terminal import print_error, write_json
-from flux2_tool.exceptions import Flux2Error, InternalError, InvalidArgumentsError
+from flux2_tool._platform import unsupported_system
+from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, WRONG_SETUP
+from flux2_tool.cli.streams import standard_streams
+from flux2_tool.cli.terminal import print_error, untold_output_failure, write_json
+from flux2_tool.exceptions import ConfigurationError, Flux2Error, InternalError, InvalidArgumentsError
 from flux2_tool.hosts.log_stream import unblocked_stderr
 
 logger = logging.getLogger(__name__)
@@ -107,15 +109,23 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `exit_codes.py`."""
     # Whoever started the command may not read its stderr, which must not hold up the call in it.
-    with unblocked_stderr(in_order=True):
-        return _main(argv)
+    with standard_streams(), unblocked_stderr(in_order=True):
+        reason = unsupported_system()
+        if reason is not None:
+            print_error(reason)
+            return ConfigurationError.exit_code
+        code = _main(argv)
+        failure = untold_output_failure()
+        if failure is not None:
+            hint = "make room there, or write it to another place"
+            print_error(f"the output could not be written to stdout: {failure.strerror}", hint=hint)
+            code = code or WRONG_SETUP
+        return code
 
 
 def _main(argv: Sequence[str] | None) -> int:
     try:
         code: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
     except click.UsageError as exc:
         return _usage_error(exc)
     except click.ClickException as exc:  # pragma: no cover - no command raises another of click's own
@@ -127,10 +137,6 @@ def _main(argv: Sequence[str] | None) -> int:
     except Flux2Error as exc:
         print_error(exc.message, hint=exc.hint)
         return exc.exit_code
-    except BrokenPipeError:
-        # stdout was closed. Without this Python reports it once more at exit.
-        sys.stdout = None
-        return 0
     except Exception as exc:
         logger.exception("a command failed by a defect")
         print_error(f"flux2-tool failed by a defect ({type(exc).__name__})", hint="report this with the text above")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.options import session_options, waiting_options
+from flux2_tool.cli.options import session_options, typed_text, waiting_options
 from flux2_tool.cli.terminal import write_json
 from flux2_tool.schema.manifest import load_manifest
 
@@ -25,7 +25,7 @@ def _run(
     tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output_dir: Path | None
 ) -> int:
     # Imported here because `--help` must not pay for httpx and jsonschema.
-    from flux2_tool.cli.output import exit_code_of, print_failure
+    from flux2_tool.cli.output import exit_code_of, note_unwritten, print_failure
     from flux2_tool.cli.run import run_call
     from flux2_tool.exceptions import CancelledCallError, Flux2Error
     from flux2_tool.hosts.outcome import internal_error
@@ -40,6 +40,7 @@ def _run(
             codes.append(exit_code_of(outcome))
             if isinstance(outcome, Flux2Error):
                 print_failure(outcome, tool=None)
+            note_unwritten(outcome)
         return codes[0]
 
     try:
@@ -82,10 +83,10 @@ def parse_arguments(text: str) -> Any:
         if len(data) > MAX_ARGUMENTS_BYTES:
             raise no_arguments(f"the arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")
         try:
-            text = data.decode("utf-8")
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise no_arguments(f"the arguments are not UTF-8 (byte {exc.start})") from exc
-    return arguments_of_json(text)
+    return arguments_of_json(typed_text(text).removeprefix("\ufeff"))
 
 
 call = click.Command(

@@ -32,7 +32,7 @@ def demo(prompt: str, output_dir: Path) -> int:
     from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
     from flux2_tool.cli.sandbox import sandbox_package
-    from flux2_tool.cli.terminal import note, print_error, write_line
+    from flux2_tool.cli.terminal import note, note_unwritten_output, print_error, write_path
     from flux2_tool.credentials import Credentials
     from flux2_tool.exceptions import CancelledCallError, Flux2Error
     from flux2_tool.schema.manifest import load_manifest
@@ -64,7 +64,8 @@ def demo(prompt: str, output_dir: Path) -> int:
         print_error("; ".join(outcome.warnings) or "the image was not saved")
         return TRY_LATER
     for path in paths:
-        write_line(path)
+        write_path(path)
+    note_unwritten_output()
     note("the sandbox drew this image on this machine: Flux 2 was not called and nothing was charged")
     note('for real images set RUNAPI_API_KEY, then: flux2-tool generate "…"')
     return exit_code_of(outcome)

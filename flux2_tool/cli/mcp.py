@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 
 from flux2_tool._files import is_folder
+from flux2_tool._folders import expanded, home_folder
 from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, write_line
@@ -108,12 +109,14 @@ def config(host: str) -> int:
 
 def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
     entry = launch.entry("${{{}}}")
-    state = Path(environ.get("OPENCLAW_STATE_DIR") or Path(environ.get("HOME") or Path.home()) / ".openclaw")
-    # For pictures that came in by chat.
-    entry["env"]["OPENCLAW_STATE_DIR"] = str(state)
-    workspace = _workspace(state)
-    if is_folder(workspace):
-        entry["cwd"] = str(workspace)
+    state, home = environ.get("OPENCLAW_STATE_DIR"), home_folder(environ)
+    if not state and home is not None:
+        state = str(home / ".openclaw")
+    if state:  # for pictures that came in by chat
+        entry["env"]["OPENCLAW_STATE_DIR"] = state
+        workspace = _workspace(Path(state))
+        if is_folder(workspace):
+            entry["cwd"] = str(workspace)
     entry["requestTimeoutMs"] = launch.timeout_s * 1000
     return (
         shlex.join(["openclaw", "mcp", "set", launch.name, json.dumps(entry)]),
@@ -129,7 +132,7 @@ def _workspace(state: Path) -> Path:
     """Return OpenClaw's workspace: that of its config, where this is plain JSON, else its default."""
     try:
         chosen = json.loads((state / "openclaw.json").read_text(encoding="utf-8"))["agents"]["defaults"]["workspace"]
-        return Path(chosen).expanduser()
+        return expanded(chosen, os.environ)
     except (OSError, ValueError, KeyError, TypeError):
         return state / "workspace"
 

@@ -5,16 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from flux2_tool.exceptions import JournalUnavailableError
+from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT
+from flux2_tool.exceptions import ConfigurationError, JournalUnavailableError
 from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_journal
 from flux2_tool.settings import Settings
 
 JOURNAL_HINT: Final = (
     "make room on the disk, fix the permissions, or run flux2-tool doctor, which names the cause and the fix; "
+    "FLUX2_TOOL_HOME names another folder, "
     "FLUX2_TOOL_JOURNAL=best_effort generates without it"
 )
+
+
+def data_folder_of(settings: Settings) -> Path:
+    """Return the data folder, for a command that cannot work without one.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if settings.home is None:
+        raise ConfigurationError(f"there is no folder for data: {NO_DATA_FOLDER}", hint=NO_DATA_FOLDER_HINT)
+    return settings.home
 
 
 @contextmanager
@@ -22,10 +36,11 @@ def opened_journal(settings: Settings) -> Iterator[SqliteJournal]:
     """Open the journal of the data folder for the block.
 
     Raises:
+        ConfigurationError: There is no data folder.
         JournalUnavailableError: It cannot be opened, or one of the block's operations on it fails.
     """
     try:
-        journal = open_journal(settings.home, owner=ThisProcess(), now=time.time())
+        journal = open_journal(data_folder_of(settings), owner=ThisProcess(), now=time.time())
         try:
             yield journal
         finally:

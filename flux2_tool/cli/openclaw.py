@@ -10,7 +10,7 @@ import click
 
 from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
 from flux2_tool.cli.interpreter import this_python
-from flux2_tool.cli.terminal import agreed, note, write_json, write_line
+from flux2_tool.cli.terminal import agreed, note, note_unwritten_output, write_json, write_line, write_path
 from flux2_tool.schema.manifest import load_manifest
 
 _command_option = click.option(
@@ -36,12 +36,13 @@ def openclaw(ctx: click.Context) -> int:
 @click.option("--yes", is_flag=True, help="Agree without being asked.")
 def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     """Install or upgrade the plugin; its settings in OpenClaw's config stay as they are."""
+    from flux2_tool.cli.open_journal import data_folder_of
     from flux2_tool.openclaw.install import consent_text, install, serves_image_generate
     from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
     from flux2_tool.settings import load_settings
 
     manifest = load_manifest()
-    home = load_settings(os.environ).home
+    home = data_folder_of(load_settings(os.environ))
     cli = find_openclaw_cli(command, os.environ)
     python = this_python()
     if image_generate is None:
@@ -57,6 +58,7 @@ def install(command: str | None, image_generate: bool | None, yes: bool) -> int:
     write_line(
         f"{manifest.id} {done.version} is installed in OpenClaw {done.openclaw_version}: {', '.join(done.tools)}"
     )
+    note_unwritten_output()
     note("A running gateway uses it at once. See whether your agents get the tools: flux2-tool openclaw status")
     return DONE
 
@@ -82,15 +84,17 @@ def status(command: str | None, as_json: bool) -> int:
 @_command_option
 def uninstall(command: str | None) -> int:
     """Remove the plugin and its settings from OpenClaw."""
+    from flux2_tool.cli.open_journal import data_folder_of
     from flux2_tool.openclaw.install import uninstall
     from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
     from flux2_tool.settings import load_settings
 
     manifest = load_manifest()
     cli = find_openclaw_cli(command, os.environ)
-    was_installed = uninstall(cli, manifest, home=load_settings(os.environ).home)
+    was_installed = uninstall(cli, manifest, home=data_folder_of(load_settings(os.environ)))
     where = f"OpenClaw {cli.version}"
     write_line(f"{manifest.id} is removed from {where}" if was_installed else f"{where} has no plugin {manifest.id}")
+    note_unwritten_output()
     return DONE
 
 
@@ -104,7 +108,8 @@ def pack(output: Path) -> int:
     from flux2_tool.openclaw.install import pack
 
     path = pack(load_manifest(), output=output)
-    write_line(str(path))
+    write_path(str(path))
+    note_unwritten_output()
     packed = shlex.quote(f"npm-pack:{path.absolute()}")
     note(f"install it with: openclaw plugins install {packed} --force --accept-capabilities")
     note("It runs flux2-tool from the gateway's PATH, unless plugins.entries.flux2.config.python names an interpreter.")

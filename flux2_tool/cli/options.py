@@ -5,7 +5,9 @@ Values are passed on as typed: the tool's own validation reports errors and near
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -111,9 +113,21 @@ def session_options() -> list[click.Parameter]:
 
 def given_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that were given, in the tool's form."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
-    }
+    return {name: _in_tool_form(value) for name, value in values.items() if value is not None}
+
+
+def _in_tool_form(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_in_tool_form(item) for item in value]
+    return typed_text(value) if isinstance(value, str) else value
+
+
+def typed_text(text: str) -> str:
+    """Return text of the command line as it was typed: in UTF-8, also in a locale that has fewer characters."""
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        with contextlib.suppress(UnicodeError):
+            return os.fsencode(text).decode("utf-8")
+    return text
 
 
 _NEAREST = re.compile(r"\(nearest: (?P<value>[^()]+)\)$")

@@ -9,11 +9,20 @@ from typing import Final
 from flux2_tool.cli.exit_codes import DONE, STILL_PROCESSING
 from flux2_tool.cli.open_journal import JOURNAL_HINT
 from flux2_tool.cli.options import option_hint
-from flux2_tool.cli.terminal import note, print_error, write_json, write_line
+from flux2_tool.cli.terminal import (
+    are_notes_lost,
+    note,
+    print_error,
+    take_output_failure,
+    write_json,
+    write_line,
+    write_path,
+)
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.schema.manifest import Tool
 from flux2_tool.schema.money import cost_text
 from flux2_tool.schema.results import ToolResult, as_object
+from flux2_tool.schema.task_ref import TaskRef
 
 _FETCH_LATER: Final = frozenset({"cancelled", "service_unavailable", "rate_limited", "unexpected_answer"})
 
@@ -29,11 +38,37 @@ def print_outcome(outcome: ToolResult | Flux2Error, *, tool: Tool, as_json: bool
     """Print URLs or saved paths on stdout, one a line, and everything else on stderr."""
     if as_json:
         write_json(as_object(outcome))
-    if isinstance(outcome, Flux2Error):
-        return print_failure(outcome, tool=tool)
-    if not as_json:
-        for image in outcome.images:
-            write_line(image.path or image.url)
+    else:
+        _print_images(outcome)
+    code = print_failure(outcome, tool=tool) if isinstance(outcome, Flux2Error) else _print_notes(outcome)
+    task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
+    if are_notes_lost() and code != DONE and not as_json and task_id is not None:
+        write_line(str(TaskRef(task_id)))
+    note_unwritten(outcome)
+    return code
+
+
+def note_unwritten(*outcomes: ToolResult | Flux2Error) -> None:
+    """Say on stderr what was not written to stdout: such a result counts as not shown, and its task shows it again."""
+    failure = take_output_failure()
+    if failure is None:
+        return
+    note(f"warning: stdout could not be written ({failure.strerror}), so the result counts as not shown")
+    for outcome in outcomes:
+        task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
+        if task_id is not None:
+            note(f"hint:  {_fetch_command(task_id)}")
+
+
+def _print_images(outcome: ToolResult | Flux2Error) -> None:
+    for image in () if isinstance(outcome, Flux2Error) else outcome.images:
+        if image.path:
+            write_path(image.path)
+        else:
+            write_line(image.url)
+
+
+def _print_notes(outcome: ToolResult) -> int:
     for warning in outcome.warnings:
         note(f"warning: {warning}")
     task, timing = outcome.task, outcome.timing

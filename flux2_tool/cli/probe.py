@@ -12,7 +12,8 @@ import click
 
 from flux2_tool._files import is_folder, is_there
 from flux2_tool.cli.exit_codes import WRONG_SETUP
-from flux2_tool.cli.terminal import agreed, note, progress, write_line
+from flux2_tool.cli.terminal import agreed, note, note_unwritten_output, progress, write_line, write_path
+from flux2_tool.context import working_folder
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.schema.manifest import load_manifest
 
@@ -51,12 +52,13 @@ def probe(yes: bool, path: Path | None) -> int:
     _check_writable(path)
     found = asyncio.run(_run(settings, credentials))
     try:
-        path.write_text(found.transcript, encoding="utf-8")
+        path.write_text(found.transcript, encoding="utf-8", errors="backslashreplace")
     except OSError as exc:
         for line in found.transcript.splitlines():
             write_line(line)
         raise ConfigurationError(f"cannot write {path}: {exc.strerror}", hint="the transcript is on stdout") from exc
-    write_line(str(path))
+    write_path(str(path))
+    note_unwritten_output()
     seen = [row for row in found.table if row.verdict != "not seen"]
     wrong = [row for row in seen if row.verdict == "wrong"]
     for row in wrong:
@@ -71,6 +73,8 @@ def probe(yes: bool, path: Path | None) -> int:
 
 def _check_writable(path: Path) -> None:
     """Raise before anything is paid when the transcript could not be kept."""
+    if not path.is_absolute() and working_folder() is None:
+        raise ConfigurationError("the working folder has been deleted", hint="choose another file with --output")
     if is_there(path):
         raise ConfigurationError(f"{path} exists already", hint="choose another file with --output")
     if not is_folder(path.absolute().parent) or not os.access(path.absolute().parent, os.W_OK):

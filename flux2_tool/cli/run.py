@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flux2_tool.cli.open_journal import opened_journal
-from flux2_tool.cli.terminal import Reporter, progress
+from flux2_tool.cli.options import typed_text
+from flux2_tool.cli.terminal import Reporter, output_failure, progress
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import Credentials, resolve_credentials
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import LOCAL
 from flux2_tool.engine.wait import CancelToken, Progress
-from flux2_tool.exceptions import ConfigurationError, Flux2Error
+from flux2_tool.exceptions import ConfigurationError, Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.outcome import outcome_of
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings, load_settings
@@ -61,7 +62,7 @@ def run_call(
     environ = os.environ if environ is None else environ
     folder = working_folder()
     caller = CallContext(
-        session=session,
+        session=None if session is None else typed_text(session),
         is_owner=LOCAL.callers_are_owners,
         workspace_dir=workspace_of(folder, environ) if by_model else folder,
         by_model=by_model,
@@ -76,11 +77,20 @@ def run_call(
             caller=caller,
             new=new,
             on_progress=lambda state: report(progress_line(state)),
-            output_dir=None if output_dir is None else output_dir.absolute(),
+            output_dir=None if output_dir is None else _absolute(output_dir),
             cancel=cancel,
         )
 
     return _run(work, show, environ, account)
+
+
+def _absolute(output_dir: Path) -> Path:
+    """Return where to save, independent of the working folder."""
+    try:
+        return output_dir.absolute()
+    except FileNotFoundError as exc:
+        message = "output is relative to the working folder, which has been deleted"
+        raise InvalidArgumentsError(message, hint="give an absolute path", violations=(message,)) from exc
 
 
 def run_resume(
@@ -175,7 +185,7 @@ def _run(
             if not was_interrupted:
                 _ignore_next_interrupt()
             shown = show(outcome)
-            is_shown = True
+            is_shown = output_failure() is None
             return shown
         finally:
             for engine in engines:

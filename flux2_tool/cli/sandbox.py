@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from flux2_tool.cli.interpreter import this_python
-from flux2_tool.cli.terminal import note, write_line
+from flux2_tool.cli.terminal import note, note_unwritten_output, write_line
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.install_text import install_extra_text
 
@@ -94,6 +94,7 @@ def sandbox(
             note(f"in another terminal: export RUNAPI_BASE_URL={base_url} RUNAPI_API_KEY={EXAMPLE_KEY}")
             note(f"for webhooks: export FLUX2_TOOL_CALLBACK_SECRET={service.callback_secret}")
             note(f"ledger: {base_url}/_sandbox/ledger   end: Ctrl-C")
+            note_unwritten_output()
             while not stop.wait(3600):
                 pass  # pragma: no cover - once an hour
     except OSError as exc:

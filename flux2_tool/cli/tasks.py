@@ -160,7 +160,7 @@ def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
     it still knows the key, and makes a new image, which costs, if it does not.
     """
     # Imported here because `--help` must not pay for httpx and jsonschema.
-    from flux2_tool.cli.output import exit_code_of, print_failure, print_outcome
+    from flux2_tool.cli.output import exit_code_of, note_unwritten, print_failure, print_outcome
     from flux2_tool.cli.run import run_resume
     from flux2_tool.schema.results import ToolResult, as_object
 
@@ -174,6 +174,7 @@ def resume(record_id: str | None, as_json: bool, wait_s: float | None) -> int:
             for outcome in outcomes:
                 if isinstance(outcome, Flux2Error):
                     print_failure(outcome, tool=tool)
+            note_unwritten(*outcomes)
             return max((exit_code_of(outcome) for outcome in outcomes), default=0)
         if not outcomes:
             note("nothing was interrupted")

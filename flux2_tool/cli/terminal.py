@@ -6,6 +6,7 @@ never reach the terminal. rich is imported only when stderr is a terminal.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from typing import Any, Protocol
 
 import click
 
+from flux2_tool.cli.streams import OUTPUT_ERRORS, LostStream, ResultStream
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.hosts.log_stream import LogStream
 
 
 class Reporter(Protocol):
@@ -32,6 +35,11 @@ def clean(text: str) -> str:
 def write_line(text: str) -> None:
     """Write one line of the result."""
     _write(sys.stdout, clean(text))
+
+
+def write_path(path: str) -> None:
+    """Write one line with a path that can be used: a byte of it that is no text in this locale stays as it is."""
+    _write(sys.stdout, "".join(c for c in path if c.isprintable() or "\udc80" <= c <= "\udcff"))
 
 
 def write_json(value: Any, *, indent: int | None = None) -> None:
@@ -101,9 +109,41 @@ def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1] if ord(character) > 0x9F or ord(character) < 0x20 else f"\\u{ord(character):04x}"
 
 
+def output_failure() -> OSError | None:
+    """Return why a part of the result could not be written to stdout, None if all of it was."""
+    return sys.stdout.failure if isinstance(sys.stdout, ResultStream) else None
+
+
+def take_output_failure() -> OSError | None:
+    """Return the same for a command that now says what it means for its result."""
+    if isinstance(sys.stdout, ResultStream):
+        sys.stdout.is_failure_told = True
+    return output_failure()
+
+
+def note_unwritten_output() -> None:
+    """Say on stderr that stdout could not be written, for a command that has done what it was asked all the same."""
+    failure = take_output_failure()
+    if failure is not None:
+        note(f"warning: stdout could not be written ({failure.strerror}); what was asked is done")
+
+
+def untold_output_failure() -> OSError | None:
+    """Return the same unless the command has said it already, or nobody wants the output: its reader has ended."""
+    failure = output_failure()
+    if failure is None or failure.errno in (errno.EPIPE, errno.EBADF):
+        return None
+    return None if isinstance(sys.stdout, ResultStream) and sys.stdout.is_failure_told else failure
+
+
+def are_notes_lost() -> bool:
+    """Whether a line for stderr was lost, because it is closed, full, or nobody can read it."""
+    return isinstance(sys.stderr, LogStream | LostStream) and sys.stderr.is_broken
+
+
 def _write(stream: Any, text: str) -> None:
-    if stream is None:  # closed by the parent process
-        return
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    if not isinstance(stream, ResultStream | LogStream | LostStream):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        text = text.encode(encoding, OUTPUT_ERRORS).decode(encoding, "surrogateescape")
+    stream.write(text + "\n")
     stream.flush()

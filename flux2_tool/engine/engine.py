@@ -85,7 +85,7 @@ class Engine:
         self._decoder = runtime.decoder
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
-        routes = RouteCache(settings.home / ROUTES_FILE)
+        routes = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
         self._webhook_inbox = webhook_inbox_of(settings, host, self._clock)
         self._registry = Registry(
             folder=settings.home,

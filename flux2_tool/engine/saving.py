@@ -6,6 +6,7 @@ A picture that cannot be saved is a warning, never a failed result: it exists an
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from flux2_tool.journal import SavedCopy
 from flux2_tool.runapi.image_links import ImageLink
 from flux2_tool.schema.results import ImageInfo
 from flux2_tool.tasks.task import ImageTask
+
+logger = logging.getLogger(__name__)
 
 
 async def image_infos(
@@ -65,6 +68,9 @@ async def image_infos(
                     raise DownloadError("the call was stopped during the download")
             except DownloadError as exc:
                 warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
+            except Exception as exc:  # whatever it is, the picture is paid and its link works
+                logger.exception("a picture could not be saved because of a defect")
+                warnings.append(f"not_saved: the picture was made but could not be saved: {type(exc).__name__}")
             else:
                 copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
         if image_task.record_handle is not None and copies:

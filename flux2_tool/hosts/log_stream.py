@@ -49,6 +49,11 @@ class LogStream(io.TextIOBase):
         """The encoding of the text."""
         return self._encoding
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether something that was written is lost, because nobody can read it any more or the disk is full."""
+        return self._is_broken
+
     def writable(self) -> bool:
         return True
 
@@ -88,9 +93,11 @@ class LogStream(io.TextIOBase):
             self._changed.wait_for(lambda: self._is_broken or self._queued_bytes == 0, timeout_s)
 
     def _has_room_for(self, data: bytes) -> bool:
+        """Return whether a text can be written at once; one for a pipe that nobody can read is lost at once."""
         if self._queued_bytes or len(data) > select.PIPE_BUF:
             return False
-        return [event for _fd, event in self._poll.poll(0)] == [select.POLLOUT]
+        [event] = [event for _fd, event in self._poll.poll(0)] or [0]
+        return event == select.POLLOUT or bool(event & select.POLLERR)
 
     def _queue(self, data: bytes) -> None:
         self._texts.append(data)

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from io import FileIO
 from typing import TYPE_CHECKING, Final
 
+from flux2_tool.exceptions import ConfigurationError
+
 if TYPE_CHECKING:
     from flux2_tool.hosts.log_stream import LogStream
 
@@ -147,11 +149,11 @@ class LineReader:
         return line
 
     def _read_all(self) -> None:
-        source = sys.stdin.buffer
+        source = None if sys.stdin is None else sys.stdin.buffer
         # The loop may be closed before the input is.
         with contextlib.suppress(RuntimeError):
             try:
-                while line := source.readline(self._max_bytes + 2):
+                while source is not None and (line := source.readline(self._max_bytes + 2)):
                     if len(line) > self._max_bytes + 1 and not line.endswith(b"\n"):
                         while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
                             pass
@@ -167,7 +169,15 @@ def protocol_output(log: LogStream | None) -> LineWriter:
 
     Args:
         log: From `unblocked_stderr`; None where there is no stderr, then it goes nowhere.
+
+    Raises:
+        ConfigurationError: stdout is closed.
     """
+    try:
+        sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError) as exc:
+        hint = "start it with pipes for stdin and stdout"
+        raise ConfigurationError("stdout is closed, where the answers would go", hint=hint) from exc
     output = LineWriter(FileIO(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log.fileno(), sys.stdout.fileno())
     if log is not None:

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Literal
 
+from flux2_tool._platform import IS_MEMORY_LIMIT_ENFORCED
 from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
 from flux2_tool.images.decoder_handle import END_S, DecoderGoneError, DecodingProcess
@@ -80,10 +81,18 @@ class Decoder:
     Args:
         limits: What decoding may cost.
         interpreter: The Python that runs the decoding processes, by default this process's.
+        watch_memory: Whether a decoding process is watched and killed, because the system does not limit its memory.
     """
 
-    def __init__(self, limits: DecodeLimits = PRODUCTION, *, interpreter: str | None = None) -> None:
+    def __init__(
+        self,
+        limits: DecodeLimits = PRODUCTION,
+        *,
+        interpreter: str | None = None,
+        watch_memory: bool = not IS_MEMORY_LIMIT_ENFORCED,
+    ) -> None:
         self._limits = limits
+        self._watch_memory = watch_memory
         self._interpreter = sys.executable if interpreter is None else interpreter
         self._begin()
 
@@ -145,6 +154,7 @@ class Decoder:
                 "most_bytes": limits.memory_bytes,
                 "cpu_s": max(1, limits.cpu_s - round(used_cpu_s)),
                 "output_bytes": limits.output_bytes,
+                "watched": self._watch_memory,
             }
             async with self._budget.reserved(granted_bytes):
                 reply = await self._asked(request, (file.fileno(), output.fileno()))

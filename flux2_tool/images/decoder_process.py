@@ -5,7 +5,8 @@ the reply is a line of JSON. The forked process has limits on CPU time, memory a
 outlives it. The server only waits, so it always notices that the other side has gone: it then ends its whole process
 group at once, whatever is being decoded, and so does whoever kills the group.
 
-    request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes"}
+    request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes",
+              "watched"}
     reply    {"picture": {…}}             done
              {"refused": "text"}          no picture as it must be; the text completes "it …"
              {"needs_bytes": N, "used_cpu_s": S}
@@ -13,8 +14,8 @@ group at once, whatever is being decoded, and so does whoever kills the group.
              {"over": "cpu" | "memory"}   it was stopped at a limit
              {"crashed": "SIGSEGV"}       the decoder died
 
-Linux enforces the memory limit (RLIMIT_AS). macOS does not: there only the budget, which counts the pixels that the
-file's header claims before they are decoded, bounds the memory. Sources: setrlimit(2), unix(7).
+Linux enforces the memory limit (RLIMIT_AS). macOS does not: there the server watches the fork's resident memory and
+kills it. Sources: setrlimit(2), unix(7).
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._platform import go_first_without_memory, limit_own_memory, resident_bytes
 from flux2_tool.images.decode_limits import (
     BYTES_PER_PIXEL,
     JPEG_COEFFICIENT_BYTES,
@@ -51,6 +52,7 @@ from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
 MAX_MESSAGE_BYTES: Final = 4096
 # The part of the CPU time after which a picture is no longer cut: the rest is enough to encode it again.
 CUTTING_SHARE: Final = 0.6
+WATCH_EVERY_MS: Final = 10
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 _BLOCK_BYTES: Final = 1024 * 1024
 
@@ -122,12 +124,25 @@ def _in_a_fork(  # pragma: no cover - as `serve`
         told = select.poll()
         told.register(pipe, select.POLLIN)
         told.register(channel, select.POLLIN)
+        most_bytes = resident_bytes(pid) + int(request["granted_bytes"]) if request["watched"] else None
         # During a request the other side sends nothing: whatever there is to read is its end.
-        if any(descriptor == channel.fileno() for descriptor, _event in told.poll()):
+        if any(descriptor == channel.fileno() for descriptor, _event in _heard(told, pid, most_bytes)):
             os.killpg(0, signal.SIGKILL)
         text = pipe.read(MAX_MESSAGE_BYTES)
     _pid, status = os.waitpid(pid, 0)
     return outcome(text, status)
+
+
+def _heard(  # pragma: no cover - as `serve`
+    told: select.poll, pid: int, most_bytes: int | None
+) -> list[tuple[int, int]]:
+    """Wait for an event; meanwhile kill the fork when it uses more memory than it may, if there is such a bound."""
+    if most_bytes is None:
+        return told.poll()
+    while not (events := told.poll(WATCH_EVERY_MS)):
+        if resident_bytes(pid) > most_bytes:
+            os.kill(pid, signal.SIGKILL)
+    return events
 
 
 def outcome(text: bytes, status: int) -> dict[str, Any]:
@@ -155,12 +170,9 @@ def _limit(request: Mapping[str, Any]) -> None:  # pragma: no cover - as `serve`
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(request["output_bytes"]),) * 2)
-    with contextlib.suppress(OSError, ValueError):  # only Linux tells the size at the start, and enforces the limit
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most_bytes = pages * resource.getpagesize() + granted_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
-    with contextlib.suppress(OSError):  # when memory runs out after all, this process goes first
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    if not request["watched"]:
+        limit_own_memory(granted_bytes)
+    go_first_without_memory()
 
 
 # ---- one picture -----------------------------------------------------------------------------------------------------

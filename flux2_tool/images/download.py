@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from flux2_tool._folders import is_system_name
 from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.inspect import PictureError
@@ -49,7 +50,13 @@ def file_stem(*, at: float, slug: str, task_id: str | None) -> str:
     """Return a file name without suffix, from time, prompt and task id; it sorts by time."""
     stamp = datetime.fromtimestamp(at, tz=UTC).strftime("%Y%m%d-%H%M%S")
     safe_id = "".join(character if character.isalnum() or character in "-_" else "-" for character in task_id or "task")
-    return f"{stamp}-{slug}-{safe_id[-24:]}"
+    stem = f"{stamp}-{slug}-{safe_id[-24:]}"
+    return stem if is_system_name(stem) else f"{stamp}-{_ascii(slug)}-{_ascii(safe_id[-24:])}"
+
+
+def _ascii(text: str) -> str:
+    """Return what is ASCII of a name for a locale whose file names have little more."""
+    return "".join(character for character in text if character.isascii()).strip("-") or "image"
 
 
 async def download_image(
@@ -92,6 +99,8 @@ async def download_image(
         raise DownloadError(f"it did not arrive ({type(exc).__name__})") from exc
     except OSError as exc:
         raise DownloadError(f"it could not be written to {folder}: {exc.strerror}") from exc
+    except UnicodeEncodeError as exc:
+        raise DownloadError(f"the locale has no such file name: {folder / stem}") from exc
     return SavedImage(path=path, width_px=picture.width_px, height_px=picture.height_px)
 
 

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 from urllib.parse import unquote
 
+from flux2_tool._folders import system_path
 from flux2_tool._net import split_url
+from flux2_tool._platform import OPEN_FOLDER
 from flux2_tool.exceptions import SourceRefusedError
 
 MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
 INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
 
-# Opening a folder only to pass through it needs no permission to list it, where the system has a flag for that.
-_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 # Non-blocking, so that a pipe cannot block the call.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
@@ -111,7 +111,7 @@ def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
             sandboxed session all but the last are one and the same refusal.
     """
     try:
-        return _bounded_file(_opened(path, places), where)
+        return _bounded_file(_opened(system_path(str(path)), places), where)
     except _OutsideError:
         raise _outside(where, places) from None
     except _HiddenError:
@@ -255,12 +255,12 @@ def _descend(root: Path, parts: Sequence[str]) -> int | Path:
     """Open a file component by component; at a link, return the path that it leads to instead."""
     if not parts:
         raise OSError(errno.EISDIR, "a folder")
-    folder = os.open(root, _FOLDER)
+    folder = os.open(root, OPEN_FOLDER)
     try:
         for index, part in enumerate(parts):
             is_last = index == len(parts) - 1
             try:
-                inner = os.open(part, _FILE if is_last else _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                inner = os.open(part, _FILE if is_last else OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             except OSError:
                 link = _link_at(part, folder)
                 if link is None:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Final, Literal
 
 from flux2_tool._files import is_file
-from flux2_tool.exceptions import JournalUnavailableError
+from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT
+from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavailableError
 
 # locked       another process holds the file
 # disk         the disk is full or broken
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
+# no_folder    this user has no home folder, and no setting names another
 # other        none of these, or unknown
-JournalFailureReason = Literal["locked", "disk", "permissions", "damaged", "replaced", "other"]
+JournalFailureReason = Literal["locked", "disk", "permissions", "damaged", "replaced", "no_folder", "other"]
 
 _SQLITE_REASONS: Final[dict[int, JournalFailureReason]] = {
     sqlite3.SQLITE_BUSY: "locked",
@@ -82,11 +84,15 @@ def _is_hidden(path: Path) -> bool:
     return False
 
 
-def unavailable(exc: JournalError) -> JournalUnavailableError:
+def unavailable(exc: JournalError) -> Flux2Error:
     """Return the error for a call that must not spend money without a journal."""
+    if exc.reason == "no_folder":
+        return ConfigurationError(
+            f"there is no folder for the task journal: {NO_DATA_FOLDER}", hint=NO_DATA_FOLDER_HINT
+        )
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",
         # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
-        hint="Free space on the disk, fix the permissions, or run `flux2-tool doctor`, which names the cause and the "
-        "command that fixes it; or set journal to best_effort.",
+        hint="Free space on the disk, fix the permissions, or set FLUX2_TOOL_HOME to a folder that is yours; "
+        "`flux2-tool doctor` names the cause and the command that fixes it. Or set journal to best_effort.",
     )

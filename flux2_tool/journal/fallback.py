@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from flux2_tool._folders import NO_DATA_FOLDER
 from flux2_tool.journal.errors import JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
@@ -33,7 +34,7 @@ class JournalWithFallback:
     """Chooses the journal at each use.
 
     Args:
-        folder: The data folder that holds the file.
+        folder: The data folder that holds the file; None when there is none.
         mode: Whether money may be spent without the file.
         owner: This process.
         now: Returns the wall-clock time.
@@ -44,7 +45,7 @@ class JournalWithFallback:
     def __init__(
         self,
         *,
-        folder: Path,
+        folder: Path | None,
         mode: JournalMode,
         owner: Owner,
         now: Callable[[], float],
@@ -234,6 +235,8 @@ class JournalWithFallback:
                 self._salvaged += await self._file.salvage()
                 await self._retire_file()
                 self._warn()
+            if self._folder is None:
+                raise JournalError(f"there is no folder for it: {NO_DATA_FOLDER}", reason="no_folder")
             if self._file is None:
                 journal = await self._open(self._folder, owner=self._owner, now=self._now())
                 try:

@@ -8,8 +8,6 @@ one that hides other users' processes) the answer is "unknown", and the lease de
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import os
 import secrets
 import socket
@@ -17,16 +15,14 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+from flux2_tool._platform import BOOT_CLOCK, PROC, ProcessFacts, darwin_boot_id, look_up_without_proc
 
 # alive    it runs on this machine, in this PID namespace
 # dead     it has certainly ended
 # unknown  nothing on this machine can tell
 Liveness = Literal["alive", "dead", "unknown"]
-
-PROC: Final = Path("/proc")
-# CLOCK_MONOTONIC stands still in a suspended Linux, and goes on in a suspended macOS.
-_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Moment(NamedTuple):
@@ -93,9 +89,9 @@ class ThisProcess:
         # Without a boot id nothing says that another process's readings are of the same clock.
         clock = machine.clock or f"process {os.getpid()} {self._part}"
         # Time in which the machine was suspended counts: a service may forget a request meanwhile.
-        return Moment(clock, time.clock_gettime(_BOOT_CLOCK))
+        return Moment(clock, time.clock_gettime(BOOT_CLOCK))
 
-    def _own(self) -> _Found:
+    def _own(self) -> ProcessFacts:
         if _has_procfs(self._proc) and _own_ids(self._proc)[-1:] == [os.getpid()]:
             return _read_stat(self._proc / "self/stat")  # right also in a procfs of another namespace
         return _look_up(self._proc, os.getpid())
@@ -115,25 +111,12 @@ class _Machine(NamedTuple):
     clock: str | None
 
 
-class _Found(NamedTuple):
-    """What can be told about a process that exists.
-
-    Attributes:
-        started: Its start time, None when it cannot be read.
-        is_start_exact: Whether two different start times are certainly of two processes.
-    """
-
-    started: str | None = None
-    is_zombie: bool = False
-    is_start_exact: bool = True
-
-
 @lru_cache(maxsize=4)
 def _machine(proc: Path, _pid: int) -> _Machine:
     """Return where this process runs. Read again after a fork: the child may be in another namespace."""
     host = socket.gethostname()
     if sys.platform == "darwin":  # pragma: no cover - macOS has no namespaces, and one id per boot
-        boot = _darwin_boot_id()
+        boot = darwin_boot_id()
         return _named(host, boot, "-", "-")
     try:
         boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -151,14 +134,6 @@ def _named(host: str, boot: str | None, pid_namespace: str, time_namespace: str)
     name = "/".join((host, boot or "-", pid_namespace, time_namespace)).replace(":", "_")
     clock = None if not boot else f"{boot} {time_namespace}"
     return _Machine(name=name, is_known=bool(boot), clock=clock)
-
-
-def _darwin_boot_id() -> str | None:  # pragma: no cover - macOS only
-    """Return the id of this boot. Source: `sysctl kern.bootsessionuuid`."""
-    library = ctypes.CDLL(ctypes.util.find_library("c"))
-    value, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
-    failed = library.sysctlbyname(b"kern.bootsessionuuid", value, ctypes.byref(size), None, ctypes.c_size_t(0))
-    return None if failed else value.value.decode("ascii", errors="replace") or None
 
 
 def _exists(pid: int) -> bool:
@@ -179,12 +154,12 @@ def _has_procfs(proc: Path) -> bool:
     return (proc / "self").is_dir()
 
 
-def _look_up(proc: Path, pid: int) -> _Found:
+def _look_up(proc: Path, pid: int) -> ProcessFacts:
     """Return what /proc says of a process, if it is of this PID namespace; where none exists what psutil says."""
     if sys.platform != "linux":  # pragma: no cover - the tests run on Linux, and call it themselves
         return look_up_without_proc(pid)
     if not _has_procfs(proc) or _own_ids(proc) != [os.getpid()]:
-        return _Found()  # of another namespace: this id is another process there
+        return ProcessFacts()  # of another namespace: this id is another process there
     return _read_stat(proc / str(pid) / "stat")
 
 
@@ -202,7 +177,7 @@ def _own_ids(proc: Path) -> list[int]:
         return []
 
 
-def _read_stat(path: Path) -> _Found:
+def _read_stat(path: Path) -> ProcessFacts:
     """Return start time and state. Source: proc_pid_stat(5), fields 3, 20 and 22.
 
     The start time is in clock ticks since the boot. psutil adds the time of the boot by the wall clock to it, so that
@@ -212,17 +187,6 @@ def _read_stat(path: Path) -> _Found:
         fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         # A leader that has ended while its other threads run is called a zombie too.
         is_zombie = fields[0] in ("Z", "X") and int(fields[17]) <= 1
-        return _Found(fields[19], is_zombie)
+        return ProcessFacts(fields[19], is_zombie)
     except (OSError, ValueError, IndexError):
-        return _Found()
-
-
-def look_up_without_proc(pid: int) -> _Found:
-    """Return what psutil says of a process that exists; its start time is by the wall clock, which may be set."""
-    import psutil  # not needed on Linux, and slow to import
-
-    try:
-        process = psutil.Process(pid)
-        return _Found(f"{process.create_time():.2f}", process.status() == psutil.STATUS_ZOMBIE, is_start_exact=False)
-    except psutil.Error:
-        return _Found()
+        return ProcessFacts()

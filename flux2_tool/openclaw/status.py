@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flux2_tool._folders import home_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.image_provider import PROVIDER
@@ -152,8 +153,9 @@ def _bundle(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def env_file(environ: Mapping[str, str]) -> Path:
     """Return OpenClaw's own file of environment variables, for a gateway that runs as a service."""
-    state = environ.get("OPENCLAW_STATE_DIR") or str(Path(environ.get("HOME", "~")).expanduser() / ".openclaw")
-    return Path(state) / ".env"
+    # Only named in advice: where this user has no home folder, the gateway's may.
+    home = home_folder(environ) or Path("~")
+    return Path(environ.get("OPENCLAW_STATE_DIR") or home / ".openclaw") / ".env"
 
 
 def _is_filled(key: Any) -> bool:

@@ -64,7 +64,7 @@ class Settings:
     python: str | None = None
     base_url: str | None = None
     route: Route = "auto"
-    home: Path
+    home: Path | None = None
     wait_s: float | None = None
     tiers: tuple[Tier, ...] = ("pro", "flex")
     safety_checker: bool | None = None

@@ -202,7 +202,8 @@ def _unsendable(item: Any) -> str | None:
     if isinstance(item, float) and not math.isfinite(item):
         return f"is {item}, which is no number JSON can carry"
     if isinstance(item, str) and not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
-        return "has half of a character pair (a lone surrogate) that cannot be sent; write the text again"
+        what = "half of a character pair (a lone surrogate), or bytes that are no UTF-8"
+        return f"has {what}, which cannot be sent; write it again"
     return None
 
 

@@ -62,7 +62,7 @@ class Registry:
     """The image tasks of one process.
 
     Args:
-        folder: The data folder that holds the journal.
+        folder: The data folder that holds the journal; None when there is none.
         mode: Whether money may be spent without a usable journal file.
         owner: This process, as the owner of records.
         dependencies: Shared by all image tasks of the process.
@@ -73,7 +73,7 @@ class Registry:
     def __init__(
         self,
         *,
-        folder: Path,
+        folder: Path | None,
         mode: JournalMode,
         owner: Owner,
         dependencies: TaskDependencies,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from flux2_tool._platform import look_up_without_proc
 from flux2_tool.journal import OwnershipLostError, ThisProcess
-from flux2_tool.journal.process_id import look_up_without_proc
 from flux2_tool.journal.sqlite_leases import LEASE_S
 from tests.support.journal import NOON, ORPHANED, Machine, accept, begun, complete, end
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool._files import is_folder, is_there
+from flux2_tool._folders import DATA_HOME_VARIABLE, ignored_data_home
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.openclaw.openclaw_cli import version_numbers
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
@@ -72,6 +73,9 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
     except SettingsError as exc:
         settings = load_settings({}, manifest=manifest)
         findings.append(failure("settings", exc.message, f"correct or unset {', '.join(exc.sources)}"))
+    if (ignored := ignored_data_home(environ)) is not None:
+        message = f"{DATA_HOME_VARIABLE} is ignored: {shown(ignored)} is no absolute path"
+        findings.append(warning("settings", message, f"export {DATA_HOME_VARIABLE}=/an/absolute/path, or unset it"))
     known = {hint.env for hint in manifest.settings.values()}
     for name in sorted(environ):
         if name.startswith("FLUX2_TOOL_") and name not in known:
@@ -88,6 +92,8 @@ def lowest_price_usd(manifest: Manifest) -> float:
 
 def check_disk(settings: Settings) -> Finding:
     """Check how much space is left for the journal and the pictures."""
+    if settings.home is None:
+        return ok("disk", "not checked: there is no data folder")
     folder = _existing(settings.home)
     try:
         free_bytes = shutil.disk_usage(folder).free
@@ -122,7 +128,7 @@ def check_routes(settings: Settings, base_url: str) -> Finding:
     """Report which of the service's routes worked before. None is tried: a create would cost money."""
     if settings.route != "auto":
         return ok("routes", f"{settings.route}, as the setting route says")
-    memory = RouteCache(settings.home / ROUTES_FILE)
+    memory = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
     create, poll = memory.get(base_url, "create"), memory.get(base_url, "poll")
     if create is None and poll is None:
         return ok("routes", "not known yet; the first image finds out which one works")

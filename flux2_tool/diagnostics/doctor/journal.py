@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flux2_tool._files import is_file
+from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal
@@ -24,10 +25,12 @@ from flux2_tool.tasks.budget import day_cap, local_day
 
 def check_journal(settings: Settings, *, now: float) -> Finding:
     """Check whether the task journal can be used, and count its open tasks. Nothing is changed."""
-    path = settings.home / JOURNAL_FILE
     if settings.journal == "off":
         message = "off: a paid image may be lost or paid twice when a process ends"
         return warning("journal", message, "set the setting journal to required")
+    if settings.home is None:
+        return failure("journal", f"there is no folder for it: {NO_DATA_FOLDER}", NO_DATA_FOLDER_HINT)
+    path = settings.home / JOURNAL_FILE
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -99,7 +102,7 @@ def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: 
     _, ends = local_day(now)
     cap = day_cap(settings, base_url=base_url, now=now)
     spending = Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
-    if settings.journal != "off" and is_file(settings.home / JOURNAL_FILE):
+    if settings.journal != "off" and settings.home is not None and is_file(settings.home / JOURNAL_FILE):
         try:
             with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
                 spending = opened.spending(cap)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flux2_tool._files import is_folder
+from flux2_tool._folders import home_folder
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok
 from flux2_tool.runapi.text import printable
 from flux2_tool.schema.install_text import install_version_text, pip_of
@@ -29,13 +31,13 @@ def check_worker(python: str, manifest: Manifest, environ: Mapping[str, str]) ->
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"plugin_version": manifest.version}},
         {"jsonrpc": "2.0", "id": 2, "method": "shutdown", "params": {}},
     ]
-    begun_s = time.monotonic()
+    begun_s, home = time.monotonic(), home_folder(environ)
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter or the one the plugin was installed with
             [python, "-P", "-m", "flux2_tool", "worker"],
             input="".join(json.dumps(line) + "\n" for line in lines),
             env={name: value for name, value in environ.items() if _PASSED_ON.fullmatch(name)},
-            cwd=environ.get("HOME") or None,
+            cwd=home if home is not None and is_folder(home) else None,
             capture_output=True,
             text=True,
             encoding="utf-8",

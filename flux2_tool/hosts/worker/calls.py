@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._folders import home_folder, system_path
 from flux2_tool.context import CallContext
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Engine
@@ -88,7 +88,7 @@ class WorkerCalls:
                 settings_base_url=engine.settings.base_url,
             ),
             wait_s=params.wait_s,
-            output_dir=Path(params.output_dir) if params.output_dir else None,
+            output_dir=system_path(params.output_dir) if params.output_dir else None,
             on_progress=on_progress,
             cancel=cancel,
         )
@@ -122,15 +122,15 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
     session = params.session
     agent_id = session.agent_id if isinstance(session, AgentSession) else None
     shared = None if agent_id is None else AgentSession(agent_id=agent_id, session_key=IMAGE_GENERATE_SESSION)
-    state = params.state_dir or environ.get("OPENCLAW_STATE_DIR") or Path.home() / ".openclaw"
+    state, home = params.state_dir or environ.get("OPENCLAW_STATE_DIR"), home_folder(environ)
     return CallContext(
         session=session.name if isinstance(session, AgentSession) else session,
         shared_session=None if shared is None else shared.name,
         is_unattributed=params.unattributed,
         sender=params.sender,
         is_owner=params.is_owner,
-        workspace_dir=Path(params.workspace_dir) if params.workspace_dir else None,
-        state_dir=Path(state),
+        workspace_dir=system_path(params.workspace_dir) if params.workspace_dir else None,
+        state_dir=system_path(state) if state else None if home is None else home / ".openclaw",
         sandboxed=params.sandboxed,
-        source_dirs=tuple(Path(folder) for folder in params.source_dirs or ()),
+        source_dirs=tuple(system_path(folder) for folder in params.source_dirs or ()),
     )

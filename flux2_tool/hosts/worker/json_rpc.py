@@ -5,6 +5,7 @@ Source: https://www.jsonrpc.org/specification.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ def decoded(line: bytes) -> dict[str, Any]:
     Raises:
         ProtocolFaultError: It is not JSON, or not a JSON-RPC 2.0 message.
     """
-    message = loaded(line)
+    message = loaded(line.removeprefix(codecs.BOM_UTF8))
     if isinstance(message, dict) and isinstance(message.get("id"), _EndlessNumber):
         raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON that can be read: its id is an endless number")
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
