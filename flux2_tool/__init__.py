@@ -48,7 +48,18 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
+        if name in ("Flux2Tool", "SyncFlux2Tool"):
+            _check_system()
         return getattr(importlib.import_module(_HOMES[name]), name)
+
+    def _check_system() -> None:
+        from flux2_tool._platform import unsupported_system
+
+        reason = unsupported_system()
+        if reason is not None:
+            from flux2_tool.exceptions import ConfigurationError
+
+            raise ConfigurationError(reason)
 
     def __dir__() -> list[str]:
         return sorted([*globals(), *__all__])
