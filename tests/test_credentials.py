@@ -207,3 +207,12 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_a_missing_key(tmp_path: 
         resolve_credentials(environ={}, config_home=tmp_path)
 
     assert "RUNAPI_API_KEY" in caught.value.hint
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_byte_order_mark_before_the_file_is_no_part_of_it(tmp_path: Path, end: str) -> None:
+    """Windows editors and PowerShell write one."""
+    path = _stored(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"api_key": KEY}).encode() + end.encode())
+
+    assert resolve_credentials(environ={}, config_home=tmp_path).api_key.get_secret_value() == KEY

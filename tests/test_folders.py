@@ -37,9 +37,9 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("environ", "found"),
     [
-        ({}, "/home/fox"),
-        ({"HOME": ""}, "/home/fox"),
-        ({"HOME": "relative"}, "/home/fox"),
+        ({}, "/h/fox"),
+        ({"HOME": ""}, "/h/fox"),
+        ({"HOME": "relative"}, "/h/fox"),
         ({"HOME": "/elsewhere"}, "/elsewhere"),
     ],
 )
@@ -47,7 +47,7 @@ def test_home_is_the_variable_if_it_is_absolute(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], found: str
 ) -> None:
     """A relative or empty one would make another journal in each working folder."""
-    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_dir="/home/fox"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_dir="/h/fox"))
 
     assert home_folder(environ) == Path(found)
 

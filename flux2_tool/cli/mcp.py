@@ -131,7 +131,9 @@ def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
 def _workspace(state: Path) -> Path:
     """Return OpenClaw's workspace: that of its config, where this is plain JSON, else its default."""
     try:
-        chosen = json.loads((state / "openclaw.json").read_text(encoding="utf-8"))["agents"]["defaults"]["workspace"]
+        chosen = json.loads((state / "openclaw.json").read_text(encoding="utf-8-sig"))["agents"]["defaults"][
+            "workspace"
+        ]
         return expanded(chosen, os.environ)
     except (OSError, ValueError, KeyError, TypeError):
         return state / "workspace"

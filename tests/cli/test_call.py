@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from flux2_tool.cli.call import parse_arguments
+from flux2_tool.cli.options import typed_text
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command
@@ -203,3 +207,23 @@ def test_escapes_in_the_json_are_harmless_and_the_same_text(command: Command, sa
 
     assert not set("\x1b\x9b") & set(done.stdout)
     assert _only_object(done.stdout)["error"]["code"] == "generation_failed"
+
+
+@pytest.mark.parametrize("text", ['\ufeff{"prompt": "a red fox"}', '\ufeff{"prompt": "a red fox"}\r\n'])
+@pytest.mark.parametrize("source", ["argument", "stdin"])
+def test_a_byte_order_mark_before_the_arguments_is_no_part_of_them(
+    monkeypatch: pytest.MonkeyPatch, text: str, source: str
+) -> None:
+    """PowerShell's pipe puts one before what it passes on."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    assert parse_arguments("-" if source == "stdin" else text) == {"prompt": "a red fox"}
+
+
+def test_an_argument_is_utf8_also_where_the_locale_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With LC_ALL=C Python hands on each byte of it as half a character."""
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))
+    given = '{"prompt": "雪の中"}'.encode().decode("ascii", "surrogateescape")
+
+    assert parse_arguments(given) == {"prompt": "雪の中"}
+    assert typed_text("caf\udce9") == "caf\udce9"

@@ -563,3 +563,25 @@ def test_a_cancel_during_the_download_returns_the_link_at_once(home: Path, tmp_p
     assert "stopped" in result["warnings"][0]
     assert ended_s == pytest.approx(9.0, abs=0.1)
     assert list((tmp_path / "album").iterdir()) == []
+
+
+def test_a_locale_without_the_prompts_letters_gets_an_ascii_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that is paid must not depend on LC_ALL."""
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))
+
+    assert file_stem(at=0.0, slug="雪の中", task_id="tsk_1") == "19700101-000000-image-tsk_1"
+    assert file_stem(at=0.0, slug="fox-雪", task_id="tsk_1") == "19700101-000000-fox-tsk_1"
+
+
+def test_whatever_prevents_saving_the_result_has_its_link(
+    home: Path, runapi: SandboxTransport, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The picture is paid: a name that cannot be, or a defect of this package, costs a warning and no more."""
+    folder = tmp_path / "half \ud83d a name"
+
+    found = run_call(home, runapi, output_dir=folder)
+
+    assert found["task"]["state"] == "completed"
+    assert found["images"][0]["url"].startswith("http")
+    assert found["images"][0].get("path") is None
+    assert [warning.partition(":")[0] for warning in found["warnings"]] == ["not_saved"]
