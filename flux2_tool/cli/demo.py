@@ -29,6 +29,7 @@ def demo(prompt: str, output_dir: Path) -> int:
     from pydantic import SecretStr
 
     from flux2_tool.cli.exit_codes import TRY_LATER
+    from flux2_tool.cli.options import typed_text
     from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
     from flux2_tool.cli.sandbox import sandbox_package
@@ -49,7 +50,7 @@ def demo(prompt: str, output_dir: Path) -> int:
         credentials = Credentials(api_key=SecretStr("sk-demo"), base_url=base_url, source="demo")
         outcome = run_call(
             tool.name,
-            {"prompt": prompt},
+            {"prompt": typed_text(prompt)},
             show=lambda outcome: outcome,
             output_dir=output_dir,
             account=(settings, credentials),

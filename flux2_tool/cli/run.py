@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -145,8 +144,7 @@ def cancelled_by_interrupt() -> Iterator[CancelToken]:
         cancel.set()
         loop.remove_signal_handler(signal.SIGINT)
 
-    if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
     yield cancel
 
 
@@ -198,8 +196,7 @@ def _ignore_next_interrupt() -> None:
     def interrupt(*_signal: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    if sys.platform != "win32":
-        signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def progress_line(state: Progress) -> str:

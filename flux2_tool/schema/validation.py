@@ -203,7 +203,7 @@ def _unsendable(item: Any) -> str | None:
         return f"is {item}, which is no number JSON can carry"
     if isinstance(item, str) and not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
         what = "half of a character pair (a lone surrogate), or bytes that are no UTF-8"
-        return f"has {what}, which cannot be sent; write it again"
+        return f"has {what}, which cannot be sent; write it again, or rename the file"
     return None
 
 
