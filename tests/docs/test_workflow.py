@@ -33,6 +33,17 @@ def test_the_workflow_covers_every_supported_python() -> None:
     assert set(claimed) <= set(tested)
 
 
+def test_the_workflow_runs_on_every_supported_system() -> None:
+    """What differs between them is tested on Linux by hiding it, and for certain where it is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [job] = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"].values()
+    systems = {"Operating System :: MacOS": "macos-latest", "Operating System :: POSIX :: Linux": "ubuntu-latest"}
+
+    assert [systems[name] for name in project["classifiers"] if name in systems] == sorted(
+        job["strategy"]["matrix"]["os"]
+    )
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_badge_names_the_pythons_that_are_tested(name: str) -> None:
     """Those of the classifiers, which `.ci/run` really runs."""
