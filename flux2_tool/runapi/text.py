@@ -10,17 +10,16 @@ import re
 import unicodedata
 from typing import Final
 
+from flux2_tool._characters import is_ignorable
+
 # A page's title is near its beginning; an error page may be megabytes long.
 MAX_TITLE_PAGE_BYTES: Final = 8192
 
 _QUOTATION_MARKS: Final = dict.fromkeys(
     map(ord, '"\u201c\u201d\u201e\u201f\u2033\u2036\u301d\u301e\u301f\uff02\u02ba'), "'"
 )
-# Characters that take no room and that no category tells: variation selectors, fillers, joiners. Source: the property
-# Default_Ignorable_Code_Point of Unicode, and the blank of Braille. The selector of emoji is kept.
-_INVISIBLE: Final = frozenset(
-    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0))
-) | frozenset(map(chr, (*range(0xFE00, 0xFE0F), *range(0xE0000, 0xE1000))))
+# Takes no room by itself, and shows a character as an emoji.
+_EMOJI_SELECTOR: Final = "\ufe0f"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]*")
 
 
@@ -52,10 +51,14 @@ def printable(text: str, limit: int = 300) -> str:
     kept = "".join(
         " " if character.isspace() else character
         for character in text[: limit * 8]
-        if character.isspace() or (unicodedata.category(character)[0] != "C" and character not in _INVISIBLE)
+        if character.isspace() or _is_kept(character)
     )
     line = " ".join(kept.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _is_kept(character: str) -> bool:
+    return unicodedata.category(character)[0] != "C" and (character == _EMOJI_SELECTOR or not is_ignorable(character))
 
 
 def html_title(body: bytes) -> str:

@@ -15,11 +15,12 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from flux2_tool._characters import has_visible
 from flux2_tool._net import split_url
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.argument_aliases import alias_hint
 from flux2_tool.schema.manifest import Manifest, Tool
-from flux2_tool.schema.value_text import kind_of, nearest, shown, shown_text
+from flux2_tool.schema.value_text import allowed, kind_of, nearest, shown, shown_text
 from flux2_tool.schema.violations import Violation, near_text, violations_of, without_repeats
 
 MAX_MESSAGE_CHARS = 4000
@@ -27,6 +28,8 @@ MAX_VIOLATIONS = 50
 MAX_DEPTH = 8
 MAX_VALUES = 2000
 MAX_NAME_CHARS = 200
+# What a schema can say of text that must have something to see; what can be seen is decided here.
+_VISIBLE_PATTERN = r"\S"
 
 
 def validate_arguments(
@@ -139,8 +142,22 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
         if violation.path not in seen_paths
     ]
     yield from without_repeats(found)
+    yield from _invisible(tool, {name: value for name, value in readable.items() if name not in seen_paths})
     faulty = {item.path.partition("[")[0] for item in (*faults, *found)}
     yield from rules.violations({name: value for name, value in readable.items() if name not in faulty})
+
+
+def _invisible(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Violation]:
+    """Yield the texts that are not blank, but of whose characters none can be seen."""
+    for name, value in arguments.items():
+        schema = tool.input_schema["properties"][name]
+        if schema.get("pattern") != _VISIBLE_PATTERN or not isinstance(value, str) or not value.strip():
+            continue
+        if not has_visible(value):
+            characters = list(dict.fromkeys(f"U+{ord(c):04X}" for c in value if not c.isspace()))
+            listed = ", ".join(characters[:5]) + (", …" if len(characters) > 5 else "")
+            text = f"{name} has only invisible characters ({listed}); it must be {allowed(schema)}"
+            yield Violation(path=name, kind="pattern", text=text)
 
 
 def _unknown(tool: Tool, name: Any, *, with_advice: bool) -> Violation:
@@ -204,6 +221,8 @@ def _unsendable(item: Any) -> str | None:
     if isinstance(item, str) and not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
         what = "half of a character pair (a lone surrogate), or bytes that are no UTF-8"
         return f"has {what}, which cannot be sent; write it again, or rename the file"
+    if isinstance(item, str) and "\0" in item:
+        return f"has a NUL character (U+0000) at position {item.index(chr(0)) + 1}; write the text without it"
     return None
 
 

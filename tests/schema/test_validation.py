@@ -341,7 +341,8 @@ def test_nothing_is_changed_in_the_arguments() -> None:
     assert json.dumps(arguments) == before
 
 
-PROMPTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50).filter(str.strip)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=25)
+PROMPTS = st.tuples(ANY_TEXT, st.sampled_from("aé狐🦊7?"), ANY_TEXT).map("".join)
 SOURCES = st.lists(
     st.sampled_from(["https://a.example/x.png", "task:tsk_abc123", "HTTP://b.example:80/y?z=1"]), min_size=1, max_size=8
 )

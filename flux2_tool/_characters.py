@@ -1,0 +1,42 @@
+"""Which characters can be seen: those that leave a mark on a page by themselves. Pure.
+
+Source: Unicode's general categories and its property Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and the
+characters whose glyph is empty although their category is a letter's or a symbol's.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+_IGNORABLE: Final = frozenset(
+    [
+        *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
+        *(*range(0x202A, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0),
+        *(*range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
+    ]
+)
+# The blank of Braille, the null notehead, and the place of an object that is not in the text.
+_BLANKS: Final = frozenset([0x2800, 0x1D159, 0xFFFC])
+
+
+def is_ignorable(character: str) -> bool:
+    """Return whether a character takes no room, or only empty room, whatever its category says."""
+    return ord(character) in _IGNORABLE or ord(character) in _BLANKS
+
+
+def is_visible(character: str) -> bool:
+    """Return whether a character can be seen by itself: a letter, number, punctuation mark or symbol.
+
+    A combining mark needs another character. One that this Python's Unicode does not know yet may be a new emoji.
+    """
+    category = unicodedata.category(character)
+    if category == "Cn":
+        code = ord(character)
+        return not (code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF or is_ignorable(character))
+    return category[0] in "LNPS" and not is_ignorable(character)
+
+
+def has_visible(text: str) -> bool:
+    """Return whether anything of a text can be seen."""
+    return any(map(is_visible, text))
