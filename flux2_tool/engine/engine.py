@@ -104,6 +104,7 @@ class Engine:
                 resend_window_s=settings.resend_window_s,
             ),
         )
+        self.received = self._registry.received
         self._starter = TaskStarter(
             manifest=self.manifest,
             settings=settings,

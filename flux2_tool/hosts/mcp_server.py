@@ -15,20 +15,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
-from mcp_types import (
-    CallToolRequestParams,
-    CallToolResult,
-    ListToolsResult,
-    PaginatedRequestParams,
-    TextContent,
-    Tool,
-)
+import mcp  # noqa: F401 - fails here, before anything is begun, where the extra is missing
 
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
@@ -38,10 +29,13 @@ from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
+from flux2_tool.hosts.mcp_answers import ReadAnswers
+from flux2_tool.hosts.mcp_sdk import ServerInfo, ToolRequest, sdk
 from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import LineReader, LineWriter, protocol_output
 from flux2_tool.schema.export import export
+from flux2_tool.schema.host_habits import dropped_text, with_json_values, without_host_names
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.validation import without_nulls
@@ -50,6 +44,8 @@ from flux2_tool.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_S: Final = 3.0
+# How long a host that closes its connection may take to read the last answer.
+LAST_READ_S: Final = 0.5
 # MCP requires every progress value to exceed the one before, even if two changes coincide.
 PROGRESS_STEP_S: Final = 0.001
 
@@ -61,11 +57,13 @@ class ToolServer:
 
     Args:
         environ: Settings and key.
+        answers: Which results the host has received.
         folder: The folder the host started the server in; None when it was deleted.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, folder: Path | None) -> None:
+    def __init__(self, environ: Mapping[str, str], answers: ReadAnswers, *, folder: Path | None) -> None:
         self._environ = environ
+        self._answers = answers
         self._manifest = load_manifest()
         self._settings: Settings | None = None
         self._fault: ConfigurationError | None = None
@@ -88,39 +86,34 @@ class ToolServer:
             logger.warning("wrong settings: %s", exc)
             self._fault = exc
 
-    def server(self) -> Server[Any]:
-        """Return the SDK's server with this one's handlers."""
-        return Server(
-            "flux2-tool",
+    @property
+    def info(self) -> ServerInfo:
+        """How the server presents itself."""
+        return ServerInfo(
+            name="flux2-tool",
             version=self._manifest.version,
             title=self._manifest.name,
             instructions=self._manifest.description,
-            on_list_tools=self.list_tools,
-            on_call_tool=self.call_tool,
         )
 
-    async def list_tools(
-        self, _ctx: ServerRequestContext[Any], _params: PaginatedRequestParams | None
-    ) -> ListToolsResult:
+    async def list_tools(self) -> list[dict[str, Any]]:
         """Answer `tools/list` with the tool definitions."""
         if self._settings is None:
-            definitions = export(self._manifest, "mcp", tiers=self._manifest.default_tiers, wait_s=MCP.wait_s)
-        else:
-            settings = self._settings
-            definitions = export(
-                self._manifest,
-                "mcp",
-                tiers=settings.tiers,
-                callback_hosts=settings.callback_hosts,
-                wait_s=MCP.longest_wait_s(settings),
-            )
-        return ListToolsResult(tools=[Tool.model_validate(definition) for definition in definitions])
+            return export(self._manifest, "mcp", tiers=self._manifest.default_tiers, wait_s=MCP.wait_s)
+        return export(
+            self._manifest,
+            "mcp",
+            tiers=self._settings.tiers,
+            callback_hosts=self._settings.callback_hosts,
+            wait_s=MCP.longest_wait_s(self._settings),
+        )
 
-    async def call_tool(self, ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(self, request: ToolRequest) -> dict[str, Any]:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
+        self._note_received(self._answers.take())
         cancel = CancelToken()
         progress_queue: asyncio.Queue[Progress | None] = asyncio.Queue()
-        call = asyncio.create_task(result_object(self._run(params, cancel, progress_queue.put_nowait)))
+        call = asyncio.create_task(result_object(self._run(request, cancel, progress_queue.put_nowait)))
         self._calls[call] = cancel
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: progress_queue.put_nowait(None))
@@ -128,7 +121,7 @@ class ToolServer:
         try:
             while (progress := await progress_queue.get()) is not None:
                 last_s = max(progress.elapsed_s, last_s + PROGRESS_STEP_S)
-                await ctx.session.report_progress(last_s, message=progress.message)
+                await request.report_progress(last_s, progress.message)
         finally:
             # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
@@ -141,18 +134,24 @@ class ToolServer:
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
         if self._tool is not None:
-            # The client has closed the connection, perhaps before it read the last results.
+            self._note_received(await self._answers.take_within(LAST_READ_S))
+            # What the client has not read when it closes the connection, an equal call gets again.
             await self._tool.aclose(delivered=False)
 
+    def _note_received(self, task_ids: Collection[str]) -> None:
+        if task_ids and self._tool is not None:
+            self._tool.received(task_ids)
+
     async def _run(
-        self, params: CallToolRequestParams, cancel: CancelToken, on_progress: Callable[[Progress], None]
+        self, request: ToolRequest, cancel: CancelToken, on_progress: Callable[[Progress], None]
     ) -> ToolResult:
         if self._tool is None or self._settings is None:
             raise self._fault or ConfigurationError("there are no settings")
         settings = self._settings
-        return await self._tool.call(
-            params.name,
-            without_nulls(params.arguments or {}),
+        given, dropped = without_host_names(self._manifest, request.name, without_nulls(request.arguments or {}))
+        result = await self._tool.call(
+            request.name,
+            with_json_values(self._manifest, request.name, given),
             credentials=lambda: resolve_credentials(environ=self._environ, settings_base_url=settings.base_url),
             # A host has a timeout of its own, whatever the model asked for.
             longest_wait_s=MCP.longest_wait_s(settings),
@@ -160,21 +159,26 @@ class ToolServer:
             on_progress=on_progress,
             cancel=cancel,
         )
+        self._answers.expect(request.request_id, result.task.id)
+        if dropped:
+            result = result.model_copy(update={"warnings": (*result.warnings, dropped_text(dropped))})
+        return result
 
 
-def as_tool_result(result: Mapping[str, Any]) -> CallToolResult:
-    """Return a result object as an MCP result: as structured content, and the same JSON as text.
+def as_tool_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result object as a `CallToolResult`: as structured content, and the same JSON as text.
 
     OpenClaw shows both unless the text equals `JSON.stringify` of the structured content with an indent of 2: so whole
     numbers have no decimal point. A lone surrogate, which UTF-8 cannot encode, becomes a question mark.
     """
     encoded = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
     found = json.loads(encoded, parse_float=_javascript_number)
-    return CallToolResult(
-        content=[TextContent(type="text", text=json.dumps(found, ensure_ascii=False, indent=2))],
-        structured_content=found,
-        is_error="error" in result,
-    )
+    text = json.dumps(found, ensure_ascii=False, indent=2)
+    return {
+        "content": [{"type": "text", "text": text}],
+        "structuredContent": found,
+        "isError": "error" in result,
+    }
 
 
 def _javascript_number(text: str) -> float | int:
@@ -184,8 +188,9 @@ def _javascript_number(text: str) -> float | int:
 
 async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path | None) -> None:
     """Serve stdin and the given output until the client closes them, a signal comes, or the parent process dies."""
-    tools = ToolServer(environ, folder=folder)
-    server = tools.server()
+    answers = ReadAnswers(output)
+    tools = ToolServer(environ, answers, folder=folder)
+    server = sdk().server(tools.info, tools)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -205,7 +210,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path 
     output.on_broken(end)
     leash.watch()
     lines = LineReader(loop, on_end=leash.pull, max_bytes=MAX_LINE_BYTES)
-    async with message_streams(lines, output) as (read, write):
+    async with message_streams(lines, output, on_answer=answers.written) as (read, write):
         serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
         other = asyncio.ensure_future(stopped.wait())
         await asyncio.wait([serving, other], return_when=asyncio.FIRST_COMPLETED)

@@ -4,36 +4,31 @@ The SDK's own transport gives no answer to a line that its parser refuses (half 
 thousands of digits), so that the host waits in vain. Here each line is read as far as it can be, so that the answer has
 the request's id; what the tools cannot take is then refused where arguments are validated. Source: the MCP
 specification, 2025-11-25, basic/transports; https://www.jsonrpc.org/specification.
-
-Only `mcp_server.py` may import the SDK when it is loaded; here it is imported once a connection is open.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from pydantic import ValidationError
 
+from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.pipes import LineReader, LineWriter
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
+    METHOD_NOT_FOUND,
     ProtocolFaultError,
     RequestId,
     line_of,
     loaded,
     request_id_of,
 )
-
-if TYPE_CHECKING:
-    from mcp.shared.message import SessionMessage
-    from mcp_types import JSONRPCMessage
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +38,8 @@ MAX_LEVELS: Final = 200
 LAST_ANSWERS_S: Final = 1.5
 _BOM: Final = b"\xef\xbb\xbf"
 
-Streams: TypeAlias = (
-    "tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]"
-)
+# Of the SDK's envelopes, whose type depends on its version.
+Streams: TypeAlias = "tuple[MemoryObjectReceiveStream[Any], MemoryObjectSendStream[Any]]"
 
 
 class Lines:
@@ -54,60 +48,66 @@ class Lines:
     Args:
         source: The peer's lines.
         output: Takes ours; never blocks.
+        on_answer: Called with a request's id when its answer has been handed to the output.
     """
 
-    def __init__(self, source: LineReader, output: LineWriter) -> None:
+    def __init__(self, source: LineReader, output: LineWriter, on_answer: Callable[[RequestId], object]) -> None:
         self._source = source
         self._output = output
+        self._on_answer = on_answer
+        self._sdk = sdk()
         self._open_ids: set[RequestId] = set()
         self._all_answered = anyio.Event()  # replaced each time it is set
 
-    async def receive(self, to_server: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+    async def receive(self, to_server: MemoryObjectSendStream[Any]) -> None:
         """Pass the peer's messages on until its input ends; answer what is no message."""
-        from mcp.shared.message import SessionMessage
-
         async with to_server:
             while (line := await self._source.next()) is not None:
                 message = self._message(line)
                 if message is not None:
-                    await to_server.send(SessionMessage(message))
+                    await to_server.send(message)
             # The server cancels what runs when its input ends; a file of requests may still be read by somebody.
             if self._open_ids:
                 with anyio.move_on_after(LAST_ANSWERS_S):
                     await self._all_answered.wait()
 
-    async def send(self, from_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
+    async def send(self, from_server: MemoryObjectReceiveStream[Any]) -> None:
         """Write the server's messages."""
-        from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
-
         async with from_server:
-            async for found in from_server:
-                message = found.message
-                if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
-                    self._open_ids.discard(message.id)
+            async for envelope in from_server:
+                message = self._sdk.sent(envelope)
+                answered: RequestId | None = message.id if self._sdk.is_answer(message) else None
+                if answered is not None:
+                    if answered not in self._open_ids:
+                        continue  # it was cancelled; version 1 of the SDK answers it all the same
+                    self._open_ids.discard(answered)
                 try:
                     line = message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
                 except ValueError:
                     logger.exception("a message could not be written")
                     self._refuse(getattr(message, "id", None), INTERNAL_ERROR, "the answer cannot be written as JSON")
                     continue
-                if isinstance(message, JSONRPCResponse | JSONRPCError | JSONRPCRequest):
-                    self._output.put(line)
-                    if not self._open_ids:
-                        self._all_answered.set()
-                        self._all_answered = anyio.Event()
-                else:
+                if not self._sdk.is_answer(message) and not self._sdk.is_request(message):
                     self._output.put_progress(line)
+                    continue
+                self._output.put(line)
+                if answered is not None:
+                    self._on_answer(answered)
+                if not self._open_ids:
+                    self._all_answered.set()
+                    self._all_answered = anyio.Event()
 
-    def _message(self, line: bytes) -> JSONRPCMessage | None:
-        """Return a line's message, None for one that was answered here."""
+    def _message(self, line: bytes) -> Any:
+        """Return a line's message in the SDK's envelope, None for one that was answered here."""
         request_id: RequestId | None = None
         is_answered = True
         try:
             decoded = _decoded(line)
             request_id = request_id_of(decoded)
             is_answered = "id" in decoded or not isinstance(decoded.get("method"), str)
-            message = _validated(decoded)
+            message = self._validated(decoded)
+            if is_answered and not self._sdk.answers(decoded.get("method", "ping")):
+                raise ProtocolFaultError(METHOD_NOT_FOUND, "Method not found")
             if "method" in decoded:
                 self._note_id(request_id, decoded, is_request=is_answered)
         except ProtocolFaultError as exc:
@@ -116,6 +116,24 @@ class Lines:
                 self._refuse(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
             return None
         return message
+
+    def _validated(self, decoded: dict[str, Any]) -> Any:
+        """Return the SDK's model of a message, in its envelope.
+
+        Raises:
+            ProtocolFaultError: It is nested too deep, or no message of JSON-RPC 2.0.
+        """
+        if _levels(decoded) > MAX_LEVELS:
+            raise ProtocolFaultError(
+                INVALID_PARAMS, f"the message is nested too deep; at most {MAX_LEVELS} levels are read"
+            )
+        try:
+            return self._sdk.received(_sendable(decoded))
+        except ValueError as exc:  # also pydantic's
+            reason = (
+                'a message is a JSON object with "jsonrpc": "2.0", a string "method" and an "id" of text or integer'
+            )
+            raise ProtocolFaultError(INVALID_REQUEST, reason) from exc
 
     def _note_id(self, request_id: RequestId | None, decoded: Mapping[str, Any], *, is_request: bool) -> None:
         """Remember the id of a request until it is answered or cancelled.
@@ -139,13 +157,13 @@ class Lines:
 
 
 @asynccontextmanager
-async def message_streams(source: LineReader, output: LineWriter) -> AsyncIterator[Streams]:
+async def message_streams(
+    source: LineReader, output: LineWriter, *, on_answer: Callable[[RequestId], object]
+) -> AsyncIterator[Streams]:
     """Yield the two streams that the SDK's server runs on."""
-    lines = Lines(source, output)
-    from mcp.shared.message import SessionMessage
-
-    to_server, of_peer = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    to_peer, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+    lines = Lines(source, output, on_answer)
+    to_server, of_peer = anyio.create_memory_object_stream[Any](0)
+    to_peer, from_server = anyio.create_memory_object_stream[Any](0)
     async with anyio.create_task_group() as group:
         group.start_soon(lines.receive, to_server)
         group.start_soon(lines.send, from_server)
@@ -165,25 +183,6 @@ def _decoded(line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ProtocolFaultError(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
     return found
-
-
-def _validated(decoded: dict[str, Any]) -> JSONRPCMessage:
-    """Return the SDK's model of a message.
-
-    Raises:
-        ProtocolFaultError: It is nested too deep, or no message of JSON-RPC 2.0.
-    """
-    from mcp_types import jsonrpc_message_adapter
-
-    if _levels(decoded) > MAX_LEVELS:
-        raise ProtocolFaultError(
-            INVALID_PARAMS, f"the message is nested too deep; at most {MAX_LEVELS} levels are read"
-        )
-    try:
-        return jsonrpc_message_adapter.validate_python(_sendable(decoded), by_name=False)
-    except (ValidationError, ValueError) as exc:
-        reason = 'a message is a JSON object with "jsonrpc": "2.0", a string "method" and an "id" of text or integer'
-        raise ProtocolFaultError(INVALID_REQUEST, reason) from exc
 
 
 def _levels(value: Any) -> int:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import queue
 import select
+import socket
+import stat
+import struct
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +34,7 @@ MAX_UNREAD_BEFORE_PROGRESS_BYTES: Final = 256 * 1024
 MAX_UNREAD_BYTES: Final = 32 * MAX_MESSAGE_BYTES
 LONGEST_UNREAD_S: Final = 60.0
 _CHUNK_BYTES: Final = 64 * 1024
+_LOOK_EVERY_S: Final = 0.005
 
 
 class LineWriter:
@@ -40,6 +46,9 @@ class LineWriter:
     Args:
         output: A pipe, socket or file; unbuffered.
         monotonic: Returns the time on a clock that never runs backwards, in seconds.
+
+    Attributes:
+        has_failed: Whether a line could not be written.
     """
 
     def __init__(self, output: FileIO, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -48,6 +57,7 @@ class LineWriter:
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0  # of the lines that the thread has not written yet
         self._moved_at_s = 0.0  # when the thread last wrote, or got something to write
+        self.has_failed = False
         self._lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(output.fileno(), select.POLLOUT)
@@ -65,7 +75,7 @@ class LineWriter:
             try:
                 line = line[self._output.write(line) :]
             except (OSError, ValueError):
-                self._broken()
+                self._fail()
                 return
         if not line:
             return
@@ -75,7 +85,7 @@ class LineWriter:
             self._unread_bytes += len(line)
             is_too_much = self._unread_bytes > MAX_UNREAD_BYTES
         if is_too_much:
-            self._broken()
+            self._fail()
         else:
             self._lines.put(line)
 
@@ -83,6 +93,21 @@ class LineWriter:
         """Write or queue one line that may be left out while the peer reads too slowly; not thread-safe."""
         if self._unread_bytes <= MAX_UNREAD_BEFORE_PROGRESS_BYTES:
             self.put(line)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether every line that was put has been written, and the reader has taken it from the pipe."""
+        try:
+            return not self.has_failed and self._unread_bytes == 0 and unread_bytes(self._output) == 0
+        except (OSError, ValueError):
+            self.has_failed = True
+            return False
+
+    def wait_until_read(self, timeout_s: float) -> None:
+        """Wait until `is_read`, for at most `timeout_s` seconds; not on the event loop."""
+        pause, until_s = threading.Event(), self._monotonic() + timeout_s
+        while not self.is_read and not self.has_failed and self._monotonic() < until_s:
+            pause.wait(_LOOK_EVERY_S)
 
     def check_reader(self) -> None:
         """Report the pipe as broken if nobody has read it for LONGEST_UNREAD_S although something is queued."""
@@ -116,7 +141,35 @@ class LineWriter:
                         self._moved_at_s = self._monotonic()
         except (OSError, ValueError):
             with contextlib.suppress(RuntimeError):
-                self._broken()
+                self._fail()
+
+    def _fail(self) -> None:
+        self.has_failed = True
+        self._broken()
+
+
+def unread_bytes(file: FileIO) -> int:
+    """Return how much of what was written to a pipe or socket its reader has not taken; of other files nothing.
+
+    Bytes that a dead reader left unread still count, on Linux; elsewhere the kernel may say 0.
+
+    Raises:
+        OSError: The reader of a socket is gone and has left something unread.
+    """
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(file.fileno())) as peer:
+            if peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise ConnectionResetError
+        return _queued(file, termios.TIOCOUTQ)
+    return _queued(file, termios.FIONREAD) if stat.S_ISFIFO(mode) else 0
+
+
+def _queued(file: FileIO, request: int) -> int:
+    with contextlib.suppress(OSError):  # a system that cannot say
+        found: int = struct.unpack("i", fcntl.ioctl(file, request, b"\0\0\0\0"))[0]
+        return found
+    return 0
 
 
 class LineReader:

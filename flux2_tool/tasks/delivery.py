@@ -7,6 +7,7 @@ equal call gets the image again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 from flux2_tool._clock import Clock
@@ -35,17 +36,21 @@ class DeliveryLog:
         if self._confirmation is None or self._confirmation.done():
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
 
-    def confirm(self, *, dedup_key: str | None = None, session: str | None = None) -> list[RecordHandle]:
+    def confirm(
+        self, *, dedup_key: str | None = None, session: str | None = None, task_ids: Collection[str] | None = None
+    ) -> list[RecordHandle]:
         """Mark images as delivered now: all, or those that a later call shows were received; return their records.
 
         Args:
             dedup_key: Only those of equal requests.
             session: Only those of this session.
+            task_ids: Only those of these tasks.
         """
         confirmed = []
         for record_id, record_handle in list(self._pending.items()):
             record = record_handle.record
-            if dedup_key in (None, record.dedup_key) and session in (None, record.session):
+            is_meant = task_ids is None or record.task_id in task_ids
+            if is_meant and dedup_key in (None, record.dedup_key) and session in (None, record.session):
                 del self._pending[record_id]
                 record_handle.delivered()
                 confirmed.append(record_handle)

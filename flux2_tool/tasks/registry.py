@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -280,6 +281,10 @@ class Registry:
         handle = image_task.record_handle
         if handle is not None and (handle.record.session is None or handle.record.session == session):
             self._deliveries.add(handle)
+
+    def received(self, task_ids: Collection[str]) -> None:
+        """Mark the returned images of tasks as delivered now: the caller has them."""
+        self._deliveries.confirm(task_ids=task_ids)
 
     async def aclose(self, *, delivered: bool = True) -> None:
         """Stop following all tasks and release their records; another process may resume them.

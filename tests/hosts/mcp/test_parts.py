@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from flux2_tool.schema.export import export, offered_tokens
@@ -16,17 +18,17 @@ def test_text_that_no_message_can_carry_does_not_end_the_connection() -> None:
     """A service's answer may hold half a character; the SDK would fail while writing it."""
     answer = as_tool_result({"task": {"id": "a\ud800b"}, "warnings": ["狐狸"]})
 
-    assert answer.structured_content == {"task": {"id": "a?b"}, "warnings": ["狐狸"]}
-    answer.model_dump_json()
+    assert answer["structuredContent"] == {"task": {"id": "a?b"}, "warnings": ["狐狸"]}
+    json.dumps(answer, ensure_ascii=False).encode()
 
 
 def test_the_text_is_what_a_javascript_host_makes_of_the_object() -> None:
     """OpenClaw compares the two character by character, and else shows the model everything twice."""
     answer = as_tool_result({"timing": {"elapsed_s": 12.0}, "usd": 0.05, "images": []})
 
-    [content] = answer.content
+    [content] = answer["content"]
     shown = ["{", '  "timing": {', '    "elapsed_s": 12', "  },", '  "usd": 0.05,', '  "images": []', "}"]
-    assert content.model_dump()["text"].splitlines() == shown
+    assert content["text"].splitlines() == shown
 
 
 @pytest.mark.parametrize("callback_hosts", [(), ("hooks.example.com",)])

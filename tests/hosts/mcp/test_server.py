@@ -13,18 +13,16 @@ from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
 from tests.hosts.mcp.host import FOX, connected, result_of, talk
+from tests.hosts.mcp.sdk_client import is_progress
 from tests.support.command import SandboxClock
 from tests.support.keys import KEY
-
-from mcp import Client  # isort: skip - after host.py, which skips these tests where it is missing
-from mcp.types import ProgressNotification  # isort: skip
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_the_tools_are_offered_as_the_manifest_has_them(environ: dict[str, str], mode: str) -> None:
     """Names, descriptions, both schemas and annotations, unchanged, over both image tasks of the protocol."""
 
-    async def listed(client: Client) -> list[dict[str, Any]]:
+    async def listed(client: Any) -> list[dict[str, Any]]:
         found = await client.list_tools()
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found.tools]
 
@@ -50,7 +48,7 @@ def test_the_environments_settings_decide_what_is_offered(environ: dict[str, str
     """There is no other place to set the tiers for an MCP host."""
     environ |= {"FLUX2_TOOL_TIERS": "max", "FLUX2_TOOL_CALLBACK_HOSTS": "hooks.example.com"}
 
-    async def listed(client: Client) -> list[dict[str, Any]]:
+    async def listed(client: Any) -> list[dict[str, Any]]:
         found = await client.list_tools()
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found.tools]
 
@@ -62,7 +60,7 @@ def test_the_environments_settings_decide_what_is_offered(environ: dict[str, str
 def test_a_call_brings_the_result_object(environ: dict[str, str], sandbox: Sandbox, mode: str) -> None:
     """The same object as everywhere, as structured content and as its JSON."""
 
-    async def call(client: Client) -> dict[str, Any]:
+    async def call(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("text_to_image", {**FOX, "aspect_ratio": "16:9"}))
 
     result = talk(environ, call, mode=mode)
@@ -77,7 +75,7 @@ def test_a_call_brings_the_result_object(environ: dict[str, str], sandbox: Sandb
 def test_an_edit_takes_the_last_picture_of_the_connection(environ: dict[str, str], sandbox: Sandbox) -> None:
     """The connection is the session, so `task:last` means what it says."""
 
-    async def edit(client: Client) -> dict[str, Any]:
+    async def edit(client: Any) -> dict[str, Any]:
         await client.call_tool("text_to_image", FOX)
         answer = await client.call_tool("remix_image", {"prompt": "at night", "source_image_urls": ["task:last"]})
         return result_of(answer)
@@ -90,7 +88,7 @@ def test_wrong_arguments_come_back_as_our_violations(environ: dict[str, str], sa
     """A model can mend all of them at once; an SDK's own refusal would name the first in its own words."""
     wrong = {"prompt": 7, "aspect_ratio": "2:1", "stlye": "noir"}
 
-    async def call(client: Client) -> dict[str, Any]:
+    async def call(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("text_to_image", wrong))
 
     error = talk(environ, call)["error"]
@@ -113,7 +111,7 @@ def test_a_misdirected_call_is_answered_for_the_model(
 ) -> None:
     """A protocol error would stop at the host; the model must read what to call instead."""
 
-    async def call(client: Client) -> dict[str, Any]:
+    async def call(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool(tool, arguments))
 
     error = talk(environ, call)["error"]
@@ -126,7 +124,7 @@ def test_an_empty_account_is_an_error_with_a_hint(environ: dict[str, str], sandb
     """The agent must be able to tell its user to top up."""
     sandbox.faults.queue(Fault(kind="status", on="create", status=402))
 
-    async def call(client: Client) -> dict[str, Any]:
+    async def call(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("text_to_image", FOX))
 
     error = talk(environ, call)["error"]
@@ -148,7 +146,7 @@ def test_a_wrong_set_up_is_told_where_it_is_read(
 ) -> None:
     """A server that does not start leaves its reason in a log that nobody opens."""
 
-    async def call(client: Client) -> dict[str, Any]:
+    async def call(client: Any) -> dict[str, Any]:
         assert len((await client.list_tools()).tools) == 3
         return result_of(await client.call_tool("text_to_image", FOX))
 
@@ -165,7 +163,7 @@ def test_whoever_asks_for_progress_gets_it_rising(environ: dict[str, str]) -> No
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         told.append((progress, message))
 
-    async def call(client: Client) -> None:
+    async def call(client: Any) -> None:
         result_of(await client.call_tool("text_to_image", FOX, progress_callback=on_progress))
 
     talk(environ, call)
@@ -182,12 +180,12 @@ def test_whoever_does_not_ask_for_progress_gets_none(environ: dict[str, str]) ->
     async def heard(message: Any) -> None:
         messages.append(message)
 
-    async def call(client: Client) -> None:
+    async def call(client: Any) -> None:
         result_of(await client.call_tool("text_to_image", FOX))
 
     talk(environ, call, message_handler=heard)
 
-    assert not [message for message in messages if isinstance(message, ProgressNotification)]
+    assert not [message for message in messages if is_progress(message)]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -197,7 +195,7 @@ def test_a_cancelled_call_ends_its_wait_and_keeps_its_task(
     """RunAPI has no cancel: the picture may be paid for, so whoever asks again gets it."""
     slow = {"prompt": "[slow] a snail"}
 
-    async def cancel(client: Client) -> dict[str, Any]:
+    async def cancel(client: Any) -> dict[str, Any]:
         begun = asyncio.Event()
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -226,7 +224,7 @@ def test_a_task_longer_than_the_wait_is_fetched_later(
     """No host waits for ever. The answer says how to go on, and going on pays nothing."""
     environ["FLUX2_TOOL_WAIT_S"] = "0.5"
 
-    async def call(client: Client) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def call(client: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         first = result_of(await client.call_tool("text_to_image", {"prompt": "[slow] a cathedral"}))
         clock.offset_s += 200
         return first, result_of(await client.call_tool("get_image_task", {"task_id": first["task"]["id"]}))
@@ -245,7 +243,7 @@ def test_no_call_waits_longer_than_the_host_does(environ: dict[str, str], sandbo
     """A model that asks for ten minutes would get the host's time-out instead of an answer that says how to go on."""
     environ["FLUX2_TOOL_WAIT_S"] = "0.5"
 
-    async def call(client: Client) -> tuple[Any, dict[str, Any]]:
+    async def call(client: Any) -> tuple[Any, dict[str, Any]]:
         offered = {tool.name: tool.input_schema["properties"] for tool in (await client.list_tools()).tools}
         begun = result_of(await client.call_tool("text_to_image", {"prompt": "[slow] a cathedral"}))
         arguments = {"task_id": begun["task"]["id"], "timeoutSeconds": 600}
@@ -260,7 +258,7 @@ def test_no_call_waits_longer_than_the_host_does(environ: dict[str, str], sandbo
 def test_null_arguments_count_as_omitted(environ: dict[str, str], sandbox: Sandbox) -> None:
     """With strict function calling a model fills in every argument."""
 
-    async def call(client: Client) -> dict[str, Any]:
+    async def call(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("text_to_image", {**FOX, "model": None, "aspect_ratio": None}))
 
     assert talk(environ, call)["task"]["state"] == "completed"
@@ -274,14 +272,14 @@ def test_another_connection_fetches_what_the_first_left(
     """Some hosts start the server anew for every turn."""
     environ["FLUX2_TOOL_WAIT_S"] = "0.5"
 
-    async def begin(client: Client) -> str:
+    async def begin(client: Any) -> str:
         result = result_of(await client.call_tool("text_to_image", {"prompt": "[slow] a cathedral"}))
         return str(result["task"]["ref"])
 
     reference = talk(environ, begin)
     clock.offset_s += 200
 
-    async def fetch(client: Client) -> dict[str, Any]:
+    async def fetch(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("get_image_task", {"task_id": reference}))
 
     assert talk(environ, fetch)["task"]["state"] == "completed"
@@ -294,10 +292,10 @@ def test_a_connection_made_anew_gets_what_the_last_one_asked_for(
     """OpenClaw ends its servers on Stop, compaction and every change of its config; then the model calls again."""
     environ["FLUX2_TOOL_WAIT_S"] = "0.5"
 
-    async def ask(client: Client) -> dict[str, Any]:
+    async def ask(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("text_to_image", {"prompt": "[slow] a castle"}))
 
-    async def ask_twice(client: Client) -> list[dict[str, Any]]:
+    async def ask_twice(client: Any) -> list[dict[str, Any]]:
         joined = await ask(client)
         return [joined, await ask(client)]
 
@@ -315,10 +313,10 @@ def test_a_connection_made_anew_gets_what_the_last_one_asked_for(
 def test_the_last_picture_outlives_the_connection(environ: dict[str, str], sandbox: Sandbox) -> None:
     """The person in the chat does not know what a connection is."""
 
-    async def make(client: Client) -> dict[str, Any]:
+    async def make(client: Any) -> dict[str, Any]:
         return result_of(await client.call_tool("text_to_image", FOX))
 
-    async def edit(client: Client) -> dict[str, Any]:
+    async def edit(client: Any) -> dict[str, Any]:
         arguments = {"prompt": "make it night", "source_image_urls": ["task:last"]}
         return result_of(await client.call_tool("remix_image", arguments))
 
@@ -346,7 +344,7 @@ def test_a_model_that_repeats_itself_is_stopped(environ: dict[str, str], sandbox
     """A misled model must not spend the account in one turn."""
     environ["FLUX2_TOOL_REPEAT_MAX"] = "2"
 
-    async def repeat(client: Client) -> list[dict[str, Any]]:
+    async def repeat(client: Any) -> list[dict[str, Any]]:
         return [result_of(await client.call_tool("text_to_image", FOX)) for _ in range(3)]
 
     last = talk(environ, repeat)[-1]
@@ -359,7 +357,7 @@ def test_the_key_is_in_no_answer(environ: dict[str, str], sandbox: Sandbox) -> N
     """What a tool returns is kept in transcripts."""
     sandbox.faults.queue(Fault(kind="status", on="create", status=401))
 
-    async def call(client: Client) -> str:
+    async def call(client: Any) -> str:
         answers = [await client.call_tool("text_to_image", FOX), await client.call_tool("text_to_image", FOX)]
         return "".join(answer.model_dump_json() for answer in answers)
 

@@ -1,0 +1,50 @@
+"""Which results an MCP host has received: those whose answers it has taken from the pipe.
+
+A host that opens a connection for each call closes it at once, so that a delay would never end; what it has read is
+delivered. A host that crashes after it has read cannot be told from one that has done with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from flux2_tool.hosts.pipes import LineWriter
+from flux2_tool.hosts.worker.json_rpc import RequestId
+
+
+class ReadAnswers:
+    """The tasks in the answers of one connection.
+
+    Args:
+        output: Where the answers are written.
+    """
+
+    def __init__(self, output: LineWriter) -> None:
+        self._output = output
+        self._begun: dict[RequestId, str] = {}
+        self._written: set[str] = set()
+
+    def expect(self, request_id: RequestId, task_id: str | None) -> None:
+        """Remember that the answer to a request will bring the result of a task."""
+        if task_id is not None:
+            self._begun[request_id] = task_id
+
+    def written(self, request_id: RequestId) -> None:
+        """Note that the answer to a request was handed to the output."""
+        task_id = self._begun.pop(request_id, None)
+        if task_id is not None:
+            self._written.add(task_id)
+
+    def take(self) -> Collection[str]:
+        """Return the tasks whose results the host has read since the last time; none while anything is unread."""
+        if not self._written or not self._output.is_read:
+            return ()
+        found, self._written = self._written, set()
+        return found
+
+    async def take_within(self, timeout_s: float) -> Collection[str]:
+        """As `take`, after giving the host some time to read."""
+        if self._written:
+            await asyncio.to_thread(self._output.wait_until_read, timeout_s)
+        return self.take()

@@ -1,0 +1,213 @@
+"""The MCP SDK behind one interface, whichever of its two major versions is installed.
+
+Version 2 is the current one; agent frameworks that share an environment with this package may need version 1. What
+differs is how handlers are registered and how messages are wrapped. Nothing here imports the SDK before it is needed.
+Source: https://github.com/modelcontextprotocol/python-sdk, the branches v1.x and main.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any, Final, Protocol
+
+from flux2_tool.exceptions import ConfigurationError
+
+# The lowest of each major version that the tests ran with; pyproject.toml says the same.
+LOWEST: Final[Mapping[int, tuple[int, int]]] = {1: (1, 24), 2: (2, 0)}
+VERSIONS_TEXT: Final = "version 1.24 or newer, or 2, of the package mcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """One `tools/call`.
+
+    Attributes:
+        arguments: As the host sent them; None where it sent none.
+        report_progress: Sends a value, in seconds, and a message, if the host asked for progress.
+    """
+
+    request_id: str | int
+    name: str
+    arguments: Mapping[str, Any] | None
+    report_progress: Callable[[float, str | None], Awaitable[None]]
+
+
+class Handlers(Protocol):
+    """What answers the requests; both answers are the JSON of the protocol."""
+
+    async def list_tools(self) -> list[dict[str, Any]]:
+        """Return the tool definitions."""
+
+    async def call_tool(self, request: ToolRequest) -> dict[str, Any]:
+        """Return the `CallToolResult` of a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """How the server presents itself; version 1 of the SDK knows no title."""
+
+    name: str
+    version: str
+    title: str
+    instructions: str
+
+
+class AnySdk(Protocol):
+    """One major version of the SDK."""
+
+    def server(self, info: ServerInfo, handlers: Handlers) -> Any:
+        """Return the SDK's low-level server, which validates no arguments."""
+
+    def received(self, message: Mapping[str, Any]) -> Any:
+        """Return the SDK's model of a message from the peer, in its envelope.
+
+        Raises:
+            ValueError: It is no message of JSON-RPC 2.0.
+        """
+
+    def sent(self, envelope: Any) -> Any:
+        """Return the message in an envelope from the server: a pydantic model."""
+
+    def answers(self, method: str) -> bool:
+        """Whether the server answers this method, and be it with "method not found"."""
+
+    def is_answer(self, message: Any) -> bool:
+        """Whether a message is a response or an error."""
+
+    def is_request(self, message: Any) -> bool:
+        """Whether a message is a request."""
+
+
+def sdk() -> AnySdk:
+    """Return the installed SDK.
+
+    Raises:
+        ConfigurationError: Its version is none that this package works with.
+    """
+    version = metadata.version("mcp")
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < LOWEST.get(major, (major + 1, 0)):
+        raise ConfigurationError(f"the MCP server needs {VERSIONS_TEXT}; {version} is installed")
+    return _opened(major)
+
+
+@cache
+def _opened(major: int) -> AnySdk:
+    return _Sdk2() if major == 2 else _Sdk1()
+
+
+class _Sdk2:
+    def __init__(self) -> None:
+        import mcp_types
+        from mcp.shared.message import SessionMessage
+
+        self._types = mcp_types
+        self._envelope = SessionMessage
+
+    def server(self, info: ServerInfo, handlers: Handlers) -> Any:
+        from mcp.server.context import ServerRequestContext
+        from mcp.server.lowlevel import Server
+        from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+
+        async def list_tools(
+            _ctx: ServerRequestContext[Any], _params: PaginatedRequestParams | None
+        ) -> ListToolsResult:
+            return ListToolsResult.model_validate({"tools": await handlers.list_tools()})
+
+        async def call_tool(ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+            async def report(value: float, message: str | None) -> None:
+                await ctx.session.report_progress(value, message=message)
+
+            request = ToolRequest(
+                request_id=_known(ctx.request_id),
+                name=params.name,
+                arguments=params.arguments,
+                report_progress=report,
+            )
+            return CallToolResult.model_validate(await handlers.call_tool(request))
+
+        return Server(
+            info.name,
+            version=info.version,
+            title=info.title,
+            instructions=info.instructions,
+            on_list_tools=list_tools,
+            on_call_tool=call_tool,
+        )
+
+    def received(self, message: Mapping[str, Any]) -> Any:
+        return self._envelope(self._types.jsonrpc_message_adapter.validate_python(message, by_name=False))
+
+    def sent(self, envelope: Any) -> Any:
+        return envelope.message
+
+    def answers(self, _method: str) -> bool:
+        return True
+
+    def is_answer(self, message: Any) -> bool:
+        return isinstance(message, self._types.JSONRPCResponse | self._types.JSONRPCError)
+
+    def is_request(self, message: Any) -> bool:
+        return isinstance(message, self._types.JSONRPCRequest)
+
+
+class _Sdk1:
+    def __init__(self) -> None:
+        # By name, because the types of only one version can be checked.
+        self._types: Any = importlib.import_module("mcp.types")
+        self._envelope: Any = importlib.import_module("mcp.shared.message").SessionMessage
+        self._lowlevel: Any = importlib.import_module("mcp.server.lowlevel")
+
+    def server(self, info: ServerInfo, handlers: Handlers) -> Any:
+        types = self._types
+        server = self._lowlevel.Server(info.name, version=info.version, instructions=info.instructions)
+
+        async def list_tools(_request: Any) -> Any:
+            return types.ServerResult(types.ListToolsResult.model_validate({"tools": await handlers.list_tools()}))
+
+        async def call_tool(request: Any) -> Any:
+            context = server.request_context
+            token = None if context.meta is None else context.meta.progressToken
+
+            async def report(value: float, message: str | None) -> None:
+                if token is not None:
+                    await context.session.send_progress_notification(token, value, message=message)
+
+            result = await handlers.call_tool(
+                ToolRequest(
+                    request_id=context.request_id,
+                    name=request.params.name,
+                    arguments=request.params.arguments,
+                    report_progress=report,
+                )
+            )
+            return types.ServerResult(types.CallToolResult.model_validate(result))
+
+        # Not the SDK's decorators, which validate arguments and results in words of their own.
+        server.request_handlers[types.ListToolsRequest] = list_tools
+        server.request_handlers[types.CallToolRequest] = call_tool
+        return server
+
+    def received(self, message: Mapping[str, Any]) -> Any:
+        return self._envelope(self._types.JSONRPCMessage.model_validate(message))
+
+    def sent(self, envelope: Any) -> Any:
+        return envelope.message.root
+
+    def answers(self, method: str) -> bool:
+        # It takes any other for parameters that are wrong, and says so at length.
+        return method in ("initialize", "ping", "tools/list", "tools/call")
+
+    def is_answer(self, message: Any) -> bool:
+        return isinstance(message, self._types.JSONRPCResponse | self._types.JSONRPCError)
+
+    def is_request(self, message: Any) -> bool:
+        return isinstance(message, self._types.JSONRPCRequest)
+
+
+def _known(request_id: str | int | None) -> str | int:
+    return "" if request_id is None else request_id

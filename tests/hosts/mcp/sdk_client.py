@@ -1,0 +1,67 @@
+"""The SDK's own client in either of its major versions, with the names of version 2."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any, Final
+
+import pytest
+
+pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
+
+from mcp import StdioServerParameters, stdio_client
+
+MAJOR: Final = int(metadata.version("mcp").split(".")[0])
+
+
+class _Named:
+    """A model of version 1, whose attributes are also found under version 2's names."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        first, *rest = name.split("_")
+        found = getattr(self.model, name, None)
+        return getattr(self.model, first + "".join(map(str.title, rest))) if found is None else found
+
+
+class Client1:
+    """Version 1's session with version 2's methods."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def list_tools(self) -> Any:
+        """Ask for the tools."""
+        found = _Named(await self._session.list_tools())
+        found.tools = [_Named(tool) for tool in found.model.tools]
+        return found
+
+    async def call_tool(self, name: str, arguments: Any = None, **options: Any) -> Any:
+        """Call a tool."""
+        return _Named(await self._session.call_tool(name, arguments, **options))
+
+
+@asynccontextmanager
+async def opened(parameters: StdioServerParameters, **options: Any) -> AsyncIterator[Any]:
+    """Start the server and connect to it; `mode` means something to version 2 alone."""
+    if MAJOR == 2:
+        async with importlib.import_module("mcp").Client(stdio_client(parameters), **options) as client:
+            yield client
+        return
+    options.pop("mode", None)
+    async with (
+        stdio_client(parameters) as (read, write),
+        importlib.import_module("mcp").ClientSession(read, write, **options) as session,
+    ):
+        await session.initialize()
+        yield Client1(session)
+
+
+def is_progress(message: Any) -> bool:
+    """Whether what a message handler got is a report of progress."""
+    return type(getattr(message, "root", message)).__name__ == "ProgressNotification"
