@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -127,7 +128,7 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         code: Any = cli.main(args=None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as exc:
-        return _usage_error(exc)
+        return _usage_error(exc, sys.argv[1:] if argv is None else argv)
     except click.ClickException as exc:  # pragma: no cover - no command raises another of click's own
         print_error(exc.format_message())
         return exc.exit_code
@@ -144,12 +145,25 @@ def _main(argv: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _usage_error(exc: click.UsageError) -> int:
+def _usage_error(exc: click.UsageError, argv: Sequence[str]) -> int:
     command = exc.ctx.command_path if exc.ctx is not None else PROGRAM
-    message, hint = exc.format_message(), f"{command} --help"
+    message, hint = exc.format_message(), f"{command} --help" + _dash_hint(exc, argv)
     if exc.ctx is not None and exc.ctx.command.name == "call":
         from flux2_tool.schema.results import error_object
 
         write_json(error_object(InvalidArgumentsError(message, hint=hint, violations=(message,))))
     print_error(message, hint=hint)
     return exc.exit_code
+
+
+def _dash_hint(exc: click.UsageError, argv: Sequence[str]) -> str:
+    """Return how a text is given that was taken for an option, where this may be what happened."""
+    if exc.ctx is None or not any(isinstance(item, click.Argument) for item in exc.ctx.command.params):
+        return ""
+    if isinstance(exc, click.NoSuchOption):
+        texts = [text for text in argv if text.startswith(exc.option_name) and (" " in text or not exc.possibilities)]
+    else:
+        texts = [text for text in argv if text.startswith("-") and " " in text]
+    if not texts or "--" in argv:
+        return ""
+    return f'; a text that begins with "-" goes after "--": {exc.ctx.command_path} -- {shlex.quote(texts[0])}'

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from flux2_tool.cli.interpreter import this_python
 from flux2_tool.cli.terminal import note, note_unwritten_output, write_line
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 
 # Long enough for `doctor`, which warns of a key that was cut.
 EXAMPLE_KEY = "sk-sandbox-000000"
@@ -33,7 +33,7 @@ def sandbox_package() -> ModuleType:
         missing = (exc.name or "an extra").partition(".")[0]
         raise ConfigurationError(
             f"the sandbox needs {missing}, which is not installed",
-            hint=install_extra_text("sandbox", python=this_python()),
+            hint=install_extra_text("sandbox", this_installation(), command=["demo"]),
         ) from exc
 
 

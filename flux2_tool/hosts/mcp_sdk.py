@@ -82,13 +82,13 @@ class AnySdk(Protocol):
         """Whether a message is a request."""
 
 
-def sdk() -> AnySdk:
-    """Return the installed SDK.
+def sdk(version: str | None = None) -> AnySdk:
+    """Return the SDK of a version, by default the installed one's.
 
     Raises:
         ConfigurationError: Its version is none that this package works with.
     """
-    version = metadata.version("mcp")
+    version = version or metadata.version("mcp")
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < LOWEST.get(major, (major + 1, 0)):
         raise ConfigurationError(f"the MCP server needs {VERSIONS_TEXT}; {version} is installed")

@@ -33,7 +33,7 @@ from typing import Any
 
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.schema.export import export
-from flux2_tool.schema.install_text import install_version_text
+from flux2_tool.schema.install_text import any_install_version_text
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
 
@@ -152,7 +152,7 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
         "version": manifest.version,
         "manifest_sha256": manifest.sha256,
         "python": python,
-        "install_again": install_version_text(manifest.version, pip="{pip}"),
+        "install_again": any_install_version_text(manifest.version, pip="{pip}"),
         "tiers": list(tiers),
         "default_tiers": list(manifest.default_tiers),
         "tools": [

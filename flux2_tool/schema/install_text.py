@@ -1,38 +1,56 @@
 """How to install this package again, in words: the one wording of every fix that asks for it.
 
-The package is not on PyPI, so it is installed again from its checkout, in the way in which it was installed before.
+`installation.py` knows how a copy was installed; where several are possible, all commands are named.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+
+from flux2_tool.schema.installation import DISTRIBUTION, Installation
 
 
-def install_extra_text(extra: str, *, python: str) -> str:
-    """Return how to add an extra to this installation.
+def install_extra_text(extra: str, installation: Installation, *, command: Sequence[str]) -> str:
+    """Return how to add an extra to an installation.
 
     Args:
         extra: The extra's name in pyproject.toml.
-        python: The interpreter of a virtual environment that has the package.
+        installation: Where it is missing.
+        command: What was to run, such as `["mcp"]`, for an installation that lasts for one command only.
     """
-    source = f"'.[{extra}]'"
-    return f"install it again from the checkout with the extra: {_commands(source, pip_of(python))}"
+    requirement = installation.requirement(extra)
+    if installation.is_temporary:
+        return f"run it with the extra: {shlex.join(installation.run_command(requirement, command))}"
+    place = "" if installation.is_source_known else " from its checkout"
+    return f"install it again{place} with the extra: {installation.install_command(requirement)}"
 
 
-def install_version_text(version: str, *, pip: str) -> str:
+def install_version_text(version: str, installation: Installation) -> str:
     """Return how to install a version over another one, or over packages that are too old.
 
     Args:
         version: The version that is needed.
-        pip: The command `pip` of the environment that has the package, as of `pip_of`.
+        installation: What is to be replaced.
     """
-    return f"in an updated checkout, install flux2-tool {version} again: {_commands('.', pip)}"
+    if not installation.is_from_file and installation.source is None:
+        requirement = f"{installation.with_extras(DISTRIBUTION)}=={version}"
+        return f"install {DISTRIBUTION} {version}: {installation.install_command(requirement)}"
+    command = installation.install_command(installation.with_extras("."))
+    return f"in an updated checkout, install {DISTRIBUTION} {version} again: {command}"
 
 
-def pip_of(python: str) -> str:
-    """Return the command `pip` of an interpreter, for a shell."""
-    return f"{shlex.quote(python)} -m pip"
+def any_install_version_text(version: str, *, pip: str) -> str:
+    """Return how to install a version over another one, however that one was installed.
+
+    Args:
+        version: The version that is needed.
+        pip: The command `pip` of the environment that has the package.
+    """
+    commands = f"uv tool install --reinstall ., pipx install --force ., or {pip} install ."
+    return f"in an updated checkout, install {DISTRIBUTION} {version} again: {commands}"
 
 
-def _commands(source: str, pip: str) -> str:
-    return f"uv tool install --reinstall {source}, pipx install --force {source}, or {pip} install {source}"
+def lasting_install_text(installation: Installation) -> str:
+    """Return how to install a temporary copy for good."""
+    return f"install it first: {installation.install_command(installation.requirement())}"

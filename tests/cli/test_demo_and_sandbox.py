@@ -15,6 +15,7 @@ import pytest
 
 from flux2_tool.cli.sandbox import EXAMPLE_KEY
 from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 from tests.support.command import Command, read_until
 
 
@@ -133,8 +134,8 @@ def test_without_its_extra_the_hint_is_the_command_for_this_very_python(name: st
 
     assert (done.returncode, done.stdout) == (3, "")
     assert "starlette, which is not installed" in done.stderr
-    assert f"hint:  {install_extra_text('sandbox', python=sys.executable)}" in done.stderr
-    assert f"{shlex.quote(sys.executable)} -m pip install '.[sandbox]'" in done.stderr
+    assert f"hint:  {install_extra_text('sandbox', this_installation(), command=['demo'])}" in done.stderr
+    assert shlex.quote(sys.executable) in done.stderr
 
 
 def test_a_taken_port_is_named(bare: Command) -> None:

@@ -29,7 +29,8 @@ from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, failure_reason, open_journal
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, Sandbox
-from flux2_tool.schema.install_text import install_version_text, pip_of
+from flux2_tool.schema.install_text import install_version_text
+from flux2_tool.schema.installation import installation_of
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command, SandboxClock
 from tests.support.harness import BASE_URL, MockService
@@ -450,7 +451,7 @@ def test_the_worker_is_started_without_the_key(tmp_path: Path) -> None:
     assert f"HOME={tmp_path}" in listed.read_text()
     assert found.state == "failure"
     assert "No module named flux2_tool" in found.message
-    assert found.fix == install_version_text(load_manifest().version, pip=pip_of(str(program)))
+    assert found.fix == install_version_text(load_manifest().version, installation_of(str(program)))
 
 
 @pytest.mark.parametrize(

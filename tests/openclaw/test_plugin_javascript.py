@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flux2_tool.credentials import key_fingerprint
-from flux2_tool.schema.install_text import install_version_text
+from flux2_tool.schema.install_text import any_install_version_text
 from flux2_tool.schema.manifest import load_manifest
 from tests.openclaw.conftest import PluginHost, fake_python, text_of
 
@@ -566,7 +566,7 @@ def test_an_interpreter_without_the_package_says_how_to_install_it(
 
     assert error["code"] == "configuration_error"
     assert "No module named flux2_tool" in error["message"]
-    assert install_version_text(manifest.version, pip=f"{python} -m pip") in error["hint"]
+    assert any_install_version_text(manifest.version, pip=f"{python} -m pip") in error["hint"]
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from flux2_tool._folders import DATA_HOME_VARIABLE, ignored_data_home
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.openclaw.openclaw_cli import version_numbers
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
-from flux2_tool.schema.install_text import install_version_text, pip_of
+from flux2_tool.schema.install_text import install_version_text
+from flux2_tool.schema.installation import DISTRIBUTION, this_installation
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.value_text import nearest, shown
 from flux2_tool.settings import Settings, SettingsError, load_settings
 
-DISTRIBUTION: Final = "flux2-tool"
 OLDEST_PYTHON: Final = (3, 11)
 SCARCE_BYTES: Final = 500 * 1024 * 1024
 TOO_SCARCE_BYTES: Final = 20 * 1024 * 1024
@@ -41,7 +41,8 @@ def check_packages() -> Finding:
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        return warning("packages", "flux2-tool is not installed, only imported", f"{pip_of(sys.executable)} install .")
+        fix = this_installation().install_command(".")
+        return warning("packages", "flux2-tool is not installed, only imported", fix)
     found, wrong = {}, []
     for match in filter(None, map(_REQUIREMENT.match, required)):
         name, floor = match["name"], match["floor"]
@@ -53,7 +54,7 @@ def check_packages() -> Finding:
         if version_numbers(found[name]) < version_numbers(floor):
             wrong.append(f"{name} is {found[name]}, at least {floor} is needed")
     if wrong:
-        fix = install_version_text(metadata.version(DISTRIBUTION), pip=pip_of(sys.executable))
+        fix = install_version_text(metadata.version(DISTRIBUTION), this_installation())
         return failure("packages", "; ".join(wrong), fix, versions=found)
     return ok("packages", ", ".join(f"{name} {version}" for name, version in found.items()), versions=found)
 

@@ -13,7 +13,8 @@ from flux2_tool._files import is_folder
 from flux2_tool._folders import home_folder
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok
 from flux2_tool.runapi.text import printable
-from flux2_tool.schema.install_text import install_version_text, pip_of
+from flux2_tool.schema.install_text import install_version_text
+from flux2_tool.schema.installation import installation_of
 from flux2_tool.schema.manifest import Manifest
 
 START_S: Final = 30.0
@@ -26,7 +27,7 @@ _PASSED_ON = re.compile(
 
 def check_worker(python: str, manifest: Manifest, environ: Mapping[str, str]) -> Finding:
     """Start `python -m flux2_tool worker`, compare its version, and end it. Nothing is sent to RunAPI."""
-    fix = install_version_text(manifest.version, pip=pip_of(python))
+    fix = install_version_text(manifest.version, installation_of(python))
     lines = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"plugin_version": manifest.version}},
         {"jsonrpc": "2.0", "id": 2, "method": "shutdown", "params": {}},

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 from tests.hosts.mcp.host import talk
 
 SECRET = "sk-never-to-be-printed-0123456789"
@@ -157,7 +158,7 @@ def test_without_the_extra_it_says_what_to_install(environ: dict[str, str]) -> N
 
     done = subprocess.run([sys.executable, "-c", hidden], env=environ, capture_output=True, text=True, check=True)
 
-    assert install_extra_text("mcp", python=sys.executable) in done.stderr
+    assert install_extra_text("mcp", this_installation(), command=["mcp"]) in done.stderr
     assert "pip install" not in printed("cursor", environ).stderr
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 from tests.hosts.mcp.host import ARGUMENTS, FOX
 from tests.support.command import Command, SandboxClock
 from tests.support.terminal import run_at_terminal
@@ -211,7 +212,7 @@ def test_without_the_extra_the_command_says_what_to_install(environ: dict[str, s
     done = subprocess.run([sys.executable, "-c", hidden], env=environ, capture_output=True, text=True, check=False)
 
     assert done.returncode == 3
-    assert install_extra_text("mcp", python=sys.executable) in done.stderr
+    assert install_extra_text("mcp", this_installation(), command=["mcp"]) in done.stderr
     assert done.stdout == ""
 
 
