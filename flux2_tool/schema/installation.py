@@ -155,8 +155,11 @@ def described(
         direct_url: The contents of the package's `direct_url.json`, which exists unless it came from an index.
     """
     source, is_from_file, editable_folder = _origin(direct_url)
+    kind = _kind(prefix)
+    if kind in ("uvx", "pipx run"):  # made anew for each command, with what that needs
+        editable_folder, extras = None, ()
     return Installation(
-        kind=_kind(prefix),
+        kind=kind,
         python=python,
         name=prefix.name,
         has_pip=has_pip,

@@ -276,3 +276,24 @@ def test_the_worker_is_a_command(bare: Command) -> None:
 
     assert done.returncode == 0
     assert load_manifest().sha256 in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        pytest.param(["generate", "-foo"], "generate -- -foo", id="letters that are no options"),
+        pytest.param(["generate", "--no people, only foxes"], "generate -- '--no people, only foxes'", id="two dashes"),
+        pytest.param(["remix", "-5 degrees", "a.png"], "remix -- '-5 degrees'", id="a number"),
+    ],
+)
+def test_a_prompt_that_begins_with_a_dash_is_hinted_at(bare: Command, arguments: list[str], command: str) -> None:
+    """Lists and moods are pasted so; "no such option" alone does not say what to do."""
+    done = bare.run(*arguments)
+
+    assert done.returncode == 2
+    assert f'a text that begins with "-" goes after "--": flux2-tool {command}\n' in done.stderr
+
+
+def test_a_misspelt_option_is_not_taken_for_a_prompt(bare: Command) -> None:
+    """Its own suggestion is the better one."""
+    assert "goes after" not in bare.run("generate", "--aspct-ratio", "1:1", "a fox").stderr

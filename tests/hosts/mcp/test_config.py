@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+import venv
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,6 +90,61 @@ def test_what_is_printed_starts_the_server(host: str, environ: dict[str, str], t
 
     assert models == ["flux-2-max-text-to-image"]
     assert not answer.is_error
+
+
+@pytest.mark.parametrize("host", ["openai-agents", "langchain", "smolagents"])
+def test_the_code_for_a_framework_starts_the_server(environ: dict[str, str], tmp_path: Path, host: str) -> None:
+    """It is pasted into a program; what it imports may not be installed here."""
+    code = printed(host, environ).stdout
+    lines = [line for line in code.splitlines() if not line.startswith("from ")]
+    made = next(index for index, line in enumerate(lines) if re.match(r"\w+ = [A-Z]", line))
+    names: dict[str, Any] = {"os": SimpleNamespace(environ=environ)}
+
+    exec("\n".join(lines[1:made]), names)  # noqa: S102 - our own output
+    ast.parse(code)
+    server = names["server"]
+
+    async def tools(client: Any) -> int:
+        return len((await client.list_tools()).tools)
+
+    variables = {"HOME": environ["HOME"], **server["env"]}
+    assert talk(variables, tools, command=server["command"], arguments=tuple(server["args"]), folder=tmp_path) == 3
+
+
+@pytest.mark.parametrize("host", ["cursor", "claude-desktop"])
+@pytest.mark.parametrize(("wait_s", "passed"), [("300", "50"), ("20", "20")])
+def test_a_host_with_a_fixed_limit_gets_answers_within_it(
+    environ: dict[str, str], host: str, wait_s: str, passed: str
+) -> None:
+    """It would end a longer call, and the model would make the picture again."""
+    done = printed(host, {**environ, "FLUX2_TOOL_WAIT_S": wait_s})
+
+    assert of_json(done.stdout)["env"]["FLUX2_TOOL_WAIT_S"] == passed
+    assert ("ends a call after 60 s" in done.stderr) is (wait_s != passed)
+
+
+def test_a_temporary_environment_is_never_printed(environ: dict[str, str], tmp_path: Path) -> None:
+    """`uvx` runs from a cache; `uv cache clean` would break what the host has stored."""
+    prefix = tmp_path / "uv" / "archive-v0" / "2mXhash"
+    venv.create(prefix, with_pip=False)
+    [packages] = prefix.glob("lib/python3*/site-packages")
+    (packages / "all.pth").write_text("\n".join(path for path in sys.path if path))
+    python = str(prefix / "bin" / "python")
+
+    config = subprocess.run(
+        [python, "-m", "flux2_tool", "mcp", "config", "--host", "claude-code"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    entry = of_json(config.stdout)
+    assert "archive-v0" not in config.stdout + config.stderr
+    assert Path(entry["command"]).name == "uvx"
+    assert entry["args"][0] == "--from"
+    assert entry["args"][1].startswith("flux2-tool[mcp]")
+    assert entry["args"][2:] == ["flux2-tool", "mcp"]
 
 
 @pytest.mark.parametrize("host", HOSTS)
