@@ -8,6 +8,7 @@ Source: https://github.com/modelcontextprotocol/python-sdk, the branches v1.x an
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -89,7 +90,8 @@ def sdk(version: str | None = None) -> AnySdk:
         ConfigurationError: Its version is none that this package works with.
     """
     version = version or metadata.version("mcp")
-    major, minor = (int(part) for part in version.split(".")[:2])
+    found = re.match(r"(\d+)\.(\d+)", version)
+    major, minor = (0, 0) if found is None else map(int, found.groups())
     if (major, minor) < LOWEST.get(major, (major + 1, 0)):
         raise ConfigurationError(f"the MCP server needs {VERSIONS_TEXT}; {version} is installed")
     return _opened(major)

@@ -19,6 +19,8 @@ import httpx
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
+from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 
 # As httpcore's own parser has it.
 _MAX_HEADER_BYTES: Final = 100 * 1024
@@ -141,7 +143,8 @@ def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> 
     except RuntimeError:  # httpcore's own stand-in, where socksio is not installed
         raise ConfigurationError(
             f"{proxy.variable} names a SOCKS proxy, for which flux2-tool needs its extra socks",
-            hint=f"install flux2-tool[socks], or set {proxy.variable} to an http proxy, or unset it",
+            hint=f"{install_extra_text('socks', this_installation())}; or set {proxy.variable} to an http proxy, "
+            "or unset it",
         ) from None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from flux2_tool.schema.installation import DISTRIBUTION, Installation
 
 
-def install_extra_text(extra: str, installation: Installation, *, command: Sequence[str]) -> str:
+def install_extra_text(extra: str, installation: Installation, *, command: Sequence[str] = ("COMMAND",)) -> str:
     """Return how to add an extra to an installation.
 
     Args:

@@ -156,8 +156,8 @@ def described(
     """
     source, is_from_file, editable_folder = _origin(direct_url)
     kind = _kind(prefix)
-    if kind in ("uvx", "pipx run"):  # made anew for each command, with what that needs
-        editable_folder, extras = None, ()
+    if kind in ("uvx", "pipx run"):  # what is made anew for each command cannot be edited
+        editable_folder = None
     return Installation(
         kind=kind,
         python=python,

@@ -145,7 +145,7 @@ def test_packages_that_are_missing_or_too_old_are_named(installed: Path) -> None
 
     assert found.state == "failure"
     assert found.message == "httpx is 0.26.9, at least 0.27.0 is needed; PyYAML is missing"
-    assert "in an updated checkout" in found.fix
+    assert "install flux2-tool 9.9.9" in found.fix
 
 
 def test_a_package_that_is_only_imported_is_a_warning(installed: Path) -> None:
