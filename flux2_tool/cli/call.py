@@ -29,7 +29,6 @@ def _run(
     from flux2_tool.cli.run import run_call
     from flux2_tool.exceptions import CancelledCallError, Flux2Error
     from flux2_tool.hosts.outcome import internal_error
-    from flux2_tool.schema.host_habits import with_json_values
     from flux2_tool.schema.results import ToolResult, as_object
     from flux2_tool.schema.validation import without_nulls
 
@@ -45,7 +44,7 @@ def _run(
         return codes[0]
 
     try:
-        given = with_json_values(load_manifest(), tool, without_nulls(parse_arguments(arguments)))
+        given = without_nulls(parse_arguments(arguments))
     except Flux2Error as exc:
         return show(exc)
     try:

@@ -153,7 +153,7 @@ class Engine:
         caller = self.host.in_session(caller, process=self._process)
         try:
             with self._calls.opened(cancel):
-                arguments, warnings = as_meant(self.manifest, tool, arguments)
+                arguments, warnings = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
                 self._validate(tool, arguments, by_model=caller.by_model)
                 call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
                 call.warnings += warnings
@@ -274,9 +274,8 @@ class Engine:
         wait_s: float | None,
         cancel: CancelToken | None = None,
     ) -> ToolCall:
-        chosen_s = arguments.get("timeoutSeconds", wait_s)
-        if chosen_s is None:
-            chosen_s = self.host.longest_wait_s(self.settings)
+        given_s = arguments.get("timeoutSeconds", wait_s)
+        chosen_s = self.host.longest_wait_s(self.settings) if given_s is None else given_s
         now_s = self._clock.monotonic()
         return ToolCall(
             tool=tool,

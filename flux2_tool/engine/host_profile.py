@@ -27,6 +27,7 @@ class HostProfile:
             process.
         receives_webhooks: Whether RunAPI's webhooks can reach this process through the host.
         attaches_images: Whether the host itself puts the picture into the chat; else the model has to show it.
+        adds_arguments: Whether hosts of this kind add arguments of their own to those of the model.
     """
 
     wait_s: float
@@ -35,6 +36,7 @@ class HostProfile:
     unnamed_session: str = "default"
     receives_webhooks: bool = False
     attaches_images: bool = False
+    adds_arguments: bool = False
 
     def longest_wait_s(self, settings: Settings) -> float:
         """Return how long a call waits that says nothing itself, in seconds."""
@@ -54,7 +56,11 @@ OPENCLAW: Final = HostProfile(
 )
 # Over MCP the connection is the session; a client that connects again goes on with the same conversation.
 MCP: Final = HostProfile(
-    wait_s=50.0, is_agent=True, callers_are_owners=True, unnamed_session=f"{CONNECTION}{{process}}"
+    wait_s=50.0,
+    is_agent=True,
+    callers_are_owners=True,
+    unnamed_session=f"{CONNECTION}{{process}}",
+    adds_arguments=True,
 )
 # The command line, and code that people wrote.
 LOCAL: Final = HostProfile(wait_s=900.0, is_agent=False, callers_are_owners=True)

@@ -35,7 +35,6 @@ from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import LineReader, LineWriter, protocol_output
 from flux2_tool.schema.export import export
-from flux2_tool.schema.host_habits import dropped_text, with_json_values, without_host_names
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.validation import without_nulls
@@ -148,10 +147,9 @@ class ToolServer:
         if self._tool is None or self._settings is None:
             raise self._fault or ConfigurationError("there are no settings")
         settings = self._settings
-        given, dropped = without_host_names(self._manifest, request.name, without_nulls(request.arguments or {}))
         result = await self._tool.call(
             request.name,
-            with_json_values(self._manifest, request.name, given),
+            without_nulls(request.arguments or {}),
             credentials=lambda: resolve_credentials(environ=self._environ, settings_base_url=settings.base_url),
             # A host has a timeout of its own, whatever the model asked for.
             longest_wait_s=MCP.longest_wait_s(settings),
@@ -160,8 +158,6 @@ class ToolServer:
             cancel=cancel,
         )
         self._answers.expect(request.request_id, result.task.id)
-        if dropped:
-            result = result.model_copy(update={"warnings": (*result.warnings, dropped_text(dropped))})
         return result
 
 

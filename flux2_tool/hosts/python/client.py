@@ -40,7 +40,6 @@ from flux2_tool.schema.generated import (
     RemixImageModel,
     TextToImageModel,
 )
-from flux2_tool.schema.host_habits import with_json_values
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
@@ -278,7 +277,7 @@ class Flux2Tool:
         _, agents_engine = await self._engines.here()
         return await agents_engine.call(
             tool,
-            with_json_values(agents_engine.manifest, tool, without_nulls(given)),
+            without_nulls(given),
             wait_s=options.get("wait_s"),
             caller=CallContext(
                 session=options.get("session") or self._session,

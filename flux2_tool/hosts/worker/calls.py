@@ -19,7 +19,6 @@ from flux2_tool.exceptions import ConfigurationError, InternalError
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES
 from flux2_tool.hosts.worker.params import AgentSession, CallParams, WebhookParams, parsed
-from flux2_tool.schema.host_habits import with_json_values
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings
@@ -79,7 +78,7 @@ class WorkerCalls:
         engine = self._opened()
         return await engine.call(
             params.tool,
-            with_json_values(self._manifest, params.tool, params.arguments),
+            params.arguments,
             caller=_caller(params, self._environ),
             credentials=partial(
                 resolve_credentials,

@@ -20,7 +20,7 @@ def test_a_hosts_own_arguments_are_left_out_with_a_warning(environ: dict[str, st
     made, refused = talk(environ, call)
 
     [warning] = made["warnings"]
-    assert warning.startswith("ignored_arguments: the host added toolCallId, sessionId, action, chatInput, _meta,")
+    assert warning.startswith("argument_ignored: the host added toolCallId, sessionId, action, chatInput, _meta,")
     [create] = sandbox.ledger.creates
     assert json.loads(create.body) == {**FOX, "model": "flux-2-pro-text-to-image"}
     assert [text.partition(":")[0] for text in refused["error"]["violations"]] == ['unknown argument "stlye"']

@@ -29,21 +29,6 @@ def test_the_tools_are_offered_as_the_manifest_has_them(environ: dict[str, str],
     assert talk(environ, listed, mode=mode) == export(load_manifest(), "mcp", tiers=("pro", "flex"), wait_s=MCP.wait_s)
 
 
-def test_a_hosts_own_arguments_and_lists_as_text_do_no_harm(environ: dict[str, str], sandbox: Sandbox) -> None:
-    """n8n adds the id of its call; Claude Code writes a list as its JSON text."""
-
-    async def calls(client: Client) -> list[dict[str, Any]]:
-        first = result_of(await client.call_tool("text_to_image", {**FOX, "toolCallId": "call_1"}))
-        sources = json.dumps([first["task"]["ref"]])
-        return [first, result_of(await client.call_tool("remix_image", {**FOX, "source_image_urls": sources}))]
-
-    first, second = talk(environ, calls)
-
-    assert [result["task"]["state"] for result in (first, second)] == ["completed"] * 2
-    assert [warning.partition(":")[0] for warning in first["warnings"]] == ["argument_ignored"]
-    assert len(json.loads(sandbox.ledger.creates[-1].body)["source_image_urls"]) == 1
-
-
 def test_the_environments_settings_decide_what_is_offered(environ: dict[str, str]) -> None:
     """There is no other place to set the tiers for an MCP host."""
     environ |= {"FLUX2_TOOL_TIERS": "max", "FLUX2_TOOL_CALLBACK_HOSTS": "hooks.example.com"}
