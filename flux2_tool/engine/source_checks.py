@@ -15,10 +15,11 @@ from typing import BinaryIO, Final
 from flux2_tool._net import is_private_url, split_url
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.open_files import nameless_file, opened
-from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, inbound_folder, open_source, path_of, too_large
+from flux2_tool.images.safe_open import SourcePlaces, inbound_folder, open_source, path_of, too_large
 
 _LIMITS_HINT: Final = "Use a PNG, JPEG, WebP or GIF picture within the limits."
 

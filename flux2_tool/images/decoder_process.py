@@ -8,7 +8,7 @@ group at once, whatever is being decoded, and so does whoever kills the group.
     request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes",
               "watched"}
     reply    {"picture": {…}}             done
-             {"refused": "text"}          no picture as it must be; the text completes "it …"
+             {"refused": "text", "hint"}  no picture as it must be; the text completes "it …"
              {"needs_bytes": N, "used_cpu_s": S}
                                           nothing was decoded: it takes more memory than was granted
              {"over": "cpu" | "memory"}   it was stopped at a limit
@@ -39,13 +39,17 @@ from functools import partial
 from typing import Any, Final
 
 from flux2_tool._platform import go_first_without_memory, limit_own_memory, resident_bytes
+from flux2_tool.images.convert import can_decode
 from flux2_tool.images.decode_limits import (
     BYTES_PER_PIXEL,
+    CONVERTED_BYTES_PER_PIXEL,
     JPEG_COEFFICIENT_BYTES,
+    MAX_PIXELS,
     PRODUCTION,
     WEBP_BYTES_PER_PIXEL,
 )
-from flux2_tool.images.inspect import MAX_PIXELS, SUFFIXES, Picture, PictureError, read_picture, without_metadata
+from flux2_tool.images.file_kinds import HEAD_BYTES, kind_of
+from flux2_tool.images.inspect import SUFFIXES, Picture, PictureError, read_picture, source_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
 
@@ -75,6 +79,7 @@ def serve(channel: socket.socket, *, idle_s: float) -> None:  # pragma: no cover
         if not request:
             return
         try:
+            _load_decoder_for(descriptors)
             reply = _in_a_fork(channel, json.loads(request), descriptors)
         finally:
             for descriptor in descriptors:
@@ -92,6 +97,14 @@ def _preload() -> None:  # pragma: no cover - as `serve`
             Image.open(io.BytesIO(b""), formats=(name,))
     gc.collect()
     gc.freeze()
+
+
+def _load_decoder_for(descriptors: Sequence[int]) -> None:  # pragma: no cover - as `serve`
+    """Load a rarely needed decoder before the fork, whose memory is limited."""
+    with contextlib.suppress(OSError, ImportError):
+        kind = kind_of(os.pread(descriptors[0], HEAD_BYTES, 0))
+        if kind.use == "converted":
+            can_decode(kind.decoder)
 
 
 def _received(channel: socket.socket) -> tuple[bytes, list[int]]:  # pragma: no cover - as `serve`
@@ -225,11 +238,14 @@ def answer(
         needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:
             return {"needs_bytes": needs_bytes, "used_cpu_s": time.process_time()}
-        picture = without_metadata(data, while_cutting=while_cutting) if is_clean else read_picture(data)
+        if request["task"] == "check":
+            picture = read_picture(data)
+        else:
+            picture = source_picture(data, keep_metadata=not is_clean, while_cutting=while_cutting)
         if request["task"] != "check":
             _write(output, picture.data)
     except PictureError as exc:
-        return {"over": "memory"} if _is_for_memory(exc) else {"refused": str(exc)}
+        return {"over": "memory"} if _is_for_memory(exc) else {"refused": str(exc), "hint": exc.hint}
     except MemoryError:
         return {"over": "memory"}
     except OSError as exc:
@@ -266,11 +282,15 @@ def _claim(data: bytes) -> tuple[tuple[int, int], float]:
 
     from PIL import Image
 
+    kind = kind_of(data)
+    if not kind.decoder or (kind.use == "converted" and not can_decode(kind.decoder)):
+        return (0, 0), 0.0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of many pixels
-            with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as image:
-                return image.size, BYTES_PER_PIXEL + _coefficients(image)
+            with Image.open(io.BytesIO(data), formats=(kind.decoder,)) as image:
+                bytes_per_pixel = CONVERTED_BYTES_PER_PIXEL.get(kind.decoder, BYTES_PER_PIXEL)
+                return image.size, bytes_per_pixel + _coefficients(image)
     except Exception:  # noqa: BLE001 - decoders raise many types for invalid data; `read_picture` names the fault
         return (0, 0), 0.0
 
@@ -304,6 +324,9 @@ def _facts(picture: Picture, data: bytes) -> dict[str, Any]:
         "sha256": hashlib.sha256(picture.data).hexdigest(),
         "md5": base64.b64encode(hashlib.md5(picture.data, usedforsecurity=False).digest()).decode("ascii"),
         "source_sha256": hashlib.sha256(data).hexdigest(),
+        "suffix": picture.suffix,
+        "came_as": picture.came_as,
+        "moves": picture.moves,
     }
 
 

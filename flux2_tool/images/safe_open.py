@@ -23,8 +23,8 @@ from flux2_tool._folders import system_path
 from flux2_tool._net import split_url
 from flux2_tool._platform import OPEN_FOLDER
 from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 
-MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
 INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
 

@@ -19,8 +19,9 @@ from PIL import Image
 from flux2_tool.context import CallContext
 from flux2_tool.engine.source_checks import checked_file, checked_link
 from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import shared_decoder
-from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, open_source, path_of
+from flux2_tool.images.safe_open import SourcePlaces, open_source, path_of
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.pictures import picture
