@@ -225,7 +225,8 @@ def _facts_of(reply: dict[str, Any], limits: DecodeLimits) -> PictureFacts:
         except TypeError as exc:
             raise PictureError("could not be checked: the process that decodes it gave an unreadable reply") from exc
     if refused is not None:
-        raise PictureError(str(refused), hint=str(reply.get("hint", "")))
+        hint, is_broken = str(reply.get("hint", "")), bool(reply.get("is_broken"))
+        raise PictureError(str(refused), hint=hint, is_broken=is_broken)
     if over == "cpu":
         raise PictureError(f"needs more than {limits.cpu_s} s of CPU time to decode, and no more are allowed")
     if over == "memory":

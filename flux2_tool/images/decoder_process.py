@@ -8,7 +8,7 @@ group at once, whatever is being decoded, and so does whoever kills the group.
     request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes",
               "watched"}
     reply    {"picture": {…}}             done
-             {"refused": "text", "hint"}  no picture as it must be; the text completes "it …"
+             {"refused": "text", …}       no picture as it must be; the text completes "it …"
              {"needs_bytes": N, "used_cpu_s": S}
                                           nothing was decoded: it takes more memory than was granted
              {"over": "cpu" | "memory"}   it was stopped at a limit
@@ -245,7 +245,11 @@ def answer(
         if request["task"] != "check":
             _write(output, picture.data)
     except PictureError as exc:
-        return {"over": "memory"} if _is_for_memory(exc) else {"refused": str(exc), "hint": exc.hint}
+        return (
+            {"over": "memory"}
+            if _is_for_memory(exc)
+            else {"refused": str(exc), "hint": exc.hint, "is_broken": exc.is_broken}
+        )
     except MemoryError:
         return {"over": "memory"}
     except OSError as exc:

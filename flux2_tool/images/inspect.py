@@ -40,11 +40,13 @@ class PictureError(Exception):
     Args:
         message: What was found.
         hint: What to do; "" if there is nothing special.
+        is_broken: Whether the bytes are no whole picture, so that another copy of it may be.
     """
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", is_broken: bool = False) -> None:
         super().__init__(message)
         self.hint = hint
+        self.is_broken = is_broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,7 @@ def _too_large() -> PictureError:
 def _no_picture(kind: FileKind) -> PictureError:
     if kind.use == "unreadable":
         return PictureError(f"is {kind.name}, which cannot be used as it is", hint=kind.advice)
-    return PictureError(f"is {kind.name}, not a picture", hint=kind.advice)
+    return PictureError(f"is {kind.name}, not a picture", hint=kind.advice, is_broken=True)
 
 
 def _moves(data: bytes, decoder: str) -> bool:
@@ -236,7 +238,9 @@ def _opened(data: bytes, kind: FileKind) -> Iterator[tuple[Image.Image, str, byt
         raise
     except Exception as exc:  # decoders raise many types for invalid data
         raise PictureError(
-            unreadable_because(data, kind), hint="Send or download the picture again, then use the new file."
+            unreadable_because(data, kind),
+            hint="Send or download the picture again, then use the new file.",
+            is_broken=True,
         ) from exc
 
 
