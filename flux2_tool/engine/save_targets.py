@@ -39,18 +39,21 @@ class SaveTarget:
         """Return the place that a person's text means; "~" is their home folder.
 
         Raises:
-            InvalidArgumentsError: It is empty, or there is no such home folder.
+            InvalidArgumentsError: It is empty, names no possible file, or there is no such home folder.
         """
         if not text.strip() or "\0" in text:
             raise _refused(text, "it names no folder and no file")
         try:
             path = Path(text).expanduser().absolute()
+            is_folder = text.endswith(("/", "/.", "/..")) or path.is_dir()
+            is_file = not is_folder and path.is_file()
+        except RuntimeError as exc:
+            raise _refused(text, "there is no such home folder") from exc
         except FileNotFoundError as exc:
             raise _refused(text, "it is relative to the working folder, which has been deleted") from exc
-        except (RuntimeError, OSError) as exc:
-            raise _refused(text, "its folder is not known") from exc
-        is_folder = text.endswith(("/", "/.", "/..")) or path.is_dir()
-        if is_folder or (path.suffix.lower() not in _SUFFIXES and not path.is_file()):
+        except OSError as exc:
+            raise _refused(text, exc.strerror or type(exc).__name__) from exc
+        if is_folder or (path.suffix.lower() not in _SUFFIXES and not is_file):
             return cls(folder=path)
         return cls(folder=path.parent, name=path.name)
 

@@ -42,7 +42,7 @@ def data_of(text: str, *, max_bytes: int) -> bytes:
     if not _IS_BASE64.search(head):
         return unquote_to_bytes(body)[: max_bytes + 1]
     coded = unquote_to_bytes(body) if "%" in body else body.encode("utf-8")
-    coded = _SPACE.sub(b"", coded).translate(_TO_STANDARD).rstrip(b"=")[: max_bytes * 4 // 3 + 8]
+    coded = _SPACE.sub(b"", coded).translate(_TO_STANDARD).rstrip(b"=")[: (max_bytes // 3 + 2) * 4]
     try:
         return base64.b64decode(coded + b"=" * (-len(coded) % 4), validate=True)
     except (binascii.Error, ValueError) as exc:

@@ -73,6 +73,7 @@ def encoded(
     wanted: list[tuple[str, dict[str, Any]]],
     *,
     colours_from: bytes | None = None,
+    max_bytes: int = MAX_SOURCE_BYTES,
 ) -> Encoded:
     """Return a file of a picture, encoded as the first of the wanted ways that is not too large, else more coarsely.
 
@@ -81,6 +82,7 @@ def encoded(
         info: Pillow's, of which the transparent colour and the profile are kept.
         wanted: Pillow's formats and their options.
         colours_from: A PNG whose colour chunks are kept.
+        max_bytes: The size of a file that is too large is above this.
 
     Raises:
         TooLargeError: See there.
@@ -103,7 +105,7 @@ def encoded(
         written = output.getvalue()
         if kind == "PNG" and colours_from is not None and not is_converted:
             written = with_colours_of(colours_from, written)
-        if len(written) <= MAX_SOURCE_BYTES:
+        if len(written) <= max_bytes:
             return Encoded(data=written, kind=kind, width_px=image.size[0], height_px=image.size[1])
     raise TooLargeError
 
