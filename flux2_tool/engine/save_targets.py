@@ -43,6 +43,8 @@ class SaveTarget:
         """
         if not text.strip() or "\0" in text:
             raise _refused(text, "it names no folder and no file")
+        if text == "-":
+            raise _refused(text, "pictures are not written to the standard output")
         try:
             path = Path(text).expanduser().absolute()
             is_folder = text.endswith(("/", "/.", "/..")) or path.is_dir()

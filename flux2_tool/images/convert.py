@@ -20,6 +20,8 @@ _OWN_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _JPEG: Final[tuple[str, dict[str, Any]]] = ("JPEG", {"quality": HIGH_QUALITY, "subsampling": 0})
 _PNG: Final[tuple[str, dict[str, Any]]] = ("PNG", {})
 _MAX_JPEG_PX: Final = 65_500
+# The description of a picture, which comes before its data.
+_HEADER_BYTES: Final = 64 * 1024
 
 
 class CannotConvertError(Exception):
@@ -51,11 +53,12 @@ def can_decode(decoder: str) -> bool:
     return decoder in Image.OPEN
 
 
-def converted(image: Image.Image) -> Encoded:
+def converted(data: bytes, image: Image.Image) -> Encoded:
     """Return a PNG or JPEG of a picture's first frame.
 
     Args:
-        image: Loaded; not to be used afterwards.
+        data: The picture's file.
+        image: The same, loaded; not to be used afterwards.
 
     Raises:
         CannotConvertError: It has values such as floating-point numbers.
@@ -67,8 +70,20 @@ def converted(image: Image.Image) -> Encoded:
     upright = image if transpose is None else turned(image, transpose)
     upright, info = _usual_mode(upright, info)
     is_opaque = upright.mode in ("1", "L", "RGB") and "transparency" not in info
-    fits_jpeg = is_lossy and is_opaque and max(upright.size) <= _MAX_JPEG_PX
-    return encoded(upright, info, [_JPEG if fits_jpeg else _PNG])
+    # A JPEG has no way to say them but a profile.
+    points = None if info.get("icc_profile") else _code_points(data)
+    fits_jpeg = is_lossy and is_opaque and points is None and max(upright.size) <= _MAX_JPEG_PX
+    return encoded(upright, info, [_JPEG if fits_jpeg else _PNG], code_points=points)
+
+
+def _code_points(data: bytes) -> tuple[int, int] | None:
+    """Return primaries and transfer function of an AVIF or HEIC, None for sRGB's. Source: ISO/IEC 23008-12, "colr"."""
+    at = data.find(b"colrnclx", 0, _HEADER_BYTES)
+    if at < 0:
+        return None
+    primaries, transfer = (int.from_bytes(data[at + 8 + n : at + 10 + n], "big") for n in (0, 2))
+    is_usual = primaries in (1, 2) and transfer in (1, 2, 6, 13)
+    return None if is_usual or not (1 <= primaries <= 22 and 1 <= transfer <= 18) else (primaries, transfer)
 
 
 def _usual_mode(image: Image.Image, info: dict[Any, Any]) -> tuple[Image.Image, dict[Any, Any]]:

@@ -16,7 +16,7 @@ from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.deep_png import deep_turned, is_deep
 from flux2_tool.images.icc import colours_of
 from flux2_tool.images.parts import CannotCutError
-from flux2_tool.images.png import with_colours_of
+from flux2_tool.images.png import with_code_points, with_colours_of
 from flux2_tool.images.turning import turned
 from flux2_tool.images.webp import lossy_quality
 
@@ -73,6 +73,7 @@ def encoded(
     wanted: list[tuple[str, dict[str, Any]]],
     *,
     colours_from: bytes | None = None,
+    code_points: tuple[int, int] | None = None,
     max_bytes: int = MAX_SOURCE_BYTES,
 ) -> Encoded:
     """Return a file of a picture, encoded as the first of the wanted ways that is not too large, else more coarsely.
@@ -82,6 +83,7 @@ def encoded(
         info: Pillow's, of which the transparent colour and the profile are kept.
         wanted: Pillow's formats and their options.
         colours_from: A PNG whose colour chunks are kept.
+        code_points: Primaries and transfer function of the samples, which a PNG says.
         max_bytes: The size of a file that is too large is above this.
 
     Raises:
@@ -105,6 +107,8 @@ def encoded(
         written = output.getvalue()
         if kind == "PNG" and colours_from is not None and not is_converted:
             written = with_colours_of(colours_from, written)
+        if kind == "PNG" and code_points is not None and not profile:
+            written = with_code_points(written, code_points)
         if len(written) <= max_bytes:
             return Encoded(data=written, kind=kind, width_px=image.size[0], height_px=image.size[1])
     raise TooLargeError

@@ -165,7 +165,7 @@ def _converted(data: bytes, kind: FileKind) -> Picture:
         raise PictureError(f"is {kind.name}, which this installation cannot read", hint=hint)
     with _opened(data, kind) as (image, _, _):
         try:
-            return replace(_picture_of(converted(image)), came_as=kind.name)
+            return replace(_picture_of(converted(data, image)), came_as=kind.name)
         except CannotConvertError as exc:
             raise PictureError(f"is {kind.name} that {exc}", hint=kind.advice) from exc
         except TooLargeError as exc:

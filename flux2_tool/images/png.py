@@ -100,6 +100,11 @@ def with_colours_of(source: bytes, target: bytes) -> bytes:
     return target[:_HEADER_END] + colour_chunks(source) + target[_HEADER_END:]
 
 
+def with_code_points(png: bytes, points: tuple[int, int]) -> bytes:
+    """Return a PNG whose samples have these primaries and this transfer function. Source: ITU-T H.273."""
+    return png[:_HEADER_END] + chunk(b"cICP", bytes((*points, 0, 1))) + png[_HEADER_END:]
+
+
 def colour_chunks(source: bytes, *, also: Sequence[bytes] = ()) -> bytes:
     """Return the chunks of a PNG that say how its samples are shown, without its profile unless it is in `also`."""
     try:

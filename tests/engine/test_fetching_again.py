@@ -263,7 +263,7 @@ def test_a_place_is_a_file_or_a_folder_as_a_person_means_it(at: Path, text: str,
     assert target.name == name
 
 
-@pytest.mark.parametrize("text", ["", "  ", "a\0b", "~nobody-of-this-name/x", "x" * 300])
+@pytest.mark.parametrize("text", ["", "  ", "-", "a\0b", "~nobody-of-this-name/x", "x" * 300])
 def test_a_place_that_means_nothing_is_refused(text: str) -> None:
     """Before anything is sent."""
     with pytest.raises(InvalidArgumentsError, match="could not be saved"):

@@ -208,6 +208,21 @@ def test_a_file_that_is_too_large_in_every_way_is_an_error() -> None:
         encoded(_noise("RGB"), {}, [("PNG", {})], max_bytes=100)
 
 
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "said"), [(9, 16, True), (12, 13, True), (1, 13, False), (0, 999, False)]
+)
+def test_colours_that_a_file_names_by_number_are_kept(primaries: int, transfer: int, said: bool) -> None:
+    """HDR, and a wide colour space without a profile: as sRGB the same numbers are other colours."""
+    data = file_of("AVIF", quality=90)
+    at = data.index(b"colrnclx") + 8
+    data = data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+
+    found = source_picture(data)
+
+    assert (b"cICP" + bytes((primaries, transfer % 256, 0, 1)) in found.data) == said
+    assert found.kind == ("PNG" if said else "JPEG")
+
+
 def test_a_wide_profile_is_kept_by_a_conversion() -> None:
     """A phone's photo in Display P3 without its profile is pale."""
     from tests.support.hiding import SRGB
