@@ -83,7 +83,7 @@ class PictureSaver:
         )
         recorded = dict(enumerate(image_task.saved))
         shown = dict(recorded)
-        if targets and image_task.state == "completed" and image_task.finished_at is not None:
+        if targets and image_task.state == "completed":
             for index in range(len(_links(image_task))):
                 copies = await saving.with_progress(index, targets, recorded.get(index))
                 if copies:
@@ -149,7 +149,7 @@ class _Saving:
     async def _to(self, target: SaveTarget, index: int, source: SavedImage | None) -> SavedImage:
         """Save one picture to one target, from the network or from where it was saved a moment ago."""
         task, links = self.image_task, _links(self.image_task)
-        usual_stem = file_stem(at=task.finished_at or 0.0, slug=task.label or "image", task_id=task.task_id)
+        usual_stem = file_stem(at=self._finished_at(), slug=task.label or "image", task_id=task.task_id)
         stem, suffix = target.names_of(usual_stem, index + 1, len(links))
         if source is None:
             saved = await self._fetched(links[index], target.folder, stem, suffix)
@@ -195,12 +195,16 @@ class _Saving:
         if error.again == "while fresh":
             expires_at = link.expires_at or self.image_task.expires_at(link)
             is_expired = expires_at is not None and expires_at <= iso_utc(now)
-            is_fresh = not is_expired and now - (self.image_task.finished_at or 0.0) <= _FRESH_S
+            is_fresh = not is_expired and now - self._finished_at() <= _FRESH_S
             pauses = _PAUSES_WHILE_FRESH_S if is_fresh else ()
         if error.again == "no" or attempt >= len(pauses):
             return None
         asked_s = parse_retry_after(error.retry_after, now=datetime.fromtimestamp(now, tz=UTC))
         return max(pauses[attempt], asked_s or 0.0)
+
+    def _finished_at(self) -> float:
+        finished_at = self.image_task.finished_at
+        return self.saver.clock.now() if finished_at is None else finished_at
 
     # ---- warnings ----------------------------------------------------------------------------------------------------
 

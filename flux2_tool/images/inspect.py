@@ -154,9 +154,10 @@ def without_metadata(
 
 def _encoded(data: bytes, image: Image.Image, kind: str, transpose: str | None) -> Picture:
     try:
-        return _picture_of(encoded_again(data, image, kind, transpose=transpose))
+        picture = _picture_of(encoded_again(data, image, kind, transpose=transpose))
     except TooLargeError as exc:
         raise _too_large() from exc
+    return picture if picture.kind == kind else replace(picture, came_as=kind_of(data).name)
 
 
 def _converted(data: bytes, kind: FileKind) -> Picture:
