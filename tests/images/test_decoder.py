@@ -23,8 +23,9 @@ from PIL import Image
 from flux2_tool.context import CallContext
 from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
+from flux2_tool.images.decode_memory import memory_for
 from flux2_tool.images.decoder import Decoder, PictureFacts
-from flux2_tool.images.decoder_process import answer, cpu_bound, memory_for, outcome
+from flux2_tool.images.decoder_process import answer, cpu_bound, outcome
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.metadata import only_the_picture
