@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,9 +20,7 @@ MAX_ARGUMENTS_BYTES = 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
-def _run(
-    tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output_dir: Path | None
-) -> int:
+def _run(tool: str, arguments: str, session: str | None, new: bool, wait_s: float | None, output: str | None) -> int:
     # Imported here because `--help` must not pay for httpx and jsonschema.
     from flux2_tool.cli.output import exit_code_of, note_unwritten, print_failure
     from flux2_tool.cli.run import run_call
@@ -53,7 +50,7 @@ def _run(
             given,
             show=show,
             wait_s=wait_s,
-            output_dir=output_dir,
+            output=output,
             session=session,
             new=new,
             by_model=True,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import click
 
 DEFAULT_PROMPT = "a red fox in the snow, morning light"
-DEFAULT_FOLDER = Path("flux2-images")
+DEFAULT_FOLDER = "flux2-images"
 # Half the sandbox's realistic durations: long enough to show the wait, short enough to watch.
 SPEED = 2.0
 
@@ -17,18 +16,16 @@ SPEED = 2.0
 @click.argument("prompt", default=DEFAULT_PROMPT)
 @click.option(
     "--output",
-    "output_dir",
-    type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_FOLDER,
-    metavar="DIR",
-    help=f"Where to save the image. Default ./{DEFAULT_FOLDER}.",
+    metavar="PATH",
+    help=f"Where to save the image: a folder or a file. Default ./{DEFAULT_FOLDER}.",
 )
-def demo(prompt: str, output_dir: Path) -> int:
+def demo(prompt: str, output: str) -> int:
     """Run a full example: make a sandbox image of PROMPT, without a key or a charge."""
     # Imported here because `--help` must not pay for them.
     from pydantic import SecretStr
 
-    from flux2_tool.cli.exit_codes import TRY_LATER
+    from flux2_tool.cli.exit_codes import NOT_SAVED
     from flux2_tool.cli.options import typed_text
     from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.run import run_call
@@ -52,7 +49,7 @@ def demo(prompt: str, output_dir: Path) -> int:
             tool.name,
             {"prompt": typed_text(prompt)},
             show=lambda outcome: outcome,
-            output_dir=output_dir,
+            output=output,
             account=(settings, credentials),
         )
     if isinstance(outcome, CancelledCallError):
@@ -63,7 +60,7 @@ def demo(prompt: str, output_dir: Path) -> int:
     paths = [image.path for image in outcome.images if image.path]
     if not paths:
         print_error("; ".join(outcome.warnings) or "the image was not saved")
-        return TRY_LATER
+        return NOT_SAVED
     for path in paths:
         write_path(path)
     note_unwritten_output()

@@ -10,7 +10,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -88,10 +87,9 @@ def waiting_options(manifest: Manifest) -> list[click.Parameter]:
     return [
         wait_option(manifest),
         click.Option(
-            ["--output", "output_dir"],
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="Save the image there too, and print its path.",
+            ["--output"],
+            metavar="PATH",
+            help="Save the image there too, and print its path: a folder, or a file such as fox.png.",
         ),
         click.Option(["--open", "show"], is_flag=True, help="Show the image in your viewer or browser."),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the whole result object."),

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from flux2_tool.cli.open_journal import opened_journal
@@ -18,8 +17,9 @@ from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import Credentials, resolve_credentials
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import LOCAL
+from flux2_tool.engine.save_targets import SaveTarget
 from flux2_tool.engine.wait import CancelToken, Progress
-from flux2_tool.exceptions import ConfigurationError, Flux2Error, InvalidArgumentsError
+from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.hosts.outcome import outcome_of
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings, load_settings
@@ -37,7 +37,7 @@ def run_call(
     *,
     show: Show[ToolResult, Shown],
     wait_s: float | None = None,
-    output_dir: Path | None = None,
+    output: str | None = None,
     session: str | None = None,
     new: bool = False,
     by_model: bool = False,
@@ -51,7 +51,7 @@ def run_call(
         arguments: Its arguments, not yet checked.
         show: Prints the outcome; the image counts as delivered once it returns.
         wait_s: The longest wait, in seconds; by default the setting's or the command line's.
-        output_dir: Where to also save the image.
+        output: Where to also save the image: a folder or a file, as a person writes it.
         session: The call's session.
         new: Always make a new image.
         by_model: Whether a model chose the arguments; else a person did, whose source files may be anywhere.
@@ -68,28 +68,19 @@ def run_call(
         any_folder=not by_model,
     )
 
-    def work(engine: Engine, cancel: CancelToken, report: Reporter) -> Awaitable[ToolResult]:
-        return engine.call(
+    async def work(engine: Engine, cancel: CancelToken, report: Reporter) -> ToolResult:
+        return await engine.call(
             tool,
             arguments,
             wait_s=wait_s,
             caller=caller,
             new=new,
             on_progress=lambda state: report(progress_line(state)),
-            output_dir=None if output_dir is None else _absolute(output_dir),
+            output=None if output is None else SaveTarget.of(output),
             cancel=cancel,
         )
 
     return _run(work, show, environ, account)
-
-
-def _absolute(output_dir: Path) -> Path:
-    """Return where to save, independent of the working folder."""
-    try:
-        return output_dir.absolute()
-    except FileNotFoundError as exc:
-        message = "output is relative to the working folder, which has been deleted"
-        raise InvalidArgumentsError(message, hint="give an absolute path", violations=(message,)) from exc
 
 
 def run_resume(

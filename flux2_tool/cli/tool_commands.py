@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,7 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
 
     def run(
         wait_s: float | None,
-        output_dir: Path | None,
+        output: str | None,
         as_json: bool,
         show: bool = False,
         session: str | None = None,
@@ -49,7 +48,7 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
             given_arguments(values),
             show=print_result,
             wait_s=wait_s,
-            output_dir=output_dir,
+            output=output,
             session=session,
             new=new,
         )

@@ -19,7 +19,8 @@ from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.runtime import Runtime
-from flux2_tool.engine.saving import image_infos
+from flux2_tool.engine.save_targets import SaveTarget, checked_targets
+from flux2_tool.engine.saving import PictureSaver
 from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
 from flux2_tool.engine.task_starter import TaskStarter
 from flux2_tool.engine.wait import (
@@ -49,8 +50,6 @@ from flux2_tool.tasks.webhook_inbox import WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
-# Extra time to save an image that completes as the wait ends; the host may give up soon after.
-SAVE_GRACE_S: Final = 0.75
 CLOSE_GRACE_S: Final = 3.0
 
 
@@ -82,7 +81,7 @@ class Engine:
         self.host = host
         self._process = runtime.owner.name
         self._clock = runtime.clock
-        self._decoder = runtime.decoder
+        self._saver = PictureSaver(clock=runtime.clock, decoder=runtime.decoder)
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
         routes = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
@@ -126,6 +125,7 @@ class Engine:
         longest_wait_s: float | None = None,
         new: bool = False,
         output_dir: Path | None = None,
+        output: SaveTarget | None = None,
         on_progress: OnProgress | None = None,
         cancel: CancelToken | None = None,
     ) -> ToolResult:
@@ -139,7 +139,8 @@ class Engine:
             wait_s: How long to wait for the image, in seconds; by default the setting, else the host's default.
             longest_wait_s: The limit of any wait, in seconds, because the host gives up then.
             new: Always make a new image; never join an equal call's task.
-            output_dir: Where to save the pictures, by default `save_dir`; a failed download is a warning.
+            output_dir: A folder to save the pictures in, besides `save_dir`; a failed download is a warning.
+            output: The same, as a folder or a file.
             on_progress: Called at every change and every few seconds of the wait.
             cancel: Stops the wait.
 
@@ -155,6 +156,8 @@ class Engine:
             with self._calls.opened(cancel):
                 arguments, warnings = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
                 self._validate(tool, arguments, by_model=caller.by_model)
+                output = output or (None if output_dir is None else SaveTarget(folder=output_dir))
+                targets = await checked_targets(output, self.settings.save_dir)
                 call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
                 call.warnings += warnings
                 call.on_progress = on_progress or call.on_progress
@@ -162,7 +165,7 @@ class Engine:
                     call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
                 if self.host.is_agent:
                     self._registry.resume_soon(call.account)
-                return await self._run(call, caller, new=new, output_dir=output_dir or self.settings.save_dir)
+                return await self._run(call, caller, new=new, targets=targets)
         except Flux2Error as exc:
             logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
             raise
@@ -286,7 +289,9 @@ class Engine:
             cancel=cancel or CancelToken(),
         )
 
-    async def _run(self, call: ToolCall, caller: CallContext, *, new: bool, output_dir: Path | None) -> ToolResult:
+    async def _run(
+        self, call: ToolCall, caller: CallContext, *, new: bool, targets: Sequence[SaveTarget]
+    ) -> ToolResult:
         if call.tool == "get_image_task":
             ref = TaskRef.parse(call.arguments["task_id"])
             begun = TaskHandle(image_task=await self._registry.find(call.account, ref, caller=caller))
@@ -296,7 +301,7 @@ class Engine:
         await wait_for(call, image_task, clock=self._clock)
         await self._registry.check_lookup(image_task, caller)
         raise_error_of(image_task)
-        images, warnings = await self._images(call, image_task, output_dir)
+        images, warnings = await self._images(call, image_task, targets)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
         if image_task.state == "completed" and is_all_there and not call.cancel.is_set:
@@ -313,19 +318,12 @@ class Engine:
         )
 
     async def _images(
-        self, call: ToolCall, image_task: ImageTask, folder: Path | None
+        self, call: ToolCall, image_task: ImageTask, targets: Sequence[SaveTarget]
     ) -> tuple[list[ImageInfo], list[str]]:
         """Return an image task's pictures, saved within the rest of the call's wait, and warnings."""
         base_url = call.account.base_url
-        return await image_infos(
-            image_task,
-            http=self._accounts.http(base_url),
-            folder=folder,
-            loopback_allowed=is_loopback_url(base_url),
-            within_s=max(0.0, call.deadline_s - self._clock.monotonic()) + SAVE_GRACE_S,
-            cancel=call.cancel,
-            decoder=self._decoder,
-        )
+        http, is_loopback = self._accounts.http(base_url), is_loopback_url(base_url)
+        return await self._saver.image_infos(call, image_task, targets, http=http, loopback_allowed=is_loopback)
 
     # ---- interrupted tasks -------------------------------------------------------------------------------------------
 
@@ -345,6 +343,6 @@ class Engine:
             raise_error_of(image_task)
         except Flux2Error as exc:
             return exc
-        images, warnings = await self._images(own, image_task, self.settings.save_dir)
+        images, warnings = await self._images(own, image_task, await checked_targets(None, self.settings.save_dir))
         now = self._clock.now()
         return report(image_task, self.manifest, host=self.host, now=now, images=images, warnings=warnings)

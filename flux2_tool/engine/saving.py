@@ -1,81 +1,229 @@
-"""Save a finished image task's pictures and report their paths and sizes.
+"""Save a finished image task's pictures and report their paths and sizes, within what is left of the call's wait.
 
-A picture that cannot be saved is a warning, never a failed result: it exists and its link works.
+Just after a picture was made its storage may not have it yet, or be busy: it is fetched again. One that cannot be saved
+is a warning, never a failed result: it exists, its link works, and the warning names the command that fetches it later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import httpx
 
-from flux2_tool.engine.wait import CancelToken, unless_cancelled
+from flux2_tool._clock import Clock, iso_utc
+from flux2_tool.engine.save_targets import SaveTarget, is_of_format
+from flux2_tool.engine.wait import PROGRESS_EVERY_S, ToolCall, report_progress, unless_cancelled
 from flux2_tool.images.decoder import Decoder
-from flux2_tool.images.download import DOWNLOAD_TIMEOUT_S, DownloadError, download_image, file_stem
+from flux2_tool.images.download import DownloadError, SavedImage, download_image, file_stem
+from flux2_tool.images.part_file import copied
 from flux2_tool.journal import SavedCopy
+from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.image_links import ImageLink
 from flux2_tool.schema.results import ImageInfo
+from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
+# Extra time to save an image that completes as the wait ends; the host may give up soon after.
+SAVE_GRACE_S: Final = 0.75
+NOT_SAVED: Final = "not_saved"
+# The pauses between attempts; after the last one it is given up.
+_PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
+# For a failure that may be final as well, such as a 404: storage that is late has it within seconds.
+_PAUSES_WHILE_FRESH_S: Final = _PAUSES_S[:4]
+# How long after its end a task's link may not work yet.
+_FRESH_S: Final = 300.0
 
-async def image_infos(
-    image_task: ImageTask,
-    *,
-    http: httpx.AsyncClient,
-    folder: Path | None,
-    loopback_allowed: bool,
-    within_s: float,
-    cancel: CancelToken,
-    decoder: Decoder,
-) -> tuple[list[ImageInfo], list[str]]:
-    """Return the pictures' entries, saved first if a folder is given, and warnings.
 
-    Args:
-        image_task: Any; one that is not completed has the pictures of its last response, if any.
-        http: A client without a key.
-        folder: Where to save; None only reports copies saved earlier.
-        loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
-        within_s: The time left for all downloads, in seconds; a picture that takes longer is not saved.
-        cancel: Stops the download.
+@dataclass(slots=True, kw_only=True)
+class PictureSaver:
+    """Saves the pictures of one engine's tasks.
+
+    Attributes:
+        clock: Time.
         decoder: Decodes the pictures.
     """
-    copies = dict(enumerate(image_task.saved))
-    warnings: list[str] = []
-    clock = asyncio.get_running_loop().time
-    until_s = clock() + within_s
-    if folder is not None and image_task.state == "completed" and image_task.finished_at is not None:
-        stem = file_stem(at=image_task.finished_at, slug=image_task.label or "image", task_id=image_task.task_id)
-        for index, link in enumerate(_links(image_task)):
-            if index in copies and Path(copies[index].path).parent == folder:
+
+    clock: Clock
+    decoder: Decoder
+
+    async def image_infos(
+        self,
+        call: ToolCall,
+        image_task: ImageTask,
+        targets: Sequence[SaveTarget],
+        *,
+        http: httpx.AsyncClient,
+        loopback_allowed: bool,
+    ) -> tuple[list[ImageInfo], list[str]]:
+        """Return the pictures' entries, saved first to each target, and warnings.
+
+        Args:
+            call: Its deadline, cancellation and progress callback apply.
+            image_task: Any; one that is not completed has the pictures of its last response, if any.
+            targets: Where to save; the first one's paths are reported. None only reports copies saved earlier.
+            http: A client without a key.
+            loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
+        """
+        saving = _Saving(
+            saver=self,
+            call=call,
+            image_task=image_task,
+            http=http,
+            loopback_allowed=loopback_allowed,
+            until_s=max(call.deadline_s, self.clock.monotonic()) + SAVE_GRACE_S,
+        )
+        recorded = dict(enumerate(image_task.saved))
+        shown = dict(recorded)
+        if targets and image_task.state == "completed":
+            for index in range(len(_links(image_task))):
+                copies = await saving.with_progress(index, targets, recorded.get(index))
+                if copies:
+                    # The last target is the setting's, where pictures are kept for good.
+                    shown[index], recorded[index] = copies[0], copies[-1]
+            if image_task.record_handle is not None and recorded:
+                image_task.record_handle.saved(list(recorded.values()))
+        return _infos(image_task, shown), saving.warnings
+
+
+@dataclass(slots=True, kw_only=True)
+class _Saving:
+    """The pictures of one task while one call saves them."""
+
+    saver: PictureSaver
+    call: ToolCall
+    image_task: ImageTask
+    http: httpx.AsyncClient
+    loopback_allowed: bool
+    until_s: float
+    warnings: list[str] = field(default_factory=list)
+
+    async def with_progress(
+        self, index: int, targets: Sequence[SaveTarget], earlier: SavedCopy | None
+    ) -> list[SavedCopy]:
+        """Save one picture to every target, report that it takes time, and return the copies that there are."""
+        call, clock = self.call, self.saver.clock
+        done = asyncio.Event()
+        work = asyncio.ensure_future(unless_cancelled(self._saved(index, targets, earlier), call.cancel))
+        work.add_done_callback(lambda _work: done.set())
+        try:
+            while not done.is_set():
+                task_id = self.image_task.task_id
+                report_progress(call, "saving", "saving the picture", now_s=clock.monotonic(), task_id=task_id)
+                await clock.wait(done, PROGRESS_EVERY_S)
+            copies = work.result()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        if copies is None:
+            self._warn_unsaved("the call was stopped during the download", targets[0])
+        return copies or []
+
+    async def _saved(self, index: int, targets: Sequence[SaveTarget], earlier: SavedCopy | None) -> list[SavedCopy]:
+        copies: list[SavedCopy] = []
+        source: SavedImage | None = None
+        for target in targets:
+            is_there = earlier is not None and target.name is None and Path(earlier.path).parent == target.folder
+            if is_there and earlier is not None and await asyncio.to_thread(Path(earlier.path).is_file):
+                copies.append(earlier)
                 continue
             try:
-                saving = download_image(
-                    http,
+                source = await self._to(target, index, source)
+            except DownloadError as exc:
+                self._warn_unsaved(str(exc), target)
+            except Exception as exc:  # whatever it is, the picture is paid and its link works
+                logger.exception("a picture could not be saved because of a defect")
+                self._warn_unsaved(type(exc).__name__, target)
+            else:
+                copies.append(SavedCopy(path=str(source.path), width_px=source.width_px, height_px=source.height_px))
+        return copies
+
+    async def _to(self, target: SaveTarget, index: int, source: SavedImage | None) -> SavedImage:
+        """Save one picture to one target, from the network or from where it was saved a moment ago."""
+        task, links = self.image_task, _links(self.image_task)
+        usual_stem = file_stem(at=self._finished_at(), slug=task.label or "image", task_id=task.task_id)
+        stem, suffix = target.names_of(usual_stem, index + 1, len(links))
+        if source is None:
+            saved = await self._fetched(links[index], target.folder, stem, suffix)
+        else:
+            given = source.own_suffix if suffix is None else suffix
+            try:
+                path = await asyncio.to_thread(copied, source.path, target.folder, stem, given)
+            except OSError as exc:
+                raise DownloadError(f"it could not be written to {target.folder}: {exc.strerror}") from exc
+            saved = SavedImage(
+                path=path, width_px=source.width_px, height_px=source.height_px, own_suffix=source.own_suffix
+            )
+        if suffix is not None:
+            self._warn_of_name(saved, f"{stem}{suffix}")
+        return saved
+
+    async def _fetched(self, link: ImageLink, folder: Path, stem: str, suffix: str | None) -> SavedImage:
+        """Download a picture, again and again while that makes sense and the call's wait lasts."""
+        clock, until_s = self.saver.clock, self.until_s
+        for attempt in range(len(_PAUSES_S) + 1):
+            try:
+                return await download_image(
+                    self.http,
                     link.url,
                     folder,
                     stem,
-                    loopback_allowed=loopback_allowed,
-                    timeout_s=max(0.0, min(DOWNLOAD_TIMEOUT_S, until_s - clock())),
-                    decoder=decoder,
+                    suffix=suffix,
+                    loopback_allowed=self.loopback_allowed,
+                    timeout_s=max(0.0, until_s - clock.monotonic()),
+                    decoder=self.saver.decoder,
                 )
-                saved = await unless_cancelled(saving, cancel)
-                if saved is None:
-                    raise DownloadError("the call was stopped during the download")
             except DownloadError as exc:
-                warnings.append(f"not_saved: the picture was made but could not be saved: {exc}")
-            except Exception as exc:  # whatever it is, the picture is paid and its link works
-                logger.exception("a picture could not be saved because of a defect")
-                warnings.append(f"not_saved: the picture was made but could not be saved: {type(exc).__name__}")
-            else:
-                copies[index] = SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
-        if image_task.record_handle is not None and copies:
-            image_task.record_handle.saved(list(copies.values()))
-    return _infos(image_task, copies), warnings
+                pause_s = self._pause_s(exc, attempt, link)
+                if pause_s is None or clock.monotonic() + pause_s >= until_s:
+                    raise
+            await clock.sleep(pause_s)
+        raise AssertionError  # pragma: no cover - there is no pause after the last attempt
+
+    def _pause_s(self, error: DownloadError, attempt: int, link: ImageLink) -> float | None:
+        """Return how long to wait before the next attempt, in seconds; None if there is none."""
+        now = self.saver.clock.now()
+        pauses: Sequence[float] = _PAUSES_S
+        if error.again == "while fresh":
+            expires_at = link.expires_at or self.image_task.expires_at(link)
+            is_expired = expires_at is not None and expires_at <= iso_utc(now)
+            is_fresh = not is_expired and now - self._finished_at() <= _FRESH_S
+            pauses = _PAUSES_WHILE_FRESH_S if is_fresh else ()
+        if error.again == "no" or attempt >= len(pauses):
+            return None
+        asked_s = parse_retry_after(error.retry_after, now=datetime.fromtimestamp(now, tz=UTC))
+        return max(pauses[attempt], asked_s or 0.0)
+
+    def _finished_at(self) -> float:
+        finished_at = self.image_task.finished_at
+        return self.saver.clock.now() if finished_at is None else finished_at
+
+    # ---- warnings ----------------------------------------------------------------------------------------------------
+
+    def _warn_unsaved(self, why: str, target: SaveTarget) -> None:
+        ref = TaskRef.text_of(self.image_task.task_id)
+        place = target.folder if target.name is None else target.folder / target.name
+        later = (
+            "" if ref is None else f"; fetch it later with: flux2-tool task {ref} --output {shlex.quote(str(place))}"
+        )
+        self.warnings.append(f"{NOT_SAVED}: the picture was made but could not be saved: {why}{later}")
+
+    def _warn_of_name(self, saved: SavedImage, asked: str) -> None:
+        name = saved.path.name
+        if name != asked:
+            self.warnings.append(f"renamed: {asked} is another file already; the picture was saved as {name}")
+        if not is_of_format(saved.path.suffix, saved.own_suffix):
+            self.warnings.append(
+                f"other_format: {name} has the format {saved.own_suffix[1:].upper()}, whatever its name says"
+            )
 
 
 def _infos(image_task: ImageTask, copies: Mapping[int, SavedCopy]) -> list[ImageInfo]:
@@ -84,8 +232,8 @@ def _infos(image_task: ImageTask, copies: Mapping[int, SavedCopy]) -> list[Image
             url=link.url,
             expires_at=image_task.expires_at(link),
             path=copies[index].path if index in copies else None,
-            width_px=copies[index].width_px if index in copies else None,
-            height_px=copies[index].height_px if index in copies else None,
+            width_px=copies[index].width_px or None if index in copies else None,
+            height_px=copies[index].height_px or None if index in copies else None,
         )
         for index, link in enumerate(_links(image_task))
     ]

@@ -5,8 +5,7 @@ No network and no tasks; `source_resolver.py` handles those.
 
 from __future__ import annotations
 
-import base64
-import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,17 @@ from typing import BinaryIO, Final
 from flux2_tool._net import is_private_url, split_url
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.data_url import DataUrlError, data_of, is_data_url
+from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.open_files import nameless_file, opened
-from flux2_tool.images.safe_open import MAX_SOURCE_BYTES, SourcePlaces, inbound_folder, open_source, path_of, too_large
+from flux2_tool.images.safe_open import SourcePlaces, inbound_folder, too_large
+from flux2_tool.images.source_paths import open_named
 
-_LIMITS_HINT: Final = "Use a PNG, JPEG, WebP or GIF picture within the limits."
+_LIMITS_HINT: Final = "Use a PNG, JPEG or WebP picture within the limits."
+# RunAPI publishes no limit; another reseller of the same model names this one.
+DOCUMENTED_BYTES: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +33,13 @@ class CheckedSource:
 
     Attributes:
         identity: What deduplication compares: a hash of the file, a task reference or a public link.
+        warnings: What was changed of it, and what may surprise its sender.
     """
 
     identity: str
     url: str | None = None
     picture: PictureCopy | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def source_places(caller: CallContext, source_roots: tuple[Path, ...]) -> SourcePlaces:
@@ -80,18 +86,18 @@ async def checked_file(
     Raises:
         SourceRefusedError: It lies elsewhere, cannot be read, or is no picture within the limits.
     """
-    if source.split(":", 1)[0].lower() == "data":
+    if is_data_url(source):
         file = await opened(partial(_file_of_data, source, where))
     else:
-        path = path_of(source, places, where=where)
-        file = await opened(partial(open_source, path, places, where=where))
+        file = await opened(partial(open_named, source, places, where=where))
     with file:
         picture = await checked_picture(file, where, decoder=decoder, keep_metadata=keep_metadata)
-    return CheckedSource(identity=f"sha256:{picture.facts.source_sha256}", picture=picture)
+    identity = f"sha256:{picture.facts.source_sha256}"
+    return CheckedSource(identity=identity, picture=picture, warnings=_warnings_of(picture, where))
 
 
 async def checked_picture(file: BinaryIO, where: str, *, decoder: Decoder, keep_metadata: bool) -> PictureCopy:
-    """Return a copy of a file's picture, stripped of metadata unless `keep_metadata`.
+    """Return a copy of a file's picture as the service may have it, see `Decoder.copy`.
 
     Raises:
         SourceRefusedError: It is no picture within the limits.
@@ -99,11 +105,32 @@ async def checked_picture(file: BinaryIO, where: str, *, decoder: Decoder, keep_
     try:
         return await decoder.copy(file, keep_metadata=keep_metadata)
     except PictureError as exc:
-        raise SourceRefusedError(f"{where} was refused: it {exc}. Nothing was sent.", hint=_LIMITS_HINT) from exc
+        hint = exc.hint or _LIMITS_HINT
+        raise SourceRefusedError(f"{where} was refused: it {exc}. Nothing was sent.", hint=hint) from exc
+
+
+def all_refusals(errors: Sequence[SourceRefusedError]) -> SourceRefusedError:
+    """Return one error for all the sources that are refused, so that they are corrected in one go."""
+    if len(errors) == 1:
+        return errors[0]
+    texts = [error.message.removesuffix(" Nothing was sent.") for error in errors]
+    listed = " ".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
+    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    task_id = next((error.task_id for error in errors if error.task_id), None)
+    message = f"{len(errors)} source pictures were refused: {listed} Nothing was sent."
+    return SourceRefusedError(message, hint=" ".join(hints), task_id=task_id)
 
 
 def _file_of_data(source: str, where: str) -> BinaryIO:
-    data = _data_of(source, where)
+    try:
+        data = data_of(source, max_bytes=MAX_SOURCE_BYTES)
+    except DataUrlError as exc:
+        raise SourceRefusedError(
+            f"{where} was refused: its data: URL {exc}. Nothing was sent.",
+            hint="Write it again, or use a file of the workspace: a long text is easily cut on its way.",
+        ) from exc
+    if len(data) > MAX_SOURCE_BYTES:
+        raise too_large(where, len(data))
     try:
         file = nameless_file()
         try:
@@ -120,17 +147,16 @@ def _file_of_data(source: str, where: str) -> BinaryIO:
     return file
 
 
-def _data_of(source: str, where: str) -> bytes:
-    head, _, text = source.partition(",")
-    if not head.lower().endswith(";base64"):
-        raise SourceRefusedError(
-            f"{where} was refused: a data: URL must be base64. Nothing was sent.", hint="Use data:image/png;base64,…"
-        )
-    if len(text) > MAX_SOURCE_BYTES * 4 // 3 + 4:
-        raise too_large(where, len(text) * 3 // 4)
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise SourceRefusedError(
-            f"{where} was refused: the data: URL's base64 is broken. Nothing was sent.", hint=_LIMITS_HINT
-        ) from exc
+def _warnings_of(picture: PictureCopy, where: str) -> tuple[str, ...]:
+    """Return what was changed of a picture, and what the service may make of it that its sender does not expect."""
+    facts, found = picture.facts, list[str]()
+    if facts.came_as:
+        found.append(f"converted: {where} is {facts.came_as}; it was sent as a {facts.kind} of high quality")
+    elif facts.kind == "GIF":
+        found.append(f"undocumented_format: {where} is a GIF, which RunAPI does not promise to take; a PNG is safer")
+    if facts.moves:
+        found.append(f"first_frame: {where} has several frames or pages; an edit is made of the first")
+    if facts.size_bytes > DOCUMENTED_BYTES:
+        size = f"{facts.size_bytes / 1_000_000:.1f} MB"
+        found.append(f"large_source: {where} has {size}; RunAPI does not promise to take more than 10 MB")
+    return tuple(found)

@@ -22,6 +22,7 @@ from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.context import CallContext
 from flux2_tool.engine.source_checks import (
     CheckedSource,
+    all_refusals,
     checked_file,
     checked_link,
     checked_picture,
@@ -41,6 +42,7 @@ from flux2_tool.exceptions import (
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.open_files import opened
 from flux2_tool.images.safe_open import SourcePlaces, open_saved_copy
+from flux2_tool.images.source_names import meant
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.task_ref import TaskRef
@@ -55,10 +57,11 @@ PICTURE_GRACE_S: Final = 0.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedSources:
-    """The URLs to send, in order, and the identities that deduplication compares, see `CheckedSource`."""
+    """The URLs to send, in order, and the identities that deduplication compares; for both see `CheckedSource`."""
 
     urls: list[str]
     identities: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 class SourceResolver:
@@ -169,11 +172,19 @@ class _CallSources:
         names = [f"source_image_urls[{index}]" for index in range(len(sources))]
         checks = (self._check(source, where) for source, where in zip(sources, names, strict=True))
         found = await asyncio.gather(*checks, return_exceptions=True)
+        refused = [item for item in found if isinstance(item, SourceRefusedError)]
+        if refused:
+            raise all_refusals(refused)
         checked = [_unless_failed(item) for item in found]
         urls = await asyncio.gather(*(self._url_of(item, where) for item, where in zip(checked, names, strict=True)))
-        return ResolvedSources(urls=list(urls), identities=[item.identity for item in checked])
+        return ResolvedSources(
+            urls=list(urls),
+            identities=[item.identity for item in checked],
+            warnings=[warning for item in checked for warning in item.warnings],
+        )
 
     async def _check(self, source: str, where: str) -> CheckedSource:
+        source = meant(source)
         if source.lower().startswith(("http:", "https:")):
             return checked_link(source, where)
         ref = TaskRef.parse_source(source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts
 from flux2_tool.engine.request_builder import RequestBuilder
@@ -78,11 +80,12 @@ class TaskStarter:
         """
         # A caller who may not spend at all is refused before anything is uploaded.
         rules = self._rules(call, caller, new=new)
-        sources = None
+        sources, warnings = None, list[str]()
         if "source_image_urls" in call.arguments:
             storage = self._accounts.http(call.account.base_url)
             given = call.arguments["source_image_urls"]
             sources = await self._sources.resolve(call, caller, given, storage=storage)
+            warnings = sources.warnings
         price = await self._price(call)
         prepared = self._requests.build(
             call, caller, sources=sources, routes=self._route_order(call.account.base_url), price_usd=price.usd
@@ -95,7 +98,7 @@ class TaskStarter:
         begun = await unless_cancelled(beginning, call.cancel)
         if begun is None:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
-        return begun
+        return replace(begun, warnings=[*warnings, *begun.warnings])
 
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""

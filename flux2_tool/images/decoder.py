@@ -24,7 +24,7 @@ from flux2_tool._platform import IS_MEMORY_LIMIT_ENFORCED
 from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
 from flux2_tool.images.decoder_handle import END_S, DecoderGoneError, DecodingProcess
-from flux2_tool.images.inspect import SUFFIXES, PictureError
+from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.open_files import nameless_file, opened
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,15 @@ class PictureFacts:
     """What a decoded picture is.
 
     Attributes:
-        kind: PNG, JPEG, WEBP or GIF.
+        kind: PNG, JPEG, WEBP or GIF; or the name of another format, of a file that is kept as it is.
+        width_px: 0 with `height_px` for a file that this installation cannot decode.
         size_bytes: Of its file, or of the copy that was made of it; so are the two hashes.
         sha256: In hexadecimal digits.
         md5: In base64.
         source_sha256: Of the file as it was given, in hexadecimal digits.
+        suffix: Of its file name, with the dot.
+        came_as: What it was converted from, in words; "" if it was not.
+        moves: Whether the file as it was given has several frames or pages.
     """
 
     kind: str
@@ -53,11 +57,9 @@ class PictureFacts:
     sha256: str
     md5: str
     source_sha256: str
-
-    @property
-    def suffix(self) -> str:
-        """The suffix of its file name, with the dot."""
-        return SUFFIXES[self.kind]
+    suffix: str
+    came_as: str = ""
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
@@ -105,7 +107,7 @@ class Decoder:
         return await self._decoded("check", file, file)
 
     async def copy(self, file: BinaryIO, *, keep_metadata: bool) -> PictureCopy:
-        """Return the picture of a file as a copy of its own, without metadata unless `keep_metadata`.
+        """Return the picture of a file as the service may have it, in a file of its own; see `source_picture`.
 
         Raises:
             PictureError: As `check`, or it cannot be copied.
@@ -223,7 +225,8 @@ def _facts_of(reply: dict[str, Any], limits: DecodeLimits) -> PictureFacts:
         except TypeError as exc:
             raise PictureError("could not be checked: the process that decodes it gave an unreadable reply") from exc
     if refused is not None:
-        raise PictureError(str(refused))
+        hint, is_broken = str(reply.get("hint", "")), bool(reply.get("is_broken"))
+        raise PictureError(str(refused), hint=hint, is_broken=is_broken)
     if over == "cpu":
         raise PictureError(f"needs more than {limits.cpu_s} s of CPU time to decode, and no more are allowed")
     if over == "memory":

@@ -8,7 +8,7 @@ group at once, whatever is being decoded, and so does whoever kills the group.
     request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes",
               "watched"}
     reply    {"picture": {…}}             done
-             {"refused": "text"}          no picture as it must be; the text completes "it …"
+             {"refused": "text", …}       no picture as it must be; the text completes "it …"
              {"needs_bytes": N, "used_cpu_s": S}
                                           nothing was decoded: it takes more memory than was granted
              {"over": "cpu" | "memory"}   it was stopped at a limit
@@ -39,13 +39,10 @@ from functools import partial
 from typing import Any, Final
 
 from flux2_tool._platform import go_first_without_memory, limit_own_memory, resident_bytes
-from flux2_tool.images.decode_limits import (
-    BYTES_PER_PIXEL,
-    JPEG_COEFFICIENT_BYTES,
-    PRODUCTION,
-    WEBP_BYTES_PER_PIXEL,
-)
-from flux2_tool.images.inspect import MAX_PIXELS, SUFFIXES, Picture, PictureError, read_picture, without_metadata
+from flux2_tool.images.convert import can_decode
+from flux2_tool.images.decode_memory import memory_for
+from flux2_tool.images.file_kinds import HEAD_BYTES, kind_of
+from flux2_tool.images.inspect import SUFFIXES, Picture, PictureError, read_picture, source_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
 
@@ -75,6 +72,7 @@ def serve(channel: socket.socket, *, idle_s: float) -> None:  # pragma: no cover
         if not request:
             return
         try:
+            _load_decoder_for(descriptors)
             reply = _in_a_fork(channel, json.loads(request), descriptors)
         finally:
             for descriptor in descriptors:
@@ -92,6 +90,14 @@ def _preload() -> None:  # pragma: no cover - as `serve`
             Image.open(io.BytesIO(b""), formats=(name,))
     gc.collect()
     gc.freeze()
+
+
+def _load_decoder_for(descriptors: Sequence[int]) -> None:  # pragma: no cover - as `serve`
+    """Load a rarely needed decoder before the fork, whose memory is limited."""
+    with contextlib.suppress(OSError, ImportError):
+        kind = kind_of(os.pread(descriptors[0], HEAD_BYTES, 0))
+        if kind.use == "converted":
+            can_decode(kind.decoder)
 
 
 def _received(channel: socket.socket) -> tuple[bytes, list[int]]:  # pragma: no cover - as `serve`
@@ -225,74 +231,23 @@ def answer(
         needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:
             return {"needs_bytes": needs_bytes, "used_cpu_s": time.process_time()}
-        picture = without_metadata(data, while_cutting=while_cutting) if is_clean else read_picture(data)
+        if request["task"] == "check":
+            picture = read_picture(data)
+        else:
+            picture = source_picture(data, keep_metadata=not is_clean, while_cutting=while_cutting)
         if request["task"] != "check":
             _write(output, picture.data)
     except PictureError as exc:
-        return {"over": "memory"} if _is_for_memory(exc) else {"refused": str(exc)}
+        return (
+            {"over": "memory"}
+            if _is_for_memory(exc)
+            else {"refused": str(exc), "hint": exc.hint, "is_broken": exc.is_broken}
+        )
     except MemoryError:
         return {"over": "memory"}
     except OSError as exc:
         return {"refused": f"could not be copied to be checked: {exc.strerror or type(exc).__name__}"}
     return {"picture": _facts(picture, data)}
-
-
-def memory_for(data: bytes, *, is_encoded_again: bool, most_bytes: int) -> int:
-    """Return how many bytes of memory decoding takes, by what the file's header claims.
-
-    Args:
-        data: The picture's file.
-        is_encoded_again: Whether room is wanted for another file, which may be larger than this one.
-        most_bytes: What may be granted. Only a picture that cannot be decoded with it needs more.
-
-    Raises:
-        PictureError: The header claims more pixels than are allowed.
-    """
-    size_px, bytes_per_pixel = _claim(data)
-    if size_px[0] * size_px[1] > MAX_PIXELS:
-        raise PictureError(
-            f"has {size_px[0]} x {size_px[1]} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
-        )
-    least_bytes = int(size_px[0] * size_px[1] * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes
-    wanted_bytes = least_bytes + (2 * len(data) + PRODUCTION.overhead_bytes if is_encoded_again else 0)
-    return max(least_bytes, min(wanted_bytes, most_bytes))
-
-
-def _claim(data: bytes) -> tuple[tuple[int, int], float]:
-    """Return the size that a file claims, in pixels, and the bytes of memory that each pixel takes."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp_size_px(data), WEBP_BYTES_PER_PIXEL
-    import warnings
-
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels
-            with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as image:
-                return image.size, BYTES_PER_PIXEL + _coefficients(image)
-    except Exception:  # noqa: BLE001 - decoders raise many types for invalid data; `read_picture` names the fault
-        return (0, 0), 0.0
-
-
-def _coefficients(image: Any) -> float:
-    """Return the bytes a pixel of a progressive JPEG's coefficients, 0 for any other picture."""
-    if "progressive" not in image.info and "progression" not in image.info:
-        return 0.0
-    layers = [(int(across), int(down)) for _id, across, down, *_table in getattr(image, "layer", ())] or [(1, 1)] * 4
-    most = max(across for across, _down in layers) * max(down for _across, down in layers)
-    return JPEG_COEFFICIENT_BYTES * sum(across * down for across, down in layers) / max(1, most)
-
-
-def _webp_size_px(data: bytes) -> tuple[int, int]:
-    """Return a WebP's size: to open one, Pillow already allocates its canvases. Source: the container specification."""
-    kind, head = data[12:16], data[20:30]
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(head[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
 
 
 def _facts(picture: Picture, data: bytes) -> dict[str, Any]:
@@ -304,6 +259,9 @@ def _facts(picture: Picture, data: bytes) -> dict[str, Any]:
         "sha256": hashlib.sha256(picture.data).hexdigest(),
         "md5": base64.b64encode(hashlib.md5(picture.data, usedforsecurity=False).digest()).decode("ascii"),
         "source_sha256": hashlib.sha256(data).hexdigest(),
+        "suffix": picture.suffix,
+        "came_as": picture.came_as,
+        "moves": picture.moves,
     }
 
 

@@ -7,17 +7,15 @@ loopback too), no private address as host, and the same checks for every redirec
 from __future__ import annotations
 
 import asyncio
-import filecmp
 import os
-import secrets
+import re
 import socket
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -25,25 +23,51 @@ import httpx
 from flux2_tool._folders import is_system_name
 from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
 from flux2_tool.images.decoder import Decoder, shared_decoder
+from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
 from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.part_file import PartFile, new_part
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 MAX_REDIRECTS: Final = 5
 _WRITE_BYTES: Final = 1024 * 1024
+_SUFFIX: Final = re.compile(r"[a-z0-9]{2,8}")
+# What claims to be one of these and is not is damaged.
+_USUAL_TYPES: Final = ("png", "jpeg", "webp", "gif")
+
+
+# Whether the same link may deliver the picture a moment later: storage may not have it yet just after it was made.
+Again = Literal["no", "while fresh", "yes"]
 
 
 class DownloadError(Exception):
-    """The picture could not be saved. The message says why; the link itself may still work."""
+    """The picture could not be saved. The message says why; the link itself may still work.
+
+    Args:
+        message: Why.
+        again: Whether it is worth fetching it once more.
+        retry_after: The response's Retry-After header.
+    """
+
+    def __init__(self, message: str, *, again: Again = "no", retry_after: str | None = None) -> None:
+        super().__init__(message)
+        self.again: Again = again
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedImage:
-    """A picture on disk."""
+    """A picture on disk.
+
+    Attributes:
+        width_px: 0 with `height_px` for a format that this installation does not decode.
+        own_suffix: The suffix of its format, which its name may not have.
+    """
 
     path: Path
     width_px: int
     height_px: int
+    own_suffix: str
 
 
 def file_stem(*, at: float, slug: str, task_id: str | None) -> str:
@@ -65,6 +89,7 @@ async def download_image(
     folder: Path,
     stem: str,
     *,
+    suffix: str | None = None,
     loopback_allowed: bool,
     timeout_s: float = DOWNLOAD_TIMEOUT_S,
     decoder: Decoder | None = None,
@@ -76,6 +101,7 @@ async def download_image(
         url: The link as the service gave it.
         folder: Created if missing; files are readable by their owner only.
         stem: The file's name; if another picture has it, a number is added.
+        suffix: With the dot; by default that of the picture's format.
         loopback_allowed: Whether plain http to this machine is allowed, as for a sandbox.
         timeout_s: The bound on everything, from the folder to the finished file, in seconds.
         decoder: Decodes the picture; by default this process's own.
@@ -86,22 +112,43 @@ async def download_image(
     decoder = decoder or shared_decoder()
     stage = f"it did not arrive within {timeout_s:.3g} s"
     try:
-        async with asyncio.timeout(timeout_s), _new_part(folder, stem) as part:
-            await _fetch(http, url, part, loopback_allowed=loopback_allowed)
+        async with asyncio.timeout(timeout_s), new_part(folder, stem) as part:
+            media_type = await _fetch(http, url, part, loopback_allowed=loopback_allowed)
             stage = f"it arrived, but could not be checked and written within {timeout_s:.3g} s"
-            picture = await decoder.check(part.file)
-            path = await asyncio.to_thread(part.publish, picture.suffix)
+            width_px, height_px, own_suffix = await _checked(part, media_type, decoder)
+            path = await asyncio.to_thread(part.publish, own_suffix if suffix is None else suffix)
     except TimeoutError as exc:
         raise DownloadError(stage) from exc
     except PictureError as exc:
-        raise DownloadError(f"the downloaded file {exc}") from exc
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+        raise DownloadError(f"the downloaded file {exc}", again="while fresh" if exc.is_broken else "no") from exc
+    except httpx.HTTPError as exc:
+        again: Again = "no" if isinstance(exc, httpx.UnsupportedProtocol) else "yes"
+        raise DownloadError(f"it did not arrive ({type(exc).__name__})", again=again) from exc
+    except (httpx.InvalidURL, httpx.StreamError) as exc:
         raise DownloadError(f"it did not arrive ({type(exc).__name__})") from exc
     except OSError as exc:
         raise DownloadError(f"it could not be written to {folder}: {exc.strerror}") from exc
     except UnicodeEncodeError as exc:
         raise DownloadError(f"the locale has no such file name: {folder / stem}") from exc
-    return SavedImage(path=path, width_px=picture.width_px, height_px=picture.height_px)
+    return SavedImage(path=path, width_px=width_px, height_px=height_px, own_suffix=own_suffix)
+
+
+async def _checked(part: PartFile, media_type: str, decoder: Decoder) -> tuple[int, int, str]:
+    """Return a picture's size in pixels and its suffix; a format that nothing here knows is taken as it came.
+
+    Raises:
+        PictureError: It is no whole picture.
+    """
+    try:
+        picture = await decoder.check(part.file)
+    except PictureError:
+        kind, _, subtype = media_type.partition(";")[0].strip().lower().partition("/")
+        head = await asyncio.to_thread(os.pread, part.file.fileno(), HEAD_BYTES, 0)
+        if kind != "image" or kind_of(head) is not UNKNOWN or subtype in _USUAL_TYPES:
+            raise
+        name = subtype.removeprefix("x-").removeprefix("vnd.").partition("+")[0]
+        return 0, 0, f".{name}" if _SUFFIX.fullmatch(name) else ".bin"
+    return picture.width_px, picture.height_px, picture.suffix
 
 
 def check_link(url: str, *, loopback_allowed: bool) -> None:
@@ -163,7 +210,8 @@ def _private() -> DownloadError:
     return DownloadError("its link leads to a private address")
 
 
-async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_allowed: bool) -> None:
+async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_allowed: bool) -> str:
+    """Store what a link delivers, and return its media type."""
     for _ in range(MAX_REDIRECTS + 1):
         check_link(url, loopback_allowed=loopback_allowed)
         guard = public_only(url, loopback_allowed=loopback_allowed)
@@ -174,10 +222,20 @@ async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_
                 url = _joined(url, response.headers["location"])
                 continue
             if not response.is_success:
-                raise DownloadError(f"its link answered HTTP {response.status_code}")
+                raise _status_error(response)
             await _store(response, part)
-            return
+            return str(response.headers.get("content-type", ""))
     raise DownloadError(f"its link redirects more than {MAX_REDIRECTS} times")
+
+
+def _status_error(response: httpx.Response) -> DownloadError:
+    code = response.status_code
+    again: Again = "no"
+    if code in (408, 425, 429) or code >= 500:
+        again = "yes"
+    elif code in (403, 404):
+        again = "while fresh"
+    return DownloadError(f"its link answered HTTP {code}", again=again, retry_after=response.headers.get("retry-after"))
 
 
 async def _store(response: httpx.Response, part: PartFile) -> None:
@@ -210,7 +268,7 @@ async def _unzipped(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 yield unzip.decompress(block, _WRITE_BYTES)
                 block = unzip.unconsumed_tail
     except zlib.error as exc:
-        raise DownloadError("it did not arrive (its compression is broken)") from exc
+        raise DownloadError("it did not arrive (its compression is broken)", again="yes") from exc
 
 
 def _joined(url: str, location: str) -> str:
@@ -219,85 +277,3 @@ def _joined(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError as exc:
         raise DownloadError("its link redirects to an unreadable address") from exc
-
-
-class PartFile:
-    """A file that is being written under a temporary name, so that no incomplete picture is visible.
-
-    Its methods block, except `discard`; each raises OSError.
-    """
-
-    def __init__(self, folder: Path, stem: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._stem = stem
-        self._temporary = folder / f".{stem}.{secrets.token_hex(4)}.part"
-        self._is_discarded = False
-        descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self.file = cast("BinaryIO", os.fdopen(descriptor, "r+b", buffering=0))
-
-    def write(self, data: bytes) -> None:
-        """Write some more bytes."""
-        while data:
-            data = data[self.file.write(data) :]
-
-    def publish(self, suffix: str) -> Path:
-        """Give the file its name and return it; a number is added if another picture has it."""
-        os.fsync(self.file.fileno())
-        for number in range(1, 1000):
-            if self._is_discarded:
-                raise OSError(None, "it took too long")
-            target = self._folder / (f"{self._stem}{suffix}" if number == 1 else f"{self._stem}-{number}{suffix}")
-            try:
-                _rename_new(self._temporary, target)
-            except FileExistsError:
-                if filecmp.cmp(self._temporary, target, shallow=False):
-                    return target
-                continue
-            return target
-        raise OSError(None, "too many files of this name")
-
-    def discard(self) -> None:
-        """Close the file and remove its temporary name; what was published stays."""
-        self._is_discarded = True
-        self._temporary.unlink(missing_ok=True)
-        self.file.close()
-
-
-@asynccontextmanager
-async def _new_part(folder: Path, stem: str) -> AsyncIterator[PartFile]:
-    making = asyncio.get_running_loop().run_in_executor(None, PartFile, folder, stem)
-    try:
-        part = await asyncio.shield(making)
-    except asyncio.CancelledError:
-        making.add_done_callback(_discard)
-        raise
-    try:
-        yield part
-    finally:
-        part.discard()
-
-
-def _discard(making: asyncio.Future[PartFile]) -> None:
-    if not making.cancelled() and making.exception() is None:
-        making.result().discard()
-
-
-def _rename_new(temporary: Path, target: Path) -> None:
-    """Rename a file to an unused name, atomically where the file system can.
-
-    Raises:
-        FileExistsError: The name is in use.
-    """
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        # FAT and many network shares have no hard links: reserve the name, then replace the file.
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        try:
-            temporary.replace(target)
-        except OSError:
-            target.unlink()
-            raise

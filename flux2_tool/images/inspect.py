@@ -10,66 +10,116 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
-from flux2_tool.images.encode import encoded_again
+from flux2_tool.images.convert import CannotConvertError, can_decode, converted
+from flux2_tool.images.decode_limits import MAX_PIXELS, MAX_SOURCE_BYTES, MIB, MIN_SIDE_PX
+from flux2_tool.images.encode import Encoded, TooLargeError, encoded_again
+from flux2_tool.images.file_kinds import HEIC, FileKind, kind_of, unreadable_because
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
+from flux2_tool.images.png import without_broken_notes
+from flux2_tool.images.turning import transpose_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
 logger = logging.getLogger(__name__)
 
-MAX_PIXELS: Final = 64_000_000
 SUFFIXES: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif"}
-_ORIENTATION: Final = 0x0112  # an EXIF tag
-# Pillow's transpose operation for each EXIF orientation.
-_TRANSPOSES: Final[dict[Any, str]] = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+HEIC_HINT: Final = (
+    'Send it as JPEG (on an iPhone: Settings, Camera, Formats, "Most Compatible"); or the operator installs '
+    "flux2-tool with the extra heic, which reads it."
+)
 
 
 class PictureError(Exception):
-    """The bytes are not a supported picture. The message completes the sentence "it …"."""
+    """The bytes are not a usable picture. The message completes the sentence "it …".
+
+    Args:
+        message: What was found.
+        hint: What to do; "" if there is nothing special.
+        is_broken: Whether the bytes are no whole picture, so that another copy of it may be.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", is_broken: bool = False) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.is_broken = is_broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A complete picture and its bytes."""
+    """A complete picture and its bytes.
+
+    Attributes:
+        kind: PNG, JPEG, WEBP or GIF; or the name of another format, of a file that is kept as it is.
+        width_px: 0 with `height_px` for a file that this installation cannot decode.
+        suffix: Of its file name, with the dot.
+        came_as: What it was converted from, in words; "" if it was not.
+        moves: Whether the file as it was given has several frames or pages.
+    """
 
     data: bytes
     kind: str
     width_px: int
     height_px: int
-
-    @property
-    def suffix(self) -> str:
-        """The suffix of its file name, with the dot."""
-        return SUFFIXES[self.kind]
+    suffix: str
+    came_as: str = ""
+    moves: bool = False
 
 
 def read_picture(data: bytes) -> Picture:
     """Return a picture with its type and size, by its content alone.
 
+    Any picture's format is accepted, and one that this installation cannot decode is taken for whole.
+
     Raises:
-        PictureError: It is not a PNG, JPEG, WebP or GIF, is damaged or cut short, or has too many pixels.
+        PictureError: It is no picture, is damaged or cut short, or has too many pixels.
     """
-    with _opened(data) as (image, kind):
-        return Picture(data=data, kind=kind, width_px=image.size[0], height_px=image.size[1])
+    kind = kind_of(data)
+    if not kind.suffix:
+        raise _no_picture(kind)
+    if not kind.decoder or not can_decode(kind.decoder):
+        return Picture(data=data, kind=kind.suffix[1:].upper(), width_px=0, height_px=0, suffix=kind.suffix)
+    with _opened(data, kind) as (image, name, _):
+        return Picture(data=data, kind=name, width_px=image.size[0], height_px=image.size[1], suffix=kind.suffix)
+
+
+def source_picture(
+    data: bytes, *, keep_metadata: bool = False, while_cutting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Picture:
+    """Return a picture as the service may have it: of a format that it takes, and without metadata.
+
+    Args:
+        data: The picture's file.
+        keep_metadata: Whether a file of a usual format is used as it is.
+        while_cutting: See `without_metadata`.
+
+    Raises:
+        PictureError: As `without_metadata`; or it is smaller than an edit makes sense for.
+    """
+    kind = kind_of(data)
+    if kind.use == "sent":
+        picture = read_picture(data) if keep_metadata else without_metadata(data, while_cutting=while_cutting)
+        moves = _moves(data, kind.decoder)
+    elif kind.use == "converted":
+        picture, moves = _converted(data, kind), _moves(data, kind.decoder)
+    else:
+        raise _no_picture(kind)
+    if min(picture.width_px, picture.height_px) < MIN_SIDE_PX:
+        raise PictureError(
+            f"has {picture.width_px} x {picture.height_px} pixels; each side must have at least {MIN_SIDE_PX}",
+            hint="Use the picture itself and not its thumbnail or a placeholder.",
+        )
+    return replace(picture, moves=moves)
 
 
 def without_metadata(
     data: bytes, *, while_cutting: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Picture:
-    """Return a picture without metadata such as the GPS position; one without metadata is returned unchanged.
+    """Return a PNG, JPEG, WebP or GIF without metadata such as the GPS position; unchanged if it has none.
 
     The rest is cut out of the file, so that the pixels, the frames of an animation and the colours stay the same. It
     is encoded again only to turn a photo upright, because its orientation tag is removed, or where parts break the
@@ -80,62 +130,145 @@ def without_metadata(
         while_cutting: Runs around the cutting, and may end it with CannotCutError.
 
     Raises:
-        PictureError: As `read_picture`.
+        PictureError: It is no such picture, is damaged or cut short, or has too many pixels.
     """
-    with _opened(data) as (image, kind):
-        size_px, name = image.size, _transpose_of(image)
-        if name is not None:
-            return _encoded(data, image, kind, name)
+    kind = kind_of(data)
+    if kind.use != "sent":
+        raise _no_picture(kind)
+    with _opened(data, kind) as (image, name, data):
+        size_px, transpose = image.size, transpose_of(image)
+        if transpose is not None:
+            return _encoded(data, image, name, transpose)
     # Pixels are given up before the next step takes memory.
     del image
     try:
         with while_cutting():
-            clean = only_the_picture(data, kind)
+            clean = only_the_picture(data, name)
     except (CannotCutError, MemoryError) as exc:
-        logger.debug("a %s picture is encoded again: %s", kind, exc)
+        logger.debug("a %s picture is encoded again: %s", name, exc)
     else:
-        return Picture(data=clean, kind=kind, width_px=size_px[0], height_px=size_px[1])
-    with _opened(data) as (image, kind):
-        return _encoded(data, image, kind, None)
+        return Picture(data=clean, kind=name, width_px=size_px[0], height_px=size_px[1], suffix=SUFFIXES[name])
+    with _opened(data, kind) as (image, name, data):
+        return _encoded(data, image, name, None)
 
 
 def _encoded(data: bytes, image: Image.Image, kind: str, transpose: str | None) -> Picture:
-    clean, (width_px, height_px) = encoded_again(data, image, kind, transpose=transpose)
-    return Picture(data=clean, kind=kind, width_px=width_px, height_px=height_px)
-
-
-def _transpose_of(image: Image.Image) -> str | None:
-    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read."""
     try:
-        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
-    except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
-        return None
+        picture = _picture_of(encoded_again(data, image, kind, transpose=transpose))
+    except TooLargeError as exc:
+        raise _too_large() from exc
+    return picture if picture.kind == kind else replace(picture, came_as=kind_of(data).name)
+
+
+def _converted(data: bytes, kind: FileKind) -> Picture:
+    if not can_decode(kind.decoder):
+        hint = HEIC_HINT if kind is HEIC else f"{kind.advice} Or the operator updates Pillow, which reads it."
+        raise PictureError(f"is {kind.name}, which this installation cannot read", hint=hint)
+    with _opened(data, kind) as (image, _, _):
+        try:
+            return replace(_picture_of(converted(data, image)), came_as=kind.name)
+        except CannotConvertError as exc:
+            raise PictureError(f"is {kind.name} that {exc}", hint=kind.advice) from exc
+        except TooLargeError as exc:
+            raise _too_large() from exc
+
+
+def _picture_of(encoded: Encoded) -> Picture:
+    return Picture(
+        data=encoded.data,
+        kind=encoded.kind,
+        width_px=encoded.width_px,
+        height_px=encoded.height_px,
+        suffix=SUFFIXES[encoded.kind],
+    )
+
+
+def _too_large() -> PictureError:
+    return PictureError(
+        f"would have more than {MAX_SOURCE_BYTES // MIB} MiB once it is turned upright or converted",
+        hint="Use a smaller picture.",
+    )
+
+
+def _no_picture(kind: FileKind) -> PictureError:
+    if kind.use == "unreadable":
+        return PictureError(f"is {kind.name}, which cannot be used as it is", hint=kind.advice)
+    return PictureError(f"is {kind.name}, not a picture", hint=kind.advice, is_broken=True)
+
+
+def _moves(data: bytes, decoder: str) -> bool:
+    """Return whether a file has several frames or pages; an icon's sizes and a phone's second picture are none."""
+    from PIL import Image
+
+    if decoder in ("JPEG", "ICO"):
+        return False
+    try:
+        with _quiet(), Image.open(io.BytesIO(data), formats=(decoder,)) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001 - decoders raise many types for invalid data, and this is for a warning only
+        return False
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
+def _quiet() -> Iterator[None]:
     import warnings
 
+    with warnings.catch_warnings():
+        # Pillow warns of many pixels, which are refused, and of metadata that it cannot read.
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _opened(data: bytes, kind: FileKind) -> Iterator[tuple[Image.Image, str, bytes]]:
+    """Decode a picture, and yield it with its format's name and the file that was decoded.
+
+    A PNG is read without chunks that need not be read and are damaged, as viewers do.
+    """
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of many pixels, which are refused below.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as image:
-                width_px, height_px = image.size
-                if width_px * height_px > MAX_PIXELS:
-                    raise PictureError(
-                        f"has {width_px} x {height_px} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
-                    )
-                image.load()
-                # A phone's photo with a second picture after the first is a JPEG to other programs.
-                yield image, "JPEG" if image.format == "MPO" else str(image.format)
+        with _quiet(), _loaded(data, (kind.decoder,)) as (image, decoded):
+            # A phone's photo with a second picture after the first is a JPEG to other programs.
+            yield image, "JPEG" if image.format == "MPO" else str(image.format), decoded
     except Image.DecompressionBombError as exc:
         raise PictureError(
             f"has far too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
         ) from exc
-    except PictureError:
+    except (PictureError, CannotConvertError, TooLargeError):
         raise
     except Exception as exc:  # decoders raise many types for invalid data
-        raise PictureError("is not a whole PNG, JPEG, WebP or GIF picture by its content") from exc
+        raise PictureError(
+            unreadable_because(data, kind),
+            hint="Send or download the picture again, then use the new file.",
+            is_broken=True,
+        ) from exc
+
+
+@contextmanager
+def _loaded(data: bytes, formats: tuple[str, ...]) -> Iterator[tuple[Image.Image, bytes]]:
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+        _check_size(image)
+        image.load()
+    except (PictureError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception:  # see `_opened`
+        if formats != ("PNG",):
+            raise
+        data = without_broken_notes(data)
+        image = Image.open(io.BytesIO(data), formats=formats)
+        _check_size(image)
+        image.load()
+    with image:
+        yield image, data
+
+
+def _check_size(image: Image.Image) -> None:
+    width_px, height_px = image.size
+    if width_px * height_px > MAX_PIXELS:
+        raise PictureError(
+            f"has {width_px} x {height_px} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,8 +16,8 @@ from flux2_tool.images.icc import MAX_PROFILE_BYTES, colours_of
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png_pixels import PixelStream, raw_bytes
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_HEADER_END: Final = len(_SIGNATURE) + 12 + 13
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_HEADER_END: Final = len(SIGNATURE) + 12 + 13
 _DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _SAMPLES_OF_SBIT: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 # A PNG of the largest size has some 4,000 pieces of 8 KiB, as encoders write them; decoders take time for each.
@@ -71,23 +71,23 @@ def cut_png(data: bytes) -> bytes:
         raise CannotCutError("it has no palette")
     width_px, height_px = parts.header.width_px, parts.header.height_px
     still = PixelStream(parts.pixels).cut_to(raw_bytes(parts.header, width_px, height_px))
-    output = [_SIGNATURE, _chunk(b"IHDR", parts.ihdr)]
+    output = [SIGNATURE, chunk(b"IHDR", parts.ihdr)]
     frames = _checked_frames(parts)
     if frames is None:
-        output += [_chunk(name, body) for name, body in parts.before if name != b"acTL"]
-        output += [_chunk(b"IDAT", piece) for piece in still]
+        output += [chunk(name, body) for name, body in parts.before if name != b"acTL"]
+        output += [chunk(b"IDAT", piece) for piece in still]
     else:
-        output += [_chunk(name, body) for name, body in parts.before]
+        output += [chunk(name, body) for name, body in parts.before]
         output += _animated(parts, still, frames)
-    output.append(_chunk(b"IEND", b""))
+    output.append(chunk(b"IEND", b""))
     return b"".join(output)
 
 
 def has_too_many_chunks(data: bytes) -> bool:
     """Return whether a file is a PNG of more than MAX_CHUNKS chunks, without counting the rest."""
-    if not data.startswith(_SIGNATURE):
+    if not data.startswith(SIGNATURE):
         return False
-    at = len(_SIGNATURE)
+    at = len(SIGNATURE)
     for _ in range(MAX_CHUNKS):
         at += 12 + int.from_bytes(data[at : at + 4], "big")
         if at >= len(data):
@@ -97,20 +97,53 @@ def has_too_many_chunks(data: bytes) -> bool:
 
 def with_colours_of(source: bytes, target: bytes) -> bytes:
     """Return a PNG with the colour chunks of another one, which are not part of its pixels."""
+    return target[:_HEADER_END] + colour_chunks(source) + target[_HEADER_END:]
+
+
+def with_code_points(png: bytes, points: tuple[int, int]) -> bytes:
+    """Return a PNG whose samples have these primaries and this transfer function. Source: ITU-T H.273."""
+    return png[:_HEADER_END] + chunk(b"cICP", bytes((*points, 0, 1))) + png[_HEADER_END:]
+
+
+def colour_chunks(source: bytes, *, also: Sequence[bytes] = ()) -> bytes:
+    """Return the chunks of a PNG that say how its samples are shown, without its profile unless it is in `also`."""
     try:
         before = _parts_of(source).before
     except CannotCutError:
-        return target
-    colours = b"".join(_chunk(name, body) for name, body in before if name in (b"gAMA", b"cHRM", b"sRGB", b"cICP"))
-    return target[:_HEADER_END] + colours + target[_HEADER_END:]
+        return b""
+    names = (b"gAMA", b"cHRM", b"sRGB", b"cICP", *also)
+    return b"".join(chunk(name, body) for name, body in before if name in names)
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def without_broken_notes(data: bytes) -> bytes:
+    """Return a PNG without the chunks that need not be read and whose checksum is wrong; viewers skip these too.
+
+    Raises:
+        CannotCutError: A chunk that must be read is damaged.
+    """
+    output = [SIGNATURE]
+    for name, body, is_whole in _checked_chunks(data):
+        if is_whole:
+            output.append(chunk(name, body))
+        elif name[:1].isupper():
+            raise CannotCutError("a critical chunk is damaged")
+    return b"".join(output)
+
+
+def _checked_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    at = len(SIGNATURE)
+    for name, body in _chunks(data):
+        at += 12 + len(body)
+        yield name, body, data[at - 4 : at] == struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
     return b"".join((struct.pack(">I", len(body)), name, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(_SIGNATURE)
+    at = len(SIGNATURE)
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         name, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
@@ -126,7 +159,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _parts_of(data: bytes) -> _Parts:
     chunks = _chunks(data)
     name, body = next(chunks)
-    if not data.startswith(_SIGNATURE) or name != b"IHDR" or len(body) != 13:
+    if not data.startswith(SIGNATURE) or name != b"IHDR" or len(body) != 13:
         raise CannotCutError("it does not begin with a header")
     width_px, height_px, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", body)
     if depth not in _DEPTHS.get(colour, ()) or compression or filtering or interlace > 1 or not width_px * height_px:
@@ -301,14 +334,14 @@ def _checked_frames(parts: _Parts) -> list[_Frame] | None:
 
 def _animated(parts: _Parts, still: list[bytes], frames: list[_Frame]) -> Iterator[bytes]:
     sequence = 0
-    waiting = [_chunk(b"IDAT", piece) for piece in still]
+    waiting = [chunk(b"IDAT", piece) for piece in still]
     if not parts.first_frame_is_still:
         yield from waiting
     for number, frame in enumerate(frames):
-        yield _chunk(b"fcTL", struct.pack(">I", sequence) + frame.control)
+        yield chunk(b"fcTL", struct.pack(">I", sequence) + frame.control)
         sequence += 1
         if number == 0 and parts.first_frame_is_still:
             yield from waiting
         for piece in frame.pieces:
-            yield _chunk(b"fdAT", struct.pack(">I", sequence) + piece)
+            yield chunk(b"fdAT", struct.pack(">I", sequence) + piece)
             sequence += 1

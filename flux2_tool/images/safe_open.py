@@ -17,14 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
-from urllib.parse import unquote
 
 from flux2_tool._folders import system_path
-from flux2_tool._net import split_url
 from flux2_tool._platform import OPEN_FOLDER
 from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
+from flux2_tool.images.look_alikes import AmbiguousNameError, look, twin_of
 
-MAX_SOURCE_BYTES: Final = 30 * 1024 * 1024
 INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
 
@@ -61,67 +60,38 @@ def inbound_folder(parent: Path) -> Path:
     return parent / INBOUND
 
 
-def path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
-    """Return the path of a source: a plain path, a `file:` URL, or an inbound reference as OpenClaw writes it.
-
-    Raises:
-        SourceRefusedError: It is an inbound reference and there is no inbound folder, a `file:` URL of another
-            machine, or a relative path without a workspace.
-    """
-    for prefix, is_url in (("media://inbound/", True), ("media/inbound/", False)):
-        if source.startswith(prefix):
-            if places.inbound is None:
-                raise _refused(
-                    where, "pictures from the chat exist only in OpenClaw", "Use a link, a path, or task:ID."
-                )
-            name = unquote(source.removeprefix(prefix))
-            copy = None if is_url or places.staged is None else places.staged / name
-            return copy if copy is not None and not _is_missing(copy, places) else places.inbound / name
-    if source.lower().startswith("file:"):
-        try:
-            parts = split_url(source)
-        except ValueError:
-            raise _refused(where, "its file: URL cannot be read", "Use file:///path.") from None
-        if parts.netloc not in ("", "localhost"):
-            raise _refused(where, "a file: URL may not name another machine", "Use file:///path.")
-        source = unquote(parts.path)
-    if source.startswith("~/"):
-        try:
-            return Path(source).expanduser()
-        except RuntimeError:
-            raise _refused(where, "this process has no home folder", "Use an absolute path.") from None
-    path = Path(source)
-    if path.is_absolute():
-        return path
-    if places.workspace is None:
-        raise _refused(where, "a relative path needs a workspace and this call has none", "Use an absolute path.")
-    return places.workspace / path
-
-
 def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
     """Open a source file for reading; the caller closes it.
 
+    A name that is missing stands for the one beside it that looks the same, see `look`.
+
     Args:
-        path: From `path_of`.
+        path: From `source_paths.py`.
         places: The allowed places.
         where: The argument's name, for errors, such as `source_image_urls[0]`.
 
     Raises:
-        SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, or too large. In a
-            sandboxed session all but the last are one and the same refusal.
+        SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, too large, or
+            several names look like it. In a sandboxed session all but too large are one and the same refusal.
     """
     try:
         return _bounded_file(_opened(system_path(str(path)), places), where)
     except _OutsideError:
-        raise _outside(where, places) from None
+        raise outside(where, places) from None
     except _HiddenError:
         hint = "Copy the picture to a plain folder."
         raise _not_readable(where, places, "hidden files and folders are never read", hint) from None
+    except AmbiguousNameError as exc:
+        rule = f"several files look like it: {exc}"
+        raise _not_readable(where, places, rule, "Rename one of them.") from None
     except (OSError, ValueError) as exc:
         if isinstance(exc, OSError) and exc.errno not in _MISSING:
             hint = "Check the path and its permissions."
             raise _not_readable(where, places, "it cannot be opened as a plain file", hint) from None
-        raise _not_readable(where, places, "there is no such file", "Check the path.") from None
+        # A sandboxed session must not be told what became of a link that it may have put there.
+        if places.inbound_only:
+            raise outside(where, places) from None
+        raise MissingSourceError(f"{where} was refused: there is no such file. Nothing was sent.") from None
 
 
 def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
@@ -137,7 +107,7 @@ def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
         return _bounded_file(opened, where)
     except (OSError, ValueError):
         hint = "Check the path and its permissions."
-        raise _refused(where, "it cannot be opened as a plain file", hint) from None
+        raise refused(where, "it cannot be opened as a plain file", hint) from None
 
 
 # ---- allowed folders -------------------------------------------------------------------------------------------------
@@ -149,6 +119,10 @@ class _OutsideError(Exception):
 
 class _HiddenError(Exception):
     """The path has a hidden part below its allowed folder."""
+
+
+class MissingSourceError(SourceRefusedError):
+    """There is no such file in a folder that may be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,10 +161,10 @@ def _innermost(target: Path, places: SourcePlaces) -> tuple[_Root, Path] | None:
         anchor, folder = Path(target.anchor), target.parent
         return _Root(opened=anchor, inside=folder, named=folder), target.relative_to(folder)
     containing = [
-        (root, target.relative_to(base))
+        (root, Path(*target.parts[len(base.parts) :]))
         for root in _roots(places)
         for base in (root.inside, root.named)
-        if target.is_relative_to(base)
+        if target.is_relative_to(base) or look(str(target)).startswith(look(f"{base}/"))
     ]
     return max(containing, key=lambda found: len(found[0].inside.parts), default=None)
 
@@ -222,11 +196,11 @@ def _lexical(path: Path) -> Path:
 # ---- opening ---------------------------------------------------------------------------------------------------------
 
 
-def _is_missing(path: Path, places: SourcePlaces) -> bool:
+def is_missing(path: Path, places: SourcePlaces) -> bool:
     """Return whether an allowed place certainly has no such file; False for a path that leaves the allowed places."""
     try:
         os.close(_opened(path, places))
-    except (_OutsideError, _HiddenError):
+    except (_OutsideError, _HiddenError, AmbiguousNameError):
         return False
     except (OSError, ValueError) as exc:
         return not isinstance(exc, OSError) or exc.errno in _MISSING
@@ -244,15 +218,27 @@ def _opened(path: Path, places: SourcePlaces) -> int:
     target = _lexical(path)
     for _ in range(MAX_LINKS):
         root, parts = _placed(target, places)
-        found = _descend(root.opened, parts)
+        # Below the folder of the rule only, and never a hidden name, which only its own spelling may reach.
+        fixed = 0 if places.roots is None else len(root.inside.parts) - len(root.opened.parts)
+        found = _descend(root.opened, parts, fixed=fixed)
         if isinstance(found, int):
             return found
         target = found
     raise OSError(errno.ELOOP, "too many links")
 
 
-def _descend(root: Path, parts: Sequence[str]) -> int | Path:
-    """Open a file component by component; at a link, return the path that it leads to instead."""
+def _descend(root: Path, parts: Sequence[str], *, fixed: int | None = None) -> int | Path:
+    """Open a file component by component; at a link, return the path that it leads to instead.
+
+    Args:
+        root: The folder to begin in.
+        parts: The components below it.
+        fixed: After how many of them a missing name may stand for another one, whose path is then returned.
+
+    Raises:
+        AmbiguousNameError: It may stand for several.
+        OSError: It cannot be opened.
+    """
     if not parts:
         raise OSError(errno.EISDIR, "a folder")
     folder = os.open(root, OPEN_FOLDER)
@@ -263,6 +249,8 @@ def _descend(root: Path, parts: Sequence[str]) -> int | Path:
                 inner = os.open(part, _FILE if is_last else OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             except OSError:
                 link = _link_at(part, folder)
+                if link is None and fixed is not None and index >= fixed:
+                    link = twin_of(part, folder)
                 if link is None:
                     raise
                 return _lexical(root.joinpath(*parts[:index], link, *parts[index + 1 :]))
@@ -301,21 +289,21 @@ def _bounded_file(descriptor: int, where: str) -> BinaryIO:
 
 def too_large(where: str, size_bytes: int) -> SourceRefusedError:
     """Return the error for a source with too many bytes."""
-    return _refused(
+    return refused(
         where,
         f"it has {size_bytes / 1024 / 1024:.0f} MiB and at most {MAX_SOURCE_BYTES // 1024 // 1024} MiB are allowed",
         "Use a smaller picture.",
     )
 
 
-def _outside(where: str, places: SourcePlaces) -> SourceRefusedError:
+def outside(where: str, places: SourcePlaces) -> SourceRefusedError:
     if places.inbound_only:
-        return _refused(
+        return refused(
             where,
             "in a sandboxed session only pictures from the chat may be used, and it names none that can be read",
             "Use the media://inbound reference of an attached picture, a link, or task:ID.",
         )
-    return _refused(
+    return refused(
         where,
         "it lies outside the folders that source pictures may come from",
         "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders with "
@@ -326,8 +314,8 @@ def _outside(where: str, places: SourcePlaces) -> SourceRefusedError:
 def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:
     """Return the error for a path in an allowed place that cannot be read."""
     # A sandboxed session may have put a link there: it must not be told what became of it.
-    return _outside(where, places) if places.inbound_only else _refused(where, rule, hint)
+    return outside(where, places) if places.inbound_only else refused(where, rule, hint)
 
 
-def _refused(where: str, rule: str, hint: str) -> SourceRefusedError:
+def refused(where: str, rule: str, hint: str) -> SourceRefusedError:
     return SourceRefusedError(f"{where} was refused: {rule}. Nothing was sent.", hint=hint)

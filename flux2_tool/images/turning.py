@@ -6,7 +6,7 @@ The turned bands wait in a temporary file while the picture as it was is given u
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,6 +18,27 @@ _MODES: Final = ("L", "RGB", "RGBA", "CMYK")
 _SWAPPING: Final = ("TRANSPOSE", "TRANSVERSE", "ROTATE_90", "ROTATE_270")
 # A band of rows of the turned picture comes from the other end of the original.
 _FROM_THE_END: Final = ("FLIP_TOP_BOTTOM", "ROTATE_180", "ROTATE_90", "TRANSVERSE")
+
+
+_ORIENTATION: Final = 0x0112  # an EXIF tag
+# Pillow's transpose operation for each EXIF orientation.
+_TRANSPOSES: Final[dict[Any, str]] = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+def transpose_of(image: Image.Image) -> str | None:
+    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read."""
+    try:
+        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
+        return None
 
 
 def turned(image: Image.Image, operation: str, *, large_px: int = _LARGE_PX, band_px: int = _BAND_PX) -> Image.Image:

@@ -5,17 +5,19 @@ Frames are kept, all of them. Source: the WebP container specification (Google).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from flux2_tool.images.icc import colours_of
 from flux2_tool.images.parts import CannotCutError
-from flux2_tool.images.webp_frame import DecodeBudget, WebpFrame, chunk, cut_frame
+from flux2_tool.images.webp_frame import DecodeBudget, WebpFrame, chunk, cut_frame, quantizer_of
 
 _ICC, _ALPHA, _ANIMATION = 0x20, 0x10, 0x02
 _PICTURES: Final = (b"VP8 ", b"VP8L")
 _FRAME_HEADER_BYTES: Final = 16
+_USUAL_QUALITY: Final = 95
 
 
 @dataclass(slots=True)
@@ -58,17 +60,29 @@ def cut_webp(data: bytes) -> bytes:
     return b"RIFF" + (4 + len(written)).to_bytes(4, "little") + b"WEBP" + written
 
 
-def is_lossless(data: bytes) -> bool:
-    """Return whether a WebP's picture, or its first frame, is coded without loss."""
+def lossy_quality(data: bytes) -> int | None:
+    """Return the quality with which a WebP's picture, or its first frame, was coded; None if that was without loss.
+
+    It is what the encoder makes its quantizer of, the other way round. Source: libwebp's QualityToCompression.
+    """
     try:
-        for name, body in _chunks(data, 12, len(data)):
-            if name in _PICTURES:
-                return name == b"VP8L"
-            if name == b"ANMF":
-                return any(inner == b"VP8L" for inner, _ in _chunks(body, _FRAME_HEADER_BYTES, len(body)))
-    except CannotCutError:
-        pass
-    return False
+        body = _first_lossy(data)
+        if body is None:
+            return None
+        share = (1 - quantizer_of(body) / 127) ** 3
+    except (CannotCutError, IndexError):
+        return _USUAL_QUALITY
+    return min(100, math.ceil(100 * (1.5 * share if share < 0.5 else (share + 1) / 2)))
+
+
+def _first_lossy(data: bytes) -> bytes | None:
+    for name, body in _chunks(data, 12, len(data)):
+        if name in _PICTURES:
+            return body if name == b"VP8 " else None
+        if name == b"ANMF":
+            inner = dict(_chunks(body, _FRAME_HEADER_BYTES, len(body)))
+            return inner.get(b"VP8 ")
+    raise CannotCutError("it has no picture")
 
 
 def _chunks(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, bytes]]:

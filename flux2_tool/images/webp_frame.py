@@ -163,17 +163,36 @@ def _joined(head: bytes, streams: list[bytes]) -> bytes:
     return b"".join((tag.to_bytes(3, "little"), head[3:], streams[0], *sizes, *streams[1:]))
 
 
+def quantizer_of(body: bytes) -> int:
+    """Return how coarse a lossy frame is, from 0 to 127: the finest of its segments.
+
+    Args:
+        body: The content of a VP8 chunk.
+    """
+    first_end = _VP8_HEADER_BYTES + (int.from_bytes(body[:3], "little") >> 5)
+    return _modes_header(body[_VP8_HEADER_BYTES:first_end])[1]
+
+
 def _partition_bits(modes: bytes) -> int:
-    """Return the logarithm of the number of parts. Source: RFC 6386, sections 7.3 and 9.2 to 9.5."""
+    """Return the logarithm of the number of parts."""
+    return _modes_header(modes)[0]
+
+
+def _modes_header(modes: bytes) -> tuple[int, int]:
+    """Return the logarithm of the number of parts, and the quantizer. Source: RFC 6386, sections 7.3 and 9.2 to 9.6."""
     read = _BoolReader(modes).read
     read(2)  # colour space, clamping
-    if read(1):  # segments
+    segments: list[int] = []
+    is_absolute = False
+    if read(1):
         has_map, has_data = read(1), read(1)
         if has_data:
-            read(1)
-            for bits in (7, 7, 7, 7, 6, 6, 6, 6):
+            is_absolute = bool(read(1))
+            for _ in range(4):
+                segments.append((read(7) * (-1 if read(1) else 1)) if read(1) else 0)
+            for _ in range(4):
                 if read(1):
-                    read(bits + 1)
+                    read(6 + 1)
         if has_map:
             for _ in range(3):
                 if read(1):
@@ -183,7 +202,9 @@ def _partition_bits(modes: bytes) -> int:
         for _ in range(8):
             if read(1):
                 read(6 + 1)
-    return read(2)
+    bits, base = read(2), read(7)
+    steps = [base, *(step if is_absolute else base + step for step in segments)]
+    return bits, max(0, min(steps))
 
 
 class _BoolReader:

@@ -253,6 +253,7 @@ def _url_violations(arguments: Mapping[str, Any]) -> Iterator[Violation]:
     if "callback_url" in arguments:
         urls["callback_url"] = arguments["callback_url"]
     for path, url in urls.items():
+        url = url.strip()
         if not url.lower().startswith(("http:", "https:")):
             continue
         try:

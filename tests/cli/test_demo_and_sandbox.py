@@ -35,7 +35,7 @@ def test_the_demo_saves_a_picture_without_a_key_and_says_what_it_is(bare: Comman
     ("prompt", "options", "code", "said"),
     [
         pytest.param("a fox [fail]", (), 4, "error: ", id="the task fails"),
-        pytest.param("a fox", ("--output", "file/here"), 5, "be written to", id="the picture cannot be saved"),
+        pytest.param("a fox", ("--output", "file/here"), 2, "could not be saved to", id="the picture cannot be saved"),
     ],
 )
 def test_a_demo_without_a_picture_is_no_success(

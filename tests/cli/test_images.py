@@ -41,6 +41,42 @@ def test_output_saves_the_picture_and_prints_its_path(command: Command) -> None:
     assert (command.folder / path).parent == command.folder / "pictures"
 
 
+def test_output_names_a_file(command: Command) -> None:
+    """`--output fox.png` made a folder of that name."""
+    done = command.run("generate", "a red fox", "--output", "new/fox.png")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{command.folder}/new/fox.png\n"
+    assert (command.folder / "new" / "fox.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("tool", [("generate", "a red fox"), ("call", "text_to_image", '{"prompt": "a red fox"}')])
+def test_a_place_that_cannot_be_written_costs_nothing(
+    command: Command, sandbox: Sandbox, tool: tuple[str, ...]
+) -> None:
+    """It is told before anything is paid."""
+    done = command.run(*tool, "--output", "/proc/nope")
+
+    assert done.returncode == 2
+    assert 'error: the picture could not be saved to "/proc/nope"' in done.stderr
+    assert not sandbox.ledger.creates
+
+
+def test_a_picture_that_was_not_saved_has_an_exit_code_of_its_own(command: Command, sandbox: Sandbox) -> None:
+    """A script must not go on without the file; the command that fetches it later is named."""
+    sandbox.faults.queue(Fault(kind="status", on="storage", status=410))
+
+    done = command.run("generate", "a red fox", "--output", "fox.png")
+
+    assert done.returncode == 7
+    assert done.stdout.startswith("http://127.0.0.1")
+    task_id = sandbox.ledger.creates[0].task_id
+    later = f"flux2-tool task task:{task_id} --output {command.folder}/fox.png"
+    assert later in done.stderr
+    assert command.run(*later.split()[1:]).returncode == 0
+    assert (command.folder / "fox.png").is_file()
+
+
 def test_json_prints_the_result_object(command: Command) -> None:
     """For scripts that want the cost, too."""
     done = command.run("generate", "a red fox", "--json", "--output-resolution", "2k")

@@ -91,7 +91,7 @@ def test_files_outside_the_agents_folders_are_refused(world: World, tmp_path: Pa
 
     assert "it lies outside the folders that source pictures may come from" in outside
     assert "it lies outside the folders that source pictures may come from" in link
-    assert "it is not a whole PNG, JPEG, WebP or GIF picture by its content" in text
+    assert "it is text, not a picture" in text
     assert "password" not in text
     assert "it has far too many pixels; at most 64 megapixels are allowed" in giant
     assert all("source_refused, charged: no" in said for said in (outside, link, text, giant))

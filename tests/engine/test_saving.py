@@ -83,6 +83,8 @@ def save(
         ("WEBP", ".webp", "application/octet-stream", PICTURE_URL),
         ("GIF", ".gif", "text/html", "https://cdn.example/x.exe"),
         ("PNG", ".png", "image/jpeg", "https://cdn.example/fox.jpg?a=.webp"),
+        ("BMP", ".bmp", "image/png", PICTURE_URL),
+        ("TIFF", ".tif", "image/png", PICTURE_URL),
     ],
 )
 def test_a_picture_is_named_after_its_content(
@@ -197,17 +199,18 @@ def _png_of(width_px: int, height_px: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        pytest.param(b"", "not a whole", id="nothing"),
-        pytest.param(b"<html><body>Sign in</body></html>", "not a whole", id="a page"),
-        pytest.param(b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "not a whole", id="XML"),
-        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a whole", id="a script in a picture's clothes"),
-        pytest.param(picture()[:-40], "not a whole", id="cut PNG"),
-        pytest.param(picture("JPEG")[:-400], "not a whole", id="cut JPEG"),
-        pytest.param(picture("WEBP")[:-40], "not a whole", id="cut WebP"),
-        pytest.param(picture("GIF")[:-400], "not a whole", id="cut GIF"),
-        pytest.param(b"\x89PNG\r\n\x1a\n" + b"\x00" * 100, "not a whole", id="a header alone"),
-        pytest.param(picture("BMP"), "not a whole", id="another format"),
-        pytest.param(picture("TIFF"), "not a whole", id="a format with a bad record"),
+        pytest.param(b"", "empty file", id="nothing"),
+        pytest.param(b"<html><body>Sign in</body></html>", "an HTML page", id="a page"),
+        pytest.param(b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML document", id="XML"),
+        pytest.param(
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing", id="a script in a picture's clothes"
+        ),
+        pytest.param(picture()[:-40], "cut short", id="cut PNG"),
+        pytest.param(picture("JPEG")[:-400], "cut short", id="cut JPEG"),
+        pytest.param(picture("WEBP")[:-40], "cut short", id="cut WebP"),
+        pytest.param(picture("GIF")[:-400], "cut short", id="cut GIF"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + b"\x00" * 100, "cut short", id="a header alone"),
+        pytest.param(picture("TIFF")[:-400], "damaged or cut short", id="cut TIFF"),
         pytest.param(_png_of(30_000, 30_000), "pixels", id="900 megapixels in a kilobyte"),
         pytest.param(_png_of(9_000, 9_000), "pixels", id="81 megapixels in a kilobyte"),
         pytest.param(_png_of(2**31 - 1, 2**31 - 1), "pixels", id="more pixels than memory has bytes"),
@@ -473,10 +476,24 @@ def test_a_picture_that_cannot_be_saved_is_a_warning_and_no_failure(home: Path, 
     assert result["warnings"][0].startswith("not_saved: ")
 
 
-def test_a_folder_that_cannot_be_made_is_a_warning_and_no_failure(home: Path, tmp_path: Path) -> None:
-    """A typing error in --output must not cost the picture's link."""
+@pytest.mark.parametrize("tool", ["text_to_image", "get_image_task"])
+def test_a_folder_that_cannot_be_written_costs_nothing(home: Path, tmp_path: Path, tool: str) -> None:
+    """A typing error must not cost a picture that then lies nowhere."""
     (tmp_path / "file").write_text("here")
-    result = run_call(home, scripted(), output_dir=tmp_path / "file" / "out")
+    transport = scripted()
+    arguments = FOX if tool == "text_to_image" else {"task_id": "tsk_abc123"}
+
+    error = run_call(home, transport, tool, arguments, output_dir=tmp_path / "file" / "out")["error"]
+
+    assert (error["code"], error["charged"]) == ("invalid_arguments", "no")
+    assert str(tmp_path / "file" / "out") in error["message"]
+    assert transport.seen == []
+
+
+def test_a_save_dir_that_cannot_be_written_is_a_warning_and_no_failure(home: Path, tmp_path: Path) -> None:
+    """An agent must not stop working because the operator's disk is full."""
+    (tmp_path / "file").write_text("here")
+    result = run_call(home, scripted(), save_dir=str(tmp_path / "file" / "out"))
 
     assert result["images"][0]["url"] == PICTURE_URL
     assert result["warnings"][0].startswith("not_saved: ")
@@ -518,7 +535,7 @@ def _slow_picture(delay_s: float) -> SandboxTransport:
         (10, 11),
         (0, 7),
         pytest.param(
-            600, 66, marks=pytest.mark.transport_only("over sockets the read timeout of 30 s ends the download first")
+            200, 201, marks=pytest.mark.transport_only("over sockets the read timeout of 30 s ends each attempt first")
         ),
     ],
 )

@@ -183,7 +183,7 @@ def test_another_accounts_task_is_no_source(home: Path, runapi: SandboxTransport
         "task:../../v1/me",
         "task:a b",
         "",
-        "https://a.example/\u202e1.png\n",
+        "https://a.example/\u202e1\n.png",
     ],
 )
 def test_a_source_that_is_neither_address_nor_task_is_refused(home: Path, source: str) -> None:

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import random
 import struct
 import zlib
 from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageSequence
+from PIL import Image, ImageChops, ImageCms, ImageSequence
 
 from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
+from tests.support.pictures import camera_notes, file_of, opened, scene
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
-
-
-def scene(size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """Return a picture that looks different each way it is turned."""
-    image = Image.new("RGB", size, "teal")
-    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 2, size[1] // 3), fill="orange")
-    return image
-
-
-def file_of(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
-    """Return a picture's file."""
-    output = io.BytesIO()
-    (image or scene()).save(output, kind, **options)
-    return output.getvalue()
-
-
-def opened(data: bytes) -> Image.Image:
-    """Return a file's picture."""
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
-
-
-def camera_notes(orientation: int = 1) -> bytes:
-    """Return what a phone writes into a photo."""
-    notes = Image.Exif()
-    notes[0x0112] = orientation
-    notes[0x010F] = "CameraMaker"
-    notes.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0), 0x1D: "2020:01:01"})
-    return notes.tobytes()
 
 
 def with_chunk(png: bytes, name: bytes, body: bytes) -> bytes:

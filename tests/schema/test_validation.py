@@ -117,7 +117,7 @@ def test_right_arguments_pass(tool: str, arguments: dict[str, Any]) -> None:
             id="another scheme",
         ),
         pytest.param(
-            "remix_image", {"prompt": "a", "source_image_urls": ["https://a.example/x\n"]}, "[0]", id="a line break"
+            "remix_image", {"prompt": "a", "source_image_urls": ["https://a.example/x\ny"]}, "[0]", id="a line break"
         ),
         pytest.param("get_image_task", {"task_id": "task:.."}, "task_id", id="an id that would change the path"),
         pytest.param("get_image_task", {"task_id": "a/b"}, "task_id", id="an id with a slash"),

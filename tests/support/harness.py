@@ -73,10 +73,10 @@ def run_call(
     """Make one call in a process of its own, on virtual time, and return its result object.
 
     Args:
-        options: `wait_s`, `cancel`, `on_progress`, `output_dir`, `session` and `new` go to the call; the rest to
-            `opened_tool`.
+        options: `wait_s`, `cancel`, `on_progress`, `output_dir`, `output`, `session` and `new` go to the call; the
+            rest to `opened_tool`.
     """
-    names = ("wait_s", "cancel", "on_progress", "output_dir", "session", "new")
+    names = ("wait_s", "cancel", "on_progress", "output_dir", "output", "session", "new")
     for_call = {name: options.pop(name) for name in names if name in options}
 
     async def main() -> dict[str, Any]:

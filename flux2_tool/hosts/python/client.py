@@ -54,7 +54,7 @@ class WaitOptions(TypedDict, total=False):
     Attributes:
         wait_s: The longest wait, in seconds; the result's state is "processing" when the image takes longer.
         session: The call's session, instead of the tool's own.
-        output_dir: A folder to save the pictures in; a failed download is a warning in the result.
+        output_dir: A folder to save the pictures in, checked before anything is sent; a failed download is a warning.
         on_progress: Called at every change and every few seconds of the wait, on the event loop's thread.
     """
 

@@ -23,7 +23,7 @@ import { settingsOf } from "./settings.js";
 const DEFAULT_TIMEOUT_MS = 180_000;
 const FETCHING_MS = 2_000; // the part of the time allowed that is reserved for fetching the finished picture
 /** @type {Record<string, string>} */
-const MIME_TYPES = { ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif" };
+const MIME_TYPES = { ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".avif": "image/avif" };
 // The worker knows it as the one session that every conversation of the agent may look at (hosts/worker/calls.py).
 const SESSION = "image_generate";
 

@@ -1,0 +1,99 @@
+"""Where a picture is saved: a folder, or a file of a given name, as a person writes it; checked before it is paid.
+
+What decides between the two, in this order: a folder that exists, a slash at the end, the suffix of a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flux2_tool.exceptions import InvalidArgumentsError
+from flux2_tool.images.part_file import check_writable
+
+_SUFFIXES: Final = frozenset(
+    (
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".avif", ".heic", ".heif", ".tif", ".tiff"),
+        *(".bmp", ".jxl", ".jp2", ".j2k", ".ico"),
+    )
+)
+_SAME: Final = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".heif": ".heic", ".j2k": ".jp2"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveTarget:
+    """One place where each picture of a call is saved.
+
+    Attributes:
+        folder: An absolute path; made if it is missing.
+        name: The file's name, with its suffix; None for a name of time, prompt and task id.
+    """
+
+    folder: Path
+    name: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> SaveTarget:
+        """Return the place that a person's text means; "~" is their home folder.
+
+        Raises:
+            InvalidArgumentsError: It is empty, names no possible file, or there is no such home folder.
+        """
+        if not text.strip() or "\0" in text:
+            raise _refused(text, "it names no folder and no file")
+        if text == "-":
+            raise _refused(text, "pictures are not written to the standard output")
+        try:
+            path = Path(text).expanduser().absolute()
+            is_folder = text.endswith(("/", "/.", "/..")) or path.is_dir()
+            is_file = not is_folder and path.is_file()
+        except RuntimeError as exc:
+            raise _refused(text, "there is no such home folder") from exc
+        except FileNotFoundError as exc:
+            raise _refused(text, "it is relative to the working folder, which has been deleted") from exc
+        except OSError as exc:
+            raise _refused(text, exc.strerror or type(exc).__name__) from exc
+        if is_folder or (path.suffix.lower() not in _SUFFIXES and not is_file):
+            return cls(folder=path)
+        return cls(folder=path.parent, name=path.name)
+
+    def names_of(self, usual_stem: str, number: int, count: int) -> tuple[str, str | None]:
+        """Return the stem and suffix of one picture's file; None for the suffix of its format.
+
+        Args:
+            usual_stem: Used without a name.
+            number: Which picture of the task it is, from 1.
+            count: How many it has: several are numbered.
+        """
+        if self.name is None:
+            return usual_stem, None
+        path = Path(self.name)
+        return (path.stem if count == 1 else f"{path.stem}-{number}"), path.suffix
+
+
+async def checked_targets(asked: SaveTarget | None, save_dir: Path | None) -> tuple[SaveTarget, ...]:
+    """Return where a call's pictures are saved: its caller's own place, which is checked, and the setting's folder.
+
+    Raises:
+        InvalidArgumentsError: Files cannot be written to the caller's place.
+    """
+    if asked is not None:
+        try:
+            await asyncio.to_thread(check_writable, asked.folder, asked.name)
+        except (OSError, ValueError) as exc:
+            path = asked.folder if asked.name is None else asked.folder / asked.name
+            raise _refused(str(path), getattr(exc, "strerror", None) or type(exc).__name__) from exc
+    kept = None if save_dir is None else SaveTarget(folder=save_dir)
+    return tuple(dict.fromkeys(target for target in (asked, kept) if target is not None))
+
+
+def is_of_format(suffix: str, own_suffix: str) -> bool:
+    """Return whether a file's suffix says which format it has."""
+    return _SAME.get(suffix.lower(), suffix.lower()) == own_suffix
+
+
+def _refused(text: str, why: str) -> InvalidArgumentsError:
+    message = f'the picture could not be saved to "{text}": {why}. Nothing was sent.'
+    return InvalidArgumentsError(message, hint="Name a folder, or a file, that can be written.")

@@ -1,0 +1,93 @@
+"""What people and models mean by the text of a source picture: spellings of a path, and advice where there is no file.
+
+Pure text, no I/O: `safe_open.py` says what exists. Sources: RFC 8089 (file: URLs), RFC 3986.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import unquote
+
+_QUOTES: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "<": ">"}
+_LINKS: Final = ("http:", "https:")
+_REFERENCES: Final = ("file:", "data:", "task:", "media:")
+_TASK_ID: Final = re.compile(
+    r"(?:ts?k|task)[_-][A-Za-z0-9_-]{3,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,200}"
+)
+# The first bytes of a PNG, JPEG, WebP and GIF, in base64.
+_BASE64: Final = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD")
+_SHOWN_CHARS: Final = 200
+
+
+def meant(source: str) -> str:
+    """Return a link without the white space around it, a reference also without quotes; any other source as it is."""
+    stripped = source.strip()
+    if stripped.lower().startswith(_LINKS):
+        return stripped
+    inner = _unquoted(stripped)
+    return inner if inner.lower().startswith(_REFERENCES) else source
+
+
+def spellings(source: str) -> list[str]:
+    """Return the paths that a text may mean, the most literal first: as it is, without quotes, without escapes."""
+    found: list[str] = []
+    stripped = source.strip()
+    unquoted = _unquoted(stripped)
+    for text in (source, stripped, unquoted, re.sub(r"\\(.)", r"\1", unquoted)):
+        found += _of_file_url(text) if text.lower().startswith("file:") else [text]
+    return [text for text in dict.fromkeys(found) if text]
+
+
+def is_file_url_elsewhere(source: str) -> bool:
+    """Return whether a text is a `file:` URL that names another machine."""
+    text = _unquoted(source.strip())
+    if not text.lower().startswith("file://"):
+        return False
+    host = text[7:].split("/", 1)[0]
+    return host.lower() not in ("", "localhost")
+
+
+def shown(text: str, *, every: bool = False) -> str:
+    """Return a text in quotes for a message, with what cannot be seen written as in Python's strings.
+
+    Args:
+        text: Any; a long one is cut.
+        every: Whether all characters but ASCII are written so, because texts that look the same are told apart.
+    """
+    cut = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+    written = (
+        one if (one.isascii() and one.isprintable()) or (one.isprintable() and not every) else ascii(one)[1:-1]
+        for one in cut
+    )
+    return '"' + "".join(written) + '"'
+
+
+def advice_for(source: str) -> str:
+    """Return what to write instead of a text that names no file."""
+    text = _unquoted(source.strip())
+    if _TASK_ID.fullmatch(text):
+        return f'If this is the id of a task, write "task:{text}".'
+    if text.startswith(_BASE64) and len(text) > _SHOWN_CHARS:
+        return "If this is a picture in base64, write data:image/png;base64, before it."
+    if text.lower().startswith(_LINKS):
+        return "Write the link without quotes."
+    return "Check the path."
+
+
+def _unquoted(text: str) -> str:
+    if len(text) > 2 and _QUOTES.get(text[0]) == text[-1]:
+        return text[1:-1].strip()
+    return text
+
+
+def _of_file_url(text: str) -> Iterator[str]:
+    """Yield the paths that a `file:` URL may mean: programs leave "#", "?" and "%" in names as they are."""
+    path = text[5:]
+    if path.startswith("//"):
+        path = "/" + path[2:].partition("/")[2]
+    yield unquote(path)
+    yield path
+    yield unquote(path.partition("#")[0])
+    yield unquote(re.split(r"[?#]", path, maxsplit=1)[0])

@@ -1,0 +1,63 @@
+"""Find the file that the text of a source means: a path as people write it, a `file:` URL, an inbound reference.
+
+The most literal reading that is a file wins. What may be read at all is decided by `safe_open.py` for each reading.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.safe_open import MissingSourceError, SourcePlaces, is_missing, open_source, refused
+from flux2_tool.images.source_names import advice_for, is_file_url_elsewhere, shown, spellings
+
+
+def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
+    """Open the file that a source's text means; the caller closes it.
+
+    Args:
+        source: As it was given.
+        places: The allowed places.
+        where: The argument's name, for errors, such as `source_image_urls[0]`.
+
+    Raises:
+        SourceRefusedError: As `open_source`; or it is an inbound reference and there is no inbound folder, a `file:`
+            URL of another machine, or a relative path without a workspace.
+    """
+    if is_file_url_elsewhere(source):
+        raise refused(where, "a file: URL may not name another machine", "Use file:///path.")
+    refusal: SourceRefusedError | None = None
+    for text in spellings(source):
+        try:
+            return open_source(_path_of(text, places, where=where), places, where=where)
+        except SourceRefusedError as exc:
+            # The last reading is what is left when everything that programs add is taken away.
+            refusal = exc
+    if refusal is None or isinstance(refusal, MissingSourceError):
+        raise refused(where, f"there is no such file: {shown(source)}", advice_for(source))
+    raise refusal
+
+
+def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
+    """Return the path of a plain path or of an inbound reference as OpenClaw writes it."""
+    for prefix, is_url in (("media://inbound/", True), ("media/inbound/", False)):
+        if source.startswith(prefix):
+            if places.inbound is None:
+                raise refused(where, "pictures from the chat exist only in OpenClaw", "Use a link, a path, or task:ID.")
+            name = unquote(source.removeprefix(prefix))
+            copy = None if is_url or places.staged is None else places.staged / name
+            return copy if copy is not None and not is_missing(copy, places) else places.inbound / name
+    if source.startswith("~/"):
+        try:
+            return Path(source).expanduser()
+        except RuntimeError:
+            raise refused(where, "this process has no home folder", "Use an absolute path.") from None
+    path = Path(source)
+    if path.is_absolute():
+        return path
+    if places.workspace is None:
+        hint = advice_for(source).replace("Check the path.", "Use an absolute path.")
+        raise refused(where, "a relative path needs a workspace and this call has none", hint)
+    return places.workspace / path

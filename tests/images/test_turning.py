@@ -1,0 +1,129 @@
+"""A photo that must be turned upright is encoded again, with everything that makes its pixels what they are."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from PIL import Image, JpegImagePlugin
+
+from flux2_tool.images.inspect import without_metadata
+from tests.support.hiding import SRGB
+from tests.support.pictures import (
+    camera_notes,
+    deep_png,
+    deep_rows,
+    file_of,
+    opened,
+    png_chunk,
+    scene,
+    with_first_chunks,
+)
+
+
+def photo() -> Image.Image:
+    """Return a picture with noise, whose file's size depends on how it is coded."""
+    noise = Image.effect_noise((160, 96), 60)
+    return Image.merge(
+        "RGB", (noise, noise.transpose(Image.Transpose.ROTATE_180), Image.radial_gradient("L").resize((160, 96)))
+    )
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("quality", [40, 75, 95])
+def test_a_jpeg_keeps_its_subsampling_and_quality(subsampling: str, quality: int) -> None:
+    """Thin red lines blur in 4:2:0, and a file twice as large may be refused."""
+    data = file_of("JPEG", photo(), subsampling=subsampling, quality=quality, exif=camera_notes(6))
+
+    clean = without_metadata(data)
+
+    before, after = opened(data), opened(clean.data)
+    assert isinstance(after, JpegImagePlugin.JpegImageFile)
+    assert isinstance(before, JpegImagePlugin.JpegImageFile)
+    assert after.size == (96, 160)
+    assert JpegImagePlugin.get_sampling(after) == JpegImagePlugin.get_sampling(before)
+    assert after.quantization == before.quantization
+    assert len(clean.data) < 1.1 * len(data)
+
+
+def test_a_lossless_webp_stays_lossless() -> None:
+    """Its exact pixels are why somebody chose it."""
+    image = photo()
+
+    clean = opened(without_metadata(file_of("WEBP", image, lossless=True, exif=camera_notes(6))).data)
+
+    assert clean.tobytes() == image.transpose(Image.Transpose.ROTATE_270).tobytes()
+
+
+@pytest.mark.parametrize("quality", [20, 50, 75, 90])
+def test_a_lossy_webp_keeps_about_its_quality(quality: int) -> None:
+    """At the highest it would be several times as large and no better."""
+    data = file_of("WEBP", photo(), quality=quality, exif=camera_notes(3))
+
+    clean = without_metadata(data).data
+
+    assert 0.8 * len(data) < len(clean) < 1.35 * len(data)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "name"),
+    [
+        pytest.param(png_chunk(b"gAMA", struct.pack(">I", 100_000)), b"gAMA", id="linear light"),
+        pytest.param(png_chunk(b"cICP", bytes((9, 16, 0, 1))), b"cICP", id="HDR"),
+        pytest.param(png_chunk(b"sRGB", b"\0"), b"sRGB", id="sRGB"),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_png_keeps_how_its_colours_are_meant(chunk: bytes, name: bytes, orientation: int) -> None:
+    """Without it the same numbers are other colours."""
+    data = with_first_chunks(file_of("PNG", scene(), exif=camera_notes(orientation)), chunk)
+
+    clean = without_metadata(data).data
+
+    assert chunk in clean
+    assert b"CameraMaker" not in clean
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_profile_is_kept_when_a_photo_is_turned(kind: str) -> None:
+    """A photo in a wide colour space is pale without it."""
+    clean = opened(without_metadata(file_of(kind, scene(), icc_profile=SRGB, exif=camera_notes(6))).data)
+
+    assert clean.info["icc_profile"] == SRGB
+    assert clean.size == (32, 48)
+
+
+_PIXEL = {2: 6, 6: 8}
+
+
+@pytest.mark.parametrize("colour", [2, 6])
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_png_of_16_bits_keeps_every_bit(colour: int, orientation: int) -> None:
+    """A rendering's fine gradients show bands in 8."""
+    data, rows = deep_png((20, 300), colour=colour, orientation=orientation)
+
+    clean = without_metadata(data).data
+
+    size = _PIXEL[colour]
+    pixels = [[row[at : at + size] for at in range(0, len(row), size)] for row in rows]
+    wanted = (
+        [list(reversed(row)) for row in reversed(pixels)]
+        if orientation == 3
+        else [[pixels[y][x] for y in reversed(range(300))] for x in range(20)]
+    )
+    assert deep_rows(clean) == [b"".join(row) for row in wanted]
+    assert b"gAMA" in clean
+    assert b"CameraMaker" not in clean
+    assert without_metadata(clean).data == clean
+
+
+def test_16_bits_of_grey_keep_every_bit() -> None:
+    """A depth map is nothing but fine steps."""
+    grey = Image.frombytes("I;16", (24, 40), b"".join(struct.pack("<H", n * 67) for n in range(960)))
+
+    clean: Any = opened(without_metadata(file_of("PNG", grey, exif=camera_notes(3))).data)
+
+    assert clean.size == (24, 40)
+    assert clean.getpixel((23, 39)) == 0
+    assert clean.getpixel((0, 0)) == 959 * 67
