@@ -6,10 +6,12 @@ What decides between the two, in this order: a folder that exists, a slash at th
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flux2_tool._folders import expanded
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.images.part_file import check_writable
 
@@ -46,11 +48,11 @@ class SaveTarget:
         if text == "-":
             raise _refused(text, "pictures are not written to the standard output")
         try:
-            path = Path(text).expanduser().absolute()
+            path = expanded(text, os.environ).absolute()
             is_folder = text.endswith(("/", "/.", "/..")) or path.is_dir()
             is_file = not is_folder and path.is_file()
-        except RuntimeError as exc:
-            raise _refused(text, "there is no such home folder") from exc
+        except ValueError as exc:
+            raise _refused(text, f"it {exc}") from exc
         except FileNotFoundError as exc:
             raise _refused(text, "it is relative to the working folder, which has been deleted") from exc
         except OSError as exc:

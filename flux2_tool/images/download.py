@@ -22,6 +22,7 @@ import httpx
 
 from flux2_tool._folders import is_system_name
 from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
 from flux2_tool.images.inspect import PictureError
@@ -121,6 +122,8 @@ async def download_image(
         raise DownloadError(stage) from exc
     except PictureError as exc:
         raise DownloadError(f"the downloaded file {exc}", again="while fresh" if exc.is_broken else "no") from exc
+    except UnusableConnectionError as exc:
+        raise DownloadError(f"it did not arrive: {exc}; {exc.hint}") from exc
     except httpx.HTTPError as exc:
         again: Again = "no" if isinstance(exc, httpx.UnsupportedProtocol) else "yes"
         raise DownloadError(f"it did not arrive ({type(exc).__name__})", again=again) from exc

@@ -5,10 +5,12 @@ The most literal reading that is a file wins. What may be read at all is decided
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
+from flux2_tool._folders import expanded
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MissingSourceError, SourcePlaces, is_missing, open_source, refused
 from flux2_tool.images.source_names import advice_for, is_file_url_elsewhere, shown, spellings
@@ -51,8 +53,8 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
             return copy if copy is not None and not is_missing(copy, places) else places.inbound / name
     if source.startswith("~/"):
         try:
-            return Path(source).expanduser()
-        except RuntimeError:
+            return expanded(source, os.environ)
+        except ValueError:
             raise refused(where, "this process has no home folder", "Use an absolute path.") from None
     path = Path(source)
     if path.is_absolute():

@@ -21,6 +21,7 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool._net import is_web_url, origin_of, split_url
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
@@ -34,7 +35,7 @@ from flux2_tool.runapi.send_errors import (
     UnusableNetworkError,
 )
 from flux2_tool.runapi.text import as_token, quoted
-from flux2_tool.runapi.transport import NetworkTransport, UnusableConnectionError
+from flux2_tool.runapi.transport import NetworkTransport
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3

@@ -18,6 +18,7 @@ from typing import Final, cast
 import httpx
 
 from flux2_tool._net import is_loopback_url, origin_of
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.connections import WatchedTransport
 from flux2_tool.runapi.proxies import Proxies, Proxy
@@ -124,19 +125,6 @@ class _CountedStream(httpx.AsyncByteStream):
             self._pool.busy -= 1
             self._pool = None
         await self._stream.aclose()
-
-
-class UnusableConnectionError(httpx.ConnectError):
-    """Nothing was sent, and another attempt would fail as well: the machine's set-up, or the certificate, is at fault.
-
-    Args:
-        message: What is wrong.
-        hint: What to do.
-    """
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class NetworkTransport(httpx.AsyncBaseTransport):

@@ -18,6 +18,7 @@ import httpx
 
 from flux2_tool._clock import Clock
 from flux2_tool._net import is_loopback_url, is_private_url, is_web_url
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.exceptions import (
     Flux2Error,
     ServiceUnavailableError,
@@ -32,7 +33,6 @@ from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import error_from_response
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
-from flux2_tool.runapi.transport import UnusableConnectionError
 
 ATTEMPTS: Final = 3
 RETRY_DELAY_S: Final = 1.0

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.cli.output import exit_code_of
 from flux2_tool.engine.save_targets import SaveTarget
 from flux2_tool.engine.wait import CancelToken, Progress
@@ -67,6 +68,20 @@ def slow(takes_s: float, *, fails: bool = False) -> Callable[[], httpx.Response]
 def saved(home: Path, storage: Storage, folder: Path, **options: Any) -> dict[str, Any]:
     """Make one image that is saved in a folder, on virtual time."""
     return run_call(home, storage.service, output_dir=folder, **options)
+
+
+@pytest.mark.transport_only("the fault is the network's own")
+def test_a_network_that_cannot_be_used_is_not_tried_again(home: Path, tmp_path: Path) -> None:
+    """The link is there, and what to do about the machine's set-up."""
+    fault = UnusableConnectionError("the certificate of cdn.example is not accepted", "set SSL_CERT_FILE")
+    storage = Storage(fault)
+
+    result = saved(home, storage, tmp_path / "out")
+
+    assert result["images"][0]["url"] == PICTURE_URL
+    warning = next(one for one in result["warnings"] if one.startswith("not_saved"))
+    assert "the certificate of cdn.example is not accepted; set SSL_CERT_FILE" in warning
+    assert len(storage.fetched_at_s) == 1
 
 
 @pytest.mark.parametrize(

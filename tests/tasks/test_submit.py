@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.runapi.client import HttpTimeouts
-from flux2_tool.runapi.transport import UnusableConnectionError
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import (
     BASE_URL,
