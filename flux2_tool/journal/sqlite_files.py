@@ -36,6 +36,8 @@ class JournalFiles:
         self._connection = connection
         self._path = path
         self._opened = () if path is None else _identities(path, is_wal=_is_wal(connection))
+        # Once they were closed as lost, a new file may get the number of an old one: what was seen then counts.
+        self._was_only_wal_lost: bool | None = None
         # Held by every operation, because another journal of this process may close the connection; see `close_lost`.
         self.lock = threading.RLock()
         if path is not None:
@@ -45,11 +47,21 @@ class JournalFiles:
         """Return whether no file was deleted, replaced or emptied since it was opened."""
         if self._path is None:
             return True
+        if self._was_only_wal_lost is not None:
+            return False
         return None not in self._opened and self._opened == _identities(self._path, is_wal=len(self._opened) > 1)
 
     def is_only_wal_lost(self) -> bool:
         """Whether the main file is still the one that was opened, so that what is missing in it was in the WAL."""
+        if self._was_only_wal_lost is not None:
+            return self._was_only_wal_lost
         return self._path is not None and self._opened[0] == identity(self._path, least_bytes=_HEADER_BYTES)
+
+    def close_as_lost(self) -> None:
+        """Close the database whose files were lost."""
+        with self.lock:
+            self._was_only_wal_lost = self.is_only_wal_lost()
+            self.close()
 
     def close(self) -> None:
         """Close the database."""
@@ -73,7 +85,7 @@ def close_lost(path: Path) -> None:
     for files in list(_OPEN):
         if files._path == path and not files.are_in_place():
             with contextlib.suppress(sqlite3.Error):
-                files.close()
+                files.close_as_lost()
 
 
 def _is_wal(connection: sqlite3.Connection) -> bool:

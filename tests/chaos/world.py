@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from flux2_tool.engine.engine import SAVE_GRACE_S
+from flux2_tool.engine.saving import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
 from flux2_tool.journal import Liveness, Record, ThisProcess, open_journal
 from flux2_tool.journal.sqlite import FILE_NAME

@@ -17,6 +17,7 @@ import pytest
 from flux2_tool.sandbox import Sandbox
 from tests.hosts.mcp.host import ARGUMENTS, FOX, result_of, talk
 from tests.hosts.mcp.test_process import call, handshake
+from tests.support.command import SandboxClock
 from tests.support.waiting import PATIENCE_S, wait_until
 
 SLOW = {"prompt": "[slow] a snail"}
@@ -121,14 +122,14 @@ def test_what_was_written_but_not_read_is_not_delivered(environ: dict[str, str],
     assert len(sandbox.ledger.billed_tasks) == 1
 
 
-def test_what_was_not_answered_is_not_delivered(environ: dict[str, str], sandbox: Sandbox) -> None:
+def test_what_was_not_answered_is_not_delivered(environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock) -> None:
     """The connection was dropped while the picture was made."""
     with connection(environ) as host:
         sandbox.change({"duration_s": 3600})
         host.send(without_progress(2, FOX))
         wait_until(lambda: sandbox.ledger.tasks)
         host.close()
-    sandbox.change({"duration_s": 0})
+    clock.offset_s += 3600
 
     assert not made_again(environ)
 
