@@ -293,6 +293,8 @@ def _message(image_task: ImageTask) -> str:
     failure = image_task.log.last_failure
     if failure is not None and failure.kind == "unauthorized":
         return f"RunAPI refuses the key ({failure.message}); trying again"
+    if failure is not None and failure.kind == "no_network":
+        return f"RunAPI cannot be reached ({failure.message}); trying again"
     response = image_task.log.last_response
     if response is None:
         return "looking for the task"

@@ -81,6 +81,7 @@ class Follower:
         Raises:
             TaskNotFoundError: The task was created elsewhere, and no path has it; or RunAPI denies it again and again.
             AuthenticationError: RunAPI refuses the key again and again.
+            ConfigurationError: The network's settings or certificates lead nowhere, again and again.
         """
         schedule = self._schedule()
         poller = self._poller(schedule)

@@ -27,7 +27,7 @@ from flux2_tool.runapi.responses import (
     read_task_id,
     says_no_such_task,
 )
-from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
 from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_schedule import (
@@ -44,8 +44,9 @@ from flux2_tool.tasks.poll_schedule import (
 
 # not_found     this path has no such task
 # unauthorized  RunAPI refused the key
+# no_network    the machine's set-up leads nowhere, so nothing was sent
 # transient     anything else; the next poll may succeed
-PollFailureKind = Literal["not_found", "unauthorized", "transient"]
+PollFailureKind = Literal["not_found", "unauthorized", "no_network", "transient"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,14 @@ class PollFailure:
 
     Attributes:
         is_denial: For not_found: a status says that there is no such task, and not only a missing page.
+        hint: For no_network: what to do.
     """
 
     kind: PollFailureKind
     message: str
     request_id: str | None = None
     is_denial: bool = False
+    hint: str = ""
 
 
 @dataclass(slots=True)
@@ -186,7 +189,7 @@ class Poller:
         """How polling failed at all paths: "unauthorized" if any refused the key, else "not_found"; None while one was
         not polled yet or failed transiently."""
         kinds = set(self._path_verdicts.values())
-        if len(self._path_verdicts) < len(self._paths) or "transient" in kinds:
+        if len(self._path_verdicts) < len(self._paths) or not kinds <= {"unauthorized", "not_found"}:
             return None
         return "unauthorized" if "unauthorized" in kinds else "not_found"
 
@@ -275,7 +278,7 @@ class Poller:
             if elapsed_s < VISIBILITY_GRACE_S:
                 return GRACE_DELAY_S
             return backoff_s(max(1, rounds), random=self._random)
-        if failure.kind == "unauthorized":
+        if failure.kind in ("unauthorized", "no_network"):
             return backoff_s(max(1, self._path_failures), random=self._random)
         return backoff_s(max(1, self._failures - len(self._paths)), random=self._random)
 
@@ -283,6 +286,8 @@ class Poller:
         self._retry_after_s = None
         try:
             response = await self._client.send("GET", path.reference)
+        except UnusableNetworkError as exc:
+            return PollFailure(kind="no_network", message=str(exc), hint=exc.hint)
         except (NotSentError, MaybeSentError) as exc:
             return PollFailure(kind="transient", message=str(exc))
         except CrossOriginRedirectError as exc:

@@ -1,6 +1,6 @@
-"""Decide when polling ends although no response ended the task: the key stays refused, or there is no such task.
+"""Decide when polling ends although no response ended the task: a refused key, no such task, or no way to RunAPI.
 
-A task that RunAPI accepted may be paid, so both must be certain; it stays in the journal, and can be fetched later.
+A task that RunAPI accepted may be paid, so each must be certain; it stays in the journal, and can be fetched later.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.error_mapping import key_refused
 from flux2_tool.runapi.responses import TaskResponse
+from flux2_tool.runapi.send_errors import UnusableNetworkError
 from flux2_tool.tasks.poll import PollFailure, PollFailureKind
 from flux2_tool.tasks.poll_schedule import DENIALS_BEFORE_END, REFUSALS_BEFORE_END, VISIBILITY_GRACE_S
 
 
 class EarlyEnd:
-    """Counts the polls of one recorded task that refused the key or denied the task, since it last had a status.
+    """Counts the polls of one task that were refused, denied or impossible, since it last had a status.
 
     Args:
         task_id: The task's id, None when it has none.
@@ -23,6 +24,7 @@ class EarlyEnd:
         self._task_id = task_id
         self._refusals = 0
         self._denials = 0
+        self._impossible = 0
 
     def error_after(
         self,
@@ -41,12 +43,17 @@ class EarlyEnd:
             age_s: How long ago the task was accepted, in seconds; a new one may not be visible yet.
         """
         if isinstance(outcome, TaskResponse):
-            self._refusals = self._denials = 0
+            self._refusals = self._denials = self._impossible = 0
             return None
         if outcome.kind == "unauthorized":
             self._refusals += 1
             if self._refusals >= REFUSALS_BEFORE_END and (was_path_proven or verdict == "unauthorized"):
                 return refused_while_polling(outcome, task_id=self._task_id)
+        elif outcome.kind == "no_network":
+            self._impossible += 1
+            if self._impossible >= REFUSALS_BEFORE_END:
+                error = UnusableNetworkError(outcome.message, outcome.hint).as_set_up_error()
+                return _not_lost(error, task_id=self._task_id)
         elif outcome.is_denial and age_s >= VISIBILITY_GRACE_S:
             self._denials += 1
             if self._denials >= DENIALS_BEFORE_END and (was_path_proven or verdict == "not_found"):
@@ -64,7 +71,13 @@ class EarlyEnd:
 def refused_while_polling(failure: PollFailure, *, task_id: str | None) -> Flux2Error:
     """Return the error for a key that polls of a task are refused with; the task may go on and be charged."""
     error = key_refused(failure.message, account="the account that made the task")
-    error.task_id, error.request_id, error.charged = task_id, failure.request_id, "unknown"
+    error.request_id = failure.request_id
+    return _not_lost(error, task_id=task_id)
+
+
+def _not_lost(error: Flux2Error, *, task_id: str | None) -> Flux2Error:
+    """Add to an error that the task may go on and be charged, and how to fetch it."""
+    error.task_id, error.charged = task_id, "unknown"
     if task_id is not None:
         error.hint += f' Task {task_id} is not lost: fetch it then with get_image_task, task_id "{task_id}".'
     return error

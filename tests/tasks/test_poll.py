@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.engine.wait import Progress
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import (
@@ -584,6 +585,23 @@ def test_a_key_that_stays_refused_ends_the_wait(home: Path, code: int, before: l
     assert first_told.elapsed_s < 5.0
     assert (fetched["task"]["id"], fetched["task"]["joined"]) == (TASK_ID, True)
     assert fetched["task"]["state"] == "completed"
+
+
+@pytest.mark.transport_only("the fault is the network's own")
+def test_a_network_that_stays_unusable_ends_the_wait(home: Path) -> None:
+    """Only whoever runs the machine can help; the image is being made, and is fetched when the network is right."""
+    told: list[Progress] = []
+    fault = UnusableConnectionError("http://proxy:3128 of HTTPS_PROXY refuses: 407", "give HTTPS_PROXY the password")
+    unusable = scripted(gets=[(200, PENDING), fault])
+    error = run_call(home, unusable, wait_s=300, on_progress=told.append, session="s")["error"]
+    fetched = run_call(home, scripted(), session="s")
+
+    assert (error["code"], error["charged"], error["task_ref"]) == ("configuration_error", "unknown", f"task:{TASK_ID}")
+    assert "of HTTPS_PROXY refuses: 407" in error["message"]
+    assert "Give HTTPS_PROXY the password." in error["hint"]
+    assert unusable.gets[-1].at_s - unusable.posts[0].at_s < 20.0
+    assert any("RunAPI cannot be reached" in one.message for one in told)
+    assert (fetched["task"]["state"], fetched["task"]["joined"]) == ("completed", True)
 
 
 @pytest.mark.parametrize("status", ["Request Moderated", "Content Moderated", "request_moderated", "CONTENT-MODERATED"])
