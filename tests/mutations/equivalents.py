@@ -1,0 +1,29 @@
+"""Random mutants that are left out, because they change nothing that anybody relies on, with the reason for each.
+
+A pattern is looked for in a mutant's identity, which `operators.py` makes: file, qualified name, operator, the text and
+what replaces it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_KINDS: Final[dict[str, str]] = {
+    r"^flux2_tool/tasks/(duration_\w+|poll_schedule)\.py .*(_poll_times|_spaced|_fit|DurationEstimator\.learn) ": (
+        "how well polls are planned is a matter of degree; tests/tasks/test_poll_schedule.py bounds it as a whole"
+    ),
+    r"^flux2_tool/tasks/(duration_\w+|poll_schedule)\.py  constant ": "a tuned number; the benchmarks measure it",
+    r" argument dropped .*(hint=|dir=|prefix=|name=|timespec=|maxsize=|strict=)": "wording, or a name for people",
+    r" '(\w+\()?_?_?Final": "an annotation",
+    r" argument dropped .*\b(ensure_ascii|sort_keys)=": "the same text in another spelling",
+}
+_SINGLE: Final[dict[str, str]] = {}
+
+
+def reason_to_leave_out(identity: str) -> str | None:
+    """Return why a mutant is left out, or None if it counts."""
+    for pattern, reason in {**_KINDS, **_SINGLE}.items():
+        if re.search(pattern, identity):
+            return reason
+    return None

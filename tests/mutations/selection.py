@@ -1,0 +1,112 @@
+"""Choose the tests for a mutant: those that run its lines, quickest first."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from tests.mutations.mutant import Mutant
+from tests.mutations.recording import TestMap
+
+# Of the tests that run a line, so many seconds' worth are run.
+BUDGET_S: Final = 40.0
+
+
+class Selector:
+    """Chooses tests by what was recorded.
+
+    Args:
+        root: The checkout.
+        tests: What was recorded of its tests.
+    """
+
+    def __init__(self, root: Path, tests: TestMap) -> None:
+        self._tests = tests
+        self._uses: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
+        for path in sorted((root / "flux2_tool").rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                    self._uses[node.id].add((name, node.lineno))
+                elif isinstance(node, ast.Attribute):
+                    self._uses[node.attr].add((name, node.lineno))
+                elif isinstance(node, ast.keyword) and node.arg is not None:
+                    self._uses[node.arg].add((name, node.value.lineno))
+
+    def tests_for(self, mutant: Mutant) -> tuple[str, ...]:
+        """Return the tests to run, in order; none if no test runs the line."""
+        lines = self._tests.lines.get(mutant.path, {})
+        found = self._running(lines, range(mutant.first_line, mutant.last_line + 1))
+        if not found:
+            statement = _statement_at(mutant)
+            if statement is not None:
+                found = self._running(lines, _head_of(statement))
+            # A line that only the import runs: those that use what it defines.
+            if not found:
+                found = {
+                    test
+                    for name in _names_defined_at(mutant)
+                    for path, line in self._uses[name]
+                    for test in self._running(self._tests.lines.get(path, {}), [line])
+                }
+        return self._within_budget(found)
+
+    def is_run_at_import(self, mutant: Mutant) -> bool:
+        """Whether the import runs the line, so that changing it afterwards is too late."""
+        lines = self._tests.lines.get(mutant.path, {})
+        return any("" in lines.get(line, ()) for line in range(mutant.first_line, mutant.last_line + 1))
+
+    def duration_s(self, tests: Iterable[str]) -> float:
+        """Return how long tests take together, without a mutant."""
+        return sum(self._tests.durations_s[test] for test in tests)
+
+    def _running(self, lines: dict[int, frozenset[str]], numbers: Iterable[int]) -> set[str]:
+        return {test for line in numbers for test in lines.get(line, ()) if test}
+
+    def _within_budget(self, tests: Iterable[str]) -> tuple[str, ...]:
+        chosen: list[str] = []
+        left_s = BUDGET_S
+        for test in sorted(tests, key=lambda test: (self._tests.durations_s[test], test)):
+            left_s -= self._tests.durations_s[test]
+            if left_s < 0.0 and chosen:
+                break
+            chosen.append(test)
+        return tuple(chosen)
+
+
+@lru_cache(maxsize=64)
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+def _around(mutant: Mutant) -> Iterator[ast.stmt]:
+    """Yield the statements around a mutant's first line, the innermost last."""
+    for node in ast.walk(_parsed(mutant.source)):
+        if isinstance(node, ast.stmt) and node.lineno <= mutant.first_line <= (node.end_lineno or node.lineno):
+            yield node
+
+
+def _statement_at(mutant: Mutant) -> ast.stmt | None:
+    return max(_around(mutant), key=lambda node: (node.lineno, -(node.end_lineno or 0)), default=None)
+
+
+def _head_of(statement: ast.stmt) -> range:
+    """Return a statement's lines, of a compound one those before its body."""
+    body = getattr(statement, "body", None)
+    last = body[0].lineno - 1 if body else statement.end_lineno or statement.lineno
+    return range(statement.lineno, max(statement.lineno, last) + 1)
+
+
+def _names_defined_at(mutant: Mutant) -> set[str]:
+    """Return the names that the statements around a line define: constants, fields, functions and classes."""
+    names = set()
+    for node in _around(mutant):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names - {"__init__"}
