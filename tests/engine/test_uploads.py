@@ -270,6 +270,15 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
         pytest.param("prepare", prepared(upload_url="http://storage.example/up"), "refused", id="an open connection"),
         pytest.param("prepare", prepared(upload_url="https://10.0.0.1/up"), "private address", id="a private address"),
         pytest.param("prepare", prepared(headers={"Authorization": "x"}), "without a usable", id="a header of ours"),
+        pytest.param("prepare", prepared(headers={"aUTHORIZATION": "x"}), "without a usable", id="a header in any case"),
+        pytest.param("prepare", prepared(headers={"cookie": "x"}), "without a usable", id="a cookie"),
+        pytest.param("prepare", prepared(headers={"Host": "runapi.test"}), "without a usable", id="another host"),
+        pytest.param("prepare", prepared(headers={"Transfer-Encoding": "x"}), "without a usable", id="an encoding"),
+        pytest.param("prepare", prepared(headers={"x-a": "b\r\nHost: c"}), "without a usable", id="a line break"),
+        pytest.param("prepare", prepared(headers={"x-a\n": "b"}), "without a usable", id="a line break in a name"),
+        pytest.param("prepare", prepared(headers={"x-a": "ü"}), "without a usable", id="other letters"),
+        pytest.param("prepare", prepared(headers={"x-ä": "b"}), "without a usable", id="other letters in a name"),
+        pytest.param("prepare", prepared(headers={"x-a": 7}), "without a usable", id="a number in a header"),
         pytest.param("prepare", prepared(headers=["x"]), "without a usable", id="headers that are a list"),
         pytest.param("prepare", prepared(signed_id=7), "without a usable", id="no id"),
         pytest.param("prepare", (200, []), "without a usable", id="a list"),
@@ -280,6 +289,12 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
             id="a redirect",
         ),
         pytest.param("put", (403, {}), "refused the upload", id="a refusal of the storage"),
+        pytest.param(
+            "put",
+            httpx.Response(307, headers={"location": "https://elsewhere.example/up"}),
+            "refused the upload",
+            id="a redirect of the storage",
+        ),
         pytest.param("confirm", (200, {"url": "nowhere"}), "without a public URL", id="no URL"),
     ],
 )
@@ -294,6 +309,8 @@ def test_an_upload_that_is_not_as_documented_stops_the_call_unpaid(
     assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
     assert said in error["message"]
     assert [request.path for request in service.transport.seen if "remix" in request.path] == []
+    hosts = {httpx.URL(request.url).host for request in service.transport.seen}
+    assert hosts <= {"runapi.test", "storage.example"}
 
 
 def test_a_preparation_without_headers_is_complete(home: Path, caller: CallContext) -> None:
@@ -385,18 +402,20 @@ class Listener:
 
     def _listen(self) -> None:
         while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
+            connection, _ = self._socket.accept()
             with connection:
                 connection.settimeout(5.0)
-                self.heard.append(connection.recv(1000))
+                said = connection.recv(1000)
+            if said == b"the end":
+                return
+            self.heard.append(said)
 
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        # Connections are accepted in their order: all that was connected before has been heard.
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            last.sendall(b"the end")
         self._thread.join()
+        self._socket.close()
 
 
 @contextmanager
