@@ -270,7 +270,9 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
         pytest.param("prepare", prepared(upload_url="http://storage.example/up"), "refused", id="an open connection"),
         pytest.param("prepare", prepared(upload_url="https://10.0.0.1/up"), "private address", id="a private address"),
         pytest.param("prepare", prepared(headers={"Authorization": "x"}), "without a usable", id="a header of ours"),
-        pytest.param("prepare", prepared(headers={"aUTHORIZATION": "x"}), "without a usable", id="a header in any case"),
+        pytest.param(
+            "prepare", prepared(headers={"aUTHORIZATION": "x"}), "without a usable", id="a header in any case"
+        ),
         pytest.param("prepare", prepared(headers={"cookie": "x"}), "without a usable", id="a cookie"),
         pytest.param("prepare", prepared(headers={"Host": "runapi.test"}), "without a usable", id="another host"),
         pytest.param("prepare", prepared(headers={"Transfer-Encoding": "x"}), "without a usable", id="an encoding"),
