@@ -16,6 +16,7 @@ from flux2_tool.engine.host_profile import LOCAL
 from flux2_tool.exceptions import InternalError
 from flux2_tool.sandbox import SandboxOptions
 from flux2_tool.schema.manifest import load_manifest
+from tests.chaos.world import records_of
 from tests.support.harness import (
     BASE_URL,
     DONE,
@@ -118,6 +119,9 @@ def test_the_end_of_a_link_is_read_from_its_signature(home: Path, query: str, ex
     result = run_call(home, _finished(images=images))
 
     assert result["images"][0]["expires_at"].startswith(expires_at)
+    # Also for who asks later: an equal call must not be given a link that has ended.
+    [[(_, recorded)]] = [record.images for record in records_of(home)]
+    assert recorded == result["images"][0]["expires_at"]
 
 
 def test_the_services_own_word_for_the_end_wins(home: Path) -> None:

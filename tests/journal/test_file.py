@@ -201,6 +201,18 @@ def test_only_a_record_of_unknown_outcome_can_be_forgotten(machine: Machine) -> 
     assert machine.begin(journal, dedup_key="lost", at_s=2.0).outcome == "new"
 
 
+def test_a_request_that_a_process_asks_about_again_is_not_forgotten(machine: Machine) -> None:
+    """It may be settled in a moment; forgotten, its image would be paid for and lost, and its cost in no cap."""
+    journal, other = machine.open("p1"), machine.open("p2")
+    lost = begun(machine.begin(journal, dedup_key="lost"))
+    end(journal, lost, "unknown", at_s=0.0)
+    assert other.take_over(lost.record_id, now=NOON + 1.0) is not None
+
+    assert journal.forget(lost.record_id, now=NOON + 2.0) is False
+    machine.dead.add("p2")
+    assert journal.forget(lost.record_id, now=NOON + 3.0) is True
+
+
 def test_records_are_listed_by_state_and_age(machine: Machine) -> None:
     """`flux2-tool tasks --state --since`."""
     journal = machine.open()
