@@ -17,6 +17,7 @@ extra `dev` installed.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -30,7 +31,7 @@ from typing import Final
 
 from tests.mutations.mutant import Mutant
 from tests.mutations.population import chosen_mutants, random_mutants
-from tests.mutations.recording import recorded, state_of
+from tests.mutations.recording import TreeState, recorded
 from tests.mutations.selection import Selector
 from tests.mutations.workspace import Result, Workspace
 
@@ -77,14 +78,18 @@ def _part(text: str) -> tuple[int, int]:
 
 def _run(mutants: list[Mutant], selector: Selector, work: Path, *, jobs: int, again: bool) -> dict[str, Result]:
     """Return the result of each mutant by its key; those known from an earlier run are not run again."""
-    kept = work / f"results-{state_of(ROOT)}.jsonl"
+    state = TreeState.of(ROOT)
+    all_tests = hashlib.sha256(repr(sorted(state.test_files.items())).encode()).hexdigest()[:16]
+    kept = work / f"results-{state.base}.jsonl"
     if again:
         kept.unlink(missing_ok=True)
     results: dict[str, Result] = {}
     if kept.exists():
         for line in kept.read_text(encoding="utf-8").splitlines():
-            found = json.loads(line)
-            results[found.pop("key")] = Result(**found)
+            key, depends_on, found = json.loads(line)
+            # What a test has noticed it notices again; what none has noticed, a new one may.
+            if depends_on in (all_tests, *state.test_files.values()):
+                results[key] = Result(**found)
     left = [one for one in {one.key: one for one in mutants}.values() if one.key not in results]
     if not left:
         return results
@@ -102,7 +107,8 @@ def _run(mutants: list[Mutant], selector: Selector, work: Path, *, jobs: int, ag
     with ThreadPoolExecutor(jobs) as pool, kept.open("a", encoding="utf-8") as file:
         for done, (mutant, result) in enumerate(pool.map(run, left), start=1):
             results[mutant.key] = result
-            file.write(json.dumps({"key": mutant.key, **result.as_dict()}) + "\n")
+            depends_on = state.test_files.get(result.test.partition("::")[0], all_tests)
+            file.write(json.dumps([mutant.key, depends_on, result.as_dict()]) + "\n")
             file.flush()
             said = "noticed" if result.outcome in NOTICED else "NOT NOTICED"
             line = f"{done}/{len(left)} {said} {result.took_s:.1f} s, {mutant.path}: {mutant.name}"

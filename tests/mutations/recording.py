@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from coverage import CoverageData
 
-# Whole calls on virtual time, and parts: what runs in the tests' own process.
+# Whole calls on virtual time, and parts: what runs in the tests' own process. The other folders start processes, and
+# the lines that these run are not seen.
 TESTS: Final = (
     "tests/schema",
     "tests/images",
@@ -27,9 +28,7 @@ TESTS: Final = (
     "tests/journal",
     "tests/tasks",
     "tests/engine",
-    "tests/hosts",
-    "tests/diagnostics",
-    "tests/cli",
+    "tests/hosts/python",
     "tests/test_context.py",
     "tests/test_credentials.py",
     "tests/test_net.py",
@@ -55,17 +54,34 @@ class TestMap:
     lines: dict[str, dict[int, frozenset[str]]]
 
 
-def state_of(root: Path) -> str:
-    """Return a name for what the tests' results depend on."""
-    digest = hashlib.sha256(sys.version.encode())
-    files = [root / "pyproject.toml", root / "openclaw_plugin.yaml"]
-    for folder in ("flux2_tool", "tests"):
-        files += sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml", ".json", ".js"))
-    for path in files:
-        # This package decides which mutants there are, and not what the tests say of one.
-        if "mutations" not in path.relative_to(root).parts:
-            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True, slots=True)
+class TreeState:
+    """What the tests' results depend on.
+
+    Attributes:
+        base: Stands for the package, for what the tests share, and for the version of Python.
+        test_files: By name, what stands for the content of each file of tests.
+    """
+
+    base: str
+    test_files: dict[str, str]
+
+    @classmethod
+    def of(cls, root: Path) -> TreeState:
+        """Return the state of a checkout."""
+        base = hashlib.sha256(sys.version.encode())
+        test_files = {}
+        files = [root / "pyproject.toml", root / "openclaw_plugin.yaml"]
+        for folder in ("flux2_tool", "tests"):
+            files += sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml", ".js"))
+        for path in files:
+            name, data = path.relative_to(root).as_posix(), path.read_bytes()
+            if name.startswith(TESTS) and path.name.startswith("test_"):
+                test_files[name] = hashlib.sha256(data).hexdigest()[:16]
+            # This package decides which mutants there are, and not what the tests say of one.
+            elif not name.startswith("tests/mutations/"):
+                base.update(f"{name}\0".encode() + data + b"\0")
+        return cls(base.hexdigest()[:16], test_files)
 
 
 def copy_tree(root: Path, target: Path) -> None:
@@ -86,34 +102,63 @@ def environment(tree: Path) -> dict[str, str]:
 
 
 def recorded(root: Path, work: Path, *, jobs: int) -> TestMap:
-    """Return the map of a state of the tree; record it if that was not done before.
+    """Return the map of the tree as it is; record what was not recorded before.
 
     Raises:
         RuntimeError: The tests could not be run.
     """
-    file = work / f"map-{state_of(root)}.json"
-    if not file.exists():
+    state = TreeState.of(root)
+    file = work / f"map-{state.base}.json"
+    known: dict[str, Any] = {"files": {}, "tests": [], "durations_s": [], "lines": {}}
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+    new = sorted(name for name, content in state.test_files.items() if known["files"].get(name) != content)
+    if new:
         tree = work / "recorded"
         copy_tree(root, tree)
-        file.write_text(json.dumps(_record(tree, work, jobs)), encoding="utf-8")
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    names: list[str] = found["tests"]
+        is_first = not known["files"]
+        added = _record(tree, work, jobs, [name for name in TESTS if (tree / name).exists()] if is_first else new)
+        known = {"files": state.test_files, **_merged(known, added, is_current=set(state.test_files) - set(new))}
+        file.write_text(json.dumps(known), encoding="utf-8")
+    names: list[str] = known["tests"]
+    is_there = [name.partition("::")[0] in state.test_files for name in names]
     return TestMap(
-        durations_s=dict(zip(names, found["durations_s"], strict=True)),
+        durations_s=dict(zip(names, known["durations_s"], strict=True)),
         lines={
-            path: {int(line): frozenset(names[at] if at >= 0 else "" for at in tests) for line, tests in lines.items()}
-            for path, lines in found["lines"].items()
+            path: {
+                int(line): frozenset("" if at < 0 else names[at] for at in tests if at < 0 or is_there[at])
+                for line, tests in lines.items()
+            }
+            for path, lines in known["lines"].items()
         },
     )
 
 
-def _record(tree: Path, work: Path, jobs: int) -> dict[str, Any]:
+def _merged(known: dict[str, Any], added: dict[str, Any], *, is_current: set[str]) -> dict[str, Any]:
+    """Return two recordings as one; of the first only what is of files that are current."""
+    tests: list[str] = []
+    durations_s: list[float] = []
+    lines: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for recording, is_kept in ((known, is_current.__contains__), (added, lambda _: True)):
+        index = {-1: -1}
+        for at, (name, took_s) in enumerate(zip(recording["tests"], recording["durations_s"], strict=True)):
+            if is_kept(name.partition("::")[0]):
+                index[at] = len(tests)
+                tests.append(name)
+                durations_s.append(took_s)
+        for path, of_file in recording["lines"].items():
+            for line, found in of_file.items():
+                lines[path][str(line)] += [index[at] for at in found if at in index]
+    return {"tests": tests, "durations_s": durations_s, "lines": lines}
+
+
+def _record(tree: Path, work: Path, jobs: int, tests: list[str]) -> dict[str, Any]:
     config, data, durations = work / "coverage.ini", work / "coverage.data", work / "durations.json"
     config.write_text("[run]\nsource_pkgs = flux2_tool\n", encoding="utf-8")
     data.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "-p", "no:cacheprovider"]
     command += ["-p", "tests.mutations.recording", "--cov", f"--cov-config={config}", "--cov-context=test"]
-    command += ["--cov-report=", *(name for name in TESTS if (tree / name).exists())]
+    command += ["--cov-report=", *tests]
     ran = subprocess.run(
         command,
         cwd=tree,
