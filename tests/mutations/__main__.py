@@ -24,7 +24,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -94,8 +94,10 @@ def _run(mutants: list[Mutant], selector: Selector, work: Path, *, jobs: int, ag
     if not left:
         return results
     free: SimpleQueue[Workspace] = SimpleQueue()
-    for number in range(jobs):
-        free.put(Workspace(ROOT, work / f"copy-{number + 1}", selector))
+    with ThreadPoolExecutor(jobs) as pool:
+        folders = [work / f"copy-{number + 1}" for number in range(jobs)]
+        for workspace in pool.map(lambda folder: Workspace(ROOT, folder, selector), folders):
+            free.put(workspace)
 
     def run(mutant: Mutant) -> tuple[Mutant, Result]:
         workspace = free.get()
@@ -105,7 +107,8 @@ def _run(mutants: list[Mutant], selector: Selector, work: Path, *, jobs: int, ag
             free.put(workspace)
 
     with ThreadPoolExecutor(jobs) as pool, kept.open("a", encoding="utf-8") as file:
-        for done, (mutant, result) in enumerate(pool.map(run, left), start=1):
+        for done, ended in enumerate(as_completed([pool.submit(run, mutant) for mutant in left]), start=1):
+            mutant, result = ended.result()
             results[mutant.key] = result
             depends_on = state.test_files.get(result.test.partition("::")[0], all_tests)
             file.write(json.dumps([mutant.key, depends_on, result.as_dict()]) + "\n")

@@ -13,7 +13,7 @@ from tests.mutations.mutant import Mutant
 from tests.mutations.recording import TestMap
 
 # Of the tests that run a line, so many seconds' worth are run.
-BUDGET_S: Final = 40.0
+BUDGET_S: Final = 150.0
 
 
 class Selector:

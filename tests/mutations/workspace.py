@@ -59,6 +59,8 @@ class Workspace:
         self._tree = tree
         self._selector = selector
         self._server = _ServerProcess(tree, [name for name in TESTS if (tree / name).exists()])
+        # Before a file is changed, the process must have imported it.
+        self._server.wait_until_ready()
         self._sound: dict[str, bool] = {}
 
     def run(self, mutant: Mutant) -> Result:
@@ -100,6 +102,7 @@ class Workspace:
         files = sorted({test.partition("::")[0] for test in tests})
         server = _ServerProcess(self._tree, files)
         try:
+            server.wait_until_ready()
             return server.ask({**order, "path": None})
         except ServerEndedError:
             return {"outcome": "not importable", "took_s": 0.0}
@@ -138,6 +141,14 @@ class _ServerProcess:
         os.close(answers)
         self._reader = os.fdopen(self._answers, "rb")
 
+    def wait_until_ready(self) -> None:
+        """Wait until everything is imported and collected.
+
+        Raises:
+            ServerEndedError: It cannot be.
+        """
+        self._answer_within(START_S)
+
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """Give an order and return the answer.
 
@@ -149,12 +160,12 @@ class _ServerProcess:
                 orders.write(json.dumps(order).encode() + b"\n")
         except BrokenPipeError:
             raise ServerEndedError from None
+        return self._answer_within(order["limit_s"] + START_S)
+
+    def _answer_within(self, limit_s: float) -> dict[str, Any]:
         # What a changed file does when it is imported may never end.
-        ready, _, _ = select.select([self._reader], [], [], order["limit_s"] + START_S)
-        if not ready:
-            self._process.kill()
-            return {"outcome": "hung", "took_s": order["limit_s"] + START_S}
-        line = self._reader.readline()
+        ready, _, _ = select.select([self._reader], [], [], limit_s)
+        line = self._reader.readline() if ready else b""
         if not line:
             raise ServerEndedError
         answer: dict[str, Any] = json.loads(line)
@@ -164,5 +175,9 @@ class _ServerProcess:
         """End the process."""
         with contextlib.suppress(OSError):
             os.close(self._orders)
-        self._process.wait()
+        try:
+            self._process.wait(timeout=10.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._reader.close()
