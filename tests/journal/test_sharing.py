@@ -210,6 +210,27 @@ def test_without_a_session_a_call_joins_its_cancelled_predecessor(
     assert runapi.billed == 1
 
 
+@pytest.mark.parametrize("is_received", [True, False])
+@pytest.mark.parametrize("after_s", [0.0, 1.5])
+def test_a_result_counts_as_delivered_if_the_host_lived_to_read_it(
+    home: Path, runapi: SandboxTransport, after_s: float, is_received: bool
+) -> None:
+    """A worker whose host has died just after its answer: the host that is started again asks for the same picture."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as worker:
+            first = await ask(worker, session="s")
+            await asyncio.sleep(after_s)
+            await worker.aclose(delivered=is_received)
+        async with opened_tool(home, runapi) as worker:
+            return [first, await ask(worker, session="s")]
+
+    first, again = run_virtual(main())
+
+    assert again["task"]["joined"] is not is_received
+    assert (ids(first) == ids(again)) is not is_received
+
+
 def test_closing_a_tool_releases_its_own_tasks_only(home: Path, runapi: SandboxTransport) -> None:
     """A script may open a second tool beside the first for one call, and close it."""
 

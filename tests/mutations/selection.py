@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -47,13 +47,13 @@ class Selector:
                 found = self._running(lines, _head_of(statement))
             # A line that only the import runs: those that use what it defines.
             if not found:
-                found = {
+                found = Counter(
                     test
                     for name in _names_defined_at(mutant)
                     for path, line in self._uses[name]
                     for test in self._running(self._tests.lines.get(path, {}), [line])
-                }
-        return self._within_budget(found)
+                )
+        return self._within_budget(found, mutant.path.split("/")[1])
 
     def is_run_at_import(self, mutant: Mutant) -> bool:
         """Whether the import runs the line, so that changing it afterwards is too late."""
@@ -64,13 +64,24 @@ class Selector:
         """Return how long tests take together, without a mutant."""
         return sum(self._tests.durations_s[test] for test in tests)
 
-    def _running(self, lines: dict[int, frozenset[str]], numbers: Iterable[int]) -> set[str]:
-        return {test for line in numbers for test in lines.get(line, ()) if test}
+    def _running(self, lines: dict[int, frozenset[str]], numbers: Iterable[int]) -> Counter[str]:
+        """Return the tests that run any of some lines, and how many of them each runs."""
+        return Counter(test for line in numbers for test in lines.get(line, ()) if test)
 
-    def _within_budget(self, tests: Iterable[str]) -> tuple[str, ...]:
+    def _within_budget(self, tests: Counter[str], room: str) -> tuple[str, ...]:
+        """Return the tests in order: first those that run most of the lines, of these the quickest.
+
+        Args:
+            room: The package's room that is changed; its own tests may take longer, because they say most of it.
+        """
+
+        def order(test: str) -> tuple[int, float, str]:
+            nearness = 0.25 if test.startswith(f"tests/{room}/") else 1.0
+            return -tests[test], self._tests.durations_s[test] * nearness, test
+
         chosen: list[str] = []
         left_s = BUDGET_S
-        for test in sorted(tests, key=lambda test: (self._tests.durations_s[test], test)):
+        for test in sorted(tests, key=order):
             left_s -= self._tests.durations_s[test]
             if left_s < 0.0 and chosen:
                 break

@@ -69,11 +69,6 @@ _SUBMIT: Final = edits(
         "        if False and await self._callbacks.is_task_of_another(task_id):",
     ),
     (
-        "an image that nobody waits for any more is requested",
-        "            if not (self._maybe_sent or self._callbacks.has_waiters()):",
-        "            if False:",
-    ),
-    (
         "a refusal after a lost response says that nothing was created",
         'return SubmissionError(error, "unknown" if self._maybe_sent else "not_created"',
         'return SubmissionError(error, "not_created"',
