@@ -12,8 +12,11 @@ from typing import Final
 from tests.mutations.mutant import Mutant
 from tests.mutations.recording import TestMap
 
-# Of the tests that run a line, so many seconds' worth are run.
-BUDGET_S: Final = 150.0
+# Of each parametrized test that runs a line, so many cases are run; more of them, and tests that are slower than that,
+# as long as all together take no longer than the budget. All by what they took when they were recorded.
+CASES_AT_LEAST: Final = 2
+SLOW_S: Final = 3.0
+BUDGET_S: Final = 60.0
 
 
 class Selector:
@@ -26,6 +29,7 @@ class Selector:
 
     def __init__(self, root: Path, tests: TestMap) -> None:
         self._tests = tests
+        self._noticed: defaultdict[str, set[str]] = defaultdict(set)
         self._uses: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
         for path in sorted((root / "flux2_tool").rglob("*.py")):
             name = path.relative_to(root).as_posix()
@@ -53,7 +57,7 @@ class Selector:
                     for path, line in self._uses[name]
                     for test in self._running(self._tests.lines.get(path, {}), [line])
                 )
-        return self._within_budget(found, mutant.path.split("/")[1])
+        return self._within_budget(found, mutant.path)
 
     def is_run_at_import(self, mutant: Mutant) -> bool:
         """Whether the import runs the line, so that changing it afterwards is too late."""
@@ -68,25 +72,35 @@ class Selector:
         """Return the tests that run any of some lines, and how many of them each runs."""
         return Counter(test for line in numbers for test in lines.get(line, ()) if test)
 
-    def _within_budget(self, tests: Counter[str], room: str) -> tuple[str, ...]:
-        """Return the tests in order: first those that run most of the lines, of these the quickest.
+    def note(self, path: str, test: str) -> None:
+        """Remember a test that noticed a change of a file: it is likely to notice the next one, too."""
+        self._noticed[path].add(test)
 
-        Args:
-            room: The package's room that is changed; its own tests may take longer, because they say most of it.
+    def _within_budget(self, tests: Counter[str], path: str) -> tuple[str, ...]:
+        """Return the tests in order: all, or of the parametrized ones a few cases, as far as the budget goes.
+
+        First come those that noticed another change of the file, and then those that run most of the changed lines;
+        those of the changed room before others; the quickest first.
         """
+        room = f"tests/{path.split('/')[1]}/"
 
-        def order(test: str) -> tuple[int, float, str]:
-            nearness = 0.25 if test.startswith(f"tests/{room}/") else 1.0
-            return -tests[test], self._tests.durations_s[test] * nearness, test
+        def order(test: str) -> tuple[bool, int, float, str]:
+            weight = 0.25 if test.startswith(room) else 1.0
+            return test not in self._noticed[path], -tests[test], self._tests.durations_s[test] * weight, test
 
-        chosen: list[str] = []
-        left_s = BUDGET_S
+        cases: Counter[str] = Counter()
+        first: list[str] = []
+        rest: list[str] = []
         for test in sorted(tests, key=order):
+            cases[test.partition("[")[0]] += 1
+            is_first = cases[test.partition("[")[0]] <= CASES_AT_LEAST and self._tests.durations_s[test] <= SLOW_S
+            (first if is_first else rest).append(test)
+        left_s = BUDGET_S - self.duration_s(first)
+        for test in rest:
             left_s -= self._tests.durations_s[test]
-            if left_s < 0.0 and chosen:
-                break
-            chosen.append(test)
-        return tuple(chosen)
+            if left_s >= 0.0 or not first:
+                first.append(test)
+        return tuple(first)
 
 
 @lru_cache(maxsize=64)

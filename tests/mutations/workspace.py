@@ -81,6 +81,8 @@ class Workspace:
             took_s += answer["took_s"]
             test = answer.get("test", "")
             if answer["outcome"] != "failed" or test not in tests or self._is_sound(test):
+                if test in tests:
+                    self._selector.note(mutant.path, test)
                 return Result(answer["outcome"], took_s, test, answer.get("ran", 0))
 
     def close(self) -> None:
