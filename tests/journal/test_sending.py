@@ -334,6 +334,31 @@ def test_a_machine_that_slept_past_the_window_does_not_repeat_it(home: Path) -> 
     assert "too much time has passed" in result["error"]["message"]
 
 
+def test_what_another_process_may_have_sent_is_not_new(home: Path) -> None:
+    """It was frozen after a refusal; who took its request over has sent it, and died before it was answered."""
+
+    async def main() -> tuple[World, dict[str, Any] | None]:
+        world = World(home, options=OPTIONS)
+        world.sandbox.faults.queue(Fault(kind="status", on="create", status=429, retry_after=2))
+        world.sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60.0))
+        wish = world.wish("a red fox", session="s", host="native")
+        frozen, other = world.open("native", machine="here:one"), world.open("native", machine="here:two")
+        frozen.stalled_until_s = asyncio.get_running_loop().time() + 700.0
+        first = asyncio.ensure_future(world.ask(frozen, wish, wait_s=900.0))
+        await asyncio.sleep(1.0)
+        asyncio.get_running_loop().call_later(60.0, world.kill, other)
+        assert await world.ask(other, wish, wait_s=90.0) is None
+        return world, await first
+
+    world, result = run_virtual(main())
+
+    assert [create.status for create in world.sandbox.ledger.creates] == [429, 200]
+    assert [record.state for record in world.records()] == ["unknown"]
+    assert result is not None
+    assert result["error"]["charged"] == "unknown"
+    assert "too much time has passed" in result["error"]["message"]
+
+
 def test_a_process_that_was_taken_over_does_not_send_again(home: Path) -> None:
     """Its container was frozen between two attempts; another one has sent the request meanwhile, and polls its task."""
 

@@ -231,6 +231,32 @@ def test_a_result_counts_as_delivered_if_the_host_lived_to_read_it(
     assert (ids(first) == ids(again)) is not is_received
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "session"),
+    [
+        pytest.param("get_image_task", {"task_id": "last"}, "t", id="another session's last picture"),
+        pytest.param("text_to_image", {"prompt": "another picture"}, "s", id="another picture of the session"),
+        pytest.param("text_to_image", {"prompt": "a red fox"}, "t", id="the same picture for another session"),
+    ],
+)
+def test_only_who_asks_for_it_again_shows_that_a_result_arrived(
+    home: Path, runapi: SandboxTransport, tool: str, arguments: dict[str, Any], session: str
+) -> None:
+    """Any other call goes on while the first one's host dies with its answer unread."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as worker:
+            first = await ask(worker, session="s")
+            await worker.call(tool, arguments, session=session, wait_s=0.0)
+            await worker.aclose(delivered=False)
+        async with opened_tool(home, runapi) as worker:
+            return [first, await ask(worker, session="s")]
+
+    first, again = run_virtual(main())
+
+    assert ids(first) == ids(again)
+
+
 def test_closing_a_tool_releases_its_own_tasks_only(home: Path, runapi: SandboxTransport) -> None:
     """A script may open a second tool beside the first for one call, and close it."""
 
