@@ -30,33 +30,26 @@ class Selector:
     def __init__(self, root: Path, tests: TestMap) -> None:
         self._tests = tests
         self._noticed: defaultdict[str, set[str]] = defaultdict(set)
-        self._uses: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
+        self._importers: defaultdict[str, set[str]] = defaultdict(set)
         for path in sorted((root / "flux2_tool").rglob("*.py")):
-            name = path.relative_to(root).as_posix()
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                    self._uses[node.id].add((name, node.lineno))
-                elif isinstance(node, ast.Attribute):
-                    self._uses[node.attr].add((name, node.lineno))
-                elif isinstance(node, ast.keyword) and node.arg is not None:
-                    self._uses[node.arg].add((name, node.value.lineno))
+                if isinstance(node, ast.ImportFrom) and node.module is not None:
+                    for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                        self._importers[f"{module.replace('.', '/')}.py"].add(path.relative_to(root).as_posix())
 
     def tests_for(self, mutant: Mutant) -> tuple[str, ...]:
         """Return the tests to run, in order; none if no test runs the line."""
         lines = self._tests.lines.get(mutant.path, {})
         found = self._running(lines, range(mutant.first_line, mutant.last_line + 1))
-        if not found:
+        if self.is_run_at_import(mutant):
+            # What it makes may be used by anything that imports the module.
+            for path in {mutant.path, *self._importers[mutant.path]}:
+                of_path = self._tests.lines.get(path, {})
+                found.update(set(self._running(of_path, of_path)))
+        elif not found:
             statement = _statement_at(mutant)
             if statement is not None:
                 found = self._running(lines, _head_of(statement))
-            # A line that only the import runs: those that use what it defines.
-            if not found:
-                found = Counter(
-                    test
-                    for name in _names_defined_at(mutant)
-                    for path, line in self._uses[name]
-                    for test in self._running(self._tests.lines.get(path, {}), [line])
-                )
         return self._within_budget(found, mutant.path)
 
     def is_run_at_import(self, mutant: Mutant) -> bool:
@@ -124,14 +117,3 @@ def _head_of(statement: ast.stmt) -> range:
     body = getattr(statement, "body", None)
     last = body[0].lineno - 1 if body else statement.end_lineno or statement.lineno
     return range(statement.lineno, max(statement.lineno, last) + 1)
-
-
-def _names_defined_at(mutant: Mutant) -> set[str]:
-    """Return the names that the statements around a line define: constants, fields, functions and classes."""
-    names = set()
-    for node in _around(mutant):
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names |= {target.id for target in targets if isinstance(target, ast.Name)}
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-    return names - {"__init__"}
