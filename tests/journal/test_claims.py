@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux2_tool.context import CONNECTION
 from flux2_tool.journal import Claim, ClaimRules, SavedCopy
-from flux2_tool.tasks.deduplication import dedup_key
+from flux2_tool.tasks.deduplication import dedup_key, inherited_session_prefix
 from tests.support.journal import NEVER, NOON, ORPHANED, SESSION, Machine, accept, begun, complete, end
 
 DAY_S = 24 * 3600.0
@@ -235,6 +236,13 @@ PARTS = st.fixed_dictionaries(
 def test_the_dedup_key_has_session_account_tool_and_arguments(one: dict[str, object], other: dict[str, object]) -> None:
     """Distinct prompts are never merged, nor other accounts, addresses or conversations."""
     assert (dedup_key(**one) == dedup_key(**other)) == (one == other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("session", [None, "main", "agent:main:telegram:direct:1", "my connection:p1"])
+def test_only_a_connection_inherits(session: str | None) -> None:
+    """A chat is the same conversation after a restart; whatever it would inherit is somebody else's."""
+    assert inherited_session_prefix(session) is None
+    assert inherited_session_prefix(f"{CONNECTION}p1") == CONNECTION
 
 
 def test_the_order_of_arguments_does_not_matter() -> None:

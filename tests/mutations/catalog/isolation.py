@@ -117,8 +117,8 @@ ISOLATION: Final = (
         ),
         (
             "the ids of a lookup's responses are not checked",
-            "for task_id in {image_task.task_id, *named} if",
-            "for task_id in {image_task.task_id} if",
+            "            named |= {response.task_id, *response.ids}\n",
+            "            pass\n",
         ),
     ),
     *edits(
@@ -220,10 +220,8 @@ ISOLATION: Final = (
         ),
         (
             "a link may lead out of the allowed folders",
-            "        root, parts = _placed(target, places)\n        found",
-            "        root, parts = _placed(target if target == _lexical(path) else Path('/') / target, places)\n"
-            "        if target != _lexical(path):\n"
-            "            return os.open(target, _FILE)\n        found",
+            "        target = found\n    raise OSError(errno.ELOOP",
+            "        return os.open(found, _FILE)\n    raise OSError(errno.ELOOP",
         ),
         (
             "a pipe or device is read",
