@@ -18,8 +18,10 @@ import pytest
 from flux2_tool.engine.wait import Progress
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, SandboxOptions
+from tests.chaos.world import records_of
 from tests.support.harness import (
     BASE_URL,
+    DONE,
     FOX,
     PICTURE_URL,
     Answer,
@@ -30,6 +32,7 @@ from tests.support.harness import (
     json_answer,
     opened_tool,
     run_call,
+    scripted,
 )
 from tests.support.virtual_time import run_virtual
 
@@ -213,6 +216,25 @@ def test_a_service_that_echoes_the_key_does_not_make_us_repeat_it(
     for path in home.rglob("*"):
         if path.is_file():
             assert_clean(path.read_bytes(), path.name)
+
+
+def test_what_is_kept_of_a_response_has_no_key_of_any_length(home: Path) -> None:
+    """A word of seven letters is not masked in what is read; but a record is only shown."""
+    echo = {"headers": {"Authorization": "Bearer sk-1234"}, "text": "sk-1234", "sk-1234": [["sk-1234"]]}
+    transport = scripted(gets=[(200, {**DONE, "echo": echo})])
+
+    async def main() -> tuple[str | dict[str, Any], str | None]:
+        async with opened_tool(home, transport, key="sk-1234") as tool:
+            result = await tool.call("text_to_image", FOX)
+            live = await tool.raw_response(result["task"]["id"])
+            return live, records_of(home)[0].raw
+
+    live, recorded = run_virtual(main())
+
+    for text in (live, recorded):
+        assert isinstance(text, str)
+        assert "sk-1234" not in text
+        assert '"text": "[key]"' in text
 
 
 def test_no_object_shows_the_key_when_it_is_printed() -> None:

@@ -124,6 +124,22 @@ def test_the_end_of_a_link_is_read_from_its_signature(home: Path, query: str, ex
     assert recorded == result["images"][0]["expires_at"]
 
 
+@pytest.mark.parametrize("url", ["http://cdn.example/fox.png", "https://10.0.0.1/fox.png"])
+@pytest.mark.parametrize("by", ["create", "poll", "look-up"])
+def test_a_link_that_nobody_may_follow_is_not_shown(home: Path, url: str, by: str) -> None:
+    """Whoever gets the result fetches it: over plain http anybody on the way reads it, or changes the picture."""
+    finished = (200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": url}]})
+    transport = scripted([finished] if by == "create" else (), [finished])
+    if by == "look-up":
+        result = run_call(home, transport, "get_image_task", {"task_id": "tsk_abc123"}, wait_s=60)
+    else:
+        result = run_call(home, transport, wait_s=60)
+
+    assert url not in str(result)
+    assert "picture links that are refused" in result["error"]["message"]
+    assert result["error"]["charged"] == "unknown"
+
+
 def test_the_services_own_word_for_the_end_wins(home: Path) -> None:
     """It knows best."""
     images = [{"url": PICTURE_URL, "expires_at": "2026-11-24T01:00:00+01:00"}]

@@ -32,7 +32,7 @@ from typing import Final
 from tests.mutations.mutant import Mutant
 from tests.mutations.population import chosen_mutants, random_mutants
 from tests.mutations.recording import TreeState, recorded
-from tests.mutations.selection import Selector
+from tests.mutations.selection import BUDGET_S, Selector
 from tests.mutations.workspace import Result, Workspace
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     mutants = [one for one in mutants if options.only in one.name or options.only in one.path]
     mutants = mutants[options.part[0] - 1 :: options.part[1]]
     tests = recorded(ROOT, work, jobs=options.jobs)
-    results = _run(mutants, Selector(ROOT, tests), work, jobs=options.jobs, again=options.again)
+    results = _run(
+        mutants, Selector(ROOT, tests, budget_s=options.budget), work, jobs=options.jobs, again=options.again
+    )
     return _report(mutants, results)
 
 
@@ -66,6 +68,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="which ones (1)")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="only the Kth of N parts of all")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="at a time (2)")
+    help_text = f"how many seconds' worth of tests a change gets at least ({BUDGET_S:g})"
+    parser.add_argument("--budget", type=float, default=BUDGET_S, metavar="S", help=help_text)
     parser.add_argument("--again", action="store_true", help="forget the results of earlier runs")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "flux2-tool-mutations")
     return parser.parse_args(argv)

@@ -12,11 +12,11 @@ from typing import Final
 from tests.mutations.mutant import Mutant
 from tests.mutations.recording import TestMap
 
-# Of each parametrized test that runs a line, so many cases are run; more of them, and tests that are slower than that,
-# as long as all together take no longer than the budget. All by what they took when they were recorded.
+# Of each parametrized test that runs a line, so many cases are run, and of those of the changed room all; more cases,
+# and slow tests, as long as all together take no longer than the budget, by what they took when they were recorded.
 CASES_AT_LEAST: Final = 2
 SLOW_S: Final = 3.0
-BUDGET_S: Final = 60.0
+BUDGET_S: Final = 100.0
 
 
 class Selector:
@@ -25,10 +25,12 @@ class Selector:
     Args:
         root: The checkout.
         tests: What was recorded of its tests.
+        budget_s: How long the tests of one change may take together.
     """
 
-    def __init__(self, root: Path, tests: TestMap) -> None:
+    def __init__(self, root: Path, tests: TestMap, *, budget_s: float = BUDGET_S) -> None:
         self._tests = tests
+        self._budget_s = budget_s
         self._noticed: defaultdict[str, set[str]] = defaultdict(set)
         self._importers: defaultdict[str, set[str]] = defaultdict(set)
         for path in sorted((root / "flux2_tool").rglob("*.py")):
@@ -70,15 +72,16 @@ class Selector:
         self._noticed[path].add(test)
 
     def _within_budget(self, tests: Counter[str], path: str) -> tuple[str, ...]:
-        """Return the tests in order: all, or of the parametrized ones a few cases, as far as the budget goes.
+        """Return the tests in order: those of the changed room, and of other parametrized ones a few cases or more.
 
         First come those that noticed another change of the file, and then those that run most of the changed lines;
         those of the changed room before others; the quickest first.
         """
-        room = f"tests/{path.split('/')[1]}/"
+        room = path.split("/")[1]
+        near = f"tests/test{room}" if room.endswith(".py") else f"tests/{room}/"
 
         def order(test: str) -> tuple[bool, int, float, str]:
-            weight = 0.25 if test.startswith(room) else 1.0
+            weight = 0.25 if test.startswith(near) else 1.0
             return test not in self._noticed[path], -tests[test], self._tests.durations_s[test] * weight, test
 
         cases: Counter[str] = Counter()
@@ -86,9 +89,9 @@ class Selector:
         rest: list[str] = []
         for test in sorted(tests, key=order):
             cases[test.partition("[")[0]] += 1
-            is_first = cases[test.partition("[")[0]] <= CASES_AT_LEAST and self._tests.durations_s[test] <= SLOW_S
-            (first if is_first else rest).append(test)
-        left_s = BUDGET_S - self.duration_s(first)
+            is_wanted = test.startswith(near) or cases[test.partition("[")[0]] <= CASES_AT_LEAST
+            (first if is_wanted and self._tests.durations_s[test] <= SLOW_S else rest).append(test)
+        left_s = self._budget_s - self.duration_s(first)
         for test in rest:
             left_s -= self._tests.durations_s[test]
             if left_s >= 0.0 or not first:
