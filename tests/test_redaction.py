@@ -110,6 +110,17 @@ def test_json_deeper_than_any_field_that_is_read_is_left_out() -> None:
     assert found["near"] == f"here is {MASK.decode()}"
 
 
+def test_json_of_any_depth_is_walked() -> None:
+    """Deeper than Python's own limit of calls within calls."""
+    deep: object = f"here is {KEY}"
+    for number in range(100_000):
+        deep = [deep] if number % 2 else {"a": deep}
+
+    found = masked_json([deep, KEY], KEY)
+
+    assert found[1] == MASK.decode()
+
+
 def test_a_text_too_short_for_a_key_is_left_alone() -> None:
     """Masking a word would spoil every response that has it."""
     assert masked(b'{"status": "pending"}', "pending"[:7]) == b'{"status": "pending"}'

@@ -346,6 +346,36 @@ def test_an_uploads_url_is_used_again_while_it_lives(
     assert service.count("prepare") == uploads
 
 
+@pytest.mark.parametrize("expires_at", [None, "soon", "9999-12-31T23:59:59Z"])
+def test_an_uploads_url_is_used_for_an_hour_at_most(home: Path, caller: CallContext, expires_at: str | None) -> None:
+    """Whatever a response says: the files of the service are not kept for longer."""
+    service = UploadService(confirm=(200, {"url": "https://files.example/cat.png", "expires_at": expires_at}))
+
+    async def main() -> list[int]:
+        counts = []
+        async with opened_tool(home, service.transport) as tool:
+            for number in range(3):
+                await tool.call("remix_image", {**REMIX, "prompt": f"colour {number}"}, caller=caller)
+                counts.append(service.count("prepare"))
+                await asyncio.sleep(40 * 60.0 if number == 0 else 3600.0)
+        return counts
+
+    assert run_virtual(main()) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("step", ["prepare", "confirm"])
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_a_refused_upload_is_the_sources_fault(home: Path, caller: CallContext, step: str, status: int) -> None:
+    """The agent must choose another picture; "unexpected answer" would have it call again."""
+    service = UploadService(**{step: (status, {"error": "no such format"})})
+
+    error = remixed(home, service, caller)["error"]
+
+    assert (error["code"], error["charged"], error["retryable"]) == ("source_refused", "no", False)
+    assert "no such format" in error["message"]
+    assert service.count(step) == 1
+
+
 @pytest.mark.parametrize(
     "other", [credentials("sk-another-account-1"), credentials(base_url="https://other.test")], ids=["key", "base URL"]
 )
