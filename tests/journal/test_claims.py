@@ -167,6 +167,19 @@ def test_an_orphaned_task_stays_joinable_while_another_resumes_it(machine: Machi
     assert (while_it_runs.outcome, when_it_is_done.outcome) == ("joined", "joined")
 
 
+def test_an_orphaned_task_stays_joinable_when_its_own_process_continues_it(machine: Machine) -> None:
+    """A script's call was cancelled, and another call of it asks for the task: the next equal call still gets it."""
+    journal = machine.open("p1")
+    left = begun(machine.begin(journal, ORPHANED, session=None))
+    journal.note_orphaned(left.record_id)
+    assert journal.take_over(left.record_id, now=NOON + 1.0) is not None
+
+    again = machine.begin(machine.open("p2"), ORPHANED, session=None, at_s=2.0)
+
+    assert again.record is not None
+    assert (again.outcome, again.record.record_id) == ("joined", left.record_id)
+
+
 def test_new_always_makes_a_new_image(machine: Machine) -> None:
     """`--new` is how a person says so."""
     journal = machine.open()

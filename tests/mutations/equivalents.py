@@ -13,7 +13,9 @@ _KINDS: Final[dict[str, str]] = {
     r"^flux2_tool/tasks/(duration_\w+|poll_schedule)\.py .*(_poll_times|_spaced|_fit|DurationEstimator\.learn) ": (
         "how well polls are planned is a matter of degree; tests/tasks/test_poll_schedule.py bounds it as a whole"
     ),
+    r"^\S+  constant '\d+\.\d+' ": "a tuned number of a module: a second more is a matter of degree",
     r"^flux2_tool/tasks/(duration_\w+|poll_schedule)\.py  constant ": "a tuned number; the benchmarks measure it",
+    r" None returned 'False' -> ": "None counts as false where it is returned to",
     r" argument dropped .*(hint=|dir=|prefix=|name=|timespec=|maxsize=|strict=)": "wording, or a name for people",
     r" '(\w+\()?_?_?Final": "an annotation",
     r" argument dropped .*\b(ensure_ascii|sort_keys)=": "the same text in another spelling",

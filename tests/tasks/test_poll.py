@@ -551,6 +551,8 @@ def test_the_image_is_returned_soon_after_the_service_has_it(home: Path, runapi:
             return asyncio.get_running_loop().time()
 
     assert 6.0 <= run_virtual(main()) <= 7.3
+    # Nor be polled more often than every second on average.
+    assert runapi.sandbox.ledger.polls <= 6
 
 
 def test_the_key_goes_with_every_poll_and_nowhere_else(home: Path) -> None:

@@ -119,11 +119,12 @@ def test_any_history_keeps_the_delay_within_its_bounds(durations: list[float], e
 def test_the_time_left_shrinks_and_is_unknown_once_overdue() -> None:
     """ "About 8 s left" must not be said of a task that is long overdue."""
     expectation = Expectation(median_s=10.0, sigma=0.2)
-    begun, later, overdue = (expectation.left_s(elapsed_s) for elapsed_s in (0.1, 6.0, 60.0))
+    begun, later, half, overdue = (expectation.left_s(elapsed_s) for elapsed_s in (0.1, 6.0, 10.0, 60.0))
 
     assert begun == pytest.approx(9.9, abs=0.2)
     assert later is not None
     assert 3.0 < later < 5.0
+    assert half == pytest.approx(1.4, abs=0.1)
     assert overdue is None
 
 
