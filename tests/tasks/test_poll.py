@@ -116,7 +116,7 @@ def test_the_sandbox_is_polled_at_each_of_its_paths(home: Path, path: Any, route
         assert result["task"]["state"] == "completed"
 
 
-def test_a_path_that_no_longer_has_the_task_is_left_and_the_others_tried_once(home: Path) -> None:
+def test_a_path_that_no_longer_has_the_task_is_left(home: Path) -> None:
     """A service that is brought up to date in mid-task: only the path that was right deserves patience."""
     seen = 0
 
