@@ -395,9 +395,22 @@ def test_accounts_share_no_upload(home: Path, runapi: SandboxTransport, caller: 
     assert len(runapi.sandbox.ledger.uploads) == 2
 
 
-@pytest.mark.parametrize("url", ["https://10.0.0.1/up.png", "https://metadata/up.png", "http://127.0.0.1/up.png", "x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://10.0.0.1/up.png",
+        "https://metadata/up.png",
+        "http://127.0.0.1/up.png",
+        "x",
+        "ftp://files.example/up.png",
+        "https://user:word@files.example/up.png",
+        "https://files.example/up\n.png",
+        None,
+        7,
+    ],
+)
 def test_an_upload_that_is_confirmed_at_a_private_address_is_no_source(
-    home: Path, caller: CallContext, url: str
+    home: Path, caller: CallContext, url: Any
 ) -> None:
     """It would be sent as the source of a paid image, which could not be fetched."""
     prepared = {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}}

@@ -62,6 +62,15 @@ def test_an_image_that_can_no_longer_be_fetched_is_not_joined(machine: Machine, 
     assert late.outcome == ("joined" if is_saved else "new")
 
 
+def test_an_image_whose_link_has_no_known_end_is_joined(machine: Machine) -> None:
+    """It may well work, and costs nothing to try."""
+    journal = machine.open()
+    record = begun(machine.begin(journal))
+    end(journal, record, "completed", images=(("https://cdn.example/fox.png", None),))
+
+    assert machine.begin(journal, at_s=30 * DAY_S).outcome == "joined"
+
+
 HEIR = ClaimRules(join="session", inherited_session_prefix="connection:")
 
 

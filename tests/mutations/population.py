@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -66,17 +67,22 @@ def chosen_mutants(root: Path) -> list[Mutant]:
     return [edit.mutant(root, area) for area, edits in CATALOG.items() for edit in edits]
 
 
-def random_mutants(root: Path, *, count: int, seed: int) -> list[Mutant]:
-    """Return a seeded choice of the random mutants; the same ones as long as their functions are the same."""
+def all_mutants(root: Path) -> Iterator[tuple[str, Mutant]]:
+    """Yield every random mutant with its identity, also those that are left out."""
     area_of: dict[str, str] = {}
     for area, (_, patterns) in AREAS.items():
         # A module of two areas belongs to the later, the narrower one.
         area_of |= {path.relative_to(root).as_posix(): area for one in patterns for path in root.glob(one)}
-    ranked: defaultdict[str, list[tuple[str, Mutant]]] = defaultdict(list)
     for path, area in sorted(area_of.items()):
-        for identity, mutant in mutants_of(path, (root / path).read_text(encoding="utf-8"), area):
-            if reason_to_leave_out(identity) is None:
-                ranked[area].append((rank(identity, seed), mutant))
+        yield from mutants_of(path, (root / path).read_text(encoding="utf-8"), area)
+
+
+def random_mutants(root: Path, *, count: int, seed: int) -> list[Mutant]:
+    """Return a seeded choice of the random mutants; the same ones as long as their functions are the same."""
+    ranked: defaultdict[str, list[tuple[str, Mutant]]] = defaultdict(list)
+    for identity, mutant in all_mutants(root):
+        if reason_to_leave_out(identity) is None:
+            ranked[mutant.area].append((rank(identity, seed), mutant))
     chosen: list[Mutant] = []
     for area, (share, _) in AREAS.items():
         chosen += [mutant for _, mutant in sorted(ranked[area], key=lambda one: one[0])[: round(count * share)]]

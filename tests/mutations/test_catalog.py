@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.mutations.catalog import CATALOG
+from tests.mutations.equivalents import LEFT_OUT
 from tests.mutations.mutant import Edit, MutantError
 from tests.mutations.operators import mutants_of
-from tests.mutations.population import AREAS, chosen_mutants, random_mutants
+from tests.mutations.population import AREAS, all_mutants, chosen_mutants, random_mutants
 from tests.support.readme import ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "flux2_tool").is_dir(), reason="not a checkout")
@@ -51,6 +53,13 @@ def test_random_mutants_are_python_and_the_same_for_a_seed() -> None:
     for mutant in chosen:
         compile(mutant.mutated, mutant.path, "exec", dont_inherit=True)
         assert mutant.mutated.count("\n") == mutant.source.count("\n"), mutant.diff()
+
+
+def test_each_reason_to_leave_a_mutant_out_still_applies() -> None:
+    """Of code that is gone it would hide the next mutant that looks alike."""
+    identities = "\n".join(identity for identity, _ in all_mutants(ROOT))
+
+    assert [pattern for pattern in LEFT_OUT if not re.search(pattern, identities, re.MULTILINE)] == []
 
 
 SOURCE = '''
