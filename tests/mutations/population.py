@@ -39,6 +39,7 @@ AREAS: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
             "flux2_tool/engine/accounts.py",
             "flux2_tool/engine/source_checks.py",
             "flux2_tool/images/safe_open.py",
+            "flux2_tool/images/source_paths.py",
             "flux2_tool/journal/sqlite_conversations.py",
             "flux2_tool/runapi/image_links.py",
             "flux2_tool/tasks/conversations.py",

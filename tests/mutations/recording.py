@@ -170,6 +170,9 @@ def _record(tree: Path, work: Path, jobs: int, tests: list[str]) -> dict[str, An
     )
     if ran.returncode not in (0, 1):
         raise RuntimeError(f"the tests could not be run:\n{ran.stdout[-3000:]}")
+    for line in ran.stdout.splitlines():
+        if line.startswith(("FAILED", "ERROR")):
+            print(f"left out, because it fails without any change: {line}", file=sys.stderr, flush=True)
     took_s: dict[str, float] = json.loads(durations.read_text(encoding="utf-8"))
     names = list(took_s)
     index = {name: at for at, name in enumerate(names)}

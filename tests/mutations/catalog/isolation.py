@@ -199,11 +199,6 @@ ISOLATION: Final = (
             "",
         ),
         (
-            "media:// reads the copy in the workspace",
-            "copy = None if is_url or places.staged is None else places.staged / name",
-            "copy = None if places.staged is None else places.staged / name",
-        ),
-        (
             "hidden files are read",
             '    if any(part.startswith(".") for part in below.parts):\n        raise _HiddenError\n',
             "",
@@ -232,6 +227,14 @@ ISOLATION: Final = (
             "a sandboxed session is told what a link became",
             "return _outside(where, places) if places.inbound_only else _refused(where, rule, hint)",
             "return _refused(where, rule, hint)",
+        ),
+    ),
+    *edits(
+        "flux2_tool/images/source_paths.py",
+        (
+            "media:// reads the copy in the workspace",
+            "has_copies = not is_url and places.workspace is not None and is_folder(places.workspace)",
+            "has_copies = places.workspace is not None and is_folder(places.workspace)",
         ),
     ),
     *edits(
