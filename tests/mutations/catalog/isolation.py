@@ -205,8 +205,8 @@ ISOLATION: Final = (
         ),
         (
             "links are followed by the system",
-            "inner = os.open(part, _FILE if is_last else _FOLDER | os.O_NOFOLLOW, dir_fd=folder)",
-            "inner = os.open(part, (_FILE & ~os.O_NOFOLLOW) if is_last else _FOLDER, dir_fd=folder)",
+            "inner = os.open(part, _FILE if is_last else OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)",
+            "inner = os.open(part, (_FILE & ~os.O_NOFOLLOW) if is_last else OPEN_FOLDER, dir_fd=folder)",
         ),
         (
             "a sandboxed session reads the workspace",

@@ -154,8 +154,13 @@ _DELIVERY: Final = edits(
     ),
     (
         "another session's result counts as received",
-        "if dedup_key in (None, record.dedup_key) and session in (None, record.session):",
-        "if dedup_key in (None, record.dedup_key):",
+        "if is_meant and dedup_key in (None, record.dedup_key) and session in (None, record.session):",
+        "if is_meant and dedup_key in (None, record.dedup_key):",
+    ),
+    (
+        "a result counts as received when another task is asked for",
+        "            is_meant = task_ids is None or record.task_id in task_ids\n",
+        "            is_meant = True\n",
     ),
 )
 
