@@ -257,6 +257,24 @@ def test_only_who_asks_for_it_again_shows_that_a_result_arrived(
     assert ids(first) == ids(again)
 
 
+def test_of_several_results_only_what_was_read_is_delivered(home: Path, runapi: SandboxTransport) -> None:
+    """A host that reads one answer and dies with the other in the pipe asks again for that one."""
+
+    async def main() -> list[tuple[str, str]]:
+        async with opened_tool(home, runapi) as worker:
+            first = await asyncio.gather(ask(worker, session="s"), ask(worker, "a blue fox", session="s"))
+            worker.engine.received([first[1]["task"]["id"]])
+            await worker.aclose(delivered=False)
+        async with opened_tool(home, runapi) as worker:
+            again = [await ask(worker, prompt, session="s") for prompt in ("a red fox", "a blue fox")]
+            return list(zip(ids(*first), ids(*again), strict=True))
+
+    unread, read = run_virtual(main())
+
+    assert unread[0] == unread[1]
+    assert read[0] != read[1]
+
+
 def test_closing_a_tool_releases_its_own_tasks_only(home: Path, runapi: SandboxTransport) -> None:
     """A script may open a second tool beside the first for one call, and close it."""
 
