@@ -116,7 +116,8 @@ class Workspace:
         if test not in self._sound:
             limit_s = SPARE_S + SLOWNESS * self._selector.duration_s([test])
             order = {"tests": [test], "path": None, "limit_s": limit_s}
-            self._sound[test] = self._server.ask(order)["outcome"] == "passed"
+            # Twice, because on a busy machine a test may fail once for want of time.
+            self._sound[test] = any(self._server.ask(order)["outcome"] == "passed" for _ in range(2))
         return self._sound[test]
 
 
