@@ -257,6 +257,6 @@ def test_a_connection_refused_after_a_redirect_proves_nothing(home: Path) -> Non
     """The first address has had the request."""
     redirect = httpx.Response(307, headers={"location": "/v2/text_to_image"})
     answers: dict[str, Answer] = {"/v1/text_to_image": redirect, "/v2/text_to_image": httpx.ConnectError("refused")}
-    error = run_call(home, MockService(lambda request: answers[request.path]))["error"]
+    error = run_call(home, MockService(lambda request: again(answers[request.path])))["error"]
 
     assert error["charged"] == "unknown"
