@@ -10,7 +10,18 @@ import pytest
 
 from flux2_tool.runapi.client import MAX_REDIRECTS
 from flux2_tool.tasks.submit import MAX_UNREADABLE
-from tests.support.harness import BASE_URL, CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, json_answer, run_call
+from tests.support.harness import (
+    BASE_URL,
+    CREATED,
+    DONE,
+    PICTURE_URL,
+    Answer,
+    MockService,
+    Seen,
+    again,
+    json_answer,
+    run_call,
+)
 from tests.support.keys import KEY
 
 HOST = "runapi.test"
@@ -259,4 +270,4 @@ def test_a_connection_refused_after_a_redirect_proves_nothing(home: Path) -> Non
     answers: dict[str, Answer] = {"/v1/text_to_image": redirect, "/v2/text_to_image": httpx.ConnectError("refused")}
     error = run_call(home, MockService(lambda request: again(answers[request.path])))["error"]
 
-    assert error["charged"] == "unknown"
+    assert (error["code"], error["charged"]) == ("service_unavailable", "unknown")
