@@ -17,7 +17,7 @@ from tests.mutations.recording import TESTS, copy_tree, environment
 from tests.mutations.selection import Selector
 
 # What tests may take at most, in multiples of what they take without a mutant, and in seconds on top.
-SLOWNESS: Final = 6.0
+SLOWNESS: Final = 3.0
 SPARE_S: Final = 30.0
 # What a process takes at most to import and collect everything.
 START_S: Final = 180.0
