@@ -393,10 +393,13 @@ def test_an_inbound_reference_is_the_picture_that_the_host_received(workspace: P
     assert copy == picture("PNG")
 
 
-@pytest.mark.parametrize("name", ["folder", "link.png", "missing.png", "cat.png"])
+@pytest.mark.parametrize(
+    "name", ["folder", "link.png", "missing.png", "cat.png", "folder/inner/cat.png", "folder/inner/missing.png"]
+)
 def test_no_descriptor_is_left_open(workspace: Path, name: str) -> None:
     """A worker lives for weeks; each refused source must not cost it a file."""
-    (workspace / "folder").mkdir()
+    (workspace / "folder" / "inner").mkdir(parents=True)
+    (workspace / "folder" / "inner" / "cat.png").write_bytes(picture())
     (workspace / "link.png").symlink_to("cat.png")
     places = SourcePlaces(roots=(workspace,), workspace=workspace)
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -103,6 +103,17 @@ def test_a_connection_inherits_tasks_of_a_dead_one(machine: Machine, state: str)
     assert (inherited.record.record_id, inherited.record.session) == (left.record_id, "connection:p2")
 
 
+def test_a_connection_inherits_what_another_one_closed(machine: Machine) -> None:
+    """Of a process in another container nobody can tell that it is dead; but it gave up what it had."""
+    left = begun(_ask_over(machine, "p1"))
+    machine.open("p1").close()
+
+    inherited = _ask_over(machine, "p2", at_s=9.0)
+
+    assert inherited.record is not None
+    assert (inherited.outcome, inherited.record.record_id) == ("joined", left.record_id)
+
+
 def test_nothing_living_or_delivered_is_inherited(machine: Machine) -> None:
     """Two people who ask for the same thing get a picture each; and who has one may have another."""
     living, lost = begun(_ask_over(machine, "p1")), begun(_ask_over(machine, "p2"))

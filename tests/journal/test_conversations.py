@@ -72,6 +72,22 @@ def test_the_last_picture_is_the_sessions_own(machine: Machine) -> None:
     assert [one and one.task_id for one in [*last, inherited]] == ["tsk_alice", "tsk_None", None, None, None]
 
 
+def test_the_newest_connection_that_has_ended_is_inherited(machine: Machine) -> None:
+    """The one before it, and whoever uses it still, are other conversations."""
+    journal = machine.open("p1")
+    for name in ("oldest", "newest", "living"):
+        record = begun(machine.begin(journal, dedup_key=name, session=f"connection:{name}"))
+        accept(journal, record, f"tsk_{name}")
+        complete(journal, record)
+    machine.dead |= {"oldest", "newest"}
+    account = {"fingerprint": record.fingerprint, "base_url": record.base_url}
+
+    found = journal.newest(session="connection:now", inherited_session_prefix="connection:", **account)
+
+    assert found is not None
+    assert found.task_id == "tsk_newest"
+
+
 @pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])
 def test_an_inherited_picture_is_the_accounts_own_even_if_another_account_made_the_newest(
     machine: Machine, other: dict[str, str]
