@@ -225,8 +225,8 @@ ISOLATION: Final = (
         ),
         (
             "a sandboxed session is told what a link became",
-            "return _outside(where, places) if places.inbound_only else _refused(where, rule, hint)",
-            "return _refused(where, rule, hint)",
+            "return outside(where, places) if places.inbound_only else refused(where, rule, hint)",
+            "return refused(where, rule, hint)",
         ),
     ),
     *edits(
