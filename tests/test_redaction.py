@@ -34,6 +34,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "in hexadecimal capitals": lambda key: key.encode().hex().upper(),
     "in base64": lambda key: base64.b64encode(key.encode()).decode(),
     "in base64 for URLs": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
+    "in base64, escaped in a URL": lambda key: quote(base64.b64encode(key.encode()).decode(), safe=""),
     "in base64 behind a word": lambda key: base64.b64encode(f"Bearer {key}".encode()).decode(),
     "in base64 between words": lambda key: base64.b64encode(f"ab{key}yz".encode()).decode(),
 }
@@ -49,6 +50,19 @@ def test_an_echo_is_masked_in_every_form(form: str) -> None:
     assert MASK in found
     assert b"0123456789" not in found
     assert echo[4:20].encode() not in found
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "base64" in form])
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_base64_is_masked_in_either_alphabet(form: str, before: str) -> None:
+    """Its two last characters have two spellings, of which a key may have many, at any alignment."""
+    key = "?~>" * 8
+    echo = FORMS[form](before + key)
+
+    found = masked(f"bad: {echo}".encode(), key)
+
+    assert MASK in found
+    assert echo[8:20].encode() not in found
 
 
 @given(text=st.text())
@@ -94,6 +108,17 @@ def test_json_deeper_than_any_field_that_is_read_is_left_out() -> None:
 
     assert KEY not in json.dumps(found)
     assert found["near"] == f"here is {MASK.decode()}"
+
+
+def test_json_of_any_depth_is_walked() -> None:
+    """Deeper than Python's own limit of calls within calls."""
+    deep: object = f"here is {KEY}"
+    for number in range(100_000):
+        deep = [deep] if number % 2 else {"a": deep}
+
+    found = masked_json([deep, KEY], KEY)
+
+    assert found[1] == MASK.decode()
 
 
 def test_a_text_too_short_for_a_key_is_left_alone() -> None:

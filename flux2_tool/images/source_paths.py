@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
+from flux2_tool._files import is_folder
 from flux2_tool._folders import expanded
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.safe_open import MissingSourceError, SourcePlaces, is_missing, open_source, refused
@@ -49,7 +50,8 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
             if places.inbound is None:
                 raise refused(where, "pictures from the chat exist only in OpenClaw", "Use a link, a path, or task:ID.")
             name = unquote(source.removeprefix(prefix))
-            copy = None if is_url or places.staged is None else places.staged / name
+            has_copies = not is_url and places.workspace is not None and is_folder(places.workspace)
+            copy = places.staged / name if has_copies and places.staged is not None else None
             return copy if copy is not None and not is_missing(copy, places) else places.inbound / name
     if source.startswith("~/"):
         try:

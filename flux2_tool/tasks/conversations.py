@@ -36,9 +36,11 @@ def task_key(task_id: str) -> str:
 
 def ids_of(image_task: ImageTask) -> frozenset[str]:
     """Return every id of a looked-up task: the one that was asked for, and those of RunAPI's responses."""
-    responses = (image_task.final, image_task.log.last_response)
-    named = {response.task_id for response in responses if response is not None}
-    return frozenset(task_id for task_id in {image_task.task_id, *named} if task_id is not None)
+    named = {image_task.task_id}
+    for response in (image_task.final, image_task.log.last_response):
+        if response is not None:
+            named |= {response.task_id, *response.ids}
+    return frozenset(task_id for task_id in named if task_id is not None)
 
 
 def check_belongs(image_task: ImageTask, caller: CallContext) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import random
@@ -14,12 +15,16 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from flux2_tool._redaction import visible
 from flux2_tool.engine.wait import Progress
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, SandboxOptions
+from tests.chaos.world import records_of
 from tests.support.harness import (
     BASE_URL,
+    DONE,
     FOX,
     PICTURE_URL,
     Answer,
@@ -30,6 +35,7 @@ from tests.support.harness import (
     json_answer,
     opened_tool,
     run_call,
+    scripted,
 )
 from tests.support.virtual_time import run_virtual
 
@@ -150,6 +156,8 @@ def _echo(where: str) -> MockService:
         "redirect": httpx.Response(302, headers={"location": f"https://evil.test/{quote(KEY, safe='')}?k={KEY}"}),
         "unreadable": (200, {"echo": said, "message": said}),
         "task id": (200, {**created, "task_id": "sk-canary"}),
+        # What a parser says of a response that it cannot read.
+        "lost response": httpx.RemoteProtocolError(f"illegal header line: {said}"),
         "status url": (200, {**created, "status_url": f"/v9/{quote(KEY)}"}),
     }
     polls: dict[str, Answer] = {
@@ -187,6 +195,7 @@ def _echo(where: str) -> MockService:
         "request id, unseen",
         "redirect",
         "unreadable",
+        "lost response",
         "status url",
         "status word",
         "failure",
@@ -213,6 +222,68 @@ def test_a_service_that_echoes_the_key_does_not_make_us_repeat_it(
     for path in home.rglob("*"):
         if path.is_file():
             assert_clean(path.read_bytes(), path.name)
+
+
+UNSEEN = KEY.replace("8", "8\u200b").replace("z", "\x00z")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(json.dumps({"error": UNSEEN}).encode(), id="escaped"),
+        pytest.param(json.dumps({"error": KEY.replace("8", "8\u200b")}, ensure_ascii=False).encode(), id="unseen"),
+        pytest.param(json.dumps({"list": [{UNSEEN: 1}]}).encode(), id="a name in a list"),
+        pytest.param(json.dumps({"body": json.dumps({"error": UNSEEN})}).encode(), id="json in json"),
+    ],
+)
+def test_a_body_has_no_key_once_it_is_read(body: bytes) -> None:
+    """It is masked where it arrives, so that no reader has to think of it."""
+    service = MockService(lambda _: httpx.Response(418, content=body))
+
+    async def main() -> bytes:
+        async with open_http(BASE_URL, transport=service) as http:
+            client = RunapiClient(http, base_url=BASE_URL, api_key=SecretStr(KEY), user_agent="a test")
+            return (await client.send("GET", "/v1/x")).body
+
+    received = run_virtual(main())
+
+    assert_clean(visible(received.decode()), "the body")
+    for text in _texts(received.decode()):
+        assert_clean(visible(text), "its JSON")
+
+
+def _texts(text: str) -> Iterator[str]:
+    """Yield every text of JSON, also of JSON in it."""
+    with contextlib.suppress(ValueError):
+        left = [json.loads(text)]
+        while left:
+            one = left.pop()
+            if isinstance(one, dict):
+                left += [*one, *one.values()]
+            elif isinstance(one, list):
+                left += one
+            elif isinstance(one, str):
+                yield one
+                yield from _texts(one)
+
+
+def test_what_is_kept_of_a_response_has_no_key_of_any_length(home: Path) -> None:
+    """A word of seven letters is not masked in what is read; but a record is only shown."""
+    echo = {"headers": {"Authorization": "Bearer sk-1234"}, "text": "sk-1234", "sk-1234": [["sk-1234"]]}
+    transport = scripted(gets=[(200, {**DONE, "echo": echo})])
+
+    async def main() -> tuple[str | dict[str, Any], str | None]:
+        async with opened_tool(home, transport, key="sk-1234") as tool:
+            result = await tool.call("text_to_image", FOX)
+            live = await tool.raw_response(result["task"]["id"])
+            return live, records_of(home)[0].raw
+
+    live, recorded = run_virtual(main())
+
+    for text in (live, recorded):
+        assert isinstance(text, str)
+        assert "sk-1234" not in text
+        assert '"text": "[key]"' in text
 
 
 def test_no_object_shows_the_key_when_it_is_printed() -> None:

@@ -241,6 +241,17 @@ def test_a_workspace_that_is_reached_through_a_link_still_has_its_copies(
     assert remix(home, runapi, caller, "media/inbound/photo.png")["task"]["state"] == "completed"
 
 
+@pytest.mark.parametrize("source", ["media://inbound/photo---1.jpg", "media/inbound/photo---1.jpg"])
+@pytest.mark.parametrize("sandboxed", [False, True])
+def test_without_its_workspace_a_session_still_has_its_chats_pictures(
+    home: Path, runapi: SandboxTransport, tmp_path: Path, state: Path, source: str, sandboxed: bool
+) -> None:
+    """An agent's folder may be made only when it first writes to it, or have been deleted."""
+    caller = CallContext(session="s", workspace_dir=tmp_path / "gone", state_dir=state, sandboxed=sandboxed)
+
+    assert remix(home, runapi, caller, source)["task"]["state"] == "completed"
+
+
 def outcomes(places: SourcePlaces, *sources: str | Path) -> list[tuple[str, str] | bytes]:
     """Return what a session is told of each source: its bytes, or the refusal and its hint."""
     found: list[tuple[str, str] | bytes] = []
@@ -382,10 +393,13 @@ def test_an_inbound_reference_is_the_picture_that_the_host_received(workspace: P
     assert copy == picture("PNG")
 
 
-@pytest.mark.parametrize("name", ["folder", "link.png", "missing.png", "cat.png"])
+@pytest.mark.parametrize(
+    "name", ["folder", "link.png", "missing.png", "cat.png", "folder/inner/cat.png", "folder/inner/missing.png"]
+)
 def test_no_descriptor_is_left_open(workspace: Path, name: str) -> None:
     """A worker lives for weeks; each refused source must not cost it a file."""
-    (workspace / "folder").mkdir()
+    (workspace / "folder" / "inner").mkdir(parents=True)
+    (workspace / "folder" / "inner" / "cat.png").write_bytes(picture())
     (workspace / "link.png").symlink_to("cat.png")
     places = SourcePlaces(roots=(workspace,), workspace=workspace)
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -16,6 +16,7 @@ from flux2_tool.engine.host_profile import LOCAL
 from flux2_tool.exceptions import InternalError
 from flux2_tool.sandbox import SandboxOptions
 from flux2_tool.schema.manifest import load_manifest
+from tests.chaos.world import records_of
 from tests.support.harness import (
     BASE_URL,
     DONE,
@@ -118,6 +119,25 @@ def test_the_end_of_a_link_is_read_from_its_signature(home: Path, query: str, ex
     result = run_call(home, _finished(images=images))
 
     assert result["images"][0]["expires_at"].startswith(expires_at)
+    # Also for who asks later: an equal call must not be given a link that has ended.
+    [[(_, recorded)]] = [record.images for record in records_of(home)]
+    assert recorded == result["images"][0]["expires_at"]
+
+
+@pytest.mark.parametrize("url", ["http://cdn.example/fox.png", "https://10.0.0.1/fox.png"])
+@pytest.mark.parametrize("by", ["create", "poll", "look-up"])
+def test_a_link_that_nobody_may_follow_is_not_shown(home: Path, url: str, by: str) -> None:
+    """Whoever gets the result fetches it: over plain http anybody on the way reads it, or changes the picture."""
+    finished = (200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": url}]})
+    transport = scripted([finished] if by == "create" else (), [finished])
+    if by == "look-up":
+        result = run_call(home, transport, "get_image_task", {"task_id": "tsk_abc123"}, wait_s=60)
+    else:
+        result = run_call(home, transport, wait_s=60)
+
+    assert url not in str(result)
+    assert "picture links that are refused" in result["error"]["message"]
+    assert result["error"]["charged"] == "unknown"
 
 
 def test_the_services_own_word_for_the_end_wins(home: Path) -> None:

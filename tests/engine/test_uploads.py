@@ -270,6 +270,17 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
         pytest.param("prepare", prepared(upload_url="http://storage.example/up"), "refused", id="an open connection"),
         pytest.param("prepare", prepared(upload_url="https://10.0.0.1/up"), "private address", id="a private address"),
         pytest.param("prepare", prepared(headers={"Authorization": "x"}), "without a usable", id="a header of ours"),
+        pytest.param(
+            "prepare", prepared(headers={"aUTHORIZATION": "x"}), "without a usable", id="a header in any case"
+        ),
+        pytest.param("prepare", prepared(headers={"cookie": "x"}), "without a usable", id="a cookie"),
+        pytest.param("prepare", prepared(headers={"Host": "runapi.test"}), "without a usable", id="another host"),
+        pytest.param("prepare", prepared(headers={"Transfer-Encoding": "x"}), "without a usable", id="an encoding"),
+        pytest.param("prepare", prepared(headers={"x-a": "b\r\nHost: c"}), "without a usable", id="a line break"),
+        pytest.param("prepare", prepared(headers={"x-a\n": "b"}), "without a usable", id="a line break in a name"),
+        pytest.param("prepare", prepared(headers={"x-a": "ü"}), "without a usable", id="other letters"),
+        pytest.param("prepare", prepared(headers={"x-ä": "b"}), "without a usable", id="other letters in a name"),
+        pytest.param("prepare", prepared(headers={"x-a": 7}), "without a usable", id="a number in a header"),
         pytest.param("prepare", prepared(headers=["x"]), "without a usable", id="headers that are a list"),
         pytest.param("prepare", prepared(signed_id=7), "without a usable", id="no id"),
         pytest.param("prepare", (200, []), "without a usable", id="a list"),
@@ -280,6 +291,12 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
             id="a redirect",
         ),
         pytest.param("put", (403, {}), "refused the upload", id="a refusal of the storage"),
+        pytest.param(
+            "put",
+            httpx.Response(307, headers={"location": "https://elsewhere.example/up"}),
+            "refused the upload",
+            id="a redirect of the storage",
+        ),
         pytest.param("confirm", (200, {"url": "nowhere"}), "without a public URL", id="no URL"),
     ],
 )
@@ -294,6 +311,8 @@ def test_an_upload_that_is_not_as_documented_stops_the_call_unpaid(
     assert (error["code"], error["charged"]) == ("unexpected_answer", "no")
     assert said in error["message"]
     assert [request.path for request in service.transport.seen if "remix" in request.path] == []
+    hosts = {httpx.URL(request.url).host for request in service.transport.seen}
+    assert hosts <= {"runapi.test", "storage.example"}
 
 
 def test_a_preparation_without_headers_is_complete(home: Path, caller: CallContext) -> None:
@@ -327,6 +346,36 @@ def test_an_uploads_url_is_used_again_while_it_lives(
     assert service.count("prepare") == uploads
 
 
+@pytest.mark.parametrize("expires_at", [None, "soon", "9999-12-31T23:59:59Z"])
+def test_an_uploads_url_is_used_for_an_hour_at_most(home: Path, caller: CallContext, expires_at: str | None) -> None:
+    """Whatever a response says: the files of the service are not kept for longer."""
+    service = UploadService(confirm=(200, {"url": "https://files.example/cat.png", "expires_at": expires_at}))
+
+    async def main() -> list[int]:
+        counts = []
+        async with opened_tool(home, service.transport) as tool:
+            for number in range(3):
+                await tool.call("remix_image", {**REMIX, "prompt": f"colour {number}"}, caller=caller)
+                counts.append(service.count("prepare"))
+                await asyncio.sleep(40 * 60.0 if number == 0 else 3600.0)
+        return counts
+
+    assert run_virtual(main()) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("step", ["prepare", "confirm"])
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_a_refused_upload_is_the_sources_fault(home: Path, caller: CallContext, step: str, status: int) -> None:
+    """The agent must choose another picture; "unexpected answer" would have it call again."""
+    service = UploadService(**{step: (status, {"error": "no such format"})})
+
+    error = remixed(home, service, caller)["error"]
+
+    assert (error["code"], error["charged"], error["retryable"]) == ("source_refused", "no", False)
+    assert "no such format" in error["message"]
+    assert service.count(step) == 1
+
+
 @pytest.mark.parametrize(
     "other", [credentials("sk-another-account-1"), credentials(base_url="https://other.test")], ids=["key", "base URL"]
 )
@@ -346,9 +395,22 @@ def test_accounts_share_no_upload(home: Path, runapi: SandboxTransport, caller: 
     assert len(runapi.sandbox.ledger.uploads) == 2
 
 
-@pytest.mark.parametrize("url", ["https://10.0.0.1/up.png", "https://metadata/up.png", "http://127.0.0.1/up.png", "x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://10.0.0.1/up.png",
+        "https://metadata/up.png",
+        "http://127.0.0.1/up.png",
+        "x",
+        "ftp://files.example/up.png",
+        "https://user:word@files.example/up.png",
+        "https://files.example/up\n.png",
+        None,
+        7,
+    ],
+)
 def test_an_upload_that_is_confirmed_at_a_private_address_is_no_source(
-    home: Path, caller: CallContext, url: str
+    home: Path, caller: CallContext, url: Any
 ) -> None:
     """It would be sent as the source of a paid image, which could not be fetched."""
     prepared = {"signed_id": "sgn_1", "upload_url": "https://storage.example/up", "headers": {}}
@@ -385,18 +447,20 @@ class Listener:
 
     def _listen(self) -> None:
         while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
+            connection, _ = self._socket.accept()
             with connection:
                 connection.settimeout(5.0)
-                self.heard.append(connection.recv(1000))
+                said = connection.recv(1000)
+            if said == b"the end":
+                return
+            self.heard.append(said)
 
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        # Connections are accepted in their order: all that was connected before has been heard.
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            last.sendall(b"the end")
         self._thread.join()
+        self._socket.close()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.sandbox import SandboxOptions
+from tests.chaos.world import records_of
 from tests.support.harness import (
     CREATED,
     DONE,
@@ -611,6 +612,35 @@ def test_a_task_begun_elsewhere_is_asked_for_as_often_as_a_new_one(home: Path) -
 
     assert result["task"]["state"] == "processing"
     assert max(later - earlier for earlier, later in pairwise(at_s)) <= 2.2
+
+
+@pytest.mark.parametrize(
+    ("how", "is_known"),
+    [
+        pytest.param("followed all along", True),
+        pytest.param("made by another process", False),
+        pytest.param("not seen for a minute", False),
+    ],
+)
+def test_only_a_duration_that_was_measured_is_recorded(
+    home: Path, runapi: SandboxTransport, how: str, is_known: bool
+) -> None:
+    """The polls of later tasks are planned by it; one that was guessed makes every picture late."""
+    if how == "not seen for a minute":
+        runapi.fault("status", on="poll", status=503, retry_after=60)
+
+    async def main() -> None:
+        async with opened_tool(home, runapi) as tool:
+            wait_s = 1.0 if how == "made by another process" else 80.0
+            await tool.call("text_to_image", FOX, session="s", wait_s=wait_s)
+        async with opened_tool(home, runapi) as tool:
+            await tool.call("get_image_task", {"task_id": records_of(home)[0].task_id}, session="s")
+
+    run_virtual(main())
+    [record] = records_of(home)
+
+    assert record.state == "completed"
+    assert record.duration_s == (pytest.approx(6.0, abs=1.5) if is_known else None)
 
 
 def test_a_call_that_was_cancelled_before_it_began_sends_nothing(home: Path) -> None:

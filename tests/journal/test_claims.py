@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux2_tool.context import CONNECTION
 from flux2_tool.journal import Claim, ClaimRules, SavedCopy
-from flux2_tool.tasks.deduplication import dedup_key
+from flux2_tool.tasks.deduplication import dedup_key, inherited_session_prefix
 from tests.support.journal import NEVER, NOON, ORPHANED, SESSION, Machine, accept, begun, complete, end
 
 DAY_S = 24 * 3600.0
@@ -61,6 +62,15 @@ def test_an_image_that_can_no_longer_be_fetched_is_not_joined(machine: Machine, 
     assert late.outcome == ("joined" if is_saved else "new")
 
 
+def test_an_image_whose_link_has_no_known_end_is_joined(machine: Machine) -> None:
+    """It may well work, and costs nothing to try."""
+    journal = machine.open()
+    record = begun(machine.begin(journal))
+    end(journal, record, "completed", images=(("https://cdn.example/fox.png", None),))
+
+    assert machine.begin(journal, at_s=30 * DAY_S).outcome == "joined"
+
+
 HEIR = ClaimRules(join="session", inherited_session_prefix="connection:")
 
 
@@ -93,6 +103,17 @@ def test_a_connection_inherits_tasks_of_a_dead_one(machine: Machine, state: str)
     assert (inherited.record.record_id, inherited.record.session) == (left.record_id, "connection:p2")
 
 
+def test_a_connection_inherits_what_another_one_closed(machine: Machine) -> None:
+    """Of a process in another container nobody can tell that it is dead; but it gave up what it had."""
+    left = begun(_ask_over(machine, "p1"))
+    machine.open("p1").close()
+
+    inherited = _ask_over(machine, "p2", at_s=9.0)
+
+    assert inherited.record is not None
+    assert (inherited.outcome, inherited.record.record_id) == ("joined", left.record_id)
+
+
 def test_nothing_living_or_delivered_is_inherited(machine: Machine) -> None:
     """Two people who ask for the same thing get a picture each; and who has one may have another."""
     living, lost = begun(_ask_over(machine, "p1")), begun(_ask_over(machine, "p2"))
@@ -105,6 +126,9 @@ def test_nothing_living_or_delivered_is_inherited(machine: Machine) -> None:
         machine.begin(machine.open("p4"), session="main", dedup_key="a fox of main", cross_session_dedup_key="a fox")
     )
     machine.dead.add("p4")
+
+    slow = begun(_ask_over(machine, "p6"))
+    machine.open("p6").release(slow.record_id, abandoned=True)  # it follows others, and may be asked for this one again
 
     assert _ask_over(machine, "p5", at_s=9.0).outcome == "new"
     assert {living.session, lost.session, stranger.session} == {"connection:p1", "connection:p2", "main"}
@@ -161,6 +185,19 @@ def test_an_orphaned_task_stays_joinable_while_another_resumes_it(machine: Machi
     when_it_is_done = machine.begin(machine.open("cli3"), ORPHANED, session=None, at_s=9.0)
 
     assert (while_it_runs.outcome, when_it_is_done.outcome) == ("joined", "joined")
+
+
+def test_an_orphaned_task_stays_joinable_when_its_own_process_continues_it(machine: Machine) -> None:
+    """A script's call was cancelled, and another call of it asks for the task: the next equal call still gets it."""
+    journal = machine.open("p1")
+    left = begun(machine.begin(journal, ORPHANED, session=None))
+    journal.note_orphaned(left.record_id)
+    assert journal.take_over(left.record_id, now=NOON + 1.0) is not None
+
+    again = machine.begin(machine.open("p2"), ORPHANED, session=None, at_s=2.0)
+
+    assert again.record is not None
+    assert (again.outcome, again.record.record_id) == ("joined", left.record_id)
 
 
 def test_new_always_makes_a_new_image(machine: Machine) -> None:
@@ -232,6 +269,13 @@ PARTS = st.fixed_dictionaries(
 def test_the_dedup_key_has_session_account_tool_and_arguments(one: dict[str, object], other: dict[str, object]) -> None:
     """Distinct prompts are never merged, nor other accounts, addresses or conversations."""
     assert (dedup_key(**one) == dedup_key(**other)) == (one == other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("session", [None, "main", "agent:main:telegram:direct:1", "my connection:p1"])
+def test_only_a_connection_inherits(session: str | None) -> None:
+    """A chat is the same conversation after a restart; whatever it would inherit is somebody else's."""
+    assert inherited_session_prefix(session) is None
+    assert inherited_session_prefix(f"{CONNECTION}p1") == CONNECTION
 
 
 def test_the_order_of_arguments_does_not_matter() -> None:

@@ -56,12 +56,47 @@ def test_what_a_session_is_given_is_of_the_account_that_asks(machine: Machine, o
         assert [one is not None for one in (last, gone, journal.find_task("tsk_other", **asked))] == [expected] * 3
 
 
-def test_an_inherited_picture_is_the_accounts_own_even_if_another_account_made_the_newest(machine: Machine) -> None:
+def test_the_last_picture_is_the_sessions_own(machine: Machine) -> None:
+    """Also if another session, or one without a name, made a newer one."""
+    journal = machine.open("p1")
+    account = {"fingerprint": "0123456789abcdef", "base_url": "https://runapi.test"}
+    for session in ("alice", None, "mallory", "connection:living"):
+        record = begun(machine.begin(journal, dedup_key=f"a fox of {session}", session=session))
+        accept(journal, record, f"tsk_{session}")
+        complete(journal, record)
+    machine.alive.add("living")
+
+    last = [journal.newest(session=session, **account) for session in ("alice", None, "bob", "connection:new")]
+    inherited = journal.newest(session="connection:new", inherited_session_prefix="connection:", **account)
+
+    assert [one and one.task_id for one in [*last, inherited]] == ["tsk_alice", "tsk_None", None, None, None]
+
+
+def test_the_newest_connection_that_has_ended_is_inherited(machine: Machine) -> None:
+    """The one before it, and whoever uses it still, are other conversations."""
+    journal = machine.open("p1")
+    for name in ("oldest", "newest", "living"):
+        record = begun(machine.begin(journal, dedup_key=name, session=f"connection:{name}"))
+        accept(journal, record, f"tsk_{name}")
+        complete(journal, record)
+    machine.dead |= {"oldest", "newest"}
+    account = {"fingerprint": record.fingerprint, "base_url": record.base_url}
+
+    found = journal.newest(session="connection:now", inherited_session_prefix="connection:", **account)
+
+    assert found is not None
+    assert found.task_id == "tsk_newest"
+
+
+@pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])
+def test_an_inherited_picture_is_the_accounts_own_even_if_another_account_made_the_newest(
+    machine: Machine, other: dict[str, str]
+) -> None:
     """Another account's newer conversation hides nothing."""
     journal = machine.open("p1")
-    for number, (name, base_url) in enumerate([("old", "https://runapi.test"), ("new", "https://other.test")]):
+    for number, (name, account) in enumerate([("old", {}), ("new", other)]):
         session = f"connection:{name}"
-        record = begun(machine.begin(journal, dedup_key=name, session=session, base_url=base_url, at_s=float(number)))
+        record = begun(machine.begin(journal, dedup_key=name, session=session, at_s=float(number), **account))
         accept(journal, record, f"tsk_{name}")
         complete(journal, record)
     machine.dead |= {"old", "new"}

@@ -201,6 +201,18 @@ def test_only_a_record_of_unknown_outcome_can_be_forgotten(machine: Machine) -> 
     assert machine.begin(journal, dedup_key="lost", at_s=2.0).outcome == "new"
 
 
+def test_a_request_that_a_process_asks_about_again_is_not_forgotten(machine: Machine) -> None:
+    """It may be settled in a moment; forgotten, its image would be paid for and lost, and its cost in no cap."""
+    journal, other = machine.open("p1"), machine.open("p2")
+    lost = begun(machine.begin(journal, dedup_key="lost"))
+    end(journal, lost, "unknown", at_s=0.0)
+    assert other.take_over(lost.record_id, now=NOON + 1.0) is not None
+
+    assert journal.forget(lost.record_id, now=NOON + 2.0) is False
+    machine.dead.add("p2")
+    assert journal.forget(lost.record_id, now=NOON + 3.0) is True
+
+
 def test_records_are_listed_by_state_and_age(machine: Machine) -> None:
     """`flux2-tool tasks --state --since`."""
     journal = machine.open()
@@ -234,3 +246,55 @@ def test_carry_over_keeps_the_record_that_is_further_along(machine: Machine) -> 
     assert (finished.state, finished.task_id, len(finished.images)) == ("completed", "tsk_1", 1)
     assert kept is not None
     assert (kept.state, kept.task_id, kept.owner) == ("processing", "tsk_2", "p2")
+
+
+def test_carry_over_leaves_what_another_process_has_taken_over(machine: Machine) -> None:
+    """Both are at the same step; but its owner is about to send it, and this process is not any more."""
+    file = machine.open("p1")
+    record = begun(machine.begin(file))
+    machine.dead.add("p1")
+    other = machine.open("p2")
+    other.take_over(record.record_id, now=NOON + 5.0)
+    before = file.get(record.record_id)
+
+    file.carry_over([record])
+
+    assert before is not None
+    assert (before.owner, before.state) == ("p2", "sending")
+    assert file.get(record.record_id) == before
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_carry_over_brings_no_request_back_to_an_earlier_step(machine: Machine, is_closed: bool) -> None:
+    """An old copy of the journal says that a request is in flight, which is done and paid for."""
+    journal = machine.open("p1")
+    old = begun(machine.begin(journal))
+    accept(journal, old)
+    complete(journal, old)
+    if is_closed:
+        journal.note_delivered(old.record_id, now=NOON + 8.0)
+    before = journal.get(old.record_id)
+
+    journal.carry_over([old])
+
+    assert before is not None
+    assert before.state == "completed"
+    assert journal.get(old.record_id) == before
+
+
+@pytest.mark.parametrize("state", ["failed", "unknown", "not_created"])
+def test_an_image_is_not_lost_to_a_late_end(machine: Machine, state: str) -> None:
+    """Of two responses to one poll the second may arrive first; and a failure that turns out well is an image."""
+    journal = machine.open()
+    done, failed = (begun(machine.begin(journal, dedup_key=name)) for name in ("done", "failed"))
+    complete(journal, done)
+    end(journal, done, state)
+    end(journal, failed, "failed")
+    end(journal, failed, state)
+    before = journal.get(failed.record_id)
+    complete(journal, failed)
+    records = [journal.get(record.record_id) for record in (done, failed)]
+
+    assert before is not None
+    assert before.state == "failed"
+    assert [(record.state, len(record.images)) for record in records if record] == [("completed", 1)] * 2

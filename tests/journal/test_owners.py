@@ -353,6 +353,23 @@ def test_a_living_owner_keeps_a_request_in_flight_however_long_it_is_stopped(mac
     assert other.take_over(record.record_id, now=NOON + 86400.0) is not None
 
 
+def test_only_a_task_of_a_stopped_owner_may_be_followed_by_others(machine: Machine) -> None:
+    """A request that a living process may be sending is nobody else's, and is not joined as one that was left."""
+    machine.alive.add("p1")
+    owner, other = machine.open("p1"), machine.open("p2")
+    sending, accepted = (begun(machine.begin(owner, dedup_key=name, session=None)) for name in ("one", "other"))
+    accept(owner, accepted)
+    account: dict[str, Any] = {"fingerprint": sending.fingerprint, "base_url": sending.base_url}
+    machine.wait(LEASE_S + 1.0)
+    late_s = LEASE_S + 1.0
+
+    unowned = other.unowned(**account, now=NOON + late_s, resend_since=NOON - 600.0)
+    claims = [machine.begin(other, ORPHANED, session=None, dedup_key=name) for name in ("one", "other")]
+
+    assert [record.record_id for record in unowned] == [accepted.record_id]
+    assert [claim.outcome for claim in claims] == ["new", "joined"]
+
+
 def test_what_may_be_orphaned_is_joined_but_not_sent(machine: Machine) -> None:
     """After a reboot nobody can tell whether the old process lives elsewhere: join it, and watch it first."""
     left = begun(machine.begin(machine.open("p1"), ORPHANED, session=None))

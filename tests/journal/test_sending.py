@@ -236,6 +236,58 @@ def test_resume_marks_expired_requests_unknown_and_follows_abandoned_ones(home: 
     assert [record.state for record in after] == ["completed", "unknown"]
 
 
+def test_a_request_that_has_a_task_is_not_sent_again(home: Path) -> None:
+    """Its task may still give the image, and looking costs nothing; sending may pay for another."""
+    transport = scripted(gets=[(200, {"id": "tsk_abc123", "status": "completed"})])
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport, host="cli") as tool:
+            await tool.call("text_to_image", dict(FOX))
+            [record] = records_of(home)
+            assert (record.state, record.task_id) == ("unknown", "tsk_abc123")
+            return await tool.resend(record.record_id)
+
+    error = run_virtual(main())["error"]
+
+    assert error["code"] == "task_not_found"
+    assert len(transport.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("posts", "gets", "is_abandoned"),
+    [
+        pytest.param([httpx.ReadError("lost")], [], False, id="the response was lost"),
+        pytest.param([], [(200, {"id": "tsk_abc123", "status": "completed"})], True, id="completed without an image"),
+        pytest.param([], [(200, {"status": "Task not found"})], True, id="RunAPI denies the task"),
+        pytest.param([], [(401, {"error": "expired"})], False, id="the key stays refused"),
+    ],
+)
+def test_only_what_is_hopeless_is_left_to_a_person(home: Path, posts: Any, gets: Any, is_abandoned: bool) -> None:
+    """A worker resumes what is left by itself, each time it starts, and a person whatever there is."""
+    transport = scripted(posts, gets)
+
+    def asked() -> int:
+        return sum("tsk_other" not in request.path for request in transport.seen)
+
+    async def main() -> list[int]:
+        counts = [asked()]
+        async with opened_tool(home, transport) as worker:
+            await worker.call("get_image_task", {"task_id": "tsk_other"}, session="another", wait_s=20)
+            counts.append(asked())
+        async with opened_tool(home, transport, host="cli") as command:
+            await command.resume(wait_s=20)
+            return [*counts, asked()]
+
+    error = run_call(home, transport, session="s", wait_s=300)["error"]
+    recorded = [(record.state, record.abandoned) for record in records_of(home)]
+    before, by_itself, in_all = run_virtual(main())
+
+    assert error["charged"] == "unknown"
+    assert recorded == [("unknown", is_abandoned)]
+    assert (by_itself > before) != is_abandoned
+    assert in_all > by_itself
+
+
 def test_resending_an_unknown_id_is_an_error(home: Path, runapi: SandboxTransport) -> None:
     """A mistyped id says how to list them."""
 
@@ -276,6 +328,31 @@ def test_a_machine_that_slept_past_the_window_does_not_repeat_it(home: Path) -> 
     world, result = run_virtual(main())
 
     assert len(world.sandbox.ledger.creates) == 1
+    assert [record.state for record in world.records()] == ["unknown"]
+    assert result is not None
+    assert result["error"]["charged"] == "unknown"
+    assert "too much time has passed" in result["error"]["message"]
+
+
+def test_what_another_process_may_have_sent_is_not_new(home: Path) -> None:
+    """It was frozen after a refusal; who took its request over has sent it, and died before it was answered."""
+
+    async def main() -> tuple[World, dict[str, Any] | None]:
+        world = World(home, options=OPTIONS)
+        world.sandbox.faults.queue(Fault(kind="status", on="create", status=429, retry_after=2))
+        world.sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60.0))
+        wish = world.wish("a red fox", session="s", host="native")
+        frozen, other = world.open("native", machine="here:one"), world.open("native", machine="here:two")
+        frozen.stalled_until_s = asyncio.get_running_loop().time() + 700.0
+        first = asyncio.ensure_future(world.ask(frozen, wish, wait_s=900.0))
+        await asyncio.sleep(1.0)
+        asyncio.get_running_loop().call_later(60.0, world.kill, other)
+        assert await world.ask(other, wish, wait_s=90.0) is None
+        return world, await first
+
+    world, result = run_virtual(main())
+
+    assert [create.status for create in world.sandbox.ledger.creates] == [429, 200]
     assert [record.state for record in world.records()] == ["unknown"]
     assert result is not None
     assert result["error"]["charged"] == "unknown"

@@ -210,6 +210,71 @@ def test_without_a_session_a_call_joins_its_cancelled_predecessor(
     assert runapi.billed == 1
 
 
+@pytest.mark.parametrize("is_received", [True, False])
+@pytest.mark.parametrize("after_s", [0.0, 1.5])
+def test_a_result_counts_as_delivered_if_the_host_lived_to_read_it(
+    home: Path, runapi: SandboxTransport, after_s: float, is_received: bool
+) -> None:
+    """A worker whose host has died just after its answer: the host that is started again asks for the same picture."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as worker:
+            first = await ask(worker, session="s")
+            await asyncio.sleep(after_s)
+            await worker.aclose(delivered=is_received)
+        async with opened_tool(home, runapi) as worker:
+            return [first, await ask(worker, session="s")]
+
+    first, again = run_virtual(main())
+
+    assert again["task"]["joined"] is not is_received
+    assert (ids(first) == ids(again)) is not is_received
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "session"),
+    [
+        pytest.param("get_image_task", {"task_id": "last"}, "t", id="another session's last picture"),
+        pytest.param("text_to_image", {"prompt": "another picture"}, "s", id="another picture of the session"),
+        pytest.param("text_to_image", {"prompt": "a red fox"}, "t", id="the same picture for another session"),
+    ],
+)
+def test_only_who_asks_for_it_again_shows_that_a_result_arrived(
+    home: Path, runapi: SandboxTransport, tool: str, arguments: dict[str, Any], session: str
+) -> None:
+    """Any other call goes on while the first one's host dies with its answer unread."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as worker:
+            first = await ask(worker, session="s")
+            await worker.call(tool, arguments, session=session, wait_s=0.0)
+            await worker.aclose(delivered=False)
+        async with opened_tool(home, runapi) as worker:
+            return [first, await ask(worker, session="s")]
+
+    first, again = run_virtual(main())
+
+    assert ids(first) == ids(again)
+
+
+def test_of_several_results_only_what_was_read_is_delivered(home: Path, runapi: SandboxTransport) -> None:
+    """A host that reads one answer and dies with the other in the pipe asks again for that one."""
+
+    async def main() -> list[tuple[str, str]]:
+        async with opened_tool(home, runapi) as worker:
+            first = await asyncio.gather(ask(worker, session="s"), ask(worker, "a blue fox", session="s"))
+            worker.engine.received([first[1]["task"]["id"]])
+            await worker.aclose(delivered=False)
+        async with opened_tool(home, runapi) as worker:
+            again = [await ask(worker, prompt, session="s") for prompt in ("a red fox", "a blue fox")]
+            return list(zip(ids(*first), ids(*again), strict=True))
+
+    unread, read = run_virtual(main())
+
+    assert unread[0] == unread[1]
+    assert read[0] != read[1]
+
+
 def test_closing_a_tool_releases_its_own_tasks_only(home: Path, runapi: SandboxTransport) -> None:
     """A script may open a second tool beside the first for one call, and close it."""
 

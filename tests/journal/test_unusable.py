@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flux2_tool.context import CallContext
@@ -20,6 +21,7 @@ from tests.support.harness import (
     CREATED,
     DONE,
     FOX,
+    Answer,
     MockService,
     SandboxTransport,
     Seen,
@@ -210,6 +212,21 @@ def test_a_full_disk_stops_the_next_image_and_not_the_one_in_flight(home: Path, 
     assert second["error"]["code"] == "journal_unavailable"
     assert third["task"]["state"] == "completed"
     assert runapi.billed == 2
+
+
+def test_a_full_disk_after_a_lost_response_may_have_been_charged(home: Path) -> None:
+    """The second POST is not sent, because it cannot be recorded; the first one may have arrived."""
+    with contextlib.ExitStack() as until_then:
+
+        def answer(_request: Seen) -> Answer:
+            until_then.enter_context(full_disk())
+            return httpx.ReadError("lost")
+
+        transport = MockService(answer)
+        error = run_call(home, transport, session="s")["error"]
+
+    assert (error["code"], error["charged"]) == ("journal_unavailable", "unknown")
+    assert len(transport.posts) == 1
 
 
 def test_without_a_journal_the_last_image_is_an_error(home: Path, runapi: SandboxTransport) -> None:

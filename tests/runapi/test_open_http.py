@@ -7,7 +7,15 @@ import asyncio
 import httpx
 import pytest
 
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import HttpTimeouts, RunapiClient, open_http
+
+
+def test_an_attempt_is_bounded_in_each_of_its_parts() -> None:
+    """Reaching a host that does not answer must leave the time to try another way."""
+    http = open_http("https://runapi.ai", timeouts=HttpTimeouts(connect_s=1.0, read_s=2.0, attempt_s=3.0))
+    asyncio.run(http.aclose())
+
+    assert (http.timeout.connect, http.timeout.read, http.timeout.pool) == (1.0, 2.0, 3.0)
 
 
 def test_a_cookie_is_never_kept() -> None:

@@ -139,6 +139,23 @@ def test_the_spacing_ends_once_requests_succeed_again() -> None:
     assert not is_slowed
 
 
+def test_each_refusal_without_a_time_doubles_the_pause() -> None:
+    """Nothing is sent before the caller that was refused tries again, however many wait."""
+
+    async def main() -> list[float]:
+        limiter, clock = RateLimiter(VirtualClock()), VirtualClock()
+        pauses = []
+        sent_at_s = await limiter.acquire()
+        for _ in range(8):
+            limiter.record_response(is_rate_limited=True, sent_at_s=sent_at_s)
+            before_s = clock.monotonic()
+            sent_at_s = await limiter.acquire()
+            pauses.append(sent_at_s - before_s)
+        return pauses
+
+    assert run_virtual(main()) == pytest.approx([0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0])
+
+
 def test_a_retry_after_of_a_day_fails_the_call_at_once(home: Path) -> None:
     """A call that cannot wait that long fails at once."""
     transport = service(lambda _request, _number: json_answer({"error": "no"}, 429, retry_after="86400"))

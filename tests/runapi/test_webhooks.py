@@ -56,6 +56,18 @@ def test_a_signed_body_that_is_no_json_is_refused(body: bytes) -> None:
         verify_webhook(signed(body), body, secret=SECRET, now=NOW)
 
 
+@pytest.mark.parametrize("event_id", ["", "   ", "evt_\x07", "evt_\u202e1", "e" * 257])
+def test_a_signed_id_that_is_none_is_refused(event_id: str) -> None:
+    """Duplicates are known by it: an empty one would make every webhook a duplicate, and a long one fill the memory."""
+    with pytest.raises(WebhookRefusedError, match="X-Callback-Id"):
+        verify_webhook(signed(event_id=event_id), BODY, secret=SECRET, now=NOW)
+
+
+def test_an_id_may_be_as_long_as_the_bound() -> None:
+    """Nothing is said of an id's length, so the bound is generous, and it is no part of what is refused."""
+    assert verify_webhook(signed(event_id="e" * 256), BODY, secret=SECRET, now=NOW).event_id == "e" * 256
+
+
 @pytest.mark.parametrize("off_s", [-300, 300])
 def test_the_window_is_five_minutes_either_way(off_s: int) -> None:
     """Clocks differ; a recorded delivery must not work for ever."""

@@ -16,6 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
+from flux2_tool.journal import OpenJournal, open_threaded_journal
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.sandbox import ConnectionDropped, Fault, Sandbox, SandboxOptions, create_app
 from flux2_tool.settings import Settings, load_settings
@@ -48,6 +49,7 @@ async def opened_tool(
     key: str = KEY,
     base_url: str = BASE_URL,
     timeouts: HttpTimeouts | None = None,
+    opener: OpenJournal = open_threaded_journal,
     **overrides: Any,
 ) -> AsyncIterator[HostedEngine]:
     """Open a tool on virtual time; two on one `home` stand for two processes, one after the other."""
@@ -60,6 +62,7 @@ async def opened_tool(
         clock=VirtualClock(),
         random=random.Random(7),  # noqa: S311 - jitter
         owner=VirtualProcess(),
+        opener=opener,
     )
     try:
         yield tool

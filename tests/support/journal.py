@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import resource
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from flux2_tool.journal import (
     Claim,
     ClaimRules,
     Intent,
+    Journal,
     JournalError,
     Liveness,
     Moment,
+    OpenJournal,
     Outcome,
+    Owner,
     Record,
     SqliteJournal,
     open_journal,
+    open_threaded_journal,
 )
 
 NOON: Final = 1_795_435_200.0
@@ -139,6 +144,33 @@ def end(journal: SqliteJournal, record: Record, state: Any, *, at_s: float = 1.0
     journal.note_end(record.record_id, Outcome(state=state, **values), now=NOON + at_s)
 
 
+def slow_at(operation: str, *, seconds: float) -> OpenJournal:
+    """Return an opener of journals in which one operation takes so long, as on a disk that hangs."""
+
+    async def opened(folder: Path | None, *, owner: Owner, now: float) -> Journal:
+        return cast("Journal", _Slow(await open_threaded_journal(folder, owner=owner, now=now), operation, seconds))
+
+    return opened
+
+
+class _Slow:
+    def __init__(self, journal: Journal, operation: str, seconds: float) -> None:
+        self._journal = journal
+        self._operation = operation
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._journal, name)
+        if name != self._operation:
+            return method
+
+        async def late(*args: Any, **values: Any) -> Any:
+            await asyncio.sleep(self._seconds)
+            return await method(*args, **values)
+
+        return late
+
+
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
     """Let no file of this process grow, as on a full disk."""
@@ -150,4 +182,4 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-__all__ = ["JournalError", "Machine", "Named", "accept", "begun", "complete", "end", "full_disk"]
+__all__ = ["JournalError", "Machine", "Named", "accept", "begun", "complete", "end", "full_disk", "slow_at"]

@@ -18,7 +18,17 @@ from flux2_tool.context import CallContext
 from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.settings import load_settings
 from flux2_tool.tasks.budget import local_day
-from tests.support.harness import FOX, MockService, SandboxTransport, numbered, opened_tool, run_call, scripted
+from tests.support.harness import (
+    FOX,
+    Answer,
+    MockService,
+    SandboxTransport,
+    Seen,
+    numbered,
+    opened_tool,
+    run_call,
+    scripted,
+)
 from tests.support.virtual_time import START_S, run_virtual
 
 
@@ -53,6 +63,33 @@ def test_a_daily_cap_holds_to_the_cent_and_reports_what_is_spent(home: Path, run
     assert "plugins.entries.flux2.config.daily_cap_usd" in error["hint"]
     assert "FLUX2_TOOL_DAILY_CAP_USD" in error["hint"]
     assert len(runapi.sandbox.ledger.creates) == 4
+
+
+def test_the_error_says_what_is_left_and_when_the_cap_resets(home: Path) -> None:
+    """What is spent and what is reserved is gone; the date is that of the next local midnight."""
+    done = {"status": "completed", "images": [{"url": "https://cdn.example/a.png"}], "usage": {"cost": 0.03}}
+    made = numbered(done)
+    is_lost = False
+
+    def answer(request: Seen) -> Answer:
+        return httpx.ReadError("lost") if is_lost and request.method == "POST" else made.handler(request)
+
+    async def main() -> list[dict[str, Any]]:
+        nonlocal is_lost
+        async with opened_tool(home, MockService(answer), daily_cap_usd=0.12) as tool:
+            first = await tool.call("text_to_image", FOX)
+            is_lost = True
+            return [first, *[await tool.call("text_to_image", {"prompt": f"fox {number}"}) for number in range(2)]]
+
+    paid, lost, refused = run_virtual(main())
+
+    assert ("task" in paid, lost["error"]["charged"]) == (True, "unknown")
+    assert "daily cap of $0.12 only $0.04 is left: $0.03 is spent and $0.05 reserved" in refused["error"]["message"]
+    _, end = local_day(START_S)
+    assert (
+        f"It resets at {datetime.fromtimestamp(end).astimezone().isoformat(timespec='minutes')}."
+        in (refused["error"]["message"])
+    )
 
 
 def test_the_daily_cap_resets_at_local_midnight(home: Path) -> None:
@@ -123,7 +160,8 @@ def test_a_cap_per_image_refuses_only_more_expensive_ones(home: Path, runapi: Sa
 
     assert "task" in cheap
     assert dear["error"]["code"] == "budget_exceeded"
-    assert "$0.07" in dear["error"]["message"]
+    assert "would cost $0.07, and the cap per image is $0.06." in dear["error"]["message"]
+    assert "reset" not in dear["error"]["message"]
     assert "max_image_usd" in dear["error"]["hint"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,21 @@ import pytest
 from flux2_tool.context import CallContext
 from flux2_tool.journal import SqliteJournal, ThisProcess, open_journal
 from flux2_tool.tasks.conversations import spellings_of, task_key
-from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, credentials, numbered, opened_tool, scripted
+from tests.chaos.world import records_of
+from tests.support.harness import (
+    CREATED,
+    DONE,
+    FOX,
+    Answer,
+    MockService,
+    Seen,
+    credentials,
+    numbered,
+    opened_tool,
+    scripted,
+)
 from tests.support.hosted import HostedEngine
+from tests.support.journal import full_disk
 from tests.support.keys import KEY
 from tests.support.virtual_time import START_S, run_virtual
 
@@ -94,6 +108,47 @@ def test_another_conversation_is_refused_whoever_asks_how(
     assert all("error" not in result for result in own)
 
 
+@pytest.mark.parametrize("asked_with", [ROTATED, RESPELT], ids=["rotated key", "other spelling"])
+def test_what_is_known_to_be_of_another_conversation_is_not_looked_up(home: Path, asked_with: Any) -> None:
+    """Every question is counted by RunAPI, and tells its log who wanted to know."""
+    transport = numbered()
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, transport) as tool:
+            made = await tool.call("text_to_image", FOX, caller=ALICE)
+            transport.seen.clear()
+            return await ask(tool, MALLORY, made["task"]["id"], credentials=asked_with)
+
+    assert_refused(run_virtual(main()))
+    assert transport.seen == []
+
+
+def test_a_task_that_could_not_be_recorded_is_its_conversations(home: Path) -> None:
+    """A full disk keeps its id out of the journal, and the process that made it has it in memory."""
+    made = numbered()
+
+    async def main() -> list[dict[str, Any]]:
+        with contextlib.ExitStack() as until_then:
+
+            def answer(request: Seen) -> Answer:
+                if request.method == "POST":
+                    until_then.enter_context(full_disk())
+                return made.handler(request)
+
+            async with opened_tool(home, MockService(answer)) as tool:
+                await tool.call("text_to_image", FOX, caller=ALICE)
+                assert [record.task_id for record in records_of(home)] == [None]
+                refused = await tool.call("get_image_task", {"task_id": "tsk_1"}, caller=MALLORY, credentials=ROTATED)
+                own = await tool.call("get_image_task", {"task_id": "tsk_1"}, caller=ALICE, credentials=ROTATED)
+                return [refused, own]
+
+    refused, own = run_virtual(main())
+
+    assert refused["error"]["code"] == "task_not_found"
+    assert "belongs to another conversation" in refused["error"]["message"]
+    assert own["task"]["state"] == "completed"
+
+
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -119,17 +174,34 @@ def test_another_spelling_of_the_id_is_the_same_task(home: Path, spelling: str) 
     assert_refused(run_virtual(main()))
 
 
+@pytest.mark.parametrize(
+    "answered",
+    [
+        pytest.param(DONE, id="its id"),
+        pytest.param({**DONE, "id": "latest", "task_id": "tsk_abc123"}, id="both ids"),
+        pytest.param({"id": "latest", "data": DONE}, id="both ids, one inside"),
+    ],
+)
 @pytest.mark.parametrize("asked", [slice(0, 1), slice(1, 2)], ids=["to look at", "as a source"])
-def test_a_lookup_that_returns_another_conversations_task_is_refused(home: Path, asked: slice) -> None:
+def test_a_lookup_that_returns_another_conversations_task_is_refused(home: Path, asked: slice, answered: Any) -> None:
     """Whatever alias a service knows for it: the response says which task it is."""
+    is_made = False
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return 200, CREATED
+        return 200, answered if is_made else DONE
+
     calls = (
         ("get_image_task", {"task_id": "latest"}),
         ("remix_image", {"prompt": "edit", "source_image_urls": ["task:latest"]}),
     )
 
     async def main() -> list[dict[str, Any]]:
-        async with opened_tool(home, scripted()) as tool:
+        nonlocal is_made
+        async with opened_tool(home, MockService(answer)) as tool:
             await tool.call("text_to_image", FOX, caller=ALICE)
+            is_made = True
             return [await tool.call(name, arguments, caller=MALLORY) for name, arguments in calls[asked]]
 
     [result] = run_virtual(main())
@@ -236,6 +308,20 @@ def test_two_accounts_may_have_a_task_of_one_id_each(home: Path) -> None:
             ]
 
     assert all("error" not in result for result in run_virtual(main()))
+
+
+def test_an_id_that_two_conversations_have_is_nobodys_to_look_up(home: Path) -> None:
+    """With a third key nobody knows which of the two RunAPI would answer with."""
+    other_account = credentials("sk-another-account-1", "https://other.test")
+
+    async def main() -> list[list[dict[str, Any]]]:
+        async with opened_tool(home, two_services()) as tool:
+            await tool.call("text_to_image", FOX, caller=ALICE)
+            await tool.call("text_to_image", FOX, caller=MALLORY, credentials=other_account)
+            return [await ask(tool, caller, "tsk_1", credentials=ROTATED) for caller in (ALICE, MALLORY)]
+
+    for refused in run_virtual(main()):
+        assert_refused(refused)
 
 
 @pytest.mark.parametrize("account", [ROTATED, credentials(base_url="https://other.test")], ids=["key", "base URL"])

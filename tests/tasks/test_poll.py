@@ -117,6 +117,27 @@ def test_the_sandbox_is_polled_at_each_of_its_paths(home: Path, path: Any, route
         assert result["task"]["state"] == "completed"
 
 
+def test_a_path_that_no_longer_has_the_task_is_left(home: Path) -> None:
+    """A service that is brought up to date in mid-task: only the path that was right deserves patience."""
+    seen = 0
+
+    def answer(request: Seen) -> Answer:
+        nonlocal seen
+        if request.method == "POST":
+            return 200, CREATED
+        seen += 1
+        if seen == 1:
+            return 200, PENDING
+        return (200, DONE) if seen > 1 and request.path == PLACES[-1] else (404, {"error": "Not found"})
+
+    transport = MockService(answer)
+    result = run_call(home, transport)
+
+    assert result["task"]["state"] == "completed"
+    paths = [poll.path for poll in transport.gets]
+    assert [paths.count(place) for place in PLACES] == [6, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("route", ["guide", "service"])
 def test_the_path_of_the_create_call_is_polled_first(home: Path, route: str) -> None:
     """The route that accepted the task is the likeliest to have its status, also when it was forced."""
@@ -552,6 +573,8 @@ def test_the_image_is_returned_soon_after_the_service_has_it(home: Path, runapi:
             return asyncio.get_running_loop().time()
 
     assert 6.0 <= run_virtual(main()) <= 7.3
+    # Nor be polled more often than every second on average.
+    assert runapi.sandbox.ledger.polls <= 6
 
 
 def test_the_key_goes_with_every_poll_and_nowhere_else(home: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux2_tool.tasks.duration_estimator import DurationEstimator, Expectation
-from flux2_tool.tasks.poll_schedule import FIXED_DELAY_S, MAX_DELAY_S, MIN_DELAY_S, PollSchedule
+from flux2_tool.tasks.poll_schedule import FIXED_DELAY_S, MAX_DELAY_S, MIN_DELAY_S, PollSchedule, PollScheduler
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,49 @@ def test_any_history_keeps_the_delay_within_its_bounds(durations: list[float], e
 def test_the_time_left_shrinks_and_is_unknown_once_overdue() -> None:
     """ "About 8 s left" must not be said of a task that is long overdue."""
     expectation = Expectation(median_s=10.0, sigma=0.2)
-    begun, later, overdue = (expectation.left_s(elapsed_s) for elapsed_s in (0.1, 6.0, 60.0))
+    begun, later, half, overdue = (expectation.left_s(elapsed_s) for elapsed_s in (0.1, 6.0, 10.0, 60.0))
 
     assert begun == pytest.approx(9.9, abs=0.2)
     assert later is not None
     assert 3.0 < later < 5.0
+    assert half == pytest.approx(1.4, abs=0.1)
     assert overdue is None
+
+
+KIND = ("https://runapi.test", "flux-2-pro-text-to-image", "1k")
+OTHERS = [("https://other.test", *KIND[1:]), (KIND[0], "flux-2-flex-text-to-image", "1k"), (*KIND[:2], "2k")]
+
+
+@pytest.mark.parametrize("is_history", [False, True])
+def test_a_process_plans_by_what_it_has_learned_of_a_kind(is_history: bool) -> None:
+    """From its own tasks as from those before it, from the first ones on, and of no other kind."""
+    scheduler = PollScheduler(typical_s=lambda _model, _resolution: 8.0)
+    medians = []
+    for _ in range(4):
+        expectation = scheduler.schedule(*KIND).expectation
+        assert expectation is not None
+        medians.append(expectation.median_s)
+        if is_history:
+            scheduler.learn_history(KIND, [11.0] * 3)
+        else:
+            for _ in range(3):
+                scheduler.learn(*KIND, 11.0)
+    others = [scheduler.schedule(*kind).expectation for kind in OTHERS]
+
+    assert medians == sorted(set(medians))
+    assert (medians[0], medians[-1]) == (pytest.approx(8.0), pytest.approx(11.0, rel=0.1))
+    assert [one and one.median_s for one in others] == [pytest.approx(8.0)] * 3
+
+
+def test_a_plan_follows_the_estimate_when_it_is_disabled_and_enabled() -> None:
+    """However much was learned before: a service that became slow overnight is polled at the fixed interval."""
+    scheduler = PollScheduler(typical_s=lambda _model, _resolution: 8.0)
+    scheduler.learn_history(KIND, [6.0] * 100)
+    plans = [scheduler.schedule(*KIND)]
+    for durations_s in ([60.0, 60.0], [60.0] * 5):
+        for duration_s in durations_s:
+            scheduler.learn(*KIND, duration_s)
+        plans.append(scheduler.schedule(*KIND))
+
+    assert [plan.expectation is not None for plan in plans] == [True, False, True]
+    assert scheduler.schedule(*KIND) is plans[-1]

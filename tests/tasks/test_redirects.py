@@ -10,7 +10,18 @@ import pytest
 
 from flux2_tool.runapi.client import MAX_REDIRECTS
 from flux2_tool.tasks.submit import MAX_UNREADABLE
-from tests.support.harness import BASE_URL, CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, json_answer, run_call
+from tests.support.harness import (
+    BASE_URL,
+    CREATED,
+    DONE,
+    PICTURE_URL,
+    Answer,
+    MockService,
+    Seen,
+    again,
+    json_answer,
+    run_call,
+)
 from tests.support.keys import KEY
 
 HOST = "runapi.test"
@@ -144,6 +155,33 @@ def test_a_link_to_the_task_is_polled_and_never_posted_to(home: Path, status: in
     assert transport.gets[0].url.startswith(f"{BASE_URL}/v1/results/tsk_abc123")
 
 
+@pytest.mark.parametrize(
+    ("location", "task_id"),
+    [
+        pytest.param("/v1/results/tsk_abc123/", "tsk_abc123", id="a slash at the end"),
+        pytest.param("/v1/text_to_image/tsk_abc123//", "tsk_abc123", id="slashes"),
+        pytest.param("/api/v1/flux_2/text_to_image/tsk_abc123", "tsk_abc123", id="deeper"),
+        pytest.param("/api/v1/jobs/abc-123", "abc-123", id="another collection, an id with digits"),
+        pytest.param("/api/v1/jobs/signin", None, id="another collection, a word"),
+        pytest.param("/v1/tsk_abc123", None, id="no collection"),
+        pytest.param("/v2/tasks/tsk_abc123", None, id="another version"),
+    ],
+)
+def test_the_last_segment_of_a_link_is_the_task(home: Path, location: str, task_id: str | None) -> None:
+    """An id that is misread is polled for in vain, and the paid image is lost."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return httpx.Response(303, headers={"location": location})
+        return (200, {**DONE, "id": task_id}) if request.path.rstrip("/").endswith(f"/{task_id}") else (404, {})
+
+    result = run_call(home, MockService(answer))
+
+    assert ("task" in result) == (task_id is not None)
+    if task_id is not None:
+        assert (result["task"]["id"], result["task"]["state"]) == (task_id, "completed")
+
+
 PAGES = ["/signin", "/", "/home?from=/v1/x", "/v1/login", "/v1/users/sign_in", "/v1/text_to_image/"]
 
 
@@ -230,6 +268,6 @@ def test_a_connection_refused_after_a_redirect_proves_nothing(home: Path) -> Non
     """The first address has had the request."""
     redirect = httpx.Response(307, headers={"location": "/v2/text_to_image"})
     answers: dict[str, Answer] = {"/v1/text_to_image": redirect, "/v2/text_to_image": httpx.ConnectError("refused")}
-    error = run_call(home, MockService(lambda request: answers[request.path]))["error"]
+    error = run_call(home, MockService(lambda request: again(answers[request.path])))["error"]
 
-    assert error["charged"] == "unknown"
+    assert (error["code"], error["charged"]) == ("service_unavailable", "unknown")

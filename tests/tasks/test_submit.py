@@ -248,6 +248,15 @@ def test_retry_after_on_a_refused_post_is_obeyed(home: Path, code: int, retry_af
     assert least_s <= waited_s <= least_s + 1.0
 
 
+def test_a_retry_after_has_a_ceiling(home: Path) -> None:
+    """A service that asks for hours by mistake is tried again in a minute, as long as the call has the time."""
+    transport = scripted([json_answer({"error": "later"}, 429, retry_after="600"), (200, CREATED)])
+    result = run_call(home, transport, host="cli", wait_s=3000.0)
+
+    assert result["task"]["state"] == "completed"
+    assert transport.posts[1].at_s - transport.posts[0].at_s == pytest.approx(60.0, abs=1.0)
+
+
 def test_a_retry_after_longer_than_the_wait_fails_at_once(home: Path) -> None:
     """Sleeping through the whole wait only to fail would leave the agent without a turn."""
     transport = scripted([json_answer({"error": "later"}, 429, retry_after="600")])

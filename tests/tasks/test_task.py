@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.engine.wait import CancelToken
 from tests.chaos.world import records_of
-from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, json_answer, opened_tool, scripted
+from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, json_answer, opened_tool, run_call, scripted
+from tests.support.journal import slow_at
 from tests.support.virtual_time import run_virtual
 
 
@@ -58,3 +60,54 @@ def test_a_defect_while_following_is_an_error_and_the_image_is_kept(home: Path) 
     assert "RuntimeError" in failed["error"]["message"]
     assert recorded == {"state": ["unknown"]}
     assert found["task"]["state"] == "completed"
+
+
+def test_a_post_that_closing_cuts_off_may_have_been_paid(home: Path) -> None:
+    """It is on its way: the next process asks under the same key what became of it."""
+    transport = scripted()
+    transport.delay_s = 5.0
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport) as tool:
+            call = asyncio.create_task(tool.call("text_to_image", FOX, session="s"))
+            await asyncio.sleep(1.0)
+            assert len(transport.posts) == 1
+            await tool.aclose()
+            return await call
+
+    left = run_virtual(main())
+    states = [record.state for record in records_of(home)]
+    again = run_call(home, transport, session="s")
+
+    assert left["error"]["charged"] == "unknown"
+    assert states == ["sending"]
+    assert again["task"]["state"] == "completed"
+    assert len({post.headers["idempotency-key"] for post in transport.posts}) == 1
+
+
+@pytest.mark.parametrize("leaves", ["cancelled", "timed out", "closed"])
+def test_a_call_that_leaves_while_an_acceptance_is_checked_may_have_paid(home: Path, leaves: str) -> None:
+    """The journal is asked whose task it is; until it answers, the task exists, and nobody may pay for another."""
+    transport = scripted()
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport, opener=slow_at("has_other", seconds=30.0)) as tool:
+            cancel = CancelToken()
+            wait_s = 2.0 if leaves == "timed out" else 60.0
+            call = asyncio.create_task(tool.call("text_to_image", FOX, session="s", wait_s=wait_s, cancel=cancel))
+            await asyncio.sleep(1.0)
+            assert len(transport.posts) == 1
+            if leaves == "cancelled":
+                cancel.set()
+            if leaves == "closed":
+                await tool.aclose()
+            return await call
+
+    left = run_virtual(main())
+    states = [record.state for record in records_of(home)]
+    again = run_call(home, transport, session="s")
+
+    assert left["error"]["charged"] == "unknown"
+    assert states == ["sending"]
+    assert again["task"]["state"] == "completed"
+    assert len({post.headers["idempotency-key"] for post in transport.posts}) == 1

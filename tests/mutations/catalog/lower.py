@@ -1,0 +1,175 @@
+"""Changes that cost time, memory or a clear error, and neither money nor a secret."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.mutant import edits
+
+LOWER: Final = (
+    *edits(
+        "flux2_tool/_redaction.py",
+        (
+            "JSON within JSON is not looked into",
+            "return masked_text(value, key) if inner is None else json.dumps(_masked_json(inner, key, depth + 1))",
+            "return masked_text(value, key)",
+        ),
+        (
+            "lists are not looked into",
+            "        return [_masked_json(item, key, depth + 1) for item in value]\n",
+            "        return value\n",
+        ),
+        (
+            "an object's names are not looked into",
+            "{masked_text(name, key): _masked_json(item, key, depth + 1) for name, item in value.items()}",
+            "{name: _masked_json(item, key, depth + 1) for name, item in value.items()}",
+        ),
+        (
+            "an object's values are not looked into",
+            "{masked_text(name, key): _masked_json(item, key, depth + 1) for name, item in value.items()}",
+            "{masked_text(name, key): item for name, item in value.items()}",
+        ),
+        (
+            "deep nesting is not cut off",
+            "    if depth > MAX_DEPTH:  # deeper than any field that is read\n        return None\n",
+            "",
+        ),
+    ),
+    *edits(
+        "flux2_tool/runapi/uploads.py",
+        (
+            "an upload whose URL is about to end is used",
+            "known.expires_at - contract.SOURCE_SPARE_LIFE_S > self._clock.now()",
+            "known.expires_at > self._clock.now()",
+        ),
+        (
+            "an upload is never used again",
+            "    if known is not None and known.expires_at",
+            "    if known is None and known.expires_at",
+        ),
+        (
+            "an upload's named end is ignored",
+            "        return min(limit, datetime.fromisoformat(str(value)).timestamp())\n",
+            "        return limit\n",
+        ),
+        (
+            "an upload's named end has no limit",
+            "        return min(limit, datetime.fromisoformat(str(value)).timestamp())\n",
+            "        return datetime.fromisoformat(str(value)).timestamp()\n",
+        ),
+        (
+            "an upload without headers is refused",
+            "    if headers is None:\n        return True\n",
+            "    if headers is None:\n        return False\n",
+        ),
+        (
+            "a refused upload is blamed on the service",
+            "                refused=SourceRefusedError,\n",
+            "",
+        ),
+    ),
+    *edits(
+        "flux2_tool/runapi/error_mapping.py",
+        (
+            "a refused key is no error of the key",
+            "    if code in contract.KEY_REFUSED_CODES:\n        error = key_refused(status)\n    elif code",
+            "    if code",
+        ),
+        (
+            "a refused source is an unexpected answer",
+            "    elif refused is SourceRefusedError and code in contract.REFUSED_CODES:\n",
+            "    elif False:\n",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/follow.py",
+        (
+            "durations are learned from whatever was polled",
+            "        if not self._task.is_submitted_here or gap_s >= MAX_GAP_S:\n            return None\n",
+            "",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/poll_schedule.py",
+        (
+            "a process does not learn from its own tasks",
+            "            self._estimator((base_url, model, resolution)).learn(duration_s)\n",
+            "            pass\n",
+        ),
+        (
+            "a plan is never made anew",
+            "            or estimator.samples - samples > samples // 10\n",
+            "",
+        ),
+        (
+            "a plan is kept when the estimate is disabled",
+            "            or estimator.is_fixed != (schedule.expectation is None)\n",
+            "",
+        ),
+        (
+            "durations of before the process are not learned",
+            "            self._estimator(kind).learn(duration_s)\n\n    def _estimator",
+            "            pass\n\n    def _estimator",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/registry.py",
+        (
+            "a joined record keeps its old session",
+            "                await shared.refresh()  # the claim has just moved the record to this session\n",
+            "                pass\n",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/live_tasks.py",
+        (
+            "ended tasks are kept for ever",
+            "        if len(self._recorded) > MAX_RECORDED:\n",
+            "        if False:\n",
+        ),
+        (
+            "running tasks are dropped",
+            "for key, task in self._recorded.items() if task.is_over]",
+            "for key, task in self._recorded.items()]",
+        ),
+    ),
+    *edits(
+        "flux2_tool/images/safe_open.py",
+        (
+            "a refused file stays open",
+            "    except BaseException:\n        os.close(descriptor)\n        raise\n",
+            "    except BaseException:\n        raise\n",
+        ),
+        (
+            "a folder on the way stays open",
+            "            os.close(folder)\n            folder = inner\n",
+            "            folder = inner\n",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/sqlite.py",
+        (
+            "only this process's connection is inherited",
+            "            if not found and inherited_session_prefix is not None:\n",
+            "            if False:\n",
+        ),
+        (
+            "sessions are inherited oldest first",
+            "GROUP BY session ORDER BY max(rowid) DESC",
+            "GROUP BY session ORDER BY max(rowid)",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/sqlite_claims.py",
+        (
+            "what a dead connection left is not inherited",
+            "            if (is_dead or is_released or record.orphaned) and not (\n",
+            "            if (is_released or record.orphaned) and not (\n",
+        ),
+        (
+            "what a closed connection left is not inherited",
+            "            if (is_dead or is_released or record.orphaned) and not (\n",
+            "            if (is_dead or record.orphaned) and not (\n",
+        ),
+    ),
+)
