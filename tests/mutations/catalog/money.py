@@ -311,8 +311,8 @@ _POLL_ENDS: Final = edits(
     "flux2_tool/tasks/poll_ends.py",
     (
         "a refused look says that nothing was charged",
-        'error.task_id, error.request_id, error.charged = task_id, failure.request_id, "unknown"',
-        'error.task_id, error.request_id, error.charged = task_id, failure.request_id, "no"',
+        'error.task_id, error.charged = task_id, "unknown"',
+        'error.task_id, error.charged = task_id, "no"',
     ),
     (
         "one refusal ends the polling",
