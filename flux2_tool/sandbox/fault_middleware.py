@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,9 @@ from flux2_tool.sandbox.responses import error_response, html_page, json_respons
 from flux2_tool.sandbox.service import Sandbox
 
 Handler = Callable[[Request, Fault | None], Awaitable[Response]]
+
+# Source: RFC 9110 section 6.4.1; a server that sends one nevertheless breaks the connection.
+_BODILESS: Final = (204, 304)
 
 
 class ConnectionDropped(Exception):  # noqa: N818 (what happened, and not an error of ours)
@@ -109,12 +113,12 @@ def _status_response(sandbox: Sandbox, fault: Fault) -> Response:
     message = fault.value or {409: "Idempotency-Key conflict", 429: "Too many requests"}.get(
         fault.status, "Service unavailable" if fault.status >= 500 else "Request failed"
     )
+    if fault.body == "empty" or fault.status in _BODILESS:
+        return Response(b"", fault.status, headers)
     if fault.body == "html":
         return html_page(fault.status, message, headers)
     if fault.body == "text":
         return Response(message, fault.status, headers, media_type="text/plain")
-    if fault.body == "empty":
-        return Response(b"", fault.status, headers)
     if sandbox.options.error_shape == "html":
         return json_response({"error": message}, fault.status, headers)
     return error_response(sandbox.options, fault.status, message, headers=headers)

@@ -62,6 +62,16 @@ def test_a_server_error_has_the_requested_body(call: Any, body: Any, content_typ
     assert answer.headers.get("content-type", "").startswith(content_type)
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_that_has_no_body_gets_none(call: Any, status: int) -> None:
+    """HTTP says so, and a server breaks the connection over one."""
+    call.sandbox.faults.queue(Fault(kind="status", status=status, body="json"))
+
+    answer = call.create()
+
+    assert (answer.status_code, answer.content) == (status, b"")
+
+
 def test_a_latency_fault_delays_the_response(call: Any) -> None:
     """Latency is waited out on the sandbox's clock."""
     task_id = call.task()
