@@ -6,8 +6,6 @@ Imported before anything that Windows does not have. Sources: openat(2), setrlim
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import ctypes.util
 import os
 import sys
 import time
@@ -50,6 +48,8 @@ def unsupported_system(platform: str = sys.platform) -> str | None:
 
 def darwin_boot_id() -> str | None:  # pragma: no cover - macOS only
     """Return the id of this boot. Source: `sysctl kern.bootsessionuuid`."""
+    import ctypes.util  # with it comes more than a Windows that is to be refused politely can import
+
     library = ctypes.CDLL(ctypes.util.find_library("c"))
     value, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
     failed = library.sysctlbyname(b"kern.bootsessionuuid", value, ctypes.byref(size), None, ctypes.c_size_t(0))

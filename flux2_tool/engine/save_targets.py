@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,14 +50,15 @@ class SaveTarget:
             raise _refused(text, "pictures are not written to the standard output")
         try:
             path = expanded(text, os.environ).absolute()
-            is_folder = text.endswith(("/", "/.", "/..")) or path.is_dir()
-            is_file = not is_folder and path.is_file()
+            mode = _mode_of(path)
         except ValueError as exc:
             raise _refused(text, f"it {exc}") from exc
         except FileNotFoundError as exc:
             raise _refused(text, "it is relative to the working folder, which has been deleted") from exc
         except OSError as exc:
             raise _refused(text, exc.strerror or type(exc).__name__) from exc
+        is_folder = text.endswith(("/", "/.", "/..")) or stat.S_ISDIR(mode)
+        is_file = stat.S_ISREG(mode)
         if is_folder or (path.suffix.lower() not in _SUFFIXES and not is_file):
             return cls(folder=path)
         return cls(folder=path.parent, name=path.name)
@@ -73,6 +75,14 @@ class SaveTarget:
             return usual_stem, None
         path = Path(self.name)
         return (path.stem if count == 1 else f"{path.stem}-{number}"), path.suffix
+
+
+def _mode_of(path: Path) -> int:
+    """Return the mode of what is at a path, 0 if nothing is; raises OSError for a name that no file can have."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 async def checked_targets(asked: SaveTarget | None, save_dir: Path | None) -> tuple[SaveTarget, ...]:
