@@ -135,7 +135,8 @@ def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> 
     }
     if proxy is None:
         return httpcore.AsyncConnectionPool(**shared)
-    shared |= {"proxy_url": proxy.url, "proxy_auth": proxy.user}
+    # The same to httpcore, which has the proxy look names up; an older one knows but one of the names.
+    shared |= {"proxy_url": proxy.url.replace("socks5h:", "socks5:", 1), "proxy_auth": proxy.user}
     if not proxy.is_socks:
         return httpcore.AsyncHTTPProxy(**shared, proxy_ssl_context=tls if proxy.url.startswith("https") else None)
     try:
@@ -170,6 +171,9 @@ def _errors_of_httpx() -> Iterator[None]:
     ) as exc:
         kind = getattr(httpx, type(exc).__name__, httpx.TransportError)
         raise kind(str(exc)) from exc
+    except ssl.SSLCertVerificationError as exc:
+        # An older httpcore lets it pass. It ends a handshake, so that nothing was sent.
+        raise httpx.ConnectError(str(exc)) from exc
     except Exception as exc:
         if not _is_of_socks_handshake(exc):
             raise
