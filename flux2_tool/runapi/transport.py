@@ -25,6 +25,8 @@ from flux2_tool.runapi.proxies import Proxies, Proxy
 from flux2_tool.runapi.tls import certificate_fault, describe_fault, tls_context
 
 MAX_CONNECTIONS: Final = 100
+# Of one pool, for a next request.
+MAX_IDLE_CONNECTIONS: Final = 40
 KEEPALIVE_S: Final = 30.0
 # So each has few connections, see above.
 POOL_COUNT: Final = 10
@@ -195,7 +197,12 @@ class NetworkTransport(httpx.AsyncBaseTransport):
             # A mock service needs no authorities, which take tens of milliseconds to load.
             tls = self._shared_tls() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             pools = POOL_COUNT if is_own else 1
-            open_pool = partial(WatchedTransport, tls=tls, limits=limits_of(MAX_CONNECTIONS // pools), proxy=proxy)
+            limits = httpx.Limits(
+                max_connections=MAX_CONNECTIONS // pools,
+                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                keepalive_expiry=KEEPALIVE_S,
+            )
+            open_pool = partial(WatchedTransport, tls=tls, limits=limits, proxy=proxy)
             first = open_pool()  # raises what is wrong with the proxy
             route = BalancedTransport(
                 open_pool, count=pools, idle_s=KEEPALIVE_S if is_own else float("inf"), first=first
@@ -219,13 +226,3 @@ def _proxy_hint(proxy: Proxy) -> str:
         f"give {proxy.variable} the user name and password it wants, as {example}, or ask who runs the proxy; "
         "where a direct connection is allowed, name the host in NO_PROXY"
     )
-
-
-def limits_of(connections: int, *, idle: int = 40) -> httpx.Limits:
-    """Return the limits of a pool.
-
-    Args:
-        connections: Their greatest number.
-        idle: How many of them are kept for a next request.
-    """
-    return httpx.Limits(max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=KEEPALIVE_S)

@@ -160,7 +160,7 @@ def _jpeg(data: bytes, secret: bytes) -> Iterator[tuple[str, bytes]]:
         new.append(jpeg_segment(0xEE, b"Adobe\0\x64\0\0\0\0\1" + secret))
     new.append(jpeg_segment(0xC4, b"\x03" + bytes((0,) * 15) + bytes((len(secret),)) + secret))
     for place, start in enumerate(starts):
-        # Every part at one boundary of three: a third of the files, and each pair of part and neighbour in one of them.
+        # Each part at one boundary of three, which makes a third of the files.
         for number, part in list(enumerate(new))[place % 3 :: 3]:
             yield f"segment {number} ({part[:12]!r}) at {start}", data[:start] + part + data[start:]
     for start in starts[:2]:

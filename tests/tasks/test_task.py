@@ -62,6 +62,17 @@ def test_a_defect_while_following_is_an_error_and_the_image_is_kept(home: Path) 
     assert found["task"]["state"] == "completed"
 
 
+def _check_left_in_doubt(home: Path, transport: MockService, left: dict[str, Any]) -> None:
+    """Check that a call that left may have paid, and that an equal one gets the image under the same key."""
+    states = [record.state for record in records_of(home)]
+    again = run_call(home, transport, session="s")
+
+    assert left["error"]["charged"] == "unknown"
+    assert states == ["sending"]
+    assert again["task"]["state"] == "completed"
+    assert len({post.headers["idempotency-key"] for post in transport.posts}) == 1
+
+
 def test_a_post_that_closing_cuts_off_may_have_been_paid(home: Path) -> None:
     """It is on its way: the next process asks under the same key what became of it."""
     transport = scripted()
@@ -75,14 +86,7 @@ def test_a_post_that_closing_cuts_off_may_have_been_paid(home: Path) -> None:
             await tool.aclose()
             return await call
 
-    left = run_virtual(main())
-    states = [record.state for record in records_of(home)]
-    again = run_call(home, transport, session="s")
-
-    assert left["error"]["charged"] == "unknown"
-    assert states == ["sending"]
-    assert again["task"]["state"] == "completed"
-    assert len({post.headers["idempotency-key"] for post in transport.posts}) == 1
+    _check_left_in_doubt(home, transport, run_virtual(main()))
 
 
 @pytest.mark.parametrize("leaves", ["cancelled", "timed out", "closed"])
@@ -103,11 +107,4 @@ def test_a_call_that_leaves_while_an_acceptance_is_checked_may_have_paid(home: P
                 await tool.aclose()
             return await call
 
-    left = run_virtual(main())
-    states = [record.state for record in records_of(home)]
-    again = run_call(home, transport, session="s")
-
-    assert left["error"]["charged"] == "unknown"
-    assert states == ["sending"]
-    assert again["task"]["state"] == "completed"
-    assert len({post.headers["idempotency-key"] for post in transport.posts}) == 1
+    _check_left_in_doubt(home, transport, run_virtual(main()))
