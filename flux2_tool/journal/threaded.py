@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
+from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
@@ -54,8 +55,9 @@ async def open_threaded_journal(
 
 
 def _open(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
-    store = open_journal(folder, owner=owner, now=now)
-    store.set_busy_timeout(_ATTEMPT_S)
+    with SQLITE.operation():
+        store = open_journal(folder, owner=owner, now=now)
+        store.set_busy_timeout(_ATTEMPT_S)
     return store
 
 
@@ -63,7 +65,7 @@ def _drop(opening: asyncio.Future[SqliteJournal], executor: ThreadPoolExecutor) 
     """Close what was opened for a call that does not wait for it any more."""
     if not opening.cancelled() and opening.exception() is None:
         store = opening.result()
-        executor.submit(lambda: store.close(release=False))
+        executor.submit(_guarded, lambda: store.close(release=False))
     executor.shutdown(wait=False)
 
 
@@ -206,7 +208,7 @@ class ThreadedJournal:
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
-            self._executor.submit(lambda: self._store.close(release=False)).result()
+            self._executor.submit(_guarded, lambda: self._store.close(release=False)).result()
         self._is_closed = True
         self._executor.shutdown()
 
@@ -252,9 +254,14 @@ class ThreadedJournal:
         if self._is_closed:
             raise JournalError("the journal is closed")
         try:
-            return loop.run_in_executor(self._executor, operation)
+            return loop.run_in_executor(self._executor, _guarded, operation)
         except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
             return _done_here(operation, loop.create_future())
+
+
+def _guarded(operation: Callable[[], T]) -> T:
+    with SQLITE.operation():
+        return operation()
 
 
 def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio.Future[T]:
@@ -292,7 +299,7 @@ class _Claiming:
             self._is_abandoned = True
             is_made = self._claim is not None
         if is_made:
-            executor.submit(self._disown)
+            executor.submit(_guarded, self._disown)
 
     def _disown(self) -> None:
         if self._claim is None or self._claim.outcome != "new" or self._claim.record is None:
