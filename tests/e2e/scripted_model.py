@@ -2,7 +2,8 @@
 
 OpenClaw posts to `/v1/chat/completions` with `stream: true` and mixes user messages of its own into the
 conversation, so a script is found by a marker in the test's message (`[script NAME]`) and its step by the
-number of tool results after that message. Every request is kept for the test to look at. Standard library only.
+number of tool results after that message. A turn that a system event began, without a person, follows the script
+`SYSTEM_EVENT`. Every request is kept for the test to look at. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 MODEL_ID = "scripted"
 _MARKER = re.compile(r"\[script ([\w-]+)\]")
+SYSTEM_EVENT = "system-event"
+_EVENT = '"System: ['
 _INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
 
 
@@ -113,15 +116,18 @@ def running_model() -> Iterator[ScriptedModel]:
 
 def _position(messages: Sequence[Mapping[str, Any]]) -> tuple[str | None, tuple[str, ...]]:
     """Return the script named by the newest marked user message, and the tool results after it."""
+    is_event = False
     for index in range(len(messages) - 1, -1, -1):
         text = _text(messages[index]["content"])
-        # In a group, OpenClaw repeats there what others have said before.
-        if messages[index]["role"] != "user" or text.startswith(_INTERNAL):
+        if messages[index]["role"] != "user":
             continue
+        if text.startswith(_INTERNAL):
+            is_event = is_event or _EVENT in text
+            continue  # in a group, OpenClaw repeats there what others have said before
         marker = _MARKER.search(text)
-        if marker:
-            results = [_text(m["content"]) for m in messages[index:] if m["role"] == "tool"]
-            return marker.group(1), tuple(results)
+        if is_event or marker:
+            results = tuple(_text(m["content"]) for m in messages[index:] if m["role"] == "tool")
+            return SYSTEM_EVENT if is_event or marker is None else marker.group(1), results
     return None, ()
 
 
