@@ -30,6 +30,7 @@ class CallContext:
         by_model: Whether a model chose the arguments; in an agent's host it always did.
         any_folder: Whether source files may lie anywhere, because a person typed their paths.
         source_dirs: Folders of the host's own, in which it put this call's source files.
+        is_watching: Whether the host itself waits for the image, and shows nobody what this call returns.
     """
 
     session: str | None = None
@@ -43,6 +44,7 @@ class CallContext:
     by_model: bool = False
     any_folder: bool = False
     source_dirs: tuple[Path, ...] = ()
+    is_watching: bool = False
 
     def __post_init__(self) -> None:
         # A host may give a name with a lone surrogate, which UTF-8 cannot encode.

@@ -16,6 +16,7 @@ from typing import Any, Final
 from flux2_tool._net import is_loopback_url
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
+from flux2_tool.engine.earlier_images import EarlierImages
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.runtime import Runtime
@@ -104,6 +105,7 @@ class Engine:
             ),
         )
         self.received = self._registry.received
+        self._earlier = EarlierImages(self._registry.left_behind)
         self._starter = TaskStarter(
             manifest=self.manifest,
             settings=settings,
@@ -156,8 +158,7 @@ class Engine:
             with self._calls.opened(cancel):
                 arguments, warnings = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
                 self._validate(tool, arguments, by_model=caller.by_model)
-                output = output or (None if output_dir is None else SaveTarget(folder=output_dir))
-                targets = await checked_targets(output, self.settings.save_dir)
+                targets = await checked_targets(output or SaveTarget.in_folder(output_dir), self.settings.save_dir)
                 call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
                 call.warnings += warnings
                 call.on_progress = on_progress or call.on_progress
@@ -304,9 +305,10 @@ class Engine:
         images, warnings = await self._images(call, image_task, targets)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
-        if image_task.state == "completed" and is_all_there and not call.cancel.is_set:
+        if image_task.state == "completed" and is_all_there and not (call.cancel.is_set or caller.is_watching):
             self._registry.delivered(image_task, caller.session)
         warnings += await record_warnings(call, image_task, clock=self._clock)
+        warnings += self._earlier.warnings(caller, than=image_task)
         return report(
             image_task,
             self.manifest,

@@ -54,6 +54,7 @@ def report(
             tool=image_task.tool,
             model=image_task.model,
             joined=joined,
+            title=image_task.title,
         ),
         images=tuple(images),
         cost=cost,

@@ -63,6 +63,11 @@ class SaveTarget:
             return cls(folder=path)
         return cls(folder=path.parent, name=path.name)
 
+    @classmethod
+    def in_folder(cls, folder: Path | None) -> SaveTarget | None:
+        """Return a folder as a place, None without one."""
+        return None if folder is None else cls(folder=folder)
+
     def names_of(self, usual_stem: str, number: int, count: int) -> tuple[str, str | None]:
         """Return the stem and suffix of one picture's file; None for the suffix of its format.
 

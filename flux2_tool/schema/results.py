@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class TaskInfo(_Frozen):
-    """The task. Other tools accept its `ref` as a source."""
+    """The task. Other tools accept its `ref` as a source; `title` is the beginning of the prompt, where it is known."""
 
     id: str | None
     ref: str | None
@@ -29,6 +29,7 @@ class TaskInfo(_Frozen):
     tool: str | None
     model: str | None
     joined: bool = False
+    title: str | None = None
 
 
 class ImageInfo(_Frozen):

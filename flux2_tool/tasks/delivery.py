@@ -36,6 +36,10 @@ class DeliveryLog:
         if self._confirmation is None or self._confirmation.done():
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
 
+    def is_pending(self, record_id: str) -> bool:
+        """Return whether a record's images were returned and are not yet marked as delivered."""
+        return record_id in self._pending
+
     def confirm(
         self, *, dedup_key: str | None = None, session: str | None = None, task_ids: Collection[str] | None = None
     ) -> list[RecordHandle]:

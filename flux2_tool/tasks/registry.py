@@ -39,6 +39,7 @@ from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_er
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
+from flux2_tool.tasks.left_behind import left_behind
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
@@ -281,6 +282,10 @@ class Registry:
         handle = image_task.record_handle
         if handle is not None and (handle.record.session is None or handle.record.session == session):
             self._deliveries.add(handle)
+
+    def left_behind(self, session: str | None) -> list[ImageTask]:
+        """Return the images that a session asked for, that no call waits for, and that it has not been given."""
+        return left_behind(self._live, session, is_returned=self._deliveries.is_pending)
 
     def received(self, task_ids: Collection[str]) -> None:
         """Mark the returned images of tasks as delivered now: the caller has them."""

@@ -5,6 +5,7 @@ No I/O: filled by `task.py` and by polling, read by the result builder and by pr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -43,6 +44,8 @@ A new request begins at `sending`, a lookup at `processing`. A state without a s
 `unknown` request is resumed by a new object for the same record, under the same idempotency key.
 """
 
+TITLE_CHARS: Final = 60
+
 ProgressState = Literal["submitting", "processing", "completed", "failed"]
 _PROGRESS_STATES: Final[Mapping[RecordState, ProgressState]] = {
     "sending": "submitting",
@@ -52,6 +55,19 @@ _PROGRESS_STATES: Final[Mapping[RecordState, ProgressState]] = {
     "not_created": "failed",
     "unknown": "failed",
 }
+
+
+def title_of(body: bytes) -> str | None:
+    """Return the beginning of a request's prompt on one line, cut at a word; None where there is none."""
+    try:
+        prompt = json.loads(body)["prompt"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    words = " ".join(str(prompt).split())
+    if len(words) <= TITLE_CHARS:
+        return words or None
+    head = words[:TITLE_CHARS]
+    return (head.rpartition(" ")[0] or head) + "…"
 
 
 class TaskStatus:
@@ -133,6 +149,11 @@ class TaskStatus:
     def label(self) -> str:
         """A short text for file names."""
         return "" if self.record is None else self.record.label
+
+    @property
+    def title(self) -> str | None:
+        """The beginning of the prompt for people, on one line; None when it is not known."""
+        return None if self.record is None else title_of(self.record.body)
 
     @property
     def left_s(self) -> float | None:

@@ -133,4 +133,5 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
         state_dir=system_path(state) if state else None if home is None else home / ".openclaw",
         sandboxed=params.sandboxed,
         source_dirs=tuple(system_path(folder) for folder in params.source_dirs or ()),
+        is_watching=params.watching,
     )

@@ -66,6 +66,7 @@ class CallParams(_Params):
         wait_s: How long this call waits, in seconds.
         unattributed: Whether OpenClaw names neither the conversation nor the sender.
         source_dirs: Folders in which the host has put this call's source files.
+        watching: Whether the plugin waits for the image by itself; what it gets does not count as delivered.
     """
 
     tool: Text
@@ -77,6 +78,7 @@ class CallParams(_Params):
     is_owner: Flag = False
     unattributed: Flag = False
     sandboxed: Flag = False
+    watching: Flag = False
     workspace_dir: Text | None = None
     state_dir: Text | None = None
     output_dir: Text | None = None
