@@ -76,6 +76,7 @@ class Settings:
     repeat_window_s: float = 600.0
     resend_window_s: float = 600.0
     max_creates: int = 8
+    late_pictures: bool = True
     save_dir: Path | None = None
     source_roots: tuple[Path, ...] = ()
     keep_metadata: bool = False

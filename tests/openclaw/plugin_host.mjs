@@ -9,6 +9,7 @@ import { pathToFileURL } from "node:url";
 const plugins = new Map(); // name -> { tools, service }
 const calls = new Map(); // call id -> { abort, outcome, updates }
 const logs = [];
+const events = []; // what woke a session, in order
 const logger = Object.fromEntries(
   ["debug", "info", "warn", "error"].map((level) => [level, (line) => logs.push([level, String(line)])]),
 );
@@ -37,12 +38,17 @@ const operations = {
         state: { resolveStateDir: () => stateDir },
         config: { current: () => ({ models: { providers } }) },
         modelAuth: modelAuth(hostKey),
+        system: {
+          enqueueSystemEvent: (text, options) => events.push({ text, ...options }),
+          requestHeartbeat: (options) => events.push({ wake: options }),
+        },
       },
       registerTool: (make, { name: tool }) => plugin.tools.set(tool, make),
       registerImageGenerationProvider: (provider) => (plugin.images = provider),
       registerGatewayMethod: (method, handler, { scope }) => plugin.methods.set(method, { handler, scope }),
       registerHttpRoute: (route) => plugin.routes.push(route),
       registerService: (service) => (plugin.service = service),
+      registerHostedMediaResolver: (resolver) => (plugin.resolver = resolver),
     });
     plugins.set(name, plugin);
     return { id: entry.id, tools: [...plugin.tools.keys()] };
@@ -97,12 +103,17 @@ const operations = {
   hurry({ times }) {
     globalThis.setTimeout = (callback, ms, ...args) => setTimeout(callback, ms / times, ...args);
   },
+  // Lets the hurried deadlines pass, several times over.
+  settle: () => new Promise((resolve) => setTimeout(resolve, 300)),
   // Keeps this process busy, as a gateway's own work may.
   block({ ms }) {
     const until = Date.now() + ms;
     while (Date.now() < until);
   },
+  start: ({ plugin }) => plugins.get(plugin).service.start(),
   stop: ({ plugin }) => plugins.get(plugin).service.stop(),
+  resolved: ({ plugin, url }) => plugins.get(plugin).resolver(url),
+  events: () => events,
   worker: () => ({ pid: shared()?.worker?.child?.pid ?? null, closed: shared()?.worker?.isClosed ?? null }),
   logs: () => logs,
 };

@@ -46,9 +46,10 @@ def test_a_completed_image_is_attached(host: PluginHost, make_plugin: MakePlugin
     assert outcome["details"]["media"]["mediaUrls"] == [result["images"][0]["url"]]
     assert "status" not in outcome["details"]
     text = text_of(outcome)
-    for part in ("Tell the user.", "task:tsk_1", "flux-2-pro", "0.05 USD (billed)", result["images"][0]["url"]):
+    for part in ("Tell the user.", "task:tsk_1", "flux-2-pro", "0.05 USD (billed)"):
         assert part in text
-    assert "The picture is attached to this conversation; do not post it or its link again." in text
+    assert "The picture is already attached to this conversation: write a caption, no link." in text
+    assert result["images"][0]["url"] not in text
 
 
 def test_an_image_is_attached_once_per_session(host: PluginHost, make_plugin: MakePlugin) -> None:

@@ -8,7 +8,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, extname, join } from "node:path";
 
-import { hostContext } from "./account.js";
+import { accountOf, hostContext } from "./account.js";
 import { explain } from "./failure.js";
 import { toArguments } from "./image_request.js";
 import { settingsOf } from "./settings.js";
@@ -122,9 +122,9 @@ async function generate(api, model, request, callWorker) {
   // With save_dir set, the pictures are saved anyway and need no second copy.
   const files = { source_dirs: [folder], output_dir: settingsOf(api).save_dir ? null : folder };
   /** @type {Call} */
-  const call = (tool, args, rest) => {
+  const call = async (tool, args, rest) => {
     const params = { tool, arguments: args, session, unattributed: true, ...files, ...rest };
-    return callWorker(hostContext(api, request.cfg), params, stop.signal);
+    return callWorker(await accountOf(hostContext(api, request.cfg), settingsOf(api)), params, stop.signal);
   };
   try {
     const sources = await writeSources(request.inputImages ?? [], folder);

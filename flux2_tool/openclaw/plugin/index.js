@@ -9,11 +9,12 @@ import { join } from "node:path";
 
 import { accountOf, describeAccount, hostContext } from "./account.js";
 import { registerCallbacks } from "./callbacks.js";
-import { failure } from "./failure.js";
+import { registerCopies } from "./delivery.js";
 import { imageProvider } from "./image_provider.js";
+import { LatePictures } from "./late.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
-import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
+import { executor } from "./tool_call.js";
 import { Worker } from "./worker.js";
 
 /** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
@@ -41,9 +42,41 @@ export default {
       async ({ respond }) => respond(true, await diagnose(api, bundle)),
       { scope: "operator.read" },
     );
-    api.registerService({ id: ID, start() {}, stop: () => ownWorker(api, bundle)?.retire() });
+    registerCopies(api);
+    api.registerService(serviceOf(api, bundle, callWorker));
   },
 };
+
+/**
+ * Returns what lives as long as the gateway: the waits for late pictures, and the end of the worker.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @param {CallWorker} callWorker
+ */
+function serviceOf(api, bundle, callWorker) {
+  const late = new LatePictures(api, async (picture, timeoutSeconds, signal) => {
+    const { agentId, sessionKey, ref } = picture;
+    const session = { agent_id: agentId ?? null, session_key: sessionKey };
+    const args = { task_id: ref, timeoutSeconds };
+    const params = { tool: "get_image_task", arguments: args, session, watching: true, wait_s: timeoutSeconds };
+    return callWorker(await currentAccount(api), params, signal);
+  });
+  return {
+    id: ID,
+    start() {
+      if (settingsOf(api).late_pictures === false) return;
+      shared.late?.stop();
+      shared.late = late;
+      late.start();
+    },
+    stop() {
+      late.stop();
+      if (shared.late === late) shared.late = null;
+      return ownWorker(api, bundle)?.retire();
+    },
+  };
+}
 
 /**
  * @param {PluginApi} api
@@ -118,56 +151,25 @@ function withoutNulls(args) {
 }
 
 /**
- * Returns the `execute` of a tool in one context.
+ * Returns the account that the gateway has now, where no call names one.
  *
  * @param {PluginApi} api
- * @param {ToolContext} ctx
- * @param {string} tool
- * @param {CallWorker} callWorker
- * @returns {AgentTool["execute"]}
  */
-function executor(api, ctx, tool, callWorker) {
-  return async (callId, args, signal, onUpdate) => {
-    try {
-      const params = {
-        tool,
-        arguments: args,
-        session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
-        ...requester(ctx),
-        workspace_dir: ctx.workspaceDir ?? null,
-        sandboxed: ctx.sandboxed === true,
-        wait_s: settingsOf(api).wait_s ?? null,
-      };
-      const result = await callWorker(ctx, params, signal, onUpdate && progressReporter(onUpdate, callId));
-      return result.error ? failedCall(result) : finishedCall(result, tool, ctx, signal);
-    } catch (error) {
-      api.logger.error(`${ID}: ${tool}: ${error instanceof Error ? error.stack : error}`);
-      const message = "The plugin failed on this call.";
-      return failedCall(failure("internal_error", message, "See the gateway's log.", "unknown"));
-    }
-  };
+function currentAccount(api) {
+  // Read-only by its type; the account is only read from it.
+  const config = /** @type {OpenClawConfig | undefined} */ (api.runtime?.config?.current?.());
+  return accountOf(hostContext(api, config), settingsOf(api));
 }
 
 /**
- * Returns the requester, as authenticated by the channel; the same number on two channels is two people.
- *
- * @param {ToolContext} ctx
- */
-function requester({ requesterSenderId, messageChannel, senderIsOwner }) {
-  const sender = requesterSenderId ? `${messageChannel ?? "unknown"}:${requesterSenderId}` : null;
-  return { sender, is_owner: senderIsOwner === true };
-}
-
-/**
- * Returns a function that sends a call to the worker, with the account of its context.
+ * Returns a function that sends a call of an account to the worker.
  *
  * @param {PluginApi} api
  * @param {Bundle} bundle
  * @returns {CallWorker}
  */
 function workerCaller(api, bundle) {
-  return async (context, params, signal, onProgress) => {
-    const { api_key, base_url } = await accountOf(context, settingsOf(api));
+  return async ({ api_key, base_url }, params, signal, onProgress) => {
     const worker = startedWorker(api, bundle);
     return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
   };
@@ -207,9 +209,7 @@ function startedWorker(api, bundle) {
  */
 async function diagnose(api, bundle) {
   const { version, manifest_sha256 } = bundle;
-  // Read-only by its type; the account is only read from it.
-  const config = /** @type {OpenClawConfig | undefined} */ (api.runtime?.config?.current?.());
-  const account = await accountOf(hostContext(api, config), settingsOf(api));
+  const account = await currentAccount(api);
   const problem = await startedWorker(api, bundle).check();
   return { version, manifest_sha256, ...describeAccount(account), worker: { problem } };
 }

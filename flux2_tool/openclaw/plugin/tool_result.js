@@ -1,18 +1,18 @@
 // A call's result for OpenClaw: text for the model, pictures to attach, and progress for the channel.
 
 import { explain } from "./failure.js";
-import { shared } from "./shared.js";
 
-/** @import { AgentToolResult, Failure, OnProgress, OnUpdate, Success, ToolContext } from "./types.d.ts" */
+/** @import { AgentToolResult, Delivery, Failure, OnProgress, OnUpdate, Success } from "./types.d.ts" */
 
-const MAX_REMEMBERED = 20_000;
 const PROGRESS_EVERY_MS = 2_000;
 
 const NOT_ATTACHED = "The call was stopped, so the picture was not attached; get_image_task attaches it.";
-const ATTACHED_NOW = "The picture is attached to this conversation; do not post it or its link again.";
+const ATTACHED_NOW = "The picture is already attached to this conversation: write a caption, no link.";
 const ATTACHED_BEFORE =
   "The picture is already attached to this conversation; do not post it or its link again. " +
   "Only if the user does not see it, call get_image_task once more: that attaches it again.";
+const LATER =
+  "When it is ready, this conversation is told by itself: you may end your turn and tell the user that it takes longer.";
 
 /**
  * @param {Failure} result
@@ -24,24 +24,27 @@ export function failedCall(result) {
 
 /**
  * @param {Success} result
- * @param {string} tool
- * @param {ToolContext} ctx
- * @param {AbortSignal | undefined} signal
+ * @param {Delivery | null} delivery None for a result without a picture to show.
+ * @param {{ isStopped: boolean, isFollowed: boolean }} call Whether its turn was stopped, and whether its conversation
+ *   will be told when the picture is ready.
  * @returns {AgentToolResult}
  */
-export function finishedCall(result, tool, ctx, signal) {
+export function finishedCall(result, delivery, { isStopped, isFollowed }) {
   const { task, images, cost, warnings, next } = result;
   const isCompleted = task.state === "completed";
-  const isStopped = signal?.aborted === true;
-  const mediaUrls = isCompleted && !isStopped ? urlsToAttach(result, tool, ctx) : [];
   const price = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
+  const isPriced = isCompleted && !next.includes(price);
+  const isShown = delivery !== null && !isStopped;
   const lines = [
     next,
-    [task.ref, `state: ${task.state}`, modelText(task.model), isCompleted && price].filter(Boolean).join(", "),
-    ...images.map(({ url }) => url),
+    isFollowed && LATER,
+    [task.ref, `state: ${task.state}`, modelText(task.model), isPriced && price].filter(Boolean).join(", "),
+    // A link that stands here is posted by some models, beside the picture itself.
+    ...(isShown ? [] : images.map(({ url }) => url)),
     ...warnings.map((warning) => `Note: ${warning}`),
-    isCompleted && images.length > 0 && attachmentNote(isStopped, mediaUrls),
+    isCompleted && images.length > 0 && deliveryText(isStopped, delivery),
   ];
+  const mediaUrls = isShown ? delivery.mediaUrls : [];
   const media = mediaUrls.length ? { media: { mediaUrls } } : {};
   return { content: [{ type: "text", text: lines.filter(Boolean).join("\n") }], details: { ...media, result } };
 }
@@ -57,55 +60,26 @@ function modelText(model) {
 }
 
 /**
- * @param {boolean} isStopped
- * @param {string[]} mediaUrls
- */
-function attachmentNote(isStopped, mediaUrls) {
-  if (isStopped) return NOT_ATTACHED;
-  return mediaUrls.length ? ATTACHED_NOW : ATTACHED_BEFORE;
-}
-
-/**
- * @param {Success} result
- * @param {string} tool
- * @param {ToolContext} ctx
- */
-function urlsToAttach({ task, images }, tool, { agentId, sessionKey, sessionId }) {
-  const isFetched = tool === "get_image_task";
-  const due = images.filter(({ url }, index) => {
-    return takeAttachment([agentId, sessionKey, sessionId, task.id ?? url, index], isFetched);
-  });
-  return due.map(({ url }) => url);
-}
-
-/**
- * Returns whether an image is to be attached now, and remembers it: the first time in its session, and again when it is
- * fetched twice after that. OpenClaw does not report whether an attachment was delivered, and a turn may end before
- * it is.
+ * Says who delivers the picture.
  *
- * @param {unknown[]} image Its identity, with its session.
- * @param {boolean} isFetched
+ * @param {boolean} isStopped
+ * @param {Delivery | null} delivery
  */
-function takeAttachment(image, isFetched) {
-  const key = JSON.stringify(image);
-  const before = shared.shown.get(key);
-  const isDue = before === undefined || (isFetched && before === "fetched");
-  shared.shown.set(key, stateAfter(isDue, isFetched, before));
-  if (shared.shown.size > MAX_REMEMBERED) {
-    const [oldest] = shared.shown.keys();
-    if (oldest !== undefined) shared.shown.delete(oldest);
+function deliveryText(isStopped, delivery) {
+  if (isStopped) return NOT_ATTACHED;
+  if (!delivery) return ATTACHED_BEFORE;
+  const { mediaUrls, lines, unattached } = delivery;
+  /** @type {string[]} */
+  const texts = [];
+  if (lines.length) {
+    const [it, line] = lines.length > 1 ? ["the pictures", "these lines"] : ["the picture", "this line"];
+    texts.push(`You attach ${it}: write a caption without a link, and under it ${line}, exactly so:`, ...lines);
+  } else if (mediaUrls.length) texts.push(ATTACHED_NOW);
+  for (const { url, path } of unattached) {
+    texts.push(`Not attached, because this chat cannot fetch it: send the user this link: ${url}`);
+    if (path) texts.push(`It is saved on this machine as ${path}`);
   }
-  return isDue;
-}
-
-/**
- * @param {boolean} isDue
- * @param {boolean} isFetched
- * @param {"attached" | "fetched" | undefined} before
- */
-function stateAfter(isDue, isFetched, before) {
-  if (isDue) return "attached";
-  return isFetched ? "fetched" : before;
+  return texts.join("\n");
 }
 
 /**

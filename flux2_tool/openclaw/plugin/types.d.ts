@@ -5,6 +5,7 @@
 
 import type { OpenClawPluginApi, OpenClawPluginToolContext } from "openclaw/plugin-sdk/plugin-entry";
 
+import type { LatePictures } from "./late.js";
 import type { Worker } from "./worker.js";
 
 // OpenClaw
@@ -44,6 +45,7 @@ export interface Settings {
   callback_public_url?: string;
   callback_secret?: string;
   python?: string;
+  late_pictures?: boolean;
   save_dir?: string;
   tiers?: string[];
   wait_s?: number;
@@ -140,6 +142,8 @@ export type CallParams = {
   workspace_dir?: string | null;
   sandboxed?: boolean;
   source_dirs?: string[];
+  /** Whether the plugin waits by itself, and shows the picture to nobody. */
+  watching?: boolean;
   output_dir?: string | null;
 };
 
@@ -199,7 +203,7 @@ export interface Image {
 
 export interface Success {
   error?: undefined;
-  task: { id: string | null; ref: string | null; state: string; model: string | null };
+  task: { id: string | null; ref: string | null; state: string; model: string | null; title: string | null };
   images: Image[];
   cost: { usd: number | null; basis: string };
   warnings: string[];
@@ -214,10 +218,37 @@ export interface Shared {
   worker: Worker | null;
   /** By session and image: "attached", or "fetched" when get_image_task fetched it again since. */
   shown: Map<string, "attached" | "fetched" | undefined>;
+  /** Our copies of pictures that OpenClaw cannot fetch, by their links. */
+  copies: Map<string, string>;
+  /** While the gateway runs. */
+  late: LatePictures | null;
+}
+
+/** How pictures reach their conversation. */
+export interface Delivery {
+  /** Attached by OpenClaw. */
+  mediaUrls: string[];
+  /** Written by the agent, who thereby attaches them. */
+  lines: string[];
+  /** Only shown by their links. */
+  unattached: Image[];
+}
+
+/** A picture that a conversation still waits for, or that it was told of. */
+export interface LatePicture {
+  agentId?: string;
+  sessionKey: string;
+  ref: string;
+  title: string | null;
+  /** Where its conversation is. */
+  route: { channel: string; to?: string; accountId?: string; threadId?: string | number };
+  since_ms: number;
+  /** How often its conversation was told that it is ready. */
+  told: number;
 }
 
 export type CallWorker = (
-  context: AccountContext,
+  account: Account,
   params: CallParams,
   signal?: AbortSignal,
   onProgress?: OnProgress,

@@ -1,0 +1,147 @@
+// How a finished picture reaches its conversation.
+//
+// A channel gets the link, and OpenClaw fetches the picture. It refuses an address on this machine, which is where the
+// sandbox's pictures are: for those it gets our copy. In WebChat a picture that a tool attaches takes the place of the
+// agent's words; there the agent writes the line that OpenClaw turns into the picture, which keeps both together, and
+// what the tool attaches counts only where that line is missing.
+
+import { copyFile, link, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { URL } from "node:url";
+
+import { shared } from "./shared.js";
+
+/** @import { Account, Delivery, Image, PluginApi, Success } from "./types.d.ts" */
+
+export const WEBCHAT = "webchat";
+const FOLDER = "tool-flux2"; // OpenClaw shows files of its media store from folders with such names
+const KEPT_MS = 7 * 24 * 3600 * 1000; // as long as RunAPI keeps the picture
+const MAX_COPIES = 2_000;
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/i;
+
+/**
+ * Offers OpenClaw our copies of the pictures that it cannot fetch.
+ *
+ * @param {PluginApi} api
+ */
+export function registerCopies(api) {
+  api.registerHostedMediaResolver?.(async (url) => shared.copies.get(url) ?? null);
+}
+
+/**
+ * Returns the folder of the copies that OpenClaw shows.
+ *
+ * @param {PluginApi} api
+ */
+export function copiesFolder(api) {
+  return join(api.runtime.state.resolveStateDir(), "media", FOLDER);
+}
+
+/**
+ * Returns whether a picture is needed as a file to be shown.
+ *
+ * @param {string | undefined} channel
+ * @param {Account} account
+ */
+export function needsCopy(channel, { base_url }) {
+  return channel === WEBCHAT || isLoopback(base_url);
+}
+
+/**
+ * Prepares the pictures of a result for a conversation.
+ *
+ * @param {Success} result
+ * @param {Image[]} due Those that are to be shown now.
+ * @param {string | undefined} channel
+ * @param {{ folder: string, isLate: boolean }} copies
+ * @returns {Promise<Delivery>}
+ */
+export async function deliver({ task }, due, channel, { folder, isLate }) {
+  /** @type {Delivery} */
+  const delivery = { mediaUrls: [], lines: [], unattached: [] };
+  for (const image of due) {
+    const isFetchable = isPublic(image.url);
+    if (image.path && !isFetchable) rememberCopy(image.url, image.path);
+    if (channel === WEBCHAT && image.path) {
+      // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
+      const name = titleOf(task.title) + (isLate ? extname(image.path) : "");
+      delivery.lines.push(`MEDIA:"${await named(image.path, folder, task.id ?? "picture", name)}"`);
+      if (isFetchable) delivery.mediaUrls.push(image.url);
+    } else if (isFetchable || (image.path && channel !== WEBCHAT)) delivery.mediaUrls.push(image.url);
+    else delivery.unattached.push(image);
+  }
+  return delivery;
+}
+
+/**
+ * Removes what OpenClaw has shown long ago; it keeps its own copies of what was shown.
+ *
+ * @param {string} folder
+ * @param {number} nowMs
+ */
+export async function pruneCopies(folder, nowMs) {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) {
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => null);
+    if (found && nowMs - found.mtimeMs > KEPT_MS) await rm(path, { recursive: true, force: true }).catch(() => {});
+  }
+}
+
+/**
+ * @param {string} url
+ * @param {string} path
+ */
+function rememberCopy(url, path) {
+  shared.copies.set(url, path);
+  if (shared.copies.size <= MAX_COPIES) return;
+  const [oldest] = shared.copies.keys();
+  if (oldest !== undefined) shared.copies.delete(oldest);
+}
+
+/**
+ * Returns the path of a file under another name.
+ *
+ * @param {string} path
+ * @param {string} folder
+ * @param {string} id The task's.
+ * @param {string} name
+ */
+async function named(path, folder, id, name) {
+  const own = join(folder, id.replace(/[^\w-]/g, "-").slice(-40));
+  await mkdir(own, { recursive: true, mode: 0o700 });
+  for (let number = 1; ; number += 1) {
+    const wanted = join(own, number === 1 ? name : `${name} (${number})`);
+    const [there, source] = await Promise.all([stat(wanted).catch(() => null), stat(path)]);
+    if (there && there.ino === source.ino) return wanted;
+    if (there) continue;
+    // Where the file system has no links, a copy.
+    await link(path, wanted).catch(() => copyFile(path, wanted));
+    return wanted;
+  }
+}
+
+/**
+ * Returns a prompt's beginning as the name of a file, which stands between quotation marks.
+ *
+ * @param {string | null | undefined} title
+ */
+function titleOf(title) {
+  const text = (title ?? "").replace(/["'`\\/\p{Cc}\p{Cf}\p{Zl}\p{Zp}:*?<>|]+/gu, " ").replace(/\s+/g, " ");
+  const name = text.replace(/^[\s.]+|[\s.]+$/g, "");
+  return name || "Picture";
+}
+
+/**
+ * Returns whether OpenClaw fetches a link: public https alone. The worker passes on no link to a private network.
+ *
+ * @param {string} url
+ */
+function isPublic(url) {
+  return /^https:/i.test(url) && !isLoopback(url);
+}
+
+/** @param {string | null} url */
+function isLoopback(url) {
+  return url !== null && URL.canParse(url) && LOOPBACK.test(new URL(url).hostname);
+}

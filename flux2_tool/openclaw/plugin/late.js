@@ -1,0 +1,225 @@
+// Pictures that were not finished when their call's wait ended: they come into their conversation by themselves.
+//
+// The plugin goes on waiting, and wakes the conversation's own session when the picture is ready; the agent then fetches
+// it and shows it, as it would have done in the call. Only conversations of a channel or of WebChat are woken, each by
+// its own route. What is waited for is in a file, because a gateway may be restarted meanwhile.
+
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { WEBCHAT } from "./delivery.js";
+import { pause } from "./deadlines.js";
+import { isFinal, textOf } from "./late_text.js";
+
+/** @import { LatePicture, PluginApi, Success, ToolContext, ToolResult } from "./types.d.ts" */
+
+const WAIT_S = 600; // the longest wait of get_image_task
+const AGAIN_MS = 1_000;
+const RETRY_MS = 60_000;
+const LIFE_MS = 24 * 3600 * 1000;
+const QUIET_MS = 5_000; // a turn that is under way may fetch the picture itself
+const MAX_TOLD = 2; // a second time only when the gateway was restarted before anybody fetched it
+const MAX_ENTRIES = 500;
+
+/** @typedef {(picture: LatePicture, wait_s: number, signal: AbortSignal) => Promise<ToolResult>} Watch */
+
+export class LatePictures {
+  /** @type {Map<string, LatePicture>} */
+  #pictures = new Map();
+  /** @type {Map<string, number>} The calls in flight, by session. */
+  #calls = new Map();
+  #stop = new AbortController();
+  #api;
+  #file;
+  #watch;
+
+  /**
+   * @param {PluginApi} api
+   * @param {Watch} watch Waits for a picture and shows it to nobody.
+   */
+  constructor(api, watch) {
+    this.#api = api;
+    this.#file = join(api.runtime.state.resolveStateDir(), "flux2-tool", "late.json");
+    this.#watch = watch;
+  }
+
+  /** Goes on waiting for what was waited for when the gateway ended. */
+  start() {
+    for (const picture of this.#read()) {
+      if (picture.told >= MAX_TOLD) continue;
+      this.#pictures.set(keyOf(picture, picture.ref), picture);
+      this.#begin(picture);
+    }
+  }
+
+  /** Ends the waits; the file keeps what was waited for. */
+  stop() {
+    this.#stop.abort();
+  }
+
+  /**
+   * Notes that a call of a session runs, and returns what ends that.
+   *
+   * @param {ToolContext} ctx
+   */
+  enter(ctx) {
+    const session = sessionOf(ctx);
+    this.#calls.set(session, (this.#calls.get(session) ?? 0) + 1);
+    return () => {
+      const left = (this.#calls.get(session) ?? 1) - 1;
+      if (left > 0) this.#calls.set(session, left);
+      else this.#calls.delete(session);
+    };
+  }
+
+  /**
+   * Waits for a call's unfinished picture; returns whether its conversation will be told of it.
+   *
+   * @param {ToolContext} ctx
+   * @param {Success} result
+   */
+  add({ agentId, sessionKey, deliveryContext, messageChannel }, { task: { ref, title } }) {
+    const channel = messageChannel ?? deliveryContext?.channel;
+    if (!ref || !sessionKey || !deliveryContext || !channel || isNobodys(sessionKey)) return false;
+    const key = keyOf({ agentId, sessionKey }, ref);
+    if (this.#pictures.has(key)) return true;
+    if (this.#pictures.size >= MAX_ENTRIES) return false;
+    const { to, accountId, threadId } = deliveryContext;
+    const route = { channel, to, accountId, threadId };
+    /** @type {LatePicture} */
+    const picture = { agentId, sessionKey, ref, title: title ?? null, route, since_ms: Date.now(), told: 0 };
+    this.#pictures.set(key, picture);
+    this.#write();
+    this.#begin(picture);
+    return true;
+  }
+
+  /**
+   * Returns the picture that a session is waiting for, or was told of.
+   *
+   * @param {ToolContext} ctx
+   * @param {string | null} ref
+   */
+  find({ agentId, sessionKey }, ref) {
+    return ref && sessionKey ? this.#pictures.get(keyOf({ agentId, sessionKey }, ref)) : undefined;
+  }
+
+  /**
+   * Forgets a picture: its conversation has it, or knows that there is none.
+   *
+   * @param {ToolContext} ctx
+   * @param {string | null} ref
+   */
+  settle(ctx, ref) {
+    const picture = this.find(ctx, ref);
+    if (picture) this.#forget(picture);
+  }
+
+  /** @param {LatePicture} picture */
+  #begin(picture) {
+    this.#follow(picture).catch((error) => this.#api.logger.error(`flux2: ${picture.ref}: ${error?.stack ?? error}`));
+  }
+
+  /** @param {LatePicture} picture */
+  async #follow(picture) {
+    const { signal } = this.#stop;
+    while (this.#isWanted(picture)) {
+      if (Date.now() - picture.since_ms > LIFE_MS) return this.#forget(picture);
+      const result = await this.#watch(picture, WAIT_S, signal);
+      const isOver = result.error ? isFinal(result) : result.task.state === "completed";
+      if (isOver) return this.#tell(picture, result);
+      await pause(result.error ? RETRY_MS : AGAIN_MS);
+    }
+    return undefined;
+  }
+
+  /**
+   * Wakes the conversation, unless it gets the picture by itself.
+   *
+   * @param {LatePicture} picture
+   * @param {ToolResult} result
+   */
+  async #tell(picture, result) {
+    do await pause(QUIET_MS);
+    while (this.#isWanted(picture) && this.#calls.has(sessionOf(picture)));
+    if (!this.#isWanted(picture)) return;
+    const { agentId, sessionKey, route, ref } = picture;
+    picture.told += 1;
+    if (result.error) this.#forget(picture);
+    else this.#write();
+    const text = textOf(picture, result);
+    const { system } = this.#api.runtime;
+    const contextKey = `task:flux2:${ref}`;
+    system.enqueueSystemEvent(text, { sessionKey, agentId, contextKey, deliveryContext: route, replace: true });
+    // Without a target of its own the answer would go to the operator's direct messages.
+    const { channel, to, accountId } = route;
+    const heartbeat = channel === WEBCHAT || !to ? { target: "none" } : { target: channel, to, accountId };
+    const wake = /** @type {const} */ ({ source: "background-task", intent: "immediate", reason: "background-task" });
+    system.requestHeartbeat({ ...wake, sessionKey, agentId, heartbeat, coalesceMs: 0 });
+  }
+
+  /** @param {LatePicture} picture */
+  #isWanted(picture) {
+    return !this.#stop.signal.aborted && this.#pictures.get(keyOf(picture, picture.ref)) === picture;
+  }
+
+  /** @param {LatePicture} picture */
+  #forget(picture) {
+    this.#pictures.delete(keyOf(picture, picture.ref));
+    this.#write();
+  }
+
+  /** @returns {LatePicture[]} */
+  #read() {
+    try {
+      const { pictures } = JSON.parse(readFileSync(this.#file, "utf8"));
+      return Array.isArray(pictures) ? pictures.filter(isPicture) : [];
+    } catch (error) {
+      const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
+      if (!isMissing) this.#api.logger.warn(`flux2: ${this.#file} cannot be read: ${error}`);
+      return [];
+    }
+  }
+
+  #write() {
+    try {
+      const pictures = [...this.#pictures.values()];
+      if (!pictures.length) return rmSync(this.#file, { force: true });
+      mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
+      const part = `${this.#file}.part`;
+      writeFileSync(part, JSON.stringify({ pictures }), { mode: 0o600 });
+      return renameSync(part, this.#file);
+    } catch (error) {
+      return this.#api.logger.warn(`flux2: ${this.#file} cannot be written: ${error}`);
+    }
+  }
+}
+
+/** @param {{ agentId?: string, sessionKey?: string }} owner */
+function sessionOf({ agentId, sessionKey }) {
+  return JSON.stringify([agentId ?? null, sessionKey ?? null]);
+}
+
+/**
+ * @param {{ agentId?: string, sessionKey?: string }} owner
+ * @param {string} ref
+ */
+function keyOf(owner, ref) {
+  return JSON.stringify([sessionOf(owner), ref]);
+}
+
+/**
+ * Returns whether nobody reads a session: a subagent's or a scheduled run's ends with its answer.
+ *
+ * @param {string} sessionKey
+ */
+function isNobodys(sessionKey) {
+  return /:(subagent|cron|hook|acp)(:|$)/.test(sessionKey);
+}
+
+/** @param {unknown} value */
+function isPicture(value) {
+  const { ref, sessionKey, route, since_ms, told } = /** @type {Record<string, unknown>} */ (Object(value));
+  const isNamed = typeof ref === "string" && typeof sessionKey === "string";
+  return isNamed && typeof since_ms === "number" && typeof told === "number" && typeof Object(route).channel === "string";
+}

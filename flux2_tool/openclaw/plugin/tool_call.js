@@ -1,0 +1,95 @@
+// One call of a tool: from OpenClaw's context to the worker, and the worker's result to the conversation.
+
+import { accountOf } from "./account.js";
+import { WEBCHAT, copiesFolder, deliver, needsCopy, pruneCopies } from "./delivery.js";
+import { failure } from "./failure.js";
+import { settingsOf } from "./settings.js";
+import { shared } from "./shared.js";
+import { takeDue } from "./shown.js";
+import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
+
+/** @import { AgentTool, CallWorker, PluginApi, Success, ToolContext } from "./types.d.ts" */
+
+/**
+ * Returns the `execute` of a tool in one context.
+ *
+ * @param {PluginApi} api
+ * @param {ToolContext} ctx
+ * @param {string} tool
+ * @param {CallWorker} callWorker
+ * @returns {AgentTool["execute"]}
+ */
+export function executor(api, ctx, tool, callWorker) {
+  return async (callId, args, signal, onUpdate) => {
+    const leave = shared.late?.enter(ctx);
+    try {
+      const account = await accountOf(ctx, settingsOf(api));
+      const folder = needsCopy(channelOf(ctx), account) ? copiesFolder(api) : null;
+      const params = {
+        tool,
+        arguments: args,
+        session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
+        ...requester(ctx),
+        workspace_dir: ctx.workspaceDir ?? null,
+        sandboxed: ctx.sandboxed === true,
+        wait_s: settingsOf(api).wait_s ?? null,
+        output_dir: folder,
+      };
+      if (folder) await pruneCopies(folder, Date.now());
+      const result = await callWorker(account, params, signal, onUpdate && progressReporter(onUpdate, callId));
+      if (!result.error) return await present(api, ctx, tool, result, signal?.aborted === true);
+      shared.late?.settle(ctx, result.error.task_ref);
+      return failedCall(result);
+    } catch (error) {
+      api.logger.error(`flux2: ${tool}: ${error instanceof Error ? error.stack : error}`);
+      const message = "The plugin failed on this call.";
+      return failedCall(failure("internal_error", message, "See the gateway's log.", "unknown"));
+    } finally {
+      leave?.();
+    }
+  };
+}
+
+/**
+ * Returns a result for the conversation: its pictures prepared for the channel, or its conversation noted as waiting.
+ *
+ * @param {PluginApi} api
+ * @param {ToolContext} ctx
+ * @param {string} tool
+ * @param {Success} result
+ * @param {boolean} isStopped
+ */
+async function present(api, ctx, tool, result, isStopped) {
+  const { ref, state } = result.task;
+  if (state !== "completed") {
+    const isFollowed = !isStopped && shared.late?.add(ctx, result) === true;
+    return finishedCall(result, null, { isStopped, isFollowed });
+  }
+  const late = shared.late?.find(ctx, ref);
+  const due = isStopped ? [] : takeDue(result, tool, ctx);
+  const copies = { folder: copiesFolder(api), isLate: late !== undefined && late.told > 0 };
+  // In a turn that we began, OpenClaw names the operator's channel, whatever conversation it is.
+  const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
+  const delivery = due.length ? await deliver(result, due, channel, copies) : null;
+  if (!isStopped) shared.late?.settle(ctx, ref);
+  return finishedCall(result, delivery, { isStopped, isFollowed: false });
+}
+
+/**
+ * Returns the channel of a conversation; a sandboxed agent's lines name no files outside its sandbox.
+ *
+ * @param {ToolContext} ctx
+ */
+function channelOf({ messageChannel, sandboxed }) {
+  return sandboxed && messageChannel === WEBCHAT ? undefined : messageChannel;
+}
+
+/**
+ * Returns the requester, as authenticated by the channel; the same number on two channels is two people.
+ *
+ * @param {ToolContext} ctx
+ */
+function requester({ requesterSenderId, messageChannel, senderIsOwner }) {
+  const sender = requesterSenderId ? `${messageChannel ?? "unknown"}:${requesterSenderId}` : null;
+  return { sender, is_owner: senderIsOwner === true };
+}

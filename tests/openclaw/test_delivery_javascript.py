@@ -1,0 +1,162 @@
+"""How a finished picture reaches its conversation, by channel: attached, by a line of the agent's, or by its link."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.openclaw.conftest import PluginHost, text_of
+
+MakePlugin = Callable[..., Path]
+WEBCHAT = {"messageChannel": "webchat", "deliveryContext": {"channel": "webchat", "to": "agent:main:main"}}
+
+
+def lines_of(outcome: dict[str, Any]) -> list[str]:
+    return re.findall(r'^MEDIA:"(.*)"$', text_of(outcome), re.MULTILINE)
+
+
+def test_webchat_gets_a_line_that_the_agent_writes(host: PluginHost, make_plugin: MakePlugin, tmp_path: Path) -> None:
+    """What a tool attaches there takes the place of the agent's words; where the line is missing it still comes."""
+    host.register(make_plugin())
+
+    outcome = host.call("titled a red fox in the snow", context=WEBCHAT)
+
+    [path] = lines_of(outcome)
+    assert Path(path).read_text() == "the picture's bytes"
+    assert Path(path).name == "a red fox in the snow"
+    assert Path(path).is_relative_to(tmp_path / "media" / "tool-flux2")
+    assert "write a caption without a link, and under it this line, exactly so:" in text_of(outcome)
+    assert outcome["details"]["media"]["mediaUrls"] == [outcome["details"]["result"]["images"][0]["url"]]
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("../../etc/passwd", "etc passwd"),
+        ('say "hi" to `me`', "say hi to me"),
+        ("a\u202efox\nMEDIA:/etc/passwd", "a fox MEDIA etc passwd"),
+        (".", "Picture"),
+        ("/", "Picture"),
+        ("画一张春节海报", "画一张春节海报"),
+    ],
+)
+def test_a_prompt_becomes_a_safe_name(host: PluginHost, make_plugin: MakePlugin, title: str, name: str) -> None:
+    """The line stands in quotation marks, and names a file of ours whatever somebody asks for."""
+    host.register(make_plugin())
+
+    [path] = lines_of(host.call(f"titled {title}", context=WEBCHAT))
+
+    assert Path(path).name == name
+    assert Path(path).parent.name == "tsk_1"
+
+
+def test_pictures_of_one_name_are_told_apart(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Fetched again it is the same file; another file under its name is not overwritten."""
+    host.register(make_plugin())
+    [first] = lines_of(host.call("titled a fox", context=WEBCHAT))
+    [again] = lines_of(host.call("titled a fox", context={**WEBCHAT, "sessionKey": "another"}))
+    Path(first).unlink()
+    Path(first).write_text("something else")
+
+    [other] = lines_of(host.call("titled a fox", context={**WEBCHAT, "sessionKey": "a third"}))
+
+    assert first == again
+    assert Path(other).name == "a fox (2)"
+    assert Path(first).read_text() == "something else"
+
+
+def test_a_picture_that_could_not_be_saved_is_attached(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Better beside the words than not at all."""
+    host.register(make_plugin())
+
+    outcome = host.call("unsaved", context=WEBCHAT)
+
+    assert lines_of(outcome) == []
+    assert outcome["details"]["media"]["mediaUrls"]
+    assert "already attached" in text_of(outcome)
+
+
+def test_a_sandboxed_agent_writes_no_line(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Its lines name files of its sandbox alone."""
+    host.register(make_plugin())
+
+    outcome = host.call("titled a fox", context={**WEBCHAT, "sandboxed": True})
+
+    assert lines_of(outcome) == []
+    assert outcome["details"]["media"]["mediaUrls"]
+
+
+def test_a_channel_needs_no_copy(host: PluginHost, make_plugin: MakePlugin, tmp_path: Path) -> None:
+    """OpenClaw fetches the picture itself, which is sooner."""
+    host.register(make_plugin())
+
+    outcome = host.call("fox", context={"messageChannel": "telegram"})
+
+    assert outcome["details"]["result"]["seen"]["params"]["output_dir"] is None
+    assert not (tmp_path / "media").exists()
+
+
+def test_a_sandboxs_picture_reaches_a_channel_as_our_copy(
+    start_host: Callable[..., PluginHost], make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """OpenClaw fetches nothing from this machine, and whoever tries before paying must see a picture."""
+    host = start_host(RUNAPI_API_KEY="sk-1", RUNAPI_BASE_URL="http://127.0.0.1:9")
+    host.register(make_plugin())
+
+    outcome = host.call("loopback", context={"messageChannel": "telegram"})
+    [url] = outcome["details"]["media"]["mediaUrls"]
+    copy = host.ask("resolved", plugin="plugin", url=url)
+
+    assert url.startswith("http://127.0.0.1")
+    assert Path(copy).read_text() == "the picture's bytes"
+    assert "already attached" in text_of(outcome)
+    assert host.ask("resolved", plugin="plugin", url="http://127.0.0.1:9/other.png") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "environ"),
+    [
+        ("plain", {}),
+        ("loopback", {}),
+    ],
+)
+@pytest.mark.parametrize("context", [{"messageChannel": "telegram"}, {}], ids=["telegram", "no channel"])
+def test_nothing_is_called_attached_that_cannot_arrive(
+    start_host: Callable[..., PluginHost],
+    make_plugin: MakePlugin,
+    prompt: str,
+    environ: dict[str, str],
+    context: dict[str, str],
+) -> None:
+    """OpenClaw refuses plain http and this machine; the person then needs the link."""
+    host = start_host(RUNAPI_API_KEY="sk-1", **environ)
+    host.register(make_plugin())
+
+    outcome = host.call(prompt, context=context)
+
+    [image] = outcome["details"]["result"]["images"]
+    assert "media" not in outcome["details"]
+    assert f"Not attached, because this chat cannot fetch it: send the user this link: {image['url']}" in text_of(
+        outcome
+    )
+
+
+def test_copies_are_kept_as_long_as_the_service_keeps_the_picture(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """OpenClaw has copies of its own of what was shown."""
+    host.register(make_plugin())
+    [path] = lines_of(host.call("titled a fox", context=WEBCHAT))
+    week_ago = Path(path).stat().st_mtime - 8 * 24 * 3600
+    for old in (Path(path).parent, tmp_path / "media" / "tool-flux2" / "picture.png"):
+        os.utime(old, (week_ago, week_ago))
+
+    host.call("titled another fox", args={"task_id": "tsk_2"}, context=WEBCHAT)
+
+    assert not Path(path).exists()
+    assert [found.name for found in (tmp_path / "media" / "tool-flux2").iterdir() if found.is_dir()] == ["tsk_2"]

@@ -1,0 +1,207 @@
+"""Pictures that were not finished when their call's wait ended, in Node with a fake worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.openclaw.conftest import PluginHost, text_of
+
+MakePlugin = Callable[..., Path]
+GROUP = {"channel": "telegram", "to": "telegram:-1001", "accountId": "default", "threadId": 7}
+IN_GROUP = {"sessionKey": "agent:main:telegram:group:-1001", "messageChannel": "telegram", "deliveryContext": GROUP}
+IN_WEBCHAT = {
+    "sessionKey": "agent:main:main",
+    "messageChannel": "webchat",
+    "deliveryContext": {"channel": "webchat", "to": "agent:main:main"},
+}
+FETCH = {"tool": "get_image_task", "args": {"task_id": "tsk_1"}}
+
+
+@pytest.fixture
+def gateway(host: PluginHost, make_plugin: MakePlugin) -> PluginHost:
+    """A host whose plugin has been started, and is not in no hurry."""
+    host.register(make_plugin())
+    host.ask("start", plugin="plugin")
+    host.ask("hurry", times=50)
+    return host
+
+
+def finish(host: PluginHost, how: str = "completed", task: str = "tsk_1") -> None:
+    """Let the worker's wait for a task end."""
+    part = host.folder / f"part-{task}"
+    part.write_text(how)
+    part.rename(host.folder / f"watched-{task}")
+
+
+def waited_for(host: PluginHost) -> list[dict[str, Any]]:
+    """Return what is noted as waited for."""
+    path = host.folder / "flux2-tool" / "late.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text())["pictures"] if path.exists() else []
+    return found
+
+
+def events(host: PluginHost, count: int) -> list[dict[str, Any]]:
+    """Return the events once there are so many."""
+    for _ in range(30):
+        found: list[dict[str, Any]] = host.ask("events")
+        if len(found) >= count:
+            return found
+        host.ask("settle")
+    pytest.fail(f"{host.ask('events')}, {host.ask('logs')}")
+
+
+def test_a_late_picture_wakes_its_own_conversation(gateway: PluginHost) -> None:
+    """By its own route, and not the operator's; nobody has to ask."""
+    late = gateway.call("processing", context=IN_GROUP)
+    finish(gateway)
+
+    event, wake = events(gateway, 2)
+
+    assert "this conversation is told by itself" in text_of(late)
+    assert event["deliveryContext"] == GROUP
+    assert (event["sessionKey"], event["agentId"]) == ("agent:main:telegram:group:-1001", "main")
+    assert 'call get_image_task with task_id "task:tsk_1"' in event["text"]
+    assert '"a fox"' in event["text"]
+    assert wake["wake"]["heartbeat"] == {"target": "telegram", "to": "telegram:-1001", "accountId": "default"}
+    assert (wake["wake"]["sessionKey"], wake["wake"]["agentId"]) == ("agent:main:telegram:group:-1001", "main")
+
+
+def test_webchat_is_woken_without_a_message_to_anybody_else(gateway: PluginHost) -> None:
+    """OpenClaw would send the answer to the operator's direct messages."""
+    gateway.call("processing", context=IN_WEBCHAT)
+    finish(gateway)
+
+    _event, wake = events(gateway, 2)
+
+    assert wake["wake"]["heartbeat"] == {"target": "none"}
+
+
+def test_the_turn_that_was_begun_shows_it_where_it_was_asked_for(gateway: PluginHost) -> None:
+    """OpenClaw names the operator's channel in such a turn, whatever conversation it is."""
+    gateway.call("processing", context=IN_WEBCHAT)
+    finish(gateway)
+    events(gateway, 2)
+    assert [one["told"] for one in waited_for(gateway)] == [1]
+
+    shown = gateway.call("", context={**IN_WEBCHAT, "messageChannel": "telegram"}, **FETCH)
+
+    assert 'MEDIA:"' not in text_of(shown)  # this worker was asked for no file
+    assert shown["details"]["media"]["mediaUrls"]
+    assert waited_for(gateway) == []
+
+
+def test_a_conversation_that_fetches_it_itself_is_not_woken(gateway: PluginHost) -> None:
+    """It would be told of a picture that it has."""
+    gateway.call("processing", context=IN_GROUP)
+    gateway.call("", context=IN_GROUP, **FETCH)
+    finish(gateway)
+
+    gateway.ask("settle")
+
+    assert waited_for(gateway) == []
+    assert gateway.ask("events") == []
+
+
+def test_a_conversation_in_mid_call_is_not_woken_yet(gateway: PluginHost, tmp_path: Path) -> None:
+    """The call may bring the picture."""
+    gateway.call("processing", context=IN_GROUP)
+    gate = tmp_path / "gate"
+    call = gateway.begin(f"until {gate}", context=IN_GROUP)
+    gateway.wait_for_progress(call)
+    finish(gateway)
+    gateway.ask("settle")
+    assert gateway.ask("events") == []
+
+    gate.touch()
+    gateway.ask("end", call=call)
+
+    assert waited_for(gateway) == []
+
+
+def test_a_picture_that_fails_late_is_told(gateway: PluginHost) -> None:
+    """The person waits for it; whether it cost anything is part of it."""
+    gateway.call("processing", context=IN_GROUP)
+    finish(gateway, "failed")
+
+    event, _wake = events(gateway, 2)
+
+    assert "could not be made: RunAPI could not make it. (charged: no)" in event["text"]
+    assert waited_for(gateway) == []
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"messageChannel": "telegram"},
+        {**IN_GROUP, "sessionKey": "agent:main:subagent:1"},
+        {**IN_GROUP, "sessionKey": "agent:main:cron:nightly"},
+        {**IN_GROUP, "sessionKey": None},
+    ],
+    ids=["no route", "a subagent", "a scheduled run", "no session"],
+)
+def test_who_has_no_conversation_is_not_woken(gateway: PluginHost, context: dict[str, Any]) -> None:
+    """It would be another one that is woken."""
+    late = gateway.call("processing", context=context)
+
+    assert "told by itself" not in text_of(late)
+    assert waited_for(gateway) == []
+
+
+def test_a_setting_turns_it_off(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """A turn that nobody asked for costs tokens."""
+    host.register(make_plugin(), config={"late_pictures": False})
+    host.ask("start", plugin="plugin")
+
+    late = host.call("processing", context=IN_GROUP)
+
+    assert "told by itself" not in text_of(late)
+    assert waited_for(host) == []
+
+
+def test_outside_a_gateway_nothing_waits(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """`openclaw agent --local` ends with its turn."""
+    host.register(make_plugin())
+
+    assert "told by itself" not in text_of(host.call("processing", context=IN_GROUP))
+
+
+def test_a_restart_goes_on_waiting(gateway: PluginHost, start_host: Callable[..., PluginHost]) -> None:
+    """The picture is paid, and nobody else knows who asked for it."""
+    gateway.call("processing", context=IN_GROUP)
+    gateway.process.kill()
+
+    again = start_host(RUNAPI_API_KEY="sk-secret-of-the-environment")
+    again.register(gateway.folder / "plugin-0.1.0")
+    again.ask("start", plugin="plugin")
+    again.ask("hurry", times=50)
+    finish(again)
+
+    event, _wake = events(again, 2)
+    assert event["deliveryContext"] == GROUP
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pictures": 3}', '{"pictures": [3, {"ref": "task:1"}]}'])
+def test_a_damaged_file_keeps_no_gateway_from_starting(host: PluginHost, make_plugin: MakePlugin, text: str) -> None:
+    """It holds no money, only who is to be told."""
+    (host.folder / "flux2-tool").mkdir()
+    (host.folder / "flux2-tool" / "late.json").write_text(text)
+    host.register(make_plugin())
+
+    host.ask("start", plugin="plugin")
+
+    assert "told by itself" in text_of(host.call("processing", context=IN_GROUP))
+
+
+def test_stopping_the_gateway_ends_the_waits_and_keeps_the_note(gateway: PluginHost) -> None:
+    """It must not hold up the gateway's end."""
+    gateway.call("processing", context=IN_GROUP)
+
+    gateway.ask("stop", plugin="plugin")
+
+    assert [one["ref"] for one in waited_for(gateway)] == ["task:tsk_1"]
+    assert gateway.ask("events") == []
