@@ -18,11 +18,13 @@ _IGNORABLE: Final = frozenset(
 )
 # The blank of Braille, the null notehead, and the place of an object that is not in the text.
 _BLANKS: Final = frozenset([0x2800, 0x1D159, 0xFFFC])
+INVISIBLE_CODES: Final = _IGNORABLE | _BLANKS
+"""Code points that take no room, or only empty room, whatever their category says."""
 
 
 def is_ignorable(character: str) -> bool:
     """Return whether a character takes no room, or only empty room, whatever its category says."""
-    return ord(character) in _IGNORABLE or ord(character) in _BLANKS
+    return ord(character) in INVISIBLE_CODES
 
 
 def is_visible(character: str) -> bool:
