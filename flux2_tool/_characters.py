@@ -39,6 +39,14 @@ def is_visible(character: str) -> bool:
     return category[0] in "LNPS" and not is_ignorable(character)
 
 
+def is_printable(character: str) -> bool:
+    """Return whether a character may stand in a message as it is; one that this Python does not know yet may.
+
+    So a message is the same with every version of Unicode, in Python and in the plugin's JavaScript.
+    """
+    return character.isprintable() or (unicodedata.category(character) == "Cn" and is_visible(character))
+
+
 def has_visible(text: str) -> bool:
     """Return whether anything of a text can be seen."""
     return any(map(is_visible, text))

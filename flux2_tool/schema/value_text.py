@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flux2_tool._characters import is_printable
 from flux2_tool._net import split_url
 
 MAX_SHOWN_CHARS = 60
@@ -51,7 +52,7 @@ def shown_text(text: str, limit: int = MAX_SHOWN_CHARS) -> str:
     text = _without_url_secrets(text) if "://" in text[:40] else text
     if len(text) > limit:
         text = f"{text[: limit - 1]}…"
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if is_printable(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 def shown_address(text: str) -> str:

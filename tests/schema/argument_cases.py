@@ -109,6 +109,7 @@ CASES: tuple[Case, ...] = (
         "task:tsk_1", "task:last", "https://a.example/x.png?sig=%20", "狐 .png", "media://inbound/a b", "file:///a.png",
         "data:image/png;base64,AAAA", " HTTP://A.EXAMPLE:/ "), None),
     _case("auto", REMIX, _sources("task:a", aspect_ratio="auto"), None),
+    _case("an IPv6 address", REMIX, _sources("http://[2001:db8::1]:8080/x", "http://[::ffff:10.0.0.1]"), None),
     _case("a list as JSON text", REMIX, {"prompt": "fox", "source_image_urls": ' ["task:a",\n"狐.png"] '}, None),
     _case("a number as JSON text", FETCH, {"task_id": "a", "timeoutSeconds": "12.50"}, None),
     _case("zero as -0", FETCH, _Text('{"task_id": "a", "timeoutSeconds": -0}'), None),
@@ -179,6 +180,7 @@ CASES: tuple[Case, ...] = (
     _case("a choice of a megabyte", TEXT, _fox(model="flux-2-" * 150_000), 'model "flux-2-flux-2-'),
     _case("a choice of white space", TEXT, _fox(model=" " * 1_000_000 + "x"), "…"),
     _case("a choice with controls", TEXT, _fox(model="a\u001b[2J\u202e\U000e0041"), "\\u001b[2J\\u202e\\ue0041"),
+    _case("a character of a later Unicode", TEXT, _fox(model="\U000323af\U0003fffd\U0001fae9\u0378\U000e0fff\ufff0\ufdd0"), "\\ue0fff\\ufff0\\ufdd0"),
     _case("a URL for a choice", TEXT, _fox(model="https://u:p@a.example/x?key=secret"), '"https://a.example/x?…"'),
     # Texts
     _case("an empty prompt", TEXT, {"prompt": ""}, "prompt is empty; it must be text with"),
@@ -214,6 +216,7 @@ CASES: tuple[Case, ...] = (
     _case("no host", REMIX, _sources("https://:80/x", "http://a.example:0/", "http://a:x/"), f'source_image_urls[2] "http://a:x/" {_BAD_URL}'),
     _case("a port that is too high", REMIX, _sources("https://a.example:65536/x"), _BAD_URL),
     _case("a port of digits of another script", REMIX, _sources("https://a.example:８０/x"), _BAD_URL),
+    _case("an IPv6 address and port 0", REMIX, _sources("https://[2001:DB8::1]:0/x"), f'"https://[2001:DB8::1]:0/x" {_BAD_URL}'),
     _case("half a bracket", REMIX, _sources("https://[::1/x"), _BAD_URL),
     _case("a host that becomes a path", REMIX, _sources("https://a.example℀/x"), _BAD_URL),
     # Names
@@ -255,6 +258,7 @@ CASES: tuple[Case, ...] = (
     _case("a wrong model and the default is off", TEXT, _fox(model="sdxl"), "is not one of flux-2-max-text-to-image", "max"),
     _case("the checker off", TEXT, _fox(enable_safety_checker=False), "is the operator's decision, not an agent's"),
     _case("another callback host", TEXT, _fox(callback_url="https://EVIL.example./x"), 'the host "evil.example" is not allowed; allowed hosts: hooks.example.com, b.example', "all"),
+    _case("a callback to an address", TEXT, _fox(callback_url="https://[2001:DB8::1]:1/x"), 'the host "2001:db8::1" is not', "all"),
     _case("a callback without a host", TEXT, _fox(callback_url="https://:1/x"), _BAD_URL, "all"),
     _case("a callback with a password", TEXT, _fox(callback_url="https://u:p@b.example/x"), "is not an http(s) URL without user name or password", "all"),
     _case("a callback to a file", TEXT, _fox(callback_url="file:///etc/passwd"), "is not an http(s) URL", "all"),

@@ -8,6 +8,7 @@ export const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\
 const IS_SPACE = new RegExp(`^[${SPACE}]$`, "u");
 const SEPARATORS = new RegExp(`[${SPACE}_-]+`, "gu");
 const UNPRINTABLE = /^[\p{C}\p{Z}]$/u;
+const NOT_YET_ASSIGNED = /^(?=\p{Cn})[^\p{Noncharacter_Code_Point}\p{Default_Ignorable_Code_Point}]$/u;
 const DIGIT = /^\p{Nd}$/u;
 
 /**
@@ -75,9 +76,13 @@ export function withHyphens(text) {
   return text.replace(SEPARATORS, "-");
 }
 
-/** @param {string} character */
+/**
+ * Returns whether a character may stand in a message as it is; one of a later Unicode may.
+ *
+ * @param {string} character
+ */
 export function isPrintable(character) {
-  return character === " " || !UNPRINTABLE.test(character);
+  return character === " " || !UNPRINTABLE.test(character) || NOT_YET_ASSIGNED.test(character);
 }
 
 /**

@@ -1,10 +1,13 @@
 // A URL's parts as the worker's `_net.split_url` and Python's `urlsplit` give them.
 
+import { isIPv6 } from "node:net";
+
 import { OnlyPythonKnows, countOf, isLonger } from "./python_text.js";
 
 /** @import { Limits, UrlParts } from "./types.d.ts" */
 
 const SCHEME = /^([A-Za-z][A-Za-z0-9+.-]*):/;
+const IN_BRACKETS = /^(?:[^[\]]*@)?\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?$/;
 // What an authority must not contain after normalization, because another program would end it there.
 const DELIMITER = /[/?#@:]/;
 
@@ -40,8 +43,9 @@ export function splitUrl(text, limits) {
  */
 export function hostOf({ netloc }) {
   const server = netloc.slice(netloc.lastIndexOf("@") + 1);
-  const [host = ""] = server.split(":", 1);
-  const port = server.slice(host.length + 1);
+  const [, address] = IN_BRACKETS.exec(server) ?? [];
+  const [host = ""] = address === undefined ? server.split(":", 1) : [address];
+  const port = server.slice(host.length + (address === undefined ? 1 : "[]:".length));
   if (port && !/^[0-9]+$/.test(port)) return null;
   if (Number(port) > 65_535) return null;
   const [name = ""] = host.split("%", 1);
@@ -52,8 +56,10 @@ export function hostOf({ netloc }) {
 function isNetloc(netloc) {
   const hasStart = netloc.includes("[");
   if (hasStart !== netloc.includes("]")) return false;
-  // Which addresses may stand in brackets depends on Python's version.
-  if (hasStart) throw new OnlyPythonKnows();
+  if (hasStart && !isIPv6(IN_BRACKETS.exec(netloc)?.[1] ?? "")) {
+    // What else may stand in brackets depends on Python's version.
+    throw new OnlyPythonKnows();
+  }
   if (isAscii(netloc)) return true;
   const plain = netloc.replace(/[@:#?]/g, "");
   const normalized = plain.normalize("NFKC");
