@@ -155,7 +155,8 @@ def _invisible(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Violation]:
         if not has_visible(value):
             characters = list(dict.fromkeys(f"U+{ord(c):04X}" for c in value if not c.isspace()))
             listed = ", ".join(characters[:5]) + (", …" if len(characters) > 5 else "")
-            text = f"{name} has only invisible characters ({listed}); it must be {allowed(tool.input_schema['properties'][name])}"
+            must = allowed(tool.input_schema["properties"][name])
+            text = f"{name} has only invisible characters ({listed}); it must be {must}"
             yield Violation(path=name, kind="pattern", text=text)
 
 

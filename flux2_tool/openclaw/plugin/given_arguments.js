@@ -38,7 +38,8 @@ function jsonValue(text, wanted) {
   const value = parsed(text);
   const isWanted = wanted === "array" ? Array.isArray(value) : typeof value === (wanted === "boolean" ? wanted : "number");
   const isWhole = wanted !== "integer" || /^\s*-?[0-9]+\s*$/.test(text);
-  return isWanted && isWhole ? { value, isExact: isExactly(value, text) } : null;
+  if (!isWanted || !isWhole) return null;
+  return isDeep(value) ? { value: text, isExact: false } : { value, isExact: isExactly(value, text) };
 }
 
 /**
@@ -54,21 +55,38 @@ function parsed(text) {
 }
 
 /**
+ * Returns whether a value is nested deeper than Python may read; not recursive.
+ *
+ * @param {unknown} value
+ */
+function isDeep(value) {
+  let depth = 0;
+  for (let level = [value]; level.length && depth <= MAX_TEXT_DEPTH; depth++) level = level.flatMap(membersOf);
+  return depth > MAX_TEXT_DEPTH;
+}
+
+/** @param {unknown} value */
+function membersOf(value) {
+  return value !== null && typeof value === "object" ? Object.values(value) : [];
+}
+
+/**
+ * @param {unknown} value One that is not deep.
+ * @returns {boolean}
+ */
+function hasNumbers(value) {
+  return typeof value === "number" || membersOf(value).some(hasNumbers);
+}
+
+/**
  * Returns whether Python reads the same from a text: there 5.0 keeps its point, and a long number its digits.
  *
- * @param {unknown} value What JavaScript has read from it.
+ * @param {unknown} value What JavaScript has read from it; not deep.
  * @param {string} text
  */
 function isExactly(value, text) {
-  let depth = 0;
-  let hasNumbers = false;
-  for (let level = [value]; level.length; depth++) {
-    hasNumbers ||= level.some((item) => typeof item === "number");
-    level = level.flatMap((item) => (item !== null && typeof item === "object" ? Object.values(item) : []));
-  }
-  if (depth > MAX_TEXT_DEPTH) return false;
   if (typeof value === "number" && !Number.isFinite(value)) return /[.e]/i.test(text);
-  return !hasNumbers || withoutBlanks(JSON.stringify(value)) === withoutBlanks(text);
+  return !hasNumbers(value) || withoutBlanks(JSON.stringify(value)) === withoutBlanks(text);
 }
 
 /** @param {string} json */

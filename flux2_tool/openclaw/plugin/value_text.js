@@ -26,6 +26,7 @@ export function shown(value, rules) {
  * @param {number} [most]
  */
 export function shownText(text, limits, most = limits.max_shown_chars) {
+  if (text.length <= most && /^[ -~]*$/.test(text) && !text.includes("://")) return text;
   const plain = headOf(text, 40).includes("://") ? withoutUrlSecrets(text, limits) : text;
   const cut = isLonger(plain, most) ? `${headOf(plain, most - 1)}…` : plain;
   return Array.from(cut, (c) => (isPrintable(c) ? c : `\\u${codeOf(c).toString(16).padStart(4, "0")}`)).join("");
