@@ -18,11 +18,13 @@ _IGNORABLE: Final = frozenset(
 )
 # The blank of Braille, the null notehead, and the place of an object that is not in the text.
 _BLANKS: Final = frozenset([0x2800, 0x1D159, 0xFFFC])
+INVISIBLE_CODES: Final = _IGNORABLE | _BLANKS
+"""Code points that take no room, or only empty room, whatever their category says."""
 
 
 def is_ignorable(character: str) -> bool:
     """Return whether a character takes no room, or only empty room, whatever its category says."""
-    return ord(character) in _IGNORABLE or ord(character) in _BLANKS
+    return ord(character) in INVISIBLE_CODES
 
 
 def is_visible(character: str) -> bool:
@@ -35,6 +37,14 @@ def is_visible(character: str) -> bool:
         code = ord(character)
         return not (code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF or is_ignorable(character))
     return category[0] in "LNPS" and not is_ignorable(character)
+
+
+def is_printable(character: str) -> bool:
+    """Return whether a character may stand in a message as it is; one that this Python does not know yet may.
+
+    So a message is the same with every version of Unicode, in Python and in the plugin's JavaScript.
+    """
+    return character.isprintable() or (unicodedata.category(character) == "Cn" and is_visible(character))
 
 
 def has_visible(text: str) -> bool:

@@ -11,7 +11,9 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
                                parameters with everything enabled, callback_only: members left out without
                                callback hosts, whose description has "{callback_hosts}" as their placeholder,
                                by_tiers["pro,flex"]: what differs for these tiers (text, properties, required, without:
-                               members that are left out), or withheld: true where none of them has the tool
+                               members that are left out), or withheld: true where none of them has the tool,
+                               rules: see `argument_rules.py`
+    argument_rules             what the rules of all tools share; see there
     callback_path              where the gateway takes RunAPI's webhooks, when they are configured
     image_provider             null, or the provider's data for OpenClaw's own `image_generate`; see `image_provider.py`
 
@@ -31,6 +33,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from flux2_tool.openclaw.argument_rules import argument_rules, tool_rules
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.schema.export import export
 from flux2_tool.schema.install_text import any_install_version_text
@@ -46,23 +49,32 @@ NPM_NAME = "flux2-tool"
 _ICON = "assets/icon.png"
 _HAND_WRITTEN = {
     "dist/account.js": "account.js",
+    "dist/argument_faults.js": "argument_faults.js",
+    "dist/arguments.js": "arguments.js",
     "dist/callbacks.js": "callbacks.js",
     "dist/deadlines.js": "deadlines.js",
     "dist/delivery.js": "delivery.js",
     "dist/failure.js": "failure.js",
+    "dist/given_arguments.js": "given_arguments.js",
     "dist/index.js": "index.js",
     "dist/image_provider.js": "image_provider.js",
     "dist/image_request.js": "image_request.js",
     "dist/json_rpc.js": "json_rpc.js",
     "dist/late.js": "late.js",
     "dist/late_text.js": "late_text.js",
+    "dist/json_schema.js": "json_schema.js",
     "dist/misfit.js": "misfit.js",
+    "dist/nearest.js": "nearest.js",
     "dist/process.js": "process.js",
+    "dist/python_text.js": "python_text.js",
     "dist/settings.js": "settings.js",
     "dist/shared.js": "shared.js",
     "dist/shown.js": "shown.js",
     "dist/tool_call.js": "tool_call.js",
+    "dist/split_url.js": "split_url.js",
     "dist/tool_result.js": "tool_result.js",
+    "dist/value_text.js": "value_text.js",
+    "dist/violations.js": "violations.js",
     "dist/worker.js": "worker.js",
     _ICON: "icon.png",
     "assets/activity.svg": "activity.svg",
@@ -162,8 +174,10 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
         "default_tiers": list(manifest.default_tiers),
         "tools": [
             _tool_data({chosen: by_set[chosen].get(plain["name"]) for chosen in sets}, full=tiers, plain=plain)
+            | {"rules": tool_rules(manifest.tools[plain["name"]])}
             for plain in without_callbacks
         ],
+        "argument_rules": argument_rules(manifest),
         "callback_path": ROUTE_PATH,
         "image_provider": image_provider(manifest) if image_generate else None,
     }

@@ -32,6 +32,7 @@ _RENAMED: dict[str, str] = {
     **dict.fromkeys(("id", "task", "ref", "task_ref", "taskid"), "task_id"),
     **dict.fromkeys(("timeout", "timeout_s", "timeout_seconds", "wait", "wait_s"), "timeoutSeconds"),
 }
+_SOURCES = "source_image_urls"
 _PICTURES = frozenset(
     [
         *("image", "images", "image_url", "image_urls", "input_image", "input_images", "init_image", "image_input"),
@@ -41,12 +42,22 @@ _PICTURES = frozenset(
 )
 
 
+def all_alias_hints(tool: Tool) -> dict[str, list[str]]:
+    """Return every sentence of `alias_hint` about a tool, with the names that it answers."""
+    found: dict[str, list[str]] = {}
+    for name in sorted({*_ADVICE, *_RENAMED, *_PICTURES, _SOURCES}):
+        hint = alias_hint(name, tool)
+        if hint is not None:
+            found.setdefault(hint, []).append(name)
+    return found
+
+
 def alias_hint(name: str, tool: Tool) -> str | None:
     """Return what to do instead of an argument this tool does not have, or None for an unlisted name."""
     key = name.strip().casefold().replace("-", "_").replace(" ", "_")
     properties = tool.input_schema["properties"]
-    if key in _PICTURES or (key == "source_image_urls" and "prompt" in properties):
-        if "source_image_urls" in properties:
+    if key in _PICTURES or (key == _SOURCES and "prompt" in properties):
+        if _SOURCES in properties:
             return 'give the pictures as source_image_urls, a list such as ["task:ID"]'
         if "prompt" in properties:
             return "this tool takes no pictures; use remix_image with source_image_urls"

@@ -64,7 +64,7 @@ def validate_arguments(
         text = f"there is no tool {shown(tool_name)}; tools are {', '.join(manifest.tools)}" + near_text(near)
         raise InvalidArgumentsError(text, hint=f"call {near or 'one of these'}", violations=(text,))
     if not isinstance(arguments, dict):
-        text = f"the arguments of {tool.name} must be an object such as {_example(tool)}, not {kind_of(arguments)}"
+        text = f"the arguments of {tool.name} must be an object such as {example(tool)}, not {kind_of(arguments)}"
         raise InvalidArgumentsError(text, hint="give an object with named arguments", violations=(text,))
     rules = _OperatorRules(
         manifest=manifest,
@@ -150,14 +150,20 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
 def _invisible(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Violation]:
     """Yield the texts that are not blank, but of whose characters none can be seen."""
     for name, value in arguments.items():
-        schema = tool.input_schema["properties"][name]
-        if schema.get("pattern") != _VISIBLE_PATTERN or not isinstance(value, str) or not value.strip():
+        if name not in visible_names(tool) or not isinstance(value, str) or not value.strip():
             continue
         if not has_visible(value):
             characters = list(dict.fromkeys(f"U+{ord(c):04X}" for c in value if not c.isspace()))
             listed = ", ".join(characters[:5]) + (", …" if len(characters) > 5 else "")
-            text = f"{name} has only invisible characters ({listed}); it must be {allowed(schema)}"
+            must = allowed(tool.input_schema["properties"][name])
+            text = f"{name} has only invisible characters ({listed}); it must be {must}"
             yield Violation(path=name, kind="pattern", text=text)
+
+
+def visible_names(tool: Tool) -> list[str]:
+    """Return the names of the texts in which something must be seen."""
+    properties = tool.input_schema["properties"]
+    return [name for name, item in properties.items() if item.get("pattern") == _VISIBLE_PATTERN]
 
 
 def _unknown(tool: Tool, name: Any, *, with_advice: bool) -> Violation:
@@ -168,11 +174,12 @@ def _unknown(tool: Tool, name: Any, *, with_advice: bool) -> Violation:
     advice = alias_hint(name, tool)
     if advice is None:
         near = nearest(name, tool.input_schema["properties"])
-        advice = f"{tool.name} takes {', '.join(_public_names(tool))}" + near_text(near)
+        advice = f"{tool.name} takes {', '.join(public_names(tool))}" + near_text(near)
     return Violation(path=name, kind="unknown", text=f'unknown argument "{shown_text(name)}": {advice}')
 
 
-def _public_names(tool: Tool) -> list[str]:
+def public_names(tool: Tool) -> list[str]:
+    """Return the names of the arguments that everyone may give."""
     properties = tool.input_schema["properties"]
     return [name for name, item in properties.items() if "x-audience" not in item]
 
@@ -230,7 +237,8 @@ def _short_path(path: str) -> str:
     return shown_text(path, 80)
 
 
-def _example(tool: Tool) -> str:
+def example(tool: Tool) -> str:
+    """Return a tool's required arguments as they look."""
     examples = {"prompt": '"a red fox"', "source_image_urls": '["task:ID"]', "task_id": '"tsk_..."'}
     return "{" + ", ".join(f'"{name}": {examples.get(name, "…")}' for name in tool.input_schema["required"]) + "}"
 
@@ -288,7 +296,7 @@ class _OperatorRules:
         if arguments.get("enable_safety_checker") is False and self.safety_checker is not False:
             text = (
                 "enable_safety_checker false is the operator's decision, not an agent's; leave it out"
-                f" {self._operator('safety_checker', 'set false as')}"
+                f" {safety_checker_remedy(self.manifest)}"
             )
             yield Violation(path="enable_safety_checker", kind="operator", text=text)
         if "callback_url" in arguments and not any(item.path == "callback_url" for item in broken):
@@ -297,7 +305,7 @@ class _OperatorRules:
                 listed = ", ".join(self.callback_hosts) or "none"
                 text = (
                     f'callback_url: the host "{shown_text(host)}" is not allowed; allowed hosts: {listed}'
-                    f" {self._operator('callback_hosts', 'add it to')}"
+                    f" {callback_host_remedy(self.manifest)}"
                 )
                 yield Violation(path="callback_url", kind="operator", text=text)
 
@@ -310,10 +318,26 @@ class _OperatorRules:
         given = "model is missing and the default" if "model" not in arguments else "model"
         text = (
             f"{given} {model.slug} is not enabled here; enabled: {', '.join(usable) or 'none'}"
-            f" {self._operator('tiers', f'add {model.tier} to')}"
+            f" {tier_remedy(self.manifest, model.tier)}"
         )
         yield Violation(path="model", kind="operator", text=text)
 
-    def _operator(self, key: str, value: str) -> str:
-        env = self.manifest.settings[key].env
-        return f"(an operator can {value} {key} in plugins.entries.{self.manifest.id}.config, or {env})"
+
+def tier_remedy(manifest: Manifest, tier: str) -> str:
+    """Return what an operator can do about a tier that is not enabled."""
+    return _remedy(manifest, "tiers", f"add {tier} to")
+
+
+def safety_checker_remedy(manifest: Manifest) -> str:
+    """Return what an operator can do to let agents switch the safety checker off."""
+    return _remedy(manifest, "safety_checker", "set false as")
+
+
+def callback_host_remedy(manifest: Manifest) -> str:
+    """Return what an operator can do about a callback host that is not allowed."""
+    return _remedy(manifest, "callback_hosts", "add it to")
+
+
+def _remedy(manifest: Manifest, key: str, value: str) -> str:
+    env = manifest.settings[key].env
+    return f"(an operator can {value} {key} in plugins.entries.{manifest.id}.config, or {env})"

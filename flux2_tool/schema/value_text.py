@@ -13,15 +13,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flux2_tool._characters import is_printable
 from flux2_tool._net import split_url
 
 MAX_SHOWN_CHARS = 60
+MAX_COMPARED_CHARS = 200
 
 _RATIO = re.compile(r"^\s*(\d{1,5}(?:\.\d{1,4})?)\s*[:：x×*/]\s*(\d{1,5}(?:\.\d{1,4})?)\s*$", re.IGNORECASE)
 _KILO = re.compile(r"^\s*(\d{1,5})\s*(k|px|p)?\s*$", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,9}://\S*\s*", re.IGNORECASE)
-_NAMED_RATIOS = {"square": "1:1", "landscape": "16:9", "wide": "16:9", "portrait": "9:16", "tall": "9:16"}
-_TYPE_WORDS = {
+NAMED_RATIOS = {"square": "1:1", "landscape": "16:9", "wide": "16:9", "portrait": "9:16", "tall": "9:16"}
+TYPE_WORDS = {
     "string": "text",
     "number": "a number",
     "integer": "a whole number",
@@ -50,7 +52,7 @@ def shown_text(text: str, limit: int = MAX_SHOWN_CHARS) -> str:
     text = _without_url_secrets(text) if "://" in text[:40] else text
     if len(text) > limit:
         text = f"{text[: limit - 1]}…"
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if is_printable(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 def shown_address(text: str) -> str:
@@ -99,8 +101,8 @@ def allowed(schema: Mapping[str, Any]) -> str:
         span = _span(schema, "minLength", "maxLength")
         return f"text of {span}characters" if span else "text"
     if schema.get("type") in ("number", "integer"):
-        return f"{_TYPE_WORDS[schema['type']]} {_bounds(schema)}".rstrip()
-    return _TYPE_WORDS.get(str(schema.get("type")), "something else")
+        return f"{TYPE_WORDS[schema['type']]} {_bounds(schema)}".rstrip()
+    return TYPE_WORDS.get(str(schema.get("type")), "something else")
 
 
 def _items_of(schema: Mapping[str, Any]) -> str:
@@ -134,14 +136,14 @@ def nearest(value: Any, choices: Iterable[str]) -> str | None:
     options = list(choices)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     given = shown(value) if is_number else value
-    if not isinstance(given, str) or not given.strip() or len(given) > 200:
+    if not isinstance(given, str) or not given.strip() or len(given) > MAX_COMPARED_CHARS:
         return None
     return _nearest_number(given, options) or _nearest_text(given, options)
 
 
 def _nearest_number(given: str, options: list[str]) -> str | None:
     if all(_RATIO.match(option) or option.isalpha() for option in options):
-        named = _NAMED_RATIOS.get(given.strip().casefold())
+        named = NAMED_RATIOS.get(given.strip().casefold())
         wanted = _ratio(named or given)
         ratios = {option: ratio for option in options if (ratio := _ratio(option)) is not None}
         if wanted is not None and ratios:

@@ -114,19 +114,26 @@ def test_null_arguments_count_as_omitted(world: World) -> None:
     assert turn.failed_calls == 0
 
 
-def test_a_wrong_enum_value_is_refused_before_anything_is_sent(world: World) -> None:
-    """The host answers it with its own text, which names the member; nothing may be paid."""
+def test_the_model_reads_our_refusal_of_wrong_arguments_word_for_word(world: World) -> None:
+    """The host's own text names neither the nearest value nor the second mistake; nothing may be paid."""
     creates = len(world.sandbox.ledger.creates)
 
     turn, results = run(
         world,
         [
-            ToolCall(tool="text_to_image", arguments={"prompt": "a red door", "aspect_ratio": "2:1"}),
+            ToolCall(tool="text_to_image", arguments={"prompt": 12345, "aspect_ratio": "2:1"}),
             Say(text="That shape does not exist."),
         ],
     )
 
-    assert "aspect_ratio" in results[0]
+    ratios = ", ".join(load_manifest().aspect_ratios)
+    assert results == (
+        "2 things are wrong with the arguments of text_to_image:"
+        " 1. prompt must be text with at least one visible character, not the number 12345;"
+        f' 2. aspect_ratio "2:1" is not one of {ratios} (nearest: 16:9)\n'
+        "Hint: correct this and call text_to_image again; nothing was sent\n"
+        "(invalid_arguments, charged: no, retryable: no)",
+    )
     assert turn.failed_calls == 1
     assert len(world.sandbox.ledger.creates) == creates
 

@@ -295,7 +295,8 @@ def _judge(result: Mapping[str, Any], played: RunResult, seed: int, base_url: st
     for path, words in _texts(result, ""):
         if len(words) > MAX_TEXT_CHARS:
             played.faults.append(f"seed {seed}: {path} has {len(words)} characters")
-        if any(unicodedata.category(character)[0] == "C" for character in words):
+        # A character that this Python's Unicode does not know yet (Cn) may be a new letter.
+        if any(unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") for character in words):
             played.faults.append(f"seed {seed}: {path} has control characters: {words[:200]!r}")
     for image in result.get("images", []):
         played.images += 1

@@ -24,9 +24,13 @@ const modelAuth = (hostKey) => ({
   },
 });
 
+const withInfinity = (_key, value) => {
+  return typeof value === "number" && !Number.isFinite(value) ? `<${value < 0 ? "-" : ""}inf>` : value;
+};
+
 const operations = {
   async register({ name, root, config, stateDir, providers, hostKey }) {
-    const plugin = { tools: new Map(), service: null, images: null, methods: new Map(), routes: [] };
+    const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [] };
     const entry = (await import(pathToFileURL(join(root, "dist", "index.js")).href)).default;
     entry.register({
       id: entry.id,
@@ -58,6 +62,23 @@ const operations = {
   },
   prepared({ plugin, tool, args }) {
     return plugins.get(plugin).tools.get(tool)({}).prepareArguments(args);
+  },
+  // Of each call's arguments, as JSON text: what the plugin throws, what it prepares, and what the worker would read.
+  judged({ plugin, calls: given }) {
+    const { tools } = plugins.get(plugin);
+    const textOf = (value) => JSON.stringify(value, withInfinity)?.replace(/"<(-?)inf>"/g, "$11e999") ?? "null";
+    return given.map(({ tool, text }) => {
+      const args = JSON.parse(text);
+      try {
+        return { read: textOf(args), prepared: textOf(tools.get(tool)({}).prepareArguments(args)) };
+      } catch (error) {
+        return { read: textOf(args), threw: error.message };
+      }
+    });
+  },
+  async explained({ plugin, results }) {
+    const { explain } = await import(pathToFileURL(join(plugins.get(plugin).root, "dist", "failure.js")).href);
+    return results.map(explain);
   },
   begin({ plugin, tool, call, args, context, hostKey, aborted }) {
     const abort = new AbortController();

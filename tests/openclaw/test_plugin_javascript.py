@@ -197,10 +197,13 @@ def test_null_arguments_are_left_out(host: PluginHost, make_plugin: MakePlugin) 
     """Some models fill every optional member with null, which the host would turn into false or "null"."""
     host.register(make_plugin())
 
-    for tool in ("text_to_image", "remix_image", "get_image_task"):
-        given = {"prompt": "fox", "model": None, "source_image_urls": [None]}
-        prepared = host.ask("prepared", plugin="plugin", tool=tool, args=given)
-        assert prepared == {"prompt": "fox", "source_image_urls": [None]}
+    for tool, given in {
+        "text_to_image": {"prompt": "fox"},
+        "remix_image": {"prompt": "fox", "source_image_urls": ["task:a"]},
+        "get_image_task": {"task_id": "a"},
+    }.items():
+        added = dict.fromkeys(["model", "aspect_ratio", "timeoutSeconds", "toolCallId"])
+        assert host.ask("prepared", plugin="plugin", tool=tool, args={**added, **given}) == given
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.schema.value_text import allowed, nearest_bound
+from flux2_tool.schema.value_text import allowed, nearest_bound, shown
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,9 @@ def test_a_number_without_bounds_is_a_number(schema: dict[str, Any]) -> None:
 def test_the_nearest_bound_is_the_one_a_number_violates(value: Any, bound: int | None) -> None:
     """A suggestion for what is no number would be nonsense."""
     assert nearest_bound(value, {"minimum": 1, "maximum": 9}) == bound
+
+
+def test_a_message_is_the_same_with_every_version_of_unicode() -> None:
+    """The plugin's JavaScript knows other characters than this Python; what can never be seen is escaped by both."""
+    assert shown("\U0003fffd\U000323af🦊") == '"\U0003fffd\U000323af🦊"'
+    assert shown("\u2065\U000e0fff\ufdd0\ue000") == '"\\u2065\\ue0fff\\ufdd0\\ue000"'

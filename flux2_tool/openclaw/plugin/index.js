@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { accountOf, describeAccount, hostContext } from "./account.js";
+import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerCopies } from "./delivery.js";
 import { imageProvider } from "./image_provider.js";
@@ -99,7 +100,9 @@ function registerTool(api, bundle, tool, callWorker) {
   if (!definition) return;
   /** @param {ToolContext} ctx */
   const toolFor = (ctx) => {
-    return { ...definition, prepareArguments: withoutNulls, execute: executor(api, ctx, tool.name, callWorker) };
+    /** @param {unknown} args */
+    const prepareArguments = (args) => preparedArguments(args, tool, bundle, settingsOf(api), api.logger);
+    return { ...definition, prepareArguments, execute: executor(api, ctx, tool.name, callWorker) };
   };
   api.registerTool(toolFor, { name: tool.name });
 }
@@ -138,16 +141,6 @@ function definitionOf({ name, label, description, parameters, by_tiers, callback
     parameters: /** @type {AgentTool["parameters"]} */ ({ ...parameters, properties, required }),
     catalogMode: "direct-only",
   };
-}
-
-/**
- * Leaves null members out, which mean "not given": the host would turn them into false or "null".
- *
- * @param {unknown} args
- */
-function withoutNulls(args) {
-  if (args === null || typeof args !== "object" || Array.isArray(args)) return args;
-  return Object.fromEntries(Object.entries(args).filter(([, value]) => value !== null));
 }
 
 /**

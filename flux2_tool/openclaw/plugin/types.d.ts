@@ -46,6 +46,7 @@ export interface Settings {
   callback_secret?: string;
   python?: string;
   late_pictures?: boolean;
+  safety_checker?: boolean;
   save_dir?: string;
   tiers?: string[];
   wait_s?: number;
@@ -60,6 +61,7 @@ export interface Bundle {
   install_again: string;
   tiers: string[];
   default_tiers: string[];
+  argument_rules: ArgumentRules;
   tools: BundledTool[];
   callback_path: string;
   image_provider: BundledImageProvider | null;
@@ -85,6 +87,90 @@ export interface BundledTool {
   parameters: { properties: Record<string, Property>; required: string[] };
   callback_only: string[];
   by_tiers: Record<string, TierDifference>;
+  rules: ToolRules;
+}
+
+// The rules of a call's arguments, as argument_rules.py describes them
+
+/** The keywords of the tools' input schemas. */
+export interface ArgumentSchema {
+  type?: string;
+  enum?: string[];
+  const?: string;
+  minimum?: number;
+  maximum?: number;
+  minLength?: number;
+  maxLength?: number;
+  minItems?: number;
+  maxItems?: number;
+  pattern?: string | null;
+  "x-allowed"?: string;
+  items?: ArgumentSchema;
+  properties?: Record<string, ArgumentSchema>;
+  required?: string[];
+  additionalProperties?: boolean;
+  allOf?: ArgumentSchema[];
+  if?: ArgumentSchema;
+  then?: ArgumentSchema;
+  not?: ArgumentSchema;
+}
+
+export interface Limits {
+  max_message_chars: number;
+  max_violations: number;
+  max_depth: number;
+  max_values: number;
+  max_name_chars: number;
+  max_shown_chars: number;
+  max_compared_chars: number;
+  max_url_chars: number;
+  max_unicode_authority_chars: number;
+}
+
+export interface ArgumentRules {
+  limits: Limits;
+  type_words: Record<string, string>;
+  named_ratios: Record<string, string>;
+  /** The first and the last code point of each range. */
+  invisible: [number, number][];
+  operator: { tier: string; safety_checker: string; callback_host: string };
+}
+
+export interface ToolRules {
+  schema: ArgumentSchema;
+  default_model: string | null;
+  /** The tier of each model. */
+  tiers: Record<string, string>;
+  public_names: string[];
+  visible: string[];
+  /** Sentences, each with the names that it answers. */
+  advice: Record<string, string[]>;
+  example: string;
+}
+
+export interface SchemaError {
+  path: (string | number)[];
+  keyword: string;
+  value: unknown;
+  instance: unknown;
+  /** The schema that has the keyword. */
+  schema: ArgumentSchema;
+  /** Whether it is the rule of one model. */
+  narrow: boolean;
+}
+
+export interface Violation {
+  path: string;
+  kind: string;
+  text: string;
+  narrow: boolean;
+}
+
+export interface UrlParts {
+  scheme: string;
+  netloc: string;
+  path: string;
+  query: string;
 }
 
 export interface BundledImageProvider {
