@@ -125,7 +125,10 @@ const operations = {
     globalThis.setTimeout = (callback, ms, ...args) => setTimeout(callback, ms / times, ...args);
   },
   // Lets the hurried deadlines pass, several times over.
-  settle: () => new Promise((resolve) => setTimeout(resolve, 300)),
+  settle: () =>
+    new Promise((resolve) => {
+      setTimeout(resolve, 300);
+    }),
   // Keeps this process busy, as a gateway's own work may.
   block({ ms }) {
     const until = Date.now() + ms;
