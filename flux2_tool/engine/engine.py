@@ -313,6 +313,7 @@ class Engine:
             host=self.host,
             now=self._clock.now(),
             joined=begun.joined,
+            fetched=call.tool == "get_image_task",
             images=images,
             warnings=[*call.warnings, *begun.warnings, *warnings],
         )

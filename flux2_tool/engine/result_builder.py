@@ -6,14 +6,15 @@ Pure: reads an image task and the manifest, does no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.engine.host_profile import HostProfile
 from flux2_tool.runapi.text import quoted
 from flux2_tool.schema.manifest import Manifest
-from flux2_tool.schema.money import cost_text, usd_text
-from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult
+from flux2_tool.schema.money import usd_text
+from flux2_tool.schema.results import Cost, CostBasis, ImageInfo, TaskInfo, Timing, ToolResult
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
@@ -25,6 +26,7 @@ def report(
     host: HostProfile,
     now: float,
     joined: bool = False,
+    fetched: bool = False,
     images: Sequence[ImageInfo] = (),
     warnings: Sequence[str] = (),
 ) -> ToolResult:
@@ -36,6 +38,7 @@ def report(
         host: Decides how `next` words the delivery.
         now: The wall clock, in seconds since 1970.
         joined: Whether this call joined a task that another call had begun.
+        fetched: Whether this call only fetched the task, and so cost nothing.
         images: The pictures, from `saving.py`.
         warnings: Added to those of the image task.
     """
@@ -64,7 +67,7 @@ def report(
             polls=image_task.log.polls,
         ),
         warnings=tuple(all_warnings),
-        next=_next(image_task, cost, images, host=host, done=done),
+        next=_next(image_task, cost, images, host=host, fetched=fetched) if done else _next_wait(image_task, images),
     )
 
 
@@ -96,21 +99,45 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
     return warnings
 
 
-def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, done: bool) -> str:
-    ref, price = TaskRef.text_of(image_task.task_id), cost_text(cost.usd, cost.basis)
-    if not done:
-        shown = (
-            " It already names a picture under a status this version does not know; you may show it." if images else ""
+def _next_wait(image_task: ImageTask, images: Sequence[ImageInfo]) -> str:
+    shown = " It already names a picture under a status this version does not know; you may show it." if images else ""
+    return (
+        f'The image is still being made. Call get_image_task with task_id "{image_task.task_id}" to wait for it. '
+        f"Do not generate it again: that would pay for a second image.{shown}"
+    )
+
+
+# The figure itself stands at `cost`, once.
+_COST: Final[Mapping[CostBasis, str]] = {
+    "billed": "what it cost",
+    "list price": "about what it cost (the list price)",
+    "unknown": "that what it cost is not known",
+}
+
+
+def _next(
+    image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, fetched: bool
+) -> str:
+    """Return what to do with a finished picture: show it as the host needs, name the cost, and how to go on."""
+    ref = TaskRef.text_of(image_task.task_id)
+    path = images[0].path if images else None
+    told = f"say {_COST[cost.basis]}"
+    if host.delivery == "host":
+        shown, again = f"The picture is ready. In your caption {told}.", ""
+    elif host.delivery == "model":
+        what = "path (images[0].path) or link (images[0].url)" if path else "link (images[0].url), whole"
+        shown = f"The picture is ready but not attached: send the user its {what}, with a caption, and {told}."
+        again = f"send {'path and link' if path else 'the link'} once more; "
+    else:
+        where = "saved at images[0].path" if path else "at images[0].url"
+        shown = f"The picture is {where}, and nothing has shown it yet: show it to the user and {told}."
+        again = "show it again from there; "
+    if fetched:
+        shown += (
+            f" This call made nothing and cost nothing. If the user cannot see the picture, {again}making it again "
+            "does not help and costs again."
         )
-        return (
-            f'The image is still being made. Call get_image_task with task_id "{image_task.task_id}" to wait for it. '
-            f"Do not generate it again: that would pay for a second image.{shown}"
-        )
-    edit = f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else ""
-    if host.attaches_images:
-        return f"The image is ready; it cost {price}. Tell the user so in a few words.{edit}"
-    shown = "is saved at images[0].path" if images and images[0].path else "is at images[0].url"
-    return f"The image {shown}; show it to the user. It cost {price}.{edit}"
+    return shown + (f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else "")
 
 
 _UNSAFE = re.compile(r"[^\w]+", re.UNICODE)

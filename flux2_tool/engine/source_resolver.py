@@ -236,7 +236,7 @@ class _CallSources:
             raise SourceRefusedError(
                 f"{where}: {ref} cannot be used: {exc.message}",
                 hint="Use the ref of a task of this conversation that has a picture, or a public image link.",
-                task_id=exc.task_id,
+                task_id=exc.task_to_fetch,
             ) from exc
         except Flux2Error as exc:
             # The source is not at fault, and this call has cost nothing, whatever the source's task did.

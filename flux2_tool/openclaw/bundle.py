@@ -31,6 +31,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.schema.export import export
 from flux2_tool.schema.install_text import any_install_version_text
@@ -143,11 +144,13 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
     by_set = {
         chosen: {
             definition["name"]: definition
-            for definition in export(manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",))
+            for definition in export(
+                manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",), wait_s=OPENCLAW.wait_s
+            )
         }
         for chosen in sets
     }
-    without_callbacks = export(manifest, "openclaw", tiers=tiers)
+    without_callbacks = export(manifest, "openclaw", tiers=tiers, wait_s=OPENCLAW.wait_s)
     return {
         "version": manifest.version,
         "manifest_sha256": manifest.sha256,

@@ -81,8 +81,7 @@ def error_from_response(
     elif code == contract.CREDITS_CODE and refused is not None:
         settled = " Nothing was charged." if charged == "no" else ""
         error = CreditsExhaustedError(
-            f"The RunAPI account cannot pay for {subject} ({status}).{settled}",
-            hint="Tell the user to top up the account at https://runapi.ai, then call again.",
+            f"The RunAPI account cannot pay for {subject} ({status}).{settled}"
         )
     elif code == contract.RATE_LIMIT_CODE:
         wait = f"{min(retry_after_s, LONGEST_NAMED_WAIT_S):.0f} s" if retry_after_s else "a little"
@@ -94,7 +93,7 @@ def error_from_response(
         )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(
-            f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
+            f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Ask the user for another picture, or use a smaller one."
         )
     elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
         error = _arguments_refused(response, charged)
@@ -172,14 +171,12 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
     if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
             f"Moderation refused the request{says}. {settled}",
-            hint="Change the prompt or the source pictures; the same request will be refused again.",
             task_id=task_id,
             request_id=request_id,
             charged=charged,
         )
     return GenerationFailedError(
         f"The image could not be generated{says}. {settled}",
-        hint="Try once more, or change the prompt; tell the user if it fails again.",
         task_id=task_id,
         request_id=request_id,
         charged=charged,
@@ -202,8 +199,7 @@ def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
     says_moderation = isinstance(found, ServiceError) and is_refusal(found)
     if response.status_code == contract.MODERATION_CODE or says_moderation:
         return ContentRefusedError(
-            f"RunAPI's moderation refused the request ({status}). {settled}",
-            hint=again or "Change the prompt or the source pictures; the same request will be refused again.",
+            f"RunAPI's moderation refused the request ({status}). {settled}", hint=again
         )
     return InvalidArgumentsError(
         f"RunAPI refused the arguments ({status}). {settled}",
