@@ -78,7 +78,6 @@ class Flux2Error(Exception):
         if retryable is not None:
             self.retryable = retryable
 
-
     @property
     def task_to_fetch(self) -> str | None:
         """The task that may still have an image, or whose fate is worth another look; None where there is none."""
@@ -134,8 +133,8 @@ class CreditsExhaustedError(Flux2Error):
     code = "insufficient_credits"
     exit_code = REFUSED_OR_FAILED
     usual_hint = (
-        "Tell the user that there is no image. The owner of the RunAPI account tops it up at https://runapi.ai; call "
-        "again only when the user says that this is done."
+        "Tell the user that there is no image. Only the owner of the RunAPI account can top up its balance, at "
+        "https://runapi.ai; call again only when the user says that this is done."
     )
 
 

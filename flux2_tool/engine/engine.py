@@ -300,7 +300,7 @@ class Engine:
         image_task = begun.image_task
         await wait_for(call, image_task, clock=self._clock)
         await self._registry.check_lookup(image_task, caller)
-        raise_error_of(image_task)
+        await self._starter.raise_error_of(call, image_task)
         images, warnings = await self._images(call, image_task, targets)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)

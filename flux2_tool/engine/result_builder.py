@@ -115,9 +115,7 @@ _COST: Final[Mapping[CostBasis, str]] = {
 }
 
 
-def _next(
-    image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, fetched: bool
-) -> str:
+def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, fetched: bool) -> str:
     """Return what to do with a finished picture: show it as the host needs, name the cost, and how to go on."""
     ref = TaskRef.text_of(image_task.task_id)
     path = images[0].path if images else None
@@ -134,7 +132,7 @@ def _next(
         again = "show it again from there; "
     if fetched:
         shown += (
-            f" This call made nothing and cost nothing. If the user cannot see the picture, {again}making it again "
+            f" Fetching it was free. If the user cannot see the picture, {again}making it again "
             "does not help and costs again."
         )
     return shown + (f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else "")

@@ -301,14 +301,33 @@ def outside(where: str, places: SourcePlaces) -> SourceRefusedError:
         return refused(
             where,
             "in a sandboxed session only pictures from the chat may be used, and it names none that can be read",
-            "Use the media://inbound reference of an attached picture, a link, or task:ID.",
+            ask_for_it(places, "Use the media://inbound reference of an attached picture, a link, or task:ID."),
         )
     return refused(
         where,
         "it lies outside the folders that source pictures may come from",
-        "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders with "
-        "the setting source_roots.",
+        ask_for_it(
+            places,
+            "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders "
+            "with the setting source_roots.",
+        ),
     )
+
+
+def ask_for_it(places: SourcePlaces, otherwise: str) -> str:
+    """Return the hint for a picture that cannot be reached: first how the user can bring it, then what else works.
+
+    Args:
+        places: Where the chat has a folder for pictures, one that is sent there can be used. Without any limit a
+            person typed the source, who needs nobody to be asked.
+        otherwise: One or more sentences.
+    """
+    if places.roots is None:
+        return otherwise
+    if places.inbound is not None:
+        return f"Ask the user to send the picture in this chat. {otherwise}"
+    files = "" if places.inbound_only else ", or to put it into the workspace"
+    return f"Ask the user for a public link to the picture{files}. {otherwise}"
 
 
 def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:

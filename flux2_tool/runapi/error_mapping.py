@@ -80,9 +80,7 @@ def error_from_response(
         error = key_refused(status)
     elif code == contract.CREDITS_CODE and refused is not None:
         settled = " Nothing was charged." if charged == "no" else ""
-        error = CreditsExhaustedError(
-            f"The RunAPI account cannot pay for {subject} ({status}).{settled}"
-        )
+        error = CreditsExhaustedError(f"The RunAPI account cannot pay for {subject} ({status}).{settled}")
     elif code == contract.RATE_LIMIT_CODE:
         wait = f"{min(retry_after_s, LONGEST_NAMED_WAIT_S):.0f} s" if retry_after_s else "a little"
         error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
@@ -93,7 +91,8 @@ def error_from_response(
         )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(
-            f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Ask the user for another picture, or use a smaller one."
+            f"RunAPI refused {request} ({status}). Nothing was charged.",
+            hint="Ask the user for another picture, or use a smaller one.",
         )
     elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
         error = _arguments_refused(response, charged)
@@ -198,9 +197,7 @@ def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
     again = f"{SAFE_AGAIN} Other arguments would pay for an image of their own." if charged == "unknown" else ""
     says_moderation = isinstance(found, ServiceError) and is_refusal(found)
     if response.status_code == contract.MODERATION_CODE or says_moderation:
-        return ContentRefusedError(
-            f"RunAPI's moderation refused the request ({status}). {settled}", hint=again
-        )
+        return ContentRefusedError(f"RunAPI's moderation refused the request ({status}). {settled}", hint=again)
     return InvalidArgumentsError(
         f"RunAPI refused the arguments ({status}). {settled}",
         hint=again or "Correct the arguments that RunAPI names, then call again.",
