@@ -65,8 +65,10 @@ def budget_error(
     never = [spending for spending in exceeded if not spending.can_ever_hold(wanted.counted_usd)]
     fitting = [one for one in others if all(spending.has_room_for(one.counted_usd) for spending in spendings)]
     later = [one for one in others if all(_frees(spending, one) for spending in spendings)]
-    resets = any(spending.cap.since is not None for spending in exceeded)
     stays = any(spending.cap.kind == "session" for spending in exceeded)
+    resets = any(spending.cap.since is not None for spending in exceeded)
+    # A time is named only where something is possible from then on that is not possible now.
+    helps_to_wait = resets and not stays and bool(not never or (later and not fitting))
     reset_at = datetime.fromtimestamp(local_day(now)[1]).astimezone().isoformat(timespec="minutes")
 
     clauses = "; and ".join(_clause(spending, is_never=spending in never) for spending in exceeded)
@@ -74,16 +76,16 @@ def budget_error(
     if never:
         said.append("So it can never be made under this cap.")
     said.append("Nothing was sent.")
-    if resets:
+    if helps_to_wait:
         said.append(f"It resets at {reset_at}.")
     if stays:
         said.append("The cap per conversation does not reset by itself.")
     said.append(f"What still fits now: {choices_text(fitting)}." if fitting else "No other image fits now either.")
 
-    again = "" if never or stays or not resets else f" The same call fits from {reset_at} on."
+    again = f" The same call fits from {reset_at} on." if helps_to_wait and not never else ""
     if fitting:
         hint = f"Tell the user what fits, and call again with that only if they agree.{again}"
-    elif later and resets and not stays:
+    elif helps_to_wait:
         hint = f"Tell the user that no image can be made before {reset_at}."
         hint += again or f" From then on {choices_text(later)} fits."
     else:

@@ -208,7 +208,7 @@ def test_next_prefers_the_saved_copy(home: Path, tmp_path: Path, host: str, said
 @pytest.mark.parametrize(
     ("host", "remedy"),
     [
-        ("native", "the picture, making it again"),
+        ("native", "making it again"),
         ("mcp", "send the link once more"),
         ("cli", "show it again from there"),
     ],
