@@ -13,6 +13,8 @@ from flux2_tool.context import CONNECTION, CallContext
 if TYPE_CHECKING:
     from flux2_tool.settings import Settings
 
+Delivery = Literal["host", "model", "program"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostProfile:
@@ -36,7 +38,7 @@ class HostProfile:
     callers_are_owners: bool
     unnamed_session: str = "default"
     receives_webhooks: bool = False
-    delivery: Literal["host", "model", "program"] = "program"
+    delivery: Delivery = "program"
     adds_arguments: bool = False
 
     def longest_wait_s(self, settings: Settings) -> float:

@@ -67,13 +67,13 @@ def checked_link(source: str, where: str, *, places: SourcePlaces) -> CheckedSou
     if parts.username is not None or parts.password is not None:
         raise SourceRefusedError(
             f"{where} was refused: a link must not carry a user name or password. Nothing was sent.",
-            hint=ask_for_it(places, "Use a public link without them."),
+            hint=ask_for_it(places, "use a public link without them."),
         )
     if is_private_url(source, loopback_allowed=False):
         raise SourceRefusedError(
             f"{where} was refused: its link leads to a private address, which RunAPI cannot and must not fetch. "
             "Nothing was sent.",
-            hint=ask_for_it(places, "Use a public link, a file of the workspace, or task:ID."),
+            hint=ask_for_it(places, "use a public link, a file of the workspace, or task:ID."),
         )
     return CheckedSource(identity=source, url=source)
 
@@ -128,7 +128,7 @@ def _file_of_data(source: str, where: str, places: SourcePlaces) -> BinaryIO:
         raise SourceRefusedError(
             f"{where} was refused: its data: URL {exc}. Nothing was sent.",
             hint=ask_for_it(
-                places, "Write it again, or use a file of the workspace: a long text is easily cut on its way."
+                places, "write it again, or use a file of the workspace: a long text is easily cut on its way."
             ),
         ) from exc
     if len(data) > MAX_SOURCE_BYTES:

@@ -237,7 +237,7 @@ class _CallSources:
                 f"{where}: {ref} cannot be used: {exc.message}",
                 hint=ask_for_it(
                     self.places,
-                    "Use the ref of a task of this conversation that has a picture, or a public image link.",
+                    "use the ref of a task of this conversation that has a picture, or a public image link.",
                 ),
                 task_id=exc.task_to_fetch,
             ) from exc
@@ -261,7 +261,7 @@ class _CallSources:
         if not image_task.saved:
             raise SourceRefusedError(
                 f"{where}: the picture of {ref} has expired at {expires_at} and there is no saved copy.",
-                hint=ask_for_it(self.places, "The operator can set save_dir so that pictures are kept."),
+                hint=ask_for_it(self.places, "use another picture; with the setting save_dir pictures are kept."),
                 task_id=task_id,
             )
         async with self._within_wait():

@@ -301,14 +301,14 @@ def outside(where: str, places: SourcePlaces) -> SourceRefusedError:
         return refused(
             where,
             "in a sandboxed session only pictures from the chat may be used, and it names none that can be read",
-            ask_for_it(places, "Use the media://inbound reference of an attached picture, a link, or task:ID."),
+            ask_for_it(places, "use the media://inbound reference of an attached picture, a link, or task:ID."),
         )
     return refused(
         where,
         "it lies outside the folders that source pictures may come from",
         ask_for_it(
             places,
-            "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders "
+            "use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders "
             "with the setting source_roots.",
         ),
     )
@@ -320,14 +320,14 @@ def ask_for_it(places: SourcePlaces, otherwise: str) -> str:
     Args:
         places: Where the chat has a folder for pictures, one that is sent there can be used. Without any limit a
             person typed the source, who needs nobody to be asked.
-        otherwise: One or more sentences.
+        otherwise: The rest, as it follows "Else".
     """
     if places.roots is None:
-        return otherwise
+        return otherwise[:1].upper() + otherwise[1:]
     if places.inbound is not None:
-        return f"Ask the user to send the picture in this chat. {otherwise}"
+        return f"Ask the user to send the picture in this chat. Else {otherwise}"
     files = "" if places.inbound_only else ", or to put it into the workspace"
-    return f"Ask the user for a public link to the picture{files}. {otherwise}"
+    return f"Ask the user for a public link to the picture{files}. Else {otherwise}"
 
 
 def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:

@@ -30,7 +30,7 @@ def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
             URL of another machine, or a relative path without a workspace.
     """
     if is_file_url_elsewhere(source):
-        hint = ask_for_it(places, "Use file:///path for a file of this machine.")
+        hint = ask_for_it(places, "use file:///path for a file of this machine.")
         raise refused(where, "a file: URL may not name another machine", hint)
     refusal: SourceRefusedError | None = None
     for text in spellings(source):
@@ -42,7 +42,7 @@ def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
     if refusal is None or isinstance(refusal, MissingSourceError):
         hint = advice_for(source)
         if hint == CHECK_PATH:
-            hint = ask_for_it(places, hint)
+            hint = ask_for_it(places, "check the path.")
         raise refused(where, f"there is no such file: {shown(source)}", hint)
     raise refusal
 
@@ -52,7 +52,7 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     for prefix, is_url in (("media://inbound/", True), ("media/inbound/", False)):
         if source.startswith(prefix):
             if places.inbound is None:
-                hint = ask_for_it(places, "Use a link, a path, or task:ID.")
+                hint = ask_for_it(places, "use a link, a path, or task:ID.")
                 raise refused(where, "pictures from the chat exist only in OpenClaw", hint)
             name = unquote(source.removeprefix(prefix))
             has_copies = not is_url and places.workspace is not None and is_folder(places.workspace)
@@ -69,6 +69,6 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     if places.workspace is None:
         hint = advice_for(source)
         if hint == CHECK_PATH:
-            hint = ask_for_it(places, "Use an absolute path.")
+            hint = ask_for_it(places, "use an absolute path.")
         raise refused(where, "a relative path needs a workspace and this call has none", hint)
     return places.workspace / path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from tests.chaos.world import records_of
 from tests.support.harness import (
     BASE_URL,
     DONE,
+    FOX,
     PICTURE_URL,
     SandboxTransport,
     json_answer,
     numbered,
+    opened_tool,
     run_call,
     scripted,
     settings_at,
@@ -154,6 +157,25 @@ def test_a_link_that_has_ended_already_is_warned_of(home: Path) -> None:
     result = run_call(home, _finished(images=[{"url": f"{PICTURE_URL}?{query}"}]))
 
     assert any(warning.startswith("expired_url") for warning in result["warnings"])
+    assert "Making it again pays for a new image: do so only if they agree." in result["next"]
+    assert "images[0].url" not in result["next"]
+    assert "remix_image" not in result["next"]
+
+
+@pytest.mark.parametrize("wait_s", [1.0, 60.0])
+def test_an_equal_call_is_told_that_it_has_the_same_image(home: Path, wait_s: float) -> None:
+    """Three equal calls for "three versions" would be shown, and counted, as three."""
+    runapi = SandboxTransport()
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            calls = [tool.call("text_to_image", FOX, session="s", wait_s=wait_s) for _ in range(2)]
+            return list(await asyncio.gather(*calls))
+
+    first, second = run_virtual(main())
+
+    assert "earlier equal call" not in first["next"]
+    assert "It is the image of an earlier equal call and is paid once; another version needs another" in second["next"]
 
 
 def test_a_signed_link_is_returned_whole(home: Path, runapi: SandboxTransport) -> None:
@@ -209,8 +231,8 @@ def test_next_prefers_the_saved_copy(home: Path, tmp_path: Path, host: str, said
     ("host", "remedy"),
     [
         ("native", "making it again"),
-        ("mcp", "send the link once more"),
-        ("cli", "show it again from there"),
+        ("mcp", "send it once more"),
+        ("cli", "show it once more"),
     ],
 )
 def test_a_picture_that_is_fetched_again_says_what_helps_where_it_cannot_be_seen(
