@@ -235,9 +235,7 @@ def test_next_prefers_the_saved_copy(home: Path, tmp_path: Path, host: str, said
         ("cli", "show it once more"),
     ],
 )
-def test_a_picture_that_is_fetched_again_says_what_helps_where_it_cannot_be_seen(
-    home: Path, host: str, remedy: str
-) -> None:
+def test_a_fetched_picture_says_what_helps_if_it_is_not_seen(home: Path, host: str, remedy: str) -> None:
     """ "I don't see the picture?" must not be answered by a second one."""
     run_call(home, numbered(), host=host)
 
