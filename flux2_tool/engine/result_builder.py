@@ -122,7 +122,8 @@ def _advice(
     """Yield the sentences of `next`."""
     ref = TaskRef.text_of(image_task.task_id)
     if image_task.state != "completed":
-        yield f'The image is still being made. Call get_image_task with task_id "{image_task.task_id}" to wait for it.'
+        yield "The image is still being made; it cannot be cancelled, and is charged when it is done."
+        yield f'Call get_image_task with task_id "{image_task.task_id}" to wait for it.'
         yield "Do not generate it again: that would pay for a second image."
         if images:
             yield "It already names a picture under a status this version does not know; you may show it."
