@@ -117,7 +117,7 @@ def _frees(spending: Spending, choice: Choice) -> bool:
 
 def _clause(spending: Spending, *, is_never: bool) -> str:
     cap, name = spending.cap, _NAME_OF[spending.cap.kind]
-    if is_never or cap.kind == "image":
+    if is_never:  # as every image above the cap per image is
         return f"the {name} is {dollars(cap.limit_usd)}"
     return (
         f"of the {name} of {dollars(cap.limit_usd)} only {dollars(spending.left_usd)} is left: "
