@@ -19,7 +19,7 @@ from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.open_files import nameless_file, opened
-from flux2_tool.images.safe_open import SourcePlaces, ask_for_it, inbound_folder, too_large
+from flux2_tool.images.safe_open import ELSE, SourcePlaces, ask_for_it, inbound_folder, too_large
 from flux2_tool.images.source_paths import open_named
 
 _LIMITS_HINT: Final = "Use a PNG, JPEG or WebP picture within the limits."
@@ -115,7 +115,11 @@ def all_refusals(errors: Sequence[SourceRefusedError]) -> SourceRefusedError:
         return errors[0]
     texts = [error.message.removesuffix(" Nothing was sent.") for error in errors]
     listed = " ".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
-    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    # How the user can bring a picture comes first, and once.
+    parts = [error.hint.rpartition(ELSE) for error in errors if error.hint]
+    hints = dict.fromkeys(
+        [*(asked for asked, _, _ in parts if asked), *(rest[:1].upper() + rest[1:] for *_, rest in parts)]
+    )
     task_id = next((error.task_id for error in errors if error.task_id), None)
     message = f"{len(errors)} source pictures were refused: {listed} Nothing was sent."
     return SourceRefusedError(message, hint=" ".join(hints), task_id=task_id)

@@ -26,6 +26,8 @@ from flux2_tool.images.look_alikes import AmbiguousNameError, look, twin_of
 
 INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
+# In a refusal's hint, between how the user can bring the picture and what else works.
+ELSE: Final = " Else "
 
 # Non-blocking, so that a pipe cannot block the call.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -325,9 +327,9 @@ def ask_for_it(places: SourcePlaces, otherwise: str) -> str:
     if places.roots is None:
         return otherwise[:1].upper() + otherwise[1:]
     if places.inbound is not None:
-        return f"Ask the user to send the picture in this chat. Else {otherwise}"
+        return f"Ask the user to send the picture in this chat.{ELSE}{otherwise}"
     files = "" if places.inbound_only else ", or to put it into the workspace"
-    return f"Ask the user for a public link to the picture{files}. Else {otherwise}"
+    return f"Ask the user for a public link to the picture{files}.{ELSE}{otherwise}"
 
 
 def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:
