@@ -6,15 +6,15 @@ not. The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}
 
     Flux2Error
     ├── InvalidArgumentsError      invalid_arguments     change the arguments
-    ├── SourceRefusedError         source_refused        use another source image
+    ├── SourceRefusedError         source_refused        ask for the picture itself, or use another
     ├── MissingApiKeyError         missing_api_key       set the key
     ├── AuthenticationError        authentication        replace the key
     ├── ConfigurationError         configuration_error   fix the set-up
-    ├── CreditsExhaustedError      insufficient_credits  top up the account
-    ├── BudgetExceededError        budget_exceeded       wait for the reset or raise the cap
+    ├── CreditsExhaustedError      insufficient_credits  have the account's owner top it up
+    ├── BudgetExceededError        budget_exceeded       take what still fits, wait for the reset or raise the cap
     ├── RepeatedRequestError       repeated_request      show the images that were already made
-    ├── ContentRefusedError        content_refused       change the prompt or the image
-    ├── GenerationFailedError      generation_failed     try once more or change the request
+    ├── ContentRefusedError        content_refused       ask the user for other words or another image
+    ├── GenerationFailedError      generation_failed     try once more, then tell the user
     ├── RateLimitedError           rate_limited          wait, then call again
     ├── ServiceUnavailableError    service_unavailable   wait, then call again
     ├── UnexpectedAnswerError      unexpected_answer     fetch the task later, report the response
@@ -47,7 +47,7 @@ class Flux2Error(Exception):
 
     Args:
         message: What happened, in one or two sentences, without key, whole prompt or image bytes.
-        hint: What the reader should do next.
+        hint: What the reader should do next; by default what the class says.
         task_id: The RunAPI task this is about, when one was accepted.
         request_id: The service's `x-request-id`, for its support.
         charged: Whether RunAPI charged for the image, as far as is known.
@@ -56,6 +56,7 @@ class Flux2Error(Exception):
 
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = TRY_LATER
+    usual_hint: ClassVar[str] = ""
     retryable: bool = False
 
     def __init__(
@@ -70,12 +71,17 @@ class Flux2Error(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.task_id = task_id
         self.request_id = request_id
         self.charged: Charged = charged
         if retryable is not None:
             self.retryable = retryable
+
+    @property
+    def task_to_fetch(self) -> str | None:
+        """The task that may still have an image, or whose fate is worth another look; None where there is none."""
+        return self.task_id
 
 
 class InvalidArgumentsError(Flux2Error):
@@ -126,6 +132,10 @@ class CreditsExhaustedError(Flux2Error):
 
     code = "insufficient_credits"
     exit_code = REFUSED_OR_FAILED
+    usual_hint = (
+        "Tell the user that there is no image. Only the owner of the RunAPI account can top up its balance, at "
+        "https://runapi.ai; call again only when the user says that this is done."
+    )
 
 
 class BudgetExceededError(Flux2Error):
@@ -147,6 +157,15 @@ class ContentRefusedError(Flux2Error):
 
     code = "content_refused"
     exit_code = REFUSED_OR_FAILED
+    usual_hint = (
+        "Tell the user that moderation refused it, and ask for other words or another picture; do not reword it "
+        "yourself. The same request will be refused again."
+    )
+
+    @property
+    def task_to_fetch(self) -> None:
+        """None: a refused task never has an image, however often it is fetched."""
+        return
 
 
 class GenerationFailedError(Flux2Error):
@@ -154,6 +173,7 @@ class GenerationFailedError(Flux2Error):
 
     code = "generation_failed"
     exit_code = REFUSED_OR_FAILED
+    usual_hint = "Try once more with the same arguments; if it fails again, tell the user and do not repeat it."
     retryable = True
 
 

@@ -9,7 +9,7 @@ import click
 
 from flux2_tool.cli.exit_codes import DONE, WRONG_SETUP
 from flux2_tool.cli.terminal import note, print_error, write_json, write_line
-from flux2_tool.engine.host_profile import MCP
+from flux2_tool.engine.host_profile import MCP, OPENCLAW
 from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, load_manifest, manifest_path
 
 FORMATS = ("openclaw", "mcp", "openai", "anthropic")
@@ -61,7 +61,7 @@ def export(shape: str, tiers: str | None, callback_hosts: str | None) -> int:
         shape,
         tiers=settings.tiers,
         callback_hosts=settings.callback_hosts,
-        wait_s=MCP.longest_wait_s(settings),
+        wait_s=(OPENCLAW if shape == "openclaw" else MCP).longest_wait_s(settings),
     )
     write_json(definitions, indent=2)
     return DONE

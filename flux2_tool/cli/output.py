@@ -45,7 +45,7 @@ def print_outcome(outcome: ToolResult | Flux2Error, *, tool: Tool, as_json: bool
     else:
         _print_images(outcome)
     code = print_failure(outcome, tool=tool) if isinstance(outcome, Flux2Error) else _print_notes(outcome)
-    task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
+    task_id = outcome.task_to_fetch if isinstance(outcome, Flux2Error) else outcome.task.id
     if are_notes_lost() and code != DONE and not as_json and task_id is not None:
         write_line(str(TaskRef(task_id)))
     note_unwritten(outcome)
@@ -59,7 +59,7 @@ def note_unwritten(*outcomes: ToolResult | Flux2Error) -> None:
         return
     note(f"warning: stdout could not be written ({failure.strerror}), so the result counts as not shown")
     for outcome in outcomes:
-        task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
+        task_id = outcome.task_to_fetch if isinstance(outcome, Flux2Error) else outcome.task.id
         if task_id is not None:
             note(f"hint:  {_fetch_command(task_id)}")
 

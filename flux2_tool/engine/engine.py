@@ -301,7 +301,7 @@ class Engine:
         image_task = begun.image_task
         await wait_for(call, image_task, clock=self._clock)
         await self._registry.check_lookup(image_task, caller)
-        raise_error_of(image_task)
+        await self._starter.raise_error_of(call, image_task)
         images, warnings = await self._images(call, image_task, targets)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
@@ -315,6 +315,7 @@ class Engine:
             host=self.host,
             now=self._clock.now(),
             joined=begun.joined,
+            fetched=call.tool == "get_image_task",
             images=images,
             warnings=[*call.warnings, *begun.warnings, *warnings],
         )

@@ -6,12 +6,14 @@ The profiles of the existing hosts are below. A new host may define a `HostProfi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from flux2_tool.context import CONNECTION, CallContext
 
 if TYPE_CHECKING:
     from flux2_tool.settings import Settings
+
+Delivery = Literal["host", "model", "program"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class HostProfile:
         unnamed_session: The session of an agent's calls for which the host names none; "{process}" stands for this
             process.
         receives_webhooks: Whether RunAPI's webhooks can reach this process through the host.
-        attaches_images: Whether the host itself puts the picture into the chat; else the model has to show it.
+        delivery: Who brings a finished picture to the user, as `next` words it: "host", which attaches it and says so
+            itself beside `next`; "model", which has to send path or link; "program", which shows it as it likes.
         adds_arguments: Whether hosts of this kind add arguments of their own to those of the model.
     """
 
@@ -35,7 +38,7 @@ class HostProfile:
     callers_are_owners: bool
     unnamed_session: str = "default"
     receives_webhooks: bool = False
-    attaches_images: bool = False
+    delivery: Delivery = "program"
     adds_arguments: bool = False
 
     def longest_wait_s(self, settings: Settings) -> float:
@@ -52,7 +55,7 @@ class HostProfile:
 
 
 OPENCLAW: Final = HostProfile(
-    wait_s=80.0, is_agent=True, callers_are_owners=False, receives_webhooks=True, attaches_images=True
+    wait_s=80.0, is_agent=True, callers_are_owners=False, receives_webhooks=True, delivery="host"
 )
 # Over MCP the connection is the session; a client that connects again goes on with the same conversation.
 MCP: Final = HostProfile(
@@ -60,6 +63,7 @@ MCP: Final = HostProfile(
     is_agent=True,
     callers_are_owners=True,
     unnamed_session=f"{CONNECTION}{{process}}",
+    delivery="model",
     adds_arguments=True,
 )
 # The command line, and code that people wrote.

@@ -6,14 +6,15 @@ Pure: reads an image task and the manifest, does no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from flux2_tool._clock import iso_utc
-from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.engine.host_profile import Delivery, HostProfile
 from flux2_tool.runapi.text import quoted
 from flux2_tool.schema.manifest import Manifest
-from flux2_tool.schema.money import cost_text, usd_text
-from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult
+from flux2_tool.schema.money import usd_text
+from flux2_tool.schema.results import Cost, CostBasis, ImageInfo, TaskInfo, Timing, ToolResult
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
@@ -25,6 +26,7 @@ def report(
     host: HostProfile,
     now: float,
     joined: bool = False,
+    fetched: bool = False,
     images: Sequence[ImageInfo] = (),
     warnings: Sequence[str] = (),
 ) -> ToolResult:
@@ -36,6 +38,7 @@ def report(
         host: Decides how `next` words the delivery.
         now: The wall clock, in seconds since 1970.
         joined: Whether this call joined a task that another call had begun.
+        fetched: Whether this call only fetched the task, and so cost nothing.
         images: The pictures, from `saving.py`.
         warnings: Added to those of the image task.
     """
@@ -44,8 +47,11 @@ def report(
     begun = image_task.submitted_at
     until = image_task.finished_at if done else now
     all_warnings = [*_warnings(image_task, cost, done=done), *warnings]
-    if any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images):
+    has_expired = any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images)
+    if has_expired:
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
+    is_gone = has_expired and not images[0].path
+    advice = _gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched)
     return ToolResult(
         task=TaskInfo(
             id=image_task.task_id,
@@ -65,7 +71,7 @@ def report(
             polls=image_task.log.polls,
         ),
         warnings=tuple(all_warnings),
-        next=_next(image_task, cost, images, host=host, done=done),
+        next=" ".join(advice),
     )
 
 
@@ -97,21 +103,63 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
     return warnings
 
 
-def _next(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], *, host: HostProfile, done: bool) -> str:
-    ref, price = TaskRef.text_of(image_task.task_id), cost_text(cost.usd, cost.basis)
-    if not done:
-        shown = (
-            " It already names a picture under a status this version does not know; you may show it." if images else ""
-        )
-        return (
-            f'The image is still being made. Call get_image_task with task_id "{image_task.task_id}" to wait for it. '
-            f"Do not generate it again: that would pay for a second image.{shown}"
-        )
-    edit = f' To edit it, call remix_image with source_image_urls ["{ref}"].' if ref else ""
-    if host.attaches_images:
-        return f"The image is ready; it cost {price}. Tell the user so in a few words.{edit}"
-    shown = "is saved at images[0].path" if images and images[0].path else "is at images[0].url"
-    return f"The image {shown}; show it to the user. It cost {price}.{edit}"
+# The figure itself stands at `cost`, once.
+_COST: Final[Mapping[CostBasis, str]] = {
+    "billed": "what it cost",
+    "list price": "about what it cost (the list price)",
+    "unknown": "that what it cost is not known",
+}
+
+
+def _advice(
+    image_task: ImageTask,
+    cost: Cost,
+    images: Sequence[ImageInfo],
+    *,
+    host: HostProfile,
+    joined: bool,
+    fetched: bool,
+) -> Iterator[str]:
+    """Yield the sentences of `next`."""
+    ref = TaskRef.text_of(image_task.task_id)
+    if image_task.state != "completed":
+        yield "The image is still being made; it cannot be cancelled, and is charged when it is done."
+        yield f'Call get_image_task with task_id "{image_task.task_id}" to wait for it.'
+        yield "Do not generate it again: that would pay for a second image."
+        if images:
+            yield "It already names a picture under a status this version does not know; you may show it."
+    else:
+        yield _delivery(images, host=host, told=f"say {_COST[cost.basis]}")
+    if joined:
+        yield "It is the image of an earlier equal call and is paid once; another version needs another prompt."
+    if fetched and image_task.state == "completed":
+        yield "Fetching it was free. If the user cannot see the picture, " + _AGAIN[host.delivery]
+    if ref and image_task.state == "completed":
+        yield f'To edit it, call remix_image with source_image_urls ["{ref}"].'
+
+
+def _gone() -> Iterator[str]:
+    yield "The picture's link has expired and there is no saved copy, so that nobody can show or edit it any more."
+    yield "Tell the user so. Making it again pays for a new image: do so only if they agree."
+
+
+_AGAIN: Final[Mapping[Delivery, str]] = {
+    "host": "making it again does not help and costs again.",
+    "model": "send it once more; making it again does not help and costs again.",
+    "program": "show it once more; making it again does not help and costs again.",
+}
+
+
+def _delivery(images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> str:
+    """Return who brings a finished picture to the user, and how; a host that attaches it says so itself."""
+    path = images[0].path if images else None
+    if host.delivery == "host":
+        return f"The picture is ready. In your caption {told}."
+    if host.delivery == "model":
+        what = "path (images[0].path) or link (images[0].url)" if path else "link (images[0].url), whole"
+        return f"The picture is ready but not attached: send the user its {what}, with a caption, and {told}."
+    where = "saved at images[0].path" if path else "at images[0].url"
+    return f"The picture is {where}, and nothing has shown it yet: show it to the user and {told}."
 
 
 _UNSAFE = re.compile(r"[^\w]+", re.UNICODE)

@@ -19,7 +19,7 @@ from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.open_files import nameless_file, opened
-from flux2_tool.images.safe_open import SourcePlaces, inbound_folder, too_large
+from flux2_tool.images.safe_open import ELSE, SourcePlaces, ask_for_it, inbound_folder, too_large
 from flux2_tool.images.source_paths import open_named
 
 _LIMITS_HINT: Final = "Use a PNG, JPEG or WebP picture within the limits."
@@ -57,7 +57,7 @@ def source_places(caller: CallContext, source_roots: tuple[Path, ...]) -> Source
     )
 
 
-def checked_link(source: str, where: str) -> CheckedSource:
+def checked_link(source: str, where: str, *, places: SourcePlaces) -> CheckedSource:
     """Return a public link as it is.
 
     Raises:
@@ -67,13 +67,13 @@ def checked_link(source: str, where: str) -> CheckedSource:
     if parts.username is not None or parts.password is not None:
         raise SourceRefusedError(
             f"{where} was refused: a link must not carry a user name or password. Nothing was sent.",
-            hint="Use a public link.",
+            hint=ask_for_it(places, "use a public link without them."),
         )
     if is_private_url(source, loopback_allowed=False):
         raise SourceRefusedError(
             f"{where} was refused: its link leads to a private address, which RunAPI cannot and must not fetch. "
             "Nothing was sent.",
-            hint="Use a public link, a file of the workspace, or task:ID.",
+            hint=ask_for_it(places, "use a public link, a file of the workspace, or task:ID."),
         )
     return CheckedSource(identity=source, url=source)
 
@@ -87,7 +87,7 @@ async def checked_file(
         SourceRefusedError: It lies elsewhere, cannot be read, or is no picture within the limits.
     """
     if is_data_url(source):
-        file = await opened(partial(_file_of_data, source, where))
+        file = await opened(partial(_file_of_data, source, where, places))
     else:
         file = await opened(partial(open_named, source, places, where=where))
     with file:
@@ -115,19 +115,25 @@ def all_refusals(errors: Sequence[SourceRefusedError]) -> SourceRefusedError:
         return errors[0]
     texts = [error.message.removesuffix(" Nothing was sent.") for error in errors]
     listed = " ".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
-    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    # How the user can bring a picture comes first, and once.
+    parts = [error.hint.rpartition(ELSE) for error in errors if error.hint]
+    hints = dict.fromkeys(
+        [*(asked for asked, _, _ in parts if asked), *(rest[:1].upper() + rest[1:] for *_, rest in parts)]
+    )
     task_id = next((error.task_id for error in errors if error.task_id), None)
     message = f"{len(errors)} source pictures were refused: {listed} Nothing was sent."
     return SourceRefusedError(message, hint=" ".join(hints), task_id=task_id)
 
 
-def _file_of_data(source: str, where: str) -> BinaryIO:
+def _file_of_data(source: str, where: str, places: SourcePlaces) -> BinaryIO:
     try:
         data = data_of(source, max_bytes=MAX_SOURCE_BYTES)
     except DataUrlError as exc:
         raise SourceRefusedError(
             f"{where} was refused: its data: URL {exc}. Nothing was sent.",
-            hint="Write it again, or use a file of the workspace: a long text is easily cut on its way.",
+            hint=ask_for_it(
+                places, "write it again, or use a file of the workspace: a long text is easily cut on its way."
+            ),
         ) from exc
     if len(data) > MAX_SOURCE_BYTES:
         raise too_large(where, len(data))

@@ -41,7 +41,7 @@ from flux2_tool.exceptions import (
 )
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.open_files import opened
-from flux2_tool.images.safe_open import SourcePlaces, open_saved_copy
+from flux2_tool.images.safe_open import SourcePlaces, ask_for_it, open_saved_copy
 from flux2_tool.images.source_names import meant
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.uploads import Uploads
@@ -186,7 +186,7 @@ class _CallSources:
     async def _check(self, source: str, where: str) -> CheckedSource:
         source = meant(source)
         if source.lower().startswith(("http:", "https:")):
-            return checked_link(source, where)
+            return checked_link(source, where, places=self.places)
         ref = TaskRef.parse_source(source)
         if ref is not None:
             return await self._check_task(ref, where)
@@ -235,8 +235,11 @@ class _CallSources:
         except (TaskNotFoundError, GenerationFailedError, ContentRefusedError, UnexpectedAnswerError) as exc:
             raise SourceRefusedError(
                 f"{where}: {ref} cannot be used: {exc.message}",
-                hint="Use the ref of a task of this conversation that has a picture, or a public image link.",
-                task_id=exc.task_id,
+                hint=ask_for_it(
+                    self.places,
+                    "use the ref of a task of this conversation that has a picture, or a public image link.",
+                ),
+                task_id=exc.task_to_fetch,
             ) from exc
         except Flux2Error as exc:
             # The source is not at fault, and this call has cost nothing, whatever the source's task did.
@@ -258,7 +261,7 @@ class _CallSources:
         if not image_task.saved:
             raise SourceRefusedError(
                 f"{where}: the picture of {ref} has expired at {expires_at} and there is no saved copy.",
-                hint="Use another picture; set save_dir so that pictures are kept.",
+                hint=ask_for_it(self.places, "use another picture; with the setting save_dir pictures are kept."),
                 task_id=task_id,
             )
         async with self._within_wait():

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts
+from flux2_tool.engine.refusals import Refusals
 from flux2_tool.engine.request_builder import RequestBuilder
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.source_resolver import SourceResolver
-from flux2_tool.engine.wait import ToolCall, unless_cancelled
-from flux2_tool.exceptions import CancelledCallError
+from flux2_tool.engine.wait import ToolCall, raise_error_of, unless_cancelled
+from flux2_tool.exceptions import CancelledCallError, CreditsExhaustedError
 from flux2_tool.journal import ClaimRules
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import RouteCache
@@ -18,9 +19,10 @@ from flux2_tool.runapi.prices import Price, Prices, list_price
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
-from flux2_tool.tasks.budget import caps_of
+from flux2_tool.tasks.budget import OverBudgetError, caps_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix
 from flux2_tool.tasks.registry import Registry, TaskHandle
+from flux2_tool.tasks.task import ImageTask
 
 
 class TaskStarter:
@@ -55,6 +57,7 @@ class TaskStarter:
         self._clock = runtime.clock
         self._uploads = Uploads(clock=self._clock)
         self._prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
+        self._refusals = Refusals(manifest=manifest, settings=settings, prices=self._prices, clock=self._clock)
         self._sources = SourceResolver(
             registry=registry,
             uploads=self._uploads,
@@ -95,10 +98,20 @@ class TaskStarter:
         beginning = self._registry.begin(
             call.account, prepared.intent, prepared.request, rules, deadline_s=call.deadline_s
         )
-        begun = await unless_cancelled(beginning, call.cancel)
+        try:
+            begun = await unless_cancelled(beginning, call.cancel)
+        except OverBudgetError as exc:
+            raise await self._refusals.over_budget(call, prepared.intent, exc) from exc
         if begun is None:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         return replace(begun, warnings=[*warnings, *begun.warnings])
+
+    async def raise_error_of(self, call: ToolCall, image_task: ImageTask) -> None:
+        """Raise the error that an image task ended with, if any; one about money says what can be done."""
+        error = image_task.error
+        if isinstance(error, CreditsExhaustedError):
+            raise await self._refusals.out_of_credits(call, image_task, error)
+        raise_error_of(image_task)
 
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""

@@ -29,12 +29,14 @@ class ToolRequest:
     Attributes:
         arguments: As the host sent them; None where it sent none.
         report_progress: Sends a value, in seconds, and a message, if the host asked for progress.
+        client: The client's name; empty if it gave none.
     """
 
     request_id: str | int
     name: str
     arguments: Mapping[str, Any] | None
     report_progress: Callable[[float, str | None], Awaitable[None]]
+    client: str = ""
 
 
 class Handlers(Protocol):
@@ -129,6 +131,7 @@ class _Sdk2:
                 name=params.name,
                 arguments=params.arguments,
                 report_progress=report,
+                client="" if ctx.session.client_params is None else ctx.session.client_params.client_info.name,
             )
             return CallToolResult.model_validate(await handlers.call_tool(request))
 
@@ -174,6 +177,7 @@ class _Sdk1:  # pragma: no cover - reached where version 1 is installed, as .ci/
         async def call_tool(request: Any) -> Any:
             context = server.request_context
             token = None if context.meta is None else context.meta.progressToken
+            client = context.session.client_params
 
             async def report(value: float, message: str | None) -> None:
                 if token is not None:
@@ -185,6 +189,7 @@ class _Sdk1:  # pragma: no cover - reached where version 1 is installed, as .ci/
                     name=request.params.name,
                     arguments=request.params.arguments,
                     report_progress=report,
+                    client="" if client is None else client.clientInfo.name,
                 )
             )
             return types.ServerResult(types.CallToolResult.model_validate(result))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
 from flux2_tool.hosts.mcp_answers import ReadAnswers
+from flux2_tool.hosts.mcp_result import as_tool_result
 from flux2_tool.hosts.mcp_sdk import ServerInfo, ToolRequest, sdk
 from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
@@ -124,7 +124,7 @@ class ToolServer:
         finally:
             # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
-        return as_tool_result(call.result())
+        return as_tool_result(call.result(), client=request.client)
 
     async def aclose(self) -> None:
         """Stop every wait and close the connections. Tasks at RunAPI continue."""
@@ -159,27 +159,6 @@ class ToolServer:
         )
         self._answers.expect(request.request_id, result.task.id)
         return result
-
-
-def as_tool_result(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result object as a `CallToolResult`: as structured content, and the same JSON as text.
-
-    OpenClaw shows both unless the text equals `JSON.stringify` of the structured content with an indent of 2: so whole
-    numbers have no decimal point. A lone surrogate, which UTF-8 cannot encode, becomes a question mark.
-    """
-    encoded = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
-    found = json.loads(encoded, parse_float=_javascript_number)
-    text = json.dumps(found, ensure_ascii=False, indent=2)
-    return {
-        "content": [{"type": "text", "text": text}],
-        "structuredContent": found,
-        "isError": "error" in result,
-    }
-
-
-def _javascript_number(text: str) -> float | int:
-    number = float(text)
-    return int(number) if number.is_integer() else number
 
 
 async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path | None) -> None:

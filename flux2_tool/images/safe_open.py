@@ -26,6 +26,8 @@ from flux2_tool.images.look_alikes import AmbiguousNameError, look, twin_of
 
 INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
+# In a refusal's hint, between how the user can bring the picture and what else works.
+ELSE: Final = " Else "
 
 # Non-blocking, so that a pipe cannot block the call.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -301,14 +303,33 @@ def outside(where: str, places: SourcePlaces) -> SourceRefusedError:
         return refused(
             where,
             "in a sandboxed session only pictures from the chat may be used, and it names none that can be read",
-            "Use the media://inbound reference of an attached picture, a link, or task:ID.",
+            ask_for_it(places, "use the media://inbound reference of an attached picture, a link, or task:ID."),
         )
     return refused(
         where,
         "it lies outside the folders that source pictures may come from",
-        "Use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders with "
-        "the setting source_roots.",
+        ask_for_it(
+            places,
+            "use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders "
+            "with the setting source_roots.",
+        ),
     )
+
+
+def ask_for_it(places: SourcePlaces, otherwise: str) -> str:
+    """Return the hint for a picture that cannot be reached: first how the user can bring it, then what else works.
+
+    Args:
+        places: Where the chat has a folder for pictures, one that is sent there can be used. Without any limit a
+            person typed the source, who needs nobody to be asked.
+        otherwise: The rest, as it follows "Else".
+    """
+    if places.roots is None:
+        return otherwise[:1].upper() + otherwise[1:]
+    if places.inbound is not None:
+        return f"Ask the user to send the picture in this chat.{ELSE}{otherwise}"
+    files = "" if places.inbound_only else ", or to put it into the workspace"
+    return f"Ask the user for a public link to the picture{files}.{ELSE}{otherwise}"
 
 
 def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:

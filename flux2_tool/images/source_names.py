@@ -20,6 +20,9 @@ _TASK_ID: Final = re.compile(
 _BASE64: Final = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD")
 _SHOWN_CHARS: Final = 200
 
+# The advice for a text that looks like a path.
+CHECK_PATH: Final = "Check the path."
+
 
 def meant(source: str) -> str:
     """Return a link without the white space around it, a reference also without quotes; any other source as it is."""
@@ -73,7 +76,7 @@ def advice_for(source: str) -> str:
         return "If this is a picture in base64, write data:image/png;base64, before it."
     if text.lower().startswith(_LINKS):
         return "Write the link without quotes."
-    return "Check the path."
+    return CHECK_PATH
 
 
 def _unquoted(text: str) -> str:

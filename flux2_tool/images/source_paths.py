@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from flux2_tool._files import is_folder
 from flux2_tool._folders import expanded
 from flux2_tool.exceptions import SourceRefusedError
-from flux2_tool.images.safe_open import MissingSourceError, SourcePlaces, is_missing, open_source, refused
-from flux2_tool.images.source_names import advice_for, is_file_url_elsewhere, shown, spellings
+from flux2_tool.images.safe_open import MissingSourceError, SourcePlaces, ask_for_it, is_missing, open_source, refused
+from flux2_tool.images.source_names import CHECK_PATH, advice_for, is_file_url_elsewhere, shown, spellings
 
 
 def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
@@ -30,7 +30,8 @@ def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
             URL of another machine, or a relative path without a workspace.
     """
     if is_file_url_elsewhere(source):
-        raise refused(where, "a file: URL may not name another machine", "Use file:///path.")
+        hint = ask_for_it(places, "use file:///path for a file of this machine.")
+        raise refused(where, "a file: URL may not name another machine", hint)
     refusal: SourceRefusedError | None = None
     for text in spellings(source):
         try:
@@ -39,7 +40,10 @@ def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
             # The last reading is what is left when everything that programs add is taken away.
             refusal = exc
     if refusal is None or isinstance(refusal, MissingSourceError):
-        raise refused(where, f"there is no such file: {shown(source)}", advice_for(source))
+        hint = advice_for(source)
+        if hint == CHECK_PATH:
+            hint = ask_for_it(places, "check the path.")
+        raise refused(where, f"there is no such file: {shown(source)}", hint)
     raise refusal
 
 
@@ -48,7 +52,8 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     for prefix, is_url in (("media://inbound/", True), ("media/inbound/", False)):
         if source.startswith(prefix):
             if places.inbound is None:
-                raise refused(where, "pictures from the chat exist only in OpenClaw", "Use a link, a path, or task:ID.")
+                hint = ask_for_it(places, "use a link, a path, or task:ID.")
+                raise refused(where, "pictures from the chat exist only in OpenClaw", hint)
             name = unquote(source.removeprefix(prefix))
             has_copies = not is_url and places.workspace is not None and is_folder(places.workspace)
             copy = places.staged / name if has_copies and places.staged is not None else None
@@ -62,6 +67,8 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     if path.is_absolute():
         return path
     if places.workspace is None:
-        hint = advice_for(source).replace("Check the path.", "Use an absolute path.")
+        hint = advice_for(source)
+        if hint == CHECK_PATH:
+            hint = ask_for_it(places, "use an absolute path.")
         raise refused(where, "a relative path needs a workspace and this call has none", hint)
     return places.workspace / path

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from flux2_tool.journal.process_id import Moment
 from flux2_tool.runapi import contract
+
+# Sums of prices are not exact; an excess this small is within a cap.
+CENT_FRACTION: Final = 1e-6
 
 # sending      the POST may or may not have arrived
 # processing   RunAPI accepted it; there is a task id
@@ -185,6 +188,19 @@ class Spending:
     spent_usd: float
     reserved_usd: float
 
+    @property
+    def left_usd(self) -> float:
+        """What is left of the cap."""
+        return max(0.0, self.cap.limit_usd - self.spent_usd - self.reserved_usd)
+
+    def has_room_for(self, usd: float) -> bool:
+        """Return whether an amount is within what is left."""
+        return self.spent_usd + self.reserved_usd + usd <= self.cap.limit_usd + CENT_FRACTION
+
+    def can_ever_hold(self, usd: float) -> bool:
+        """Return whether an amount is within the cap itself, once nothing of it is spent."""
+        return usd <= self.cap.limit_usd + CENT_FRACTION
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRules:
@@ -198,7 +214,7 @@ class ClaimRules:
             dead or has released it, or it is orphaned.
         repeat_max: The maximum number of equal new requests in the window; None for no limit.
         repeat_window_s: The window's length, in seconds.
-        caps: The caps on a new request; the first one that it would exceed is reported.
+        caps: The caps on a new request, narrowest first.
     """
 
     join: Literal["session", "orphaned", "never"]
@@ -215,10 +231,10 @@ class Claim:
     Attributes:
         record: The new record of this process ("new"), or the earlier one to share ("joined").
         repeated: The equal requests in the window, when there are too many ("repeated").
-        spending: The use of the cap that the request would exceed ("over_budget").
+        spendings: The use of every cap when the request would exceed one ("over_budget").
     """
 
     outcome: Literal["new", "joined", "repeated", "over_budget"]
     record: Record | None = None
     repeated: tuple[Record, ...] = ()
-    spending: Spending | None = None
+    spendings: tuple[Spending, ...] = ()

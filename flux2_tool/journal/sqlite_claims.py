@@ -17,9 +17,6 @@ from flux2_tool.journal.spending_sums import spending_of
 from flux2_tool.journal.sqlite_leases import LeaseTable
 from flux2_tool.runapi import contract
 
-# Sums of prices are not exact; an excess this small is within a cap.
-CENT_FRACTION: Final = 1e-6
-
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
 
 
@@ -53,10 +50,9 @@ class ClaimTable(LeaseTable):
                 )
                 if len(equal) >= rules.repeat_max:
                     return Claim(outcome="repeated", repeated=tuple(equal))
-            for cap in rules.caps:
-                spending = spending_of(self._connection, cap)
-                if spending.spent_usd + spending.reserved_usd + intent.reserved_usd > cap.limit_usd + CENT_FRACTION:
-                    return Claim(outcome="over_budget", spending=spending)
+            spendings = tuple(spending_of(self._connection, cap) for cap in rules.caps)
+            if not all(spending.has_room_for(intent.reserved_usd) for spending in spendings):
+                return Claim(outcome="over_budget", spendings=spendings)
             values = {name: getattr(intent, name) for name in _INTENT_COLUMNS}
             moment = self._owner.moment()
             values |= {"state": "sending", "created_at": now, "created_clock": moment.clock, "created_at_s": moment.s}

@@ -33,6 +33,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.argument_rules import argument_rules, tool_rules
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.schema.export import export
@@ -160,11 +161,13 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
     by_set = {
         chosen: {
             definition["name"]: definition
-            for definition in export(manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",))
+            for definition in export(
+                manifest, "openclaw", tiers=chosen, callback_hosts=("{callback_hosts}",), wait_s=OPENCLAW.wait_s
+            )
         }
         for chosen in sets
     }
-    without_callbacks = export(manifest, "openclaw", tiers=tiers)
+    without_callbacks = export(manifest, "openclaw", tiers=tiers, wait_s=OPENCLAW.wait_s)
     return {
         "version": manifest.version,
         "manifest_sha256": manifest.sha256,

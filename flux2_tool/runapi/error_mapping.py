@@ -80,10 +80,7 @@ def error_from_response(
         error = key_refused(status)
     elif code == contract.CREDITS_CODE and refused is not None:
         settled = " Nothing was charged." if charged == "no" else ""
-        error = CreditsExhaustedError(
-            f"The RunAPI account cannot pay for {subject} ({status}).{settled}",
-            hint="Tell the user to top up the account at https://runapi.ai, then call again.",
-        )
+        error = CreditsExhaustedError(f"The RunAPI account cannot pay for {subject} ({status}).{settled}")
     elif code == contract.RATE_LIMIT_CODE:
         wait = f"{min(retry_after_s, LONGEST_NAMED_WAIT_S):.0f} s" if retry_after_s else "a little"
         error = RateLimitedError(f"RunAPI limits the rate ({status}).", hint=f"Wait {wait}, then call again.")
@@ -94,7 +91,8 @@ def error_from_response(
         )
     elif refused is SourceRefusedError and code in contract.REFUSED_CODES:
         error = SourceRefusedError(
-            f"RunAPI refused {request} ({status}). Nothing was charged.", hint="Use another picture, or a smaller one."
+            f"RunAPI refused {request} ({status}). Nothing was charged.",
+            hint="Ask the user for another picture, or use a smaller one.",
         )
     elif refused is InvalidArgumentsError and code in {*contract.REFUSED_CODES, contract.MODERATION_CODE}:
         error = _arguments_refused(response, charged)
@@ -172,14 +170,12 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
     if task.error is not None and is_refusal(task.error):
         return ContentRefusedError(
             f"Moderation refused the request{says}. {settled}",
-            hint="Change the prompt or the source pictures; the same request will be refused again.",
             task_id=task_id,
             request_id=request_id,
             charged=charged,
         )
     return GenerationFailedError(
         f"The image could not be generated{says}. {settled}",
-        hint="Try once more, or change the prompt; tell the user if it fails again.",
         task_id=task_id,
         request_id=request_id,
         charged=charged,
@@ -201,10 +197,7 @@ def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
     again = f"{SAFE_AGAIN} Other arguments would pay for an image of their own." if charged == "unknown" else ""
     says_moderation = isinstance(found, ServiceError) and is_refusal(found)
     if response.status_code == contract.MODERATION_CODE or says_moderation:
-        return ContentRefusedError(
-            f"RunAPI's moderation refused the request ({status}). {settled}",
-            hint=again or "Change the prompt or the source pictures; the same request will be refused again.",
-        )
+        return ContentRefusedError(f"RunAPI's moderation refused the request ({status}). {settled}", hint=again)
     return InvalidArgumentsError(
         f"RunAPI refused the arguments ({status}). {settled}",
         hint=again or "Correct the arguments that RunAPI names, then call again.",

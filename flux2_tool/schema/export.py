@@ -21,7 +21,12 @@ _TIERS = "{tiers}"
 
 
 def offered_parameters(
-    tool: Tool, *, tiers: Sequence[str], callback_hosts: Sequence[str] = (), longest_wait_s: float | None = None
+    tool: Tool,
+    *,
+    tiers: Sequence[str],
+    callback_hosts: Sequence[str] = (),
+    wait_s: float | None = None,
+    longest_wait_s: float | None = None,
 ) -> dict[str, Any]:
     """Return the JSON Schema of a tool's arguments that a model is offered.
 
@@ -29,6 +34,7 @@ def offered_parameters(
         tool: One of the manifest's tools.
         tiers: The enabled tiers; models of others are left out.
         callback_hosts: Hosts an agent may give as callback; with none, callback_url is left out.
+        wait_s: How long a call waits that asks for nothing else, in seconds; None if that is not known.
         longest_wait_s: The longest wait that a call may ask for, in seconds; None if the host sets no limit.
 
     Returns:
@@ -52,8 +58,9 @@ def offered_parameters(
             known = {resolution for model in models for resolution in model.resolutions}
             offered["enum"] = [resolution for resolution in offered["enum"] if resolution in known]
         if name == "timeoutSeconds" and longest_wait_s is not None:
-            bound = min(offered["maximum"], longest_wait_s)
-            offered["maximum"] = int(bound) if float(bound).is_integer() else bound
+            offered["maximum"] = _whole(min(offered["maximum"], longest_wait_s))
+        if name == "timeoutSeconds" and wait_s is not None:
+            offered["description"] += f" Default {_whole(wait_s)}."
         if audience == "callback":
             offered["description"] += f" Allowed hosts: {', '.join(callback_hosts)}."
         default = item.get("default")
@@ -65,6 +72,10 @@ def offered_parameters(
     if tool.default_model is not None and tool.default_model not in slugs:
         required.append("model")
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _whole(value: float) -> float:
+    return int(value) if float(value).is_integer() else value
 
 
 def _offered_item(item: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +119,7 @@ def export(
         shape: openclaw (for the native plugin's generator), mcp, openai (chat completions) or anthropic.
         tiers: The enabled tiers.
         callback_hosts: Hosts an agent may give as callback.
-        wait_s: The default and longest wait of a call over MCP, in seconds.
+        wait_s: How long a call waits by default, in seconds, and over MCP at most; None if that is not known.
 
     Raises:
         ConfigurationError: The shape is not one of these.
@@ -121,7 +132,9 @@ def export(
         build(
             tool,
             offered_description(tool, tiers=tiers),
-            offered_parameters(tool, tiers=tiers, callback_hosts=callback_hosts, longest_wait_s=longest_wait_s),
+            offered_parameters(
+                tool, tiers=tiers, callback_hosts=callback_hosts, wait_s=wait_s, longest_wait_s=longest_wait_s
+            ),
         )
         for tool in manifest.tools.values()
         if tool.enabled_models(tiers) or not tool.models

@@ -101,7 +101,7 @@ def error_object(error: Flux2Error) -> dict[str, Any]:
         hint=error.hint,
         retryable=error.retryable,
         charged=error.charged,
-        task_ref=TaskRef.text_of(error.task_id),
+        task_ref=TaskRef.text_of(error.task_to_fetch),
         request_id=error.request_id,
         violations=error.violations if isinstance(error, InvalidArgumentsError) else (),
     )

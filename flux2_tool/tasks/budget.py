@@ -1,4 +1,4 @@
-"""Spending caps: those that apply to a call, and the error when one is reached.
+"""Spending caps: those that apply to a call.
 
 The journal checks the caps, reserves the price and writes the intent in one atomic step, so that concurrent processes
 cannot exceed a cap together. A day ends at local midnight. Pure.
@@ -7,9 +7,9 @@ cannot exceed a cap together. A day ends at local midnight. Pure.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from typing import Final
 from urllib.parse import urlsplit
 
 from flux2_tool._net import is_loopback
@@ -18,25 +18,17 @@ from flux2_tool.exceptions import BudgetExceededError
 from flux2_tool.journal import Cap, Spending
 from flux2_tool.settings import Settings
 
-_SETTING_OF: Final = {
-    "image": "max_image_usd",
-    "day": "daily_cap_usd",
-    "session": "session_cap_usd",
-    "sender": "sender_daily_cap_usd",
-}
-_NO_RETRY: Final = "Tell the user so and do not try again before that."
-_ADVICE: Final = {
-    "image": "Use a cheaper model or output_resolution 1k if the user agrees, else tell the user so.",
-    "day": _NO_RETRY,
-    "session": "Tell the user so; no image can be made in this conversation any more.",
-    "sender": _NO_RETRY,
-}
-_NAME_OF: Final = {
-    "image": "cap per image",
-    "day": "daily cap",
-    "session": "cap per conversation",
-    "sender": "daily cap per person",
-}
+
+class OverBudgetError(Exception):
+    """A request would exceed a cap; nothing was sent. `budget_errors.py` words it for the caller.
+
+    Attributes:
+        spendings: The use of every cap on the request, narrowest first.
+    """
+
+    def __init__(self, spendings: Sequence[Spending]) -> None:
+        super().__init__(", ".join(spending.cap.kind for spending in spendings))
+        self.spendings = tuple(spendings)
 
 
 def local_day(now: float) -> tuple[float, float]:
@@ -102,30 +94,3 @@ def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: floa
     if settings.sender_daily_cap_usd is not None and not caller.is_owner:
         caps.append(replace(day, kind="sender", limit_usd=settings.sender_daily_cap_usd, sender=caller.sender))
     return (*caps, day)
-
-
-def budget_error(spending: Spending, *, price_usd: float, price_is_known: bool, now: float) -> BudgetExceededError:
-    """Return the error for a request that would exceed a cap: spent, reserved, cap, and its reset time."""
-    cap = spending.cap
-    price = f"${price_usd:.2f}" if price_is_known else f"an unknown price, counted as ${price_usd:.2f}"
-    setting, name = _SETTING_OF[cap.kind], _NAME_OF[cap.kind]
-    if cap.kind == "image":
-        status = f"This image would cost {price}, and the {name} is ${cap.limit_usd:.2f}."
-    else:
-        left = max(0.0, cap.limit_usd - spending.spent_usd - spending.reserved_usd)
-        status = (
-            f"This image would cost {price}, and of the {name} of ${cap.limit_usd:.2f} only ${left:.2f} is left: "
-            f"${spending.spent_usd:.2f} is spent and ${spending.reserved_usd:.2f} reserved for images being made or of "
-            "unknown outcome."
-        )
-    _, end = local_day(now)
-    resets = ""
-    if cap.since is not None:
-        resets = f" It resets at {datetime.fromtimestamp(end).astimezone().isoformat(timespec='minutes')}."
-    elif cap.kind == "session":
-        resets = " It does not reset by itself."
-    return BudgetExceededError(
-        f"{status} Nothing was sent.{resets}",
-        hint=f"{_ADVICE[cap.kind]} The operator can raise the setting {setting}: "
-        f"plugins.entries.flux2.config.{setting} in OpenClaw, FLUX2_TOOL_{setting.upper()} elsewhere.",
-    )

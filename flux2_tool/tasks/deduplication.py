@@ -40,8 +40,8 @@ def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequ
     return RepeatedRequestError(
         f"This same request was already made {len(equal)} times within {rules.repeat_window_s:g} s: "
         f"{', '.join(results)}. Nothing was sent.",
-        hint="Show the images that were made (get_image_task fetches each again), or change the prompt. "
-        "Do not repeat this call."
+        hint="Show the images that were made (get_image_task fetches each again). Do not repeat this call; another "
+        "image needs another prompt from the user."
         if made
-        else "Change the prompt, and tell the user that this one makes no image. Do not repeat this call.",
+        else "Tell the user that this request makes no image, and ask for other words. Do not repeat this call.",
     )

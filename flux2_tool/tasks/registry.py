@@ -33,7 +33,7 @@ from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.sqlite_leases import LEASE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
-from flux2_tool.tasks.budget import budget_error
+from flux2_tool.tasks.budget import OverBudgetError
 from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
 from flux2_tool.tasks.delivery import DeliveryLog
@@ -110,7 +110,7 @@ class Registry:
 
         Raises:
             RepeatedRequestError: Too many new equal requests in the window.
-            BudgetExceededError: It would exceed a cap.
+            OverBudgetError: It would exceed a cap.
             JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
         """
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
@@ -136,13 +136,8 @@ class Registry:
         claim, journal, warnings = await self._claim(intent, rules, deadline_s=deadline_s)
         if claim.outcome == "repeated":
             raise repeated_error(claim.repeated, rules)
-        if claim.spending is not None:
-            raise budget_error(
-                claim.spending,
-                price_usd=intent.reserved_usd,
-                price_is_known=intent.price_usd is not None,
-                now=self._clock.now(),
-            )
+        if claim.outcome == "over_budget":
+            raise OverBudgetError(claim.spendings)
         assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
         if claim.outcome == "joined":
             image_task = await self._adopt(account, journal, claim.record)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flux2_tool.engine.host_profile import MCP
+from flux2_tool.engine.host_profile import MCP, OPENCLAW
 from flux2_tool.schema.export import FORMATS, export
 from flux2_tool.schema.manifest import load_manifest, manifest_path
 from tests.support.command import Command
@@ -63,7 +63,8 @@ def test_an_export_is_the_projection(bare: Command, shape: str) -> None:
     """The command adds nothing and needs no key."""
     done = bare.run("manifest", "export", "--format", shape)
 
-    assert json.loads(done.stdout) == export(load_manifest(), shape, tiers=("pro", "flex"), wait_s=MCP.wait_s)
+    wait_s = OPENCLAW.wait_s if shape == "openclaw" else MCP.wait_s
+    assert json.loads(done.stdout) == export(load_manifest(), shape, tiers=("pro", "flex"), wait_s=wait_s)
 
 
 def test_an_export_follows_the_settings_and_the_options(bare: Command) -> None:

@@ -718,7 +718,7 @@ def test_data_that_cannot_be_decoded_is_refused(source: str, rule: str) -> None:
 def test_a_link_with_a_password_is_refused_without_repeating_it() -> None:
     """RunAPI would store it, and whoever answers for that server has not agreed."""
     with pytest.raises(SourceRefusedError, match="user name or password") as caught:
-        checked_link("https://me:hunter2@cdn.example/x.png", WHERE)
+        checked_link("https://me:hunter2@cdn.example/x.png", WHERE, places=SourcePlaces(roots=(), workspace=None))
 
     assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
 

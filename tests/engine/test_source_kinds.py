@@ -58,8 +58,32 @@ def test_all_bad_sources_are_reported_at_once(home: Path, runapi: SandboxTranspo
     assert error["message"].count("Nothing was sent.") == 1
     for said in ("the picture's own address", "Check the path.", "one frame"):
         assert said in error["hint"]
+    assert error["hint"].startswith("Ask the user")
+    assert error["hint"].count("Ask the user") == 1
     assert runapi.sandbox.ledger.uploads == []
     assert runapi.sandbox.ledger.creates == []
+
+
+@pytest.mark.parametrize(
+    ("host", "first"),
+    [
+        pytest.param({"state_dir": Path("/state")}, "Ask the user to send the picture in this chat.", id="OpenClaw"),
+        pytest.param({}, "Ask the user for a public link to the picture, or to put it", id="MCP"),
+        pytest.param({"any_folder": True}, "Use a public link", id="a person at a terminal"),
+    ],
+)
+def test_the_user_is_asked_for_a_picture_where_a_host_can_take_it(
+    home: Path, runapi: SandboxTransport, host: dict[str, Any], first: str
+) -> None:
+    """A model that only reads what is forbidden tries the next path."""
+    caller = CallContext(session="s", workspace_dir=home, **host)
+    arguments = {"prompt": "summer", "source_image_urls": ["http://192.168.1.10/cam.jpg"]}
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("remix_image", arguments, caller=caller)
+
+    assert run_virtual(main())["error"]["hint"].startswith(first)
 
 
 @pytest.mark.parametrize(

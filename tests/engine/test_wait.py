@@ -80,6 +80,7 @@ def test_processing_says_what_to_do_and_not_to_pay_again(home: Path, runapi: San
     assert "get_image_task" in result["next"]
     assert result["task"]["id"] in result["next"]
     assert "Do not generate it again" in result["next"]
+    assert "it cannot be cancelled, and is charged when it is done" in result["next"]
     assert result["images"] == []
     assert result["timing"]["finished_at"] is None
     assert result["timing"]["polls"] > 5

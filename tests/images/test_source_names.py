@@ -140,7 +140,7 @@ def test_a_miss_shows_the_text_that_was_looked_for(folder: Path) -> None:
         ("0f8fad5b-d9cb-469f-a165-70867728950e", 'write "task:0f8fad5b'),
         ("iVBORw0KGgo" + "A" * 300, "data:image/png;base64,"),
         ("'https://cdn.example/x.png'", "without quotes"),
-        ("cat.png", "Check the path."),
+        ("cat.png", "check the path."),
     ],
 )
 def test_a_text_that_is_no_path_gets_its_own_advice(folder: Path, asked: str, advice: str) -> None:

@@ -373,7 +373,7 @@ def test_failed_images_count_as_repeats(home: Path, runapi: SandboxTransport) ->
     assert [error["code"] for error in errors] == ["generation_failed"] * 4 + ["repeated_request"] * 2
     assert "4 failed" in errors[-1]["message"]
     assert "task:" not in errors[-1]["message"]
-    assert "Change the prompt" in errors[-1]["hint"]
+    assert "ask for other words" in errors[-1]["hint"]
     assert "Show" not in errors[-1]["hint"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.bundle import npm_version, packed, plugin_files, plugin_manifest, write_plugin
 from flux2_tool.openclaw.image_provider import image_provider
 from flux2_tool.schema.export import export
@@ -37,7 +38,13 @@ def test_the_plugin_offers_exactly_what_the_manifest_exports(
 
     found = host.ask("definitions", plugin="plugin")
 
-    expected = export(manifest, "openclaw", tiers=tiers or ("pro", "flex"), callback_hosts=callback_hosts)
+    expected = export(
+        manifest,
+        "openclaw",
+        tiers=tiers or ("pro", "flex"),
+        callback_hosts=callback_hosts,
+        wait_s=OPENCLAW.wait_s,
+    )
     for definition in expected:
         definition.pop("metadata")
         definition["catalogMode"] = "direct-only"

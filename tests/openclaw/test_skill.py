@@ -66,12 +66,36 @@ def test_the_skill_names_only_existing_tools_and_codes() -> None:
         ),
         pytest.param(r"what it cost", id="the user is told the cost"),
         pytest.param(r"no negative prompts", id="what the model does not understand"),
-        pytest.param(r"中文.*绝不重新生成", id="the same in Chinese"),
+        pytest.param(r"already attached → write a caption, no link; not attached →", id="who delivers"),
+        pytest.param(r"do not vouch for what it shows", id="the picture is not seen"),
+        pytest.param(r'"detailed", "sharp" and "high quality" are pro', id="detailed alone is pro"),
+        pytest.param(r"21:9, 4k.*take the closest, and say so", id="what is not there"),
+        pytest.param(r"do not reword the prompt yourself", id="a refused prompt is the user's to change"),
+        pytest.param(r"ask the user to send the picture in this chat", id="a picture out of reach"),
+        pytest.param(r"Making it again does not help", id="a picture that is not seen"),
+        pytest.param(r"绝不为它再次调用 `text_to_image`", id="the same in Chinese"),
     ],
 )
 def test_the_skill_says_how_not_to_pay_twice(advice: str) -> None:
     """It may be rewritten, but not lose one of these."""
     assert re.search(advice, BODY, re.DOTALL)
+
+
+def _shape(text: str) -> list[tuple[str, int, int, list[str]]]:
+    """Return each section's level of heading, items and sub-items, and the names it speaks of."""
+    shape = []
+    for heading, section in re.findall(r"^(#+) [^\n]*\n(.*?)(?=^#|\Z)", text, re.DOTALL | re.MULTILINE):
+        items = [len(re.findall(rf"^{indent}(?:-|\d\.) ", section, re.MULTILINE)) for indent in ("", " {2,3}")]
+        shape.append((heading, items[0], items[1], sorted(set(re.findall(r"`([a-z_:]+)`", section)))))
+    return shape
+
+
+def test_the_skill_says_the_same_in_both_languages() -> None:
+    """An agent of a Chinese user follows the Chinese half; what stands in one half alone holds for half the users."""
+    english, chinese = re.split(r"(?=^# 用 Flux 2 画图)", BODY, flags=re.MULTILINE)
+
+    assert _shape(chinese) == _shape(english)
+    assert len(_shape(english)) == 5
 
 
 def test_the_skill_contains_no_prices() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.schema.export import FORMATS, export, offered_description, offered_parameters, offered_tokens
+from flux2_tool.schema.export import FORMATS, Format, export, offered_description, offered_parameters, offered_tokens
 from flux2_tool.schema.manifest import load_manifest
 
 MANIFEST = load_manifest()
@@ -111,16 +112,56 @@ def test_descriptions_carry_prices_from_the_models_table() -> None:
         assert part in said
 
 
-@pytest.mark.parametrize(("tiers", "hosts"), [(DEFAULT_TIERS, ()), (ALL_TIERS, ("hooks.example.com",)), (("max",), ())])
-def test_all_three_definitions_fit_in_900_tokens(tiers: tuple[str, ...], hosts: tuple[str, ...]) -> None:
-    """Every turn of every chat carries them."""
+@pytest.mark.parametrize(
+    ("tiers", "hosts", "most"),
+    [
+        pytest.param(DEFAULT_TIERS, (), 900, id="default settings"),
+        pytest.param(ALL_TIERS, ("hooks.example.com",), 1050, id="everything on"),
+        pytest.param(("max",), (), 900, id="max alone"),
+    ],
+)
+@pytest.mark.parametrize("shape", FORMATS)
+def test_the_three_definitions_fit_in_their_tokens(
+    shape: Format, tiers: tuple[str, ...], hosts: tuple[str, ...], most: int
+) -> None:
+    """Every turn of every chat carries them. A token is taken as 4 characters of compact JSON.
+
+    What a model reads counts: name, description and parameters, in the format's own words. Titles, annotations and
+    output schemas stay with the host.
+    """
+    unread = {"label", "metadata", "title", "outputSchema", "annotations"}
     definitions = [
-        {key: item[key] for key in ("name", "description", "parameters")}
-        for item in export(MANIFEST, "openclaw", tiers=tiers, callback_hosts=hosts)
+        {key: value for key, value in item.items() if key not in unread}
+        for item in export(MANIFEST, shape, tiers=tiers, callback_hosts=hosts, wait_s=80.0)
     ]
+    text = "".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in definitions)
 
     assert len(definitions) == 3
-    assert offered_tokens(definitions) <= 900
+    assert offered_tokens(definitions) == len(text) / 4
+    assert offered_tokens(definitions) <= most
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("detailed ones too", id="detailed alone is pro"),
+        pytest.param("flex (only for lettering in the picture or when asked for", id="when flex"),
+        pytest.param(
+            "Unsupported (21:9, 4k, size in pixels, seed, negative prompt): take the closest and say so", id="no"
+        ),
+        pytest.param("Already attached: write a caption, no link. Not attached: send its path or link", id="delivery"),
+        pytest.param("You do not see the picture: do not vouch for it", id="unseen"),
+        pytest.param("Left out, RunAPI decides: expect 1:1", id="the default shape"),
+        pytest.param("2048x2048", id="2k in pixels"),
+        pytest.param("file paths in the workspace only", id="which files"),
+        pytest.param("ask the user to send it here", id="any other picture"),
+        pytest.param("when the user cannot see it: making it again does not help", id="not seen"),
+        pytest.param("Default 50.", id="the wait"),
+    ],
+)
+def test_the_definitions_answer_what_models_got_wrong(words: str) -> None:
+    """Each of these misled a model that had the definitions alone."""
+    assert words in json.dumps(export(MANIFEST, "openai", tiers=DEFAULT_TIERS, wait_s=50.0), ensure_ascii=False)
 
 
 def test_each_format_has_its_hosts_shape() -> None:

@@ -150,7 +150,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
             id="no default model",
         ),
         pytest.param(
-            _replaced("        use_for: most edits\n", ""),
+            _replaced("        use_for: most edits, detailed ones too\n", ""),
             "tiers.pro.models.remix_image: use_for must be given here or at the tier",
             id="a model without its use",
         ),
@@ -218,7 +218,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
             id="error codes of its own",
         ),
         pytest.param(
-            _replaced("remix_image. {tiers}. Returns", "remix_image. Returns"),
+            _replaced("remix_image. {tiers}. One picture", "remix_image. One picture"),
             "tools[0].description",
             id="a description without its prices",
         ),

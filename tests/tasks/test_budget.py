@@ -266,10 +266,42 @@ def test_the_hint_fits_the_cap(home: Path, runapi: SandboxTransport) -> None:
     _, session = calls(home, runapi, *prompts(2, CallContext(session="one")), session_cap_usd=0.05)
     _, day = calls(home.parent / "other", runapi, *prompts(2), daily_cap_usd=0.05)
 
-    assert "cheaper model or output_resolution 1k" in image["error"]["hint"]
+    assert "only if they agree" in image["error"]["hint"]
     assert "does not reset by itself" in session["error"]["message"]
-    assert "before that" not in image["error"]["hint"] + session["error"]["hint"]
-    assert "do not try again before that" in day["error"]["hint"]
+    assert "in this conversation any more" in session["error"]["hint"]
+    assert "before" not in image["error"]["hint"] + session["error"]["hint"]
+    assert "no image can be made before " in day["error"]["hint"]
+    assert "The same call fits from " in day["error"]["hint"]
+
+
+def test_the_error_names_what_still_fits(home: Path, runapi: SandboxTransport) -> None:
+    """ "Best quality" for a cap of ten cents: a cheaper picture now beats none until tomorrow."""
+    poster = {"prompt": "a poster", "model": "flux-2-flex-text-to-image"}
+    never, *_, spent = calls(home, runapi, (poster, None), *prompts(2), daily_cap_usd=0.10)
+    (wide,) = calls(home.parent / "other", runapi, ({**poster, "output_resolution": "2k"}, None), daily_cap_usd=0.15)
+
+    assert "would cost $0.14, and the daily cap is $0.10. So it can never be made" in never["error"]["message"]
+    assert "What still fits now: flux-2-pro-text-to-image 1k ($0.05) or 2k ($0.07)." in never["error"]["message"]
+    assert "resets" not in never["error"]["message"]
+    assert "task" in spent
+    assert (
+        "flux-2-pro-text-to-image 1k ($0.05) or 2k ($0.07); flux-2-flex-text-to-image 1k ($0.14)."
+        in (wide["error"]["message"])
+    )
+
+
+def test_what_fits_is_within_every_cap_and_an_enabled_tier(home: Path, runapi: SandboxTransport) -> None:
+    """An offer that the next cap refuses, or that the operator switched off, is another failed call."""
+    caller = CallContext(session="one", sender="alice")
+    wide = {"prompt": "a poster", "output_resolution": "2k"}
+    flex_alone = {"model": "flux-2-flex-text-to-image"}
+    settings = {"sender_daily_cap_usd": 0.06, "session_cap_usd": 0.055}
+    (both,) = calls(home, runapi, (wide, caller), tiers=("pro",), **settings)
+    (flex,) = calls(home.parent / "other", runapi, ({**flex_alone, **wide}, caller), tiers=("flex",), **settings)
+
+    assert "What still fits now: flux-2-pro-text-to-image 1k ($0.05)." in both["error"]["message"]
+    assert "session_cap_usd and sender_daily_cap_usd" in both["error"]["hint"]
+    assert "No other image fits now either." in flex["error"]["message"]
 
 
 def test_the_default_cap_is_five_dollars(home: Path) -> None:

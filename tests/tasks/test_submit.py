@@ -12,6 +12,7 @@ import pytest
 
 from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.runapi.contract import BALANCE_PATH
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import (
     BASE_URL,
@@ -408,7 +409,7 @@ def test_a_refusal_is_final_and_says_what_to_do(home: Path, status: int, body: A
     assert error["message"]
     assert error["hint"]
     assert len(transport.posts) == 1
-    assert transport.gets == []
+    assert [request.path for request in transport.gets] == ([BALANCE_PATH] if status == 402 else [])
 
 
 @pytest.mark.parametrize("shape", ["text", "object", "message", "detail", "errorMessage", "msg", "html"])

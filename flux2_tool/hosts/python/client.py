@@ -26,7 +26,7 @@ from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Engine
-from flux2_tool.engine.host_profile import LOCAL, MCP, HostProfile
+from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.wait import OnProgress
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
@@ -247,7 +247,7 @@ class Flux2Tool:
             shape,
             tiers=settings.tiers,
             callback_hosts=settings.callback_hosts,
-            wait_s=MCP.longest_wait_s(settings),
+            wait_s=(OPENCLAW if shape == "openclaw" else MCP).longest_wait_s(settings),
         )
 
     async def aclose(self) -> None:

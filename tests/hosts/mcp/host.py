@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import jsonschema
 
+from flux2_tool.hosts.mcp_result import as_tool_result
 from flux2_tool.schema.manifest import load_manifest
 from tests.hosts.mcp.sdk_client import opened
 
@@ -57,7 +57,7 @@ def result_of(answer: Any) -> dict[str, Any]:
     assert isinstance(found, dict)
     [content] = answer.content
     assert content.type == "text"
-    assert json.loads(content.text) == found
+    assert content.text == as_tool_result(found)["content"][0]["text"]
     jsonschema.validate(found, load_manifest().tools["text_to_image"].output_schema)
     assert answer.is_error == ("error" in found)
     return found

@@ -62,6 +62,12 @@ async def opened(parameters: StdioServerParameters, **options: Any) -> AsyncIter
         yield Client1(session)
 
 
+def named(name: str) -> Any:
+    """Return what a client says of itself when it connects, as the option `client_info`."""
+    types = importlib.import_module("mcp_types" if MAJOR == 2 else "mcp.types")
+    return types.Implementation(name=name, version="1")
+
+
 def is_progress(message: Any) -> bool:
     """Whether what a message handler got is a report of progress."""
     return type(getattr(message, "root", message)).__name__ == "ProgressNotification"

@@ -13,7 +13,7 @@ from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
 from tests.hosts.mcp.host import FOX, connected, result_of, talk
-from tests.hosts.mcp.sdk_client import is_progress
+from tests.hosts.mcp.sdk_client import is_progress, named
 from tests.support.command import SandboxClock
 from tests.support.keys import KEY
 
@@ -55,6 +55,22 @@ def test_a_call_brings_the_result_object(environ: dict[str, str], sandbox: Sandb
     assert result["cost"] == {"usd": 0.05, "basis": "billed"}
     [create] = sandbox.ledger.creates
     assert json.loads(create.body) == {**FOX, "aspect_ratio": "16:9", "model": "flux-2-pro-text-to-image"}
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_the_text_for_the_model_depends_on_what_its_client_shows(environ: dict[str, str], mode: str) -> None:
+    """OpenClaw's shows the object and every text that is not the same; others show one of the two."""
+
+    def text_for(client: str) -> str:
+        async def call(connection: Any) -> str:
+            answer = await connection.call_tool("text_to_image", {"prompt": f"a fox for {client}"})
+            assert answer.structured_content["task"]["state"] == "completed"
+            return str(answer.content[0].text)
+
+        return talk(environ, call, mode=mode, client_info=named(client))
+
+    assert text_for("some-agent").startswith("The picture is ready but not attached: send the user its link")
+    assert json.loads(text_for("openclaw-bundle-mcp"))["task"]["state"] == "completed"
 
 
 def test_an_edit_takes_the_last_picture_of_the_connection(environ: dict[str, str], sandbox: Sandbox) -> None:

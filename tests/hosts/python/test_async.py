@@ -128,7 +128,8 @@ def test_every_error_code_of_the_manifest_is_an_exception() -> None:
     found = [error_object(error)["error"] for error in raised]
 
     assert [error["code"] for error in found] == codes
-    assert {(e["task_ref"], e["charged"], e["retryable"]) for e in found} == {("task:tsk_1", "unknown", True)}
+    assert {(e["charged"], e["retryable"]) for e in found} == {("unknown", True)}
+    assert [e["code"] for e in found if e["task_ref"] != "task:tsk_1"] == ["content_refused"]
 
 
 def test_without_a_key_it_says_so_at_once(service: Service) -> None:

@@ -442,14 +442,14 @@ _JOURNAL: Final = (
             "        with self._transaction():\n            if rules.join",
         ),
         (
-            "what is reserved does not count for a cap",
-            "spending.spent_usd + spending.reserved_usd + intent.reserved_usd >",
-            "spending.spent_usd + intent.reserved_usd >",
+            "the price of the new image does not count for a cap",
+            "spending.has_room_for(intent.reserved_usd)",
+            "spending.has_room_for(0.0)",
         ),
         (
-            "the price of the new image does not count for a cap",
-            "spending.spent_usd + spending.reserved_usd + intent.reserved_usd >",
-            "spending.spent_usd + spending.reserved_usd >",
+            "one cap with room is enough",
+            "if not all(spending.has_room_for",
+            "if not any(spending.has_room_for",
         ),
         (
             "one more repeat than allowed",
@@ -511,28 +511,80 @@ _JOURNAL: Final = (
     ),
 )
 
+_BUDGET_ERRORS: Final = (
+    *edits(
+        "flux2_tool/tasks/budget_errors.py",
+        (
+            "the reset is named for the wrong day",
+            "local_day(now)[1]",
+            "local_day(now)[0]",
+        ),
+        (
+            "what can never fit is worded as what is spent",
+            "    if is_never:  # as",
+            "    if False:  # as",
+        ),
+        (
+            "a daily cap is not named to reset",
+            "    if helps_to_wait:\n        said",
+            "    if False:\n        said",
+        ),
+        (
+            "what fits one cap is offered",
+            "fitting = [one for one in others if all(",
+            "fitting = [one for one in others if any(",
+        ),
+        (
+            "what a cap never holds is promised after the reset",
+            "    return spending.can_ever_hold(choice.counted_usd)\n",
+            "    return True\n",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/model.py",
+        (
+            "what is reserved does not count for a cap",
+            "return self.spent_usd + self.reserved_usd + usd <=",
+            "return self.spent_usd + usd <=",
+        ),
+        (
+            "what is spent does not count for a cap",
+            "return self.spent_usd + self.reserved_usd + usd <=",
+            "return self.reserved_usd + usd <=",
+        ),
+        (
+            "what is left leaves out what is reserved",
+            "self.cap.limit_usd - self.spent_usd - self.reserved_usd",
+            "self.cap.limit_usd - self.spent_usd",
+        ),
+        (
+            "what is left leaves out what is spent",
+            "self.cap.limit_usd - self.spent_usd - self.reserved_usd",
+            "self.cap.limit_usd - self.reserved_usd",
+        ),
+    ),
+    *edits(
+        "flux2_tool/engine/refusals.py",
+        (
+            "a balance that is slow holds up the call",
+            "async with asyncio.timeout(BALANCE_TIMEOUT_S):",
+            "async with asyncio.timeout(None):",
+        ),
+        (
+            "a disabled tier is offered instead",
+            ".enabled_models(self._settings.tiers)",
+            ".models",
+        ),
+        (
+            "what the balance cannot pay is offered",
+            "if one.is_known and one.counted_usd <= balance_usd and one",
+            "if one.is_known and one",
+        ),
+    ),
+)
+
 _BUDGET: Final = edits(
     "flux2_tool/tasks/budget.py",
-    (
-        "the reset is named for the wrong day",
-        "    _, end = local_day(now)\n",
-        "    end, _ = local_day(now)\n",
-    ),
-    (
-        "a cap per image is worded as one that is spent",
-        '    if cap.kind == "image":\n        status',
-        "    if False:\n        status",
-    ),
-    (
-        "what is left leaves out what is reserved",
-        "cap.limit_usd - spending.spent_usd - spending.reserved_usd",
-        "cap.limit_usd - spending.spent_usd",
-    ),
-    (
-        "what is left leaves out what is spent",
-        "cap.limit_usd - spending.spent_usd - spending.reserved_usd",
-        "cap.limit_usd - spending.reserved_usd",
-    ),
     (
         "anybody may spend where only the owner may",
         '    if settings.spenders == "owner" and not caller.is_owner:\n',
@@ -547,11 +599,6 @@ _BUDGET: Final = edits(
         "the daily cap is left out",
         "    return (*caps, day)\n",
         "    return tuple(caps)\n",
-    ),
-    (
-        "a daily cap is not named to reset",
-        "    if cap.since is not None:\n        resets",
-        "    if False:\n        resets",
     ),
 )
 
@@ -635,6 +682,7 @@ MONEY: Final = (
     *_POLL_ENDS,
     *_STATUS,
     *_JOURNAL,
+    *_BUDGET_ERRORS,
     *_BUDGET,
     *_BILLING,
 )

@@ -1,0 +1,83 @@
+"""A result object as MCP's `CallToolResult`: the whole object for programs, and a short text for the model.
+
+The text holds what a model uses: what to do next, the task's ref and state, the picture's path and link, the cost, and
+warnings; of a failure what happened, what to do, and the facts. The names in it are the object's own. What `next` calls
+images[0].url is the line of that name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from flux2_tool.schema.money import cost_text
+
+# OpenClaw's clients (openclaw-bundle-mcp, openclaw-node-host) show a model the structured content and every text that
+# is not the same JSON. As observed with OpenClaw 2026.9.6.
+_SHOWS_OBJECT: Final = "openclaw"
+_PLAIN_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+_MODEL_CHARS: Final = 80
+
+
+def as_tool_result(result: Mapping[str, Any], *, client: str = "") -> dict[str, Any]:
+    """Return a result object as a `CallToolResult`. A lone surrogate, which UTF-8 cannot encode, becomes a "?".
+
+    Args:
+        result: A result or `{"error": {…}}`.
+        client: The client's name. To OpenClaw's the text is `JSON.stringify` of the object with an indent of 2, which
+            its model reads once; so whole numbers have no decimal point.
+    """
+    encoded = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
+    found = json.loads(encoded, parse_float=_javascript_number)
+    if client.startswith(_SHOWS_OBJECT):
+        text = json.dumps(found, ensure_ascii=False, indent=2)
+    else:
+        text = "\n".join(_failure_lines(found["error"]) if "error" in found else _lines(found))
+    return {
+        "content": [{"type": "text", "text": text}],
+        "structuredContent": found,
+        "isError": "error" in result,
+    }
+
+
+def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+    task, cost = result["task"], result["cost"]
+    if result["next"]:
+        yield result["next"]
+    facts = [task["ref"], f"state: {task['state']}", _model_text(task["model"])]
+    if task["state"] == "completed":
+        facts.append(f"cost: {cost_text(cost['usd'], cost['basis'])}")
+    yield ", ".join(fact for fact in facts if fact)
+    for index, image in enumerate(result["images"]):
+        for name in ("path", "url"):
+            if image[name]:
+                yield f"images[{index}].{name}: {image[name]}"
+    for warning in result["warnings"]:
+        yield f"Note: {warning}"
+
+
+def _failure_lines(error: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a failure's lines, as `explain` in the plugin's failure.js words it."""
+    yield error["message"]
+    if error["hint"]:
+        yield f"Hint: {error['hint']}"
+    facts = [error["code"], f"charged: {error['charged']}", f"retryable: {'yes' if error['retryable'] else 'no'}"]
+    if error["task_ref"]:
+        facts.append(error["task_ref"])
+    if error["request_id"]:
+        facts.append(f"request {error['request_id']}")
+    yield f"({', '.join(facts)})"
+
+
+def _model_text(model: str | None) -> str | None:
+    """Return the model's name; the service may have named it, so that any other text is quoted."""
+    if model is None or _PLAIN_MODEL.fullmatch(model):
+        return model
+    return json.dumps(model[:_MODEL_CHARS])
+
+
+def _javascript_number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
