@@ -26,9 +26,12 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Ite
 
 def test_a_key_and_base_url_in_the_config_are_enough(world: World) -> None:
     """Whoever has RunAPI as chat provider needs to set nothing else."""
-    call = ToolCall(tool="text_to_image", arguments={"prompt": "a key", "timeoutSeconds": 60})
 
-    turn, _ = run(world, [call, Say(text="Here.")])
+    def fetch(results: Sequence[str]) -> ToolCall:
+        return ToolCall(tool="get_image_task", arguments={"task_id": task_of(results[0]), "timeoutSeconds": 60})
+
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "a key"})
+    turn, _ = run(world, [call, fetch, Say(text="Here.")])
 
     assert len(turn.media_urls) == 1
 
@@ -77,7 +80,7 @@ def test_a_slow_picture_is_fetched_and_attached_once(world: World) -> None:
     first, second, third = results
     assert "get_image_task" in first
     assert "attached" not in first
-    assert "is attached to this conversation" in second
+    assert "is already attached to this conversation: write a caption" in second
     assert "is already attached to this conversation" in third
     assert len(turn.media_urls) == 1
     assert turn.failed_calls == 0

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flux2_tool.sandbox import Sandbox
-from tests.e2e import loopback_media
 from tests.e2e.conftest import KEY, World
 from tests.e2e.recorded_turn import CHINESE, ENGLISH, Turn, difference
 from tests.e2e.scripted_model import Say, SeenRequest, Step, ToolCall
@@ -39,10 +38,7 @@ def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[s
     made.openclaw.configure(
         channels={"telegram": telegram.channel(owner=OWNER)},
         commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
-        plugins={
-            "load": {"paths": [str(loopback_media.FOLDER)]},
-            "entries": {"flux2": ours, "loopback-media": {"enabled": True}},
-        },
+        plugins={"entries": {"flux2": ours}},
     )
     made.openclaw.install_plugin()
     with made.openclaw.gateway():

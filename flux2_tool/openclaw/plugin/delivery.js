@@ -5,7 +5,7 @@
 // agent's words; there the agent writes the line that OpenClaw turns into the picture, which keeps both together, and
 // what the tool attaches counts only where that line is missing.
 
-import { copyFile, link, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { URL } from "node:url";
 
@@ -62,7 +62,8 @@ export async function deliver({ task }, due, channel, { folder, isLate }) {
   for (const image of due) {
     const isFetchable = isPublic(image.url);
     if (image.path && !isFetchable) rememberCopy(image.url, image.path);
-    if (channel === WEBCHAT && image.path) {
+    // Of the copies that stand for a link OpenClaw takes those of a turn that a person began.
+    if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
       // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
       const name = titleOf(task.title) + (isLate ? extname(image.path) : "");
       delivery.lines.push(`MEDIA:"${await named(image.path, folder, task.id ?? "picture", name)}"`);
@@ -100,7 +101,7 @@ function rememberCopy(url, path) {
 }
 
 /**
- * Returns the path of a file under another name.
+ * Returns the path of a copy of a file under another name: OpenClaw opens no file that has a second link.
  *
  * @param {string} path
  * @param {string} folder
@@ -110,14 +111,12 @@ function rememberCopy(url, path) {
 async function named(path, folder, id, name) {
   const own = join(folder, id.replace(/[^\w-]/g, "-").slice(-40));
   await mkdir(own, { recursive: true, mode: 0o700 });
+  const bytes = await readFile(path);
   for (let number = 1; ; number += 1) {
     const wanted = join(own, number === 1 ? name : `${name} (${number})`);
-    const [there, source] = await Promise.all([stat(wanted).catch(() => null), stat(path)]);
-    if (there && there.ino === source.ino) return wanted;
-    if (there) continue;
-    // Where the file system has no links, a copy.
-    await link(path, wanted).catch(() => copyFile(path, wanted));
-    return wanted;
+    const there = await readFile(wanted).catch(() => null);
+    if (there === null) await writeFile(wanted, bytes, { mode: 0o600 });
+    if (there === null || there.equals(bytes)) return wanted;
   }
 }
 

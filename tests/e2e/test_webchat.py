@@ -1,0 +1,67 @@
+"""OpenClaw's own web chat: picture, words and cost together, before and after a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flux2_tool.sandbox import Sandbox
+from tests.e2e.conftest import KEY, World
+from tests.e2e.scripted_model import Say, ToolCall
+from tests.e2e.webchat import WebChat, as_told, running_webchat
+
+FOX = "A red fox in the snow"
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[World]:
+    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    made.openclaw.install_plugin()
+    with made.openclaw.gateway():
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chat(world: World) -> Iterator[WebChat]:
+    with running_webchat(world.openclaw) as running:
+        yield running
+
+
+def test_picture_words_and_cost_stand_together(world: World, chat: WebChat) -> None:
+    """What a tool attaches takes the place of the words there; before, they were folded away for good.
+
+    The sandbox's picture shows, though OpenClaw fetches nothing from this machine.
+    """
+    call = ToolCall(tool="text_to_image", arguments={"prompt": FOX})
+    marker = world.model.script("fox", [call, Say(text=as_told("Here is your fox. It cost 0.05 USD."))])
+
+    chat.say(f"A fox in the snow, please. {marker}")
+    during = chat.until("Text To Image")
+    chat.shot("during")
+    after = chat.until("It cost 0.05 USD.", pictures=1)
+    chat.shot("after")
+    chat.reload()
+    reloaded = chat.until("It cost 0.05 USD.", pictures=1)
+    chat.shot("reloaded")
+
+    assert "Here is your fox" not in during.text
+    for seen in (after, reloaded):
+        assert "Here is your fox. It cost 0.05 USD." in seen.text
+        assert "MEDIA:" not in seen.text
+        assert "Not sent" not in seen.text
+        assert seen.alts == [FOX]
+    assert world.sandbox.ledger.tasks
+
+
+def test_a_model_that_leaves_the_line_out_is_told_of_no_attachment(world: World, chat: WebChat) -> None:
+    """The sandbox's link cannot be fetched, so that nothing is called attached."""
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "a green parrot"})
+    marker = world.model.script("parrot", [call, Say(text="Your parrot.")])
+
+    chat.say(f"A parrot, please. {marker}")
+    chat.until("Your parrot.")
+
+    [result] = world.model.tool_results("parrot")
+    assert "already attached" not in result
+    assert "You attach the picture" in result

@@ -1,0 +1,64 @@
+// Drives OpenClaw's own web chat in headless Chromium: one JSON command a line on stdin, one answer a line on stdout.
+// NODE_PATH does not serve modules of this kind, so that playwright-core is found by FLUX2_TEST_PLAYWRIGHT.
+
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+const { FLUX2_TEST_PLAYWRIGHT: packages, FLUX2_TEST_CHROMIUM: executablePath } = process.env;
+const { chromium } = createRequire(join(packages, "index.js"))("playwright-core");
+const WAIT_MS = 60_000;
+const browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
+const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+
+// What a person sees: the words that are not folded away, and the pictures that have arrived.
+const seen = () => {
+  const main = document.querySelector("main") ?? document.body;
+  const pictures = [...main.querySelectorAll("img")].filter((image) => image.clientWidth > 60);
+  return {
+    text: main.innerText,
+    pictures: pictures.map(({ alt, naturalWidth, complete }) => ({ alt, width: naturalWidth, loaded: complete && naturalWidth > 0 })),
+  };
+};
+
+const operations = {
+  async open({ url }) {
+    await page.goto(url);
+    await page.locator("textarea:visible").last().waitFor({ timeout: WAIT_MS });
+    await page.locator('button[aria-label="Close assistant sidebar"]').click({ timeout: 1_500 }).catch(() => {});
+  },
+  async say({ text }) {
+    const box = page.locator("textarea:visible").last();
+    await box.fill(text);
+    await box.press("Enter");
+  },
+  // Until the chat shows these words and so many pictures; returns what it shows then, or at the end of the wait.
+  async until({ text, pictures = 0 }) {
+    const isThere = ([wanted, count]) => {
+      const main = document.querySelector("main") ?? document.body;
+      const loaded = [...main.querySelectorAll("img")].filter((image) => image.clientWidth > 60 && image.naturalWidth > 0);
+      return main.innerText.includes(wanted) && loaded.length >= count;
+    };
+    await page.waitForFunction(isThere, [text, pictures], { timeout: WAIT_MS }).catch(() => {});
+    return page.evaluate(seen);
+  },
+  seen: () => page.evaluate(seen),
+  async click({ text }) {
+    await page.getByText(text).last().click({ timeout: 5_000 });
+  },
+  async reload() {
+    await page.reload();
+    await page.locator("textarea:visible").last().waitFor({ timeout: WAIT_MS });
+  },
+  shot: ({ path }) => page.screenshot({ path }),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { op, ...options } = JSON.parse(line);
+  try {
+    process.stdout.write(`${JSON.stringify({ answer: (await operations[op](options)) ?? null })}\n`);
+  } catch (error) {
+    process.stdout.write(`${JSON.stringify({ failed: String(error?.stack ?? error) })}\n`);
+  }
+}
+await browser.close();
