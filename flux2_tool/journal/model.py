@@ -199,6 +199,8 @@ class ClaimRules:
         repeat_max: The maximum number of equal new requests in the window; None for no limit.
         repeat_window_s: The window's length, in seconds.
         caps: The caps on a new request; the first one that it would exceed is reported.
+        needs_approval: Whether a new request is refused because nobody has agreed to its price.
+        is_trial: Whether to say only what would happen, and to record nothing.
     """
 
     join: Literal["session", "orphaned", "never"]
@@ -206,6 +208,8 @@ class ClaimRules:
     repeat_max: int | None = None
     repeat_window_s: float = math.inf
     caps: tuple[Cap, ...] = ()
+    needs_approval: bool = False
+    is_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,12 +217,12 @@ class Claim:
     """The result of a claim.
 
     Attributes:
-        record: The new record of this process ("new"), or the earlier one to share ("joined").
+        record: The new record of this process ("new"; none in a trial), or the earlier one to share ("joined").
         repeated: The equal requests in the window, when there are too many ("repeated").
         spending: The use of the cap that the request would exceed ("over_budget").
     """
 
-    outcome: Literal["new", "joined", "repeated", "over_budget"]
+    outcome: Literal["new", "joined", "repeated", "over_budget", "unapproved"]
     record: Record | None = None
     repeated: tuple[Record, ...] = ()
     spending: Spending | None = None
