@@ -46,6 +46,7 @@ NPM_NAME = "flux2-tool"
 _ICON = "assets/icon.png"
 _HAND_WRITTEN = {
     "dist/account.js": "account.js",
+    "dist/approval.js": "approval.js",
     "dist/callbacks.js": "callbacks.js",
     "dist/deadlines.js": "deadlines.js",
     "dist/failure.js": "failure.js",

@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { accountOf, describeAccount, hostContext } from "./account.js";
+import { askBeforePaying, askingNote, rememberContext, withConsent } from "./approval.js";
 import { registerCallbacks } from "./callbacks.js";
 import { failure } from "./failure.js";
 import { imageProvider } from "./image_provider.js";
@@ -16,8 +17,8 @@ import { shared } from "./shared.js";
 import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
 import { Worker } from "./worker.js";
 
-/** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
-/** @import { PluginApi, Settings, ToolContext } from "./types.d.ts" */
+/** @import { AgentTool, Bundle, BundledTool, CallParams, CallWorker, OpenClawConfig } from "./types.d.ts" */
+/** @import { PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
 
@@ -28,6 +29,7 @@ export default {
   register(api) {
     const bundle = readBundle(api);
     const callWorker = workerCaller(api, bundle);
+    askBeforePaying(api, bundle.tools.map(({ name }) => name), questionAsker(api, bundle));
     for (const tool of bundle.tools) registerTool(api, bundle, tool, callWorker);
     if (bundle.image_provider) {
       api.registerImageGenerationProvider(imageProvider(api, bundle, bundle.image_provider, callWorker));
@@ -66,6 +68,7 @@ function registerTool(api, bundle, tool, callWorker) {
   if (!definition) return;
   /** @param {ToolContext} ctx */
   const toolFor = (ctx) => {
+    rememberContext(ctx);
     return { ...definition, prepareArguments: withoutNulls, execute: executor(api, ctx, tool.name, callWorker) };
   };
   api.registerTool(toolFor, { name: tool.name });
@@ -100,7 +103,7 @@ function definitionOf({ name, label, description, parameters, by_tiers, callback
   return {
     name,
     label,
-    description: description.replace("{tiers}", () => text),
+    description: description.replace("{tiers}", () => text) + askingNote(name, settings),
     // Typed as a schema of TypeBox's; as observed, a plain JSON Schema reaches the model unchanged.
     parameters: /** @type {AgentTool["parameters"]} */ ({ ...parameters, properties, required }),
     catalogMode: "direct-only",
@@ -129,22 +132,52 @@ function withoutNulls(args) {
 function executor(api, ctx, tool, callWorker) {
   return async (callId, args, signal, onUpdate) => {
     try {
-      const params = {
-        tool,
-        arguments: args,
-        session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
-        ...requester(ctx),
-        workspace_dir: ctx.workspaceDir ?? null,
-        sandboxed: ctx.sandboxed === true,
-        wait_s: settingsOf(api).wait_s ?? null,
-      };
-      const result = await callWorker(ctx, params, signal, onUpdate && progressReporter(onUpdate, callId));
+      const onProgress = onUpdate && progressReporter(onUpdate, callId);
+      const result = await withConsent(callId, signal, (approval) => {
+        return callWorker(ctx, { ...paramsOf(api, ctx, tool, args), approval }, signal, onProgress);
+      });
       return result.error ? failedCall(result) : finishedCall(result, tool, ctx, signal);
     } catch (error) {
       api.logger.error(`${ID}: ${tool}: ${error instanceof Error ? error.stack : error}`);
       const message = "The plugin failed on this call.";
       return failedCall(failure("internal_error", message, "See the gateway's log.", "unknown"));
     }
+  };
+}
+
+/**
+ * Returns a call for the worker.
+ *
+ * @param {PluginApi} api
+ * @param {ToolContext} ctx
+ * @param {string} tool
+ * @param {unknown} args
+ * @returns {CallParams}
+ */
+function paramsOf(api, ctx, tool, args) {
+  return {
+    tool,
+    arguments: args,
+    session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
+    ...requester(ctx),
+    workspace_dir: ctx.workspaceDir ?? null,
+    sandboxed: ctx.sandboxed === true,
+    wait_s: settingsOf(api).wait_s ?? null,
+  };
+}
+
+/**
+ * Returns a function that asks the worker what a person has to be asked before a call.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @returns {QuestionOf}
+ */
+function questionAsker(api, bundle) {
+  return async (ctx, tool, args) => {
+    const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
+    const worker = startedWorker(api, bundle);
+    return worker.question({ ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home });
   };
 }
 

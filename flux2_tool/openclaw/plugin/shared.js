@@ -6,4 +6,10 @@ const KEY = Symbol.for("flux2-tool.worker");
 const registry = /** @type {Record<symbol, Shared | undefined>} */ (/** @type {unknown} */ (globalThis));
 
 /** @type {Shared} */
-export const shared = (registry[KEY] ??= { worker: null, shown: new Map() });
+export const shared = (registry[KEY] ??= {
+  worker: null,
+  shown: new Map(),
+  contexts: new Map(),
+  questions: new Map(),
+  asked: new Map(),
+});

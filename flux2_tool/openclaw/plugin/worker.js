@@ -143,6 +143,22 @@ export class Worker {
     }
   }
 
+  /**
+   * Returns what a person has to be asked before a call; null when nothing, or when the worker does not say.
+   *
+   * @param {CallParams & AccountParams} params
+   */
+  async question(params) {
+    this.#countCalls(+1);
+    try {
+      if (await this.ready) return null;
+      const { result } = await this.#connection.request("question", params).response;
+      return result?.question ?? null;
+    } finally {
+      this.#countCalls(-1);
+    }
+  }
+
   /** Lets the calls in flight finish, then ends the worker. Resolves when it has ended, or after the grace time. */
   retire() {
     this.#isRetired = true;
