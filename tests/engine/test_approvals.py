@@ -98,6 +98,17 @@ def test_a_call_that_was_agreed_to_is_made(home: Path, runapi: SandboxTransport)
     assert runapi.billed == 1
 
 
+def test_the_time_until_the_answer_is_not_part_of_the_wait(home: Path, runapi: SandboxTransport) -> None:
+    """A person may take minutes; the call still waits as long for its picture as any other."""
+
+    async def playing(tool: HostedEngine) -> dict[str, Any]:
+        caller = await agreed(tool, FLEX)
+        await asyncio.sleep(500.0)
+        return await made(tool, FLEX, caller=caller, wait_s=30.0)
+
+    assert play(home, runapi, playing)["task"]["state"] == "completed"
+
+
 def test_without_consent_nothing_is_sent_and_the_setting_is_named(home: Path, runapi: SandboxTransport) -> None:
     """A host that never asks must not be able to pay, and somebody has to learn what to change."""
     error = play(home, runapi, lambda tool: made(tool, FLEX))["error"]

@@ -177,7 +177,8 @@ function questionAsker(api, bundle) {
   return async (ctx, tool, args) => {
     const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
     const worker = startedWorker(api, bundle);
-    return worker.question({ ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home });
+    const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
+    return (await worker.resultOf("question", params))?.question ?? null;
   };
 }
 
