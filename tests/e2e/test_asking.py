@@ -119,7 +119,7 @@ def test_a_picture_below_the_limit_asks_nobody(world: World, telegram: Telegram)
     assert not [text for text in telegram.texts() if "a tin cup" in text]
 
 
-def test_a_run_in_which_nobody_can_be_asked_is_refused_with_the_settings_name(world: World) -> None:
+def test_a_run_that_can_ask_nobody_is_refused_with_the_settings_name(world: World) -> None:
     """`openclaw agent` has no chat to ask in."""
     _turn, [result] = run(world, [flex("a golden ring"), Say(text="No ring, then.")])
 

@@ -393,9 +393,7 @@ def test_a_question_changes_nothing_in_the_journal(home: Path, runapi: SandboxTr
     assert result["task"]["state"] == "completed"
 
 
-def test_a_connection_inherits_a_task_without_a_question_and_without_losing_it(
-    home: Path, runapi: SandboxTransport
-) -> None:
+def test_looking_whether_a_task_is_inherited_does_not_move_it(home: Path, runapi: SandboxTransport) -> None:
     """Over MCP a client that connects again goes on; looking whether it would must not move the task."""
 
     async def main() -> tuple[dict[str, Any], Any, dict[str, Any]]:
