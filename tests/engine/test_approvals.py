@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +217,23 @@ def test_an_approval_that_bought_nothing_is_still_good(home: Path, runapi: Sandb
     assert result["task"]["state"] == "completed"
 
 
+def test_an_approval_of_a_call_that_joined_is_still_good(home: Path, runapi: SandboxTransport) -> None:
+    """Two questions were asked before either call began; the second call's image was the first one's."""
+
+    async def playing(tool: HostedEngine) -> list[dict[str, Any]]:
+        callers = [await agreed(tool, FLEX) for _ in range(2)]
+        first, joined = await asyncio.gather(*(made(tool, FLEX, caller=caller) for caller in callers))
+        await asyncio.sleep(60.0)
+        return [first, joined, *[await made(tool, FLEX, caller=caller) for caller in callers]]
+
+    first, joined, again, other = play(home, runapi, playing)
+
+    assert joined["task"]["id"] == first["task"]["id"]
+    assert "which was requested already" in again["error"]["message"]
+    assert other["task"]["id"] != first["task"]["id"]
+    assert runapi.billed == 2
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -394,20 +413,27 @@ def test_a_question_changes_nothing_in_the_journal(home: Path, runapi: SandboxTr
 
 
 def test_looking_whether_a_task_is_inherited_does_not_move_it(home: Path, runapi: SandboxTransport) -> None:
-    """Over MCP a client that connects again goes on; looking whether it would must not move the task."""
+    """Over MCP a client that connects again goes on; a question that no call follows must not take the task away."""
+    plain = CallContext(is_owner=True)
 
-    async def main() -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    def sessions() -> list[Any]:
+        with contextlib.closing(sqlite3.connect(home / "journal.db")) as journal:
+            return journal.execute("SELECT session, owner FROM records").fetchall()
+
+    async def main() -> tuple[dict[str, Any], Any, list[list[Any]], dict[str, Any]]:
         options: dict[str, Any] = {"host": "mcp", "ask_above_usd": 0.10}
         async with opened_tool(home, runapi, **options) as first:
-            plain = CallContext(is_owner=True)
             begun = await made(first, FLEX, caller=await agreed(first, FLEX, caller=plain), wait_s=0)
+        found = [sessions()]
         async with opened_tool(home, runapi, **options) as second:
             question = await asked(second, FLEX, caller=plain)
-            return begun, question, await made(second, FLEX, caller=plain)
+            found.append(sessions())
+            return begun, question, found, await made(second, FLEX, caller=plain)
 
-    begun, question, result = run_virtual(main())
+    begun, question, (before, after), result = run_virtual(main())
 
     assert question is None
+    assert after == before
     assert result["task"]["id"] == begun["task"]["id"]
     assert runapi.billed == 1
 
