@@ -200,7 +200,7 @@ def test_other_calls_have_questions_of_their_own(host: PluginHost, other: dict[s
     assert before(host, "two", **other) is not None
 
 
-def test_a_call_that_is_stopped_while_an_equal_one_is_asked_about_ends_at_once(host: PluginHost) -> None:
+def test_a_call_stopped_while_an_equal_one_is_asked_about_ends_at_once(host: PluginHost) -> None:
     """Somebody pressed stop; the question may stay open for minutes."""
     before(host, "one")
     before(host, "two")
