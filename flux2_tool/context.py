@@ -15,6 +15,21 @@ CONNECTION: Final = "connection:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person's consent to one call: to these arguments, up to this price, for new images once.
+
+    Attributes:
+        approval_id: Its own id, so that it counts once.
+        request_key: The same for the same arguments of the same conversation and account.
+        usd: What the call's images may cost together.
+    """
+
+    approval_id: str
+    request_key: str
+    usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
     """The caller of one call.
 
@@ -31,6 +46,8 @@ class CallContext:
         any_folder: Whether source files may lie anywhere, because a person typed their paths.
         source_dirs: Folders of the host's own, in which it put this call's source files.
         is_watching: Whether the host itself waits for the image, and shows nobody what this call returns.
+        must_ask: Whether a person has to agree to what costs more than the setting `ask_above_usd`.
+        approval: That person's consent to this call.
     """
 
     session: str | None = None
@@ -45,6 +62,8 @@ class CallContext:
     any_folder: bool = False
     source_dirs: tuple[Path, ...] = ()
     is_watching: bool = False
+    must_ask: bool = False
+    approval: Approval | None = None
 
     def __post_init__(self) -> None:
         # A host may give a name with a lone surrogate, which UTF-8 cannot encode.

@@ -12,6 +12,7 @@ not. The host's edge (CLI, worker, MCP) turns an error into the `{"error": {...}
     ├── ConfigurationError         configuration_error   fix the set-up
     ├── CreditsExhaustedError      insufficient_credits  have the account's owner top it up
     ├── BudgetExceededError        budget_exceeded       take what still fits, wait for the reset or raise the cap
+    ├── NotApprovedError           not_approved          tell the user; ask again only on their request
     ├── RepeatedRequestError       repeated_request      show the images that were already made
     ├── ContentRefusedError        content_refused       ask the user for other words or another image
     ├── GenerationFailedError      generation_failed     try once more, then tell the user
@@ -142,6 +143,13 @@ class BudgetExceededError(Flux2Error):
     """The image would exceed a cap that the operator set. Nothing was sent."""
 
     code = "budget_exceeded"
+    exit_code = REFUSED_OR_FAILED
+
+
+class NotApprovedError(Flux2Error):
+    """A person has to agree to this price first, and nobody did. Nothing was sent."""
+
+    code = "not_approved"
     exit_code = REFUSED_OR_FAILED
 
 

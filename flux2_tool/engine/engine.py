@@ -16,6 +16,7 @@ from typing import Any, Final
 from flux2_tool._net import is_loopback_url
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
+from flux2_tool.engine.approvals import QUESTION_WAIT_S, Question
 from flux2_tool.engine.earlier_images import EarlierImages
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
 from flux2_tool.engine.result_builder import report
@@ -23,6 +24,7 @@ from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.save_targets import SaveTarget, checked_targets
 from flux2_tool.engine.saving import PictureSaver
 from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
+from flux2_tool.engine.task_registry import registry_of
 from flux2_tool.engine.task_starter import TaskStarter
 from flux2_tool.engine.wait import (
     CancelToken,
@@ -33,21 +35,17 @@ from flux2_tool.engine.wait import (
     record_warnings,
     wait_for,
 )
-from flux2_tool.engine.webhooks import webhook_inbox_of
+from flux2_tool.engine.webhooks import take_webhook, webhook_inbox_of
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
-from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.schema.given_arguments import as_meant
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings
-from flux2_tool.tasks.dependencies import TaskDependencies
-from flux2_tool.tasks.poll_schedule import PollScheduler
-from flux2_tool.tasks.registry import Registry, TaskHandle
+from flux2_tool.tasks.registry import TaskHandle
 from flux2_tool.tasks.task import ImageTask
-from flux2_tool.tasks.webhook_inbox import WebhookRefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -87,22 +85,13 @@ class Engine:
         self._calls = OpenCalls()
         routes = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
         self._webhook_inbox = webhook_inbox_of(settings, host, self._clock)
-        self._registry = Registry(
-            folder=settings.home,
-            mode=settings.journal,
-            owner=runtime.owner,
-            opener=runtime.opener,
+        self._registry = registry_of(
+            settings,
+            manifest=self.manifest,
+            routes=routes,
+            webhook_inbox=self._webhook_inbox,
+            runtime=runtime,
             is_peer_in_process=is_peer_in_process,
-            dependencies=TaskDependencies(
-                clock=self._clock,
-                random=runtime.random,
-                route_cache=routes,
-                poll_scheduler=PollScheduler(typical_s=self.manifest.typical_s),
-                create_slots=ConcurrencyLimiter(settings.max_creates),
-                webhook_inbox=self._webhook_inbox,
-                route=settings.route,
-                resend_window_s=settings.resend_window_s,
-            ),
         )
         self.received = self._registry.received
         self._earlier = EarlierImages(self._registry.left_behind)
@@ -171,6 +160,31 @@ class Engine:
             logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
             raise
 
+    async def question(
+        self,
+        tool: str,
+        arguments: Any,
+        *,
+        caller: CallContext | None = None,
+        credentials: CredentialsSource | None = None,
+    ) -> Question | None:
+        """Return what a person has to be asked before such a call, None if nothing; for the arguments see `call`.
+
+        Nothing is requested or uploaded. A call that will fail, or join a task already paid for, needs no consent.
+        """
+        caller = self.host.in_session(caller, process=self._process)
+        if self.settings.ask_above_usd is None or tool == "get_image_task":
+            return None
+        try:
+            with self._calls.opened(cancel := CancelToken()):
+                arguments, _ = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
+                self._validate(tool, arguments, by_model=caller.by_model)
+                call = self._open_call(tool, arguments, credentials, wait_s=QUESTION_WAIT_S, cancel=cancel)
+                return await self._starter.question(call, caller)
+        except Flux2Error as exc:
+            logger.info("no question: %s", exc.code)
+            return None
+
     async def resume(
         self,
         *,
@@ -223,23 +237,8 @@ class Engine:
         raise TaskNotFoundError(f"There is no response about task {task_id} yet.", hint="Ask again in a moment.")
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Process a request to the webhook's address; return whether RunAPI sent it.
-
-        Args:
-            headers: The request's headers; names in any letter case.
-            body: The request's body, byte for byte.
-        """
-        if self._webhook_inbox is None:
-            return False
-        try:
-            task_id = self._webhook_inbox.receive(headers, body)
-        except WebhookRefusedError as exc:
-            # Anybody can send one, and must not be able to fill the log that people read.
-            logger.info("a webhook was refused: %s", exc)
-            return False
-        if task_id is not None:
-            self._registry.notify_finished(task_id)
-        return True
+        """Process a request to the webhook's address, byte for byte; return whether RunAPI sent it."""
+        return take_webhook(self._webhook_inbox, self._registry, headers, body)
 
     async def aclose(self, *, delivered: bool = True) -> None:
         """End every call's wait and close the connections; no call may follow. Tasks at RunAPI continue.

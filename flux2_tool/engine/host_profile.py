@@ -31,6 +31,7 @@ class HostProfile:
         delivery: Who brings a finished picture to the user, as `next` words it: "host", which attaches it and says so
             itself beside `next`; "model", which has to send path or link; "program", which shows it as it likes.
         adds_arguments: Whether hosts of this kind add arguments of their own to those of the model.
+        asks_before_paying: Whether a person has to agree to what costs more than the setting `ask_above_usd`.
     """
 
     wait_s: float
@@ -40,6 +41,7 @@ class HostProfile:
     receives_webhooks: bool = False
     delivery: Delivery = "program"
     adds_arguments: bool = False
+    asks_before_paying: bool = False
 
     def longest_wait_s(self, settings: Settings) -> float:
         """Return how long a call waits that says nothing itself, in seconds."""
@@ -51,11 +53,16 @@ class HostProfile:
         if not self.is_agent:
             return caller
         session = caller.session or self.unnamed_session.format(process=process)
-        return replace(caller, session=session, by_model=True)
+        return replace(caller, session=session, by_model=True, must_ask=self.asks_before_paying)
 
 
 OPENCLAW: Final = HostProfile(
-    wait_s=80.0, is_agent=True, callers_are_owners=False, receives_webhooks=True, delivery="host"
+    wait_s=80.0,
+    is_agent=True,
+    callers_are_owners=False,
+    receives_webhooks=True,
+    delivery="host",
+    asks_before_paying=True,
 )
 # Over MCP the connection is the session; a client that connects again goes on with the same conversation.
 MCP: Final = HostProfile(
@@ -65,6 +72,9 @@ MCP: Final = HostProfile(
     unnamed_session=f"{CONNECTION}{{process}}",
     delivery="model",
     adds_arguments=True,
+    asks_before_paying=True,
 )
+# A model's calls in code that people wrote: that code asks, where it wants to.
+PYTHON_AGENT: Final = replace(MCP, asks_before_paying=False)
 # The command line, and code that people wrote.
 LOCAL: Final = HostProfile(wait_s=900.0, is_agent=False, callers_are_owners=True)

@@ -98,14 +98,27 @@ class RequestBuilder:
         )
         return PreparedRequest(request=request, intent=intent)
 
+    def key_of(self, call: ToolCall, caller: CallContext) -> str:
+        """Return a key that is the same for the same arguments, as they were given, in a conversation and account."""
+        account = call.account
+        return dedup_key(
+            session=caller.session,
+            fingerprint=account.fingerprint,
+            base_url=account.base_url,
+            tool=call.tool,
+            arguments=self._with_defaults(call),
+        )
+
+    def _with_defaults(self, call: ToolCall) -> dict[str, Any]:
+        properties: dict[str, Any] = self._manifest.tools[call.tool].input_schema["properties"]
+        defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
+        return {**defaults, **call.arguments}
+
     def _body(self, call: ToolCall, sources: ResolvedSources | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the body to send, and the arguments for deduplication: with defaults and the sources' identities."""
-        tool = self._manifest.tools[call.tool]
         model, _ = self._manifest.image_kind(call.tool, call.arguments)
         body: dict[str, Any] = {"model": model, **call.arguments}
-        properties: dict[str, Any] = tool.input_schema["properties"]
-        defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
-        canonical = {**defaults, **call.arguments}
+        canonical = self._with_defaults(call)
         if sources is not None:
             body["source_image_urls"] = sources.urls
             canonical["source_image_urls"] = sources.identities

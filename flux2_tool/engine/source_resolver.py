@@ -102,12 +102,23 @@ class SourceResolver:
             ServiceUnavailableError: The wait ended first.
             Flux2Error: An upload failed.
         """
-        places = source_places(caller, self.settings.source_roots)
-        one = _CallSources(owner=self, call=call, caller=caller, storage=storage, places=places)
+        one = self._of_call(call, caller, storage)
         resolved = await one.within_wait(sources)
         # The POST comes next: it gets its own short grace even if the sources have used up the wait.
         call.deadline_s = max(call.deadline_s, self.clock.monotonic())
         return resolved
+
+    async def check(
+        self, call: ToolCall, caller: CallContext, sources: Sequence[str], *, storage: httpx.AsyncClient
+    ) -> ResolvedSources:
+        """Return the sources without URLs: as `resolve`, but nothing is uploaded."""
+        return await self._of_call(call, caller, storage, uploads=False).within_wait(sources)
+
+    def _of_call(
+        self, call: ToolCall, caller: CallContext, storage: httpx.AsyncClient, *, uploads: bool = True
+    ) -> _CallSources:
+        places = source_places(caller, self.settings.source_roots)
+        return _CallSources(owner=self, call=call, caller=caller, storage=storage, places=places, uploads=uploads)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +130,7 @@ class _CallSources:
     caller: CallContext
     storage: httpx.AsyncClient
     places: SourcePlaces
+    uploads: bool
     uploading: set[str] = field(default_factory=set)
     # One at a time, so that a call with eight pictures leaves the line to others.
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
@@ -176,9 +188,12 @@ class _CallSources:
         if refused:
             raise all_refusals(refused)
         checked = [_unless_failed(item) for item in found]
-        urls = await asyncio.gather(*(self._url_of(item, where) for item, where in zip(checked, names, strict=True)))
+        urls = []
+        if self.uploads:
+            found_urls = (self._url_of(item, where) for item, where in zip(checked, names, strict=True))
+            urls = await asyncio.gather(*found_urls)
         return ResolvedSources(
-            urls=list(urls),
+            urls=urls,
             identities=[item.identity for item in checked],
             warnings=[warning for item in checked for warning in item.warnings],
         )

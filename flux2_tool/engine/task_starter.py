@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flux2_tool.context import CallContext
+from flux2_tool.context import Approval, CallContext
 from flux2_tool.engine.accounts import Accounts
+from flux2_tool.engine.approvals import Approvals, Question, cost_of, question_of
 from flux2_tool.engine.refusals import Refusals
-from flux2_tool.engine.request_builder import RequestBuilder
+from flux2_tool.engine.request_builder import PreparedRequest, RequestBuilder
 from flux2_tool.engine.runtime import Runtime
-from flux2_tool.engine.source_resolver import SourceResolver
+from flux2_tool.engine.source_resolver import ResolvedSources, SourceResolver
 from flux2_tool.engine.wait import ToolCall, raise_error_of, unless_cancelled
-from flux2_tool.exceptions import CancelledCallError, CreditsExhaustedError
+from flux2_tool.exceptions import CancelledCallError, CreditsExhaustedError, NotApprovedError
 from flux2_tool.journal import ClaimRules
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import RouteCache
@@ -56,6 +57,8 @@ class TaskStarter:
         self._routes = routes
         self._clock = runtime.clock
         self._uploads = Uploads(clock=self._clock)
+        self._new_id = runtime.new_id
+        self._approvals = Approvals(settings)
         self._prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
         self._refusals = Refusals(manifest=manifest, settings=settings, prices=self._prices, clock=self._clock)
         self._sources = SourceResolver(
@@ -85,23 +88,16 @@ class TaskStarter:
         rules = self._rules(call, caller, new=new)
         sources, warnings = None, list[str]()
         if "source_image_urls" in call.arguments:
+            await self._check_consent(call, caller, rules)
             storage = self._accounts.http(call.account.base_url)
             given = call.arguments["source_image_urls"]
             sources = await self._sources.resolve(call, caller, given, storage=storage)
             warnings = sources.warnings
-        price = await self._price(call)
-        prepared = self._requests.build(
-            call, caller, sources=sources, routes=self._route_order(call.account.base_url), price_usd=price.usd
-        )
+        price = await self._price(call, caller)
+        prepared = self._prepared(call, caller, sources, price)
         if call.cancel.is_set:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
-        beginning = self._registry.begin(
-            call.account, prepared.intent, prepared.request, rules, deadline_s=call.deadline_s
-        )
-        try:
-            begun = await unless_cancelled(beginning, call.cancel)
-        except OverBudgetError as exc:
-            raise await self._refusals.over_budget(call, prepared.intent, exc) from exc
+        begun = await unless_cancelled(self._begin(call, caller, prepared, rules, price), call.cancel)
         if begun is None:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         return replace(begun, warnings=[*warnings, *begun.warnings])
@@ -113,10 +109,106 @@ class TaskStarter:
             raise await self._refusals.out_of_credits(call, image_task, error)
         raise_error_of(image_task)
 
+    async def question(self, call: ToolCall, caller: CallContext) -> Question | None:
+        """Return what a person has to be asked before this call, None if nothing.
+
+        Args:
+            call: Its arguments are validated; it asks for an image.
+            caller: As for `start`.
+
+        Raises:
+            Flux2Error: The call would fail for another reason.
+        """
+        if not self._approvals.applies(caller):
+            return None
+        price = await self._price(call, caller)
+        cost = cost_of(price, self._settings)
+        if not self._approvals.needs_one(caller, cost):
+            return None
+        try:
+            await self._try(call, caller, self._rules(call, caller, new=False), price)
+        except NotApprovedError:
+            model, resolution = self._manifest.image_kind(call.tool, call.arguments)
+            approval = Approval(
+                approval_id=self._new_id(), request_key=self._requests.key_of(call, caller), usd=cost.usd
+            )
+            prompt = call.arguments["prompt"]
+            return question_of(approval, cost, tool=call.tool, model=model, resolution=resolution, prompt=prompt)
+        return None
+
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""
         await self._prices.aclose()
         await self._uploads.aclose()
+
+    def _prepared(
+        self, call: ToolCall, caller: CallContext, sources: ResolvedSources | None, price: Price
+    ) -> PreparedRequest:
+        routes = self._route_order(call.account.base_url)
+        return self._requests.build(call, caller, sources=sources, routes=routes, price_usd=price.usd)
+
+    async def _begin(
+        self, call: ToolCall, caller: CallContext, prepared: PreparedRequest, rules: ClaimRules, price: Price
+    ) -> TaskHandle:
+        """Join an equal task, or begin one that needs no consent or has it."""
+        refusal = self._refusal(call, caller, price)
+        approval = caller.approval if refusal is None else None
+        # Before the claim, so that of two calls with one approval only the first may make an image.
+        self._approvals.use(approval)
+        is_new = False
+        try:
+            begun = await self._claim(call, prepared, replace(rules, needs_approval=refusal is not None))
+            is_new = not begun.joined
+        except NotApprovedError as exc:
+            raise refusal or exc from None
+        finally:
+            if not is_new:
+                self._approvals.give_back(approval)
+        return begun
+
+    async def _check_consent(self, call: ToolCall, caller: CallContext, rules: ClaimRules) -> None:
+        """Refuse a call without the consent that it needs before its sources are uploaded, unless it will join.
+
+        Raises:
+            NotApprovedError: It would make a new image.
+        """
+        if not self._approvals.applies(caller):
+            return
+        price = await self._price(call, caller)
+        refusal = self._refusal(call, caller, price)
+        if refusal is None:
+            return
+        try:
+            await self._try(call, caller, rules, price)
+        except NotApprovedError:
+            raise refusal from None
+
+    async def _try(self, call: ToolCall, caller: CallContext, rules: ClaimRules, price: Price) -> None:
+        """Do as `start` for a call without consent, up to the claim; nothing is uploaded, requested or recorded.
+
+        Raises:
+            NotApprovedError: It would make a new image.
+            Flux2Error: It would fail for another reason.
+        """
+        sources = None
+        if "source_image_urls" in call.arguments:
+            storage = self._accounts.http(call.account.base_url)
+            sources = await self._sources.check(call, caller, call.arguments["source_image_urls"], storage=storage)
+        prepared = self._prepared(call, caller, sources, price)
+        rules = replace(rules, needs_approval=True, is_trial=True)
+        await self._claim(call, prepared, rules)
+
+    async def _claim(self, call: ToolCall, prepared: PreparedRequest, rules: ClaimRules) -> TaskHandle:
+        """Join or record a request; a cap that it would exceed is reported with what still fits."""
+        intent, request = prepared.intent, prepared.request
+        try:
+            return await self._registry.begin(call.account, intent, request, rules, deadline_s=call.deadline_s)
+        except OverBudgetError as exc:
+            raise await self._refusals.over_budget(call, intent, exc) from exc
+
+    def _refusal(self, call: ToolCall, caller: CallContext, price: Price) -> NotApprovedError | None:
+        cost = cost_of(price, self._settings)
+        return self._approvals.refusal(caller, cost, self._requests.key_of(call, caller))
 
     def _rules(self, call: ToolCall, caller: CallContext, *, new: bool) -> ClaimRules:
         return ClaimRules(
@@ -127,11 +219,12 @@ class TaskStarter:
             caps=caps_of(self._settings, caller, base_url=call.account.base_url, now=self._clock.now()),
         )
 
-    async def _price(self, call: ToolCall) -> Price:
-        """Return the image's expected price; wait for RunAPI's only if there is no list price."""
+    async def _price(self, call: ToolCall, caller: CallContext) -> Price:
+        """Return the image's expected price; wait for RunAPI's if there is no list price or a person may be asked."""
         model, resolution = self._manifest.image_kind(call.tool, call.arguments)
         client = call.account.client
-        if list_price(self._manifest, model, resolution).usd is None:
+        is_listed = list_price(self._manifest, model, resolution).usd is not None
+        if not is_listed or self._approvals.applies(caller):
             return await self._prices.price_of(client, model=model, resolution=resolution)
         price = await self._prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
         if price.basis != "quote":

@@ -17,9 +17,46 @@ from typing import Any, Final, Protocol
 
 from flux2_tool.exceptions import ConfigurationError
 
+# Nothing is asked beyond yes and no.
+_NO_FIELDS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
+# From this version of the protocol on a server answers with its question, instead of sending a request of its own.
+_INPUT_REQUIRED_SINCE: Final = "2026-07-28"
+_QUESTION: Final = "consent"
+
 # The lowest of each major version that the tests ran with; pyproject.toml says the same.
 LOWEST: Final[Mapping[int, tuple[int, int]]] = {1: (1, 24), 2: (2, 0)}
 VERSIONS_TEXT: Final = "version 1.24 or newer, or 2, of the package mcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserAnswer:
+    """What came of a question to the user.
+
+    Attributes:
+        action: accept, decline, or cancel for a question that was closed without an answer.
+        state: What was passed with the question.
+    """
+
+    action: str
+    state: str
+
+
+# Asks the user, with a message and a state that comes back with the answer.
+AskUser = Callable[[str, str], Awaitable[UserAnswer]]
+
+
+class InputNeededError(Exception):
+    """The answer to the request is a question: the host asks its user and sends the request again with the answer.
+
+    Args:
+        message: The question.
+        state: Comes back with the answer.
+    """
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.state = state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +67,7 @@ class ToolRequest:
         arguments: As the host sent them; None where it sent none.
         report_progress: Sends a value, in seconds, and a message, if the host asked for progress.
         client: The client's name; empty if it gave none.
+        ask_user: Asks the user to agree, or raises InputNeededError; None where the host cannot ask.
     """
 
     request_id: str | int
@@ -37,6 +75,7 @@ class ToolRequest:
     arguments: Mapping[str, Any] | None
     report_progress: Callable[[float, str | None], Awaitable[None]]
     client: str = ""
+    ask_user: AskUser | None = None
 
 
 class Handlers(Protocol):
@@ -46,7 +85,11 @@ class Handlers(Protocol):
         """Return the tool definitions."""
 
     async def call_tool(self, request: ToolRequest) -> dict[str, Any]:
-        """Return the `CallToolResult` of a call."""
+        """Return the `CallToolResult` of a call.
+
+        Raises:
+            InputNeededError: The user has to answer a question first.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +158,22 @@ class _Sdk2:
     def server(self, info: ServerInfo, handlers: Handlers) -> Any:
         from mcp.server.context import ServerRequestContext
         from mcp.server.lowlevel import Server
-        from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+        from mcp_types import (
+            CallToolRequestParams,
+            CallToolResult,
+            InputRequiredResult,
+            ListToolsResult,
+            PaginatedRequestParams,
+        )
 
         async def list_tools(
             _ctx: ServerRequestContext[Any], _params: PaginatedRequestParams | None
         ) -> ListToolsResult:
             return ListToolsResult.model_validate({"tools": await handlers.list_tools()})
 
-        async def call_tool(ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+        async def call_tool(
+            ctx: ServerRequestContext[Any], params: CallToolRequestParams
+        ) -> CallToolResult | InputRequiredResult:
             async def report(value: float, message: str | None) -> None:
                 await ctx.session.report_progress(value, message=message)
 
@@ -132,8 +183,15 @@ class _Sdk2:
                 arguments=params.arguments,
                 report_progress=report,
                 client="" if ctx.session.client_params is None else ctx.session.client_params.client_info.name,
+                ask_user=self._ask_user(ctx, params),
             )
-            return CallToolResult.model_validate(await handlers.call_tool(request))
+            try:
+                return CallToolResult.model_validate(await handlers.call_tool(request))
+            except InputNeededError as exc:
+                question = {"method": "elicitation/create", "params": _question(exc.message)}
+                return InputRequiredResult.model_validate(
+                    {"inputRequests": {_QUESTION: question}, "requestState": exc.state}
+                )
 
         return Server(
             info.name,
@@ -143,6 +201,26 @@ class _Sdk2:
             on_list_tools=list_tools,
             on_call_tool=call_tool,
         )
+
+    def _ask_user(self, ctx: Any, params: Any) -> AskUser | None:
+        """Return what asks the user of a host that can show a form."""
+        if not _shows_forms(ctx.session.client_capabilities):
+            return None
+        if ctx.protocol_version < _INPUT_REQUIRED_SINCE:
+
+            async def ask_now(message: str, state: str) -> UserAnswer:
+                answer = await ctx.session.elicit_form(message, dict(_NO_FIELDS), ctx.request_id)
+                return UserAnswer(action=answer.action, state=state)
+
+            return ask_now
+
+        async def ask_by_answer(message: str, state: str) -> UserAnswer:
+            answer = (params.input_responses or {}).get(_QUESTION)
+            if not isinstance(answer, self._types.ElicitResult) or params.request_state is None:
+                raise InputNeededError(message, state)
+            return UserAnswer(action=answer.action, state=params.request_state)
+
+        return ask_by_answer
 
     def received(self, message: Mapping[str, Any]) -> Any:
         return self._envelope(self._types.jsonrpc_message_adapter.validate_python(message, by_name=False))
@@ -190,6 +268,7 @@ class _Sdk1:  # pragma: no cover - reached where version 1 is installed, as .ci/
                     arguments=request.params.arguments,
                     report_progress=report,
                     client="" if client is None else client.clientInfo.name,
+                    ask_user=self._ask_user(context),
                 )
             )
             return types.ServerResult(types.CallToolResult.model_validate(result))
@@ -198,6 +277,17 @@ class _Sdk1:  # pragma: no cover - reached where version 1 is installed, as .ci/
         server.request_handlers[types.ListToolsRequest] = list_tools
         server.request_handlers[types.CallToolRequest] = call_tool
         return server
+
+    def _ask_user(self, context: Any) -> AskUser | None:
+        peer = context.session.client_params
+        if peer is None or not _shows_forms(peer.capabilities):
+            return None
+
+        async def ask_now(message: str, state: str) -> UserAnswer:
+            answer = await context.session.elicit_form(message, dict(_NO_FIELDS), context.request_id)
+            return UserAnswer(action=answer.action, state=state)
+
+        return ask_now
 
     def received(self, message: Mapping[str, Any]) -> Any:
         return self._envelope(self._types.JSONRPCMessage.model_validate(message))
@@ -214,6 +304,16 @@ class _Sdk1:  # pragma: no cover - reached where version 1 is installed, as .ci/
 
     def is_request(self, message: Any) -> bool:
         return isinstance(message, self._types.JSONRPCRequest)
+
+
+def _shows_forms(capabilities: Any) -> bool:
+    """Return whether a host asks its user in a form; one that names no kind of question means that one."""
+    elicitation = None if capabilities is None else capabilities.elicitation
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def _question(message: str) -> dict[str, Any]:
+    return {"mode": "form", "message": message, "requestedSchema": dict(_NO_FIELDS)}
 
 
 def _known(request_id: str | int | None) -> str | int:

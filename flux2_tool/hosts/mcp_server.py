@@ -10,33 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import mcp  # noqa: F401 - fails here, before anything is begun, where the extra is missing
 
-from flux2_tool.context import CallContext, working_folder, workspace_of
-from flux2_tool.credentials import resolve_credentials
+from flux2_tool.context import Approval, CallContext, working_folder, workspace_of
+from flux2_tool.credentials import Credentials, resolve_credentials
+from flux2_tool.engine.approvals import declined
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.engine.wait import CancelToken, Progress
-from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.exceptions import ConfigurationError, NotApprovedError
 from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
 from flux2_tool.hosts.mcp_answers import ReadAnswers
 from flux2_tool.hosts.mcp_result import as_tool_result
-from flux2_tool.hosts.mcp_sdk import ServerInfo, ToolRequest, sdk
+from flux2_tool.hosts.mcp_sdk import InputNeededError, ServerInfo, ToolRequest, sdk
 from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import LineReader, LineWriter, protocol_output
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.results import ToolResult
+from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.validation import without_nulls
 from flux2_tool.settings import Settings, load_settings
 
@@ -110,9 +113,13 @@ class ToolServer:
     async def call_tool(self, request: ToolRequest) -> dict[str, Any]:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
         self._note_received(self._answers.take())
+        try:
+            consent = await self._consent(request)
+        except NotApprovedError as exc:
+            return as_tool_result(as_object(exc))
         cancel = CancelToken()
         progress_queue: asyncio.Queue[Progress | None] = asyncio.Queue()
-        call = asyncio.create_task(result_object(self._run(request, cancel, progress_queue.put_nowait)))
+        call = asyncio.create_task(result_object(self._run(request, consent, cancel, progress_queue.put_nowait)))
         self._calls[call] = cancel
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: progress_queue.put_nowait(None))
@@ -141,8 +148,47 @@ class ToolServer:
         if task_ids and self._tool is not None:
             self._tool.received(task_ids)
 
+    async def _consent(self, request: ToolRequest) -> Approval | None:
+        """Ask the user whether to pay, if this call needs that and the host can ask; the wait has not begun yet.
+
+        Raises:
+            NotApprovedError: The user does not agree.
+            InputNeededError: The host has to ask, and to send the request again.
+        """
+        if self._tool is None or request.ask_user is None:
+            return None
+        question = await self._tool.question(
+            request.name,
+            without_nulls(request.arguments or {}),
+            credentials=self._credentials,
+            caller=self._caller,
+        )
+        if question is None:
+            return None
+        state = json.dumps(asdict(question.approval))
+        try:
+            answer = await request.ask_user(f"{question.title} {question.text}", state)
+        except InputNeededError:
+            raise
+        except Exception:
+            # A host that declares what it cannot do; the call is then refused like any other without consent.
+            logger.exception("the host could not ask its user")
+            return None
+        if answer.action != "accept":
+            raise declined(question, was_answered=answer.action == "decline")
+        # What was shown when the user agreed: the price may have changed while the host asked.
+        return _approval_of(answer.state)
+
+    def _credentials(self) -> Credentials:
+        base_url = None if self._settings is None else self._settings.base_url
+        return resolve_credentials(environ=self._environ, settings_base_url=base_url)
+
     async def _run(
-        self, request: ToolRequest, cancel: CancelToken, on_progress: Callable[[Progress], None]
+        self,
+        request: ToolRequest,
+        consent: Approval | None,
+        cancel: CancelToken,
+        on_progress: Callable[[Progress], None],
     ) -> ToolResult:
         if self._tool is None or self._settings is None:
             raise self._fault or ConfigurationError("there are no settings")
@@ -150,15 +196,23 @@ class ToolServer:
         result = await self._tool.call(
             request.name,
             without_nulls(request.arguments or {}),
-            credentials=lambda: resolve_credentials(environ=self._environ, settings_base_url=settings.base_url),
+            credentials=self._credentials,
             # A host has a timeout of its own, whatever the model asked for.
             longest_wait_s=MCP.longest_wait_s(settings),
-            caller=self._caller,
+            caller=replace(self._caller, approval=consent),
             on_progress=on_progress,
             cancel=cancel,
         )
         self._answers.expect(request.request_id, result.task.id)
         return result
+
+
+def _approval_of(state: str) -> Approval | None:
+    """Return the approval of a question, None for a state that is not ours."""
+    try:
+        return Approval(**json.loads(state))
+    except (TypeError, ValueError):
+        return None
 
 
 async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path | None) -> None:

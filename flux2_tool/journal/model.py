@@ -215,6 +215,8 @@ class ClaimRules:
         repeat_max: The maximum number of equal new requests in the window; None for no limit.
         repeat_window_s: The window's length, in seconds.
         caps: The caps on a new request, narrowest first.
+        needs_approval: Whether a new request is refused because nobody has agreed to its price.
+        is_trial: Whether to say only what would happen, and to record nothing.
     """
 
     join: Literal["session", "orphaned", "never"]
@@ -222,6 +224,8 @@ class ClaimRules:
     repeat_max: int | None = None
     repeat_window_s: float = math.inf
     caps: tuple[Cap, ...] = ()
+    needs_approval: bool = False
+    is_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,12 +233,12 @@ class Claim:
     """The result of a claim.
 
     Attributes:
-        record: The new record of this process ("new"), or the earlier one to share ("joined").
+        record: The new record of this process ("new"; none in a trial), or the earlier one to share ("joined").
         repeated: The equal requests in the window, when there are too many ("repeated").
         spendings: The use of every cap when the request would exceed one ("over_budget").
     """
 
-    outcome: Literal["new", "joined", "repeated", "over_budget"]
+    outcome: Literal["new", "joined", "repeated", "over_budget", "unapproved"]
     record: Record | None = None
     repeated: tuple[Record, ...] = ()
     spendings: tuple[Spending, ...] = ()

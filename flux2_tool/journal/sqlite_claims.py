@@ -53,6 +53,10 @@ class ClaimTable(LeaseTable):
             spendings = tuple(spending_of(self._connection, cap) for cap in rules.caps)
             if not all(spending.has_room_for(intent.reserved_usd) for spending in spendings):
                 return Claim(outcome="over_budget", spendings=spendings)
+            if rules.needs_approval:
+                return Claim(outcome="unapproved")
+            if rules.is_trial:
+                return Claim(outcome="new")
             values = {name: getattr(intent, name) for name in _INTENT_COLUMNS}
             moment = self._owner.moment()
             values |= {"state": "sending", "created_at": now, "created_clock": moment.clock, "created_at_s": moment.s}
@@ -75,7 +79,10 @@ class ClaimTable(LeaseTable):
         return None
 
     def _inherited(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
-        """Move an equal record from a session that can be inherited to the intent's session, and return it."""
+        """Move an equal record from a session that can be inherited to the intent's session, and return it.
+
+        A trial only returns it.
+        """
         if rules.inherited_session_prefix is None or intent.cross_session_dedup_key is None:
             return None
         candidates = self._select(
@@ -91,6 +98,8 @@ class ClaimTable(LeaseTable):
             if (is_dead or is_released or record.orphaned) and not (
                 record.state == "completed" and self._is_unreachable(record, now)
             ):
+                if rules.is_trial:
+                    return record
                 # Owned by this process from now on, unless another one holds it, so that no other session inherits it.
                 owned = {} if self._is_held(record, now) else self._lease(now)
                 self._update(record.record_id, session=intent.session, dedup_key=intent.dedup_key, orphaned=0, **owned)

@@ -52,6 +52,7 @@ _HAND_WRITTEN = {
     "dist/account.js": "account.js",
     "dist/argument_faults.js": "argument_faults.js",
     "dist/arguments.js": "arguments.js",
+    "dist/approval.js": "approval.js",
     "dist/callbacks.js": "callbacks.js",
     "dist/deadlines.js": "deadlines.js",
     "dist/delivery.js": "delivery.js",

@@ -85,4 +85,5 @@ class Settings:
     session_cap_usd: float | None = None
     sender_daily_cap_usd: float | None = None
     unknown_price_usd: float = 0.5
+    ask_above_usd: float | None = None
     spenders: Spenders = "everyone"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool.context import CallContext
-from flux2_tool.exceptions import TaskNotFoundError
+from flux2_tool.exceptions import NotApprovedError, TaskNotFoundError
 from flux2_tool.journal import (
     Claim,
     ClaimRules,
@@ -111,6 +111,7 @@ class Registry:
         Raises:
             RepeatedRequestError: Too many new equal requests in the window.
             OverBudgetError: It would exceed a cap.
+            NotApprovedError: Nobody has agreed to its price.
             JournalUnavailableError: The journal is required and cannot be used; nothing was sent.
         """
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
@@ -138,7 +139,9 @@ class Registry:
             raise repeated_error(claim.repeated, rules)
         if claim.outcome == "over_budget":
             raise OverBudgetError(claim.spendings)
-        assert claim.record is not None  # noqa: S101 - a claim that is not "repeated" has a record
+        if claim.outcome == "unapproved":
+            raise NotApprovedError("Nobody has agreed to the price of this image. Nothing was sent.")
+        assert claim.record is not None  # noqa: S101 - a claim that is not refused has a record
         if claim.outcome == "joined":
             image_task = await self._adopt(account, journal, claim.record)
             shared = image_task.record_handle

@@ -44,6 +44,8 @@ def main() -> None:
                 "files": files_of(params),
             }
             threading.Thread(target=answer, args=(message["id"], params, seen), daemon=True).start()
+        elif method == "question":
+            threading.Thread(target=answer_question, args=(message["id"], params), daemon=True).start()
         elif method == "webhook":
             body = base64.b64decode(params["body_base64"])
             if body != b"silence":
@@ -119,6 +121,22 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
     with Path("calls.jsonl").open("a") as calls:
         calls.write(json.dumps(seen) + "\n")
     send({"id": call_id, "result": {**result, "seen": seen}})
+
+
+def answer_question(call_id: int, params: dict[str, Any]) -> None:
+    """Ask about a prompt that begins with "dear", and not about any other; "dear-silence" leaves the plugin waiting."""
+    with Path("questions.jsonl").open("a") as questions:
+        questions.write(json.dumps(params) + "\n")
+    prompt = str(params["arguments"].get("prompt", ""))
+    word = prompt.split(" ")[0]
+    if word == "dear-silence":
+        return
+    if word == "dear-fault":
+        send({"id": call_id, "error": {"code": -32603, "message": "a defect"}})
+        return
+    approval = {"approval_id": f"approval-{call_id}", "request_key": prompt, "usd": 0.14}
+    asked = {"title": "Pay?", "text": "For what?", "amount": "0.14", "currency": "USD", "approval": approval}
+    send({"id": call_id, "result": {"question": asked if word.startswith("dear") else None}})
 
 
 def files_of(params: dict[str, Any]) -> list[dict[str, Any]]:

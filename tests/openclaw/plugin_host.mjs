@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 
 const plugins = new Map(); // name -> { tools, service }
 const calls = new Map(); // call id -> { abort, outcome, updates }
+const verdicts = new Map(); // call id -> what a hook said
 const logs = [];
 const events = []; // what woke a session, in order
 const logger = Object.fromEntries(
@@ -30,7 +31,7 @@ const withInfinity = (_key, value) => {
 
 const operations = {
   async register({ name, root, config, stateDir, providers, hostKey }) {
-    const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [] };
+    const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [], hooks: [] };
     const entry = (await import(pathToFileURL(join(root, "dist", "index.js")).href)).default;
     entry.register({
       id: entry.id,
@@ -50,6 +51,7 @@ const operations = {
       registerTool: (make, { name: tool }) => plugin.tools.set(tool, make),
       registerImageGenerationProvider: (provider) => (plugin.images = provider),
       registerGatewayMethod: (method, handler, { scope }) => plugin.methods.set(method, { handler, scope }),
+      on: (event, handler, options) => plugin.hooks.push({ event, handler, options }),
       registerHttpRoute: (route) => plugin.routes.push(route),
       registerService: (service) => (plugin.service = service),
       registerHostedMediaResolver: (resolver) => (plugin.resolver = resolver),
@@ -91,6 +93,16 @@ const operations = {
     calls.set(call, { abort, outcome, updates });
     return null;
   },
+  hooks: ({ plugin }) => plugins.get(plugin).hooks.map(({ event, options }) => ({ event, options })),
+  // As the host does before a call: its tools are made for the conversation, then the hooks are asked.
+  async beforeToolCall({ plugin, tool, call, args, context, hook }) {
+    const { tools, hooks } = plugins.get(plugin);
+    tools.get(tool)({ agentId: "main", sessionKey: "s", sessionId: "1", ...context });
+    const ctx = { agentId: "main", sessionKey: "s", runId: "run-1", requester: { channel: "webchat" }, ...hook };
+    for (const { handler } of hooks) verdicts.set(call, await handler({ toolName: tool, toolCallId: call, params: args, runId: ctx.runId }, ctx));
+    return verdicts.get(call);
+  },
+  resolve: ({ call, decision }) => verdicts.get(call).requireApproval.onResolution(decision),
   abort: ({ call }) => calls.get(call).abort.abort(),
   end: ({ call }) => calls.get(call).outcome,
   updates: ({ call }) => calls.get(call).updates,

@@ -26,7 +26,7 @@ from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.context import CallContext, working_folder, workspace_of
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Engine
-from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
+from flux2_tool.engine.host_profile import LOCAL, OPENCLAW, PYTHON_AGENT, HostProfile
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.wait import OnProgress
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
@@ -136,7 +136,7 @@ class Flux2Tool:
             )
 
         # A model's calls have an engine with other limits and another default wait. Both share the journal.
-        self._engines = EnginesByLoop(lambda: (engine(LOCAL), engine(MCP)), journal=self.settings.journal)
+        self._engines = EnginesByLoop(lambda: (engine(LOCAL), engine(PYTHON_AGENT)), journal=self.settings.journal)
 
     async def text_to_image(
         self,
@@ -247,7 +247,7 @@ class Flux2Tool:
             shape,
             tiers=settings.tiers,
             callback_hosts=settings.callback_hosts,
-            wait_s=(OPENCLAW if shape == "openclaw" else MCP).longest_wait_s(settings),
+            wait_s=(OPENCLAW if shape == "openclaw" else PYTHON_AGENT).longest_wait_s(settings),
         )
 
     async def aclose(self) -> None:
@@ -281,7 +281,7 @@ class Flux2Tool:
             wait_s=options.get("wait_s"),
             caller=CallContext(
                 session=options.get("session") or self._session,
-                is_owner=MCP.callers_are_owners,
+                is_owner=PYTHON_AGENT.callers_are_owners,
                 workspace_dir=workspace_of(working_folder(), self._environ),
             ),
             on_progress=options.get("on_progress"),

@@ -6,12 +6,15 @@ Separate from `server.py` because importing it loads the engine, which would del
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
 from flux2_tool._folders import home_folder, system_path
-from flux2_tool.context import CallContext
+from flux2_tool.context import Approval, CallContext
 from flux2_tool.credentials import resolve_credentials
+from flux2_tool.engine.accounts import CredentialsSource
+from flux2_tool.engine.approvals import Question
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import HostProfile
 from flux2_tool.engine.wait import CancelToken, Progress
@@ -57,6 +60,17 @@ class WorkerCalls:
         """Run one call and return its result object."""
         return await result_object(self._run(params, cancel, on_progress))
 
+    async def question(self, params: CallParams) -> dict[str, Any] | None:
+        """Return what a person has to be asked before such a call, None if nothing; see `Engine.question`."""
+        engine = self._opened()
+        question = await engine.question(
+            params.tool,
+            params.arguments,
+            caller=_caller(params, self._environ),
+            credentials=self._credentials(params, engine),
+        )
+        return None if question is None else question_object(question)
+
     def webhook(self, params: dict[str, Any]) -> bool:
         """Process a request to the gateway's webhook route; return whether RunAPI sent it.
 
@@ -80,17 +94,20 @@ class WorkerCalls:
             params.tool,
             params.arguments,
             caller=_caller(params, self._environ),
-            credentials=partial(
-                resolve_credentials,
-                environ=self._environ,
-                explicit_key=params.api_key,
-                explicit_base_url=params.base_url,
-                settings_base_url=engine.settings.base_url,
-            ),
+            credentials=self._credentials(params, engine),
             wait_s=params.wait_s,
             output_dir=system_path(params.output_dir) if params.output_dir else None,
             on_progress=on_progress,
             cancel=cancel,
+        )
+
+    def _credentials(self, params: CallParams, engine: Engine) -> CredentialsSource:
+        return partial(
+            resolve_credentials,
+            environ=self._environ,
+            explicit_key=params.api_key,
+            explicit_base_url=params.base_url,
+            settings_base_url=engine.settings.base_url,
         )
 
     def _opened(self) -> Engine:
@@ -102,6 +119,17 @@ class WorkerCalls:
                 raise
             self._engine = Engine(settings=settings, host=self._host, manifest=self._manifest)
         return self._engine
+
+
+def question_object(question: Question) -> dict[str, Any]:
+    """Return a question for a message."""
+    return {
+        "title": question.title,
+        "text": question.text,
+        "amount": question.amount,
+        "currency": "USD",
+        "approval": asdict(question.approval),
+    }
 
 
 def too_large(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +147,7 @@ def too_large(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
-    session = params.session
+    session, approval = params.session, params.approval
     agent_id = session.agent_id if isinstance(session, AgentSession) else None
     shared = None if agent_id is None else AgentSession(agent_id=agent_id, session_key=IMAGE_GENERATE_SESSION)
     state, home = params.state_dir or environ.get("OPENCLAW_STATE_DIR"), home_folder(environ)
@@ -134,4 +162,5 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
         sandboxed=params.sandboxed,
         source_dirs=tuple(system_path(folder) for folder in params.source_dirs or ()),
         is_watching=params.watching,
+        approval=None if approval is None else Approval(**approval.model_dump()),
     )

@@ -59,14 +59,23 @@ def _session(value: Any) -> Any:
     return AgentSession.model_validate(value) if isinstance(value, dict) else _text_or_none(value)
 
 
+class ApprovalParams(_Params):
+    """A person's consent to a call, as `question` returned it."""
+
+    approval_id: Text
+    request_key: Text
+    usd: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class CallParams(_Params):
-    """The params of `call`: the tool, its arguments, which are validated later, and the caller.
+    """The params of `call` and `question`: the tool, its arguments, which are validated later, and the caller.
 
     Attributes:
         wait_s: How long this call waits, in seconds.
         unattributed: Whether OpenClaw names neither the conversation nor the sender.
         source_dirs: Folders in which the host has put this call's source files.
         watching: Whether the plugin waits for the image by itself; what it gets does not count as delivered.
+        approval: A person's consent to this call, if one was asked.
     """
 
     tool: Text
@@ -83,6 +92,7 @@ class CallParams(_Params):
     state_dir: Text | None = None
     output_dir: Text | None = None
     source_dirs: list[Annotated[Text, Field(min_length=1)]] | None = None
+    approval: ApprovalParams | None = None
     wait_s: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, allow_inf_nan=False)] | None = None
 
 

@@ -4,6 +4,7 @@ JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdou
 
     requests        initialize {host?: "native" | "mcp" | "cli", config?}  -> {version, manifest_sha256}
                     call, see `params.CallParams`                          -> the result object
+                    question, of the same params                           -> {question}, null or see `question_object`
                     webhook {headers, body_base64}                         -> {accepted}
                     shutdown                                               -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message, task_ref?}  out
@@ -139,6 +140,8 @@ class Worker:
             raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
         if method == "call":
             self._begin_call(request_id, params)
+        elif method == "question":
+            self._begin_question(request_id, params)
         elif method == "initialize":
             self._initialize(params)
             self._respond(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
@@ -150,7 +153,7 @@ class Worker:
             self.stopped.set()
         else:
             raise ProtocolFaultError(
-                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, webhook, shutdown'
+                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, question, webhook, shutdown'
             )
 
     def _handle_notification(self, method: str, params: dict[str, Any]) -> None:
@@ -176,18 +179,40 @@ class Worker:
         self._host, self._config = host, config
 
     def _begin_call(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        from flux2_tool.engine.wait import CancelToken
+
+        wanted, cancel = self._parsed(request_id, params), CancelToken()
+        task = asyncio.get_running_loop().create_task(self._call(request_id, wanted, cancel))
+        self._running[request_id] = (task, cancel)
+
+    def _begin_question(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        from flux2_tool.engine.wait import CancelToken
+
+        wanted = self._parsed(request_id, params)
+        task = asyncio.get_running_loop().create_task(self._question(request_id, wanted))
+        self._running[request_id] = (task, CancelToken())
+
+    def _parsed(self, request_id: RequestId, params: dict[str, Any]) -> CallParams:
         if request_id in self._running:
             # A response under this id would be taken for the running call's own.
             shown_id = json.dumps(request_id)[:60]
             raise ProtocolFaultError(
                 INVALID_REQUEST, f"the id {shown_id} is in use by a running call", names_request=False
             )
-        from flux2_tool.engine.wait import CancelToken
+        return self._loaded().parse(params)
 
-        wanted = self._loaded().parse(params)
-        cancel = CancelToken()
-        task = asyncio.get_running_loop().create_task(self._call(request_id, wanted, cancel))
-        self._running[request_id] = (task, cancel)
+    async def _question(self, request_id: RequestId, params: CallParams) -> None:
+        try:
+            self._respond(request_id, {"question": await self._loaded().question(params)})
+        except Flux2Error as exc:
+            # The call that follows says what is wrong.
+            logger.info("no question: %s", exc.code)
+            self._respond(request_id, {"question": None})
+        except Exception as exc:
+            logger.exception("a question failed by a defect")
+            self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+        finally:
+            self._running.pop(request_id, None)
 
     async def _call(self, request_id: RequestId, params: CallParams, cancel: CancelToken) -> None:
         def on_progress(progress: Progress) -> None:

@@ -60,7 +60,8 @@ async function receive(request, runningWorker) {
   if (!worker) return 503; // no call is waiting; a later one polls RunAPI itself
   const given = HEADERS.filter((name) => typeof request.headers[name] === "string");
   const headers = Object.fromEntries(given.map((name) => [name, request.headers[name]]));
-  const accepted = await worker.webhook({ headers, body_base64: Buffer.concat(parts).toString("base64") });
-  if (accepted === null) return 503;
-  return accepted ? 200 : 401;
+  const body_base64 = Buffer.concat(parts).toString("base64");
+  const verdict = await worker.resultOf("webhook", { headers, body_base64 });
+  if (verdict === null) return 503;
+  return verdict.accepted ? 200 : 401;
 }

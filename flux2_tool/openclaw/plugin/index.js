@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { accountOf, describeAccount, hostContext } from "./account.js";
+import { askBeforePaying, askingNote, rememberContext } from "./approval.js";
 import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerCopies } from "./delivery.js";
@@ -15,11 +16,11 @@ import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
-import { executor } from "./tool_call.js";
+import { executor, paramsOf } from "./tool_call.js";
 import { Worker } from "./worker.js";
 
 /** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
-/** @import { PluginApi, Settings, ToolContext } from "./types.d.ts" */
+/** @import { PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
 
@@ -30,6 +31,7 @@ export default {
   register(api) {
     const bundle = readBundle(api);
     const callWorker = workerCaller(api, bundle);
+    askBeforePaying(api, bundle.tools.map(({ name }) => name), questionAsker(api, bundle));
     for (const tool of bundle.tools) registerTool(api, bundle, tool, callWorker);
     if (bundle.image_provider) {
       api.registerImageGenerationProvider(imageProvider(api, bundle, bundle.image_provider, callWorker));
@@ -100,6 +102,7 @@ function registerTool(api, bundle, tool, callWorker) {
   if (!definition) return;
   /** @param {ToolContext} ctx */
   const toolFor = (ctx) => {
+    rememberContext(ctx);
     /** @param {unknown} args */
     const prepareArguments = (args) => preparedArguments(args, tool, bundle, settingsOf(api), api.logger);
     return { ...definition, prepareArguments, execute: executor(api, ctx, tool.name, callWorker) };
@@ -136,7 +139,7 @@ function definitionOf({ name, label, description, parameters, by_tiers, callback
   return {
     name,
     label,
-    description: description.replace("{tiers}", () => text),
+    description: description.replace("{tiers}", () => text) + askingNote(name, settings),
     // Typed as a schema of TypeBox's; as observed, a plain JSON Schema reaches the model unchanged.
     parameters: /** @type {AgentTool["parameters"]} */ ({ ...parameters, properties, required }),
     catalogMode: "direct-only",
@@ -152,6 +155,22 @@ function currentAccount(api) {
   // Read-only by its type; the account is only read from it.
   const config = /** @type {OpenClawConfig | undefined} */ (api.runtime?.config?.current?.());
   return accountOf(hostContext(api, config), settingsOf(api));
+}
+
+/**
+ * Returns a function that asks the worker what a person has to be asked before a call.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @returns {QuestionOf}
+ */
+function questionAsker(api, bundle) {
+  return async (ctx, tool, args) => {
+    const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
+    const worker = startedWorker(api, bundle);
+    const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
+    return (await worker.resultOf("question", params))?.question ?? null;
+  };
 }
 
 /**

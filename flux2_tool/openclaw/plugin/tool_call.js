@@ -1,6 +1,7 @@
 // One call of a tool: from OpenClaw's context to the worker, and the worker's result to the conversation.
 
 import { accountOf } from "./account.js";
+import { withConsent } from "./approval.js";
 import { WEBCHAT, copiesFolder, deliver, needsCopy, pruneCopies } from "./delivery.js";
 import { failure } from "./failure.js";
 import { settingsOf } from "./settings.js";
@@ -8,7 +9,7 @@ import { shared } from "./shared.js";
 import { takeDue } from "./shown.js";
 import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
 
-/** @import { AgentTool, CallWorker, PluginApi, Success, ToolContext } from "./types.d.ts" */
+/** @import { AgentTool, CallParams, CallWorker, PluginApi, Success, ToolContext } from "./types.d.ts" */
 
 /**
  * Returns the `execute` of a tool in one context.
@@ -25,18 +26,12 @@ export function executor(api, ctx, tool, callWorker) {
     try {
       const account = await accountOf(ctx, settingsOf(api));
       const folder = needsCopy(channelOf(ctx), account) ? copiesFolder(api) : null;
-      const params = {
-        tool,
-        arguments: args,
-        session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
-        ...requester(ctx),
-        workspace_dir: ctx.workspaceDir ?? null,
-        sandboxed: ctx.sandboxed === true,
-        wait_s: settingsOf(api).wait_s ?? null,
-        output_dir: folder,
-      };
+      const params = { ...paramsOf(api, ctx, tool, args), output_dir: folder };
       if (folder) await pruneCopies(folder, Date.now());
-      const result = await callWorker(account, params, signal, onUpdate && progressReporter(onUpdate, callId));
+      const onProgress = onUpdate && progressReporter(onUpdate, callId);
+      const result = await withConsent(callId, signal, (approval) => {
+        return callWorker(account, { ...params, approval }, signal, onProgress);
+      });
       if (!result.error) return await present(api, ctx, tool, result, signal?.aborted === true);
       shared.late?.settle(ctx, result.error.task_ref);
       return failedCall(result);
@@ -47,6 +42,27 @@ export function executor(api, ctx, tool, callWorker) {
     } finally {
       leave?.();
     }
+  };
+}
+
+/**
+ * Returns a call for the worker.
+ *
+ * @param {PluginApi} api
+ * @param {ToolContext} ctx
+ * @param {string} tool
+ * @param {unknown} args
+ * @returns {CallParams}
+ */
+export function paramsOf(api, ctx, tool, args) {
+  return {
+    tool,
+    arguments: args,
+    session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
+    ...requester(ctx),
+    workspace_dir: ctx.workspaceDir ?? null,
+    sandboxed: ctx.sandboxed === true,
+    wait_s: settingsOf(api).wait_s ?? null,
   };
 }
 

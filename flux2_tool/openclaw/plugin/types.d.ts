@@ -27,6 +27,34 @@ export type SourceImage = NonNullable<ImageRequest["inputImages"]>[number];
 export type GeneratedImage = Awaited<ReturnType<ImageProvider["generateImage"]>>["images"][number];
 export type Resolution = NonNullable<ImageRequest["resolution"]>;
 
+// Of the hook `before_tool_call`, whose handler has no type of its own in the package's entry.
+export interface ToolCallEvent {
+  toolName: string;
+  params: Record<string, unknown>;
+  runId?: string;
+  toolCallId?: string;
+}
+
+export interface ToolCallContext {
+  agentId?: string;
+  sessionKey?: string;
+  runId?: string;
+  /** Absent for runs that no message began. */
+  requester?: { channel?: string };
+}
+
+export interface ToolCallVerdict {
+  requireApproval: {
+    title: string;
+    description: string;
+    scope: { kind: "payment"; amount: string; currency: string; target: string };
+    allowedDecisions: ("allow-once" | "allow-always" | "deny")[];
+    /** In the host's types, but not in its docs: what the model reads after a timeout. */
+    timeoutReason: string;
+    onResolution: (decision: string) => void;
+  };
+}
+
 type HttpHandler = Parameters<PluginApi["registerHttpRoute"]>[0]["handler"];
 export type HttpRequest = Parameters<HttpHandler>[0];
 export type HttpResponse = Parameters<HttpHandler>[1];
@@ -40,6 +68,7 @@ export type AccountContext = Pick<
 // tools.json, and the plugin's settings as its configSchema has them
 
 export interface Settings {
+  ask_above_usd?: number;
   base_url?: string;
   callback_hosts?: string[];
   callback_public_url?: string;
@@ -231,7 +260,34 @@ export type CallParams = {
   /** Whether the plugin waits by itself, and shows the picture to nobody. */
   watching?: boolean;
   output_dir?: string | null;
+  approval?: Approval | null;
 };
+
+/** A person's consent to one call. */
+export interface Approval {
+  approval_id: string;
+  request_key: string;
+  usd: number;
+}
+
+/** What a person is asked before a call. */
+export interface Question {
+  title: string;
+  text: string;
+  amount: string;
+  currency: string;
+  approval: Approval;
+}
+
+export type QuestionOf = (ctx: ToolContext, tool: string, args: unknown) => Promise<Question | null>;
+
+/** A question that was passed on to the host, for a call and those equal to it. */
+export interface AskedCall {
+  question: Question;
+  decision: Promise<string>;
+  settle: (decision: string) => void;
+  forget: () => void;
+}
 
 export type AccountParams = Pick<Account, "api_key" | "base_url"> & { state_dir: string };
 
@@ -243,6 +299,7 @@ export interface WebhookParams {
 export interface Methods {
   initialize: { params: InitializeParams; result: { version: string; manifest_sha256: string } };
   call: { params: CallParams & AccountParams; result: ToolResult };
+  question: { params: CallParams & AccountParams; result: { question: Question | null } };
   webhook: { params: WebhookParams; result: { accepted: boolean } };
   shutdown: { params: Record<string, never>; result: unknown };
 }
@@ -308,6 +365,12 @@ export interface Shared {
   copies: Map<string, string>;
   /** While the gateway runs. */
   late: LatePictures | null;
+  /** The last context of each conversation's tools. */
+  contexts: Map<string, ToolContext>;
+  /** The open questions, by run and request. */
+  questions: Map<string, AskedCall>;
+  /** The question of each call that has not begun, by the call's id. */
+  asked: Map<string, AskedCall>;
 }
 
 /** How pictures reach their conversation. */

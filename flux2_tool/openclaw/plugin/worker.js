@@ -11,7 +11,7 @@ import { JsonRpcConnection } from "./json_rpc.js";
 import { eachLine, processEnd, startProcess } from "./process.js";
 
 /** @import { AccountParams, Bundle, CallParams, Failure, InitializeParams, Launch } from "./types.d.ts" */
-/** @import { Logger, OnProgress, Progress, Response, ToolResult, WebhookParams } from "./types.d.ts" */
+/** @import { Logger, Methods, OnProgress, Progress, Response, ToolResult } from "./types.d.ts" */
 
 const START_MS = 30_000;
 const GRACE_MS = 5_000;
@@ -128,16 +128,17 @@ export class Worker {
   }
 
   /**
-   * Returns whether RunAPI has sent this webhook; null when the worker gives no verdict.
+   * Returns the result of a request other than a call; null when the worker gives none.
    *
-   * @param {WebhookParams} params
+   * @template {"question" | "webhook"} Method
+   * @param {Method} method
+   * @param {Methods[Method]["params"]} params
    */
-  async webhook(params) {
+  async resultOf(method, params) {
     this.#countCalls(+1);
     try {
       if (await this.ready) return null;
-      const { result } = await this.#connection.request("webhook", params).response;
-      return result ? result.accepted : null;
+      return (await this.#connection.request(method, params).response).result ?? null;
     } finally {
       this.#countCalls(-1);
     }

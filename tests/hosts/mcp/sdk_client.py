@@ -12,9 +12,11 @@ import pytest
 
 pytest.importorskip("mcp", reason="the MCP server needs the extra mcp")
 
+import mcp
 from mcp import StdioServerParameters, stdio_client
 
 MAJOR: Final = int(metadata.version("mcp").split(".")[0])
+PROTOCOL_ERROR: Final[type[Exception]] = getattr(mcp, "MCPError" if MAJOR == 2 else "McpError")
 
 
 class _Named:
@@ -71,3 +73,22 @@ def named(name: str) -> Any:
 def is_progress(message: Any) -> bool:
     """Whether what a message handler got is a report of progress."""
     return type(getattr(message, "root", message)).__name__ == "ProgressNotification"
+
+
+def user(action: str, asked: list[str] | None = None) -> Any:
+    """Return what answers the server's questions for the user; "error" stands for a host that cannot ask.
+
+    Args:
+        action: accept, decline or cancel.
+        asked: Takes the questions.
+    """
+    types = importlib.import_module("mcp.types" if MAJOR == 1 else "mcp_types")
+
+    async def answer(_context: Any, params: Any) -> Any:
+        if asked is not None:
+            asked.append(params.message)
+        if action == "error":
+            return types.ErrorData(code=-32603, message="no form can be shown")
+        return types.ElicitResult(action=action, content={} if action == "accept" else None)
+
+    return answer

@@ -432,3 +432,15 @@ def test_a_result_without_a_task_id_is_no_source(service: Service) -> None:
         asyncio.run(main())
 
     assert service.images_paid == 1
+
+
+def test_code_is_asked_nothing_also_for_a_models_calls(service: Service) -> None:
+    """Whoever wrote it decides what to ask and whom; `ask_above_usd` is for hosts that can ask a person."""
+
+    async def main() -> tuple[ToolResult, dict[str, Any]]:
+        async with service.tool(variables={"FLUX2_TOOL_ASK_ABOVE_USD": "0.01"}) as flux:
+            return await flux.text_to_image("a red fox"), await flux.call("text_to_image", {"prompt": "a blue fox"})
+
+    by_code, by_model = asyncio.run(main())
+
+    assert by_code.task.state == by_model["task"]["state"] == "completed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tests.mutations.catalog.consent import CONSENT
 from tests.mutations.catalog.isolation import ISOLATION
 from tests.mutations.catalog.keys import KEYS
 from tests.mutations.catalog.lower import LOWER
@@ -12,7 +13,7 @@ from tests.mutations.catalog.money import MONEY
 from tests.mutations.mutant import Edit
 
 CATALOG: Final[Mapping[str, tuple[Edit, ...]]] = {
-    "money": MONEY,
+    "money": (*MONEY, *CONSENT),
     "isolation": ISOLATION,
     "keys": KEYS,
     "lower": LOWER,

@@ -1,0 +1,42 @@
+"""The registry of an engine's image tasks, with what they depend on."""
+
+from __future__ import annotations
+
+from flux2_tool.engine.runtime import Runtime
+from flux2_tool.runapi.cache import RouteCache
+from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.settings import Settings
+from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.poll_schedule import PollScheduler
+from flux2_tool.tasks.registry import Registry
+from flux2_tool.tasks.webhook_inbox import WebhookInbox
+
+
+def registry_of(
+    settings: Settings,
+    *,
+    manifest: Manifest,
+    routes: RouteCache,
+    webhook_inbox: WebhookInbox | None,
+    runtime: Runtime,
+    is_peer_in_process: bool,
+) -> Registry:
+    """Return an engine's registry; for the arguments see `Engine` and `Registry`."""
+    return Registry(
+        folder=settings.home,
+        mode=settings.journal,
+        owner=runtime.owner,
+        opener=runtime.opener,
+        is_peer_in_process=is_peer_in_process,
+        dependencies=TaskDependencies(
+            clock=runtime.clock,
+            random=runtime.random,
+            route_cache=routes,
+            poll_scheduler=PollScheduler(typical_s=manifest.typical_s),
+            create_slots=ConcurrencyLimiter(settings.max_creates),
+            webhook_inbox=webhook_inbox,
+            route=settings.route,
+            resend_window_s=settings.resend_window_s,
+        ),
+    )
