@@ -63,6 +63,7 @@ export function paramsOf(api, ctx, tool, args) {
     workspace_dir: ctx.workspaceDir ?? null,
     sandboxed: ctx.sandboxed === true,
     wait_s: settingsOf(api).wait_s ?? null,
+    output_dir: null,
   };
 }
 
