@@ -14,6 +14,7 @@ from typing import Any
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.bundle import NPM_NAME, npm_version, packed, plugin_files, write_plugin
 from flux2_tool.openclaw.image_provider import PROVIDER
+from flux2_tool.openclaw.channel_progress import progress_notes
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli, OpenClawCommandError
 from flux2_tool.schema.manifest import Manifest
 
@@ -129,7 +130,10 @@ def install(
     for note in (found or {}).get("diagnostics") or []:
         if not is_error(note):
             notify(f"OpenClaw notes: {diagnostic_message(note)}")
-    return _verify(cli, manifest, found, folder)
+    done = _verify(cli, manifest, found, folder)
+    for text in progress_notes(cli.config_value("channels")):
+        notify(text)
+    return done
 
 
 def is_error(diagnostic: Any) -> bool:

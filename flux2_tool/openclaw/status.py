@@ -16,6 +16,7 @@ from typing import Any
 from flux2_tool._folders import home_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
+from flux2_tool.openclaw.channel_progress import progress_notes
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.install import diagnostic_message, inspect_plugin, is_error
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
@@ -44,7 +45,7 @@ class Status:
         offered: Those of them that nothing hides from every model.
         hidden: The settings that hide tools, from every model or from some.
         problems: All other problems.
-        notes: OpenClaw's diagnostics of the plugin that are no errors.
+        notes: OpenClaw's diagnostics of the plugin that are no errors, and what its channels do not show.
     """
 
     openclaw_command: str
@@ -84,6 +85,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             "tools": lambda: cli.config_value("tools") or {},
             "agents": lambda: cli.config_value("agents") or {},
             "plugins": lambda: cli.config_value("plugins") or {},
+            "channels": lambda: cli.config_value("channels") or {},
             "provider_key": lambda: cli.config_value(f"models.providers.{PROVIDER}.apiKey"),
             "catalog": lambda: _catalog(cli),
         }
@@ -113,7 +115,10 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         tools=tools,
         offered=tuple(tool for tool in tools if tool not in hidden_everywhere),
         hidden=tuple(hidden),
-        notes=tuple(diagnostic_message(item) for item in diagnostics if not is_error(item)),
+        notes=(
+            *(diagnostic_message(item) for item in diagnostics if not is_error(item)),
+            *progress_notes(found["channels"]),
+        ),
         problems=tuple(_problems(inspection, bundle, keys, manifest, env_file(environ))),
     )
 
