@@ -13,8 +13,8 @@ from typing import Any
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.bundle import NPM_NAME, npm_version, packed, plugin_files, write_plugin
-from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.channel_progress import progress_notes
+from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli, OpenClawCommandError
 from flux2_tool.schema.manifest import Manifest
 

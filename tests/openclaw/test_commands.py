@@ -95,7 +95,7 @@ def test_install_waits_for_a_busy_gateway(
     assert code == 0
     assert "waiting for it to finish" in capsys.readouterr().err
     asked = [" ".join(command[:2]) for command in openclaw.state["log"]]
-    assert asked[-4:] == ["plugins reload", "plugins reload", "plugins reload", "plugins inspect"]
+    assert [one for one in asked if one.startswith("plugins")][-4:] == [*["plugins reload"] * 3, "plugins inspect"]
 
 
 def test_install_fails_when_the_plugin_does_not_load(
