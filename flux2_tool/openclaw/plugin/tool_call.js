@@ -89,7 +89,14 @@ async function present(api, ctx, tool, result, isStopped) {
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
   const delivery = due.length ? await deliver(result, due, channel, copies) : null;
   if (!isStopped) shared.late?.settle(ctx, ref);
-  return finishedCall(result, delivery, { isStopped, isFollowed: false });
+  // A copy that only we asked for is nothing that a person misses.
+  const warnings = settingsOf(api).save_dir ? result.warnings : result.warnings.filter((text) => !isUnsaved(text));
+  return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed: false });
+}
+
+/** @param {string} warning */
+function isUnsaved(warning) {
+  return warning.startsWith("not_saved: ");
 }
 
 /**
