@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
@@ -55,7 +56,7 @@ def test_the_model_is_offered_the_manifests_tools(world: World) -> None:
     world.openclaw.turn(f"What can you do? {marker}", session="offered")
 
     offered = world.model.seen("offered")[0].tools
-    for wanted in export(load_manifest(), "openclaw", tiers=("pro", "flex")):
+    for wanted in export(load_manifest(), "openclaw", tiers=("pro", "flex"), wait_s=OPENCLAW.wait_s):
         found = offered[wanted["name"]]
         assert found["parameters"] == wanted["parameters"]
         assert found["description"] == wanted["description"]
@@ -78,7 +79,7 @@ def test_a_picture_reaches_the_chat_and_its_task_can_be_remixed(world: World) ->
     assert turn.text == "Here is your fox."
     assert "X-Amz-Signature=" in url
     assert "…" not in url
-    assert url.split("?")[0] in results[0]
+    assert url.split("?")[0] not in results[0]  # a link that the model reads is posted by some, beside the picture
     assert "0.05 USD (billed)" in results[0]
     assert task.key_fingerprint
 
@@ -92,7 +93,6 @@ def test_a_picture_reaches_the_chat_and_its_task_can_be_remixed(world: World) ->
     )
 
     [night] = edited.media_urls
-    assert night.split("?")[0] in results[0]
     assert night.split("?")[0] != url.split("?")[0]
     [create] = [c for c in world.sandbox.ledger.creates if c.task_id == task_of(results[0]).removeprefix("task:")]
     assert url.split("?")[0] in create.body.decode()

@@ -9,6 +9,7 @@ import { pathToFileURL } from "node:url";
 const plugins = new Map(); // name -> { tools, service }
 const calls = new Map(); // call id -> { abort, outcome, updates }
 const verdicts = new Map(); // call id -> what a hook said
+const turns = new Map(); // number -> context
 const logs = [];
 const events = []; // what woke a session, in order
 const logger = Object.fromEntries(
@@ -82,11 +83,13 @@ const operations = {
     const { explain } = await import(pathToFileURL(join(plugins.get(plugin).root, "dist", "failure.js")).href);
     return results.map(explain);
   },
-  begin({ plugin, tool, call, args, context, hostKey, aborted }) {
+  // A number as `turn` stands for one turn of a conversation, in which the tools keep their context.
+  begin({ plugin, tool, call, args, context, hostKey, aborted, turn }) {
     const abort = new AbortController();
     if (aborted) abort.abort();
     const updates = [];
-    const ctx = { agentId: "main", sessionKey: "s", sessionId: "1", ...context };
+    const ctx = turns.get(turn) ?? { agentId: "main", sessionKey: "s", sessionId: "1", ...context };
+    if (turn) turns.set(turn, ctx);
     if (hostKey !== undefined) ctx.resolveApiKeyForProvider = async () => hostKey ?? undefined;
     const running = plugins.get(plugin).tools.get(tool)(ctx);
     const outcome = running.execute(call, args, abort.signal, (update) => updates.push(update));

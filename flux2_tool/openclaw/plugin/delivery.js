@@ -126,7 +126,7 @@ async function named(path, folder, id, name) {
  * @param {string | null | undefined} title
  */
 function titleOf(title) {
-  const text = (title ?? "").replace(/["'`\\/\p{Cc}\p{Cf}\p{Zl}\p{Zp}:*?<>|]+/gu, " ").replace(/\s+/g, " ");
+  const text = (title ?? "").replace(/["'`…\\/\p{Cc}\p{Cf}\p{Zl}\p{Zp}:*?<>|]+/gu, " ").replace(/\s+/g, " ");
   const name = text.replace(/^[\s.]+|[\s.]+$/g, "");
   return name || "Picture";
 }

@@ -6,44 +6,55 @@ import { shared } from "./shared.js";
 
 const MAX_REMEMBERED = 20_000;
 
+/** @type {WeakMap<ToolContext, number>} */
+const turns = new WeakMap();
+let lastTurn = 0;
+
 /**
  * Returns the images of a result that are to be shown now, and remembers them: the first time in their session, and
- * again when they are fetched twice after that. OpenClaw does not report whether an attachment was delivered, and a
- * turn may end before it is.
+ * again when they are fetched in a later turn. OpenClaw does not report whether an attachment was delivered, and a turn
+ * may end before it is; somebody who asks for a picture again does not see it.
  *
  * @param {Success} result
  * @param {string} tool
  * @param {ToolContext} ctx
  * @returns {Image[]}
  */
-export function takeDue({ task, images }, tool, { agentId, sessionKey, sessionId }) {
+export function takeDue({ task, images }, tool, ctx) {
   const isFetched = tool === "get_image_task";
+  const { agentId, sessionKey, sessionId } = ctx;
+  const turn = turnOf(ctx);
   return images.filter(({ url }, index) => {
-    return take(JSON.stringify([agentId, sessionKey, sessionId, task.id ?? url, index]), isFetched);
+    return take(JSON.stringify([agentId, sessionKey, sessionId, task.id ?? url, index]), turn, isFetched);
   });
 }
 
 /**
  * @param {string} key
+ * @param {number} turn
  * @param {boolean} isFetched
  */
-function take(key, isFetched) {
+function take(key, turn, isFetched) {
   const before = shared.shown.get(key);
-  const isDue = before === undefined || (isFetched && before === "fetched");
-  shared.shown.set(key, stateAfter(isDue, isFetched, before));
+  if (before !== undefined && (before === turn || !isFetched)) return false;
+  shared.shown.set(key, turn);
   if (shared.shown.size > MAX_REMEMBERED) {
     const [oldest] = shared.shown.keys();
     if (oldest !== undefined) shared.shown.delete(oldest);
   }
-  return isDue;
+  return true;
 }
 
 /**
- * @param {boolean} isDue
- * @param {boolean} isFetched
- * @param {"attached" | "fetched" | undefined} before
+ * Returns the number of a turn: OpenClaw makes the tools anew for each, with a context of its own.
+ *
+ * @param {ToolContext} ctx
  */
-function stateAfter(isDue, isFetched, before) {
-  if (isDue) return "attached";
-  return isFetched ? "fetched" : before;
+function turnOf(ctx) {
+  const known = turns.get(ctx);
+  if (known !== undefined) return known;
+  // A reload loads this module anew; its numbers must not be those of turns before.
+  lastTurn = Math.max(lastTurn + 1, Date.now());
+  turns.set(ctx, lastTurn);
+  return lastTurn;
 }

@@ -9,10 +9,10 @@ const PROGRESS_EVERY_MS = 2_000;
 const NOT_ATTACHED = "The call was stopped, so the picture was not attached; get_image_task attaches it.";
 const ATTACHED_NOW = "The picture is already attached to this conversation: write a caption, no link.";
 const ATTACHED_BEFORE =
-  "The picture is already attached to this conversation; do not post it or its link again. " +
-  "Only if the user does not see it, call get_image_task once more: that attaches it again.";
+  "The picture is already attached to this conversation: post neither it nor a link. If the user says in a later message " +
+  "that they do not see it, call get_image_task: that attaches it again.";
 const LATER =
-  "When it is ready, this conversation is told by itself: you may end your turn and tell the user that it takes longer.";
+  "Or end your turn now with a word to the user: when it is ready, this conversation is told by itself, and you show it then.";
 
 /**
  * @param {Failure} result
@@ -39,8 +39,8 @@ export function finishedCall(result, delivery, { isStopped, isFollowed }) {
     next,
     isFollowed && LATER,
     [task.ref, `state: ${task.state}`, modelText(task.model), isPriced && price].filter(Boolean).join(", "),
-    // A link that stands here is posted by some models, beside the picture itself.
-    ...(isShown ? [] : images.map(({ url }) => url)),
+    // A link that stands beside an attached picture is posted by some models.
+    ...(isCompleted && !isStopped ? [] : images.map(({ url }) => url)),
     ...warnings.map((warning) => `Note: ${warning}`),
     isCompleted && images.length > 0 && deliveryText(isStopped, delivery),
   ];

@@ -359,8 +359,8 @@ export type ToolResult = Success | Failure;
 
 export interface Shared {
   worker: Worker | null;
-  /** By session and image: "attached", or "fetched" when get_image_task fetched it again since. */
-  shown: Map<string, "attached" | "fetched" | undefined>;
+  /** By session and image: the number of the turn in which it was shown. */
+  shown: Map<string, number>;
   /** Our copies of pictures that OpenClaw cannot fetch, by their links. */
   copies: Map<string, string>;
   /** While the gateway runs. */
