@@ -6,6 +6,7 @@ characters whose glyph is empty although their category is a letter's or a symbo
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -18,11 +19,17 @@ _IGNORABLE: Final = frozenset(
 )
 # The blank of Braille, the null notehead, and the place of an object that is not in the text.
 _BLANKS: Final = frozenset([0x2800, 0x1D159, 0xFFFC])
+_ANY_IGNORABLE: Final = re.compile(f"[{''.join(map(chr, sorted(_IGNORABLE | _BLANKS)))}]")
 
 
 def is_ignorable(character: str) -> bool:
     """Return whether a character takes no room, or only empty room, whatever its category says."""
     return ord(character) in _IGNORABLE or ord(character) in _BLANKS
+
+
+def without_ignorable(text: str) -> str:
+    """Return text without such characters; the same object if it has none."""
+    return _ANY_IGNORABLE.sub("", text) if _ANY_IGNORABLE.search(text) else text
 
 
 def is_visible(character: str) -> bool:

@@ -18,6 +18,8 @@ from itertools import islice
 from typing import Any, Final, TypeGuard
 from urllib.parse import unquote, urlsplit
 
+from flux2_tool._characters import without_ignorable
+
 MASK: Final = b"[key]"
 # A shorter text is a word, not a key, and masking it would corrupt responses before they are parsed.
 MIN_KEY_CHARS: Final = 8
@@ -62,10 +64,10 @@ def holds_key(text: str, key: str | None) -> bool:
 
 
 def visible(text: str) -> str:
-    """Return text without control, format and surrogate characters, white space kept."""
-    if text.isprintable():  # nearly always
-        return text
-    return "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    """Return text without control, format, surrogate and ignorable characters, white space kept."""
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    return text if text.isascii() else without_ignorable(text)
 
 
 # ---- a response that is kept -----------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_an_interrupted_request_that_was_never_sent_is_not_created(home: Path) -
     assert len(transport.posts) == 1
 
 
-def test_a_call_that_leaves_before_anything_was_sent_leaves_nothing_at_work(home: Path) -> None:
+def test_a_call_that_leaves_unsent_leaves_nothing_at_work(home: Path) -> None:
     """What goes on for nobody would take a turn of the account's rate limit from the calls that wait."""
     transport = scripted([json_answer({"error": "slow down"}, 429, retry_after="20"), (200, CREATED)])
 
