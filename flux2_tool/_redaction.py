@@ -217,10 +217,9 @@ def _forms(key: str) -> tuple[bytes, ...]:
     """Return the key plain, in hexadecimal and in base64."""
     data = key.encode()
     forms = [data, data.hex().encode(), data.hex().upper().encode()]
-    for shift in range(3):
-        whole = base64.b64encode(b"\0" * shift + data)
-        # Only the characters that depend on the key alone, at each alignment.
-        form = whole[-(-shift * 8 // 6) : (shift + len(data)) * 8 // 6]
+    # Only the characters that depend on the key alone, at each alignment.
+    for shift, first in ((0, 0), (1, 2), (2, 3)):
+        form = base64.b64encode(b"\0" * shift + data)[first : (shift + len(data)) * 8 // 6]
         if len(form) >= MIN_KEY_CHARS:
             forms += [form, form.translate(_URL_ALPHABET), form.replace(b"/", b"\\/")]
             forms.append(form.replace(b"+", b"%2B").replace(b"/", b"%2F"))
