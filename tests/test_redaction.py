@@ -75,6 +75,21 @@ def test_base64_is_masked_in_either_alphabet(form: str, before: str) -> None:
     assert echo[8:20].encode() not in found
 
 
+@pytest.mark.parametrize("length", [24, 25, 26])
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_base64_is_masked_to_its_ends(length: int, before: str) -> None:
+    """Each character that is left tells most of one of the key's."""
+    key = (KEY + "z")[:length]
+
+    found = masked(base64.b64encode(f"{before}{key}".encode()), key)
+
+    assert found.count(MASK) == 1
+    first, last = found.split(MASK)
+    # What depends on the text before the key too, and the last few bits with the padding.
+    assert len(first) == -(-len(before) * 8 // 6)
+    assert len(last.rstrip(b"=")) <= 1
+
+
 @given(text=st.text())
 @example(text="\\/")
 @example(text='{"url": "https:\\/\\/cdn.example\\u002fa.png"}')
