@@ -6,6 +6,7 @@ characters whose glyph is empty although their category is a letter's or a symbo
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -20,11 +21,17 @@ _IGNORABLE: Final = frozenset(
 _BLANKS: Final = frozenset([0x2800, 0x1D159, 0xFFFC])
 INVISIBLE_CODES: Final = _IGNORABLE | _BLANKS
 """Code points that take no room, or only empty room, whatever their category says."""
+_ANY_IGNORABLE: Final = re.compile(f"[{''.join(map(chr, sorted(INVISIBLE_CODES)))}]")
 
 
 def is_ignorable(character: str) -> bool:
     """Return whether a character takes no room, or only empty room, whatever its category says."""
     return ord(character) in INVISIBLE_CODES
+
+
+def without_ignorable(text: str) -> str:
+    """Return text without such characters; the same object if it has none."""
+    return _ANY_IGNORABLE.sub("", text) if _ANY_IGNORABLE.search(text) else text
 
 
 def is_visible(character: str) -> bool:

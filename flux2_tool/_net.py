@@ -167,9 +167,8 @@ def is_loopback_url(url: str) -> bool:
 
 def is_web_url(value: Any) -> TypeGuard[str]:
     """Return whether this is a bounded http(s) URL with a host and without blanks, controls or credentials."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_URL_CHARS:
-        return False
-    if " " in value or not value.isprintable():  # of all white space only the plain blank is printable
+    # Of all white space only the plain blank is printable.
+    if not isinstance(value, str) or " " in value or not value.isprintable():
         return False
     try:
         parts = split_url(value)

@@ -18,6 +18,8 @@ from itertools import islice
 from typing import Any, Final, TypeGuard
 from urllib.parse import unquote, urlsplit
 
+from flux2_tool._characters import without_ignorable
+
 MASK: Final = b"[key]"
 # A shorter text is a word, not a key, and masking it would corrupt responses before they are parsed.
 MIN_KEY_CHARS: Final = 8
@@ -62,10 +64,10 @@ def holds_key(text: str, key: str | None) -> bool:
 
 
 def visible(text: str) -> str:
-    """Return text without control, format and surrogate characters, white space kept."""
-    if text.isprintable():  # nearly always
-        return text
-    return "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    """Return text without control, format, surrogate and ignorable characters, white space kept."""
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    return text if text.isascii() else without_ignorable(text)
 
 
 # ---- a response that is kept -----------------------------------------------------------------------------------------
@@ -215,10 +217,9 @@ def _forms(key: str) -> tuple[bytes, ...]:
     """Return the key plain, in hexadecimal and in base64."""
     data = key.encode()
     forms = [data, data.hex().encode(), data.hex().upper().encode()]
-    for shift in range(3):
-        whole = base64.b64encode(b"\0" * shift + data)
-        # Only the characters that depend on the key alone, at each alignment.
-        form = whole[-(-shift * 8 // 6) : (shift + len(data)) * 8 // 6]
+    # Only the characters that depend on the key alone, at each alignment.
+    for shift, first in ((0, 0), (1, 2), (2, 3)):
+        form = base64.b64encode(b"\0" * shift + data)[first : (shift + len(data)) * 8 // 6]
         if len(form) >= MIN_KEY_CHARS:
             forms += [form, form.translate(_URL_ALPHABET), form.replace(b"/", b"\\/")]
             forms.append(form.replace(b"+", b"%2B").replace(b"/", b"%2F"))

@@ -167,7 +167,7 @@ class ContentRefusedError(Flux2Error):
     exit_code = REFUSED_OR_FAILED
     usual_hint = (
         "Tell the user that moderation refused it, and ask for other words or another picture; do not reword it "
-        "yourself. The same request will be refused again."
+        "yourself, unless they leave the words to you. The same request will be refused again."
     )
 
     @property

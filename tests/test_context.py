@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flux2_tool.context import workspace_of
+from flux2_tool.context import working_folder, workspace_of
 
 DELETED = """
 import os, sys
@@ -33,6 +33,13 @@ def test_only_a_project_is_a_place_for_source_files(folder: str, workspace: str 
     found = workspace_of(Path(folder), {"HOME": "/home/ada"})
 
     assert found == (None if workspace is None else Path(workspace))
+
+
+def test_the_working_folder_is_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths of people and of agents in a terminal begin there."""
+    monkeypatch.chdir(tmp_path)
+
+    assert working_folder() == tmp_path
 
 
 def test_a_folder_that_was_deleted_is_no_workspace(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flux2_tool.credentials import key_fingerprint, resolve_credentials
+from flux2_tool.credentials import DEFAULT_BASE_URL, MAX_KEY_CHARS, key_fingerprint, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, Flux2Error, MissingApiKeyError
 from flux2_tool.settings import load_settings
 
@@ -105,11 +105,15 @@ def test_the_file_is_looked_for_in_the_home_of_the_environment(tmp_path: Path) -
         pytest.param("https://runapi.ai/v1", ConfigurationError, "URL instead of a key", id="the base URL"),
         pytest.param(f'"{KEY}"', ConfigurationError, "quotes", id="double quotes"),
         pytest.param(f"'{KEY}'", ConfigurationError, "quotes", id="single quotes"),
+        pytest.param(f'"{KEY}', ConfigurationError, "quotes", id="a quote before it"),
+        pytest.param(f"{KEY}'", ConfigurationError, "quotes", id="a quote after it"),
+        pytest.param(f"\u201c{KEY}\u201d", ConfigurationError, "quotes", id="quotes of a word processor"),
         pytest.param(f"{KEY}\n{KEY}", ConfigurationError, "line break", id="two lines"),
         pytest.param(f"Bearer {KEY}", ConfigurationError, "Bearer", id="the whole header"),
         pytest.param(f"{KEY}ü", ConfigurationError, "characters", id="not ASCII"),
         pytest.param(f"{KEY}\x00", ConfigurationError, "characters", id="a control character"),
         pytest.param("k" * 5000, ConfigurationError, "too long", id="a whole file"),
+        pytest.param("k" * 4097, ConfigurationError, "too long", id="one character too long"),
     ],
 )
 def test_a_mangled_key_is_named_by_its_likely_mistake(
@@ -121,6 +125,27 @@ def test_a_mangled_key_is_named_by_its_likely_mistake(
 
     assert said in caught.value.message
     assert KEY not in caught.value.message + caught.value.hint
+
+
+def test_a_key_may_be_as_long_as_the_bound() -> None:
+    """Some accounts' keys are signed tokens of thousands of characters."""
+    key = "k" * MAX_KEY_CHARS
+
+    assert resolve_credentials(environ={"RUNAPI_API_KEY": key}).api_key.get_secret_value() == key
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_blank_address_is_none(tmp_path: Path, blank: str) -> None:
+    """A form that was left empty, or a variable that nothing filled in; the next place that has one counts."""
+    environ = {"RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": blank}
+
+    alone = resolve_credentials(environ=environ, config_home=tmp_path)
+    given = resolve_credentials(environ={}, explicit_key=KEY, explicit_base_url=blank, settings_base_url=blank)
+    beside = resolve_credentials(
+        environ={**environ, "RUNAPI_BASE_URL": "https://eu.example"}, config_home=tmp_path, settings_base_url=blank
+    )
+
+    assert [found.base_url for found in (alone, given, beside)] == [DEFAULT_BASE_URL] * 2 + ["https://eu.example"]
 
 
 @pytest.mark.parametrize("value", ["", " \n"])

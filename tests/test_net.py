@@ -12,6 +12,7 @@ from flux2_tool._net import (
     is_private_host,
     is_private_url,
     is_web_url,
+    origin_of,
     split_url,
 )
 
@@ -171,4 +172,51 @@ def test_a_url_longer_than_any_in_use_is_not_even_split() -> None:
         assert not is_web_url(url)
         assert is_private_url(url, loopback_allowed=True)
     assert split_url(signed).hostname == "cdn.example"
+    longest = "https://cdn.example/".ljust(MAX_URL_CHARS, "x")
+    assert split_url(longest).hostname == "cdn.example"
+    assert is_web_url(longest)
     assert split_url("https://cdn.example/" + "ü" * (MAX_UNICODE_AUTHORITY_CHARS - 20)).hostname == "cdn.example"
+
+
+@pytest.mark.parametrize(
+    ("url", "other", "is_same"),
+    [
+        ("https://runapi.test/v1", "https://RUNAPI.test:443/v2", True),
+        ("http://localhost/v1", "http://localhost:80", True),
+        ("https://runapi.test:8443", "https://runapi.test:8443/x", True),
+        ("https://runapi.test:8443", "https://runapi.test:9443", False),
+        ("https://runapi.test", "https://runapi.test:8443", False),
+        ("https://runapi.test", "http://runapi.test:443", False),
+        ("https://runapi.test", "https://runapi.test.evil.test", False),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, other: str, is_same: bool) -> None:
+    """The key is sent to one origin only; another port may be another program's, of another user."""
+    assert (origin_of(url) == origin_of(other)) is is_same
+
+
+@pytest.mark.parametrize(
+    ("value", "is_url"),
+    [
+        ("https://cdn.example/fox.png?a=1", True),
+        ("HTTP://cdn.example:8000", True),
+        ("https://bücher.example/füchse", True),
+        ("https://cdn.example/a fox.png", False),
+        ("https://cdn.example/a\tfox.png", False),
+        ("https://cdn.example/a\u00a0fox.png", False),
+        ("https://cdn.example/\u200b", False),
+        ("https://user:word@cdn.example/", False),
+        ("https://cdn.example:port/", False),
+        ("https:///fox.png", False),
+        ("ftp://cdn.example/fox.png", False),
+        ("fox.png", False),
+        ("", False),
+        (b"https://cdn.example/", False),
+        (["https://cdn.example/"], False),
+        (7, False),
+        (None, False),
+    ],
+)
+def test_only_the_plain_text_of_a_link_is_one(value: object, is_url: bool) -> None:
+    """A response may have anything in its place; programs differ on where a link with a blank ends."""
+    assert is_web_url(value) is is_url

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flux2_tool._redaction import MASK, MAX_DEPTH, masked, masked_json, masked_text, redact, redact_url
+from flux2_tool._redaction import (
+    MASK,
+    MAX_DEPTH,
+    MAX_RECORD_DEPTH,
+    masked,
+    masked_json,
+    masked_text,
+    redact,
+    redact_url,
+    visible,
+)
 
 KEY = "sk-a+b/c=d&e~f<0123456789"
 
@@ -63,6 +73,21 @@ def test_base64_is_masked_in_either_alphabet(form: str, before: str) -> None:
 
     assert MASK in found
     assert echo[8:20].encode() not in found
+
+
+@pytest.mark.parametrize("length", [24, 25, 26])
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_base64_is_masked_to_its_ends(length: int, before: str) -> None:
+    """Each character that is left tells most of one of the key's."""
+    key = (KEY + "z")[:length]
+
+    found = masked(base64.b64encode(f"{before}{key}".encode()), key)
+
+    assert found.count(MASK) == 1
+    first, last = found.split(MASK)
+    # What depends on the text before the key too, and the last few bits with the padding.
+    assert len(first) == -(-len(before) * 8 // 6)
+    assert len(last.rstrip(b"=")) <= 1
 
 
 @given(text=st.text())
@@ -126,6 +151,18 @@ def test_a_text_too_short_for_a_key_is_left_alone() -> None:
     assert masked(b'{"status": "pending"}', "pending"[:7]) == b'{"status": "pending"}'
 
 
+@pytest.mark.parametrize(
+    "unseen",
+    ["\u200b", "\x00", "\ud800", "\u00ad", "\u034f", "\u115f", "\u180b", "\u3164", "\ufe0e", "\ufe0f", "\U000e0100"],
+)
+def test_a_key_that_is_split_by_what_cannot_be_seen_is_masked(unseen: str) -> None:
+    """Whoever shows the text drops such characters, or draws nothing for them: the key can be read."""
+    split = f"{KEY[:6]}{unseen}{KEY[6:15]}{unseen}{unseen}{KEY[15:]}"
+
+    assert masked_text(f"bad key: {split}", KEY) == "bad key: [key]"
+    assert masked_json({"error": [f"{split}!"]}, KEY) == {"error": ["[key]!"]}
+
+
 def test_lone_surrogates_survive() -> None:
     """The text of an error may hold anything."""
     assert masked_text("\ud800 a", KEY) == "\ud800 a"
@@ -173,6 +210,31 @@ def test_a_field_that_is_named_like_a_secret_is_not_recorded() -> None:
 def test_the_record_is_bounded() -> None:
     """It goes into a database row and a terminal."""
     assert len(redact({"x": ["y" * 100_000] * 500})) <= 4001
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"in": inner}, lambda inner: [inner]], ids=["objects", "lists"])
+def test_the_record_keeps_what_is_nested_up_to_its_bound(wrap: Callable[[object], object]) -> None:
+    """What a diagnosis needs is near the top, and what is deeper is left out rather than all of it."""
+
+    def nested(levels: int) -> object:
+        value: object = "needle"
+        for _ in range(levels):
+            value = wrap(value)
+        return value
+
+    assert json.loads(redact(nested(MAX_RECORD_DEPTH))) == nested(MAX_RECORD_DEPTH)
+    assert "needle" not in redact(nested(MAX_RECORD_DEPTH + 1))
+
+
+def test_the_record_keeps_every_language_as_it_is_written() -> None:
+    """A person reads it, and its length is counted in characters; only what UTF-8 cannot hold is replaced."""
+    assert redact({"error": "余额不足 \ud800"}) == '{"error": "余额不足 ?"}'
+
+
+def test_what_cannot_be_seen_is_taken_away_and_nothing_else() -> None:
+    """It would split a key in two for the search, and not for the eye."""
+    assert visible("a\u034f\u115f\ufe0f\u3164b ü 余额") == "ab ü 余额"
+    assert visible("a\x00_\u200bb\u202e \t\n(\ud800c)") == "a_b \t\n(c)"
 
 
 def test_a_url_keeps_its_names_when_its_secrets_go() -> None:

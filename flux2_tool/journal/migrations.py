@@ -143,21 +143,20 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
 
 
 def migrate(connection: sqlite3.Connection, *, now: float) -> bool:
-    """Apply the missing steps, and return whether there were any; several processes may call this at once."""
+    """Apply the missing steps, and return whether there were any; several processes may call this at once.
+
+    In one transaction. After an error the caller closes the connection, which rolls it back.
+    """
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
-        applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
-        for name, script in MIGRATIONS:
-            if name not in applied:
-                for statement in _statements(script):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
-        connection.execute("COMMIT")
-        return any(name not in applied for name, _ in MIGRATIONS)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
+    applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
+    for name, script in MIGRATIONS:
+        if name not in applied:
+            for statement in _statements(script):
+                connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
+    connection.execute("COMMIT")
+    return any(name not in applied for name, _ in MIGRATIONS)
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -34,7 +34,7 @@ from flux2_tool.runapi.send_errors import (
     RedirectLoopError,
     UnusableNetworkError,
 )
-from flux2_tool.runapi.text import as_token, quoted
+from flux2_tool.runapi.text import MAX_TITLE_PAGE_BYTES, as_token, quoted, without_tags
 from flux2_tool.runapi.transport import NetworkTransport
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
@@ -317,7 +317,9 @@ def _masked_after_decoding(body: bytes, content_type: str, key: str) -> bytes:
     """Return a body with the key masked where it appears only after decoding or removing characters."""
     try:
         found = decode_json(body, content_type)
-    except UnreadableResponseError as exc:
-        return MASK if holds_key(visible(str(exc)), key) else body
+    except UnreadableResponseError:
+        # A page's title is shown without the tags in it.
+        page = without_tags(body[:MAX_TITLE_PAGE_BYTES].decode("utf-8", "replace"))
+        return MASK if holds_key(visible(page), key) else body
     clean = masked_json(found, key)
     return body if clean is found else json.dumps(clean).encode()

@@ -69,7 +69,7 @@ def html_title(body: bytes) -> str:
     page = body[:MAX_TITLE_PAGE_BYTES]
     lowered = page.lower()
     for name in (b"title", b"h1"):
-        title = printable(_without_tags(_element(page, lowered, name).decode("utf-8", "replace")), 80)
+        title = printable(without_tags(_element(page, lowered, name).decode("utf-8", "replace")), 80)
         if title:
             return quoted(title, 80)
     return "no title"
@@ -87,7 +87,7 @@ def _element(page: bytes, lowered: bytes, name: bytes) -> bytes:
     return b""
 
 
-def _without_tags(text: str) -> str:
+def without_tags(text: str) -> str:
     """Return text without what is between "<" and ">"."""
     first, *parts = text.split("<")
     return first + "".join(tag_and_text.partition(">")[2] for tag_and_text in parts)

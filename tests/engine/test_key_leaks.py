@@ -46,6 +46,8 @@ KEY = 'sk-canary/8f3aQz+7L0v="q\\w'
 def forms_of(key: str) -> Iterator[bytes]:
     """Yield every way the key could be written: plain, quoted, hexadecimal, base64 at each alignment."""
     yield key.encode()
+    # Messages write quotation marks and backslashes in their own way; what stands before those is enough to tell.
+    yield key.partition('"')[0].encode()
     yield quote(key).encode()
     yield quote(key, safe="").encode()
     yield key.encode().hex().encode()
@@ -149,6 +151,10 @@ def _echo(where: str) -> MockService:
         "request id": json_answer({"error": "x"}, 418, x_request_id=KEY),
         "unseen characters": (401, {"error": f"Bad key {unseen}", "code": unseen}),
         "another encoding": httpx.Response(401, content=json.dumps({"error": said}).encode("utf-16")),
+        "html with tags, cut": httpx.Response(
+            401, content=f"<html><title>{'x' * 50} {KEY[:9]}<b>{KEY[9:]}</b></title>".encode()
+        ),
+        "unseen marks": (401, {"error": f"Bad key {KEY.replace('8', '8' + chr(0x34F))}"}),
         "html with tags": httpx.Response(401, content=f"<html><title>Bad {KEY[:9]}<b>{KEY[9:]}</b></title>".encode()),
         "request id, unseen": httpx.Response(
             401, headers=[(b"x-request-id", KEY.replace("8", "8\xad").encode("latin-1"))]
@@ -189,6 +195,8 @@ def _echo(where: str) -> MockService:
         "field errors",
         "html",
         "html with tags",
+        "html with tags, cut",
+        "unseen marks",
         "unseen characters",
         "another encoding",
         "request id",

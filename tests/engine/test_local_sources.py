@@ -393,6 +393,30 @@ def test_an_inbound_reference_is_the_picture_that_the_host_received(workspace: P
     assert copy == picture("PNG")
 
 
+def test_without_a_workspace_an_inbound_reference_is_the_original(workspace: Path, state: Path) -> None:
+    """A session may have none; there is no copy then, and the picture is the same."""
+    inbound = state / "media" / "inbound"
+    copies = workspace / "media" / "inbound"
+    for nowhere, staged in ((None, None), (None, copies), (workspace / "gone", copies)):
+        places = SourcePlaces(roots=(), workspace=nowhere, inbound=inbound, staged=staged)
+
+        assert outcomes(places, "media/inbound/photo---1.jpg") == [picture("JPEG")]
+
+
+@pytest.mark.parametrize("names", [("media\u200b",), ("media\u200b", "media\u200e")], ids=["one", "two"])
+def test_a_folder_that_looks_like_that_of_the_copies_is_not_it(
+    workspace: Path, state: Path, names: tuple[str, ...]
+) -> None:
+    """The host makes the folder, and spells it right; whatever a session puts beside it changes nothing."""
+    for name in names:
+        (workspace / name / "inbound").mkdir(parents=True)
+        (workspace / name / "inbound" / "photo---1.jpg").write_bytes(picture("PNG"))
+    copies = workspace / "media" / "inbound"
+    places = SourcePlaces(roots=(), workspace=workspace, inbound=state / "media" / "inbound", staged=copies)
+
+    assert outcomes(places, "media/inbound/photo---1.jpg") == [picture("JPEG")]
+
+
 @pytest.mark.parametrize(
     "name", ["folder", "link.png", "missing.png", "cat.png", "folder/inner/cat.png", "folder/inner/missing.png"]
 )

@@ -108,6 +108,9 @@ def test_a_running_task_tells_what_it_is_expected_to_cost(home: Path) -> None:
     [
         pytest.param("X-Amz-Date=20261123T000000Z&X-Amz-Expires=3600", "2026-11-23T01:00:00Z", id="presigned"),
         pytest.param("x-amz-expires=60&x-amz-date=20261123T000000Z", "2026-11-23T00:01:00Z", id="in lower case"),
+        pytest.param("X-Amz-Date=20261123T000000Z&X-Amz-Expires=0", "2026-11-23T00:00:00Z", id="over at once"),
+        pytest.param("X-Amz-Date=20261123T000000Z&X-Amz-Expires=6048000", "2027-02-01T00:00:00Z", id="the longest"),
+        pytest.param("X-Amz-Date=20261123T000000Z&X-Amz-Expires=6048001", "2026-11-30T00:00:0", id="longer"),
         pytest.param("", "2026-11-30T00:00:0", id="seven days otherwise"),
         pytest.param("X-Amz-Date=20261123T000000Z", "2026-11-30T00:00:0", id="half of it"),
         pytest.param("X-Amz-Date=soon&X-Amz-Expires=3600", "2026-11-30T00:00:0", id="no date"),

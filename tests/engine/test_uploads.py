@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,42 @@ def test_an_upload_is_tried_again_when_the_service_asks_for_it(
     assert 20.0 < took_s < 40.0
 
 
+def test_a_pause_of_a_minute_is_waited_for(home: Path, runapi: SandboxTransport, caller: CallContext) -> None:
+    """Services count by the minute, and so long a pause is still worth it."""
+    runapi.fault("status", on="files", status=429, retry_after=60)
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, runapi) as tool:
+            return await tool.call("remix_image", REMIX, caller=caller, wait_s=200), now_s()
+
+    result, took_s = run_virtual(main())
+
+    assert result["task"]["state"] == "completed"
+    assert 60.0 < took_s < 80.0
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param((503, {}), id="an error of the storage"),
+        pytest.param(httpx.ReadError("reset"), id="a closed connection"),
+        pytest.param(httpx.RemoteProtocolError("cut"), id="a cut response"),
+        pytest.param(httpx.ConnectError("refused"), id="no connection"),
+    ],
+)
+def test_an_upload_is_tried_three_times_with_longer_pauses(home: Path, caller: CallContext, trouble: Answer) -> None:
+    """Bytes get lost on any way, and sending them again costs nothing; a storage that is down is not besieged."""
+    service = UploadService(put=trouble)
+
+    error = remixed(home, service, caller)["error"]
+    puts = [request.at_s for request in service.transport.seen if request.method == "PUT"]
+
+    assert (error["code"], error["charged"], error["retryable"]) == ("service_unavailable", "no", True)
+    assert "source_image_urls[0]" in error["message"]
+    assert [later - earlier for earlier, later in pairwise(puts)] == pytest.approx([1.0, 2.0], abs=0.1)
+    assert [request.path for request in service.transport.seen if "remix" in request.path] == []
+
+
 def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(
     home: Path, runapi: SandboxTransport, caller: CallContext
 ) -> None:
@@ -291,6 +328,7 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
             id="a redirect",
         ),
         pytest.param("put", (403, {}), "refused the upload", id="a refusal of the storage"),
+        pytest.param("put", (300, {}), "refused the upload", id="a choice of the storage's"),
         pytest.param(
             "put",
             httpx.Response(307, headers={"location": "https://elsewhere.example/up"}),

@@ -23,6 +23,7 @@ from tests.support.harness import (
     MockService,
     SandboxTransport,
     Seen,
+    json_answer,
     numbered,
     opened_tool,
     run_call,
@@ -604,6 +605,15 @@ def test_a_service_that_answers_another_tasks_id_does_not_rename_ours(home: Path
     assert run_call(home, MockService(answer))["task"]["id"] == "tsk_abc123"
 
 
+def test_a_task_begun_elsewhere_has_the_model_that_runapi_names(home: Path) -> None:
+    """Only the service knows it; its price and what may be done with its image depend on it."""
+    transport = numbered({**DONE, "model": "flux-2-flex-text-to-image"})
+
+    result = run_call(home, transport, "get_image_task", {"task_id": "tsk_elsewhere"}, host="cli")
+
+    assert (result["task"]["state"], result["task"]["model"]) == ("completed", "flux-2-flex-text-to-image")
+
+
 def test_a_task_begun_elsewhere_is_asked_for_as_often_as_a_new_one(home: Path) -> None:
     """Nobody here knows how old it is; that must not make the person wait longer."""
     transport = numbered(PENDING)
@@ -642,6 +652,21 @@ def test_only_a_duration_that_was_measured_is_recorded(
 
     assert record.state == "completed"
     assert record.duration_s == (pytest.approx(6.0, abs=1.5) if is_known else None)
+
+
+def test_a_call_that_does_not_wait_ends_when_the_task_is_accepted(home: Path) -> None:
+    """It has all it came for: the first poll, which the service wants late, is no reason to hold the answer back."""
+    transport = scripted([json_answer(CREATED, retry_after="30")])
+    transport.delay_s = 1.0
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, transport) as tool:
+            return await tool.call("text_to_image", FOX, wait_s=0), asyncio.get_running_loop().time()
+
+    result, took_s = run_virtual(main())
+
+    assert (result["task"]["state"], result["task"]["id"]) == ("processing", "tsk_abc123")
+    assert took_s == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_call_that_was_cancelled_before_it_began_sends_nothing(home: Path) -> None:

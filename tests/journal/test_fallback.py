@@ -29,7 +29,7 @@ from flux2_tool.journal.spent_records import SpentRecords
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.settings import JournalMode
 from tests.journal.test_threaded import locked
-from tests.support.journal import NEVER, NOON, Machine, Named, accept, begun, complete
+from tests.support.journal import NEVER, NOON, Machine, Named, accept, begun, complete, open_elsewhere
 
 
 class PausingClock(SystemClock):
@@ -166,6 +166,70 @@ def test_a_claim_on_a_file_that_was_given_up_is_made_in_its_successor(
         assert warnings == []
         assert len(await successor.records()) == 1
         await journals.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", ["required", "best_effort"])
+def test_a_claim_that_finds_its_file_gone_is_made_in_a_new_one(home: Path, machine: Machine, mode: JournalMode) -> None:
+    """The files were lost after they were looked at: a new journal is at hand, so that nothing is in the way."""
+
+    async def main() -> None:
+        disk = BadDisk()
+        journals = _journals(home, disk, [], mode)
+        await journals.for_spending()
+        with locked(home):
+            claiming = asyncio.ensure_future(journals.claim(machine.intent(), NEVER, within_s=60.0))
+            await disk.clock.waits.wait()
+            _delete(home)
+        disk.clock.goes_on.set()
+        claim, journal, warnings = await claiming
+
+        assert claim.outcome == "new"
+        assert [record.record_id for record in machine.open("p2").records()] == [begun(claim).record_id]
+        assert journal is (await journals.for_spending())[0]
+        assert [said.partition(":")[0] for said in warnings] == ["journal_replaced"]
+        await journals.close()
+
+    asyncio.run(main())
+
+
+def test_a_broken_file_that_no_record_needs_is_closed_at_once(home: Path) -> None:
+    """SQLite repairs a journal when the last process closes it: who keeps it open keeps it broken."""
+
+    async def main() -> None:
+        disk = BadDisk()
+        journals = _journals(home, disk, [])
+        disk.is_bad = True
+        await journals.for_spending()
+        with pytest.raises(JournalUnavailableError):
+            await journals.claim(Machine(home).intent(), NEVER, within_s=1.0)
+        with pytest.raises(JournalError, match="closed"):
+            await disk.opened[0].records()
+        await journals.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_only_in_a_lost_wal_is_saved_for_everybody(home: Path, machine: Machine) -> None:
+    """Of another process's task the id, without which it would be paid again.
+
+    A third program has the journal open, so that closing it here does not write the WAL to the file.
+    """
+
+    async def main() -> None:
+        journals = _journals(home, BadDisk(), [])
+        await journals.for_spending()
+        other = await open_threaded_journal(home, owner=Named("p2"), now=NOON)
+        record = begun(await other.claim(machine.intent(), NEVER, now=NOON))
+        await other.note_accepted(record.record_id, now=NOON, task_id="tsk_1", status_url=None, request_id=None)
+        await other.close(release=False)
+        with open_elsewhere(home):
+            _delete(home, "*-???")
+            journal, _ = await journals.for_spending()
+            found = await journal.records()
+            await journals.close()
+        assert [(one.record_id, one.task_id) for one in found] == [(record.record_id, "tsk_1")]
 
     asyncio.run(main())
 

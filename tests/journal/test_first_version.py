@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import pytest
 
-from flux2_tool.journal import ClaimRules, Failure, SavedCopy
+from flux2_tool.journal import ClaimRules, Failure, JournalError, SavedCopy
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.chaos.world import records_of
 from tests.support.harness import BASE_URL, CREATED, MockService, credentials, numbered, opened_tool
-from tests.support.journal import NOON, ORPHANED, SESSION, Machine
+from tests.support.journal import NOON, ORPHANED, SESSION, Machine, full_disk
 from tests.support.virtual_time import START_S, run_virtual
 
 # All that 0.1.0 had; the ninth step renames columns.
@@ -153,6 +153,17 @@ def test_it_can_be_opened_twice_and_by_two_processes(old_journal: Path, machine:
     assert applied == [name for name, _ in MIGRATIONS]
     assert second.records() == third.records()
     assert {record.record_id for record in second.records()} == {row["record_id"] for row in ROWS}
+
+
+def test_an_upgrade_that_fails_changes_nothing_and_is_repeated(old_journal: Path, machine: Machine) -> None:
+    """The disk was full: half of the steps would be a journal that no version can read."""
+    with full_disk(), pytest.raises(JournalError):
+        machine.open("p1")
+    with contextlib.closing(sqlite3.connect(old_journal / FILE_NAME)) as raw:
+        applied = [row[0] for row in raw.execute("SELECT name FROM migrations ORDER BY rowid")]
+
+    assert applied == [name for name, _ in FIRST_VERSION]
+    assert {record.record_id for record in machine.open("p2").records()} == {row["record_id"] for row in ROWS}
 
 
 def test_unfinished_records_are_found_and_taken_over(old_journal: Path, machine: Machine) -> None:

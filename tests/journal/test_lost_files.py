@@ -27,7 +27,7 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
-from tests.support.journal import NOON, Machine, accept, begun
+from tests.support.journal import NOON, Machine, accept, begun, open_elsewhere
 from tests.support.virtual_time import run_virtual
 
 Vanish = Callable[[Path], None]
@@ -135,6 +135,19 @@ def test_a_lost_wal_takes_no_claim_along(machine: Machine, home: Path) -> None:
     assert again.outcome == "joined"
     assert again.record is not None
     assert again.record.record_id == record.record_id
+
+
+@pytest.mark.parametrize("lose", [_without_the_file, _emptied])
+def test_a_new_journal_does_not_wait_for_who_has_the_lost_one_locked(
+    machine: Machine, home: Path, lose: Vanish
+) -> None:
+    """A stopped process never ends its transaction; the locks are in a file beside the journal, which outlives it."""
+    machine.open("p1").close()
+    with open_elsewhere(home, locked=True):
+        lose(home)
+        record = begun(machine.begin(machine.open("p2")))
+
+        assert machine.open("p3").records() == [record]
 
 
 def test_before_each_post_the_files_are_looked_at(home: Path) -> None:

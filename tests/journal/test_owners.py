@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flux2_tool._platform import look_up_without_proc
-from flux2_tool.journal import OwnershipLostError, ThisProcess
+from flux2_tool.journal import Failure, OwnershipLostError, ThisProcess
 from flux2_tool.journal.sqlite_leases import LEASE_S
 from tests.support.journal import NOON, ORPHANED, Machine, accept, begun, complete, end
 
@@ -117,7 +117,12 @@ def test_unowned_requests_past_the_window_become_unknown(machine: Machine) -> No
     machine.dead.add("p1")
 
     machine.open("p3").mark_unconfirmed(sent_before=NOON - 600.0, now=NOON + 1.0)
+    [settled] = living.records(states=["unknown"])
 
+    assert settled.error == Failure(
+        "unexpected_answer", "The process that sent the request ended before the response arrived."
+    )
+    assert (settled.owner, settled.lease_until) == (None, None)
     assert {record.dedup_key: record.state for record in living.records()} == {
         "old": "unknown",
         "new": "sending",
@@ -163,19 +168,27 @@ def test_a_stalled_process_undoes_nothing(machine: Machine) -> None:
 
 
 def test_a_real_process_is_alive_until_it_is_killed() -> None:
-    """Judged by its id and start time alone."""
-    script = "from flux2_tool.journal import ThisProcess; print(ThisProcess().name, flush=True); input()"
+    """Judged by its id and start time alone; to be asked about does it no harm."""
+    script = (
+        "from flux2_tool.journal import ThisProcess; print(ThisProcess().name, flush=True); print(input(), flush=True)"
+    )
+    script += "; input()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        while_it_runs = ThisProcess().liveness(name) == "dead"
+        while_it_runs = ThisProcess().liveness(name)
+        # A signal would have come before the line.
+        process.stdin.write("still here\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
         process.kill()
         process.wait()
-    after = ThisProcess().liveness(name) == "dead"
+    after = ThisProcess().liveness(name)
 
-    assert (while_it_runs, after) == (False, True)
+    assert (while_it_runs, answer, after) == ("alive", "still here\n", "dead")
 
 
 def test_a_reused_process_id_is_another_process() -> None:
@@ -382,6 +395,20 @@ def test_what_may_be_orphaned_is_joined_but_not_sent(machine: Machine) -> None:
     assert again.outcome == "joined"
     assert [record.record_id for record in unowned] == [left.record_id]
     assert other.take_over(left.record_id, now=NOON + late_s) is None
+
+
+def test_what_another_host_may_hold_is_neither_joined_nor_listed(machine: Machine) -> None:
+    """Its lease runs by both clocks: a terminal there may be in the middle of its POST."""
+    held = begun(machine.begin(machine.open("p1"), ORPHANED, session=None))
+    other = machine.open("p2", boot="another boot")
+    in_time_s = LEASE_S - 1.0
+    again = machine.begin(other, ORPHANED, session=None, at_s=in_time_s)
+    unowned = other.unowned(
+        fingerprint=held.fingerprint, base_url=held.base_url, now=NOON + in_time_s, resend_since=NOON - 600.0
+    )
+
+    assert again.outcome == "new"
+    assert held.record_id not in {record.record_id for record in unowned}
 
 
 # ---- fencing ---------------------------------------------------------------------------------------------------------

@@ -13,8 +13,22 @@ from PIL import Image
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken
-from tests.support.harness import BASE_URL, DONE, FOX, MockService, SandboxTransport, Seen, credentials, opened_tool
+from flux2_tool.journal.sqlite_leases import LEASE_S
+from flux2_tool.sandbox import SandboxOptions
+from tests.chaos.world import World
+from tests.support.harness import (
+    BASE_URL,
+    DONE,
+    FOX,
+    MockService,
+    SandboxTransport,
+    Seen,
+    credentials,
+    numbered,
+    opened_tool,
+)
 from tests.support.hosted import HostedEngine
+from tests.support.journal import slow_at
 from tests.support.virtual_time import run_virtual
 
 
@@ -434,3 +448,86 @@ def test_the_last_image_is_an_undelivered_one_if_there_is_no_other(home: Path, r
 
     assert made["task"]["state"] == "processing"
     assert ids(begun) != ids(made) == ids(last)
+
+
+# ---- what other processes have left ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after_s", "is_resumed"), [(10.0, False), (40.0, True)])
+def test_what_others_left_is_looked_for_every_half_minute(home: Path, after_s: float, is_resumed: bool) -> None:
+    """Each call of an agent is an occasion, and a busy one must not read the whole journal every time."""
+    transport = numbered({"status": "processing"})
+
+    async def main() -> list[str]:
+        async with opened_tool(home, transport) as lasting:
+            await ask(lasting, "one", session="s", wait_s=0.0)
+            async with opened_tool(home, transport) as passing:
+                await ask(passing, "left", session="s", wait_s=0.0)
+            await asyncio.sleep(after_s)
+            await ask(lasting, "two", session="s", wait_s=0.0)
+            begun_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(15.0)
+            return [poll.path.rpartition("/")[2] for poll in transport.gets if poll.at_s >= begun_s]
+
+    assert ("tsk_2" in run_virtual(main())) is is_resumed
+
+
+def test_who_follows_an_image_keeps_it_however_long_it_takes(home: Path) -> None:
+    """Its lease is renewed: another process would poll it a second time, and both could write its end."""
+    transport = numbered({"status": "processing"})
+
+    async def main() -> tuple[int, int]:
+        async with opened_tool(home, transport, host="cli") as first, opened_tool(home, transport, host="cli") as other:
+            call = asyncio.ensure_future(ask(first, session="s", wait_s=200.0))
+            await asyncio.sleep(4.0 * LEASE_S)
+            resumed = await other.resume(wait_s=0.0)
+            await call
+            return len(resumed), len(transport.posts)
+
+    assert run_virtual(main()) == (0, 1)
+
+
+def test_an_image_of_a_dead_connection_belongs_to_who_asks_for_it_again(home: Path) -> None:
+    """This process had resumed it before: what it knows of the image must move to the new conversation, too."""
+    options = SandboxOptions(duration_s=6.0, drawn_images=False, seed=1)
+
+    async def main() -> list[Any]:
+        world = World(home, options=options)
+        died, lives = world.open("mcp"), world.open("mcp")
+        fox, parrot = (world.wish(prompt, session=None, host="mcp") for prompt in ("a red fox", "a parrot"))
+        left = await world.ask(died, fox, wait_s=1.0)
+        world.kill(died)
+        await world.ask(lives, parrot, wait_s=30.0)
+        await asyncio.sleep(30.0)
+        made = [await world.ask(lives, fox, wait_s=30.0)]
+        await asyncio.sleep(30.0)
+        return [left, *made, await world.ask(lives, fox, wait_s=30.0)]
+
+    left, joined, later = run_virtual(main())
+
+    assert ids(left) == ids(joined) != ids(later)
+    assert [result["task"]["joined"] for result in (joined, later)] == [True, False]
+
+
+# ---- calls that wait for each other ----------------------------------------------------------------------------------
+
+
+def test_a_call_waits_for_other_claims_no_longer_than_it_may(home: Path) -> None:
+    """A disk that hangs holds up all of them; the host gives up on who does not answer in time."""
+    transport = numbered()
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with opened_tool(home, transport, opener=slow_at("claim", seconds=300.0)) as tool:
+            await asyncio.sleep(1000.0)
+            first = asyncio.ensure_future(ask(tool, "one", session="s", wait_s=400.0))
+            await asyncio.sleep(1.0)
+            begun_s = asyncio.get_running_loop().time()
+            second = await ask(tool, "two", session="s", wait_s=20.0)
+            took_s = asyncio.get_running_loop().time() - begun_s
+            await first
+            return second, took_s
+
+    second, took_s = run_virtual(main())
+
+    assert (second["error"]["code"], second["error"]["charged"]) == ("journal_unavailable", "no")
+    assert took_s == pytest.approx(20.0, abs=0.5)

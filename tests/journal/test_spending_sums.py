@@ -41,6 +41,20 @@ def test_a_reservation_becomes_the_billed_amount(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("cap", [DAY, SESSION_CAP, ANN], ids=["day", "conversation", "person"])
+@pytest.mark.parametrize(("cost_usd", "spent_usd"), [(0.03, 0.03), (None, 0.0)], ids=["billed", "free"])
+def test_a_failed_task_counts_what_it_was_billed(
+    machine: Machine, cap: Cap, cost_usd: float | None, spent_usd: float
+) -> None:
+    """Failures are free by rule; where the bill says otherwise, the bill uses up the cap."""
+    journal = machine.open()
+    record = begun(machine.begin(journal, reserved_usd=0.05, sender="ann"))
+    accept(journal, record)
+    end(journal, record, "failed", cost_usd=cost_usd)
+
+    assert used(journal, cap) == (spent_usd, 0.0)
+
+
+@pytest.mark.parametrize("cap", [DAY, SESSION_CAP, ANN], ids=["day", "conversation", "person"])
 def test_pruned_spending_stays_in_every_cap(machine: Machine, cap: Cap) -> None:
     """ "It does not reset by itself" must hold after a clean-up too."""
     journal = machine.open()

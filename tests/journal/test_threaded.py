@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from flux2_tool._clock import SystemClock
 from flux2_tool.journal import (
     Claim,
     JournalError,
     Moment,
     Outcome,
     OwnershipLostError,
+    Record,
     RecordHandle,
     ThreadedJournal,
+    open_journal,
     open_threaded_journal,
 )
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NEVER, NOON, Machine, Named, full_disk
+from tests.support.virtual_time import run_virtual
 
 
 @contextmanager
@@ -164,6 +170,26 @@ def test_a_closed_journal_says_so(home: Path, machine: Machine) -> None:
             await journal.records()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["its result", "its error"])
+def test_at_pythons_end_an_operation_is_still_done(home: Path, is_broken: bool) -> None:
+    """Its threads have ended by then; whoever closes a tool so late gets an answer, and does not wait for ever."""
+
+    async def main() -> list[Record]:
+        threads = ThreadPoolExecutor(1)
+        journal = ThreadedJournal(open_journal(home, owner=Named("p1"), now=NOON), threads, clock=SystemClock())
+        threads.shutdown()
+        if is_broken:
+            with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
+                raw.execute("DROP TABLE records")
+        try:
+            return await journal.records()
+        finally:
+            await journal.close()
+
+    with pytest.raises(JournalError) if is_broken else contextlib.nullcontext():
+        assert run_virtual(main()) == []
 
 
 def test_who_lost_the_record_neither_sends_nor_swallows_a_cancel(home: Path, machine: Machine) -> None:

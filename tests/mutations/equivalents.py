@@ -27,6 +27,14 @@ _SINGLE: Final[dict[str, str]] = {
     r"tasks/registry\.py Registry\._begin operand dropped 'shared is not None and": (
         "for the type checker: a task that was adopted has a record"
     ),
+    r"runapi/client\.py RunapiClient\.is_slowed operand dropped .* -> '\(self\._rate_limiter\.is_slowed\)'": (
+        "for the type checker: every client that submits has a rate limiter"
+    ),
+    r"runapi/(rate_limit|backoff)\.py \S+ constant '16' -> '17'": "the ceiling is reached long before",
+    r"runapi/responses\.py TaskResponse constant 'False' -> 'True' #2": (
+        "asked of a completed response without images only, which always says it"
+    ),
+    r"tasks/follow\.py Follower\._duration_s comparison 'gap_s >= MAX_GAP_S'": "a gap of exactly a tuned number",
 }
 
 

@@ -59,6 +59,25 @@ def test_backoff_grows_to_its_ceiling_and_is_never_nothing(attempt: int, seed: i
     assert 0.25 <= pause_s <= BACKOFF_CEILING_S
 
 
+class Dice(random.Random):
+    """Always throws the same."""
+
+    def __init__(self, thrown: float) -> None:
+        super().__init__()
+        self._thrown = thrown
+
+    def random(self) -> float:
+        return self._thrown
+
+
+@pytest.mark.parametrize(("thrown", "share"), [(0.0, 0.5), (1.0, 1.0)])
+def test_each_pause_is_twice_as_long_as_the_one_before(thrown: float, share: float) -> None:
+    """Slower, a service in trouble is asked more often than it said it would be; up to half of a pause is chance."""
+    pauses_s = [backoff_s(attempt, random=Dice(thrown)) for attempt in range(1, 8)]
+
+    assert pauses_s == [share * whole_s for whole_s in (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)]
+
+
 def test_two_clients_that_failed_together_do_not_come_back_together() -> None:
     """Jitter spreads a herd; without it every client of an outage returns in the same instant."""
     pauses = {backoff_s(3, random=random.Random(seed)) for seed in range(20)}  # noqa: S311 - jitter

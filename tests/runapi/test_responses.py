@@ -14,11 +14,11 @@ from flux2_tool._net import is_web_url
 from flux2_tool._redaction import redact
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.billing import read_cost_usd
+from flux2_tool.runapi.image_links import image_links, read_instant
 from flux2_tool.runapi.responses import (
     Phase,
     UnreadableResponseError,
     decode_json,
-    image_links,
     is_refusal,
     is_task_id,
     phase_of,
@@ -564,3 +564,29 @@ def test_field_errors_of_any_form_are_read_in_part() -> None:
 def test_a_model_that_is_no_slug_is_none(model: str) -> None:
     """It is shown without quotation marks."""
     assert read_task({"status": "pending", "id": "tsk_1", "model": model}).model is None
+
+
+@pytest.mark.parametrize(("levels", "is_found"), [(6, True), (7, False)])
+def test_a_link_is_found_down_to_a_depth(levels: int, is_found: bool) -> None:
+    """Services wrap their pictures in lists of objects; a response that is nested without end is walked only so far."""
+    value: Any = "https://cdn.example/fox.png"
+    for _ in range(levels):
+        value = [value]
+
+    assert bool(image_links({"images": value})) is is_found
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-11-30T12:00:07Z", "2026-11-30T12:00:07Z"),
+        ("2026-11-30T13:00:07.5+01:00", "2026-11-30T12:00:07Z"),
+        (f"2026-11-30T12:00:07.{'1' * 60}Z", "2026-11-30T12:00:07Z"),
+        ("2026-11-30", "2026-11-30T00:00:00Z"),
+        ("soon" * 1_000_000, None),
+        (7, None),
+    ],
+)
+def test_an_instant_is_read_in_any_length(text: Any, instant: str | None) -> None:
+    """A result shows it in one format only, however the service writes it."""
+    assert read_instant(text) == instant

@@ -422,3 +422,14 @@ def test_transports_that_a_burst_has_left_are_closed() -> None:
         return [pool.is_closed for pool in opened.pools]
 
     assert run_virtual(main()) == [False, True, True]
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", ".example"])
+def test_a_host_that_no_resolver_takes_means_that_nothing_was_sent(host: str) -> None:
+    """The message names the URL: a name that is "not known" would send people to look for a fault of the network."""
+
+    async def main() -> None:
+        with pytest.raises(NotSentError, match="URL cannot be used"):
+            await sent(f"http://{host}", "/v1/text_to_image")
+
+    asyncio.run(main())

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
@@ -26,6 +28,7 @@ from flux2_tool.journal import (
     open_journal,
     open_threaded_journal,
 )
+from flux2_tool.journal.sqlite import FILE_NAME
 
 NOON: Final = 1_795_435_200.0
 SESSION: Final = ClaimRules(join="session")
@@ -171,6 +174,27 @@ class _Slow:
         return late
 
 
+_IDLE: Final = """
+import sqlite3, sys
+journal = sqlite3.connect(sys.argv[1], isolation_level=None)
+journal.execute(sys.argv[2])
+print(*journal.execute("SELECT count(*) FROM records").fetchone(), flush=True)
+input()
+"""
+
+
+@contextlib.contextmanager
+def open_elsewhere(home: Path, *, locked: bool = False) -> Iterator[None]:
+    """Have another program keep the journal open, with the files that it has now, and perhaps in a transaction."""
+    begin = "BEGIN IMMEDIATE" if locked else "BEGIN DEFERRED"
+    command = [sys.executable, "-c", _IDLE, str(home / FILE_NAME), begin]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline()
+        yield
+        program.communicate(b"\n")
+
+
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
     """Let no file of this process grow, as on a full disk."""
@@ -182,4 +206,15 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-__all__ = ["JournalError", "Machine", "Named", "accept", "begun", "complete", "end", "full_disk", "slow_at"]
+__all__ = [
+    "JournalError",
+    "Machine",
+    "Named",
+    "accept",
+    "begun",
+    "complete",
+    "end",
+    "full_disk",
+    "open_elsewhere",
+    "slow_at",
+]

@@ -402,3 +402,15 @@ def test_the_spellings_of_an_id_are_bounded_by_its_length() -> None:
     """An id may consist of separators alone."""
     assert len(spellings_of("!" * 256)) <= 256
     assert spellings_of("a.b.json") == {"a.b.json", "a.b", "a", "b", "json"}
+
+
+def test_a_task_of_no_conversation_is_looked_up_for_anybody(home: Path) -> None:
+    """Nobody here made it, so that nobody is kept from it; what others have in hand is no reason."""
+    transport = numbered()
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, transport) as tool:
+            await tool.call("text_to_image", FOX, caller=ALICE)
+            return await tool.call("get_image_task", {"task_id": "tsk_elsewhere"}, caller=MALLORY)
+
+    assert run_virtual(main())["task"]["state"] == "completed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from pathlib import Path
 
 from flux2_tool._clock import SystemClock
@@ -15,8 +16,9 @@ from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.live_tasks import MAX_RECORDED, LiveTasks
 from flux2_tool.tasks.poll_schedule import PollScheduler
 from flux2_tool.tasks.task import ImageTask
-from tests.support.harness import BASE_URL
+from tests.support.harness import BASE_URL, numbered, opened_tool
 from tests.support.journal import NEVER, NOON, Machine, Named, begun, end
+from tests.support.virtual_time import run_virtual
 
 
 def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) -> None:
@@ -62,3 +64,24 @@ def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) 
 
     asyncio.run(main())
     machine.close()
+
+
+def test_two_lookups_of_one_task_share_its_polls(home: Path) -> None:
+    """Also when another task was looked up in between: twice the questions would use up the account's rate."""
+    transport = numbered({"status": "processing"})
+
+    async def main() -> None:
+        async with opened_tool(home, transport, host="cli") as tool:
+
+            async def look(task_id: str) -> None:
+                await tool.call("get_image_task", {"task_id": task_id}, wait_s=60.0)
+
+            for begun in (looks := [asyncio.ensure_future(look(task_id)) for task_id in ("tsk_a", "tsk_b", "tsk_a")]):
+                await asyncio.sleep(1.0)
+                assert not begun.done()
+            await asyncio.gather(*looks)
+
+    run_virtual(main())
+    polls = Counter(poll.path.rpartition("/")[2] for poll in transport.gets)
+
+    assert polls["tsk_a"] <= polls["tsk_b"] + 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -608,6 +609,17 @@ def test_a_key_that_stays_refused_ends_the_wait(home: Path, code: int, before: l
     assert first_told.elapsed_s < 5.0
     assert (fetched["task"]["id"], fetched["task"]["joined"]) == (TASK_ID, True)
     assert fetched["task"]["state"] == "completed"
+
+
+def test_a_refused_key_is_asked_about_less_and_less(home: Path) -> None:
+    """A replaced key works at once, and a revoked one never: the first question is soon, and the last is late."""
+    refusing = scripted(gets=[(200, PENDING), (401, {"error": "key revoked"})])
+    run_call(home, refusing, wait_s=300)
+    gaps_s = [later.at_s - earlier.at_s for earlier, later in pairwise(refusing.gets[1:])]
+
+    assert gaps_s == sorted(gaps_s)
+    # Jitter takes away half at most.
+    assert gaps_s[-1] >= 2.0 ** (len(gaps_s) - 2) * gaps_s[0]
 
 
 @pytest.mark.transport_only("the fault is the network's own")

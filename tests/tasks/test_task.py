@@ -35,6 +35,29 @@ def test_an_interrupted_request_that_was_never_sent_is_not_created(home: Path) -
     assert len(transport.posts) == 1
 
 
+def test_a_call_that_leaves_unsent_leaves_nothing_at_work(home: Path) -> None:
+    """What goes on for nobody would take a turn of the account's rate limit from the calls that wait."""
+    transport = scripted([json_answer({"error": "slow down"}, 429, retry_after="20"), (200, CREATED)])
+
+    async def main() -> tuple[dict[str, Any], list[str]]:
+        async with opened_tool(home, transport) as tool:
+            cancel = CancelToken()
+            call = asyncio.create_task(tool.call("text_to_image", FOX, session="s", cancel=cancel))
+            await asyncio.sleep(5.0)
+            cancel.set()
+            result = await call
+            await asyncio.sleep(0.0)
+            left = [repr(task) for task in asyncio.all_tasks() if "ImageTask._run" in repr(task)]
+            await asyncio.sleep(60.0)
+            return result, left
+
+    result, left = run_virtual(main())
+
+    assert (result["error"]["code"], result["error"]["charged"]) == ("cancelled", "no")
+    assert left == []
+    assert len(transport.posts) == 1
+
+
 @pytest.mark.transport_only("a defect is raised by the transport, and no response over a socket raises one")
 def test_a_defect_while_following_is_an_error_and_the_image_is_kept(home: Path) -> None:
     """The image was accepted and may be charged: the call must end, and a later one must find it."""

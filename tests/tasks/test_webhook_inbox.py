@@ -200,6 +200,30 @@ def test_a_webhook_ends_a_pause_asked_for_by_retry_after(home: Path) -> None:
     assert run_virtual(main()) < 12.5
 
 
+def test_a_retry_after_in_answer_to_a_webhook_is_obeyed(home: Path) -> None:
+    """The webhook came before the status changed; what the service says when it is asked is newer."""
+
+    def answer(request: Seen) -> Any:
+        if request.method == "POST":
+            return 200, {"task_id": "tsk_abc123", "status": "pending"}
+        if request.at_s < 25.0:
+            return json_answer({"id": "tsk_abc123", "status": "processing"}, retry_after="20")
+        return 200, {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}
+
+    transport = MockService(answer)
+
+    async def main() -> None:
+        async with opened_tool(home, transport, callback_public_url=PUBLIC_URL, callback_secret=SECRET) as tool:
+            call = asyncio.create_task(tool.call("text_to_image", FOX))
+            await asyncio.sleep(6.0)
+            assert tool.webhook(*signed_webhook("tsk_abc123", now=VirtualClock().now()))
+            await call
+
+    run_virtual(main())
+
+    assert [poll.at_s for poll in transport.gets] == pytest.approx([6.0, 26.0], abs=0.1)
+
+
 def test_a_webhook_for_another_process_task_blocks_nothing(home: Path) -> None:
     """The gateway's new worker gets it while the old one still polls; the new one only watches the record."""
 

@@ -128,9 +128,19 @@ KEYS: Final = (
             "message = masked_text(str(exc), next(iter(self.secrets), None))",
             "message = str(exc)",
         ),
+        (
+            "tags in a title hide the key",
+            'page = without_tags(body[:MAX_TITLE_PAGE_BYTES].decode("utf-8", "replace"))',
+            'page = body[:MAX_TITLE_PAGE_BYTES].decode("utf-8", "replace")',
+        ),
     ),
     *edits(
         "flux2_tool/_redaction.py",
+        (
+            "characters without a mark hide the key",
+            "return text if text.isascii() else without_ignorable(text)",
+            "return text",
+        ),
         (
             'a secret after ";" in a query is kept',
             '    if ";" in pair:\n        return ";".join(map(_without_secret_value, pair.split(";")))\n',
