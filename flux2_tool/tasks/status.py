@@ -18,6 +18,7 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.image_links import ImageLink, url_expiry
 from flux2_tool.runapi.responses import TaskResponse
+from flux2_tool.runapi.text import printable
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll import PollLog
 
@@ -58,12 +59,15 @@ _PROGRESS_STATES: Final[Mapping[RecordState, ProgressState]] = {
 
 
 def title_of(body: bytes) -> str | None:
-    """Return the beginning of a request's prompt on one line, cut at a word; None where there is none."""
+    """Return the beginning of a request's prompt on one line, cut at a word; None where there is none.
+
+    It is shown to people, so that nothing in it may turn, hide or colour the text around it.
+    """
     try:
         prompt = json.loads(body)["prompt"]
     except (KeyError, TypeError, ValueError):
         return None
-    words = " ".join(str(prompt).split())
+    words = printable(str(prompt), 2 * TITLE_CHARS)
     if len(words) <= TITLE_CHARS:
         return words or None
     head = words[:TITLE_CHARS]

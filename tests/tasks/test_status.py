@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +10,7 @@ import pytest
 
 from flux2_tool.engine.wait import Progress
 from flux2_tool.journal import RecordState
-from flux2_tool.tasks.status import TRANSITIONS
+from flux2_tool.tasks.status import TRANSITIONS, title_of
 from tests.support.harness import CREATED, FOX, json_answer, opened_tool, scripted
 from tests.support.virtual_time import run_virtual
 
@@ -52,3 +53,26 @@ def test_progress_names_the_states_of_the_worker_protocol(home: Path, status: st
     run_virtual(main())
 
     assert list(dict.fromkeys(states)) == ["submitting", "processing"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [
+        ("a red fox\n in  the snow", "a red fox in the snow"),
+        ("a \u202efox\x1b[31m\x00 \u200b\ue000!", "a fox[31m !"),
+        ("\u202e\u200b", None),
+        (" ", None),
+        ("雪地里的红狐狸" * 20, "雪地里的红狐狸" * 8 + "雪地里的" + "…"),
+        ("a very " * 20 + "red fox", "a very " * 8 + "a…"),
+        (7, "7"),
+    ],
+)
+def test_a_title_is_one_line_of_what_can_be_seen(prompt: object, title: str | None) -> None:
+    """A chat and a terminal show it; a prompt may be anybody's text."""
+    assert title_of(json.dumps({"prompt": prompt}).encode()) == title
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b"7"])
+def test_a_request_without_a_prompt_has_no_title(body: bytes) -> None:
+    """A journal of a later version may have other requests."""
+    assert title_of(body) is None
