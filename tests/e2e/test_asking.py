@@ -104,7 +104,7 @@ def test_a_denied_call_costs_nothing_and_the_model_knows_it(world: World, telegr
     [result] = read.tool_results
     assert "Denied by user. The tool call did not run." in result
     description = read.tools["text_to_image"]["description"]
-    assert "A call that is denied" in description
+    assert "a call denied" in description
     assert "is not sent and costs nothing" in description
     assert tasks_of(world, "a golden goose") == []
 

@@ -144,12 +144,26 @@ def test_the_descriptions_say_what_a_refusal_costs(host: PluginHost, make_plugin
         for name in ("plugin", "free")
     )
 
-    for name in ("text_to_image", "remix_image"):
-        note = asking[name].removeprefix(free[name])
-        assert note.startswith(" Above 0.1 USD (setting ask_above_usd) a person has to agree first.")
-        assert "denied" in note
-        assert "costs nothing" in note
-    assert asking["get_image_task"] == free["get_image_task"]
+    note = asking["text_to_image"].removeprefix(free["text_to_image"])
+    assert note.startswith(" Above 0.1 USD (setting ask_above_usd) a person must agree first: ")
+    assert "denied" in note
+    assert "costs nothing" in note
+    assert "limits are as in text_to_image" in asking["remix_image"]
+    assert {**asking, "text_to_image": free["text_to_image"]} == free
+
+
+def test_the_definitions_fit_in_their_tokens_with_everything_on(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """As the model reads them, with the note; a token is taken as 4 characters of compact JSON."""
+    config = {**ASKING, "tiers": ["pro", "flex", "max"], "callback_hosts": ["hooks.example.com"]}
+    host.register(make_plugin(), name="everything", config=config)
+
+    definitions = [
+        {key: tool[key] for key in ("name", "description", "parameters")}
+        for tool in host.ask("definitions", plugin="everything")
+    ]
+
+    text = "".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in definitions)
+    assert len(text) / 4 <= 1050
 
 
 def test_equal_calls_of_a_turn_share_one_question(host: PluginHost) -> None:

@@ -13,6 +13,7 @@ import { shared } from "./shared.js";
 /** @import { ToolCallEvent, ToolCallVerdict, ToolContext, ToolResult } from "./types.d.ts" */
 
 const FREE_TOOL = "get_image_task";
+const NOTED_TOOL = "text_to_image"; // the other one's description refers to its limits
 const QUESTION_MS = 50_000; // the worker may have to start first
 const HOOK_MS = QUESTION_MS + 10_000;
 const MAX_REMEMBERED = 1_000;
@@ -53,10 +54,10 @@ export function askBeforePaying(api, tools, questionOf) {
  * @param {Settings} settings
  */
 export function askingNote(tool, { ask_above_usd: limit }) {
-  if (limit === undefined || tool === FREE_TOOL) return "";
+  if (limit === undefined || tool !== NOTED_TOOL) return "";
   return (
-    ` Above ${limit} USD (setting ask_above_usd) a person has to agree first. A call that is denied, not answered in ` +
-    "time, or made where nobody can be asked, is not sent and costs nothing; do not repeat it unless the user asks."
+    ` Above ${limit} USD (setting ask_above_usd) a person must agree first: a call denied, unanswered or with nobody to ` +
+    "ask is not sent and costs nothing."
   );
 }
 
