@@ -12,6 +12,7 @@ import pytest
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
 from tests.e2e.openclaw_host import Gateway, OpenClaw
 from tests.e2e.scripted_model import ScriptedModel, running_model
+from tests.e2e.telegram import Telegram, running_telegram
 from tests.e2e.world import World, configure
 from tests.support.keys import KEY
 
@@ -46,6 +47,13 @@ def make_openclaw() -> Callable[..., OpenClaw]:
 @pytest.fixture(scope="module")
 def model() -> Iterator[ScriptedModel]:
     with running_model() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def telegram() -> Iterator[Telegram]:
+    """A Telegram with two groups."""
+    with running_telegram() as running:
         yield running
 
 

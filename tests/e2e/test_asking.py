@@ -12,7 +12,7 @@ import pytest
 from flux2_tool.sandbox import Sandbox
 from tests.e2e.conftest import KEY, World
 from tests.e2e.scripted_model import Say, SeenRequest, ToolCall
-from tests.e2e.telegram import GROUP, Telegram, running_telegram
+from tests.e2e.telegram import GROUP, Telegram
 from tests.e2e.test_never_twice import tasks_of
 from tests.e2e.test_turns import run
 from tests.support.waiting import wait_until
@@ -22,12 +22,6 @@ pytestmark = pytest.mark.timeout(600)
 OWNER = 8001
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def telegram() -> Iterator[Telegram]:
-    with running_telegram() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
 from tests.e2e.conftest import KEY, World
 from tests.e2e.scripted_model import SYSTEM_EVENT, Say, Step, ToolCall
-from tests.e2e.telegram import GROUP, Telegram, running_telegram
+from tests.e2e.telegram import GROUP, Telegram
 from tests.e2e.test_turns import task_of
 from tests.e2e.webchat import as_told, running_webchat
 from tests.support.waiting import wait_until
@@ -24,12 +24,6 @@ def sandbox() -> Iterator[tuple[str, Sandbox]]:
     options = SandboxOptions(api_keys=frozenset({KEY}), duration_s=8.0, drawn_images=False)
     with running_sandbox(options) as (base_url, running):
         yield base_url, running
-
-
-@pytest.fixture(scope="module")
-def telegram() -> Iterator[Telegram]:
-    with running_telegram() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

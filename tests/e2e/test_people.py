@@ -13,7 +13,7 @@ from flux2_tool.sandbox import Sandbox
 from tests.e2e.conftest import KEY, World
 from tests.e2e.recorded_turn import CHINESE, ENGLISH, Turn, difference
 from tests.e2e.scripted_model import Say, SeenRequest, Step, ToolCall
-from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram, running_telegram
+from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram
 from tests.e2e.test_sources import files_sent, jpeg
 from tests.e2e.test_turns import run, task_of
 from tests.support.readme import read
@@ -22,12 +22,6 @@ from tests.support.waiting import wait_until
 OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY, XIAOYA = range(8001, 8009)
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def telegram() -> Iterator[Telegram]:
-    with running_telegram() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

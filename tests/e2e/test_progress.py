@@ -9,7 +9,7 @@ import pytest
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
 from tests.e2e.conftest import KEY, World
 from tests.e2e.scripted_model import Say, ToolCall
-from tests.e2e.telegram import Telegram, running_telegram
+from tests.e2e.telegram import Telegram
 from tests.support.waiting import wait_until
 
 OWNER = 7
@@ -23,12 +23,6 @@ def sandbox() -> Iterator[tuple[str, Sandbox]]:
     options = SandboxOptions(api_keys=frozenset({KEY}), duration_s=12.0, drawn_images=False)
     with running_sandbox(options) as (base_url, running):
         yield base_url, running
-
-
-@pytest.fixture(scope="module")
-def telegram() -> Iterator[Telegram]:
-    with running_telegram() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
