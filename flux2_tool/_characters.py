@@ -31,7 +31,8 @@ def is_ignorable(character: str) -> bool:
 
 def without_ignorable(text: str) -> str:
     """Return text without such characters; the same object if it has none."""
-    return _ANY_IGNORABLE.sub("", text) if _ANY_IGNORABLE.search(text) else text
+    # None of them is ASCII, which most of a service's long answers are.
+    return text if text.isascii() or not _ANY_IGNORABLE.search(text) else _ANY_IGNORABLE.sub("", text)
 
 
 def is_visible(character: str) -> bool:
