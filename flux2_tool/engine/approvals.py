@@ -12,6 +12,7 @@ from typing import Final
 from flux2_tool._characters import is_ignorable
 from flux2_tool.context import Approval, CallContext
 from flux2_tool.exceptions import NotApprovedError
+from flux2_tool.journal.model import CENT_FRACTION
 from flux2_tool.runapi.prices import Price
 from flux2_tool.schema.money import usd_text
 from flux2_tool.settings import Settings
@@ -23,8 +24,6 @@ SETTING: Final = "ask_above_usd"
 MAX_TITLE: Final = 80
 MAX_TEXT: Final = 512
 _MAX_PROMPT: Final = 200
-# An excess this small is the rounding of a sum.
-_CENT_FRACTION: Final = 1e-6
 
 _NOT_AGAIN: Final = "Tell the user so, and do not call it again unless the user asks for it."
 _ASK_ELSEWHERE: Final = "Call text_to_image or remix_image instead: there a person can be asked."
@@ -105,7 +104,7 @@ class Approvals:
     def needs_one(self, caller: CallContext, cost: Cost) -> bool:
         """Return whether a new image of this cost needs an approval."""
         limit_usd = self._settings.ask_above_usd
-        return caller.must_ask and limit_usd is not None and cost.usd > limit_usd + _CENT_FRACTION
+        return caller.must_ask and limit_usd is not None and cost.usd > limit_usd + CENT_FRACTION
 
     def refusal(self, caller: CallContext, cost: Cost, request_key: str) -> NotApprovedError | None:
         """Return why a call may not make a new image, None if it may."""
@@ -118,7 +117,7 @@ class Approvals:
             return not_approved(f"{needs}. Nobody was asked here, or could be.", elsewhere)
         if approval.request_key != request_key:
             return not_approved(f"{needs}. What was agreed to is another call: its arguments have changed since.")
-        if cost.usd > approval.usd + _CENT_FRACTION:
+        if cost.usd > approval.usd + CENT_FRACTION:
             return not_approved(f"{needs}. What was agreed to is {usd_text(approval.usd)}: the price has risen since.")
         if approval.approval_id in self._used:
             return not_approved(f"{needs}. What was agreed to is one image, which was requested already.")

@@ -7,7 +7,7 @@
 import { abortOf, pause } from "./deadlines.js";
 import { failure } from "./failure.js";
 import { settingsOf } from "./settings.js";
-import { shared } from "./shared.js";
+import { conversationOf, remember, shared } from "./shared.js";
 
 /** @import { Approval, AskedCall, PluginApi, Question, QuestionOf, Settings, ToolCallContext } from "./types.d.ts" */
 /** @import { ToolCallEvent, ToolCallVerdict, ToolContext, ToolResult } from "./types.d.ts" */
@@ -67,7 +67,7 @@ export function askingNote(tool, { ask_above_usd: limit }) {
  * @param {ToolContext} ctx
  */
 export function rememberContext(ctx) {
-  remember(shared.contexts, conversationOf(ctx), ctx);
+  remember(shared.contexts, conversationOf(ctx), ctx, MAX_REMEMBERED);
 }
 
 /**
@@ -110,7 +110,7 @@ async function verdictOn({ toolName, toolCallId, params, runId }, ctx, questionO
   const key = JSON.stringify([runId ?? ctx.runId, question.approval.request_key]);
   const equal = shared.questions.get(key);
   const asked = equal ?? opened(question, key);
-  remember(shared.asked, toolCallId, asked);
+  remember(shared.asked, toolCallId, asked, MAX_REMEMBERED);
   return equal ? undefined : { requireApproval: approvalOf(asked) };
 }
 
@@ -145,7 +145,7 @@ function opened(question, key) {
       if (shared.questions.get(key) === asked) shared.questions.delete(key);
     },
   };
-  remember(shared.questions, key, asked);
+  remember(shared.questions, key, asked, MAX_REMEMBERED);
   return asked;
 }
 
@@ -177,24 +177,4 @@ function isConsent(decision) {
 function refusalOf({ amount, currency }) {
   const reason = `An equal call asked whether to pay ${amount} ${currency} for this image, and nobody agreed.`;
   return failure("not_approved", `${reason} ${NOTHING}`, NEXT);
-}
-
-/** @param {{ agentId?: string, sessionKey?: string }} ctx */
-function conversationOf({ agentId, sessionKey }) {
-  return JSON.stringify([agentId ?? null, sessionKey ?? null]);
-}
-
-/**
- * Adds an entry to a map that forgets its oldest.
- *
- * @template Value
- * @param {Map<string, Value>} map
- * @param {string} key
- * @param {Value} value
- */
-function remember(map, key, value) {
-  map.delete(key);
-  map.set(key, value);
-  const [oldest] = map.keys();
-  if (map.size > MAX_REMEMBERED && oldest !== undefined) map.delete(oldest);
 }

@@ -9,7 +9,7 @@ import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises"
 import { extname, join } from "node:path";
 import { URL } from "node:url";
 
-import { shared } from "./shared.js";
+import { remember, shared } from "./shared.js";
 
 /** @import { Account, Delivery, Image, PluginApi, Success } from "./types.d.ts" */
 
@@ -61,7 +61,7 @@ export async function deliver({ task }, due, channel, { folder, isLate }) {
   const delivery = { mediaUrls: [], lines: [], unattached: [] };
   for (const image of due) {
     const isFetchable = isPublic(image.url);
-    if (image.path && !isFetchable) rememberCopy(image.url, image.path);
+    if (image.path && !isFetchable) remember(shared.copies, image.url, image.path, MAX_COPIES);
     // Of the copies that stand for a link OpenClaw takes those of a turn that a person began.
     if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
       // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
@@ -87,17 +87,6 @@ export async function pruneCopies(folder, nowMs) {
     const found = await stat(path).catch(() => null);
     if (found && nowMs - found.mtimeMs > KEPT_MS) await rm(path, { recursive: true, force: true }).catch(() => {});
   }
-}
-
-/**
- * @param {string} url
- * @param {string} path
- */
-function rememberCopy(url, path) {
-  shared.copies.set(url, path);
-  if (shared.copies.size <= MAX_COPIES) return;
-  const [oldest] = shared.copies.keys();
-  if (oldest !== undefined) shared.copies.delete(oldest);
 }
 
 /**

@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { WEBCHAT } from "./delivery.js";
 import { pause } from "./deadlines.js";
 import { isFinal, textOf } from "./late_text.js";
+import { conversationOf } from "./shared.js";
 
 /** @import { LatePicture, PluginApi, Success, ToolContext, ToolResult } from "./types.d.ts" */
 
@@ -63,7 +64,7 @@ export class LatePictures {
    * @param {ToolContext} ctx
    */
   enter(ctx) {
-    const session = sessionOf(ctx);
+    const session = conversationOf(ctx);
     this.#calls.set(session, (this.#calls.get(session) ?? 0) + 1);
     return () => {
       const left = (this.#calls.get(session) ?? 1) - 1;
@@ -141,7 +142,7 @@ export class LatePictures {
    */
   async #tell(picture, result) {
     do await pause(QUIET_MS);
-    while (this.#isWanted(picture) && this.#calls.has(sessionOf(picture)));
+    while (this.#isWanted(picture) && this.#calls.has(conversationOf(picture)));
     if (!this.#isWanted(picture)) return;
     const { agentId, sessionKey, route, ref } = picture;
     picture.told += 1;
@@ -195,17 +196,12 @@ export class LatePictures {
   }
 }
 
-/** @param {{ agentId?: string, sessionKey?: string }} owner */
-function sessionOf({ agentId, sessionKey }) {
-  return JSON.stringify([agentId ?? null, sessionKey ?? null]);
-}
-
 /**
  * @param {{ agentId?: string, sessionKey?: string }} owner
  * @param {string} ref
  */
 function keyOf(owner, ref) {
-  return JSON.stringify([sessionOf(owner), ref]);
+  return JSON.stringify([conversationOf(owner), ref]);
 }
 
 /**

@@ -15,3 +15,28 @@ export const shared = (registry[KEY] ??= {
   questions: new Map(),
   asked: new Map(),
 });
+
+/**
+ * Adds an entry to a map that forgets its oldest.
+ *
+ * @template Value
+ * @param {Map<string, Value>} map
+ * @param {string} key
+ * @param {Value} value
+ * @param {number} most How many entries it keeps.
+ */
+export function remember(map, key, value, most) {
+  map.delete(key);
+  map.set(key, value);
+  const [oldest] = map.keys();
+  if (map.size > most && oldest !== undefined) map.delete(oldest);
+}
+
+/**
+ * Returns one name for a conversation.
+ *
+ * @param {{ agentId?: string, sessionKey?: string }} ctx
+ */
+export function conversationOf({ agentId, sessionKey }) {
+  return JSON.stringify([agentId ?? null, sessionKey ?? null]);
+}

@@ -1,6 +1,6 @@
 // Which pictures a conversation has been shown, so that none is shown twice unasked.
 
-import { shared } from "./shared.js";
+import { remember, shared } from "./shared.js";
 
 /** @import { Image, Success, ToolContext } from "./types.d.ts" */
 
@@ -37,11 +37,7 @@ export function takeDue({ task, images }, tool, ctx) {
 function take(key, turn, isFetched) {
   const before = shared.shown.get(key);
   if (before !== undefined && (before === turn || !isFetched)) return false;
-  shared.shown.set(key, turn);
-  if (shared.shown.size > MAX_REMEMBERED) {
-    const [oldest] = shared.shown.keys();
-    if (oldest !== undefined) shared.shown.delete(oldest);
-  }
+  remember(shared.shown, key, turn, MAX_REMEMBERED);
   return true;
 }
 

@@ -10,7 +10,7 @@ _APPROVALS: Final = edits(
     "flux2_tool/engine/approvals.py",
     (
         "no cost needs consent",
-        "cost.usd > limit_usd + _CENT_FRACTION\n",
+        "cost.usd > limit_usd + CENT_FRACTION\n",
         "cost.usd > limit_usd + 1e9\n",
     ),
     (
@@ -30,7 +30,7 @@ _APPROVALS: Final = edits(
     ),
     (
         "consent is for any price",
-        "if cost.usd > approval.usd + _CENT_FRACTION:",
+        "if cost.usd > approval.usd + CENT_FRACTION:",
         "if False:",
     ),
     (
