@@ -160,3 +160,31 @@ def test_copies_are_kept_as_long_as_the_service_keeps_the_picture(
 
     assert not Path(path).exists()
     assert [found.name for found in (tmp_path / "media" / "tool-flux2").iterdir() if found.is_dir()] == ["tsk_2"]
+
+
+def test_a_folder_that_cannot_be_made_refuses_no_picture(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """It is attached by its link, as everywhere else."""
+    (tmp_path / "media").write_text("not a folder")
+    host.register(make_plugin())
+
+    outcome = host.call("titled a fox", context=WEBCHAT)
+
+    assert outcome["details"]["result"]["seen"]["params"]["output_dir"] is None
+    assert outcome["details"]["media"]["mediaUrls"]
+    assert "already attached" in text_of(outcome)
+
+
+def test_a_copy_that_cannot_be_written_loses_no_picture(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """It is paid for; its own file shows it, under a name that nobody chose."""
+    folder = tmp_path / "media" / "tool-flux2"
+    folder.mkdir(parents=True)
+    (folder / "tsk_1").write_text("not a folder")
+    host.register(make_plugin())
+
+    [path] = lines_of(host.call("titled a fox", context=WEBCHAT))
+
+    assert Path(path).read_text() == "the picture's bytes"

@@ -5,7 +5,7 @@
 // agent's words; there the agent writes the line that OpenClaw turns into the picture, which keeps both together, and
 // what the tool attaches counts only where that line is missing.
 
-import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { URL } from "node:url";
 
@@ -66,7 +66,9 @@ export async function deliver({ task }, due, channel, { folder, isLate }) {
     if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
       // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
       const name = titleOf(task.title) + (isLate ? extname(image.path) : "");
-      delivery.lines.push(`MEDIA:"${await named(image.path, folder, task.id ?? "picture", name)}"`);
+      // A paid picture is shown by its own file where a copy cannot be written.
+      const path = await named(image.path, folder, task.id ?? "picture", name).catch(() => image.path);
+      delivery.lines.push(`MEDIA:"${path}"`);
       if (isFetchable) delivery.mediaUrls.push(image.url);
     } else if (isFetchable || (image.path && channel !== WEBCHAT)) delivery.mediaUrls.push(image.url);
     else delivery.unattached.push(image);
@@ -75,12 +77,31 @@ export async function deliver({ task }, due, channel, { folder, isLate }) {
 }
 
 /**
+ * Makes the folder of the copies and returns it; null where nothing can be written: a picture without a copy is still
+ * attached by its link, and must not be refused.
+ *
+ * @param {PluginApi} api
+ */
+export async function preparedFolder(api) {
+  const folder = copiesFolder(api);
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    api.logger.warn(`flux2: no copies of pictures can be kept in ${folder}: ${error}`);
+    return null;
+  }
+  await pruneCopies(folder, Date.now());
+  return folder;
+}
+
+/**
  * Removes what OpenClaw has shown long ago; it keeps its own copies of what was shown.
  *
  * @param {string} folder
  * @param {number} nowMs
  */
-export async function pruneCopies(folder, nowMs) {
+async function pruneCopies(folder, nowMs) {
   const names = await readdir(folder).catch(() => []);
   for (const name of names) {
     const path = join(folder, name);

@@ -2,7 +2,7 @@
 
 import { accountOf } from "./account.js";
 import { withConsent } from "./approval.js";
-import { WEBCHAT, copiesFolder, deliver, needsCopy, pruneCopies } from "./delivery.js";
+import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./delivery.js";
 import { failure } from "./failure.js";
 import { settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
@@ -25,9 +25,8 @@ export function executor(api, ctx, tool, callWorker) {
     const leave = shared.late?.enter(ctx);
     try {
       const account = await accountOf(ctx, settingsOf(api));
-      const folder = needsCopy(channelOf(ctx), account) ? copiesFolder(api) : null;
+      const folder = needsCopy(channelOf(ctx), account) ? await preparedFolder(api) : null;
       const params = { ...paramsOf(api, ctx, tool, args), output_dir: folder };
-      if (folder) await pruneCopies(folder, Date.now());
       const onProgress = onUpdate && progressReporter(onUpdate, callId);
       const result = await withConsent(callId, signal, (approval) => {
         return callWorker(account, { ...params, approval }, signal, onProgress);
