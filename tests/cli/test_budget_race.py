@@ -14,11 +14,8 @@ AFFORDED = 10
 def test_fifty_processes_against_a_cap_for_ten_are_billed_for_exactly_ten(command: Command, sandbox: Sandbox) -> None:
     """Counted on the sandbox's ledger, not on ours."""
     cap = f"{AFFORDED * 0.05:.2f}"
-    running = [
-        command.start("call", "text_to_image", json.dumps({"prompt": f"fox {number}"}), FLUX2_TOOL_DAILY_CAP_USD=cap)
-        for number in range(PROCESSES)
-    ]
-    results = [json.loads(process.communicate(timeout=200)[0]) for process in running]
+    calls = [["call", "text_to_image", json.dumps({"prompt": f"fox {number}"})] for number in range(PROCESSES)]
+    results = [json.loads(printed) for printed in command.run_together(calls, FLUX2_TOOL_DAILY_CAP_USD=cap)]
 
     made = [result for result in results if "task" in result]
     refused = [result["error"]["code"] for result in results if "error" in result]

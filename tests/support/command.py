@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.support.environ import base_environ
+from tests.support.readme import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,23 @@ class Command:
         with self.start(*arguments, **extra) as process:
             stdout, stderr = process.communicate(stdin, timeout=120)
             return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def run_together(self, commands: Sequence[Sequence[str]], **extra: str) -> list[str]:
+        """Run many at the same time, each in a process of its own; return what each printed."""
+        python_path = filter(None, [self.environ.get("PYTHONPATH")])
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.forked_commands"],
+            cwd=self.folder,
+            env={**self.environ, **extra, "PYTHONPATH": os.pathsep.join([str(ROOT), *python_path])},
+            input=json.dumps(commands),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def tasks(self, *arguments: str) -> list[dict[str, Any]]:
         """Return what `tasks --json` lists."""
