@@ -9,21 +9,31 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
+from flux2_tool.sandbox import Sandbox, running_sandbox
+from tests.e2e.common_gateway import common_gateway
 from tests.e2e.openclaw_host import Gateway, OpenClaw
 from tests.e2e.scripted_model import ScriptedModel, running_model
 from tests.e2e.telegram import Telegram, running_telegram
-from tests.e2e.world import World, configure
+from tests.e2e.world import World, configure, quick_sandbox
 from tests.support.keys import KEY
 
 INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
-__all__ = ["KEY", "World"]
+__all__ = ["KEY", "World", "common_gateway"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # It is pytest-xdist's own, which need not be there.
+    config.addinivalue_line("markers", "xdist_group(name): which tests belong on one worker")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("xdist_group") is None:
+                # With `--dist loadgroup` a module stays together, as its gateway is started for it.
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +70,7 @@ def telegram() -> Iterator[Telegram]:
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[tuple[str, Sandbox]]:
     """A sandbox where only one key is good and a picture takes a second."""
-    options = SandboxOptions(api_keys=frozenset({KEY}), duration_s=1.0, drawn_images=False)
-    with running_sandbox(options) as (base_url, running):
+    with running_sandbox(quick_sandbox()) as (base_url, running):
         yield base_url, running
 
 

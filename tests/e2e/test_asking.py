@@ -31,7 +31,7 @@ def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[s
     made.openclaw.configure(
         channels={"telegram": telegram.channel(owner=OWNER)}, commands={"ownerAllowFrom": [f"telegram:{OWNER}"]}
     )
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 

@@ -19,7 +19,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Ite
     """A gateway whose environment has no key; RunAPI is configured as a provider, as for chat."""
     runapi = scripted_provider(f"{sandbox[0]}/v1", api_key=KEY, model="some-chat-model")
     made = make_world(providers={"runapi": runapi}, config={"wait_s": 1, "tiers": ["pro", "max"]})
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 
@@ -102,7 +102,7 @@ def test_a_changed_setting_holds_from_the_next_turn(world: World) -> None:
 def test_without_a_key_the_model_learns_what_to_set(make_world: Callable[..., World]) -> None:
     """The commonest fault of a first installation; the tools stay visible and say so."""
     keyless = make_world()
-    keyless.openclaw.install_plugin()
+    keyless.openclaw.add_plugin()
     marker = keyless.model.script(
         "keyless", [ToolCall(tool="text_to_image", arguments={"prompt": "a moth"}), Say(text="No key.")]
     )

@@ -35,7 +35,7 @@ def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[s
         commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
         agents={"defaults": {"heartbeat": {"every": "0m"}}},
     )
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 

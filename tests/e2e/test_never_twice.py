@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable
 
@@ -25,7 +24,7 @@ TASK_S = 12.0
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> World:
     made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     return made
 
 
@@ -53,7 +52,10 @@ def interrupt(world: World, gateway: Gateway, prompt: str, kill: Callable[[], No
 
 
 def test_a_killed_gateway_loses_no_picture_and_pays_once(world: World) -> None:
-    """Killed with its worker as when memory runs out, or alone: the next gateway brings the picture of the old one."""
+    """Killed with its worker as when memory runs out, or alone: the next gateway brings the picture of the old one.
+
+    A gateway that is stopped leaves no worker behind: a service that is restarted for months must not gather processes.
+    """
     world.sandbox.options = world.sandbox.options.changed({"duration_s": TASK_S})
     with world.openclaw.gateway() as gateway:
         first = interrupt(world, gateway, "a broken vase", lambda: os.killpg(gateway.process.pid, signal.SIGKILL))
@@ -62,10 +64,12 @@ def test_a_killed_gateway_loses_no_picture_and_pays_once(world: World) -> None:
 
         assert first.image_id in turn.media_urls[0], results
         second = interrupt(world, gateway, "a broken jug", gateway.process.kill)
-    with world.openclaw.gateway():
+    with world.openclaw.gateway() as gateway:
         turn, results = fetch(world, second, session="a-broken-jug")
 
         assert second.image_id in turn.media_urls[0], results
+        [worker] = gateway.workers()
+    wait_until(lambda: not gateway.process_text(worker, "cmdline"))
     for task in (first, second):
         assert len(tasks_of(world, task.arguments["prompt"])) == 1
         assert task.billed_cents == 5
@@ -82,20 +86,3 @@ def fetch(world: World, task: Task, *, session: str) -> tuple[Turn, tuple[str, .
         ],
         session=session,
     )
-
-
-def test_a_model_that_repeats_its_call_is_stopped(world: World) -> None:
-    """A misled model was seen to call 2,300 times in ten minutes; nothing in the host stops it."""
-    world.sandbox.options = world.sandbox.options.changed({"duration_s": 0.2})
-    prompt = "an endless loop"
-    with world.openclaw.gateway():
-        call = ToolCall(tool="text_to_image", arguments={"prompt": prompt})
-        _turn, results = run(world, [*[call] * 50, Say(text="I stop.")])
-
-    made = tasks_of(world, prompt)
-    assert len(results) == 50
-    assert len(made) == 4
-    assert sum(task.billed_cents for task in made) == 20
-    for refused in results[4:]:
-        assert "repeated_request, charged: no" in refused
-        assert set(re.findall(r"task:tsk_\w+", refused)) == {f"task:{task.id}" for task in made}

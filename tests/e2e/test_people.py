@@ -34,7 +34,7 @@ def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[s
         commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
         plugins={"entries": {"flux2": ours}},
     )
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 

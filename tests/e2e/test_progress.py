@@ -8,12 +8,14 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
 from tests.e2e.conftest import KEY, World
+from tests.e2e.openclaw_host import Gateway
 from tests.e2e.scripted_model import Say, ToolCall
 from tests.e2e.telegram import Telegram
 from tests.support.waiting import wait_until
 
 OWNER = 7
 OURS = "making the image"
+RELOADED = "[reload] config change detected"
 SETTING = "channels.telegram.streaming.progress.toolProgress"
 
 
@@ -32,8 +34,14 @@ def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[s
     channel = telegram.channel(owner=OWNER)
     del channel["streaming"]
     made.openclaw.configure(channels={"telegram": channel}, commands={"ownerAllowFrom": [f"telegram:{OWNER}"]})
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     return made
+
+
+@pytest.fixture(scope="module")
+def gateway(world: World) -> Iterator[Gateway]:
+    with world.openclaw.gateway() as running:
+        yield running
 
 
 def shown_for(world: World, telegram: Telegram, prompt: str) -> list[str]:
@@ -42,28 +50,24 @@ def shown_for(world: World, telegram: Telegram, prompt: str) -> list[str]:
     name = prompt.replace(" ", "-")
     call = ToolCall(tool="text_to_image", arguments={"prompt": prompt})
     marker = world.model.script(name, [call, Say(text="Here it is.")])
-    with world.openclaw.gateway():
-        telegram.post(f"A picture, please. {marker}", sender=OWNER)
-        wait_until(lambda: [one for one in telegram.sent if one.files])
+    telegram.post(f"A picture, please. {marker}", sender=OWNER)
+    wait_until(lambda: [one for one in telegram.sent if one.files])
     return telegram.texts()
 
 
-def test_a_picture_comes_with_telegrams_own_defaults(world: World, telegram: Telegram) -> None:
-    """It shows that the agent works; `status` says that more can be shown, and how."""
-    shown = shown_for(world, telegram, "a quiet owl")
+def test_the_line_that_status_names_shows_how_far_the_picture_is(
+    world: World, gateway: Gateway, telegram: Telegram
+) -> None:
+    """By default a person sees that the agent works; after the command that `status` names, how far the picture is."""
+    by_default = shown_for(world, telegram, "a quiet owl")
     status = world.openclaw.flux2_tool("openclaw", "status").stdout
+    command = f"openclaw config set {SETTING} true"
+    assert command in status
+    world.openclaw.run(*command.split()[1:])
+    wait_until(lambda: RELOADED in gateway.log.read_text())
 
-    assert shown[-1] == "Here it is."
-    assert not [text for text in shown if OURS in text]
-    assert f"openclaw config set {SETTING} true" in status
+    with_the_line = shown_for(world, telegram, "a busy bee")
 
-
-def test_the_line_that_status_names_shows_how_far_the_picture_is(world: World, telegram: Telegram) -> None:
-    """A person who waits for a minute should see that something happens."""
-    world.openclaw.run("config", "set", SETTING, "true")
-
-    shown = shown_for(world, telegram, "a busy bee")
-    status = world.openclaw.flux2_tool("openclaw", "status").stdout
-
-    assert [text for text in shown if OURS in text], shown
-    assert SETTING not in status
+    assert by_default[-1] == "Here it is."
+    assert not [text for text in by_default if OURS in text]
+    assert [text for text in with_the_line if OURS in text], with_the_line

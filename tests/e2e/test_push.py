@@ -40,7 +40,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Wor
     made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
     config = {"callback_public_url": f"http://127.0.0.1:{made.openclaw.port}", "callback_secret": SECRET}
     made.openclaw.configure(plugins={"entries": {"flux2": {"config": config}}})
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     return made
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 
+from tests.e2e.common_gateway import COMMON_GATEWAY, world
 from tests.e2e.conftest import World
 from tests.e2e.scripted_model import Say
+
+__all__ = ["world"]
+
+pytestmark = COMMON_GATEWAY
 
 
 def test_an_agent_is_offered_the_skill(world: World) -> None:
@@ -14,7 +19,7 @@ def test_an_agent_is_offered_the_skill(world: World) -> None:
     [skill] = [skill for skill in skills if skill["name"] == "flux2"]
     marker = world.model.script("skill", [Say(text="I have read of it.")])
 
-    turn = world.openclaw.turn(f"What can you do? {marker}", session="skill", local=True)
+    turn = world.openclaw.turn(f"What can you do? {marker}", session="skill")
 
     assert skill["eligible"], skill
     prompt = turn.meta["systemPromptReport"]["skills"]

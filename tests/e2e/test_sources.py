@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from flux2_tool.sandbox import Sandbox
 from flux2_tool.sandbox.storage import StoredFile
 from flux2_tool.sandbox.tasks import Task
-from tests.e2e.conftest import KEY, World
+from tests.e2e.common_gateway import COMMON_GATEWAY, world
+from tests.e2e.conftest import World
 from tests.e2e.scripted_model import Say, ToolCall
 from tests.e2e.test_turns import run, task_of
 
+__all__ = ["files_sent", "jpeg", "world"]
 
-@pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[World]:
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    made.openclaw.install_plugin()
-    with made.openclaw.gateway():
-        yield made
+pytestmark = COMMON_GATEWAY
 
 
 def jpeg(colour: str) -> bytes:
@@ -60,6 +55,8 @@ def test_a_photo_from_the_chat_can_be_remixed_twice(world: World) -> None:
     inbound.mkdir(parents=True, exist_ok=True)
     (inbound / "photo---1.jpg").write_bytes(photo)
 
+    before = len(world.sandbox.ledger.uploads)
+
     by_reference, by_path = remix_each(
         world, ["media://inbound/photo---1.jpg", str(inbound / "photo---1.jpg")], session="photo"
     )
@@ -67,7 +64,7 @@ def test_a_photo_from_the_chat_can_be_remixed_twice(world: World) -> None:
 
     assert files_sent(world, by_reference) == [photo]
     assert files_sent(world, by_path) == [photo]
-    assert len(world.sandbox.ledger.uploads) == 1
+    assert len(world.sandbox.ledger.uploads) == before + 1
     newest = world.sandbox.ledger.tasks[task_of(by_path).removeprefix("task:")]
     [create] = [one for one in world.sandbox.ledger.creates if one.task_id == task_of(again).removeprefix("task:")]
     assert newest.image_id in json.loads(create.body)["source_image_urls"][0]

@@ -7,31 +7,23 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Sequence
-
-import pytest
+from collections.abc import Sequence
 
 from flux2_tool.engine.host_profile import OPENCLAW
-from flux2_tool.sandbox import Fault, Sandbox
+from flux2_tool.sandbox import Fault
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
+from tests.e2e.common_gateway import COMMON_GATEWAY, gateway, world
 from tests.e2e.conftest import KEY, World
 from tests.e2e.openclaw_host import Gateway, Turn
 from tests.e2e.scripted_model import Say, Step, ToolCall
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("gateway")
+__all__ = ["gateway", "run", "task_of", "world"]
+
+pytestmark = COMMON_GATEWAY
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> World:
-    """A world with the plugin installed, whose gateway logs what the worker does, too."""
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    made.openclaw.configure(logging={"level": "debug", "consoleLevel": "debug"})
-    made.openclaw.install_plugin()
-    return made
 
 
 def task_of(text: str) -> str:
@@ -235,11 +227,19 @@ def test_doctor_asks_the_running_gateway(world: World) -> None:
     assert KEY not in done.stdout + done.stderr
 
 
-def test_no_worker_outlives_the_gateway(world: World, gateway: Gateway) -> None:
-    """Restarting a service for months must not gather processes. Last, because it stops the gateway."""
-    run(world, [ToolCall(tool="text_to_image", arguments={"prompt": "a sunset"}), Say(text="Good night.")])
-    [pid] = gateway.workers()
+def test_a_model_that_repeats_its_call_is_stopped(world: World) -> None:
+    """A misled model was seen to call 2,300 times in ten minutes; nothing in the host stops it."""
+    world.sandbox.change({"duration_s": 0.2})
+    prompt = "an endless loop"
+    call = ToolCall(tool="text_to_image", arguments={"prompt": prompt})
 
-    gateway.stop()
+    _turn, results = run(world, [*[call] * 50, Say(text="I stop.")])
 
-    wait_until(lambda: not gateway.process_text(pid, "cmdline"))
+    world.sandbox.change({"duration_s": 1.0})
+    made = [task for task in world.sandbox.ledger.tasks.values() if task.arguments["prompt"] == prompt]
+    assert len(results) == 50
+    assert len(made) == 4
+    assert sum(task.billed_cents for task in made) == 20
+    for refused in results[4:]:
+        assert "repeated_request, charged: no" in refused
+        assert set(re.findall(r"task:tsk_\w+", refused)) == {f"task:{task.id}" for task in made}

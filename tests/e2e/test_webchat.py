@@ -17,7 +17,7 @@ FOX = "A red fox in the snow"
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[World]:
     made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flux2_tool.sandbox import Sandbox
+from flux2_tool.sandbox import Sandbox, SandboxOptions
 from tests.e2e.openclaw_host import TOKEN, OpenClaw, scripted_provider
 from tests.e2e.scripted_model import ScriptedModel
+from tests.support.keys import KEY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +39,8 @@ def configure(openclaw: OpenClaw, model: ScriptedModel, *, providers: dict[str, 
             "auth": {"mode": "token", "token": TOKEN},
         },
     )
+
+
+def quick_sandbox() -> SandboxOptions:
+    """Return the options of a sandbox where only one key is good and a picture takes a second."""
+    return SandboxOptions(api_keys=frozenset({KEY}), duration_s=1.0, drawn_images=False)

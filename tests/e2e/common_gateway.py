@@ -1,0 +1,46 @@
+"""One gateway for all tests that leave it as it is: import `gateway` and `world`, and mark the module.
+
+A gateway and the installation of the plugin take 20 s of a processor. Everything in it has default settings, the key is
+in its environment, and it logs what the worker does, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flux2_tool.sandbox import running_sandbox
+from tests.e2e.openclaw_host import Gateway, OpenClaw
+from tests.e2e.scripted_model import running_model
+from tests.e2e.world import World, configure, quick_sandbox
+from tests.support.keys import KEY
+
+__all__ = ["COMMON_GATEWAY", "common_gateway", "gateway", "world"]
+
+COMMON_GATEWAY = pytest.mark.xdist_group("common gateway")
+"""Brings its modules to the same worker."""
+
+
+@pytest.fixture(scope="session")
+def common_gateway(
+    make_openclaw: Callable[..., OpenClaw], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[World, Gateway]]:
+    """The gateway, and what it meets."""
+    with running_model() as model, running_sandbox(quick_sandbox()) as (base_url, sandbox):
+        openclaw = make_openclaw(tmp_path_factory.mktemp("common"), RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=base_url)
+        configure(openclaw, model)
+        openclaw.configure(logging={"level": "debug", "consoleLevel": "debug"})
+        openclaw.add_plugin()
+        with openclaw.gateway() as gateway:
+            yield World(openclaw=openclaw, model=model, sandbox=sandbox, sandbox_url=base_url), gateway
+
+
+@pytest.fixture(scope="module")
+def world(common_gateway: tuple[World, Gateway]) -> World:
+    return common_gateway[0]
+
+
+@pytest.fixture(scope="module")
+def gateway(common_gateway: tuple[World, Gateway]) -> Gateway:
+    return common_gateway[1]
