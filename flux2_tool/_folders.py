@@ -21,6 +21,7 @@ DATA_FOLDER_VARIABLE: Final = "FLUX2_TOOL_HOME"
 DATA_HOME_VARIABLE: Final = "XDG_DATA_HOME"
 STATE_VARIABLE: Final = "OPENCLAW_STATE_DIR"
 _OPENCLAW_HOME_VARIABLE: Final = "OPENCLAW_HOME"
+_PLUGIN: Final = "flux2"
 _PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 NO_DATA_FOLDER: Final = f"this user has no home folder and {DATA_FOLDER_VARIABLE} is not set"
 NO_DATA_FOLDER_HINT: Final = (
@@ -81,6 +82,26 @@ def is_system_name(text: str) -> bool:
 def data_folder(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path | None:
     """Return the folder for this tool's own data where no setting names one; None when this user has no home folder.
 
+    Once OpenClaw has the plugin it is the gateway's, in OpenClaw's state folder, so that all count against one cap.
+    """
+    state = state_folder(environ)
+    if state is not None and _has_plugin(state):
+        return state_data_folder(state)
+    return user_data_folder(environ, platform=platform)
+
+
+def earlier_data_folder(folder: Path, environ: Mapping[str, str]) -> Path | None:
+    """Return the user's own data folder, if `folder` is the one in OpenClaw's state folder, which took its place."""
+    state = state_folder(environ)
+    if state is None or folder != state_data_folder(state):
+        return None
+    earlier = user_data_folder(environ)
+    return None if earlier == folder else earlier
+
+
+def user_data_folder(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path | None:
+    """Return the user's folder for this tool's data outside OpenClaw; None when there is no home folder.
+
     On macOS that of applications, unless the one that other systems use is there and it is not.
     """
     home = home_folder(environ)
@@ -140,6 +161,11 @@ def ignored_data_home(environ: Mapping[str, str]) -> str | None:
 def _absolute(text: str | None) -> Path | None:
     path = None if not text else Path(text)
     return path if path is not None and path.is_absolute() else None
+
+
+def _has_plugin(state: Path) -> bool:
+    """Whether the plugin keeps data in a state folder, or OpenClaw has installed it there."""
+    return any(os.path.isdir(folder) for folder in (state_data_folder(state), state / "extensions" / _PLUGIN))  # noqa: PTH112 - no exception
 
 
 def _openclaw_value(environ: Mapping[str, str], name: str) -> str | None:
