@@ -21,7 +21,7 @@ from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, InternalError
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES
-from flux2_tool.hosts.worker.params import AgentSession, CallParams, WebhookParams, parsed
+from flux2_tool.hosts.worker.params import AgentSession, CallParams, OverviewParams, WebhookParams, parsed
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings
@@ -70,6 +70,24 @@ class WorkerCalls:
             credentials=self._credentials(params, engine),
         )
         return None if question is None else question_object(question)
+
+    async def overview(self, params: dict[str, Any]) -> str:
+        """Return what the chat command `/flux2` answers; see `overview.py`.
+
+        Raises:
+            ProtocolFaultError: The params do not have the protocol's types.
+            Flux2Error: The settings are wrong.
+        """
+        from flux2_tool.hosts.worker.overview import overview
+
+        wanted, engine = parsed(OverviewParams, params), self._opened()
+        return await overview(
+            engine.settings,
+            self._manifest,
+            caller=self._host.in_session(_caller(wanted, self._environ), process=""),
+            credentials=self._credentials(wanted, engine),
+            is_operator=wanted.is_operator,
+        )
 
     def webhook(self, params: dict[str, Any]) -> bool:
         """Process a request to the gateway's webhook route; return whether RunAPI sent it.
