@@ -61,7 +61,6 @@ _HAND_WRITTEN = {
     "dist/argument_faults.js": "argument_faults.js",
     "dist/arguments.js": "arguments.js",
     "dist/approval.js": "approval.js",
-    "dist/audit.js": "audit.js",
     "dist/callbacks.js": "callbacks.js",
     "dist/command.js": "command.js",
     "dist/deadlines.js": "deadlines.js",

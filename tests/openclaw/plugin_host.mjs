@@ -55,7 +55,6 @@ const operations = {
       on: (event, handler, options) => plugin.hooks.push({ event, handler, options }),
       registerHttpRoute: (route) => plugin.routes.push(route),
       registerCommand: (command) => (plugin.command = command),
-      registerSecurityAuditCollector: (collect) => (plugin.audit = collect),
       registerService: (service) => (plugin.service = service),
       registerHostedMediaResolver: (resolver) => (plugin.resolver = resolver),
     });
@@ -124,7 +123,6 @@ const operations = {
       return { threw: error.message };
     }
   },
-  audit: ({ plugin }) => plugins.get(plugin).audit({}),
   async command({ plugin, context }) {
     const { handler, ...definition } = plugins.get(plugin).command;
     return { definition, answer: await handler({ channel: "webchat", config: {}, commandBody: "/flux2", ...context }) };

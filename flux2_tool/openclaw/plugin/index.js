@@ -10,7 +10,6 @@ import { join } from "node:path";
 import { accountOf, describeAccount, hostContext } from "./account.js";
 import { askBeforePaying, askingNote, rememberContext } from "./approval.js";
 import { preparedArguments } from "./arguments.js";
-import { registerAudit } from "./audit.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerOverview } from "./command.js";
 import { registerCopies } from "./delivery.js";
@@ -53,7 +52,6 @@ export default {
       const worker = startedWorker(api, bundle);
       return worker.resultOf("overview", { ...params, api_key, base_url, state_dir: worker.home });
     });
-    registerAudit(api);
     api.registerService(serviceOf(api, bundle, callWorker));
   },
 };

@@ -56,8 +56,6 @@ export interface ToolCallVerdict {
 }
 
 export type CommandContext = Parameters<Parameters<PluginApi["registerCommand"]>[0]["handler"]>[0];
-export type AuditCollector = Parameters<PluginApi["registerSecurityAuditCollector"]>[0];
-export type AuditFinding = Awaited<ReturnType<AuditCollector>>[number];
 
 type HttpHandler = Parameters<PluginApi["registerHttpRoute"]>[0]["handler"];
 export type HttpRequest = Parameters<HttpHandler>[0];
@@ -75,10 +73,6 @@ export interface Settings {
   ask_above_usd?: number;
   base_url?: string;
   callback_hosts?: string[];
-  daily_cap_usd?: number;
-  sender_daily_cap_usd?: number;
-  source_roots?: string[];
-  spenders?: string;
   callback_public_url?: string;
   callback_secret?: string;
   python?: string;
