@@ -90,10 +90,15 @@ def data_folder(environ: Mapping[str, str], *, platform: str = sys.platform) -> 
     return user_data_folder(environ, platform=platform)
 
 
+def is_state_data_folder(folder: Path, environ: Mapping[str, str]) -> bool:
+    """Return whether a data folder is the one in OpenClaw's state folder."""
+    state = state_folder(environ)
+    return state is not None and folder == state_data_folder(state)
+
+
 def earlier_data_folder(folder: Path, environ: Mapping[str, str]) -> Path | None:
     """Return the user's own data folder, if `folder` is the one in OpenClaw's state folder, which took its place."""
-    state = state_folder(environ)
-    if state is None or folder != state_data_folder(state):
+    if not is_state_data_folder(folder, environ):
         return None
     earlier = user_data_folder(environ)
     return None if earlier == folder else earlier

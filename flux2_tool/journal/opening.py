@@ -6,14 +6,28 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
+from typing import Final
 
-from flux2_tool._folders import earlier_data_folder
+from flux2_tool._folders import earlier_data_folder, is_state_data_folder
 from flux2_tool.journal.errors import JournalError, failure_reason
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
 from flux2_tool.journal.sqlite_files import clear_remains, close_lost, identity
 from flux2_tool.journal.sqlite_table import connect
 from flux2_tool.journal.taken_along import take_along
+
+# OpenClaw's backup copies a database as one, with its WAL, only under such a name (measured with 2026.9.6).
+BACKED_UP_NAME: Final = "journal.sqlite"
+
+
+def journal_file(folder: Path) -> Path:
+    """Return the file that has a data folder's journal, which need not be there: where a link leads, if there is one.
+
+    Raises:
+        JournalError: A link leads into a folder that is missing.
+    """
+    path = folder / FILE_NAME
+    return _target(path) if path.is_symlink() else path
 
 
 def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
@@ -28,9 +42,11 @@ def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJour
         return SqliteJournal(connect(":memory:", now=now), None, owner)
     path = folder / FILE_NAME
     try:
-        if path.is_symlink():
-            path = _target(path)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if is_state_data_folder(folder, os.environ) and not os.path.lexists(path):
+            with contextlib.suppress(OSError):  # another process was first, or there are no links
+                path.symlink_to(BACKED_UP_NAME)
+        path = journal_file(folder)
         close_lost(path)
         clear_remains(path)
         connection = _connected(path, now=now)

@@ -37,7 +37,7 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
     """What was made before comes along; one cap counts all; the archive has the journal as one sound database."""
     call = ToolCall(tool="text_to_image", arguments={"prompt": "a red fox"})
     world.openclaw.turn(world.model.script("fox", [call, Say(text="Here.")]), session="home")
-    own = world.openclaw.state / "flux2-tool" / "journal.db"
+    own = world.openclaw.state / "flux2-tool" / "journal.sqlite"
 
     listed = world.openclaw.flux2_tool("tasks").stdout
     checked = world.openclaw.flux2_tool("doctor").stdout
@@ -45,7 +45,7 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
     made = world.openclaw.run("backup", "create", "--no-include-workspace", "--output", str(archive))
     with tarfile.open(archive) as packed:
         names = [name for name in packed.getnames() if "/flux2-tool/" in name]
-        [member] = [name for name in names if name.endswith("/journal.db")]
+        [member] = [name for name in names if name.endswith("/journal.sqlite")]
         packed.extract(member, tmp_path, filter="data")
 
     assert "owl" in listed
@@ -54,16 +54,19 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
     assert "0.10 USD spent" in checked
     assert journal_of_old(world).readlink() == own
     assert "opaque" not in made.stdout + made.stderr
-    assert not [name for name in names if "/flux2-tool/openclaw-plugin/" in name]
+    assert not [name for name in names if "/openclaw-plugin/" in name or name.endswith("-wal")]
     with closing(sqlite3.connect(tmp_path / member)) as restored:
-        assert restored.execute("SELECT count(*) FROM records WHERE state = 'completed'").fetchone() == (2,)
+        assert restored.execute("SELECT label, state FROM records ORDER BY rowid").fetchall() == [
+            ("an-owl-before", "completed"),
+            ("a-red-fox", "completed"),
+        ]
 
 
 def test_the_web_pages_show_settings_in_groups_and_the_command(world: World) -> None:
     """What people look for comes first; a switch with three states is no tick box; /flux2 needs no model."""
     manifest = load_manifest()
     with running_webchat(world.openclaw) as chat:
-        chat.say("/flux2")
+        chat.say("/flux2 ")  # the space closes the menu of commands
         told = chat.until("Balance: ").text
         chat.shot("flux2")
         chat.go("/settings/plugins/flux2#configuration")

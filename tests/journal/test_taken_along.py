@@ -15,6 +15,7 @@ import pytest
 
 from flux2_tool.journal import Cap, JournalError, SqliteJournal, taken_along
 from flux2_tool.journal.model import Intent
+from flux2_tool.journal.opening import BACKED_UP_NAME
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, SESSION, Machine, accept, begun, complete, open_elsewhere
 
@@ -95,7 +96,7 @@ def test_tasks_and_money_come_along_and_a_link_stays(place: Place, of_old: Machi
         (lost.record_id, "sending"),
     ]
     assert found[1].idempotency_key == lost.idempotency_key
-    assert (place.earlier / FILE_NAME).readlink() == place.own / FILE_NAME
+    assert (place.earlier / FILE_NAME).readlink() == place.own / BACKED_UP_NAME
     through_link = of_old.open("another")
     assert spent(through_link) == 0.1
     assert ours.begin(ours.open("new"), WITHIN_THE_DAY, dedup_key="a cat").outcome == "over_budget"
@@ -201,7 +202,7 @@ def test_a_disk_that_is_read_only_is_copied_once(
 
     assert (copied, again) == (0.05, 0.05)
     assert not (place.earlier / FILE_NAME).is_symlink()
-    assert [path.name for path in place.own.iterdir() if not path.name.startswith(FILE_NAME)] == []
+    assert [path.name for path in place.own.iterdir() if not path.name.startswith("journal.")] == []
 
 
 def test_without_links_what_is_added_later_is_copied_too(

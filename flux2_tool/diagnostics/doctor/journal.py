@@ -18,6 +18,7 @@ from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT, earlier_dat
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal
+from flux2_tool.journal.opening import journal_file
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -36,7 +37,10 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
         return failure("journal", f"there is no folder for it: {NO_DATA_FOLDER}", NO_DATA_FOLDER_HINT)
     path = settings.home / JOURNAL_FILE
     try:
+        path = journal_file(settings.home)
         path.lstat()
+    except JournalError as exc:
+        return failure("journal", str(exc), "mount the disk that has it, or delete what the message names")
     except (FileNotFoundError, NotADirectoryError):
         blocked = not_writable(settings.home)
         if blocked is None and _is_expected(settings.home):
@@ -70,6 +74,7 @@ def _contents_of(folder: Path, *, now: float) -> Finding:
     path = folder / JOURNAL_FILE
     try:
         with closing(open_journal(folder, owner=ThisProcess(), now=now)) as opened:
+            path = journal_file(folder)
             states = [record.state for record in opened.records()]
             wrong_sums = opened.wrong_sums()
     except JournalError as exc:
