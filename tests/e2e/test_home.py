@@ -63,9 +63,12 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
 
 
 def test_the_web_pages_show_settings_in_groups_and_the_command(world: World) -> None:
-    """What people look for comes first; a switch with three states is no tick box; /flux2 needs no model."""
+    """What people look for comes first; a switch with three states is no tick box; /flux2 shows this chat's."""
     manifest = load_manifest()
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "a red boat"})
     with running_webchat(world.openclaw) as chat:
+        chat.say(f"Please. {world.model.script('boat', [call, Say(text='Your boat.')])}")
+        chat.until("Your boat.")
         chat.say("/flux2 ")  # the space closes the menu of commands
         told = chat.until("Balance: ").text
         chat.shot("flux2")
@@ -74,8 +77,9 @@ def test_the_web_pages_show_settings_in_groups_and_the_command(world: World) -> 
         safety = chat.choices("Safety checker")
         chat.shot("settings")
 
-    assert "No images in this conversation yet." in told
-    assert "Today: 0.10 USD spent of 5.00 USD" in told
+    assert "a-red-boat: completed" in told
+    assert "fox" not in told
+    assert "Today: 0.15 USD spent of 5.00 USD" in told
     titles = [group.title for group in manifest.setting_groups]
     assert [title for title in shown.splitlines() if title in titles][-len(titles) :] == titles
     places = [shown.index(f"\n{manifest.settings[key].label}\n") for key in manifest.setting_groups[0].settings]
