@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from flux2_tool._folders import data_folder, expanded
+from flux2_tool._folders import data_folder, expanded, state_data_folder
 from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.generated import Journal as JournalMode
@@ -58,6 +58,7 @@ def load_settings(
     config: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
     manifest: Manifest | None = None,
+    state: Path | None = None,
 ) -> Settings:
     """Return the settings; overrides win over config, config over the environment, that over defaults.
 
@@ -66,6 +67,7 @@ def load_settings(
         config: The plugin's config, `plugins.entries.flux2.config`.
         overrides: A command's options; None stands for an option that was not given.
         manifest: Where the settings are; by default the package's own.
+        state: OpenClaw's state folder, for its gateway's own process: the data is in there unless a setting says else.
 
     Raises:
         SettingsError: One or more values are wrong; the message names all of them.
@@ -89,7 +91,7 @@ def load_settings(
         if key in given or "default" in setting.schema:
             values[key] = _normalized(given[key].value if key in given else setting.schema["default"], setting)
         elif setting.kind == "data_folder":
-            values[key] = data_folder(os.environ)
+            values[key] = data_folder(os.environ) if state is None else state_data_folder(state)
     return Settings(**values)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool._files import is_folder
-from flux2_tool._folders import expanded, home_folder
+from flux2_tool._folders import expanded, state_folder
 
 # Longer than our own wait, so that a host never times out a call that is about to respond.
 HOST_TIMEOUT_S: Final = 180
@@ -48,12 +48,10 @@ class Launch:
 
 def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
     entry = launch.entry("${{{}}}")
-    state, home = environ.get("OPENCLAW_STATE_DIR"), home_folder(environ)
-    if not state and home is not None:
-        state = str(home / ".openclaw")
-    if state:  # for pictures that came in by chat
-        entry["env"]["OPENCLAW_STATE_DIR"] = state
-        workspace = _workspace(Path(state), environ)
+    state = state_folder(environ)
+    if state is not None:  # for pictures that came in by chat
+        entry["env"]["OPENCLAW_STATE_DIR"] = str(state)
+        workspace = _workspace(state, environ)
         if is_folder(workspace):
             entry["cwd"] = str(workspace)
     entry["requestTimeoutMs"] = launch.timeout_s * 1000

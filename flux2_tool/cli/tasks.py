@@ -60,7 +60,7 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     for record in found:
         write_line(_line(record_object(record)))
     if not found:
-        note("no tasks")
+        note(f"no tasks in {settings.home}")
     if any(record.state in ("sending", "processing") for record in found):
         note("hint:  flux2-tool resume resumes tasks without a running owner")
     _note_lost(found)

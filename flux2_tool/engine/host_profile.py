@@ -27,6 +27,7 @@ class HostProfile:
         callers_are_owners: Whether whoever calls owns this installation unless the host says otherwise.
         unnamed_session: The session of an agent's calls for which the host names none; "{process}" stands for this
             process.
+        is_gateway: Whether the process is one of OpenClaw's gateway, whose data is in OpenClaw's state folder.
         receives_webhooks: Whether RunAPI's webhooks can reach this process through the host.
         delivery: Who brings a finished picture to the user, as `next` words it: "host", which attaches it and says so
             itself beside `next`; "model", which has to send path or link; "program", which shows it as it likes.
@@ -38,6 +39,7 @@ class HostProfile:
     is_agent: bool
     callers_are_owners: bool
     unnamed_session: str = "default"
+    is_gateway: bool = False
     receives_webhooks: bool = False
     delivery: Delivery = "program"
     adds_arguments: bool = False
@@ -60,6 +62,7 @@ OPENCLAW: Final = HostProfile(
     wait_s=80.0,
     is_agent=True,
     callers_are_owners=False,
+    is_gateway=True,
     receives_webhooks=True,
     delivery="host",
     asks_before_paying=True,

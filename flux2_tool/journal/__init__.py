@@ -22,9 +22,10 @@ from flux2_tool.journal.model import (
     SavedCopy,
     Spending,
 )
+from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.process_id import Liveness, Moment, Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
-from flux2_tool.journal.sqlite import SqliteJournal, open_journal
+from flux2_tool.journal.sqlite import SqliteJournal
 from flux2_tool.journal.threaded import ThreadedJournal, open_threaded_journal
 
 __all__ = [

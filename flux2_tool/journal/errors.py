@@ -20,9 +20,16 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
+# moved        the journal is at another place now, to which a link leads
+# newer        a newer version of this package wrote the file
 # no_folder    this user has no home folder, and no setting names another
 # other        none of these, or unknown
-JournalFailureReason = Literal["locked", "disk", "permissions", "damaged", "replaced", "no_folder", "other"]
+JournalFailureReason = Literal[
+    "locked", "disk", "permissions", "damaged", "replaced", "moved", "newer", "no_folder", "other"
+]
+
+LOST: Final[frozenset[JournalFailureReason]] = frozenset(("replaced", "moved"))
+"""An open journal's files are not at their path any more; opening it again finds those that are."""
 
 _SQLITE_REASONS: Final[dict[int, JournalFailureReason]] = {
     sqlite3.SQLITE_BUSY: "locked",
@@ -46,11 +53,16 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
 
 
 class JournalError(Exception):
-    """The journal cannot be read or written. The message says what failed and where; `reason` is its category."""
+    """The journal cannot be read or written. The message says what failed and where; `reason` is its category.
 
-    def __init__(self, message: str, *, reason: JournalFailureReason = "other") -> None:
+    Args:
+        path: The file, where it is not the data folder's own.
+    """
+
+    def __init__(self, message: str, *, reason: JournalFailureReason = "other", path: Path | None = None) -> None:
         super().__init__(message)
         self.reason: JournalFailureReason = reason
+        self.path = path
 
 
 class OwnershipLostError(Exception):
@@ -89,6 +101,12 @@ def unavailable(exc: JournalError) -> Flux2Error:
     if exc.reason == "no_folder":
         return ConfigurationError(
             f"there is no folder for the task journal: {NO_DATA_FOLDER}", hint=NO_DATA_FOLDER_HINT
+        )
+    if exc.reason == "newer":
+        return JournalUnavailableError(
+            f"The task journal cannot be used, so nothing was sent: {exc}.",
+            hint="Upgrade flux2-tool to that version here too, or set FLUX2_TOOL_HOME to another folder, "
+            "which counts its own caps.",
         )
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from flux2_tool._folders import NO_DATA_FOLDER
-from flux2_tool.journal.errors import JournalError, unavailable
+from flux2_tool.journal.errors import LOST, JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
 from flux2_tool.journal.process_id import Owner
@@ -153,7 +153,7 @@ class JournalWithFallback:
         Returns:
             The journal, perhaps `failed` with the content of another; None if there is no other.
         """
-        if self._mode == "off" or (exc.reason != "replaced" and failed is self._current):
+        if self._mode == "off" or (exc.reason not in LOST and failed is self._current):
             return None
         try:
             return await self._on_disk()
@@ -204,7 +204,7 @@ class JournalWithFallback:
         Raises:
             JournalUnavailableError: It is required.
         """
-        if exc.reason == "replaced" and failed is not None and await self.successor_of(failed, exc) is not None:
+        if exc.reason in LOST and failed is not None and await self.successor_of(failed, exc) is not None:
             return await self.for_spending()
         if failed not in (None, self._file, self._memory):
             return await self.for_spending()
@@ -231,10 +231,13 @@ class JournalWithFallback:
     async def _on_disk(self) -> Journal:
         async with self._changing:
             if self._file is not None and not await self._file.is_in_place():
-                logger.warning("the task journal was deleted, replaced or emptied; opening a new one")
+                is_moved = await self._file.is_moved()
+                if not is_moved:
+                    logger.warning("the task journal was deleted, replaced or emptied; opening a new one")
                 self._salvaged += await self._file.salvage()
                 await self._retire_file()
-                self._warn()
+                if not is_moved:
+                    self._warn()
             if self._folder is None:
                 raise JournalError(f"there is no folder for it: {NO_DATA_FOLDER}", reason="no_folder")
             if self._file is None:

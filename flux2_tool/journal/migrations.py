@@ -1,7 +1,8 @@
 """The journal's schema as named steps, applied once, in order, in one transaction.
 
-A step may add tables, columns and indexes and drop indexes, but never drop or rename a column of a published version,
-so that an older process can still use a journal that a newer one has opened.
+A step may add tables, columns and indexes and drop indexes, but never drop or rename a column of a published version:
+an older process may have the journal open while a newer one brings it up to date. One that opens it later refuses it,
+because it would not keep what the newer version counts on.
 """
 
 from __future__ import annotations
@@ -142,21 +143,25 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-def migrate(connection: sqlite3.Connection, *, now: float) -> bool:
-    """Apply the missing steps, and return whether there were any; several processes may call this at once.
+def migrate(connection: sqlite3.Connection, *, now: float) -> tuple[bool, list[str]]:
+    """Apply the missing steps; several processes may call this at once.
 
     In one transaction. After an error the caller closes the connection, which rolls it back.
+
+    Returns:
+        Whether steps were applied, and those that only a newer version knows. With such steps nothing is applied.
     """
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
-    for name, script in MIGRATIONS:
-        if name not in applied:
-            for statement in _statements(script):
-                connection.execute(statement)
-            connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
+    newer = sorted(applied - {name for name, _ in MIGRATIONS})
+    missing = [] if newer else [step for step in MIGRATIONS if step[0] not in applied]
+    for name, script in missing:
+        for statement in _statements(script):
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
     connection.execute("COMMIT")
-    return any(name not in applied for name, _ in MIGRATIONS)
+    return bool(missing), newer
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -145,6 +145,10 @@ class Journal(Protocol):
         """Return whether its files were neither deleted nor replaced."""
         ...
 
+    async def is_moved(self) -> bool:
+        """Return whether it was taken along to another place, where opening it again finds it."""
+        ...
+
     async def salvage(self) -> list[Record]:
         """Return what can still be read of files that are not in place any more, and close them.
 

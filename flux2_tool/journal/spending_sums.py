@@ -15,7 +15,7 @@ from flux2_tool.journal.model import Cap, Spending
 
 SLOT_S: Final = 900
 # A day can have 49 hours: a zone that moves across the date line has one date twice.
-_LONGEST_DAY_S: Final = 49 * 3600
+LONGEST_DAY_S: Final = 49 * 3600
 _NANO: Final = 1_000_000_000
 
 _SCOPES: Final = ("all", "session", "sender")
@@ -156,5 +156,5 @@ def drop_old_sums(connection: sqlite3.Connection, *, before: float) -> None:
     """Delete the sums of whole days that no cap counts any more and that no record is part of."""
     connection.execute(
         "DELETE FROM spending WHERE scope != 'session' AND slot < ? AND spent = pruned AND reserved = 0",
-        (int((before - _LONGEST_DAY_S) // SLOT_S),),
+        (int((before - LONGEST_DAY_S) // SLOT_S),),
     )

@@ -8,60 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.journal.errors import JournalError, OwnershipLostError, failure_reason
+from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
-from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
 from flux2_tool.journal.sqlite_claims import ClaimTable
 from flux2_tool.journal.sqlite_conversations import conversations_of, keep_conversations
-from flux2_tool.journal.sqlite_files import clear_remains, close_lost, identity
-from flux2_tool.journal.sqlite_table import connect, row_of
+from flux2_tool.journal.sqlite_table import row_of
 from flux2_tool.runapi import contract
 
 FILE_NAME: Final = "journal.db"
 _PRUNABLE: Final = (
     "created_at < ? AND (state IN ('failed', 'not_created') OR (state = 'completed' AND delivered_at IS NOT NULL))"
 )
-
-
-def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
-    """Open the journal of a data folder, or one in memory for `None`; create it if missing.
-
-    Raises:
-        JournalError: The folder or the file cannot be used; nothing was changed.
-    """
-    if folder is None:
-        return SqliteJournal(connect(":memory:", now=now), None, owner)
-    path = folder / FILE_NAME
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        close_lost(path)
-        clear_remains(path)
-        return SqliteJournal(_connected(path, now=now), path, owner)
-    except (OSError, sqlite3.Error) as exc:
-        message = exc.strerror if isinstance(exc, OSError) else exc
-        reason = failure_reason(exc, path)
-        raise JournalError(f"the journal {path} cannot be opened: {message}", reason=reason) from exc
-
-
-def _connected(path: Path, *, now: float) -> sqlite3.Connection:
-    """Open the file at a path, and another one if another process deletes it at this moment."""
-    while True:
-        # Created here, because SQLite would use the umask for the file's mode.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        expected = identity(path)
-        connection = connect(str(path), now=now)
-        if expected is not None and identity(path) == expected:
-            return connection
-        connection.close()  # pragma: no cover - another process clears an emptied journal at this moment
 
 
 class SqliteJournal(ClaimTable):

@@ -17,7 +17,7 @@ import weakref
 from pathlib import Path
 from typing import Final
 
-_SUFFIXES: Final = ("", "-wal", "-shm")
+SUFFIXES: Final = ("", "-wal", "-shm")
 # Every database begins with so many. Source: https://www.sqlite.org/fileformat.html section 1.3.
 _HEADER_BYTES: Final = 100
 
@@ -50,6 +50,10 @@ class JournalFiles:
         if self._was_only_wal_lost is not None:
             return False
         return None not in self._opened and self._opened == _identities(self._path, is_wal=len(self._opened) > 1)
+
+    def were_moved(self) -> bool:
+        """Whether the journal was taken along to another place, to which a link leads; see `taken_along.py`."""
+        return self._path is not None and self._path.is_symlink()
 
     def is_only_wal_lost(self) -> bool:
         """Whether the main file is still the one that was opened, so that what is missing in it was in the WAL."""
@@ -99,7 +103,7 @@ def clear_remains(path: Path) -> None:
     A running process keeps the old files locked until it notices, and SQLite would use its `-shm` for the new file. A
     new journal has a header before it has a WAL, so none that another process begins at this moment is deleted.
     """
-    remains = [path.with_name(path.name + suffix) for suffix in _SUFFIXES[1:]]
+    remains = [path.with_name(path.name + suffix) for suffix in SUFFIXES[1:]]
     if any(map(identity, remains)) and _is_empty(path) is not False:
         for remain in remains:
             remain.unlink(missing_ok=True)
@@ -117,7 +121,7 @@ def identity(path: Path, *, least_bytes: int = 0) -> Identity | None:
 
 def _identities(path: Path, *, is_wal: bool) -> tuple[Identity | None, ...]:
     """Return which files are at a journal's path; one that is too short for a database is none."""
-    beside = _SUFFIXES[1:] if is_wal else ()
+    beside = SUFFIXES[1:] if is_wal else ()
     return (
         identity(path, least_bytes=_HEADER_BYTES),
         *(identity(path.with_name(path.name + suffix)) for suffix in beside),

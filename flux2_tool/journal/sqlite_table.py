@@ -31,12 +31,24 @@ _RECORD_COLUMNS: Final = (
 
 
 def connect(target: str, *, now: float) -> sqlite3.Connection:
-    """Open a database and apply all migrations."""
+    """Open a database and apply all migrations.
+
+    Raises:
+        sqlite3.Error: It cannot be opened.
+        JournalError: A newer version of this package wrote it.
+    """
     connection = sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
         _switch_to_wal(connection)
-        if migrate(connection, now=now):
+        applied, newer = migrate(connection, now=now)
+        if newer:
+            raise JournalError(
+                f"the journal {target} was written by a newer version of flux2-tool: it has {newer[0]}",
+                reason="newer",
+                path=Path(target),
+            )
+        if applied:
             # The tables must not be in the WAL alone, see `sqlite_files.py`.
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except BaseException:
@@ -79,6 +91,10 @@ class RecordTable:
     def is_in_place(self) -> bool:
         """Return whether the files this journal writes to are still those at its path."""
         return self._files.are_in_place()
+
+    def is_moved(self) -> bool:
+        """Return whether the journal was taken along to another place."""
+        return self._files.were_moved()
 
     def set_busy_timeout(self, seconds: float) -> None:
         """Wait this long for another connection's lock, instead of BUSY_TIMEOUT_S."""
@@ -125,9 +141,11 @@ class RecordTable:
         """One transaction, rolled back on failure. Only a synced one must survive a power failure.
 
         Raises:
-            JournalError: With the reason "replaced": nobody else can read what would be written.
+            JournalError: With the reason "replaced" or "moved": nobody else can read what would be written.
         """
         if not self._files.are_in_place():
+            if self._files.were_moved():
+                raise JournalError(f"the journal {self._path} has moved", reason="moved")
             message = (
                 f"the journal {self._path}, its -wal or its -shm was deleted, replaced or emptied while it was open"
             )
@@ -149,6 +167,12 @@ class RecordTable:
         """Copy what is in the WAL to the main file, as far as no other process is reading it."""
         with contextlib.suppress(JournalError), self._guarded():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def all_records(connection: sqlite3.Connection) -> list[Record]:
+    """Return every record of a database, in the order of insertion."""
+    sql = f"SELECT {', '.join(_RECORD_COLUMNS)} FROM records ORDER BY rowid"  # noqa: S608 - own names
+    return [_record(row) for row in connection.execute(sql)]
 
 
 def row_of(values_of: Record | Outcome) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome, Record, RecordState, SavedCopy
+from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
-from flux2_tool.journal.sqlite import SqliteJournal, open_journal
+from flux2_tool.journal.sqlite import SqliteJournal
 from flux2_tool.runapi import contract
 
 T = TypeVar("T")
@@ -194,6 +195,9 @@ class ThreadedJournal:
 
     async def is_in_place(self) -> bool:
         return await self._run(self._store.is_in_place)
+
+    async def is_moved(self) -> bool:
+        return await self._run(self._store.is_moved)
 
     async def salvage(self) -> list[Record]:
         return await self._finish(self._store.salvage)

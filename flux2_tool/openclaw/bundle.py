@@ -33,9 +33,11 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from flux2_tool._folders import APP_NAME
 from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.argument_rules import argument_rules, tool_rules
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
+from flux2_tool.openclaw.settings_page import settings_page
 from flux2_tool.schema.export import export
 from flux2_tool.schema.install_text import any_install_version_text
 from flux2_tool.schema.manifest import Manifest
@@ -48,12 +50,19 @@ NPM_NAME = "flux2-tool"
 """Not the plugin's id: an unrelated npm package has that name, and `openclaw plugins update` looks there."""
 
 _ICON = "assets/icon.png"
+# In OpenClaw's state folder: the journal and late pictures, without what an installation makes anew.
+_BACKED_UP = {
+    APP_NAME: "include",
+    f"{APP_NAME}/python": "regenerable",
+    f"{APP_NAME}/openclaw-plugin": "regenerable",
+}
 _HAND_WRITTEN = {
     "dist/account.js": "account.js",
     "dist/argument_faults.js": "argument_faults.js",
     "dist/arguments.js": "arguments.js",
     "dist/approval.js": "approval.js",
     "dist/callbacks.js": "callbacks.js",
+    "dist/command.js": "command.js",
     "dist/deadlines.js": "deadlines.js",
     "dist/delivery.js": "delivery.js",
     "dist/failure.js": "failure.js",
@@ -125,16 +134,11 @@ def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict
             "providers": [{"id": PROVIDER, "envVars": [name for name, v in manifest.environment.items() if v.secret]}],
             "requiresRuntime": False,
         },
-        "configSchema": manifest.config_schema,
-        "uiHints": {
-            key: {
-                "label": setting.label,
-                "help": setting.help,
-                **({"advanced": True} if setting.advanced else {}),
-                **({"sensitive": True} if setting.sensitive else {}),
-            }
-            for key, setting in manifest.settings.items()
-        },
+        "backupResources": [
+            {"disposition": disposition, "scope": "state", "relativePath": path}
+            for path, disposition in _BACKED_UP.items()
+        ],
+        **settings_page(manifest),
     }
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flux2_tool._folders import home_folder
+from flux2_tool._folders import state_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.channel_progress import progress_notes
@@ -159,8 +159,7 @@ def _bundle(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
 def env_file(environ: Mapping[str, str]) -> Path:
     """Return OpenClaw's own file of environment variables, for a gateway that runs as a service."""
     # Only named in advice: where this user has no home folder, the gateway's may.
-    home = home_folder(environ) or Path("~")
-    return Path(environ.get("OPENCLAW_STATE_DIR") or home / ".openclaw") / ".env"
+    return (state_folder(environ) or Path("~/.openclaw")) / ".env"
 
 
 def _is_filled(key: Any) -> bool:

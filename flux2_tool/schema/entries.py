@@ -86,6 +86,9 @@ class Setting:
         allowed: What a pattern allows, in words; empty if there is no pattern to explain.
         advanced: Whether a form hides it at first.
         sensitive: Whether its value is a secret.
+        placeholder: What holds while it is unset, as a form shows it in its place; empty for the default. A form shows
+            a boolean with one as a choice of three.
+        dangerous: A value that OpenClaw's doctor and security audit warn about; None for none.
     """
 
     schema: dict[str, Any]
@@ -96,6 +99,17 @@ class Setting:
     allowed: str
     advanced: bool
     sensitive: bool
+    placeholder: str
+    dangerous: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingGroup:
+    """Settings under one title of a form, in the order that it shows them."""
+
+    id: str
+    title: str
+    settings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

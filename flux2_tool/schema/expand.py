@@ -17,7 +17,9 @@ from flux2_tool.schema.entries import Model, Setting, Tool, ToolHints
 
 VALUES, ALSO, DEFAULT = "x-values-from", "x-values-also", "x-default-from"
 RESOLUTION, SOURCES = "output_resolution", "source_image_urls"
-SETTING_KEYS = frozenset({"kind", "env", "label", "help", "allowed", "advanced", "sensitive"})
+SETTING_KEYS = frozenset(
+    {"kind", "env", "label", "help", "allowed", "advanced", "sensitive", "placeholder", "dangerous"}
+)
 """The keys of a setting's entry that are not part of its JSON Schema."""
 
 
@@ -66,6 +68,8 @@ def expanded_settings(raw: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
                 help=item["help"],
                 allowed=item.get("allowed", ""),
                 advanced=item.get("advanced", False),
+                placeholder=item.get("placeholder", ""),
+                dangerous=item.get("dangerous"),
                 sensitive=item.get("sensitive", False),
             ),
         )

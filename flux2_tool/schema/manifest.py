@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.schema.entries import EnvironmentVariable, Model, Setting, Tool
+from flux2_tool.schema.entries import EnvironmentVariable, Model, Setting, SettingGroup, Tool
 from flux2_tool.schema.expand import expanded_settings, expanded_tools
 
 __all__ = [
@@ -49,6 +49,7 @@ class Manifest:
         default_tiers: Those enabled while the setting tiers is unset.
         models: By slug, in the order of the tools.
         settings: By key.
+        setting_groups: Each setting is in one, in the order of a form.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Manifest:
     default_tiers: tuple[str, ...]
     models: Mapping[str, Model]
     settings: Mapping[str, Setting]
+    setting_groups: tuple[SettingGroup, ...]
     tools: Mapping[str, Tool]
 
     def image_kind(self, tool: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
@@ -171,5 +173,9 @@ def _typed(raw: Any, sha256: str) -> Manifest:
         default_tiers=tuple(name for name, tier in raw["tiers"].items() if tier["enabled_by_default"]),
         models=MappingProxyType({model.slug: model for tool in tools.values() for model in tool.models}),
         settings=MappingProxyType(dict(expanded_settings(raw))),
+        setting_groups=tuple(
+            SettingGroup(id=item["id"], title=item["title"], settings=tuple(item["settings"]))
+            for item in raw["setting_groups"]
+        ),
         tools=MappingProxyType(tools),
     )

@@ -67,7 +67,7 @@ def check_manifest(text: str) -> list[str]:
         return sorted(found)
     if VERSION_LINE.search(text) is None:
         found.append('version: must be on a line of its own as version: "X.Y.Z", the build reads that line')
-    drift = [*_tier_drift(data), *_reference_drift(data, ""), *_variable_drift(data)]
+    drift = [*_tier_drift(data), *_reference_drift(data, ""), *_variable_drift(data), *_group_drift(data)]
     names = [tool["name"] for tool in data["tools"]]
     drift.extend(f"tools: duplicate name {name}" for name in _duplicates(names))
     if drift:
@@ -174,6 +174,16 @@ def _variable_drift(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"settings.{key}.env: is {variable_of(key)} anyway; leave it out"
         elif item.get("env") is not None and item["env"] not in data["environment"]:
             yield f"settings.{key}.env: must be null or one of {', '.join(data['environment'])}"
+
+
+def _group_drift(data: Mapping[str, Any]) -> Iterator[str]:
+    grouped = [key for group in data["setting_groups"] for key in group["settings"]]
+    yield from (f"setting_groups: {key} is in two of them" for key in _duplicates(grouped))
+    yield from (f"setting_groups: {key} is no setting" for key in grouped if key not in data["settings"])
+    yield from (f"settings.{key}: is in none of setting_groups" for key in data["settings"] if key not in grouped)
+    yield from (
+        f"setting_groups: duplicate id {name}" for name in _duplicates([g["id"] for g in data["setting_groups"]])
+    )
 
 
 def _expanded_drift(data: Mapping[str, Any]) -> Iterator[str]:

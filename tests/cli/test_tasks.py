@@ -53,7 +53,7 @@ def test_without_tasks_stdout_is_empty_and_stderr_says_so(bare: Command) -> None
     """A new user sees an answer, a script sees no lines; no key is needed to look."""
     done = bare.run("tasks")
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no tasks\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"no tasks in {bare.folder / 'data'}\n")
     assert bare.tasks() == []
 
 

@@ -27,6 +27,14 @@ const operations = {
     await page.locator("textarea:visible").last().waitFor({ timeout: WAIT_MS });
     await page.locator('button[aria-label="Close assistant sidebar"]').click({ timeout: 1_500 }).catch(() => {});
   },
+  // Another page of the Control UI, which keeps its connection.
+  async go({ path }) {
+    await page.evaluate((to) => {
+      history.pushState({}, "", to);
+      dispatchEvent(new PopStateEvent("popstate"));
+    }, path);
+  },
+  choices: ({ label }) => page.getByLabel(label, { exact: true }).locator("option").allInnerTexts(),
   async say({ text }) {
     const box = page.locator("textarea:visible").last();
     await box.fill(text);

@@ -52,6 +52,14 @@ class WebChat:
         """Return what is shown once these words and so many pictures are, or after a minute."""
         return Seen(**self._ask("until", text=text, pictures=pictures))
 
+    def go(self, path: str) -> None:
+        """Open another page of the Control UI."""
+        self._ask("go", path=path)
+
+    def choices(self, label: str) -> list[str]:
+        """Return the choices of a select."""
+        return [str(choice).strip() for choice in self._ask("choices", label=label)]
+
     def reload(self) -> None:
         """Load the page again."""
         self._ask("reload")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.journal import JournalError, open_journal
+from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
@@ -70,13 +71,10 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, 
     begun(machine.begin(journal))
 
 
-def test_a_journal_of_a_newer_version_can_be_used(machine: Machine, home: Path) -> None:
+def test_an_open_journal_that_a_newer_version_extends_is_still_used(machine: Machine, home: Path) -> None:
     """During an upgrade the old worker finishes its calls beside the new one."""
-    newer = machine.open("newer")
-    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
-        raw.execute("INSERT INTO migrations VALUES ('9999_from_the_future', 1.0)")
-        raw.execute("ALTER TABLE records ADD COLUMN wisdom TEXT NOT NULL DEFAULT 'all of it'")
     older = machine.open("older")
+    _extend(home)
     record = begun(machine.begin(older))
     with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
         raw.execute("UPDATE records SET wisdom = 'some'")
@@ -84,8 +82,26 @@ def test_a_journal_of_a_newer_version_can_be_used(machine: Machine, home: Path) 
     with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw:
         wisdom = raw.execute("SELECT wisdom FROM records").fetchone()[0]
 
-    assert newer.get(record.record_id) == record
     assert wisdom == "some"
+
+
+def test_a_journal_of_a_newer_version_is_refused_and_unchanged(machine: Machine, home: Path) -> None:
+    """It may count on what this version would not keep; what is refused says which file and what to do."""
+    machine.begin(machine.open("newer"))
+    _extend(home)
+
+    with pytest.raises(JournalError, match="written by a newer version of flux2-tool") as caught:
+        machine.open("older")
+    assert (caught.value.reason, caught.value.path) == ("newer", home / FILE_NAME)
+    refusal = unavailable(caught.value)
+    assert "nothing was sent" in refusal.message
+    assert refusal.hint.startswith("Upgrade flux2-tool")
+
+
+def _extend(home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
+        raw.execute("INSERT INTO migrations VALUES ('9999_from_the_future', 1.0)")
+        raw.execute("ALTER TABLE records ADD COLUMN wisdom TEXT NOT NULL DEFAULT 'all of it'")
 
 
 def test_a_file_that_is_no_journal_is_refused_and_unchanged(home: Path) -> None:

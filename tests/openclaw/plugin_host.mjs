@@ -54,6 +54,7 @@ const operations = {
       registerGatewayMethod: (method, handler, { scope }) => plugin.methods.set(method, { handler, scope }),
       on: (event, handler, options) => plugin.hooks.push({ event, handler, options }),
       registerHttpRoute: (route) => plugin.routes.push(route),
+      registerCommand: (command) => (plugin.command = command),
       registerService: (service) => (plugin.service = service),
       registerHostedMediaResolver: (resolver) => (plugin.resolver = resolver),
     });
@@ -121,6 +122,10 @@ const operations = {
     } catch (error) {
       return { threw: error.message };
     }
+  },
+  async command({ plugin, context }) {
+    const { handler, ...definition } = plugins.get(plugin).command;
+    return { definition, answer: await handler({ channel: "webchat", config: {}, commandBody: "/flux2", ...context }) };
   },
   async gatewayMethod({ plugin, method }) {
     const { handler, scope } = plugins.get(plugin).methods.get(method);

@@ -257,11 +257,12 @@ def test_the_worker_gets_only_allowed_variables_and_no_key(start_host: StartHost
     allowed = {
         "HOME": "/t", "USER": "u", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": "/t",
         "XDG_DATA_HOME": "/t/d", "SSL_CERT_FILE": "/c", "SSL_CERT_DIR": "/d", "HTTPS_PROXY": "http://p",
-        "no_proxy": "localhost", "OPENCLAW_STATE_DIR": "/t/o",
+        "no_proxy": "localhost",
     }  # fmt: skip
     refused = {
         "RUNAPI_API_KEY": "sk-secret", "RUNAPI_BASE_URL": "https://e", "FLUX2_TOOL_ROUTE": "guide",
         "PYTHONPATH": "/evil", "PYTHONSTARTUP": "/evil", "LD_PRELOAD_X": "x", "OPENCLAW_GATEWAY_TOKEN": "t",
+        "OPENCLAW_STATE_DIR": "/t/o",
     }  # fmt: skip
     host = start_host(**allowed, **refused)
     host.register(make_plugin())
@@ -270,7 +271,9 @@ def test_the_worker_gets_only_allowed_variables_and_no_key(start_host: StartHost
 
     # What the wrapper's shell and Python add by themselves.
     of_shell = {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
-    assert set(found["environ"]) - of_shell == {"PATH", *allowed}
+    assert set(found["environ"]) - of_shell == {"PATH", "OPENCLAW_STATE_DIR", *allowed}
+    # As OpenClaw says, whatever the variable does.
+    assert found["environ"]["OPENCLAW_STATE_DIR"] == str(host.folder)
     assert "sk-secret" not in json.dumps([found["environ"], found["argv"], found["hello"], host.ask("logs")])
     assert found["argv"] == ["-P", "-m", "flux2_tool", "worker"]
 

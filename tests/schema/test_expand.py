@@ -173,7 +173,7 @@ def loaded(tmp_path: Path) -> Callable[[str], Manifest]:
 @pytest.fixture
 def drafting(loaded: Callable[[str], Manifest]) -> Manifest:
     """Return the shipped manifest with the tier `draft`, which one entry adds."""
-    before, mark, after = TEXT.partition("# One entry per setting.")
+    before, mark, after = TEXT.partition("# How a form groups the settings")
     text = before.rstrip("\n") + "\n" + DRAFT + mark + after
     assert check_manifest(text) == []
     return loaded(text)

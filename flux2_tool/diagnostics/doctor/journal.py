@@ -5,6 +5,7 @@ They run once with this shell's settings and once with those of the plugin, whos
 
 from __future__ import annotations
 
+import os
 import shlex
 import sqlite3
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flux2_tool._files import is_file
-from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT
+from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT, earlier_data_folder
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal
+from flux2_tool.journal.opening import journal_file
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -24,7 +26,10 @@ from flux2_tool.tasks.budget import day_cap, local_day
 
 
 def check_journal(settings: Settings, *, now: float) -> Finding:
-    """Check whether the task journal can be used, and count its open tasks. Nothing is changed."""
+    """Check whether the task journal can be used, and count its open tasks.
+
+    Nothing is changed, except that the user's own journal is taken along to OpenClaw, as the next call would do it.
+    """
     if settings.journal == "off":
         message = "off: a paid image may be lost or paid twice when a process ends"
         return warning("journal", message, "set the setting journal to required")
@@ -32,9 +37,14 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
         return failure("journal", f"there is no folder for it: {NO_DATA_FOLDER}", NO_DATA_FOLDER_HINT)
     path = settings.home / JOURNAL_FILE
     try:
+        path = journal_file(settings.home)
         path.lstat()
+    except JournalError as exc:
+        return failure("journal", str(exc), "mount the disk that has it, or delete what the message names")
     except (FileNotFoundError, NotADirectoryError):
         blocked = not_writable(settings.home)
+        if blocked is None and _is_expected(settings.home):
+            return _contents_of(settings.home, now=now)
         if blocked is None:
             return ok("journal", f"none yet; the first image creates {path}")
         return failure("journal", f"{blocked} cannot be written to", "set FLUX2_TOOL_HOME to a folder that is yours")
@@ -49,17 +59,37 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
             connection.execute("ROLLBACK")
         if verdict != "ok":
             raise JournalError(f"the journal {path} is damaged: {verdict}")
-        with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
+    except (sqlite3.Error, JournalError) as exc:
+        return _unusable(exc, path, now=now)
+    return _contents_of(settings.home, now=now)
+
+
+def _is_expected(folder: Path) -> bool:
+    """Whether a folder without a journal gets one from the user's own data folder."""
+    earlier = earlier_data_folder(folder, os.environ)
+    return earlier is not None and is_file(earlier / JOURNAL_FILE)
+
+
+def _contents_of(folder: Path, *, now: float) -> Finding:
+    path = folder / JOURNAL_FILE
+    try:
+        with closing(open_journal(folder, owner=ThisProcess(), now=now)) as opened:
+            path = journal_file(folder)
             states = [record.state for record in opened.records()]
             wrong_sums = opened.wrong_sums()
-    except (sqlite3.Error, JournalError) as exc:
-        message = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
-        reason, fix = explain_unusable(exc, path, now=now)
-        return failure("journal", f"{message}; {reason}", fix, path=str(path))
+    except JournalError as exc:
+        return _unusable(exc, path, now=now)
     if wrong_sums:
         message = f"{path}: {wrong_sums} sums of spending differ from its tasks, so the caps count wrong amounts"
         return warning("journal", message, "flux2-tool tasks prune   (it also counts them anew)", path=str(path))
     return _contents(path, states)
+
+
+def _unusable(exc: Exception, path: Path, *, now: float) -> Finding:
+    message = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
+    path = (exc.path if isinstance(exc, JournalError) else None) or path
+    reason, fix = explain_unusable(exc, path, now=now)
+    return failure("journal", f"{message}; {reason}", fix, path=str(path))
 
 
 def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, str]:
@@ -72,6 +102,8 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
     """
     reason = exc.reason if isinstance(exc, JournalError) else failure_reason(exc, path)
     shown, folder = shlex.quote(str(path)), shlex.quote(str(path.parent))
+    if reason == "newer":
+        return "this version does not know what is in it", "upgrade flux2-tool here, as docs/installing.md says"
     if reason == "locked":
         return "another process holds it", f"lsof {shown}   (shows which; the file itself is fine)"
     if reason == "disk":

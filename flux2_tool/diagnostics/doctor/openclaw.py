@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
+from flux2_tool._folders import state_folder
 from flux2_tool.credentials import DEFAULT_BASE_URL, KEY_VARIABLE, Credentials
 from flux2_tool.diagnostics.doctor import gateway, journal
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
@@ -55,7 +56,7 @@ def check_openclaw(
     findings += _check_plugin(status)
     if status.plugin_version is None:
         return findings
-    settings, settings_finding = _check_settings(config, manifest)
+    settings, settings_finding = _check_settings(config, manifest, environ)
     findings.append(settings_finding)
     plugin_report = gateway_query.result()
     if settings is not None:
@@ -78,7 +79,7 @@ def _check_plugin(status: Status) -> Iterator[Finding]:
         yield (warning if block.is_partial else failure)("tools", message, block.fix)
 
 
-def _check_settings(config: Any, manifest: Manifest) -> tuple[Settings | None, Finding]:
+def _check_settings(config: Any, manifest: Manifest, environ: Mapping[str, str]) -> tuple[Settings | None, Finding]:
     """Check the plugin's own settings; return them too, or None when one is wrong.
 
     Its secrets are masked: only whether they are set is visible.
@@ -93,7 +94,7 @@ def _check_settings(config: Any, manifest: Manifest) -> tuple[Settings | None, F
     shown = {key: _PLACEHOLDER if key in hints and hints[key].sensitive else value for key, value in entries.items()}
     where = f"plugins.entries.{manifest.id}.config"
     try:
-        settings = load_settings({}, config=shown, manifest=manifest)
+        settings = load_settings({}, config=shown, manifest=manifest, state=state_folder(environ))
     except ConfigurationError as exc:
         fix = f"openclaw config get {where}   (correct it with: openclaw config set)"
         return None, failure("plugin", exc.message, fix)

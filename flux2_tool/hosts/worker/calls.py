@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
-from flux2_tool._folders import home_folder, system_path
+from flux2_tool._folders import state_folder, system_path
 from flux2_tool.context import Approval, CallContext
 from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.accounts import CredentialsSource
@@ -21,7 +21,7 @@ from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, InternalError
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES
-from flux2_tool.hosts.worker.params import AgentSession, CallParams, WebhookParams, parsed
+from flux2_tool.hosts.worker.params import AgentSession, CallParams, OverviewParams, WebhookParams, parsed
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings
@@ -71,6 +71,24 @@ class WorkerCalls:
         )
         return None if question is None else question_object(question)
 
+    async def overview(self, params: dict[str, Any]) -> str:
+        """Return what the chat command `/flux2` answers; see `overview.py`.
+
+        Raises:
+            ProtocolFaultError: The params do not have the protocol's types.
+            Flux2Error: The settings are wrong.
+        """
+        from flux2_tool.hosts.worker.overview import overview
+
+        wanted, engine = parsed(OverviewParams, params), self._opened()
+        return await overview(
+            engine.settings,
+            self._manifest,
+            caller=self._host.in_session(_caller(wanted, self._environ), process=""),
+            credentials=self._credentials(wanted, engine),
+            is_operator=wanted.is_operator,
+        )
+
     def webhook(self, params: dict[str, Any]) -> bool:
         """Process a request to the gateway's webhook route; return whether RunAPI sent it.
 
@@ -113,7 +131,8 @@ class WorkerCalls:
     def _opened(self) -> Engine:
         if self._engine is None:
             try:
-                settings = load_settings(self._environ, config=self._config, manifest=self._manifest)
+                state = state_folder(self._environ) if self._host.is_gateway else None
+                settings = load_settings(self._environ, config=self._config, manifest=self._manifest, state=state)
             except ConfigurationError as exc:
                 exc.hint = exc.hint or "Fix plugins.entries.flux2.config, then call again."
                 raise
@@ -150,7 +169,7 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
     session, approval = params.session, params.approval
     agent_id = session.agent_id if isinstance(session, AgentSession) else None
     shared = None if agent_id is None else AgentSession(agent_id=agent_id, session_key=IMAGE_GENERATE_SESSION)
-    state, home = params.state_dir or environ.get("OPENCLAW_STATE_DIR"), home_folder(environ)
+    state = system_path(params.state_dir) if params.state_dir else state_folder(environ)
     return CallContext(
         session=session.name if isinstance(session, AgentSession) else session,
         shared_session=None if shared is None else shared.name,
@@ -158,7 +177,7 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
         sender=params.sender,
         is_owner=params.is_owner,
         workspace_dir=system_path(params.workspace_dir) if params.workspace_dir else None,
-        state_dir=system_path(state) if state else None if home is None else home / ".openclaw",
+        state_dir=state,
         sandboxed=params.sandboxed,
         source_dirs=tuple(system_path(folder) for folder in params.source_dirs or ()),
         is_watching=params.watching,

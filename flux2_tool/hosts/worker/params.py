@@ -96,6 +96,17 @@ class CallParams(_Params):
     wait_s: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, allow_inf_nan=False)] | None = None
 
 
+class OverviewParams(CallParams):
+    """The params of `overview`: the conversation and the account, as those of a call.
+
+    Attributes:
+        is_operator: Whether the account's balance may be told.
+    """
+
+    tool: Text = ""
+    is_operator: Flag = False
+
+
 class WebhookParams(_Params):
     """The params of `webhook`: a request to the gateway's route."""
 

@@ -5,7 +5,8 @@ JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdou
     requests        initialize {host?: "native" | "mcp" | "cli", config?}  -> {version, manifest_sha256}
                     call, see `params.CallParams`                          -> the result object
                     question, of the same params                           -> {question}, null or see `question_object`
-                    webhook {headers, body_base64}                         -> {accepted}
+                    overview {is_operator, ...}, its session and account   -> {text} for the chat command
+    webhook {headers, body_base64}                         -> {accepted}
                     shutdown                                               -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message, task_ref?}  out
 
@@ -142,6 +143,8 @@ class Worker:
             self._begin_call(request_id, params)
         elif method == "question":
             self._begin_question(request_id, params)
+        elif method == "overview":
+            self._begin_overview(request_id, params)
         elif method == "initialize":
             self._initialize(params)
             self._respond(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
@@ -152,9 +155,8 @@ class Worker:
             self._respond(request_id, {})
             self.stopped.set()
         else:
-            raise ProtocolFaultError(
-                METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are initialize, call, question, webhook, shutdown'
-            )
+            there_are = "initialize, call, question, overview, webhook, shutdown"
+            raise ProtocolFaultError(METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are {there_are}')
 
     def _handle_notification(self, method: str, params: dict[str, Any]) -> None:
         if method == "cancel":
@@ -191,6 +193,25 @@ class Worker:
         wanted = self._parsed(request_id, params)
         task = asyncio.get_running_loop().create_task(self._question(request_id, wanted))
         self._running[request_id] = (task, CancelToken())
+
+    def _begin_overview(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        from flux2_tool.engine.wait import CancelToken
+
+        task = asyncio.get_running_loop().create_task(self._overview(request_id, params))
+        self._running[request_id] = (task, CancelToken())
+
+    async def _overview(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        try:
+            self._respond(request_id, {"text": await self._loaded().overview(params)})
+        except ProtocolFaultError as exc:
+            self._respond_fault(request_id, exc.code, str(exc))
+        except Flux2Error as exc:
+            self._respond(request_id, {"text": f"{exc.message} {exc.hint}".strip()})
+        except Exception as exc:
+            logger.exception("an overview failed by a defect")
+            self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+        finally:
+            self._running.pop(request_id, None)
 
     def _parsed(self, request_id: RequestId, params: dict[str, Any]) -> CallParams:
         if request_id in self._running:

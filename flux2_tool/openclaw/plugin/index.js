@@ -11,6 +11,7 @@ import { accountOf, describeAccount, hostContext } from "./account.js";
 import { askBeforePaying, askingNote, rememberContext } from "./approval.js";
 import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
+import { registerOverview } from "./command.js";
 import { registerCopies } from "./delivery.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
@@ -46,6 +47,11 @@ export default {
       { scope: "operator.read" },
     );
     registerCopies(api);
+    registerOverview(api, async (ctx, params) => {
+      const { api_key, base_url } = await accountOf(hostContext(api, ctx.config), settingsOf(api));
+      const worker = startedWorker(api, bundle);
+      return worker.resultOf("overview", { ...params, api_key, base_url, state_dir: worker.home });
+    });
     api.registerService(serviceOf(api, bundle, callWorker));
   },
 };

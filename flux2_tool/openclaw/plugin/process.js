@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 /** @import { ChildProcessWithoutNullStreams } from "node:child_process" */
 /** @import { Readable } from "node:stream" */
 
-const PASSED_ON = "PATH HOME USER LANG TZ TMPDIR SSL_CERT_FILE SSL_CERT_DIR OPENCLAW_STATE_DIR".split(" ");
+const PASSED_ON = "PATH HOME USER LANG TZ TMPDIR SSL_CERT_FILE SSL_CERT_DIR".split(" ");
 const DRAIN_MS = 1_000; // a wrapper's child may keep the pipes open when the process has ended
 const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY)$/;
 
@@ -13,11 +13,13 @@ const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|A
  * Starts a worker with an environment that holds no key.
  *
  * @param {string[]} program
- * @param {string} folder Its working folder; a workspace that the gateway runs in must not supply files to Python.
+ * @param {string} folder OpenClaw's state folder, where its data is; also its working folder, because a workspace that
+ *   the gateway runs in must not supply files to Python.
  */
 export function startProcess([command = "", ...options], folder) {
   const variables = Object.entries(process.env);
-  const env = Object.fromEntries(variables.filter(([name]) => PASSED_ON.includes(name) || ALSO_PASSED_ON.test(name)));
+  const passed = variables.filter(([name]) => PASSED_ON.includes(name) || ALSO_PASSED_ON.test(name));
+  const env = { ...Object.fromEntries(passed), OPENCLAW_STATE_DIR: folder };
   const child = spawn(command, [...options, "worker"], { cwd: folder, env, stdio: "pipe" });
   child.stdin.on("error", () => {}); // "close" reports the end
   return child;

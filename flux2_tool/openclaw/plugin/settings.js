@@ -1,7 +1,5 @@
 // The plugin's settings in OpenClaw's config, and how the worker is launched under them.
 
-import { homedir } from "node:os";
-
 /** @import { Bundle, Launch, PluginApi, Settings } from "./types.d.ts" */
 
 const SET_PYTHON =
@@ -30,7 +28,7 @@ export function launchOf(api, bundle) {
   const program = python ? [python, "-P", "-m", "flux2_tool"] : ["flux2-tool"];
   return {
     program,
-    home: api.runtime?.state?.resolveStateDir?.() ?? homedir(),
+    home: api.runtime.state.resolveStateDir(),
     key: JSON.stringify([bundle.version, bundle.manifest_sha256, program, settings]),
     fix: python && python !== settings.python ? "flux2-tool openclaw install" : SET_PYTHON,
   };

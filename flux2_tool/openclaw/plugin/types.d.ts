@@ -55,6 +55,8 @@ export interface ToolCallVerdict {
   };
 }
 
+export type CommandContext = Parameters<Parameters<PluginApi["registerCommand"]>[0]["handler"]>[0];
+
 type HttpHandler = Parameters<PluginApi["registerHttpRoute"]>[0]["handler"];
 export type HttpRequest = Parameters<HttpHandler>[0];
 export type HttpResponse = Parameters<HttpHandler>[1];
@@ -291,6 +293,8 @@ export interface AskedCall {
 
 export type AccountParams = Pick<Account, "api_key" | "base_url"> & { state_dir: string };
 
+export type OverviewParams = Omit<CallParams, "tool" | "arguments"> & AccountParams & { is_operator: boolean };
+
 export interface WebhookParams {
   headers: Record<string, unknown>;
   body_base64: string;
@@ -300,6 +304,7 @@ export interface Methods {
   initialize: { params: InitializeParams; result: { version: string; manifest_sha256: string } };
   call: { params: CallParams & AccountParams; result: ToolResult };
   question: { params: CallParams & AccountParams; result: { question: Question | null } };
+  overview: { params: OverviewParams; result: { text: string } };
   webhook: { params: WebhookParams; result: { accepted: boolean } };
   shutdown: { params: Record<string, never>; result: unknown };
 }

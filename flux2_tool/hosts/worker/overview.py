@@ -1,0 +1,119 @@
+"""What `/flux2` answers in a chat: the conversation's last tasks, today's spending, and the balance for the operator.
+
+No model and no image is involved. A conversation sees its own tasks alone. The balance is the account's, so only the
+operator's own clients are told of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import Final
+
+from flux2_tool.context import CallContext
+from flux2_tool.credentials import Credentials
+from flux2_tool.engine.accounts import Accounts, CredentialsSource
+from flux2_tool.engine.runtime import Runtime
+from flux2_tool.exceptions import BudgetExceededError, Flux2Error
+from flux2_tool.journal import JournalError, Record, Spending, ThisProcess, open_journal
+from flux2_tool.journal.fork_guard import SQLITE
+from flux2_tool.runapi.balance import read_balance
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.schema.money import usd_text
+from flux2_tool.schema.task_ref import TaskRef
+from flux2_tool.settings import Settings
+from flux2_tool.tasks.budget import caps_of, day_cap
+
+SHOWN_TASKS: Final = 5
+BALANCE_WAIT_S: Final = 8.0
+_STATES: Final = {"sending": "being sent", "not_created": "not created", "unknown": "outcome unknown"}
+_CAPS: Final = {"day": "Today", "session": "This conversation", "sender": "You, today"}
+
+
+async def overview(
+    settings: Settings,
+    manifest: Manifest,
+    *,
+    caller: CallContext,
+    credentials: CredentialsSource,
+    is_operator: bool,
+) -> str:
+    """Return the lines of text.
+
+    Args:
+        settings: The plugin's.
+        manifest: This package's.
+        caller: The conversation and whoever asks.
+        credentials: Returns the gateway's account.
+        is_operator: Whether the balance may be told.
+    """
+    try:
+        account: Credentials | None = credentials()
+    except Flux2Error as exc:
+        account, trouble = None, exc.message
+    lines = [f"Flux 2 ({manifest.version})"]
+    if settings.journal == "off":
+        lines.append("The task journal is off, so that tasks and spending are not known.")
+    elif account is None:
+        lines.append(trouble)
+    else:
+        lines += await asyncio.to_thread(_of_journal, settings, caller, account)
+    if is_operator and account is not None:
+        lines.append(await _balance(account, manifest))
+    return "\n".join(lines)
+
+
+def _of_journal(settings: Settings, caller: CallContext, account: Credentials) -> list[str]:
+    now = time.time()
+    try:
+        caps = caps_of(settings, caller, base_url=account.base_url, now=now)
+    except BudgetExceededError:  # whoever asks may not spend, and may see the conversation's tasks
+        caps = (day_cap(settings, base_url=account.base_url, now=now),)
+    try:
+        with SQLITE.operation(), closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as journal:
+            records = [record for record in journal.records() if record.session == caller.session]
+            spendings = [journal.spending(cap) for cap in caps if cap.kind in _CAPS]
+    except JournalError as exc:
+        return [f"{exc}. On the gateway's machine run: flux2-tool doctor"]
+    return [*_tasks(records), *(_spending(spending) for spending in reversed(spendings))]
+
+
+def _tasks(records: Sequence[Record]) -> list[str]:
+    if not records:
+        return ["No images in this conversation yet."]
+    last = records[-SHOWN_TASKS:]
+    head = "Images of this conversation" + (f", the last {len(last)} of {len(records)}:" if last != records else ":")
+    return [head, *(_task(record) for record in reversed(last))]
+
+
+def _task(record: Record) -> str:
+    state = _STATES.get(record.state, record.state)
+    shown = ", not shown yet" if record.state == "completed" and record.delivered_at is None else ""
+    name = TaskRef.text_of(record.task_id) or f"record:{record.record_id[:8]}"
+    made = datetime.fromtimestamp(record.created_at).astimezone()
+    cost_usd = record.cost_usd if record.state in ("completed", "failed") else None
+    cost = "" if cost_usd is None else f", {usd_text(cost_usd)}"
+    return f"- {made:%m-%d %H:%M} {record.label}: {state}{shown}{cost}, {name}"
+
+
+def _spending(spending: Spending) -> str:
+    cap = spending.cap
+    reserved = f" and {usd_text(spending.reserved_usd)} reserved" if spending.reserved_usd else ""
+    return f"{_CAPS[cap.kind]}: {usd_text(spending.spent_usd)} spent{reserved} of {usd_text(cap.limit_usd)}"
+
+
+async def _balance(account: Credentials, manifest: Manifest) -> str:
+    accounts = Accounts(lambda: account, user_agent=f"flux2-tool/{manifest.version}", runtime=Runtime())
+    try:
+        async with asyncio.timeout(BALANCE_WAIT_S):
+            found = await read_balance(accounts.open().client)
+    except TimeoutError:
+        return "Balance: RunAPI did not answer in time"
+    except Flux2Error as exc:
+        return f"Balance: {exc.message}"
+    finally:
+        await accounts.aclose()
+    return f"Balance: {usd_text(found.balance_usd)}"

@@ -1,0 +1,91 @@
+"""Open the journal of a data folder, and take an earlier one along when the folder has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from flux2_tool._folders import earlier_data_folder, is_state_data_folder
+from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.process_id import Owner
+from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
+from flux2_tool.journal.sqlite_files import clear_remains, close_lost, identity
+from flux2_tool.journal.sqlite_table import connect
+from flux2_tool.journal.taken_along import take_along
+
+# OpenClaw's backup copies a database as one, with its WAL, only under such a name (measured with 2026.9.6).
+BACKED_UP_NAME: Final = "journal.sqlite"
+
+
+def journal_file(folder: Path) -> Path:
+    """Return the file that has a data folder's journal, which need not be there: where a link leads, if there is one.
+
+    Raises:
+        JournalError: A link leads into a folder that is missing.
+    """
+    path = folder / FILE_NAME
+    return _target(path) if path.is_symlink() else path
+
+
+def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
+    """Open the journal of a data folder, or one in memory for `None`; create it if missing.
+
+    A data folder in OpenClaw's state folder gets what is in the user's own, which it replaces.
+
+    Raises:
+        JournalError: The folder or the file cannot be used; nothing was changed.
+    """
+    if folder is None:
+        return SqliteJournal(connect(":memory:", now=now), None, owner)
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if is_state_data_folder(folder, os.environ) and not os.path.lexists(path):
+            with contextlib.suppress(OSError):  # another process was first, or there are no links
+                path.symlink_to(BACKED_UP_NAME)
+        path = journal_file(folder)
+        close_lost(path)
+        clear_remains(path)
+        connection = _connected(path, now=now)
+        journal = SqliteJournal(connection, path, owner)
+    except (OSError, sqlite3.Error) as exc:
+        message = exc.strerror if isinstance(exc, OSError) else exc
+        reason = failure_reason(exc, path)
+        raise JournalError(f"the journal {path} cannot be opened: {message}", reason=reason) from exc
+    earlier = earlier_data_folder(folder, os.environ)
+    if earlier is not None:
+        try:
+            take_along(earlier / FILE_NAME, path, journal, connection, now=now)
+        except BaseException:
+            journal.close(release=False)
+            raise
+    return journal
+
+
+def _target(link: Path) -> Path:
+    """Return the file that a link leads to, which need not be there; SQLite puts the others beside it.
+
+    Raises:
+        JournalError: Its folder is missing: a new journal somewhere else would begin every cap anew.
+    """
+    path = link.resolve()
+    if not path.parent.is_dir():
+        message = f"the journal {link} is now {path}, whose folder is missing"
+        raise JournalError(f"{message}; if that was deleted on purpose, delete {link} too")
+    return path
+
+
+def _connected(path: Path, *, now: float) -> sqlite3.Connection:
+    """Open the file at a path, and another one if another process deletes it at this moment."""
+    while True:
+        # Created here, because SQLite would use the umask for the file's mode.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        expected = identity(path)
+        connection = connect(str(path), now=now)
+        if expected is not None and identity(path) == expected:
+            return connection
+        connection.close()  # pragma: no cover - another process clears an emptied journal at this moment
