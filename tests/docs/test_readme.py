@@ -23,8 +23,8 @@ from PIL import Image
 
 from flux2_tool.cli import cli
 from flux2_tool.journal import RecordState
-from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
 from flux2_tool.openclaw.install import consent_text
+from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.tasks.status import TRANSITIONS
 from tests.support.readme import CHINESE, ENGLISH, NAMES, ROOT, blocks, is_local, links, read, resolved

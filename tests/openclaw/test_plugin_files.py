@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.engine.host_profile import OPENCLAW
-from flux2_tool.openclaw.bundle import npm_version, packed, plugin_files, plugin_manifest, write_plugin
+from flux2_tool.openclaw.bundle import packed, plugin_files, plugin_manifest, write_plugin
 from flux2_tool.openclaw.image_provider import image_provider
+from flux2_tool.openclaw.npm_package import npm_version
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from tests.openclaw.conftest import PluginHost

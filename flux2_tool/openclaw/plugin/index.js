@@ -12,15 +12,17 @@ import { askBeforePaying, askingNote, rememberContext } from "./approval.js";
 import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerCopies } from "./delivery.js";
+import { pluginFolder } from "./folders.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
+import { leavePython, prepareEarly, preparedPython } from "./python_choice.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { executor, paramsOf } from "./tool_call.js";
 import { Worker } from "./worker.js";
 
 /** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
-/** @import { PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
+/** @import { OnProgress, PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
 
@@ -68,6 +70,7 @@ function serviceOf(api, bundle, callWorker) {
   return {
     id: ID,
     start() {
+      prepareEarly(api, bundle);
       if (settingsOf(api).late_pictures === false) return;
       shared.late?.stop();
       shared.late = late;
@@ -76,6 +79,7 @@ function serviceOf(api, bundle, callWorker) {
     stop() {
       late.stop();
       if (shared.late === late) shared.late = null;
+      leavePython(api, bundle);
       return ownWorker(api, bundle)?.retire();
     },
   };
@@ -86,9 +90,7 @@ function serviceOf(api, bundle, callWorker) {
  * @returns {Bundle}
  */
 function readBundle(api) {
-  // Optional in the types; an installed plugin has it, while import.meta.url names a temporary copy.
-  if (api.rootDir === undefined) throw new Error("OpenClaw did not pass the plugin's folder (rootDir)");
-  return JSON.parse(readFileSync(join(api.rootDir, "dist", "tools.json"), "utf8"));
+  return JSON.parse(readFileSync(join(pluginFolder(api), "dist", "tools.json"), "utf8"));
 }
 
 /**
@@ -167,6 +169,7 @@ function currentAccount(api) {
 function questionAsker(api, bundle) {
   return async (ctx, tool, args) => {
     const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
+    if (await problemOf(api, bundle)) return null; // the call itself says what it is
     const worker = startedWorker(api, bundle);
     const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
     return (await worker.resultOf("question", params))?.question ?? null;
@@ -182,6 +185,8 @@ function questionAsker(api, bundle) {
  */
 function workerCaller(api, bundle) {
   return async ({ api_key, base_url }, params, signal, onProgress) => {
+    const problem = await problemOf(api, bundle, signal, onProgress);
+    if (problem) return problem;
     const worker = startedWorker(api, bundle);
     return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
   };
@@ -195,6 +200,18 @@ function workerCaller(api, bundle) {
  */
 function ownWorker(api, bundle) {
   return shared.worker?.key === launchOf(api, bundle).key ? shared.worker : null;
+}
+
+/**
+ * Resolves with null once a worker runs or can be started, else with the failure.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @param {AbortSignal} [signal]
+ * @param {OnProgress} [onProgress]
+ */
+async function problemOf(api, bundle, signal, onProgress) {
+  return ownWorker(api, bundle)?.takesCalls ? null : preparedPython(api, bundle, signal, onProgress);
 }
 
 /**
@@ -222,6 +239,6 @@ function startedWorker(api, bundle) {
 async function diagnose(api, bundle) {
   const { version, manifest_sha256 } = bundle;
   const account = await currentAccount(api);
-  const problem = await startedWorker(api, bundle).check();
+  const problem = (await problemOf(api, bundle)) ?? (await startedWorker(api, bundle).check());
   return { version, manifest_sha256, ...describeAccount(account), worker: { problem } };
 }
