@@ -56,8 +56,8 @@ def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
         if folder.is_dir() and any(folder.iterdir()):
             yield f"{folder} stays: {contents}. To remove it: rm -r {shlex.quote(str(folder))}"
     env_file = state / ".env"
-    if _has_key(env_file):
-        yield f"The line {KEY_VARIABLE} in {env_file} stays: chat models of RunAPI read it too. To remove it, edit the file"
+    if _has_key(env_file):  # a chat provider may need it
+        yield f"The line {KEY_VARIABLE} in {env_file} stays; RunAPI as a chat provider needs it too"
     installation = this_installation()
     is_private = Path(sys.prefix).is_relative_to(private_python_folder(state))
     if not installation.is_temporary and not is_private:
