@@ -48,9 +48,7 @@ def _repacked(distribution: metadata.Distribution, folder: Path) -> None:
         if line.startswith("Tag:")
     ]
     parts = [sorted({tag.split("-")[at] for tag in tags}) for at in range(3)]
-    name = "-".join(
-        [distribution.name.replace("-", "_"), distribution.version, *(".".join(part) for part in parts)]
-    )
+    name = "-".join([distribution.name.replace("-", "_"), distribution.version, *(".".join(part) for part in parts)])
     with zipfile.ZipFile(folder / f"{name}.whl", "w", zipfile.ZIP_STORED) as archive:
         for path, data in _files(distribution):
             archive.writestr(path, data)
