@@ -242,11 +242,19 @@ def _common_start(texts: Sequence[str]) -> str:
 
 
 def write_plugin(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files into a folder; every other file in it is removed, such as those of an older version."""
+    """Write the files into a folder; every other file in it is removed, such as those of an older version.
+
+    Whatever the umask is, others may read them at most: OpenClaw refuses a plugin that anybody could change.
+    """
     wanted = {folder / PurePosixPath(path): data for path, data in files.items()}
     for path, data in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
+        for parent in (path.parent, *path.parent.parents):
+            if not parent.is_relative_to(folder):
+                break
+            parent.chmod(0o755)
         path.write_bytes(data)
+        path.chmod(0o644)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):

@@ -110,6 +110,8 @@ def install(
     """
     folder = plugin_folder(cli.state_folder)
     try:
+        for private in (cli.state_folder, state_data_folder(cli.state_folder)):
+            private.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_plugin(folder, plugin_files(manifest, python=python, image_generate=image_generate))
     except OSError as exc:
         raise ConfigurationError(
