@@ -79,8 +79,9 @@ function serviceOf(api, bundle, callWorker) {
     stop() {
       late.stop();
       if (shared.late === late) shared.late = null;
+      const worker = ownWorker(api, bundle);
       leavePython(api, bundle);
-      return ownWorker(api, bundle)?.retire();
+      return worker?.retire();
     },
   };
 }

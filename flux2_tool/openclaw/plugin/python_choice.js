@@ -54,7 +54,7 @@ export async function preparedPython(api, bundle, signal, onProgress) {
  * @param {Bundle} bundle
  */
 export async function prepareEarly(api, bundle) {
-  shared.serving = pluginFolder(api);
+  shared.serving = { owner: api, key: pythonKey(stateFolderOf(api), bundle) };
   if (!isChosen(api, bundle)) return;
   const choice = choiceOf(api, bundle);
   choice.running ??= choose(api, bundle, choice);
@@ -71,11 +71,13 @@ export async function prepareEarly(api, bundle) {
  */
 export function leavePython(api, bundle) {
   const [folder, stateFolder] = [pluginFolder(api), stateFolderOf(api)];
-  if (shared.serving === folder) shared.serving = null;
-  if (!bundle.wheel) return;
   const key = pythonKey(stateFolder, bundle);
-  shared.pythons.get(key)?.stop.abort();
-  shared.pythons.delete(key);
+  if (shared.serving?.owner === api) shared.serving = null;
+  if (!bundle.wheel) return;
+  if (shared.serving?.key !== key) {
+    shared.pythons.get(key)?.stop.abort();
+    shared.pythons.delete(key);
+  }
   let left = LOOKS;
   const timer = setInterval(() => {
     left -= 1;

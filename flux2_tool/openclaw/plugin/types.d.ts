@@ -413,8 +413,8 @@ export interface Shared {
   asked: Map<string, AskedCall>;
   /** By state folder and version. */
   pythons: Map<string, PythonChoice>;
-  /** The folder of the plugin whose service runs. */
-  serving: string | null;
+  /** Whose service runs, and what it has found or made for its worker. */
+  serving: { owner: PluginApi; key: string } | null;
 }
 
 /** How pictures reach their conversation. */
