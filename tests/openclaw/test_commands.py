@@ -468,7 +468,7 @@ def test_uninstall_removes_what_only_the_plugin_needs_and_says_what_stays(
     assert capsys.readouterr().out == f"{here} has no plugin flux2\n"
 
 
-def test_after_an_uninstallation_openclaws_own_installer_enables_the_plugin_again(openclaw: FakeOpenClaw) -> None:
+def test_after_uninstall_openclaws_own_installer_enables_the_plugin(openclaw: FakeOpenClaw) -> None:
     """OpenClaw marks what was uninstalled as disabled, and would install it so; settings of a person's own stay."""
     main(["openclaw", "install", "--yes"])
 

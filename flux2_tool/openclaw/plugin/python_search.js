@@ -23,7 +23,8 @@ const PROBE = [
 ].join("\n");
 const FRAMEWORKS = "/Library/Frameworks/Python.framework/Versions";
 // A gateway that runs as a service has a short PATH.
-const USUAL_FOLDERS = ["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin", "/opt/local/bin"];
+const OF_MAC_PACKAGES = ["homebrew", "local"].map((name) => join("/opt", name, "bin"));
+const USUAL_FOLDERS = ["/usr/local/bin", "/usr/bin", "/bin", ...OF_MAC_PACKAGES];
 
 /**
  * Returns the interpreters and the uv in these folders.
