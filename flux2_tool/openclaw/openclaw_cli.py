@@ -107,11 +107,11 @@ def find_openclaw_cli(command: str | None, environ: Mapping[str, str], *, profil
     Raises:
         ConfigurationError: There is none, it does not run, it is too old for the plugin, or no state folder is named.
     """
-    state = _state_folder(environ, profile)
     path = shutil.which(command or "openclaw", path=environ.get("PATH"))
     if path is None:
         where = f'there is no program at "{command}"' if command else "the openclaw command is not on PATH"
         raise ConfigurationError(where, hint=f"install OpenClaw: {_INSTALL}; or name the command with --openclaw PATH")
+    state = _state_folder(environ, profile)
     done = _run(Path(path), ("--version",), environ, COMMAND_TIMEOUT_S)
     found = re.search(r"\b(\d{4}\.\d+\.\d+\S*)", done.stdout)
     if done.returncode != 0 or found is None:

@@ -140,7 +140,11 @@ def test_the_openclaw_page_shows_what_install_prints() -> None:
     page = read("docs/openclaw.md")
     [shown] = [block.code for block in blocks(page) if block.kind == "shown" and block.name == "install"]
 
-    told = consent_text(load_manifest(), python="~/.flux2-tool/bin/python3", openclaw=f"OpenClaw {MINIMUM_OPENCLAW} (state folder ~/.openclaw)")
+    told = consent_text(
+        load_manifest(),
+        python="~/.flux2-tool/bin/python3",
+        openclaw=f"OpenClaw {MINIMUM_OPENCLAW} (state folder ~/.openclaw)",
+    )
 
     assert told in shown
     assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in page

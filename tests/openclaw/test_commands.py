@@ -365,7 +365,7 @@ def test_status_finds_a_key_in_openclaws_env_file(
 ) -> None:
     """The place for a gateway that runs as a service."""
     monkeypatch.delenv("RUNAPI_API_KEY")
-    (tmp_path / ".openclaw").mkdir()
+    (tmp_path / ".openclaw").mkdir(exist_ok=True)
     (tmp_path / ".openclaw" / ".env").write_text("# keys\nexport RUNAPI_API_KEY=sk-secret-0123456789\n")
     main(["openclaw", "install", "--yes"])
     capsys.readouterr()

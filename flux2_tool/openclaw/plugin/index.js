@@ -22,9 +22,10 @@ import { executor, paramsOf } from "./tool_call.js";
 import { Worker } from "./worker.js";
 
 /** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
-/** @import { OnProgress, PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
+/** @import { PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
+const DOCTOR_WAIT_S = 15; // the command gives up after 30
 
 export default {
   id: ID,
@@ -170,7 +171,7 @@ function currentAccount(api) {
 function questionAsker(api, bundle) {
   return async (ctx, tool, args) => {
     const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
-    if (await problemOf(api, bundle)) return null; // the call itself says what it is
+    if (await problemOf(api, bundle, {})) return null; // the call itself says what it is
     const worker = startedWorker(api, bundle);
     const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
     return (await worker.resultOf("question", params))?.question ?? null;
@@ -186,7 +187,7 @@ function questionAsker(api, bundle) {
  */
 function workerCaller(api, bundle) {
   return async ({ api_key, base_url }, params, signal, onProgress) => {
-    const problem = await problemOf(api, bundle, signal, onProgress);
+    const problem = await problemOf(api, bundle, { signal, onProgress });
     if (problem) return problem;
     const worker = startedWorker(api, bundle);
     return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
@@ -208,11 +209,10 @@ function ownWorker(api, bundle) {
  *
  * @param {PluginApi} api
  * @param {Bundle} bundle
- * @param {AbortSignal} [signal]
- * @param {OnProgress} [onProgress]
+ * @param {Parameters<typeof preparedPython>[2]} wait
  */
-async function problemOf(api, bundle, signal, onProgress) {
-  return ownWorker(api, bundle)?.takesCalls ? null : preparedPython(api, bundle, signal, onProgress);
+async function problemOf(api, bundle, wait) {
+  return ownWorker(api, bundle)?.takesCalls ? null : preparedPython(api, bundle, wait);
 }
 
 /**
@@ -240,6 +240,6 @@ function startedWorker(api, bundle) {
 async function diagnose(api, bundle) {
   const { version, manifest_sha256 } = bundle;
   const account = await currentAccount(api);
-  const problem = (await problemOf(api, bundle)) ?? (await startedWorker(api, bundle).check());
+  const problem = (await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S })) ?? (await startedWorker(api, bundle).check());
   return { version, manifest_sha256, ...describeAccount(account), worker: { problem } };
 }

@@ -12,9 +12,16 @@ import { pythonKey, shared } from "./shared.js";
 
 /** @import { Bundle, Failure, OnProgress, PluginApi, PythonChoice } from "./types.d.ts" */
 
+/**
+ * @typedef {object} Wait How long somebody waits for the interpreter.
+ * @property {AbortSignal} [signal] Ends the wait and nothing else.
+ * @property {OnProgress} [onProgress]
+ * @property {number} [wait_s] As long as a call waits for its picture, unless given.
+ */
+
 const ON_PATH = "flux2-tool";
 const REPORT_MS = 2_000;
-const WAIT_S = 80; // as long as a call waits for a picture
+const WAIT_S = 80; // the worker's own (engine/host_profile.py)
 const LOOK_MS = 1_000;
 const LOOKS = 120; // an uninstallation waits for the calls in flight before it removes files
 const STEPS = {
@@ -27,16 +34,14 @@ const STEPS = {
  *
  * @param {PluginApi} api
  * @param {Bundle} bundle
- * @param {AbortSignal} [signal] Ends the wait and nothing else.
- * @param {OnProgress} [onProgress]
+ * @param {Wait} wait
  * @returns {Promise<Failure | null>}
  */
-export async function preparedPython(api, bundle, signal, onProgress) {
+export async function preparedPython(api, bundle, { signal, onProgress, wait_s = settingsOf(api).wait_s ?? WAIT_S }) {
   if (!isChosen(api, bundle)) return null;
   const choice = choiceOf(api, bundle);
   choice.running ??= choose(api, bundle, choice);
   const { aborted, release } = abortOf(signal);
-  const wait_s = settingsOf(api).wait_s ?? WAIT_S;
   const timer = setInterval(() => report(choice, onProgress), REPORT_MS);
   try {
     const stopped = aborted.then(() => failure("cancelled", "The call was stopped before anything was sent.", ""));
