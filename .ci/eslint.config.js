@@ -1,7 +1,10 @@
 // ESLint's settings for .ci/check-javascript: what the type checker does not find.
 import js from "@eslint/js";
 
-const NODE_GLOBALS = ["AbortController", "Buffer", "clearTimeout", "globalThis", "process", "setTimeout"];
+const NODE_GLOBALS = [
+  ...["AbortController", "Buffer", "clearInterval", "clearTimeout"],
+  ...["globalThis", "process", "setInterval", "setTimeout"],
+];
 
 export default [
   js.configs.recommended,

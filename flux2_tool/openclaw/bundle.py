@@ -5,6 +5,7 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
 
     version, manifest_sha256   compared with the worker's own when it starts
     python                     the interpreter that has this package, or null in a packed plugin
+    wheel                      the wheel of this package that a packed plugin brings: path, sha256; else null
     install_again              how this version of the package is installed, with "{pip}" as the command's placeholder
     tiers, default_tiers       every tier in the manifest's order, and those offered by default
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
@@ -26,7 +27,6 @@ import gzip
 import io
 import itertools
 import json
-import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -37,17 +37,13 @@ from flux2_tool._folders import APP_NAME
 from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.argument_rules import argument_rules, tool_rules
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
+from flux2_tool.openclaw.npm_package import WHEEL_FOLDER, npm_version, package_manifest
 from flux2_tool.openclaw.settings_page import settings_page
+from flux2_tool.openclaw.wheel import Wheel
 from flux2_tool.schema.export import export
 from flux2_tool.schema.install_text import any_install_version_text
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
-
-MINIMUM_OPENCLAW = "2026.9.6"
-"""The lowest OpenClaw that the end-to-end tests ran with."""
-
-NPM_NAME = "flux2-tool"
-"""Not the plugin's id: an unrelated npm package has that name, and `openclaw plugins update` looks there."""
 
 _ICON = "assets/icon.png"
 # In OpenClaw's state folder: the journal and late pictures, without what an installation makes anew.
@@ -77,6 +73,14 @@ _HAND_WRITTEN = {
     "dist/misfit.js": "misfit.js",
     "dist/nearest.js": "nearest.js",
     "dist/process.js": "process.js",
+    "dist/commands.js": "commands.js",
+    "dist/folders.js": "folders.js",
+    "dist/files.js": "files.js",
+    "dist/install_faults.js": "install_faults.js",
+    "dist/lock.js": "lock.js",
+    "dist/private_python.js": "private_python.js",
+    "dist/python_choice.js": "python_choice.js",
+    "dist/python_search.js": "python_search.js",
     "dist/python_text.js": "python_text.js",
     "dist/settings.js": "settings.js",
     "dist/shared.js": "shared.js",
@@ -90,10 +94,19 @@ _HAND_WRITTEN = {
     _ICON: "icon.png",
     "assets/activity.svg": "activity.svg",
     "skills/flux2/SKILL.md": "skills/flux2/SKILL.md",
+    "LICENSE": "LICENSE",
+    "README.md": "README.md",
 }
 
 
-def plugin_files(manifest: Manifest, *, python: str | None, image_generate: bool = False) -> dict[str, bytes]:
+def plugin_files(
+    manifest: Manifest,
+    *,
+    python: str | None,
+    image_generate: bool = False,
+    wheel: Wheel | None = None,
+    repository: str | None = None,
+) -> dict[str, bytes]:
     """Return the plugin's files by their path inside its folder.
 
     Args:
@@ -101,12 +114,18 @@ def plugin_files(manifest: Manifest, *, python: str | None, image_generate: bool
         python: Absolute path of the interpreter that runs the worker; None for a plugin that is to be
             installed elsewhere, which takes `flux2-tool` from PATH unless it is configured.
         image_generate: Whether it serves OpenClaw's own tool `image_generate` too.
+        wheel: This package, for a plugin that brings it.
+        repository: Where the source code is, as an address that begins with https.
     """
     package = resources.files("flux2_tool.openclaw") / "plugin"
     files = {path: package.joinpath(name).read_bytes() for path, name in _HAND_WRITTEN.items()}
     files["openclaw.plugin.json"] = _json(plugin_manifest(manifest, image_generate=image_generate))
-    files["package.json"] = _json(package_manifest(manifest))
-    files["dist/tools.json"] = _json(tools_data(manifest, python=python, image_generate=image_generate))
+    files["package.json"] = _json(package_manifest(manifest, repository=repository))
+    data = tools_data(manifest, python=python, image_generate=image_generate)
+    path = f"{WHEEL_FOLDER}/{wheel.name}" if wheel else ""
+    files["dist/tools.json"] = _json({**data, "wheel": {"path": path, "sha256": wheel.sha256} if wheel else None})
+    if wheel:
+        files[path] = wheel.data
     return dict(sorted(files.items()))
 
 
@@ -139,23 +158,6 @@ def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict
             for path, disposition in _BACKED_UP.items()
         ],
         **settings_page(manifest),
-    }
-
-
-def package_manifest(manifest: Manifest) -> dict[str, Any]:
-    """Return `package.json`: entry file and the versions of OpenClaw that may install it."""
-    return {
-        "name": NPM_NAME,
-        "version": npm_version(manifest.version),
-        "description": manifest.description,
-        "license": "MIT",
-        "type": "module",
-        "files": ["dist", "assets", "skills", "openclaw.plugin.json"],
-        "openclaw": {
-            "extensions": ["./dist/index.js"],
-            "compat": {"pluginApi": f">={MINIMUM_OPENCLAW}"},
-            "install": {"minHostVersion": f">={MINIMUM_OPENCLAW}"},
-        },
     }
 
 
@@ -243,17 +245,20 @@ def _common_start(texts: Sequence[str]) -> str:
     return texts[0][:length]
 
 
-def npm_version(version: str) -> str:
-    """Return a Python version as npm writes it: "1.0.0rc1" is "1.0.0-rc.1"."""
-    return re.sub(r"^(\d+\.\d+\.\d+)\.?([a-z]+)(\d+)$", r"\1-\2.\3", version)
-
-
 def write_plugin(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files into a folder; every other file in it is removed, such as those of an older version."""
+    """Write the files into a folder; every other file in it is removed, such as those of an older version.
+
+    Whatever the umask is, others may read them at most: OpenClaw refuses a plugin that anybody could change.
+    """
     wanted = {folder / PurePosixPath(path): data for path, data in files.items()}
     for path, data in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
+        for parent in (path.parent, *path.parent.parents):
+            if not parent.is_relative_to(folder):
+                break
+            parent.chmod(0o755)
         path.write_bytes(data)
+        path.chmod(0o644)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):

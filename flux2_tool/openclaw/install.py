@@ -1,20 +1,22 @@
-"""Write the plugin's folder and have OpenClaw install, verify or remove it."""
+"""Write the plugin's folder and have OpenClaw install, verify or remove it.
+
+Everything is done in the state folder that the `openclaw` command uses, and nothing is carried from one to another."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flux2_tool._folders import state_data_folder
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.openclaw.bundle import NPM_NAME, npm_version, packed, plugin_files, write_plugin
+from flux2_tool.openclaw.bundle import plugin_files, write_plugin
 from flux2_tool.openclaw.channel_progress import progress_notes
 from flux2_tool.openclaw.image_provider import PROVIDER
+from flux2_tool.openclaw.npm_package import npm_version
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli, OpenClawCommandError
 from flux2_tool.schema.manifest import Manifest
 
@@ -35,15 +37,15 @@ class InstalledPlugin:
     tools: tuple[str, ...]
 
 
-def plugin_folder(home: Path) -> Path:
-    """Return where the generated plugin is kept in our data folder; OpenClaw copies it from there."""
-    return home / "openclaw-plugin"
+def plugin_folder(state: Path) -> Path:
+    """Return where the generated plugin is kept in a state folder; OpenClaw copies it from there."""
+    return state_data_folder(state) / "openclaw-plugin"
 
 
-def serves_image_generate(home: Path) -> bool:
-    """Return whether the plugin that was installed last serves OpenClaw's own `image_generate`."""
+def serves_image_generate(state: Path) -> bool:
+    """Return whether the plugin that was installed last in a state folder serves OpenClaw's own `image_generate`."""
     try:
-        found = json.loads((plugin_folder(home) / "openclaw.plugin.json").read_bytes())
+        found = json.loads((plugin_folder(state) / "openclaw.plugin.json").read_bytes())
         return bool(found["contracts"].get("imageGenerationProviders"))
     except (OSError, ValueError, LookupError, AttributeError):
         return False
@@ -85,7 +87,6 @@ def install(
     cli: OpenClawCli,
     manifest: Manifest,
     *,
-    home: Path,
     python: str,
     image_generate: bool = False,
     sleep: Callable[[float], None] = time.sleep,
@@ -99,7 +100,6 @@ def install(
     Args:
         cli: The OpenClaw to install into.
         manifest: The plugin's.
-        home: Our data folder, which keeps the generated plugin.
         python: The interpreter that runs the worker.
         image_generate: Whether the plugin serves OpenClaw's own tool `image_generate` too.
         sleep: Waits some seconds.
@@ -108,12 +108,15 @@ def install(
     Raises:
         ConfigurationError: The folder cannot be written, OpenClaw refused, or the plugin does not load.
     """
-    folder = plugin_folder(home)
+    folder = plugin_folder(cli.state_folder)
     try:
+        for private in (cli.state_folder, state_data_folder(cli.state_folder)):
+            private.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_plugin(folder, plugin_files(manifest, python=python, image_generate=image_generate))
     except OSError as exc:
         raise ConfigurationError(
-            f"cannot write the plugin to {folder}: {exc.strerror}", hint="set FLUX2_TOOL_HOME to a folder that is yours"
+            f"cannot write the plugin to {folder}: {exc.strerror}",
+            hint="make it a folder that is yours, or name another state folder in OPENCLAW_STATE_DIR",
         ) from exc
     try:
         cli.run("plugins", "install", str(folder), "--force", "--accept-capabilities")
@@ -196,32 +199,3 @@ def inspect_plugin(cli: OpenClawCli, manifest: Manifest) -> dict[str, Any] | Non
             return None
         raise
     return found
-
-
-def uninstall(cli: OpenClawCli, manifest: Manifest, *, home: Path) -> bool:
-    """Remove the plugin from OpenClaw and its folder from ours; return whether OpenClaw had it."""
-    was_installed = any(plugin["id"] == manifest.id for plugin in cli.run_json("plugins", "list", "--json")["plugins"])
-    if was_installed:
-        cli.run("plugins", "uninstall", manifest.id, "--force")
-    shutil.rmtree(plugin_folder(home), ignore_errors=True)
-    return was_installed
-
-
-def pack(manifest: Manifest, *, output: Path) -> Path:
-    """Write the plugin as an npm tarball into a folder and return its path.
-
-    Raises:
-        ConfigurationError: The folder cannot be written.
-    """
-    path = output / f"{NPM_NAME}-{npm_version(manifest.version)}.tgz"
-    data = packed(plugin_files(manifest, python=None))
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=output, delete=False) as stream:
-            stream.write(data)
-        temporary = Path(stream.name)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as exc:
-        raise ConfigurationError(f"cannot write {path}: {exc.strerror}", hint="choose a folder with --output") from exc
-    return path

@@ -1,7 +1,7 @@
 """Find and run the `openclaw` command.
 
 This package's commands reach OpenClaw only through its own command line; the form of its JSON output
-was observed with the version in `bundle.MINIMUM_OPENCLAW`.
+was observed with the version in `npm_package.MINIMUM_OPENCLAW`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._folders import STATE_VARIABLE, state_folder
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
+from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
 
 COMMAND_TIMEOUT_S = 300.0
 # A running gateway responds at once; one that hangs must not delay the rest of a report.
@@ -37,11 +38,23 @@ class OpenClawCommandError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenClawCli:
-    """One `openclaw` command, its version and the environment it runs in."""
+    """One `openclaw` command, its version and the environment it runs in.
+
+    Attributes:
+        profile: The value of OpenClaw's own option --profile.
+        state_folder: The state folder that its commands use; everything of ours goes there too.
+    """
 
     command: Path
     version: str
     environ: Mapping[str, str]
+    state_folder: Path
+    profile: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return which OpenClaw this is, for people: the version, and the state folder that is addressed."""
+        return f"OpenClaw {self.version} (state folder {self.state_folder})"
 
     def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run a command and return what it printed.
@@ -50,7 +63,8 @@ class OpenClawCli:
             OpenClawCommandError: It failed; the message is OpenClaw's own.
             ConfigurationError: It cannot be run, or did not end in time.
         """
-        done = _run(self.command, arguments, self.environ, timeout_s)
+        profile = ("--profile", self.profile) if self.profile is not None else ()
+        done = _run(self.command, (*profile, *arguments), self.environ, timeout_s)
         if done.returncode != 0:
             raise _command_error(arguments, done)
         return done.stdout
@@ -82,16 +96,22 @@ class OpenClawCli:
             return None
 
 
-def find_openclaw_cli(command: str | None, environ: Mapping[str, str]) -> OpenClawCli:
+def find_openclaw_cli(command: str | None, environ: Mapping[str, str], *, profile: str | None = None) -> OpenClawCli:
     """Return the `openclaw` command given, or the one on PATH.
 
+    Args:
+        command: A path or a name; None for the one on PATH.
+        environ: The environment it runs in, which says with the profile what state folder is addressed.
+        profile: The value of OpenClaw's own option --profile.
+
     Raises:
-        ConfigurationError: There is none, it does not run, or it is too old for the plugin.
+        ConfigurationError: There is none, it does not run, it is too old for the plugin, or no state folder is named.
     """
     path = shutil.which(command or "openclaw", path=environ.get("PATH"))
     if path is None:
         where = f'there is no program at "{command}"' if command else "the openclaw command is not on PATH"
         raise ConfigurationError(where, hint=f"install OpenClaw: {_INSTALL}; or name the command with --openclaw PATH")
+    state = _state_folder(environ, profile)
     done = _run(Path(path), ("--version",), environ, COMMAND_TIMEOUT_S)
     found = re.search(r"\b(\d{4}\.\d+\.\d+\S*)", done.stdout)
     if done.returncode != 0 or found is None:
@@ -105,7 +125,20 @@ def find_openclaw_cli(command: str | None, environ: Mapping[str, str]) -> OpenCl
             f"OpenClaw {version} at {path} is too old: the plugin needs {MINIMUM_OPENCLAW} or newer",
             hint=f"upgrade it: {_INSTALL}",
         )
-    return OpenClawCli(command=Path(path), version=version, environ=environ)
+    return OpenClawCli(command=Path(path), version=version, environ=environ, state_folder=state, profile=profile)
+
+
+def _state_folder(environ: Mapping[str, str], profile: str | None) -> Path:
+    try:
+        found = state_folder(environ, profile=profile)
+    except ValueError as exc:
+        raise ConfigurationError(f'the profile "{profile}" {exc}') from exc
+    if found is None:
+        raise ConfigurationError(
+            f"this user has no home folder and {STATE_VARIABLE} is not set",
+            hint=f"set {STATE_VARIABLE} to OpenClaw's state folder",
+        )
+    return found
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ Never shows a key, only the places that have one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from flux2_tool.openclaw.channel_progress import progress_notes
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.install import diagnostic_message, inspect_plugin, is_error
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
+from flux2_tool.openclaw.plugin_interpreter import PluginInterpreter, plugins_interpreter, why_it_does_not_start
 from flux2_tool.openclaw.tool_policy import OpenClawConfig, PolicyBlock, find_conflicts, find_policy_blocks
 from flux2_tool.schema.manifest import Manifest
 
@@ -50,6 +50,7 @@ class Status:
 
     openclaw_command: str
     openclaw_version: str
+    state_folder: str
     package_version: str
     plugin_version: str | None
     plugin_enabled: bool
@@ -99,17 +100,19 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         hidden += find_policy_blocks(config, plugin=manifest.id, tools=names)
         hidden += find_conflicts(found["others"], plugin=manifest.id, tools=names)
     bundle = _bundle(plugin)
-    keys = _key_sources(environ, in_openclaw=_is_filled(found["provider_key"]))
+    worker = plugins_interpreter(bundle, found["plugins"], manifest, state=cli.state_folder) if plugin else None
+    keys = _key_sources(environ, cli.state_folder / ".env", in_openclaw=_is_filled(found["provider_key"]))
     tools = tuple(tool for tool in names if tool in (plugin.get("toolNames") or ()))
     hidden_everywhere = {tool for block in hidden if not block.is_partial for tool in block.tools}
     diagnostics = (inspection or {}).get("diagnostics") or []
     return Status(
         openclaw_command=str(cli.command),
         openclaw_version=cli.version,
+        state_folder=str(cli.state_folder),
         package_version=manifest.version,
         plugin_version=bundle.get("version") or plugin.get("version"),
         plugin_enabled=bool(plugin.get("enabled")),
-        python=bundle.get("python"),
+        python=None if worker is None else worker.python,
         key_sources=tuple(keys),
         gateway=_gateway(found["catalog"], manifest),
         tools=tools,
@@ -119,7 +122,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             *(diagnostic_message(item) for item in diagnostics if not is_error(item)),
             *progress_notes(found["channels"]),
         ),
-        problems=tuple(_problems(inspection, bundle, keys, manifest, env_file(environ))),
+        problems=tuple(_problems(inspection, bundle, keys, manifest, cli.state_folder / ".env", worker)),
     )
 
 
@@ -173,8 +176,7 @@ def _is_filled(key: Any) -> bool:
     return True
 
 
-def _key_sources(environ: Mapping[str, str], *, in_openclaw: bool) -> list[str]:
-    path = env_file(environ)
+def _key_sources(environ: Mapping[str, str], path: Path, *, in_openclaw: bool) -> list[str]:
     sources = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -195,13 +197,21 @@ def _key_sources(environ: Mapping[str, str], *, in_openclaw: bool) -> list[str]:
 
 
 def _problems(
-    inspection: Mapping[str, Any] | None, bundle: Mapping[str, Any], keys: list[str], manifest: Manifest, kept: Path
+    inspection: Mapping[str, Any] | None,
+    bundle: Mapping[str, Any],
+    keys: list[str],
+    manifest: Manifest,
+    kept: Path,
+    worker: PluginInterpreter | None,
 ) -> list[Problem]:
     problems = []
     if inspection is None:
         problems.append(Problem(message=f"OpenClaw has no plugin {manifest.id}", fix=INSTALL))
     else:
         problems += _plugin_problems(inspection, bundle, manifest)
+    reason = None if worker is None else why_it_does_not_start(worker, manifest)
+    if worker is not None and reason is not None:
+        problems.append(Problem(message=f"the plugin's interpreter {worker.python} {reason}", fix=worker.fix))
     if not keys:
         # No command: run with its placeholder unchanged, it would set a wrong key.
         fix = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
@@ -217,9 +227,6 @@ def _plugin_problems(inspection: Mapping[str, Any], bundle: Mapping[str, Any], m
         problems.append(Problem(message=message, fix=INSTALL))
     elif bundle.get("manifest_sha256") != manifest.sha256:
         problems.append(Problem(message="the plugin was made from another manifest", fix=INSTALL))
-    python = bundle.get("python")
-    if python is not None and not os.access(python, os.X_OK):
-        problems.append(Problem(message=f"the plugin's interpreter {python} does not exist any more", fix=INSTALL))
     messages = [diagnostic_message(item) for item in inspection.get("diagnostics") or [] if is_error(item)]
     if plugin.get("enabled") and plugin.get("status") != "loaded":
         messages.append(f"OpenClaw does not load the plugin: {plugin.get('error') or plugin.get('status')}")
@@ -234,9 +241,10 @@ def report(status: Status) -> str:
         plugin = f"{status.plugin_version}, {'enabled' if status.plugin_enabled else 'disabled'}"
     lines = [
         f"OpenClaw   {status.openclaw_version} ({status.openclaw_command})",
+        f"state      {status.state_folder}",
         f"package    {status.package_version}",
         f"plugin     {plugin}",
-        f"worker     {status.python or 'flux2-tool from PATH, unless configured'}",
+        f"worker     {status.python or 'flux2-tool from PATH, else an environment that the gateway makes'}",
         f"gateway    {status.gateway}",
         f"key        {'; '.join(status.key_sources) or 'none found'}",
         f"tools      {', '.join(status.tools) or 'none'}",

@@ -91,6 +91,17 @@ class Installation:
             return shlex.join([self.python, "-m", "pip", "install", *given])
         return shlex.join(["uv", "pip", "install", "--python", self.python, *given])
 
+    def uninstall_command(self) -> str:
+        """Return the command that removes this copy, for a shell."""
+        is_own = self.name.startswith(DISTRIBUTION)
+        if self.kind == "uv tool" and is_own:
+            return shlex.join(["uv", "tool", "uninstall", self.name])
+        if self.kind == "pipx":
+            return shlex.join(["pipx", *(["uninstall"] if is_own else ["uninject", self.name]), DISTRIBUTION])
+        if self.has_pip:
+            return shlex.join([self.python, "-m", "pip", "uninstall", DISTRIBUTION])
+        return shlex.join(["uv", "pip", "uninstall", "--python", self.python, DISTRIBUTION])
+
     def run_command(
         self, requirement: str, arguments: Sequence[str], *, environ: Mapping[str, str] | None = None
     ) -> list[str]:

@@ -247,7 +247,7 @@ def test_an_unreachable_gateway_still_leaves_the_key_findings(openclaw: FakeOpen
     main(["openclaw", "install", "--yes"])
 
     shell_only = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
-    (openclaw.command.parent / ".openclaw").mkdir()
+    (openclaw.command.parent / ".openclaw").mkdir(exist_ok=True)
     (openclaw.command.parent / ".openclaw" / ".env").write_text(f"RUNAPI_API_KEY={KEY}\n")
     kept = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway")
 

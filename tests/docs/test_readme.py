@@ -23,8 +23,8 @@ from PIL import Image
 
 from flux2_tool.cli import cli
 from flux2_tool.journal import RecordState
-from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
 from flux2_tool.openclaw.install import consent_text
+from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.tasks.status import TRANSITIONS
 from tests.support.readme import CHINESE, ENGLISH, NAMES, ROOT, blocks, is_local, links, read, resolved
@@ -140,7 +140,11 @@ def test_the_openclaw_page_shows_what_install_prints() -> None:
     page = read("docs/openclaw.md")
     [shown] = [block.code for block in blocks(page) if block.kind == "shown" and block.name == "install"]
 
-    told = consent_text(load_manifest(), python="~/.flux2-tool/bin/python3", openclaw=f"OpenClaw {MINIMUM_OPENCLAW}")
+    told = consent_text(
+        load_manifest(),
+        python="~/.flux2-tool/bin/python3",
+        openclaw=f"OpenClaw {MINIMUM_OPENCLAW} (state folder ~/.openclaw)",
+    )
 
     assert told in shown
     assert f"OpenClaw must be {MINIMUM_OPENCLAW} or newer" in page

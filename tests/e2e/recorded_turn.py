@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageStat
 
-from flux2_tool.openclaw.bundle import MINIMUM_OPENCLAW
+from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
 from tests.e2e.scripted_model import ToolCall
 from tests.support.readme import ROOT, read
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import flux2_tool
+from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
 from flux2_tool.sandbox import Sandbox
 from flux2_tool.schema.manifest import load_manifest, manifest_path
 from tests.e2e.conftest import KEY, World
@@ -121,46 +122,36 @@ def test_an_upgrade_keeps_settings_and_calls_in_flight(
     assert offered["parameters"]["properties"]["model"]["enum"] == ["flux-2-pro-text-to-image"]
 
 
-def test_a_packed_plugin_runs_flux2_tool_from_path(
-    make_world: Callable[..., World], sandbox: tuple[str, Sandbox], tmp_path: Path
-) -> None:
-    """How a team installs it that has no checkout: one tarball, and `flux2-tool` on the gateway's PATH."""
-    world = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    packed = world.openclaw.flux2_tool("openclaw", "pack", "--output", str(tmp_path))
-    assert packed.returncode == 0, packed.stderr
-    tarball = packed.stdout.strip()
-    world.openclaw.run("plugins", "install", f"npm-pack:{tarball}", "--force", "--accept-capabilities")
-    steps: list[Step] = [
-        ToolCall(tool="text_to_image", arguments={"prompt": "a parcel"}),
-        Say(text="Unpacked."),
-    ]
+def test_state_folders_are_installed_and_uninstalled_apart(world: World, tmp_path: Path) -> None:
+    """Two gateways of one user: neither has the other's options or files; what was removed comes back enabled."""
+    openclaw, first = world.openclaw, world.openclaw.environ.copy()
+    second = openclaw.home / ".openclaw-second"
+    openclaw.environ["OPENCLAW_STATE_DIR"] = str(second)
+    installed = openclaw.flux2_tool("openclaw", "install", "--yes", "--image-generate")
+    openclaw.environ = first
 
-    without = world.openclaw.turn(f"Please. {world.model.script('without', steps)}", session="one", local=True)
-    command = world.openclaw.command.with_name("flux2-tool")
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m flux2_tool "$@"\n')
-    command.chmod(0o755)
-    turn = world.openclaw.turn(f"Please. {world.model.script('with', steps)}", session="two", local=True)
+    removed = openclaw.flux2_tool("openclaw", "uninstall")
+    packed = openclaw.flux2_tool("openclaw", "pack", "--output", str(tmp_path))
+    openclaw.run("plugins", "install", f"npm-pack:{packed.stdout.strip()}", "--force", "--accept-capabilities")
 
-    assert without.media_urls == []
-    assert "configuration_error" in world.model.tool_results("without")[0]
-    assert "plugins.entries.flux2.config.python" in world.model.tool_results("without")[0]
-    assert len(turn.media_urls) == 1
-    found = inspected(world.openclaw)
-    assert found["diagnostics"] == []
-    assert found["install"]["source"] == "npm"  # type: ignore[index]
-
-
-def test_an_uninstalled_plugin_can_be_installed_again(world: World) -> None:
-    """After a removal OpenClaw keeps a plugin disabled; installing it again must still bring the tools."""
-    removed = world.openclaw.flux2_tool("openclaw", "uninstall")
-
+    assert f"is installed in OpenClaw {MINIMUM_OPENCLAW} (state folder {second})" in installed.stdout
     assert removed.returncode == 0, removed.stderr
-    assert removed.stdout.startswith("flux2 is removed from OpenClaw")
-    assert not list((world.openclaw.state / "extensions").glob("flux2*"))
-
-    world.openclaw.install_plugin()
-
-    assert inspected(world.openclaw)["plugin"]["toolNames"] == TOOLS  # type: ignore[index]
+    assert removed.stdout.startswith(
+        f"flux2 is removed from OpenClaw {MINIMUM_OPENCLAW} (state folder {openclaw.state})"
+    )
+    assert "This package stays. To remove it: " in removed.stderr
+    assert not list((openclaw.state / "extensions").glob("flux2*"))
+    again = inspected(openclaw)
+    assert again["diagnostics"] == []
+    assert again["install"]["source"] == "npm"  # type: ignore[index]
+    assert again["plugin"]["toolNames"] == TOOLS  # type: ignore[index]
+    assert again["plugin"]["imageGenerationProviderIds"] == []  # type: ignore[index]
+    openclaw.environ["OPENCLAW_STATE_DIR"] = str(second)
+    untouched = inspected(openclaw)
+    openclaw.environ = first
+    assert untouched["plugin"]["status"] == "loaded"  # type: ignore[index]
+    assert untouched["plugin"]["imageGenerationProviderIds"] == ["runapi"]  # type: ignore[index]
+    assert (second / "flux2-tool" / "openclaw-plugin" / "package.json").is_file()
 
 
 def test_a_missing_or_old_openclaw_says_so(world: World, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def main(state_file: Path, arguments: list[str]) -> int:
 
 def answer(state: dict[str, Any], arguments: list[str]) -> int:
     """Print the answer and return the exit code."""
+    if arguments[0] == "--profile":
+        arguments = arguments[2:]
     plugin = state["plugin"]
     line = " ".join(arguments)
     for beginning, message in state.get("failures", {}).items():
@@ -76,6 +78,9 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
             print(json.dumps({"plugins": [*([plugin] if plugin else []), *state["others"]]}))
         case ["plugins", "uninstall", "flux2", "--force"]:
             state["plugin"] = None
+            state["config"]["plugins.entries.flux2"] = {"enabled": False}
+        case ["config", "unset", path] if path in state["config"]:
+            del state["config"][path]
         case ["config", "get", path, "--json"] if state.get("invalid"):
             return failed("OpenClaw config is invalid", issues=[{"path": path, "message": "must be a list"}])
         case ["config", "get", path, "--json"] if state.get("unread"):

@@ -1,6 +1,7 @@
 // The part of OpenClaw that the plugin sees, for tests without OpenClaw: one JSON command a line on stdin, one
 // answer a line on stdout. Each `register` loads the plugin's modules from the folder given.
 
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -83,6 +84,13 @@ const operations = {
   async explained({ plugin, results }) {
     const { explain } = await import(pathToFileURL(join(plugins.get(plugin).root, "dist", "failure.js")).href);
     return results.map(explain);
+  },
+  // Makes the environment of a packed plugin's folder, from the interpreters in these folders alone.
+  async makePython({ root, stateDir, folders }) {
+    const { PrivatePython } = await import(pathToFileURL(join(root, "dist", "private_python.js")).href);
+    const bundle = JSON.parse(readFileSync(join(root, "dist", "tools.json"), "utf8"));
+    const made = new PrivatePython(stateDir, bundle, root, logger, folders);
+    return made.make(() => {}, new AbortController().signal);
   },
   // A number as `turn` stands for one turn of a conversation, in which the tools keep their context.
   begin({ plugin, tool, call, args, context, hostKey, aborted, turn }) {

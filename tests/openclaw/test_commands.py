@@ -20,13 +20,17 @@ VERSION = load_manifest().version
 TOOLS = list(load_manifest().tools)
 
 
-def test_install_writes_installs_and_verifies(openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]) -> None:
+def test_install_writes_installs_and_verifies(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """One command from nothing to tools in the chat, with the prices in sight."""
     code = main(["openclaw", "install", "--yes"])
 
     said = capsys.readouterr()
     assert code == 0
-    assert said.out == f"flux2 {VERSION} is installed in OpenClaw 2026.9.6: {', '.join(TOOLS)}\n"
+    here = f"OpenClaw 2026.9.6 (state folder {tmp_path}/.openclaw)"
+    assert f"into {here}." in said.err
+    assert said.out == f"flux2 {VERSION} is installed in {here}: {', '.join(TOOLS)}\n"
     assert "flux-2-flex-remix-image: 1k 0.14 USD, 2k 0.24 USD" in said.err
     assert "RUNAPI_API_KEY" in said.err
     made = json.loads((Path(openclaw.state["plugin"]["rootDir"]) / "dist" / "tools.json").read_text())
@@ -169,14 +173,14 @@ def test_install_into_a_folder_that_cannot_be_written_changes_nothing(
 ) -> None:
     """OpenClaw is asked only once the plugin is whole."""
     (tmp_path / "file").write_text("here")
-    monkeypatch.setenv("FLUX2_TOOL_HOME", str(tmp_path / "file" / "data"))
+    monkeypatch.setenv("OPENCLAW_STATE_DIR", str(tmp_path / "file" / "state"))
 
     code = main(["openclaw", "install", "--yes"])
 
     error = capsys.readouterr().err
     assert code == 3
-    assert f"cannot write the plugin to {tmp_path}/file/data/openclaw-plugin" in error
-    assert "set FLUX2_TOOL_HOME" in error
+    assert f"cannot write the plugin to {tmp_path}/file/state/flux2-tool/openclaw-plugin" in error
+    assert "another state folder in OPENCLAW_STATE_DIR" in error
     assert openclaw.state["plugin"] is None
 
 
@@ -290,7 +294,7 @@ def test_status_names_every_problem_and_its_fix(
 ) -> None:
     """It is what a person runs when the agent says it has no such tool."""
     main(["openclaw", "install", "--yes"])
-    made_file = tmp_path / "data" / "openclaw-plugin" / "dist" / "tools.json"
+    made_file = tmp_path / ".openclaw" / "flux2-tool" / "openclaw-plugin" / "dist" / "tools.json"
     made = json.loads(made_file.read_text())
     made_file.write_text(json.dumps({**made, "version": "0.0.1", "python": "/no/such/python"}))
     openclaw.change(
@@ -311,7 +315,7 @@ def test_status_names_every_problem_and_its_fix(
         "remix_image by plugins.entries.painter",
         "openclaw plugins disable painter",
         """openclaw config set tools.allow '["read", "flux2"]'""",
-        "flux2-tool openclaw install",
+        f"{sys.executable} -m flux2_tool openclaw install",
     ):
         assert part in out
 
@@ -321,7 +325,7 @@ def test_status_names_a_plugin_that_is_not_loaded_or_of_another_manifest(
 ) -> None:
     """Both look installed, and the agent has no tools, or tools that its worker refuses."""
     main(["openclaw", "install", "--yes"])
-    made_file = tmp_path / "data" / "openclaw-plugin" / "dist" / "tools.json"
+    made_file = tmp_path / ".openclaw" / "flux2-tool" / "openclaw-plugin" / "dist" / "tools.json"
     made_file.write_text(json.dumps({**json.loads(made_file.read_text()), "manifest_sha256": "0" * 64}))
     openclaw.change(plugin={**openclaw.state["plugin"], "status": "error", "error": "it threw"})
     capsys.readouterr()
@@ -361,7 +365,7 @@ def test_status_finds_a_key_in_openclaws_env_file(
 ) -> None:
     """The place for a gateway that runs as a service."""
     monkeypatch.delenv("RUNAPI_API_KEY")
-    (tmp_path / ".openclaw").mkdir()
+    (tmp_path / ".openclaw").mkdir(exist_ok=True)
     (tmp_path / ".openclaw" / ".env").write_text("# keys\nexport RUNAPI_API_KEY=sk-secret-0123456789\n")
     main(["openclaw", "install", "--yes"])
     capsys.readouterr()
@@ -438,22 +442,134 @@ def test_an_invalid_openclaw_config_is_an_error(openclaw: FakeOpenClaw, capsys: 
     assert "openclaw config validate" in error
 
 
-def test_uninstall_removes_the_plugin_and_its_folder(
+def test_uninstall_removes_what_only_the_plugin_needs_and_says_what_stays(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """And a second time says that there was nothing to remove."""
+    """The journal is what prevents a second payment, and a key may be another plugin's; a second time finds nothing."""
+    ours = tmp_path / ".openclaw" / "flux2-tool"
     main(["openclaw", "install", "--yes"])
+    for name in ("python/0.1.0-abc/bin/python", "journal.db", "../.env"):
+        (ours / name).parent.mkdir(parents=True, exist_ok=True)
+        (ours / name).write_text("RUNAPI_API_KEY=sk-secret-0123456789\n")
     capsys.readouterr()
 
     assert main(["openclaw", "uninstall"]) == 0
+    first = capsys.readouterr()
     assert main(["openclaw", "uninstall"]) == 0
 
+    here = f"OpenClaw 2026.9.6 (state folder {tmp_path}/.openclaw)"
     assert openclaw.state["plugin"] is None
-    assert not (tmp_path / "data" / "openclaw-plugin").exists()
-    assert capsys.readouterr().out.splitlines() == [
-        "flux2 is removed from OpenClaw 2026.9.6",
-        "OpenClaw 2026.9.6 has no plugin flux2",
-    ]
+    assert [path.name for path in ours.iterdir()] == ["journal.db"]
+    assert first.out == f"flux2 is removed from {here}\n"
+    assert f"To remove it: rm -r {ours}" in first.err
+    assert f"The line RUNAPI_API_KEY in {tmp_path}/.openclaw/.env stays" in first.err
+    assert "This package stays. To remove it: " in first.err
+    assert "sk-secret" not in first.err
+    assert capsys.readouterr().out == f"{here} has no plugin flux2\n"
+
+
+def test_after_uninstall_openclaws_own_installer_enables_the_plugin(openclaw: FakeOpenClaw) -> None:
+    """OpenClaw marks what was uninstalled as disabled, and would install it so; settings of a person's own stay."""
+    main(["openclaw", "install", "--yes"])
+
+    main(["openclaw", "uninstall"])
+
+    assert openclaw.state["config"] == {}
+    openclaw.change(config={"plugins.entries.flux2": {"enabled": False, "config": {"tiers": ["pro"]}}})
+    main(["openclaw", "uninstall"])
+    assert openclaw.state["config"] == {"plugins.entries.flux2": {"enabled": False, "config": {"tiers": ["pro"]}}}
+
+
+def test_state_folders_have_nothing_of_each_others(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two gateways of one user: an option given to one is not the other's, and leaving one leaves the other whole."""
+    folders = {name: tmp_path / name / "flux2-tool" / "openclaw-plugin" for name in ("one", ".openclaw-two")}
+    monkeypatch.setenv("OPENCLAW_STATE_DIR", str(tmp_path / "one"))
+    assert main(["openclaw", "install", "--yes", "--image-generate"]) == 0
+    monkeypatch.delenv("OPENCLAW_STATE_DIR")
+    assert main(["openclaw", "install", "--yes", "--profile", "two"]) == 0
+    said = capsys.readouterr().err
+
+    contracts = [json.loads((path / "openclaw.plugin.json").read_text())["contracts"] for path in folders.values()]
+    assert ["imageGenerationProviders" in found for found in contracts] == [True, False]
+    assert f"(state folder {tmp_path}/.openclaw-two)" in said
+    assert openclaw.state["log"][-1][:2] == ["--profile", "two"]
+    assert main(["openclaw", "uninstall", "--profile", "two"]) == 0
+    assert [path.exists() for path in folders.values()] == [True, False]
+
+
+def test_a_profile_that_openclaw_does_not_take_is_an_error(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenClaw would use another folder than the one that is printed."""
+    assert main(["openclaw", "status", "--profile", "../else"]) == 3
+    assert 'the profile "../else" is no profile of OpenClaw' in capsys.readouterr().err
+    assert openclaw.state["log"] == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "advice"),
+    [
+        pytest.param([], "flux2-tool is not on your PATH", id="none"),
+        pytest.param(["other"], "on your PATH is another installation, {0}/other/flux2-tool", id="another"),
+        pytest.param(["other", "own"], "on your PATH is another installation", id="another comes first"),
+        pytest.param(["own"], None, id="this one"),
+    ],
+)
+def test_install_says_what_to_do_without_the_command_on_the_path(
+    openclaw: FakeOpenClaw,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    entries: list[str],
+    advice: str | None,
+) -> None:
+    """Each later fix begins with `flux2-tool`: who has it not there would be stuck with the first of them."""
+    own = Path(sys.executable).with_name("flux2-tool")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "flux2-tool").write_text("#!/bin/sh\n")
+    (tmp_path / "other" / "flux2-tool").chmod(0o755)
+    folders = {"other": str(tmp_path / "other"), "own": str(own.parent)}
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), "/usr/bin", *(folders[name] for name in entries)]))
+
+    assert main(["openclaw", "install", "--yes"]) == 0
+
+    said = capsys.readouterr().err
+    if advice is None:
+        assert said.endswith("tools: flux2-tool openclaw status\n")
+    else:
+        assert advice.format(tmp_path) in said
+        assert f"tools: {own} openclaw status" in said
+        assert f'export PATH={own.parent}:"$PATH"' in said
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        pytest.param("exit 1", "does not start flux2-tool: no reason given", id="silent"),
+        pytest.param("echo 'No module named flux2_tool' >&2; exit 1", "No module named flux2_tool", id="moved"),
+        pytest.param("echo 'flux2-tool 0.0.1'", f"has flux2-tool 0.0.1, not {VERSION}", id="another version"),
+    ],
+)
+def test_status_starts_the_interpreter_of_the_settings(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, reason: str
+) -> None:
+    """One that is there may still not start the worker; the fix names the interpreter that answers just now."""
+    python = tmp_path / "python of old"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    main(["openclaw", "install", "--yes"])
+    openclaw.change(config={"plugins": {"entries": {"flux2": {"config": {"python": str(python)}}}}})
+    capsys.readouterr()
+
+    assert main(["openclaw", "status", "--json"]) == 3
+
+    found = json.loads(capsys.readouterr().out)
+    [problem] = found["problems"]
+    assert found["python"] == str(python)
+    assert reason in problem["message"]
+    assert problem["fix"] == f"openclaw config set plugins.entries.flux2.config.python {sys.executable}"
 
 
 def test_pack_needs_no_openclaw_and_prints_the_path(

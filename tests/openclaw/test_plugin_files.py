@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from importlib import resources
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.engine.host_profile import OPENCLAW
-from flux2_tool.openclaw.bundle import npm_version, packed, plugin_files, plugin_manifest, write_plugin
+from flux2_tool.openclaw.bundle import packed, plugin_files, plugin_manifest, write_plugin
 from flux2_tool.openclaw.image_provider import image_provider
+from flux2_tool.openclaw.npm_package import npm_version
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import Manifest, load_manifest
 from tests.openclaw.conftest import PluginHost
@@ -140,6 +142,19 @@ def test_an_upgrade_removes_the_older_plugins_files(manifest: Manifest, tmp_path
     found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == files
     assert not (tmp_path / "dist" / "old").exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
+def test_nobody_else_may_change_the_plugins_files(manifest: Manifest, tmp_path: Path, umask: int) -> None:
+    """Measured: OpenClaw says "no valid plugin manifest" of a folder that anybody may write to."""
+    before = os.umask(umask)
+    try:
+        write_plugin(tmp_path / "plugin", plugin_files(manifest, python="/usr/bin/python3"))
+    finally:
+        os.umask(before)
+
+    modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (tmp_path / "plugin").rglob("*")}
+    assert modes == {True: 0o755, False: 0o644}
 
 
 def test_the_plugin_has_every_javascript_file_and_no_types(manifest: Manifest) -> None:

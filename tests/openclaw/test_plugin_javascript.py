@@ -533,7 +533,14 @@ def test_an_idle_worker_does_not_keep_the_host_alive(host: PluginHost, make_plug
 @pytest.mark.parametrize(
     ("python", "config", "said", "fix"),
     [
-        pytest.param("/no/such/python", {}, "ENOENT", "flux2-tool openclaw install", id="the installer's is gone"),
+        pytest.param(
+            "/no/such/python",
+            {},
+            "ENOENT",
+            f"To fix it, {any_install_version_text(load_manifest().version, pip='pip')}; then run: "
+            "flux2-tool openclaw install",
+            id="the installer's is gone, and its command with it",
+        ),
         pytest.param(
             None, {"python": "/no/such"}, "ENOENT", "openclaw config set plugins.entries.flux2.config.python",
             id="the configured one is wrong",

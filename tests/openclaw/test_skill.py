@@ -8,7 +8,8 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from flux2_tool.openclaw.bundle import package_manifest, plugin_files, plugin_manifest
+from flux2_tool.openclaw.bundle import plugin_files, plugin_manifest
+from flux2_tool.openclaw.npm_package import package_manifest
 from flux2_tool.schema.manifest import load_manifest
 
 PATH = "skills/flux2/SKILL.md"

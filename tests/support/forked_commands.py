@@ -14,11 +14,6 @@ from collections.abc import Sequence
 from typing import IO
 
 # What a call imports, once for all.
-import flux2_tool.cli.call
-import flux2_tool.cli.output
-import flux2_tool.cli.run
-import flux2_tool.engine.engine
-import flux2_tool.engine.saving
 from flux2_tool.cli import main
 from flux2_tool.schema.manifest import load_manifest
 

@@ -13,8 +13,10 @@ import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerOverview } from "./command.js";
 import { registerCopies } from "./delivery.js";
+import { pluginFolder } from "./folders.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
+import { leavePython, prepareEarly, preparedPython } from "./python_choice.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { executor, paramsOf } from "./tool_call.js";
@@ -24,6 +26,7 @@ import { Worker } from "./worker.js";
 /** @import { PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
+const DOCTOR_WAIT_S = 15; // the command gives up after 30
 
 export default {
   id: ID,
@@ -74,6 +77,7 @@ function serviceOf(api, bundle, callWorker) {
   return {
     id: ID,
     start() {
+      prepareEarly(api, bundle);
       if (settingsOf(api).late_pictures === false) return;
       shared.late?.stop();
       shared.late = late;
@@ -82,7 +86,9 @@ function serviceOf(api, bundle, callWorker) {
     stop() {
       late.stop();
       if (shared.late === late) shared.late = null;
-      return ownWorker(api, bundle)?.retire();
+      const worker = ownWorker(api, bundle);
+      leavePython(api, bundle);
+      return worker?.retire();
     },
   };
 }
@@ -92,9 +98,7 @@ function serviceOf(api, bundle, callWorker) {
  * @returns {Bundle}
  */
 function readBundle(api) {
-  // Optional in the types; an installed plugin has it, while import.meta.url names a temporary copy.
-  if (api.rootDir === undefined) throw new Error("OpenClaw did not pass the plugin's folder (rootDir)");
-  return JSON.parse(readFileSync(join(api.rootDir, "dist", "tools.json"), "utf8"));
+  return JSON.parse(readFileSync(join(pluginFolder(api), "dist", "tools.json"), "utf8"));
 }
 
 /**
@@ -173,6 +177,7 @@ function currentAccount(api) {
 function questionAsker(api, bundle) {
   return async (ctx, tool, args) => {
     const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
+    if (await problemOf(api, bundle, {})) return null; // the call itself says what it is
     const worker = startedWorker(api, bundle);
     const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
     return (await worker.resultOf("question", params))?.question ?? null;
@@ -188,6 +193,8 @@ function questionAsker(api, bundle) {
  */
 function workerCaller(api, bundle) {
   return async ({ api_key, base_url }, params, signal, onProgress) => {
+    const problem = await problemOf(api, bundle, { signal, onProgress });
+    if (problem) return problem;
     const worker = startedWorker(api, bundle);
     return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
   };
@@ -201,6 +208,17 @@ function workerCaller(api, bundle) {
  */
 function ownWorker(api, bundle) {
   return shared.worker?.key === launchOf(api, bundle).key ? shared.worker : null;
+}
+
+/**
+ * Resolves with null once a worker runs or can be started, else with the failure.
+ *
+ * @param {PluginApi} api
+ * @param {Bundle} bundle
+ * @param {Parameters<typeof preparedPython>[2]} wait
+ */
+async function problemOf(api, bundle, wait) {
+  return ownWorker(api, bundle)?.takesCalls ? null : preparedPython(api, bundle, wait);
 }
 
 /**
@@ -228,6 +246,6 @@ function startedWorker(api, bundle) {
 async function diagnose(api, bundle) {
   const { version, manifest_sha256 } = bundle;
   const account = await currentAccount(api);
-  const problem = await startedWorker(api, bundle).check();
+  const problem = (await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S })) ?? (await startedWorker(api, bundle).check());
   return { version, manifest_sha256, ...describeAccount(account), worker: { problem } };
 }

@@ -1,8 +1,11 @@
 // Why a worker does not fit this plugin or does not start, and the command that fixes it.
 
 import { failure } from "./failure.js";
+import { isFile } from "./files.js";
 
 /** @import { Bundle, Launch, Methods } from "./types.d.ts" */
+
+const INSTALL = "flux2-tool openclaw install";
 
 /**
  * @param {Launch} launch
@@ -12,11 +15,15 @@ import { failure } from "./failure.js";
  * @param {string} lastLogLine
  */
 export function misfit(launch, bundle, result, cause, lastLogLine) {
-  const [program] = launch.program;
+  const [program = "", ...options] = launch.program;
   const isOlder = result !== undefined && isLowerVersion(result.version, bundle.version);
   const isMissing = /No module named '?flux2_tool/.test(lastLogLine);
-  const reinstall = result && !isOlder ? "flux2-tool openclaw install" : launch.fix;
-  const fix = isOlder || isMissing ? installAgain(launch, bundle) : `run: ${reinstall}`;
+  // The command flux2-tool went with the interpreter that the plugin was installed by.
+  const isGone = options.length > 0 && launch.fix === INSTALL && !isFile(program);
+  const reinstall = result && !isOlder ? INSTALL : launch.fix;
+  let fix = `run: ${reinstall}`;
+  if (isOlder || isMissing) fix = installAgain(launch, bundle);
+  else if (isGone) fix = `${bundle.install_again.replace("{pip}", "pip")}; then run: ${INSTALL}`;
   const problem = result
     ? `has flux2-tool ${result.version} or another manifest, the plugin is version ${bundle.version}`
     : `does not start the worker: ${[cause, lastLogLine].filter(Boolean).join("; ")}`;

@@ -9,6 +9,12 @@ const PASSED_ON = "PATH HOME USER LANG TZ TMPDIR SSL_CERT_FILE SSL_CERT_DIR".spl
 const DRAIN_MS = 1_000; // a wrapper's child may keep the pipes open when the process has ended
 const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY)$/;
 
+/** Returns what our processes see of the gateway's environment: no key. */
+export function cleanEnvironment() {
+  const variables = Object.entries(process.env);
+  return Object.fromEntries(variables.filter(([name]) => PASSED_ON.includes(name) || ALSO_PASSED_ON.test(name)));
+}
+
 /**
  * Starts a worker with an environment that holds no key.
  *
@@ -17,9 +23,7 @@ const ALSO_PASSED_ON = /^(LC_\w+|XDG_\w+|(http|https|all|no)_proxy|(HTTP|HTTPS|A
  *   the gateway runs in must not supply files to Python.
  */
 export function startProcess([command = "", ...options], folder) {
-  const variables = Object.entries(process.env);
-  const passed = variables.filter(([name]) => PASSED_ON.includes(name) || ALSO_PASSED_ON.test(name));
-  const env = { ...Object.fromEntries(passed), OPENCLAW_STATE_DIR: folder };
+  const env = { ...cleanEnvironment(), OPENCLAW_STATE_DIR: folder };
   const child = spawn(command, [...options, "worker"], { cwd: folder, env, stdio: "pipe" });
   child.stdin.on("error", () => {}); // "close" reports the end
   return child;

@@ -1,8 +1,11 @@
 // The plugin's settings in OpenClaw's config, and how the worker is launched under them.
 
+import { stateFolderOf } from "./folders.js";
+import { pythonKey, shared } from "./shared.js";
+
 /** @import { Bundle, Launch, PluginApi, Settings } from "./types.d.ts" */
 
-const SET_PYTHON =
+export const SET_PYTHON =
   "openclaw config set plugins.entries.flux2.config.python /path/of/the/python/that/has/flux2-tool";
 
 /**
@@ -24,11 +27,13 @@ export function settingsOf(api) {
  */
 export function launchOf(api, bundle) {
   const settings = settingsOf(api);
+  const home = stateFolderOf(api);
   const python = settings.python ?? bundle.python;
-  const program = python ? [python, "-P", "-m", "flux2_tool"] : ["flux2-tool"];
+  const chosen = shared.pythons.get(pythonKey(home, bundle))?.program; // see python_choice.js
+  const program = python ? [python, "-P", "-m", "flux2_tool"] : (chosen ?? ["flux2-tool"]);
   return {
     program,
-    home: api.runtime.state.resolveStateDir(),
+    home,
     key: JSON.stringify([bundle.version, bundle.manifest_sha256, program, settings]),
     fix: python && python !== settings.python ? "flux2-tool openclaw install" : SET_PYTHON,
   };

@@ -1,6 +1,6 @@
 // State that survives a reload of the plugin, which loads a new copy of these modules in the same process.
 
-/** @import { Shared } from "./types.d.ts" */
+/** @import { Bundle, Shared } from "./types.d.ts" */
 
 const KEY = Symbol.for("flux2-tool.worker");
 const registry = /** @type {Record<symbol, Shared | undefined>} */ (/** @type {unknown} */ (globalThis));
@@ -14,6 +14,8 @@ export const shared = (registry[KEY] ??= {
   contexts: new Map(),
   questions: new Map(),
   asked: new Map(),
+  pythons: new Map(),
+  serving: null,
 });
 
 /**
@@ -39,4 +41,14 @@ export function remember(map, key, value, most) {
  */
 export function conversationOf({ agentId, sessionKey }) {
   return JSON.stringify([agentId ?? null, sessionKey ?? null]);
+}
+
+/**
+ * Returns one name for what a plugin that names no interpreter has found or made.
+ *
+ * @param {string} stateFolder
+ * @param {Bundle} bundle
+ */
+export function pythonKey(stateFolder, { version, wheel }) {
+  return JSON.stringify([stateFolder, version, wheel?.sha256 ?? null]);
 }

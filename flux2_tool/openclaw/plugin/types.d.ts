@@ -88,6 +88,8 @@ export interface Bundle {
   version: string;
   manifest_sha256: string;
   python: string | null;
+  /** A wheel of the Python package that the plugin brings, its path inside the plugin's folder. */
+  wheel: { path: string; sha256: string } | null;
   /** How this version of the Python package is installed; "{pip}" stands for the command pip. */
   install_again: string;
   tiers: string[];
@@ -242,6 +244,44 @@ export interface Launch {
   fix: string;
 }
 
+// The plugin's own Python
+
+/** How a command ended. */
+export interface CommandEnd {
+  isDone: boolean;
+  isLate: boolean;
+  stdout: string;
+  stderr: string;
+  /** Why it failed. */
+  cause: string;
+}
+
+export interface FoundPython {
+  path: string;
+  version: number[];
+  /** Those of venv, ensurepip and pip that it has. */
+  modules: string[];
+}
+
+export interface PythonSearch {
+  fitting: FoundPython[];
+  tooOld: FoundPython[];
+  uv: string | null;
+  /** Where they were looked for. */
+  folders: string[];
+}
+
+export type InstallStep = "waiting" | "making";
+
+/** What the worker is started with where the plugin names no interpreter. */
+export interface PythonChoice {
+  program: string[] | null;
+  running: Promise<Failure | null> | null;
+  step: InstallStep | null;
+  since_ms: number;
+  stop: AbortController;
+}
+
 export interface InitializeParams {
   plugin_version: string;
   host: "native";
@@ -376,6 +416,10 @@ export interface Shared {
   questions: Map<string, AskedCall>;
   /** The question of each call that has not begun, by the call's id. */
   asked: Map<string, AskedCall>;
+  /** By state folder and version. */
+  pythons: Map<string, PythonChoice>;
+  /** Whose service runs, and what it has found or made for its worker. */
+  serving: { owner: PluginApi; key: string } | null;
 }
 
 /** How pictures reach their conversation. */
