@@ -12,8 +12,10 @@ import { askBeforePaying, askingNote, rememberContext } from "./approval.js";
 import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerCopies } from "./delivery.js";
+import { followThreads } from "./family.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
+import { followRequesters } from "./requester.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { executor, paramsOf } from "./tool_call.js";
@@ -31,7 +33,10 @@ export default {
   register(api) {
     const bundle = readBundle(api);
     const callWorker = workerCaller(api, bundle);
-    askBeforePaying(api, bundle.tools.map(({ name }) => name), questionAsker(api, bundle));
+    const names = bundle.tools.map(({ name }) => name);
+    followRequesters(api, names);
+    followThreads(api);
+    askBeforePaying(api, names, questionAsker(api, bundle));
     for (const tool of bundle.tools) registerTool(api, bundle, tool, callWorker);
     if (bundle.image_provider) {
       api.registerImageGenerationProvider(imageProvider(api, bundle, bundle.image_provider, callWorker));
@@ -165,10 +170,10 @@ function currentAccount(api) {
  * @returns {QuestionOf}
  */
 function questionAsker(api, bundle) {
-  return async (ctx, tool, args) => {
+  return async (ctx, tool, args, callId) => {
     const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
     const worker = startedWorker(api, bundle);
-    const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
+    const params = { ...paramsOf(api, ctx, tool, args, callId), api_key, base_url, state_dir: worker.home };
     return (await worker.resultOf("question", params))?.question ?? null;
   };
 }

@@ -14,6 +14,9 @@ export const shared = (registry[KEY] ??= {
   contexts: new Map(),
   questions: new Map(),
   asked: new Map(),
+  requesters: new Map(),
+  threads: new Map(),
+  runs: new Map(),
 });
 
 /**
