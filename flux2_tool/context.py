@@ -41,7 +41,7 @@ class CallContext:
         descendants: The sessions that this one has spawned, which hand their images over to it.
         is_handed_over: Whether another conversation shows its images: the one that spawned it.
         unattended: What kind of run it is, in words, where nobody is known for whom it works: a scheduled one, say.
-        spends_as_owner: Whether it works for the owner, as a subagent of the owner's turn does, without being the owner.
+        spends_as_owner: Whether it works for the owner, as a subagent of the owner's turn does, and is not the owner.
         is_unattributed: Whether the host names neither the conversation nor the sender; `session` is then the agent's.
         is_owner: Whether that person owns this installation, as a user of its command line does.
         workspace_dir: The base of relative source paths, and the default folder of source files.

@@ -80,14 +80,15 @@ def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: floa
             hint="Call text_to_image or remix_image instead; they identify the requester.",
         )
     is_owner = caller.is_owner or caller.spends_as_owner
-    if settings.spenders == "owner" and not is_owner and caller.unattended is not None:
+    if settings.spenders == "owner" and not is_owner:
+        if caller.unattended is None:
+            raise BudgetExceededError(
+                "Only the owner of this installation may make images; the requester is not the owner. Nothing was "
+                "sent.",
+                hint="Tell the user so. The owner can change it with the setting spenders.",
+            )
         if settings.unattended == "refuse":
             raise _unattended(caller.unattended)
-    elif settings.spenders == "owner" and not is_owner:
-        raise BudgetExceededError(
-            "Only the owner of this installation may make images; the requester is not the owner. Nothing was sent.",
-            hint="Tell the user so. The owner can change it with the setting spenders.",
-        )
     day = day_cap(settings, base_url=base_url, now=now)
     caps = []
     if settings.max_image_usd is not None:

@@ -3,7 +3,8 @@
 OpenClaw posts to `/v1/chat/completions` with `stream: true` and mixes user messages of its own into the
 conversation, so a script is found by a marker in the test's message (`[script NAME]`) and its step by the
 number of tool results after that message. A turn that a system event began, without a person, follows the script
-`SYSTEM_EVENT`, and one that the answer of a subagent began, the script that `answered` names. Every request is kept for the test to look at. Standard library only.
+`SYSTEM_EVENT`, and one that the answer of a subagent began, the script that `answered` names. Every request is kept
+for the test to look at. Standard library only.
 """
 
 from __future__ import annotations
