@@ -44,7 +44,7 @@ def picture(prompt: str) -> ToolCall:
 
 
 def spawn(world: World, steps: Sequence[Step], *, then: Sequence[Step]) -> str:
-    """Script a subagent, the turn that spawns it, and the one in which its answer comes; return the subagent's script."""
+    """Script a subagent, the turn that spawns it and the one in which it answers; return the subagent's script."""
     child = f"child-{next(_numbers)}"
     spawning = ToolCall(tool="sessions_spawn", arguments={"task": f"A picture. {world.model.script(child, steps)}"})
     world.model.script(f"parent-of-{child}", [spawning, Say(text="It is under way.")])
