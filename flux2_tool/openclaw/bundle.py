@@ -77,6 +77,7 @@ _HAND_WRITTEN = {
     "dist/tool_call.js": "tool_call.js",
     "dist/split_url.js": "split_url.js",
     "dist/tool_result.js": "tool_result.js",
+    "dist/unshown.js": "unshown.js",
     "dist/value_text.js": "value_text.js",
     "dist/violations.js": "violations.js",
     "dist/worker.js": "worker.js",

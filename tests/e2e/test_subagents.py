@@ -1,9 +1,13 @@
-"""Subagents and scheduled runs in the real OpenClaw: who shows their pictures, who may use them, and who pays."""
+"""Runs whose picture nobody sees, in the real OpenClaw: who shows it, who may use it, and for whom it is paid.
+
+Subagents, scheduled runs, and turns that are stopped between the tool's result and the agent's answer.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -119,3 +123,23 @@ def test_a_scheduled_run_spends_with_leave_alone(world: World, telegram: Telegra
     assert tasks_of(world, "a dawn") == []
     assert "0.05 USD (billed)" in allowed
     assert str(photo.fields["chat_id"]) == str(GROUP)
+
+
+def test_a_picture_whose_turn_was_stopped_is_named_in_the_next_result(world: World, telegram: Telegram) -> None:
+    """The tool had returned it, and it is paid; the person stopped the agent before it answered."""
+    aborted = threading.Event()
+
+    def answer(_results: Sequence[str]) -> str:
+        assert aborted.wait(60)
+        return "Nobody reads this."
+
+    marker = world.model.script("stopped", [picture("an unseen kite"), Say(text=answer)])
+    telegram.post(f"A kite, please. {marker}", sender=OWNER)
+    [made] = results_of(world, "stopped")
+    telegram.post("/stop", sender=OWNER)
+    wait_until(lambda: [text for text in telegram.texts() if "aborted" in text])
+    aborted.set()
+    results = [ask(world, telegram, picture(prompt), sender=OWNER).tool_results[0] for prompt in ("one more", "a last")]
+
+    assert [task_of(made) in result for result in results] == [True, False]
+    assert "its turn ended before it was shown" in results[0]

@@ -10,6 +10,7 @@ const plugins = new Map(); // name -> { tools, service }
 const calls = new Map(); // call id -> { abort, outcome, updates }
 const verdicts = new Map(); // call id -> what a hook said
 const turns = new Map(); // number -> context
+const listeners = new Set(); // of the events of runs
 const logs = [];
 const events = []; // what woke a session, in order
 const logger = Object.fromEntries(
@@ -44,6 +45,12 @@ const operations = {
         state: { resolveStateDir: () => stateDir },
         config: { current: () => ({ models: { providers } }) },
         modelAuth: modelAuth(hostKey),
+        events: {
+          onAgentEvent(listener) {
+            listeners.add(listener);
+            return () => listeners.delete(listener);
+          },
+        },
         agent: { session: { getSessionEntry: ({ sessionKey }) => sessions?.[sessionKey] } },
         system: {
           enqueueSystemEvent: (text, options) => events.push({ text, ...options }),
@@ -115,6 +122,9 @@ const operations = {
   // What the host observes: an event of another kind, or of a tool that is not ours.
   async fire({ plugin, event, payload, ctx }) {
     for (const hook of plugins.get(plugin).hooks) if (hook.event === event) await hook.handler(payload, ctx);
+  },
+  agentEvent({ runId, data }) {
+    for (const listener of listeners) listener({ stream: "lifecycle", runId, data });
   },
   resolve: ({ call, decision }) => verdicts.get(call).requireApproval.onResolution(decision),
   abort: ({ call }) => calls.get(call).abort.abort(),

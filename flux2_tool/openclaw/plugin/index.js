@@ -19,6 +19,7 @@ import { followRequesters } from "./requester.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { executor, paramsOf } from "./tool_call.js";
+import { UnshownPictures } from "./unshown.js";
 import { Worker } from "./worker.js";
 
 /** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
@@ -70,15 +71,21 @@ function serviceOf(api, bundle, callWorker) {
     const params = { tool: "get_image_task", arguments: args, session, watching: true, wait_s: timeoutSeconds };
     return callWorker(await currentAccount(api), params, signal);
   });
+  const unshown = new UnshownPictures(api);
   return {
     id: ID,
     start() {
+      shared.unshown?.stop();
+      shared.unshown = unshown;
+      unshown.start();
       if (settingsOf(api).late_pictures === false) return;
       shared.late?.stop();
       shared.late = late;
       late.start();
     },
     stop() {
+      unshown.stop();
+      if (shared.unshown === unshown) shared.unshown = null;
       late.stop();
       if (shared.late === late) shared.late = null;
       return ownWorker(api, bundle)?.retire();

@@ -26,6 +26,8 @@ export function followRequesters(api, tools) {
   const begun = ({ toolCallId, runId }, ctx) => {
     const found = personOf(ctx.requester) ?? requesterOfRun(runId ?? ctx.runId);
     const key = callKey(ctx, toolCallId);
+    const run = runId ?? ctx.runId;
+    if (run) remember(shared.callRuns, key, run, MAX_REMEMBERED);
     if (found) remember(shared.requesters, key, found, MAX_REMEMBERED);
     else shared.requesters.delete(key);
   };

@@ -17,6 +17,10 @@ export const shared = (registry[KEY] ??= {
   requesters: new Map(),
   threads: new Map(),
   runs: new Map(),
+  unshown: null,
+  boot: undefined,
+  callRuns: new Map(),
+  openRuns: new Map(),
 });
 
 /**

@@ -31,10 +31,12 @@ export function executor(api, ctx, tool, callWorker) {
       const folder = needsCopy(channelOf(ctx), account) ? await preparedFolder(api) : null;
       const params = { ...paramsOf(api, ctx, tool, args, callId, place), output_dir: folder };
       const onProgress = onUpdate && progressReporter(onUpdate, callId);
-      const result = await withConsent(callId, signal, (approval) => {
+      const found = await withConsent(callId, signal, (approval) => {
         return callWorker(account, { ...params, approval }, signal, onProgress);
       });
-      if (!result.error) return await present(api, ctx, place, tool, result, signal?.aborted === true);
+      const isStopped = signal?.aborted === true;
+      const result = isStopped ? found : (shared.unshown?.told(ctx, found) ?? found);
+      if (!result.error) return await present(api, ctx, place, { tool, callId, isStopped }, result);
       shared.late?.settle(place.home, result.error.task_ref);
       return failedCall(result);
     } catch (error) {
@@ -79,11 +81,10 @@ export function paramsOf(api, ctx, tool, args, callId, place = placeOf(api, ctx)
  * @param {PluginApi} api
  * @param {ToolContext} ctx
  * @param {CallPlace} place
- * @param {string} tool
+ * @param {{ tool: string, callId: string, isStopped: boolean }} call
  * @param {Success} result
- * @param {boolean} isStopped
  */
-async function present(api, ctx, place, tool, result, isStopped) {
+async function present(api, ctx, place, { tool, callId, isStopped }, result) {
   const { ref, state } = result.task;
   const { isHandedOver, home } = place;
   if (state !== "completed") {
@@ -97,6 +98,7 @@ async function present(api, ctx, place, tool, result, isStopped) {
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
   const delivery = due.length ? await deliver(result, due, channel, copies) : null;
   if (!isStopped) shared.late?.settle(home, ref);
+  if (delivery) shared.unshown?.add(ctx, callId, result);
   // A copy that only we asked for is nothing that a person misses.
   const warnings = settingsOf(api).save_dir ? result.warnings : result.warnings.filter((text) => !isUnsaved(text));
   return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed: false, isHandedOver });

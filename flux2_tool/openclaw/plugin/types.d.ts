@@ -6,6 +6,7 @@
 import type { OpenClawPluginApi, OpenClawPluginToolContext } from "openclaw/plugin-sdk/plugin-entry";
 
 import type { LatePictures } from "./late.js";
+import type { UnshownPictures } from "./unshown.js";
 import type { Worker } from "./worker.js";
 
 // OpenClaw
@@ -426,6 +427,14 @@ export interface Shared {
   asked: Map<string, AskedCall>;
   /** For whom each call works, by conversation and call. */
   requesters: Map<string, Requester>;
+  /** While the gateway runs. */
+  unshown: UnshownPictures | null;
+  /** Stands for this process. */
+  boot: string | undefined;
+  /** The run of each call, by conversation and call. */
+  callRuns: Map<string, string>;
+  /** The runs that have begun and not ended. */
+  openRuns: Map<string, boolean>;
   /** The sessions of subagents that answer in a thread. */
   threads: Map<string, boolean>;
   /** For whom each spawned run works, by its id. */
@@ -440,6 +449,25 @@ export interface Delivery {
   lines: string[];
   /** Only shown by their links. */
   unattached: Image[];
+}
+
+/** A picture that was given to a run that has not ended, or that ended without showing it. */
+export interface UnshownPicture {
+  /** The conversation, as `conversationOf` names it. */
+  session: string;
+  ref: string;
+  title: string | null;
+  run: string;
+  /** The gateway's process. */
+  boot: string | undefined;
+  since_ms: number;
+  isStopped: boolean;
+}
+
+export interface AgentEvent {
+  stream: string;
+  runId: string;
+  data: unknown;
 }
 
 /** A picture that a conversation still waits for, or that it was told of. */
