@@ -111,20 +111,6 @@ def test_a_guests_subagent_may_not_spend_what_the_guest_may_not(world: World, te
     assert tasks_of(world, "a kite of a guest") == []
 
 
-def test_a_scheduled_run_spends_with_leave_alone(world: World, telegram: Telegram) -> None:
-    """Nobody asked for it, which is not somebody else; with leave its picture is announced."""
-    refused = schedule(world, "a dawn", "No dawn.")
-    world.openclaw.run("config", "set", "plugins.entries.flux2.config.unattended", "allow")
-    allowed = schedule(world, "a bright dawn", "A bright dawn.")
-    photo = wait_until(lambda: [one for one in telegram.sent if one.text == "A bright dawn." and one.files])[0]
-
-    assert "Nobody in a chat asked for this image: this is a scheduled run" in refused
-    assert "the setting unattended" in refused
-    assert tasks_of(world, "a dawn") == []
-    assert "0.05 USD (billed)" in allowed
-    assert str(photo.fields["chat_id"]) == str(GROUP)
-
-
 def test_a_picture_whose_turn_was_stopped_is_named_in_the_next_result(world: World, telegram: Telegram) -> None:
     """The tool had returned it, and it is paid; the person stopped the agent before it answered."""
     aborted = threading.Event()
@@ -143,3 +129,17 @@ def test_a_picture_whose_turn_was_stopped_is_named_in_the_next_result(world: Wor
 
     assert [task_of(made) in result for result in results] == [True, False]
     assert "its turn ended before it was shown" in results[0]
+
+
+def test_a_scheduled_run_spends_with_leave_alone(world: World, telegram: Telegram) -> None:
+    """Nobody asked for it, which is not somebody else; with leave its picture is announced."""
+    refused = schedule(world, "a dawn", "No dawn.")
+    world.openclaw.run("config", "set", "plugins.entries.flux2.config.unattended", "allow")
+    allowed = schedule(world, "a bright dawn", "A bright dawn.")
+    photo = wait_until(lambda: [one for one in telegram.sent if one.text == "A bright dawn." and one.files])[0]
+
+    assert "Nobody in a chat asked for this image: this is a scheduled run" in refused
+    assert "the setting unattended" in refused
+    assert tasks_of(world, "a dawn") == []
+    assert "0.05 USD (billed)" in allowed
+    assert str(photo.fields["chat_id"]) == str(GROUP)
