@@ -37,6 +37,11 @@ class CallContext:
         session: The conversation; None for a call without one.
         sender: The person who asked, as the host names them.
         shared_session: Another session whose tasks this one may use, too: that of its agent's unattributed calls.
+        ancestors: The sessions that spawned this one, as a subagent's is, by the host's own records.
+        descendants: The sessions that this one has spawned, which hand their images over to it.
+        is_handed_over: Whether another conversation shows its images: the one that spawned it.
+        unattended: What kind of run it is, in words, where nobody is known for whom it works: a scheduled one, say.
+        spends_as_owner: Whether it works for the owner, as a subagent of the owner's turn does, and is not the owner.
         is_unattributed: Whether the host names neither the conversation nor the sender; `session` is then the agent's.
         is_owner: Whether that person owns this installation, as a user of its command line does.
         workspace_dir: The base of relative source paths, and the default folder of source files.
@@ -53,6 +58,11 @@ class CallContext:
     session: str | None = None
     sender: str | None = None
     shared_session: str | None = None
+    ancestors: tuple[str, ...] = ()
+    descendants: frozenset[str] = frozenset()
+    is_handed_over: bool = False
+    unattended: str | None = None
+    spends_as_owner: bool = False
     is_unattributed: bool = False
     is_owner: bool = False
     workspace_dir: Path | None = None
@@ -74,7 +84,9 @@ class CallContext:
 
     def may_use(self, session: str | None) -> bool:
         """Return whether this caller may view and edit a task that was begun in a session."""
-        return self.is_owner or session == self.session or (session is not None and session == self.shared_session)
+        if self.is_owner or session == self.session:
+            return True
+        return session is not None and (session == self.shared_session or session in self.descendants)
 
 
 def working_folder() -> Path | None:

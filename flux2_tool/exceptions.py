@@ -76,6 +76,8 @@ class Flux2Error(Exception):
         self.task_id = task_id
         self.request_id = request_id
         self.charged: Charged = charged
+        # What the caller is told beside the error, as beside a result.
+        self.warnings: tuple[str, ...] = ()
         if retryable is not None:
             self.retryable = retryable
 

@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from flux2_tool.context import CallContext
+from flux2_tool.engine.wait import CancelToken
+from flux2_tool.exceptions import Flux2Error
 from flux2_tool.schema.task_ref import TaskRef
-from flux2_tool.tasks.task import ImageTask
+from flux2_tool.tasks.family import Families
+from flux2_tool.tasks.left_behind import LeftImage
 
 MAX_TOLD: Final = 3
 """In one result; the rest follows with the next."""
 
 
 class EarlierImages:
-    """What a process has told its conversations.
+    """What the conversations are told; the journal knows it, so that another process does not repeat it.
 
     Args:
-        left_behind: Returns the images of a session that it has not been given.
+        families: Knows the images that a conversation was not given.
     """
 
-    def __init__(self, left_behind: Callable[[str | None], Sequence[ImageTask]]) -> None:
-        self._left_behind = left_behind
+    def __init__(self, families: Families) -> None:
+        self._families = families
         self._told: set[tuple[str, str]] = set()
 
-    def warnings(self, caller: CallContext, *, than: ImageTask) -> list[str]:
-        """Return a warning for each image of a model's session, other than this one, of which it has not been told."""
+    async def warnings(self, caller: CallContext, cancel: CancelToken, *, own_id: str | None) -> list[str]:
+        """Return a warning for each image of a model's conversation of which it has not been told.
+
+        Args:
+            caller: Of the call; its conversation.
+            cancel: A call that was stopped tells nobody anything.
+            own_id: The call's own task, which is not told.
+        """
         found: list[str] = []
-        if not caller.by_model or caller.is_watching:
+        if cancel.is_set or not caller.by_model or caller.is_watching or caller.session is None:
             return found
-        for image_task in self._left_behind(caller.session):
-            ref = TaskRef.text_of(image_task.task_id)
-            key = (ref or "", image_task.state)
-            if image_task is than or ref is None or key in self._told or len(found) == MAX_TOLD:
+        for left in await self._families.left_behind(caller):
+            key = (left.record_id, left.state)
+            # Of calls that run side by side only one tells it.
+            if left.task_id == own_id or key in self._told or len(found) == MAX_TOLD:
                 continue
             self._told.add(key)
-            found.append(f"earlier_image: {self._became(image_task, ref)}")
+            await self._families.told(left)
+            found.append(f"earlier_image: {_became(left)}")
         return found
 
-    def _became(self, image_task: ImageTask, ref: str) -> str:
-        asked = "an image asked for earlier in this conversation"
-        named = f"{ref}, {asked}," if image_task.title is None else f'{ref} ("{image_task.title}"), {asked},'
-        became = (
-            "is finished, charged, and was not shown; get_image_task fetches it, which is free"
-            if image_task.state == "completed"
-            else "goes on at RunAPI and may be charged; get_image_task waits for it"
-        )
-        return f"{named} {became}. Tell the user; do not request it again"
+    @asynccontextmanager
+    async def told_in_errors(self, caller: CallContext, cancel: CancelToken) -> AsyncIterator[None]:
+        """Add the warnings to an error that the block raises; for the arguments see `warnings`."""
+        try:
+            yield
+        except Flux2Error as exc:
+            exc.warnings = tuple(await self.warnings(caller, cancel, own_id=exc.task_to_fetch))
+            raise
+
+
+def _became(left: LeftImage) -> str:
+    ref, asked = TaskRef.text_of(left.task_id), "an image asked for earlier in this conversation"
+    named = f"{ref}, {asked}," if left.title is None else f'{ref} ("{left.title}"), {asked},'
+    became = (
+        "is finished, charged, and was not shown; get_image_task fetches it, which is free"
+        if left.state == "completed"
+        else "goes on at RunAPI and may be charged; get_image_task waits for it"
+    )
+    return f"{named} {became}. Tell the user; do not request it again"

@@ -6,10 +6,8 @@ arguments are valid.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +17,7 @@ from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.approvals import QUESTION_WAIT_S, Question
 from flux2_tool.engine.earlier_images import EarlierImages
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
+from flux2_tool.engine.orphans import outcomes_of
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.save_targets import SaveTarget, checked_targets
@@ -94,7 +93,7 @@ class Engine:
             is_peer_in_process=is_peer_in_process,
         )
         self.received = self._registry.received
-        self._earlier = EarlierImages(self._registry.left_behind)
+        self._earlier = EarlierImages(self._registry.families)
         self._starter = TaskStarter(
             manifest=self.manifest,
             settings=settings,
@@ -145,17 +144,19 @@ class Engine:
         caller = self.host.in_session(caller, process=self._process)
         try:
             with self._calls.opened(cancel):
-                arguments, warnings = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
-                self._validate(tool, arguments, by_model=caller.by_model)
-                targets = await checked_targets(output or SaveTarget.in_folder(output_dir), self.settings.save_dir)
-                call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
-                call.warnings += warnings
-                call.on_progress = on_progress or call.on_progress
-                if longest_wait_s is not None:
-                    call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
-                if self.host.is_agent:
-                    self._registry.resume_soon(call.account)
-                return await self._run(call, caller, new=new, targets=targets)
+                caller = await self._registry.families.complete(caller)
+                async with self._earlier.told_in_errors(caller, cancel):
+                    arguments, warnings = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
+                    self._validate(tool, arguments, by_model=caller.by_model)
+                    targets = await checked_targets(output or SaveTarget.in_folder(output_dir), self.settings.save_dir)
+                    call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
+                    call.warnings += warnings
+                    call.on_progress = on_progress or call.on_progress
+                    if longest_wait_s is not None:
+                        call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
+                    if self.host.is_agent:
+                        self._registry.resume_soon(call.account)
+                    return await self._run(call, caller, new=new, targets=targets)
         except Flux2Error as exc:
             logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
             raise
@@ -180,6 +181,7 @@ class Engine:
                 arguments, _ = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
                 self._validate(tool, arguments, by_model=caller.by_model)
                 call = self._open_call(tool, arguments, credentials, wait_s=QUESTION_WAIT_S, cancel=cancel)
+                caller = await self._registry.families.complete(caller)
                 return await self._starter.question(call, caller)
         except Flux2Error as exc:
             logger.info("no question: %s", exc.code)
@@ -305,9 +307,9 @@ class Engine:
         # OpenClaw's own image tool, which provides a folder, passes on files but no links.
         is_all_there = not caller.source_dirs or all(image.path for image in images)
         if image_task.state == "completed" and is_all_there and not (call.cancel.is_set or caller.is_watching):
-            self._registry.delivered(image_task, caller.session)
+            self._registry.delivered(image_task, caller)
         warnings += await record_warnings(call, image_task, clock=self._clock)
-        warnings += self._earlier.warnings(caller, than=image_task)
+        warnings += await self._earlier.warnings(caller, call.cancel, own_id=image_task.task_id)
         return report(
             image_task,
             self.manifest,
@@ -315,6 +317,7 @@ class Engine:
             now=self._clock.now(),
             joined=begun.joined,
             fetched=call.tool == "get_image_task",
+            handed_over=caller.is_handed_over,
             images=images,
             warnings=[*call.warnings, *begun.warnings, *warnings],
         )
@@ -330,21 +333,14 @@ class Engine:
     # ---- interrupted tasks -------------------------------------------------------------------------------------------
 
     async def _finish(self, call: ToolCall, image_tasks: Sequence[ImageTask]) -> list[ToolResult | Flux2Error]:
-        outcomes = await asyncio.gather(*(self._finish_one(call, one) for one in image_tasks))
+        outcomes = await outcomes_of(call, image_tasks, clock=self._clock, reported=self._reported)
         # Together, because the caller gets no result before the last of them is over.
         for image_task in image_tasks:
             if image_task.state == "completed":
-                self._registry.delivered(image_task, None)
-        return list(outcomes)
+                self._registry.delivered(image_task, CallContext())
+        return outcomes
 
-    async def _finish_one(self, call: ToolCall, image_task: ImageTask) -> ToolResult | Flux2Error:
-        # Several waits run at once, so each needs an event of its own.
-        own = replace(call, wake=asyncio.Event())
-        try:
-            await wait_for(own, image_task, clock=self._clock)
-            raise_error_of(image_task)
-        except Flux2Error as exc:
-            return exc
-        images, warnings = await self._images(own, image_task, await checked_targets(None, self.settings.save_dir))
+    async def _reported(self, call: ToolCall, image_task: ImageTask) -> ToolResult:
+        images, warnings = await self._images(call, image_task, await checked_targets(None, self.settings.save_dir))
         now = self._clock.now()
         return report(image_task, self.manifest, host=self.host, now=now, images=images, warnings=warnings)

@@ -13,7 +13,7 @@ from flux2_tool.context import CONNECTION, CallContext
 if TYPE_CHECKING:
     from flux2_tool.settings import Settings
 
-Delivery = Literal["host", "model", "program"]
+Delivery = Literal["host", "parent", "model", "program"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,8 @@ class HostProfile:
         is_gateway: Whether the process is one of OpenClaw's gateway, whose data is in OpenClaw's state folder.
         receives_webhooks: Whether RunAPI's webhooks can reach this process through the host.
         delivery: Who brings a finished picture to the user, as `next` words it: "host", which attaches it and says so
-            itself beside `next`; "model", which has to send path or link; "program", which shows it as it likes.
+            itself beside `next`; "parent", the conversation that spawned the call's; "model", which has to send path or
+            link; "program", which shows it as it likes.
         adds_arguments: Whether hosts of this kind add arguments of their own to those of the model.
         asks_before_paying: Whether a person has to agree to what costs more than the setting `ask_above_usd`.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from flux2_tool._clock import iso_utc
@@ -27,6 +28,7 @@ def report(
     now: float,
     joined: bool = False,
     fetched: bool = False,
+    handed_over: bool = False,
     images: Sequence[ImageInfo] = (),
     warnings: Sequence[str] = (),
 ) -> ToolResult:
@@ -39,6 +41,7 @@ def report(
         now: The wall clock, in seconds since 1970.
         joined: Whether this call joined a task that another call had begun.
         fetched: Whether this call only fetched the task, and so cost nothing.
+        handed_over: Whether another conversation shows the image: that which spawned the call's.
         images: The pictures, from `saving.py`.
         warnings: Added to those of the image task.
     """
@@ -51,6 +54,7 @@ def report(
     if has_expired:
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     is_gone = has_expired and not images[0].path
+    host = replace(host, delivery="parent") if handed_over else host
     advice = _gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched)
     return ToolResult(
         task=TaskInfo(
@@ -131,7 +135,8 @@ def _advice(
     else:
         yield _delivery(images, host=host, told=f"say {_COST[cost.basis]}")
     if joined:
-        yield "It is the image of an earlier equal call and is paid once; another version needs another prompt."
+        yield "It is the same image as that of an equal call, and is paid once: count its cost once, and show it once."
+        yield "Another version needs another prompt."
     if fetched and image_task.state == "completed":
         yield "Fetching it was free. If the user cannot see the picture, " + _AGAIN[host.delivery]
     if ref and image_task.state == "completed":
@@ -145,6 +150,7 @@ def _gone() -> Iterator[str]:
 
 _AGAIN: Final[Mapping[Delivery, str]] = {
     "host": "making it again does not help and costs again.",
+    "parent": "making it again does not help and costs again.",
     "model": "send it once more; making it again does not help and costs again.",
     "program": "show it once more; making it again does not help and costs again.",
 }
@@ -155,6 +161,8 @@ def _delivery(images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> s
     path = images[0].path if images else None
     if host.delivery == "host":
         return f"The picture is ready. In your caption {told}."
+    if host.delivery == "parent":
+        return f"The picture is ready. In your answer name its reference and {told}."
     if host.delivery == "model":
         what = "path (images[0].path) or link (images[0].url)" if path else "link (images[0].url), whole"
         return f"The picture is ready but not attached: send the user its {what}, with a caption, and {told}."

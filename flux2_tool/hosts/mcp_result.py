@@ -69,6 +69,8 @@ def _failure_lines(error: Mapping[str, Any]) -> Iterator[str]:
     if error["request_id"]:
         facts.append(f"request {error['request_id']}")
     yield f"({', '.join(facts)})"
+    for warning in error.get("warnings", ()):
+        yield f"Note: {warning}"
 
 
 def _model_text(model: str | None) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 from flux2_tool.journal.errors import JournalError, OwnershipLostError, unavailable
-from flux2_tool.journal.model import Outcome, Record, SavedCopy
+from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.protocol import Journal
 from flux2_tool.runapi import contract
@@ -144,10 +144,21 @@ class RecordHandle:
             finished_at=None if outcome.state == "unknown" else now,
         )
 
-    def delivered(self) -> None:
-        """Record that the images were returned to a call of the record's session."""
+    def delivered(self, *, elsewhere: str | None = None) -> None:
+        """Record that the images were returned to a call.
+
+        Args:
+            elsewhere: The session of that call, where it is not the record's own.
+        """
         now = self._now()
-        self._note(lambda journal: journal.note_delivered(self.record.record_id, now=now), delivered_at=now)
+        self._note(
+            lambda journal: journal.note_delivered(self.record.record_id, now=now, elsewhere=elsewhere),
+            delivered_at=now,
+        )
+
+    def told(self, state: RecordState) -> None:
+        """Record that its conversation was told that it has an image in this state."""
+        self._note(lambda journal: journal.note_told(self.record.record_id, state), told=state)
 
     def saved(self, copies: Sequence[SavedCopy]) -> None:
         """Record where the images were saved."""

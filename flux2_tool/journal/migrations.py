@@ -140,6 +140,25 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     ("0012_spending_sums", SPENDING_SUMS),
+    (
+        # Which conversation spawned which, what was shown in another one, and of what a conversation was told.
+        "0013_sessions",
+        """
+        CREATE TABLE session_ancestors (
+            session  TEXT NOT NULL,
+            ancestor TEXT NOT NULL,
+            PRIMARY KEY (session, ancestor)
+        ) WITHOUT ROWID;
+        CREATE INDEX session_ancestors_by_ancestor ON session_ancestors (ancestor);
+        CREATE TABLE shown_elsewhere (
+            session   TEXT NOT NULL,
+            record_id TEXT NOT NULL,
+            PRIMARY KEY (session, record_id)
+        ) WITHOUT ROWID;
+        ALTER TABLE records ADD COLUMN told TEXT;
+        CREATE INDEX records_not_delivered ON records (session, created_at) WHERE delivered_at IS NULL;
+        """,
+    ),
 )
 
 

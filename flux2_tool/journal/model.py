@@ -116,6 +116,7 @@ class Record(Intent):
         lease_until_s: When the lease expires, on that clock.
         created_clock: The monotonic clock of `created_at_s`.
         created_at_s: When it was created, on that clock.
+        told: The last state of its image that its conversation was told of without getting the image.
     """
 
     state: RecordState
@@ -142,6 +143,7 @@ class Record(Intent):
     lease_until_s: float | None = None
     created_clock: str | None = None
     created_at_s: float | None = None
+    told: RecordState | None = None
 
     @property
     def is_over(self) -> bool:

@@ -66,8 +66,20 @@ class Journal(Protocol):
         """Record the outcome, unless another process owns the record or its state takes precedence."""
         ...
 
-    async def note_delivered(self, record_id: str, *, now: float) -> None:
-        """Record that its images reached a call of its session."""
+    async def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> None:
+        """Record that its images reached a call.
+
+        Args:
+            elsewhere: The session of that call, where it is not the record's own.
+        """
+        ...
+
+    async def note_ancestors(self, session: str, ancestors: Sequence[str]) -> None:
+        """Record the sessions that spawned a session, as its host names them."""
+        ...
+
+    async def note_told(self, record_id: str, state: RecordState) -> None:
+        """Record that its conversation was told that it has an image in this state."""
         ...
 
     async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
@@ -83,7 +95,7 @@ class Journal(Protocol):
         delivered_first: bool = False,
         inherited_session_prefix: str | None = None,
     ) -> Record | None:
-        """Return a session's newest record with images.
+        """Return the newest record with images that is a session's own, or was shown in it.
 
         Args:
             delivered_first: Prefer a delivered one, if there is any.
@@ -112,6 +124,19 @@ class Journal(Protocol):
         """Return the sessions that a task was made in, whatever account asks, also those of deleted records.
 
         None stands for a call without a session. A task that was made elsewhere has none.
+        """
+        ...
+
+    async def descendants_of(self, session: str) -> list[str]:
+        """Return the sessions that a session has spawned, directly or not."""
+        ...
+
+    async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
+        """Return the accepted requests of some sessions, oldest first, whose images no call was given, of whose state
+        nobody was told, and which no other living process follows.
+
+        Args:
+            since: Only those created since then.
         """
         ...
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
-from flux2_tool.journal.sqlite_claims import ClaimTable
 from flux2_tool.journal.sqlite_conversations import conversations_of, keep_conversations
+from flux2_tool.journal.sqlite_sessions import SessionTable
 from flux2_tool.journal.sqlite_table import row_of
 from flux2_tool.runapi import contract
 
@@ -26,7 +26,7 @@ _PRUNABLE: Final = (
 )
 
 
-class SqliteJournal(ClaimTable):
+class SqliteJournal(SessionTable):
     """The `Journal` of one process over one SQLite database. Not for use from several threads at once."""
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
@@ -95,42 +95,9 @@ class SqliteJournal(ClaimTable):
             if outcome.state != "completed":
                 self._update(record_id, owner=None, lease_until=None)
 
-    def note_delivered(self, record_id: str, *, now: float) -> None:
-        with self._transaction():
-            self._connection.execute(
-                "UPDATE records SET delivered_at = coalesce(delivered_at, ?),"
-                # Who still follows it has to write its end.
-                " owner = CASE WHEN state = 'completed' THEN NULL ELSE owner END WHERE record_id = ?",
-                (now, record_id),
-            )
-
     def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
         with self._transaction():
             self._update(record_id, saved=json.dumps([asdict(copy) for copy in copies]))
-
-    def newest(
-        self,
-        *,
-        fingerprint: str,
-        base_url: str,
-        session: str | None,
-        delivered_first: bool = False,
-        inherited_session_prefix: str | None = None,
-    ) -> Record | None:
-        where = "fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?"
-        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}rowid DESC LIMIT 1"
-        with self._guarded():
-            found = self._select(where, (fingerprint, base_url, session), order)
-            if not found and inherited_session_prefix is not None:
-                for (other_session,) in self._connection.execute(
-                    "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
-                    " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(rowid) DESC",
-                    (fingerprint, base_url, len(inherited_session_prefix), inherited_session_prefix),
-                ):
-                    if self._owner.liveness(other_session.removeprefix(inherited_session_prefix)) == "dead":
-                        found = self._select(where, (fingerprint, base_url, other_session), order)
-                        break
-            return found[0] if found else None
 
     def carry_over(self, records: Sequence[Record]) -> None:
         with self._transaction(synced=True):
@@ -229,6 +196,9 @@ class SqliteJournal(ClaimTable):
             cursor = self._connection.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
             self._connection.execute(
                 "DELETE FROM watched_leases WHERE record_id NOT IN (SELECT record_id FROM records WHERE owner NOT NULL)"
+            )
+            self._connection.execute(
+                "DELETE FROM shown_elsewhere WHERE record_id NOT IN (SELECT record_id FROM records)"
             )
             count_anew(self._connection)
             drop_old_sums(self._connection, before=before)

@@ -122,8 +122,14 @@ class ThreadedJournal:
     async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
         await self._finish(lambda: self._store.note_end(record_id, outcome, now=now))
 
-    async def note_delivered(self, record_id: str, *, now: float) -> None:
-        await self._finish(lambda: self._store.note_delivered(record_id, now=now))
+    async def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> None:
+        await self._finish(lambda: self._store.note_delivered(record_id, now=now, elsewhere=elsewhere))
+
+    async def note_ancestors(self, session: str, ancestors: Sequence[str]) -> None:
+        await self._finish(lambda: self._store.note_ancestors(session, ancestors))
+
+    async def note_told(self, record_id: str, state: RecordState) -> None:
+        await self._finish(lambda: self._store.note_told(record_id, state))
 
     async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
         await self._finish(lambda: self._store.note_saved(record_id, copies))
@@ -150,6 +156,12 @@ class ThreadedJournal:
 
     async def conversations_of(self, task_id: str) -> list[str | None]:
         return await self._run(lambda: self._store.conversations_of(task_id))
+
+    async def descendants_of(self, session: str) -> list[str]:
+        return await self._run(lambda: self._store.descendants_of(session))
+
+    async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
+        return await self._run(lambda: self._store.not_given(sessions, since=since, now=now))
 
     async def newest(
         self,

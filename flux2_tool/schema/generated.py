@@ -52,6 +52,10 @@ Spenders = Literal[
     "owner",
     "everyone",
 ]
+Unattended = Literal[
+    "refuse",
+    "allow",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +91,4 @@ class Settings:
     unknown_price_usd: float = 0.5
     ask_above_usd: float | None = None
     spenders: Spenders = "everyone"
+    unattended: Unattended = "refuse"

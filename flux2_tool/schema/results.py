@@ -80,6 +80,7 @@ class ErrorInfo(_Frozen):
     task_ref: str | None
     request_id: str | None
     violations: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class ErrorResult(_Frozen):
@@ -94,7 +95,7 @@ def as_object(outcome: ToolResult | Flux2Error) -> dict[str, Any]:
 
 
 def error_object(error: Flux2Error) -> dict[str, Any]:
-    """Return the JSON-ready error object of an exception; `violations` is included only if there are any."""
+    """Return the JSON-ready error object of an exception; `violations` and `warnings` only if there are any."""
     info = ErrorInfo(
         code=error.code,
         message=error.message,
@@ -104,6 +105,7 @@ def error_object(error: Flux2Error) -> dict[str, Any]:
         task_ref=TaskRef.text_of(error.task_to_fetch),
         request_id=error.request_id,
         violations=error.violations if isinstance(error, InvalidArgumentsError) else (),
+        warnings=error.warnings,
     )
-    left_out = None if info.violations else {"error": {"violations"}}
-    return ErrorResult(error=info).model_dump(mode="json", exclude=left_out)
+    left_out = {name for name in ("violations", "warnings") if not getattr(info, name)}
+    return ErrorResult(error=info).model_dump(mode="json", exclude={"error": left_out})

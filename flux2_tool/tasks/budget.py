@@ -79,11 +79,16 @@ def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: floa
             f"image_generate does not identify the requester, and the setting {setting} needs one. Nothing was sent.",
             hint="Call text_to_image or remix_image instead; they identify the requester.",
         )
-    if settings.spenders == "owner" and not caller.is_owner:
-        raise BudgetExceededError(
-            "Only the owner of this installation may make images; the requester is not the owner. Nothing was sent.",
-            hint="Tell the user so. The owner can change it with the setting spenders.",
-        )
+    is_owner = caller.is_owner or caller.spends_as_owner
+    if settings.spenders == "owner" and not is_owner:
+        if caller.unattended is None:
+            raise BudgetExceededError(
+                "Only the owner of this installation may make images; the requester is not the owner. Nothing was "
+                "sent.",
+                hint="Tell the user so. The owner can change it with the setting spenders.",
+            )
+        if settings.unattended == "refuse":
+            raise _unattended(caller.unattended)
     day = day_cap(settings, base_url=base_url, now=now)
     caps = []
     if settings.max_image_usd is not None:
@@ -91,6 +96,16 @@ def caps_of(settings: Settings, caller: CallContext, *, base_url: str, now: floa
     if settings.session_cap_usd is not None and caller.session is not None and not caller.is_unattributed:
         limit_usd = settings.session_cap_usd
         caps.append(replace(day, kind="session", limit_usd=limit_usd, since=None, until=None, session=caller.session))
-    if settings.sender_daily_cap_usd is not None and not caller.is_owner:
+    if settings.sender_daily_cap_usd is not None and not is_owner:
         caps.append(replace(day, kind="sender", limit_usd=settings.sender_daily_cap_usd, sender=caller.sender))
     return (*caps, day)
+
+
+def _unattended(kind: str) -> BudgetExceededError:
+    """Return the error of a call that works for nobody in particular."""
+    return BudgetExceededError(
+        f"Nobody in a chat asked for this image: this is {kind}, and only the owner of this installation may make "
+        "images (setting spenders). Nothing was sent.",
+        hint="Say so in your answer, and do not try again. The operator can allow such runs with the setting "
+        "unattended: plugins.entries.flux2.config.unattended in OpenClaw.",
+    )

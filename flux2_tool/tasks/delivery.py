@@ -27,18 +27,22 @@ class DeliveryLog:
     def __init__(self, clock: Clock, *, is_peer_in_process: bool) -> None:
         self._clock = clock
         self._is_peer_in_process = is_peer_in_process
-        self._pending: dict[str, RecordHandle] = {}
+        self._pending: dict[tuple[str, str | None], RecordHandle] = {}
         self._confirmation: asyncio.Task[None] | None = None
 
-    def add(self, record_handle: RecordHandle) -> None:
-        """Mark a record's images as delivered after DELIVERY_DELAY_S."""
-        self._pending[record_handle.record.record_id] = record_handle
+    def add(self, record_handle: RecordHandle, *, elsewhere: str | None = None) -> None:
+        """Mark a record's images as delivered after DELIVERY_DELAY_S.
+
+        Args:
+            elsewhere: The session that they were returned to, where it is not the record's own.
+        """
+        self._pending[record_handle.record.record_id, elsewhere] = record_handle
         if self._confirmation is None or self._confirmation.done():
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
 
     def is_pending(self, record_id: str) -> bool:
         """Return whether a record's images were returned and are not yet marked as delivered."""
-        return record_id in self._pending
+        return any(pending_id == record_id for pending_id, _ in self._pending)
 
     def confirm(
         self, *, dedup_key: str | None = None, session: str | None = None, task_ids: Collection[str] | None = None
@@ -51,12 +55,12 @@ class DeliveryLog:
             task_ids: Only those of these tasks.
         """
         confirmed = []
-        for record_id, record_handle in list(self._pending.items()):
+        for (record_id, elsewhere), record_handle in list(self._pending.items()):
             record = record_handle.record
             is_meant = task_ids is None or record.task_id in task_ids
-            if is_meant and dedup_key in (None, record.dedup_key) and session in (None, record.session):
-                del self._pending[record_id]
-                record_handle.delivered()
+            if is_meant and dedup_key in (None, record.dedup_key) and session in (None, elsewhere or record.session):
+                del self._pending[record_id, elsewhere]
+                record_handle.delivered(elsewhere=elsewhere)
                 confirmed.append(record_handle)
         return confirmed
 

@@ -39,7 +39,7 @@ from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_er
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
-from flux2_tool.tasks.left_behind import left_behind
+from flux2_tool.tasks.family import Families
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
@@ -99,6 +99,9 @@ class Registry:
         self._heartbeat: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._history = DurationHistory(self._journals, dependencies.poll_scheduler)
+        self.families = Families(
+            self._journals, live=self._live, clock=self._clock, is_returned=self._deliveries.is_pending
+        )
 
     async def begin(
         self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
@@ -275,15 +278,13 @@ class Registry:
             if image_task.task_id == task_id and not image_task.is_over:
                 image_task.waiters.notify_finished()
 
-    def delivered(self, image_task: ImageTask, session: str | None) -> None:
-        """Mark the images as delivered after DELIVERY_DELAY_S: a call of this session returns them."""
+    def delivered(self, image_task: ImageTask, caller: CallContext) -> None:
+        """Mark the images as delivered after DELIVERY_DELAY_S: a call of this caller returns them."""
         handle = image_task.record_handle
-        if handle is not None and (handle.record.session is None or handle.record.session == session):
+        if handle is not None and handle.record.session in (None, caller.session):
             self._deliveries.add(handle)
-
-    def left_behind(self, session: str | None) -> list[ImageTask]:
-        """Return the images that a session asked for, that no call waits for, and that it has not been given."""
-        return left_behind(self._live, session, is_returned=self._deliveries.is_pending)
+        elif handle is not None and handle.record.session in caller.descendants:
+            self._deliveries.add(handle, elsewhere=caller.session)
 
     def received(self, task_ids: Collection[str]) -> None:
         """Mark the returned images of tasks as delivered now: the caller has them."""

@@ -3,7 +3,8 @@
 OpenClaw posts to `/v1/chat/completions` with `stream: true` and mixes user messages of its own into the
 conversation, so a script is found by a marker in the test's message (`[script NAME]`) and its step by the
 number of tool results after that message. A turn that a system event began, without a person, follows the script
-`SYSTEM_EVENT`. Every request is kept for the test to look at. Standard library only.
+`SYSTEM_EVENT`, and one that the answer of a subagent began, the script that `answered` names. Every request is kept
+for the test to look at. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ MODEL_ID = "scripted"
 _MARKER = re.compile(r"\[script ([\w-]+)\]")
 SYSTEM_EVENT = "system-event"
 _EVENT = '"System: ['
+_ANSWER = "A background task completed. Use this result"
 _INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+
+
+def answered(name: str) -> str:
+    """Return the name of the script that follows when the subagent of a script has answered."""
+    return f"{name}-answered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +134,8 @@ def _position(messages: Sequence[Mapping[str, Any]]) -> tuple[str | None, tuple[
         marker = _MARKER.search(text)
         if is_event or marker:
             results = tuple(_text(m["content"]) for m in messages[index:] if m["role"] == "tool")
+            if marker is not None and _ANSWER in text:
+                return answered(marker.group(1)), results
             return SYSTEM_EVENT if is_event or marker is None else marker.group(1), results
     return None, ()
 

@@ -142,6 +142,62 @@ def test_what_a_watching_host_gets_is_not_given(home: Path, runapi: SandboxTrans
     assert runapi.billed == 1
 
 
+def test_another_process_tells_what_this_one_left(home: Path, runapi: SandboxTransport) -> None:
+    """Once; the journal knows who was told."""
+
+    async def main() -> list[list[str]]:
+        async with opened_tool(home, runapi) as tool:
+            await stopped(tool, session="s")
+        await asyncio.sleep(60.0)
+        told = []
+        for number in range(3):
+            async with opened_tool(home, runapi) as tool:
+                told.append(earlier(await tool.call("text_to_image", {"prompt": f"number {number}"}, session="s")))
+        return told
+
+    first, *others = run_virtual(main())
+
+    assert len(first) == 1
+    assert "get_image_task" in first[0]
+    assert others == [[], []]
+
+
+@pytest.mark.parametrize("arguments", [{"prompt": ""}, {"prompt": "a fox", "output_resolution": "4k"}])
+def test_an_error_tells_it_too(home: Path, runapi: SandboxTransport, arguments: dict[str, Any]) -> None:
+    """It may be the last result of its conversation."""
+
+    async def main() -> tuple[str, dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            ref = await stopped(tool, session="s")
+            await asyncio.sleep(60.0)
+            refused = await tool.call("text_to_image", arguments, session="s")
+            return ref, refused["error"], await tool.call("text_to_image", NEXT, session="s")
+
+    ref, error, after = run_virtual(main())
+
+    assert error["code"] == "invalid_arguments"
+    assert [ref in text for text in error["warnings"]] == [True]
+    assert earlier(after) == []
+
+
+def test_a_call_that_is_stopped_tells_nothing(home: Path, runapi: SandboxTransport) -> None:
+    """Nobody reads its result; the next one tells it."""
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            await stopped(tool, session="s")
+            await asyncio.sleep(60.0)
+            cancel = CancelToken()
+            cancel.set()
+            unread = await tool.call("text_to_image", NEXT, session="s", cancel=cancel)
+            return unread["error"], await tool.call("text_to_image", NEXT, session="s")
+
+    unread, told = run_virtual(main())
+
+    assert "warnings" not in unread
+    assert len(earlier(told)) == 1
+
+
 @pytest.mark.parametrize(
     ("prompt", "title"),
     [

@@ -177,8 +177,8 @@ def test_an_equal_call_is_told_that_it_has_the_same_image(home: Path, wait_s: fl
 
     first, second = run_virtual(main())
 
-    assert "earlier equal call" not in first["next"]
-    assert "It is the image of an earlier equal call and is paid once; another version needs another" in second["next"]
+    assert "equal call" not in first["next"]
+    assert "It is the same image as that of an equal call, and is paid once: count its cost once" in second["next"]
 
 
 def test_a_signed_link_is_returned_whole(home: Path, runapi: SandboxTransport) -> None:

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux2_tool.journal import Cap, ClaimRules, SqliteJournal
-from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NEVER, NOON, Machine, accept, begun, complete, end
 
@@ -109,7 +108,7 @@ def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, 
     begun(machine.begin(journal, NEVER, reserved_usd=0.07))
     expected = [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)]
     journal.close()
-    name, _ = MIGRATIONS[-1]
+    name = "0012_spending_sums"
     with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
         for trigger in ("new", "changed", "deleted"):
             raw.execute(f"DROP TRIGGER spending_of_{trigger}")

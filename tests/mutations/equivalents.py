@@ -23,7 +23,9 @@ _KINDS: Final[dict[str, str]] = {
 }
 _SINGLE: Final[dict[str, str]] = {
     r"journal/errors\.py failure_reason operand dropped 'exc\.errno or 0'": "no reason has the number None, either",
-    r"journal/sqlite\.py SqliteJournal\.newest constant 'False'": "a default; the registry always says which it wants",
+    r"journal/sqlite_sessions\.py SessionTable\.newest constant 'False'": (
+        "a default; the registry always says which it wants"
+    ),
     r"tasks/registry\.py Registry\._begin operand dropped 'shared is not None and": (
         "for the type checker: a task that was adopted has a record"
     ),

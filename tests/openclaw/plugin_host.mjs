@@ -11,6 +11,7 @@ const plugins = new Map(); // name -> { tools, service }
 const calls = new Map(); // call id -> { abort, outcome, updates }
 const verdicts = new Map(); // call id -> what a hook said
 const turns = new Map(); // number -> context
+const listeners = new Set(); // of the events of runs
 const logs = [];
 const events = []; // what woke a session, in order
 const logger = Object.fromEntries(
@@ -32,7 +33,7 @@ const withInfinity = (_key, value) => {
 };
 
 const operations = {
-  async register({ name, root, config, stateDir, providers, hostKey }) {
+  async register({ name, root, config, stateDir, providers, hostKey, sessions }) {
     const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [], hooks: [] };
     const entry = (await import(pathToFileURL(join(root, "dist", "index.js")).href)).default;
     entry.register({
@@ -45,6 +46,13 @@ const operations = {
         state: { resolveStateDir: () => stateDir },
         config: { current: () => ({ models: { providers } }) },
         modelAuth: modelAuth(hostKey),
+        events: {
+          onAgentEvent(listener) {
+            listeners.add(listener);
+            return () => listeners.delete(listener);
+          },
+        },
+        agent: { session: { getSessionEntry: ({ sessionKey }) => sessions?.[sessionKey] } },
         system: {
           enqueueSystemEvent: (text, options) => events.push({ text, ...options }),
           requestHeartbeat: (options) => events.push({ wake: options }),
@@ -110,9 +118,22 @@ const operations = {
   async beforeToolCall({ plugin, tool, call, args, context, hook }) {
     const { tools, hooks } = plugins.get(plugin);
     tools.get(tool)({ agentId: "main", sessionKey: "s", sessionId: "1", ...context });
-    const ctx = { agentId: "main", sessionKey: "s", runId: "run-1", requester: { channel: "webchat" }, ...hook };
-    for (const { handler } of hooks) verdicts.set(call, await handler({ toolName: tool, toolCallId: call, params: args, runId: ctx.runId }, ctx));
+    const requester = { channel: "webchat", senderIsOwner: true };
+    const ctx = { agentId: "main", sessionKey: "s", runId: "run-1", requester, ...hook };
+    const asked = hooks.filter(({ event, options }) => event === "before_tool_call" && options.matcher.includes(tool));
+    verdicts.delete(call);
+    for (const { handler } of asked) {
+      const verdict = await handler({ toolName: tool, toolCallId: call, params: args, runId: ctx.runId }, ctx);
+      if (verdict) verdicts.set(call, verdict);
+    }
     return verdicts.get(call);
+  },
+  // What the host observes: an event of another kind, or of a tool that is not ours.
+  async fire({ plugin, event, payload, ctx }) {
+    for (const hook of plugins.get(plugin).hooks) if (hook.event === event) await hook.handler(payload, ctx);
+  },
+  agentEvent({ runId, data }) {
+    for (const listener of listeners) listener({ stream: "lifecycle", runId, data });
   },
   resolve: ({ call, decision }) => verdicts.get(call).requireApproval.onResolution(decision),
   abort: ({ call }) => calls.get(call).abort.abort(),

@@ -47,6 +47,11 @@ def questions(host: PluginHost) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def asking_hooks(host: PluginHost, plugin: str) -> list[dict[str, Any]]:
+    """Return the hooks that a person's answer may hold up, and so have a deadline of their own."""
+    return [hook for hook in host.ask("hooks", plugin=plugin) if "timeoutMs" in hook.get("options", {})]
+
+
 def test_a_person_is_asked_with_the_amount_and_the_payee(host: PluginHost) -> None:
     """OpenClaw shows a payment as one, and no answer but yes and no is offered: consent is for one call."""
     asked = before(host, "one")["requireApproval"]
@@ -108,7 +113,7 @@ def test_where_nobody_is_asked_the_worker_decides(host: PluginHost, prompt: str,
 
 def test_the_hook_never_waits_longer_than_the_host(host: PluginHost) -> None:
     """OpenClaw refuses a call whose hook is late, in words of its own."""
-    [hook] = host.ask("hooks", plugin="plugin")
+    [hook] = asking_hooks(host, "plugin")
     host.ask("hurry", times=1000)
 
     assert before(host, "one", "dear-silence") is None
@@ -132,8 +137,8 @@ def test_without_the_setting_there_is_no_hook(host: PluginHost, make_plugin: Mak
     """Nobody's calls are held up by it."""
     host.register(make_plugin(), name="free", config={})
 
-    assert host.ask("hooks", plugin="free") == []
-    assert [hook["event"] for hook in host.ask("hooks", plugin="plugin")] == ["before_tool_call"]
+    assert asking_hooks(host, "free") == []
+    assert [hook["event"] for hook in asking_hooks(host, "plugin")] == ["before_tool_call"]
 
 
 def test_the_descriptions_say_what_a_refusal_costs(host: PluginHost, make_plugin: MakePlugin) -> None:

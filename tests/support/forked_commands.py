@@ -1,4 +1,4 @@
-"""Many `flux2-tool` at once, each a process of its own, at the price of a fork: `python -m tests.support.forked_commands`.
+"""Many `flux2-tool` at once, each in a process of its own that costs a fork: `python -m tests.support.forked_commands`.
 
 Reads a JSON list from stdin, the arguments of one command in each item; forks for each, and writes what the commands
 print to stdout, one JSON string a line, in the same order, when all have ended.

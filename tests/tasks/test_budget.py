@@ -200,6 +200,48 @@ def test_only_the_owner_may_spend_where_spenders_is_owner(home: Path, runapi: Sa
     assert "task" in owner
 
 
+@pytest.mark.parametrize("kind", ["a scheduled run", "a subagent's run"])
+def test_a_run_that_nobody_began_is_refused_as_such(home: Path, runapi: SandboxTransport, kind: str) -> None:
+    """It is not somebody else's, and the operator may allow it."""
+    caller = CallContext(session="s", unattended=kind)
+
+    [refused] = calls(home, runapi, (FOX, caller), spenders="owner")
+    creates = list(runapi.sandbox.ledger.creates)
+    [allowed] = calls(home, runapi, (FOX, caller), spenders="owner", unattended="allow")
+
+    assert refused["error"]["code"] == "budget_exceeded"
+    assert f"Nobody in a chat asked for this image: this is {kind}" in refused["error"]["message"]
+    assert "the setting unattended" in refused["error"]["hint"]
+    assert creates == []
+    assert "task" in allowed
+
+
+def test_a_subagent_spends_for_whoever_spawned_it(home: Path, runapi: SandboxTransport) -> None:
+    """The owner's may where only the owner may; a guest's may not, also where nobody's runs are allowed."""
+    owners, guests = calls(
+        home,
+        runapi,
+        (FOX, CallContext(session="s", spends_as_owner=True)),
+        (FOX, CallContext(session="t", sender="guest")),
+        spenders="owner",
+        unattended="allow",
+    )
+
+    assert "task" in owners
+    assert "the requester is not the owner" in guests["error"]["message"]
+
+
+def test_runs_that_nobody_began_share_one_cap_per_person(home: Path, runapi: SandboxTransport) -> None:
+    """Together they count as one more person; the owner's subagents have no such cap."""
+    nobody = [CallContext(session=name, unattended="a scheduled run") for name in ("one", "two")]
+    owners = [CallContext(session=name, spends_as_owner=True) for name in ("three", "four")]
+
+    results = calls(home, runapi, *((FOX, caller) for caller in (*nobody, *owners)), sender_daily_cap_usd=0.05)
+
+    assert ["task" in result for result in results] == [True, False, True, True]
+    assert "per person" in results[1]["error"]["message"]
+
+
 def test_an_unknown_price_counts_as_configured(home: Path) -> None:
     """Max has no published price."""
     done = {"id": "tsk_abc123", "status": "completed", "images": [{"url": "https://cdn.example/a.png"}]}

@@ -173,7 +173,11 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
     return CallContext(
         session=session.name if isinstance(session, AgentSession) else session,
         shared_session=None if shared is None else shared.name,
+        ancestors=tuple(filter(None, (ancestor.name for ancestor in params.ancestors or ()))),
+        is_handed_over=params.handed_over,
         is_unattributed=params.unattributed,
+        unattended=params.unattended,
+        spends_as_owner=params.spends_as_owner,
         sender=params.sender,
         is_owner=params.is_owner,
         workspace_dir=system_path(params.workspace_dir) if params.workspace_dir else None,

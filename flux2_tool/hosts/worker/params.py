@@ -72,6 +72,10 @@ class CallParams(_Params):
 
     Attributes:
         wait_s: How long this call waits, in seconds.
+        unattended: What kind of run it is, where nobody is known for whom it works.
+        spends_as_owner: Whether it works for the owner, whose own call it is not, as a subagent's run does.
+        ancestors: The conversations that spawned this one, by OpenClaw's own records.
+        handed_over: Whether one of them shows the image, because nobody sees this conversation.
         unattributed: Whether OpenClaw names neither the conversation nor the sender.
         source_dirs: Folders in which the host has put this call's source files.
         watching: Whether the plugin waits for the image by itself; what it gets does not count as delivered.
@@ -85,6 +89,10 @@ class CallParams(_Params):
     session: Annotated[str | AgentSession | None, BeforeValidator(_session)] = None
     sender: KnownText = None
     is_owner: Flag = False
+    unattended: KnownText = None
+    spends_as_owner: Flag = False
+    ancestors: list[AgentSession] | None = None
+    handed_over: Flag = False
     unattributed: Flag = False
     sandboxed: Flag = False
     watching: Flag = False

@@ -104,8 +104,10 @@ export async function withConsent(callId, signal, call) {
  */
 async function verdictOn({ toolName, toolCallId, params, runId }, ctx, questionOf) {
   const context = shared.contexts.get(conversationOf(ctx));
+  // What a call of this id that never began has left behind.
+  if (toolCallId) shared.asked.delete(toolCallId);
   if (!toolCallId || !context || !canBeAsked(ctx)) return undefined;
-  const question = await Promise.race([questionOf(context, toolName, params), pause(QUESTION_MS)]);
+  const question = await Promise.race([questionOf(context, toolName, params, toolCallId), pause(QUESTION_MS)]);
   if (!question) return undefined;
   const key = JSON.stringify([runId ?? ctx.runId, question.approval.request_key]);
   const equal = shared.questions.get(key);
@@ -115,13 +117,16 @@ async function verdictOn({ toolName, toolCallId, params, runId }, ctx, questionO
 }
 
 /**
- * Returns whether the host can ask anybody: not in a scheduled run, nor in one that came through no channel, such as
- * `openclaw agent`. There the worker's refusal names the setting, which the host's does not.
+ * Returns whether the host can ask anybody: not in a scheduled run or a subagent's, which no person's message began, nor
+ * in one that came through no channel, such as `openclaw agent`. There the worker's refusal names the setting, which the
+ * host's does not.
  *
  * @param {ToolCallContext} ctx
  */
 function canBeAsked({ sessionKey, requester }) {
-  return Boolean(requester?.channel) && !/:cron:/.test(sessionKey ?? "");
+  const { channel, senderId, senderIsOwner } = requester ?? {};
+  const isPerson = Boolean(senderId) || senderIsOwner === true;
+  return Boolean(channel) && isPerson && !/:(cron|hook):/.test(sessionKey ?? "");
 }
 
 /**

@@ -41,9 +41,11 @@ export function interruptedCall(code, message, taskRef) {
  *
  * @param {Failure} result
  */
-export function explain({ error: { message, hint, code, retryable, charged, task_ref, request_id } }) {
+export function explain({ error }) {
+  const { message, hint, code, retryable, charged, task_ref, request_id, warnings = [] } = error;
   const facts = [code, `charged: ${charged}`, `retryable: ${retryable ? "yes" : "no"}`];
   if (task_ref) facts.push(task_ref);
   if (request_id) facts.push(`request ${request_id}`);
-  return [message, hint && `Hint: ${hint}`, `(${facts.join(", ")})`].filter(Boolean).join("\n");
+  const notes = warnings.map((warning) => `Note: ${warning}`);
+  return [message, hint && `Hint: ${hint}`, `(${facts.join(", ")})`, ...notes].filter(Boolean).join("\n");
 }

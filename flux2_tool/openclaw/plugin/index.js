@@ -13,13 +13,16 @@ import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerOverview } from "./command.js";
 import { registerCopies } from "./delivery.js";
+import { followThreads } from "./family.js";
 import { pluginFolder } from "./folders.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
 import { leavePython, prepareEarly, preparedPython } from "./python_choice.js";
+import { followRequesters } from "./requester.js";
 import { launchOf, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { executor, paramsOf } from "./tool_call.js";
+import { UnshownPictures } from "./unshown.js";
 import { Worker } from "./worker.js";
 
 /** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
@@ -35,7 +38,10 @@ export default {
   register(api) {
     const bundle = readBundle(api);
     const callWorker = workerCaller(api, bundle);
-    askBeforePaying(api, bundle.tools.map(({ name }) => name), questionAsker(api, bundle));
+    const names = bundle.tools.map(({ name }) => name);
+    followRequesters(api, names);
+    followThreads(api);
+    askBeforePaying(api, names, questionAsker(api, bundle));
     for (const tool of bundle.tools) registerTool(api, bundle, tool, callWorker);
     if (bundle.image_provider) {
       api.registerImageGenerationProvider(imageProvider(api, bundle, bundle.image_provider, callWorker));
@@ -74,16 +80,22 @@ function serviceOf(api, bundle, callWorker) {
     const params = { tool: "get_image_task", arguments: args, session, watching: true, wait_s: timeoutSeconds };
     return callWorker(await currentAccount(api), params, signal);
   });
+  const unshown = new UnshownPictures(api);
   return {
     id: ID,
     start() {
       prepareEarly(api, bundle);
+      shared.unshown?.stop();
+      shared.unshown = unshown;
+      unshown.start();
       if (settingsOf(api).late_pictures === false) return;
       shared.late?.stop();
       shared.late = late;
       late.start();
     },
     stop() {
+      unshown.stop();
+      if (shared.unshown === unshown) shared.unshown = null;
       late.stop();
       if (shared.late === late) shared.late = null;
       const worker = ownWorker(api, bundle);
@@ -175,11 +187,11 @@ function currentAccount(api) {
  * @returns {QuestionOf}
  */
 function questionAsker(api, bundle) {
-  return async (ctx, tool, args) => {
+  return async (ctx, tool, args, callId) => {
     const { api_key, base_url } = await accountOf(ctx, settingsOf(api));
     if (await problemOf(api, bundle, {})) return null; // the call itself says what it is
     const worker = startedWorker(api, bundle);
-    const params = { ...paramsOf(api, ctx, tool, args), api_key, base_url, state_dir: worker.home };
+    const params = { ...paramsOf(api, ctx, tool, args, callId), api_key, base_url, state_dir: worker.home };
     return (await worker.resultOf("question", params))?.question ?? null;
   };
 }

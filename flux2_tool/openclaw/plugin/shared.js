@@ -16,6 +16,13 @@ export const shared = (registry[KEY] ??= {
   asked: new Map(),
   pythons: new Map(),
   serving: null,
+  requesters: new Map(),
+  threads: new Map(),
+  runs: new Map(),
+  unshown: null,
+  boot: undefined,
+  callRuns: new Map(),
+  openRuns: new Map(),
 });
 
 /**

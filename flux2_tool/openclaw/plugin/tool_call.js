@@ -4,12 +4,14 @@ import { accountOf } from "./account.js";
 import { withConsent } from "./approval.js";
 import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./delivery.js";
 import { failure } from "./failure.js";
+import { placeOf } from "./family.js";
+import { requesterParams } from "./requester.js";
 import { settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { takeDue } from "./shown.js";
 import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
 
-/** @import { AgentTool, CallParams, CallWorker, PluginApi, Success, ToolContext } from "./types.d.ts" */
+/** @import { AgentTool, CallParams, CallPlace, CallWorker, PluginApi, Success, ToolContext } from "./types.d.ts" */
 
 /**
  * Returns the `execute` of a tool in one context.
@@ -22,17 +24,20 @@ import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
  */
 export function executor(api, ctx, tool, callWorker) {
   return async (callId, args, signal, onUpdate) => {
-    const leave = shared.late?.enter(ctx);
+    const place = placeOf(api, ctx);
+    const leave = shared.late?.enter(place.home);
     try {
       const account = await accountOf(ctx, settingsOf(api));
       const folder = needsCopy(channelOf(ctx), account) ? await preparedFolder(api) : null;
-      const params = { ...paramsOf(api, ctx, tool, args), output_dir: folder };
+      const params = { ...paramsOf(api, ctx, tool, args, callId, place), output_dir: folder };
       const onProgress = onUpdate && progressReporter(onUpdate, callId);
-      const result = await withConsent(callId, signal, (approval) => {
+      const found = await withConsent(callId, signal, (approval) => {
         return callWorker(account, { ...params, approval }, signal, onProgress);
       });
-      if (!result.error) return await present(api, ctx, tool, result, signal?.aborted === true);
-      shared.late?.settle(ctx, result.error.task_ref);
+      const isStopped = signal?.aborted === true;
+      const result = isStopped ? found : (shared.unshown?.told(ctx, found) ?? found);
+      if (!result.error) return await present(api, ctx, place, { tool, callId, isStopped }, result);
+      shared.late?.settle(place.home, result.error.task_ref);
       return failedCall(result);
     } catch (error) {
       api.logger.error(`flux2: ${tool}: ${error instanceof Error ? error.stack : error}`);
@@ -51,14 +56,18 @@ export function executor(api, ctx, tool, callWorker) {
  * @param {ToolContext} ctx
  * @param {string} tool
  * @param {unknown} args
+ * @param {string} [callId]
+ * @param {CallPlace} [place]
  * @returns {CallParams}
  */
-export function paramsOf(api, ctx, tool, args) {
+export function paramsOf(api, ctx, tool, args, callId, place = placeOf(api, ctx)) {
   return {
     tool,
     arguments: args,
     session: { agent_id: ctx.agentId ?? null, session_key: ctx.sessionKey ?? null },
-    ...requester(ctx),
+    ancestors: place.ancestors.map(({ agentId, sessionKey }) => ({ agent_id: agentId ?? null, session_key: sessionKey })),
+    handed_over: place.isHandedOver,
+    ...requesterParams(ctx, callId),
     workspace_dir: ctx.workspaceDir ?? null,
     sandboxed: ctx.sandboxed === true,
     wait_s: settingsOf(api).wait_s ?? null,
@@ -71,26 +80,28 @@ export function paramsOf(api, ctx, tool, args) {
  *
  * @param {PluginApi} api
  * @param {ToolContext} ctx
- * @param {string} tool
+ * @param {CallPlace} place
+ * @param {{ tool: string, callId: string, isStopped: boolean }} call
  * @param {Success} result
- * @param {boolean} isStopped
  */
-async function present(api, ctx, tool, result, isStopped) {
+async function present(api, ctx, place, { tool, callId, isStopped }, result) {
   const { ref, state } = result.task;
+  const { isHandedOver, home } = place;
   if (state !== "completed") {
-    const isFollowed = !isStopped && shared.late?.add(ctx, result) === true;
-    return finishedCall(result, null, { isStopped, isFollowed });
+    const isFollowed = !isStopped && shared.late?.add(home, result) === true;
+    return finishedCall(result, null, { isStopped, isFollowed, isHandedOver });
   }
-  const late = shared.late?.find(ctx, ref);
-  const due = isStopped ? [] : takeDue(result, tool, ctx);
+  const late = shared.late?.find(home, ref);
+  const due = isStopped || isHandedOver ? [] : takeDue(result, tool, ctx);
   const copies = { folder: copiesFolder(api), isLate: late !== undefined && late.told > 0 };
   // In a turn that we began, OpenClaw names the operator's channel, whatever conversation it is.
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
   const delivery = due.length ? await deliver(result, due, channel, copies) : null;
-  if (!isStopped) shared.late?.settle(ctx, ref);
+  if (!isStopped) shared.late?.settle(home, ref);
+  if (delivery) shared.unshown?.add(ctx, callId, result);
   // A copy that only we asked for is nothing that a person misses.
   const warnings = settingsOf(api).save_dir ? result.warnings : result.warnings.filter((text) => !isUnsaved(text));
-  return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed: false });
+  return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed: false, isHandedOver });
 }
 
 /** @param {string} warning */
@@ -105,14 +116,4 @@ function isUnsaved(warning) {
  */
 function channelOf({ messageChannel, sandboxed }) {
   return sandboxed && messageChannel === WEBCHAT ? undefined : messageChannel;
-}
-
-/**
- * Returns the requester, as authenticated by the channel; the same number on two channels is two people.
- *
- * @param {ToolContext} ctx
- */
-function requester({ requesterSenderId, messageChannel, senderIsOwner }) {
-  const sender = requesterSenderId ? `${messageChannel ?? "unknown"}:${requesterSenderId}` : null;
-  return { sender, is_owner: senderIsOwner === true };
 }

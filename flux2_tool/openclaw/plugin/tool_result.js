@@ -11,6 +11,11 @@ const ATTACHED_NOW = "The picture is already attached to this conversation: writ
 const ATTACHED_BEFORE =
   "The picture is already attached to this conversation: post neither it nor a link. If the user says in a later message " +
   "that they do not see it, call get_image_task: that attaches it again.";
+const HANDED_OVER =
+  "You are a subagent, and nobody sees what is attached here. Name REF in your answer, exactly so: the " +
+  "conversation that started you shows the picture with get_image_task, which is free, and may edit it.";
+const HANDED_OVER_LATER =
+  "Or end now with REF in your answer: the conversation that started you can wait for the picture, and shows it.";
 const LATER =
   "Or end your turn now with a word to the user: when it is ready, this conversation is told by itself, and you show it then.";
 
@@ -25,28 +30,49 @@ export function failedCall(result) {
 /**
  * @param {Success} result
  * @param {Delivery | null} delivery None for a result without a picture to show.
- * @param {{ isStopped: boolean, isFollowed: boolean }} call Whether its turn was stopped, and whether its conversation
- *   will be told when the picture is ready.
+ * @param {{ isStopped: boolean, isFollowed: boolean, isHandedOver: boolean }} call Whether its turn was stopped,
+ *   whether its conversation will be told when the picture is ready, and whether that is another one.
  * @returns {AgentToolResult}
  */
-export function finishedCall(result, delivery, { isStopped, isFollowed }) {
+export function finishedCall(result, delivery, { isStopped, isFollowed, isHandedOver }) {
   const { task, images, cost, warnings, next } = result;
   const isCompleted = task.state === "completed";
-  const price = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
+  const sum = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
+  const price = task.joined ? `${sum}, paid once for all equal calls` : sum;
   const isPriced = isCompleted && !next.includes(price);
   const isShown = delivery !== null && !isStopped;
   const lines = [
     next,
-    isFollowed && LATER,
+    !isCompleted && laterText(task.ref, isFollowed, isHandedOver),
     [task.ref, `state: ${task.state}`, modelText(task.model), isPriced && price].filter(Boolean).join(", "),
     // A link that stands beside an attached picture is posted by some models.
     ...(isCompleted && !isStopped ? [] : images.map(({ url }) => url)),
     ...warnings.map((warning) => `Note: ${warning}`),
-    isCompleted && images.length > 0 && deliveryText(isStopped, delivery),
+    isCompleted && images.length > 0 && (isHandedOver ? handedOver(HANDED_OVER, task.ref) : deliveryText(isStopped, delivery)),
   ];
   const mediaUrls = isShown ? delivery.mediaUrls : [];
   const media = mediaUrls.length ? { media: { mediaUrls } } : {};
   return { content: [{ type: "text", text: lines.filter(Boolean).join("\n") }], details: { ...media, result } };
+}
+
+/**
+ * Says what becomes of an unfinished picture without a further call.
+ *
+ * @param {string | null} ref
+ * @param {boolean} isFollowed
+ * @param {boolean} isHandedOver
+ */
+function laterText(ref, isFollowed, isHandedOver) {
+  if (isHandedOver) return handedOver(HANDED_OVER_LATER, ref);
+  return isFollowed && LATER;
+}
+
+/**
+ * @param {string} text
+ * @param {string | null} ref
+ */
+function handedOver(text, ref) {
+  return text.replace("REF", () => ref ?? "the link");
 }
 
 /**

@@ -6,6 +6,7 @@
 import type { OpenClawPluginApi, OpenClawPluginToolContext } from "openclaw/plugin-sdk/plugin-entry";
 
 import type { LatePictures } from "./late.js";
+import type { UnshownPictures } from "./unshown.js";
 import type { Worker } from "./worker.js";
 
 // OpenClaw
@@ -40,7 +41,19 @@ export interface ToolCallContext {
   sessionKey?: string;
   runId?: string;
   /** Absent for runs that no message began. */
-  requester?: { channel?: string };
+  requester?: HookRequester;
+}
+
+export interface HookRequester {
+  channel?: string;
+  senderId?: string;
+  senderIsOwner?: boolean;
+}
+
+// Of the hook `after_tool_call`.
+export interface ToolEndEvent {
+  toolCallId?: string;
+  result?: unknown;
 }
 
 export interface ToolCallVerdict {
@@ -295,7 +308,15 @@ export type CallParams = {
   wait_s: number | null;
   sender?: string | null;
   is_owner?: boolean;
+  /** What kind of run it is, where nobody is known for whom it works. */
+  unattended?: string | null;
+  /** Whether it works for the owner, whose own call it is not. */
+  spends_as_owner?: boolean;
   unattributed?: boolean;
+  /** The sessions that spawned this one. */
+  ancestors?: { agent_id: string | null; session_key: string }[];
+  /** Whether the picture is shown by the conversation that spawned this one. */
+  handed_over?: boolean;
   workspace_dir?: string | null;
   sandboxed?: boolean;
   source_dirs?: string[];
@@ -304,6 +325,29 @@ export type CallParams = {
   output_dir?: string | null;
   approval?: Approval | null;
 };
+
+export type RequesterParams = Required<Pick<CallParams, "sender" | "is_owner" | "unattended" | "spends_as_owner">>;
+
+/** For whom a call works. */
+export interface Requester {
+  sender: string | null;
+  isOwner: boolean;
+}
+
+export interface SessionId {
+  agentId: string | undefined;
+  sessionKey: string;
+}
+
+/** Where a call is made. */
+export interface CallPlace {
+  /** The sessions that spawned its session, the nearest first. */
+  ancestors: SessionId[];
+  /** Whether nobody sees its session, so that another one has to show the picture. */
+  isHandedOver: boolean;
+  /** The conversation that shows the picture. */
+  home: ToolContext;
+}
 
 /** A person's consent to one call. */
 export interface Approval {
@@ -321,7 +365,7 @@ export interface Question {
   approval: Approval;
 }
 
-export type QuestionOf = (ctx: ToolContext, tool: string, args: unknown) => Promise<Question | null>;
+export type QuestionOf = (ctx: ToolContext, tool: string, args: unknown, callId: string) => Promise<Question | null>;
 
 /** A question that was passed on to the host, for a call and those equal to it. */
 export interface AskedCall {
@@ -377,6 +421,8 @@ export interface ErrorInfo {
   charged: Charged;
   task_ref: string | null;
   request_id: string | null;
+  /** What the conversation is told beside it. */
+  warnings?: string[];
 }
 
 export interface Failure {
@@ -391,7 +437,15 @@ export interface Image {
 
 export interface Success {
   error?: undefined;
-  task: { id: string | null; ref: string | null; state: string; model: string | null; title: string | null };
+  task: {
+    id: string | null;
+    ref: string | null;
+    state: string;
+    model: string | null;
+    /** Whether it is the image of an equal call. */
+    joined?: boolean;
+    title: string | null;
+  };
   images: Image[];
   cost: { usd: number | null; basis: string };
   warnings: string[];
@@ -420,6 +474,20 @@ export interface Shared {
   pythons: Map<string, PythonChoice>;
   /** Whose service runs, and what it has found or made for its worker. */
   serving: { owner: PluginApi; key: string } | null;
+  /** For whom each call works, by conversation and call. */
+  requesters: Map<string, Requester>;
+  /** While the gateway runs. */
+  unshown: UnshownPictures | null;
+  /** Stands for this process. */
+  boot: string | undefined;
+  /** The run of each call, by conversation and call. */
+  callRuns: Map<string, string>;
+  /** The runs that have begun and not ended. */
+  openRuns: Map<string, boolean>;
+  /** The sessions of subagents that answer in a thread. */
+  threads: Map<string, boolean>;
+  /** For whom each spawned run works, by its id. */
+  runs: Map<string, Requester>;
 }
 
 /** How pictures reach their conversation. */
@@ -430,6 +498,25 @@ export interface Delivery {
   lines: string[];
   /** Only shown by their links. */
   unattached: Image[];
+}
+
+/** A picture that was given to a run that has not ended, or that ended without showing it. */
+export interface UnshownPicture {
+  /** The conversation, as `conversationOf` names it. */
+  session: string;
+  ref: string;
+  title: string | null;
+  run: string;
+  /** The gateway's process. */
+  boot: string | undefined;
+  since_ms: number;
+  isStopped: boolean;
+}
+
+export interface AgentEvent {
+  stream: string;
+  runId: string;
+  data: unknown;
 }
 
 /** A picture that a conversation still waits for, or that it was told of. */

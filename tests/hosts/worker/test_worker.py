@@ -647,3 +647,21 @@ def test_a_host_may_lend_a_folder_for_sources_and_one_for_pictures(
     assert path.parent == lent
     assert path.stat().st_mode & 0o077 == 0
     assert refused["error"]["code"] == "source_refused"
+
+
+def test_what_a_killed_worker_left_is_told_by_the_next(tmp_path: Path, account: dict[str, Any]) -> None:
+    """A gateway that is killed takes its memory along, and not the journal: the picture is paid and was never shown."""
+    with running_worker(tmp_path) as first:
+        first.begin({"prompt": "a picture nobody saw"}, **account)
+        wait_until(lambda: [one for one in first.progress if one.get("task_ref")])
+        ref = next(one["task_ref"] for one in first.progress if one.get("task_ref"))
+        first.process.kill()
+        first.process.wait(PATIENCE_S)
+    with running_worker(tmp_path) as second:
+        told = wait_until(lambda: second.call({"prompt": "another"}, **account)["warnings"])
+        fetched = second.call({"task_id": ref}, tool="get_image_task", **account)
+        after = second.call({"prompt": "a third"}, **account)
+
+    assert [ref in text and "get_image_task" in text for text in told] == [True]
+    assert fetched["task"]["state"] == "completed"
+    assert after["warnings"] == []

@@ -8,37 +8,50 @@ from tests.mutations.mutant import edits
 
 ISOLATION: Final = (
     *edits(
-        "flux2_tool/journal/sqlite.py",
+        "flux2_tool/journal/sqlite_sessions.py",
         (
             "the last picture is one of any key",
-            "where = \"fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?\"",
-            "where = \"? != '' AND base_url = ? AND state = 'completed' AND session IS ?\"",
+            "of_account = \"fingerprint = ? AND base_url = ? AND state = 'completed'\"",
+            "of_account = \"? != '' AND base_url = ? AND state = 'completed'\"",
         ),
         (
             "the last picture is one of any base URL",
-            "where = \"fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?\"",
-            "where = \"fingerprint = ? AND ? != '' AND state = 'completed' AND session IS ?\"",
+            "of_account = \"fingerprint = ? AND base_url = ? AND state = 'completed'\"",
+            "of_account = \"fingerprint = ? AND ? != '' AND state = 'completed'\"",
         ),
         (
             "the last picture is one of any conversation",
-            "where = \"fingerprint = ? AND base_url = ? AND state = 'completed' AND session IS ?\"",
-            "where = \"fingerprint = ? AND base_url = ? AND state = 'completed' AND (session IS ? OR true)\"",
+            'own = "(session IS ? OR record_id IN',
+            'own = "(true OR session IS ? OR record_id IN',
         ),
         (
             "a session of any key is inherited",
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'",
-            "SELECT session FROM records WHERE ? != '' AND base_url = ? AND state = 'completed'",
+            'f"SELECT session FROM records WHERE {of_account}"',
+            "\"SELECT session FROM records WHERE ? != '' AND base_url = ? AND state = 'completed'\"",
         ),
         (
             "a session of any base URL is inherited",
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'",
-            "SELECT session FROM records WHERE fingerprint = ? AND ? != '' AND state = 'completed'",
+            'f"SELECT session FROM records WHERE {of_account}"',
+            "\"SELECT session FROM records WHERE fingerprint = ? AND ? != '' AND state = 'completed'\"",
         ),
         (
             "a session of a living process is inherited",
             'if self._owner.liveness(other_session.removeprefix(inherited_session_prefix)) == "dead":',
             "if True:",
         ),
+        (
+            "everybody has spawned everything",
+            '"SELECT session FROM session_ancestors WHERE ancestor = ?"',
+            "\"SELECT session FROM session_ancestors WHERE ? != ''\"",
+        ),
+        (
+            "a subagent may use what its parent may",
+            '"INSERT OR IGNORE INTO session_ancestors (session, ancestor) VALUES (?, ?)"',
+            '"INSERT OR IGNORE INTO session_ancestors (ancestor, session) VALUES (?, ?)"',
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/sqlite.py",
         (
             "a task is found for any key",
             '"task_id = ? AND fingerprint = ? AND base_url = ?"',
@@ -174,8 +187,8 @@ ISOLATION: Final = (
         "flux2_tool/context.py",
         (
             "a call without a session may use every task without one shared",
-            "or (session is not None and session == self.shared_session)",
-            "or session == self.shared_session",
+            "return session is not None and (session == self.shared_session or",
+            "return (session == self.shared_session or",
         ),
     ),
     *edits(

@@ -147,7 +147,7 @@ LOWER: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite.py",
+        "flux2_tool/journal/sqlite_sessions.py",
         (
             "only this process's connection is inherited",
             "            if not found and inherited_session_prefix is not None:\n",

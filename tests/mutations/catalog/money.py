@@ -154,7 +154,7 @@ _DELIVERY: Final = edits(
     ),
     (
         "another session's result counts as received",
-        "if is_meant and dedup_key in (None, record.dedup_key) and session in (None, record.session):",
+        "if is_meant and dedup_key in (None, record.dedup_key) and session in (None, elsewhere or record.session):",
         "if is_meant and dedup_key in (None, record.dedup_key):",
     ),
     (
@@ -168,7 +168,7 @@ _REGISTRY: Final = edits(
     "flux2_tool/tasks/registry.py",
     (
         "a call of another session delivers the image",
-        "if handle is not None and (handle.record.session is None or handle.record.session == session):",
+        "if handle is not None and handle.record.session in (None, caller.session):",
         "if handle is not None:",
     ),
     (
@@ -587,7 +587,7 @@ _BUDGET: Final = edits(
     "flux2_tool/tasks/budget.py",
     (
         "anybody may spend where only the owner may",
-        '    if settings.spenders == "owner" and not caller.is_owner:\n',
+        '    if settings.spenders == "owner" and not is_owner:\n',
         "    if False:\n",
     ),
     (

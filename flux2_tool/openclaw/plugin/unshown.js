@@ -1,0 +1,155 @@
+// Pictures whose turn ended before they were shown: it was stopped, or the gateway was killed, after the tool's result.
+//
+// OpenClaw attaches a picture with the answer of its run. Its events say how each run ended; a run whose begin was seen,
+// and that ended otherwise, or not at all before the gateway did, has shown nothing. The conversation's next result says
+// so, once. What is not shown yet is in a file, because a gateway that is killed has no time to write.
+
+import { randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { conversationOf, remember, shared } from "./shared.js";
+
+/** @import { AgentEvent, PluginApi, Success, ToolContext, ToolResult, UnshownPicture } from "./types.d.ts" */
+
+const MAX_RUNS = 2_000;
+const MAX_PICTURES = 500;
+const MAX_TOLD = 3;
+const LIFE_MS = 7 * 24 * 3600 * 1000; // as long as RunAPI keeps the picture
+
+export class UnshownPictures {
+  /** @type {Map<string, UnshownPicture>} By conversation and task. */
+  #pictures = new Map();
+  #api;
+  #file;
+  #unsubscribe = () => {};
+
+  /** @param {PluginApi} api */
+  constructor(api) {
+    this.#api = api;
+    this.#file = join(api.runtime.state.resolveStateDir(), "flux2-tool", "unshown.json");
+  }
+
+  /** Goes on from what was not shown when the gateway ended; a reload of the plugin ends no run. */
+  start() {
+    shared.boot ??= randomUUID();
+    for (const picture of this.#read()) {
+      const isOld = Date.now() - picture.since_ms > LIFE_MS;
+      if (!isOld) this.#pictures.set(keyOf(picture.session, picture.ref), picture);
+    }
+    const stop = this.#api.runtime.events?.onAgentEvent((event) => this.#onEvent(event));
+    this.#unsubscribe = typeof stop === "function" ? stop : () => {};
+  }
+
+  stop() {
+    this.#unsubscribe();
+  }
+
+  /**
+   * Notes that a call's picture is shown once its run ends.
+   *
+   * @param {ToolContext} ctx
+   * @param {string} callId
+   * @param {Success} result
+   */
+  add(ctx, callId, { task: { ref, title } }) {
+    const session = conversationOf(ctx);
+    const run = shared.callRuns.get(JSON.stringify([session, callId]));
+    if (!ref) return;
+    const wasNoted = this.#pictures.delete(keyOf(session, ref));
+    if (!run || !shared.openRuns.has(run)) {
+      if (wasNoted) this.#write();
+      return;
+    }
+    const picture = { session, ref, title: title ?? null, run, boot: shared.boot, since_ms: Date.now(), isStopped: false };
+    remember(this.#pictures, keyOf(session, ref), picture, MAX_PICTURES);
+    this.#write();
+  }
+
+  /**
+   * Adds to a result what its conversation was not shown, other than the result's own picture; each is told once.
+   *
+   * @template {ToolResult} Result
+   * @param {ToolContext} ctx
+   * @param {Result} result
+   * @returns {Result}
+   */
+  told(ctx, result) {
+    const own = result.error ? result.error.task_ref : result.task.ref;
+    const session = conversationOf(ctx);
+    const left = [...this.#pictures.values()].filter((one) => {
+      return one.session === session && one.ref !== own && (one.isStopped || one.boot !== shared.boot);
+    });
+    const now = left.slice(0, MAX_TOLD);
+    if (!now.length) return result;
+    for (const { ref } of now) this.#pictures.delete(keyOf(session, ref));
+    this.#write();
+    const texts = now.map(textOf);
+    if (!result.error) return { ...result, warnings: [...result.warnings, ...texts] };
+    return { ...result, error: { ...result.error, warnings: [...(result.error.warnings ?? []), ...texts] } };
+  }
+
+  /** @param {AgentEvent} event */
+  #onEvent({ stream, runId, data }) {
+    if (stream !== "lifecycle" || !runId) return;
+    const { phase, aborted } = Object(data);
+    if (phase === "start") remember(shared.openRuns, runId, true, MAX_RUNS);
+    if (phase !== "end" && phase !== "error") return;
+    shared.openRuns.delete(runId);
+    const isShown = phase === "end" && aborted !== true;
+    const ofRun = [...this.#pictures.values()].filter(({ run }) => run === runId);
+    for (const picture of ofRun) {
+      if (isShown) this.#pictures.delete(keyOf(picture.session, picture.ref));
+      else picture.isStopped = true;
+    }
+    if (ofRun.length) this.#write();
+  }
+
+  /** @returns {UnshownPicture[]} */
+  #read() {
+    try {
+      const { pictures } = JSON.parse(readFileSync(this.#file, "utf8"));
+      return Array.isArray(pictures) ? pictures.filter(isPicture) : [];
+    } catch (error) {
+      const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
+      if (!isMissing) this.#api.logger.warn(`flux2: ${this.#file} cannot be read: ${error}`);
+      return [];
+    }
+  }
+
+  #write() {
+    try {
+      const pictures = [...this.#pictures.values()];
+      if (!pictures.length) return rmSync(this.#file, { force: true });
+      mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
+      const part = `${this.#file}.part`;
+      writeFileSync(part, JSON.stringify({ pictures }), { mode: 0o600 });
+      return renameSync(part, this.#file);
+    } catch (error) {
+      return this.#api.logger.warn(`flux2: ${this.#file} cannot be written: ${error}`);
+    }
+  }
+}
+
+/**
+ * @param {string} session
+ * @param {string} ref
+ */
+function keyOf(session, ref) {
+  return JSON.stringify([session, ref]);
+}
+
+/** @param {UnshownPicture} picture */
+function textOf({ ref, title }) {
+  const named = title ? `${ref} (${JSON.stringify(title)})` : ref;
+  return (
+    `earlier_image: ${named}, an image asked for earlier in this conversation, is finished and charged, and its turn ended ` +
+    "before it was shown; get_image_task fetches it, which is free. Tell the user; do not request it again"
+  );
+}
+
+/** @param {unknown} value */
+function isPicture(value) {
+  const { session, ref, run, since_ms } = /** @type {Record<string, unknown>} */ (Object(value));
+  return typeof session === "string" && typeof ref === "string" && typeof run === "string" && typeof since_ms === "number";
+}
