@@ -1,14 +1,16 @@
-"""This user's folders: the one place that interprets HOME, XDG_DATA_HOME and "~".
+"""This user's folders: the one place that interprets HOME, XDG_DATA_HOME, OPENCLAW_STATE_DIR and "~".
 
 A user may have none: a container's `-u 12345`, a service with DynamicUser, a host that clears HOME. What needs no
-folder works all the same, and what needs one says which setting names it. No folder ever depends on the working
+folder works all the same, and what needs one says which setting names it. No folder of ours ever depends on the working
 directory: a relative variable is ignored, as the XDG Base Directory Specification demands, an empty one is not set.
+OpenClaw's own variables are read as OpenClaw reads them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +19,9 @@ from typing import Final
 APP_NAME: Final = "flux2-tool"
 DATA_FOLDER_VARIABLE: Final = "FLUX2_TOOL_HOME"
 DATA_HOME_VARIABLE: Final = "XDG_DATA_HOME"
+STATE_VARIABLE: Final = "OPENCLAW_STATE_DIR"
+_OPENCLAW_HOME_VARIABLE: Final = "OPENCLAW_HOME"
+_PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 NO_DATA_FOLDER: Final = f"this user has no home folder and {DATA_FOLDER_VARIABLE} is not set"
 NO_DATA_FOLDER_HINT: Final = (
     f"set {DATA_FOLDER_VARIABLE} to the absolute path of a folder that is kept and that is yours"
@@ -91,6 +96,41 @@ def data_folder(environ: Mapping[str, str], *, platform: str = sys.platform) -> 
     return usual if usual.is_dir() and not of_applications.is_dir() else of_applications
 
 
+def state_folder(environ: Mapping[str, str], *, profile: str | None = None) -> Path | None:
+    """Return the state folder that an `openclaw` command with these variables uses, whether or not it exists.
+
+    Measured with OpenClaw 2026.9.6: OPENCLAW_STATE_DIR wins over a profile, and OPENCLAW_PROFILE without the option
+    --profile moves nothing.
+
+    Args:
+        environ: The environment, passed in.
+        profile: The value of OpenClaw's option --profile; "default" is none.
+
+    Returns:
+        None when no variable names it and this user has no home folder.
+
+    Raises:
+        ValueError: OpenClaw takes no profile of this name; the text completes "it …".
+    """
+    chosen = _openclaw_value(environ, STATE_VARIABLE)
+    home = _openclaw_home(environ)
+    if chosen is not None:
+        return _openclaw_path(chosen, home)
+    if profile is not None and not _PROFILE.fullmatch(profile.strip()):
+        raise ValueError('is no profile of OpenClaw: letters, digits, "_" and "-" only')
+    if home is None:
+        return None
+    if profile is not None and profile.strip().casefold() != "default":
+        return home / f".openclaw-{profile.strip()}"
+    usual, of_old = home / ".openclaw", home / ".clawdbot"
+    return of_old if not os.path.exists(usual) and os.path.exists(of_old) else usual  # noqa: PTH110 - no exception
+
+
+def state_data_folder(state: Path) -> Path:
+    """Return the folder of this tool's own data in a state folder of OpenClaw's."""
+    return state / APP_NAME
+
+
 def ignored_data_home(environ: Mapping[str, str]) -> str | None:
     """Return XDG_DATA_HOME if it is set and ignored, because it is relative."""
     text = environ.get(DATA_HOME_VARIABLE, "")
@@ -100,3 +140,22 @@ def ignored_data_home(environ: Mapping[str, str]) -> str | None:
 def _absolute(text: str | None) -> Path | None:
     path = None if not text else Path(text)
     return path if path is not None and path.is_absolute() else None
+
+
+def _openclaw_value(environ: Mapping[str, str], name: str) -> str | None:
+    text = environ.get(name, "").strip()
+    return text or None
+
+
+def _openclaw_home(environ: Mapping[str, str]) -> Path | None:
+    """Return the home folder that OpenClaw uses: OPENCLAW_HOME, else the user's."""
+    home, text = home_folder(environ), _openclaw_value(environ, _OPENCLAW_HOME_VARIABLE)
+    return home if text is None or text in ("undefined", "null") else _openclaw_path(text, home)
+
+
+def _openclaw_path(text: str, home: Path | None) -> Path:
+    """Return a path as OpenClaw resolves it: "~" stands for the home folder, a relative one begins where it runs."""
+    path = system_path(text)
+    if home is not None and (text == "~" or text.startswith("~/")):
+        path = home / system_path(text[2:])
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolves "..", follows no link

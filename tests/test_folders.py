@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux2_tool._folders import data_folder, expanded, home_folder, ignored_data_home, system_path
+from flux2_tool._folders import data_folder, expanded, home_folder, ignored_data_home, state_folder, system_path
 from flux2_tool.cli import main
 from flux2_tool.context import workspace_of
 from flux2_tool.diagnostics.doctor.environment import check_disk, check_routes, check_settings
@@ -86,10 +86,46 @@ def test_on_macos_the_folder_of_applications_is_used(tmp_path: Path, there: list
     assert data_folder({"HOME": str(tmp_path)}, platform="darwin") == tmp_path / found
 
 
+@pytest.mark.parametrize(
+    ("environ", "profile", "found"),
+    [
+        ({}, None, "h/.openclaw"),
+        ({"OPENCLAW_STATE_DIR": " /d "}, None, "/d"),
+        ({"OPENCLAW_STATE_DIR": "~/s/../t"}, None, "h/t"),
+        ({"OPENCLAW_STATE_DIR": "/d"}, "work", "/d"),
+        ({}, "work", "h/.openclaw-work"),
+        ({}, "Default", "h/.openclaw"),
+        ({"OPENCLAW_PROFILE": "work"}, None, "h/.openclaw"),
+        ({"OPENCLAW_HOME": "~/svc"}, None, "h/svc/.openclaw"),
+        ({"OPENCLAW_HOME": "undefined"}, None, "h/.openclaw"),
+    ],
+)
+def test_the_state_folder_is_the_one_openclaw_uses(
+    tmp_path: Path, environ: dict[str, str], profile: str | None, found: str
+) -> None:
+    """As measured with `openclaw config file`; any other folder would be a journal the gateway does not read."""
+    assert state_folder({"HOME": str(tmp_path / "h"), **environ}, profile=profile) == tmp_path / found
+
+
+def test_the_state_folder_of_old_is_used_while_there_is_no_other(tmp_path: Path) -> None:
+    """OpenClaw keeps using it."""
+    (tmp_path / ".clawdbot").mkdir()
+
+    assert state_folder({"HOME": str(tmp_path)}) == tmp_path / ".clawdbot"
+    (tmp_path / ".openclaw").mkdir()
+    assert state_folder({"HOME": str(tmp_path)}) == tmp_path / ".openclaw"
+
+
+def test_a_profile_of_another_form_is_refused() -> None:
+    """It would name a folder elsewhere."""
+    with pytest.raises(ValueError, match="no profile of OpenClaw"):
+        state_folder({"HOME": "/h"}, profile="../other")
+
+
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_there_is_no_folder_and_no_tilde() -> None:
     """Nothing is guessed, such as the working folder or the root."""
-    assert (home_folder({}), data_folder({})) == (None, None)
+    assert (home_folder({}), data_folder({}), state_folder({})) == (None, None, None)
     assert load_settings({}).home is None
     with pytest.raises(ValueError, match="no home folder"):
         expanded("~/pictures", {})
