@@ -7,6 +7,7 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
     python                     the interpreter that has this package, or null in a packed plugin
     install_again              how this version of the package is installed, with "{pip}" as the command's placeholder
     tiers, default_tiers       every tier in the manifest's order, and those offered by default
+    settings                   of each setting: default; guards, how the stricter of two values is found; sensitive
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
                                parameters with everything enabled, callback_only: members left out without
                                callback hosts, whose description has "{callback_hosts}" as their placeholder,
@@ -36,6 +37,7 @@ from typing import Any
 from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.argument_rules import argument_rules, tool_rules
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
+from flux2_tool.openclaw.setting_rules import setting_rule
 from flux2_tool.schema.export import export
 from flux2_tool.schema.install_text import any_install_version_text
 from flux2_tool.schema.manifest import Manifest
@@ -55,9 +57,12 @@ _HAND_WRITTEN = {
     "dist/approval.js": "approval.js",
     "dist/callbacks.js": "callbacks.js",
     "dist/deadlines.js": "deadlines.js",
+    "dist/definition.js": "definition.js",
     "dist/delivery.js": "delivery.js",
+    "dist/diagnosis.js": "diagnosis.js",
     "dist/failure.js": "failure.js",
     "dist/given_arguments.js": "given_arguments.js",
+    "dist/guards.js": "guards.js",
     "dist/index.js": "index.js",
     "dist/image_provider.js": "image_provider.js",
     "dist/image_request.js": "image_request.js",
@@ -69,6 +74,8 @@ _HAND_WRITTEN = {
     "dist/nearest.js": "nearest.js",
     "dist/process.js": "process.js",
     "dist/python_text.js": "python_text.js",
+    "dist/record.js": "record.js",
+    "dist/saved.js": "saved.js",
     "dist/settings.js": "settings.js",
     "dist/shared.js": "shared.js",
     "dist/shown.js": "shown.js",
@@ -125,7 +132,8 @@ def plugin_manifest(manifest: Manifest, *, image_generate: bool = False) -> dict
             "providers": [{"id": PROVIDER, "envVars": [name for name, v in manifest.environment.items() if v.secret]}],
             "requiresRuntime": False,
         },
-        "configSchema": manifest.config_schema,
+        # An unknown key must not stop the plugin, or OpenClaw itself: the plugin, status and doctor name it.
+        "configSchema": {**manifest.config_schema, "additionalProperties": True},
         "uiHints": {
             key: {
                 "label": setting.label,
@@ -176,6 +184,7 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
         "install_again": any_install_version_text(manifest.version, pip="{pip}"),
         "tiers": list(tiers),
         "default_tiers": list(manifest.default_tiers),
+        "settings": {name: setting_rule(setting) for name, setting in manifest.settings.items()},
         "tools": [
             _tool_data({chosen: by_set[chosen].get(plain["name"]) for chosen in sets}, full=tiers, plain=plain)
             | {"rules": tool_rules(manifest.tools[plain["name"]])}

@@ -86,6 +86,7 @@ class Setting:
         allowed: What a pattern allows, in words; empty if there is no pattern to explain.
         advanced: Whether a form hides it at first.
         sensitive: Whether its value is a secret.
+        guards: How the stricter of two values is found (`guards.py`); empty where it guards no money.
     """
 
     schema: dict[str, Any]
@@ -96,6 +97,7 @@ class Setting:
     allowed: str
     advanced: bool
     sensitive: bool
+    guards: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import { accountOf } from "./account.js";
 import { withConsent } from "./approval.js";
 import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./delivery.js";
 import { failure } from "./failure.js";
+import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { takeDue } from "./shown.js";
@@ -24,6 +25,7 @@ export function executor(api, ctx, tool, callWorker) {
   return async (callId, args, signal, onUpdate) => {
     const leave = shared.late?.enter(ctx);
     try {
+      await lookAtSaved();
       const account = await accountOf(ctx, settingsOf(api));
       const folder = needsCopy(channelOf(ctx), account) ? await preparedFolder(api) : null;
       const params = { ...paramsOf(api, ctx, tool, args), output_dir: folder };
@@ -78,7 +80,8 @@ export function paramsOf(api, ctx, tool, args) {
 async function present(api, ctx, tool, result, isStopped) {
   const { ref, state } = result.task;
   if (state !== "completed") {
-    const isFollowed = !isStopped && shared.late?.add(ctx, result) === true;
+    const isLate = !isStopped && settingsOf(api).late_pictures !== false;
+    const isFollowed = isLate && shared.late?.add(ctx, result) === true;
     return finishedCall(result, null, { isStopped, isFollowed });
   }
   const late = shared.late?.find(ctx, ref);

@@ -82,6 +82,17 @@ export interface Settings {
   [name: string]: unknown;
 }
 
+/** A setting: its default, and how the stricter of two values is found where it guards money. */
+export interface SettingRule {
+  default?: unknown;
+  guards?: string;
+  /** The values from the strictest on. */
+  order?: string[];
+  sensitive?: boolean;
+}
+
+export type SettingRules = Record<string, SettingRule>;
+
 export interface Bundle {
   version: string;
   manifest_sha256: string;
@@ -90,6 +101,7 @@ export interface Bundle {
   install_again: string;
   tiers: string[];
   default_tiers: string[];
+  settings: SettingRules;
   argument_rules: ArgumentRules;
   tools: BundledTool[];
   callback_path: string;
@@ -301,6 +313,7 @@ export interface Methods {
   call: { params: CallParams & AccountParams; result: ToolResult };
   question: { params: CallParams & AccountParams; result: { question: Question | null } };
   webhook: { params: WebhookParams; result: { accepted: boolean } };
+  account: { params: Pick<Account, "api_key" | "base_url">; result: Record<string, unknown> };
   shutdown: { params: Record<string, never>; result: unknown };
 }
 
