@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from flux2_tool._folders import home_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.channel_progress import progress_notes
+from flux2_tool.openclaw.gateway_report import PluginReport, ask_plugin
 from flux2_tool.openclaw.image_provider import PROVIDER
+from flux2_tool.openclaw.in_force import Problem, address_in_use, differences, in_force_text, unknown_problems
 from flux2_tool.openclaw.install import diagnostic_message, inspect_plugin, is_error
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
 from flux2_tool.openclaw.tool_policy import OpenClawConfig, PolicyBlock, find_conflicts, find_policy_blocks
@@ -26,14 +28,6 @@ from flux2_tool.schema.manifest import Manifest
 INSTALL = "flux2-tool openclaw install"
 SEEN_FROM_HERE = "seen from here"
 """Ends a key source of this shell, whose environment may differ from the gateway's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """A problem, and the command that fixes it."""
-
-    message: str
-    fix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +40,10 @@ class Status:
         hidden: The settings that hide tools, from every model or from some.
         problems: All other problems.
         notes: OpenClaw's diagnostics of the plugin that are no errors, and what its channels do not show.
+        address: RunAPI's address in use, and who says so.
+        in_force: The settings that the gateway has in force, secrets masked; None where it does not say.
+        running: What the running plugin reports, or why it does not.
+        config: The plugin's config as it is saved.
     """
 
     openclaw_command: str
@@ -56,11 +54,15 @@ class Status:
     python: str | None
     key_sources: tuple[str, ...]
     gateway: str
+    address: str
     tools: tuple[str, ...]
     offered: tuple[str, ...]
     hidden: tuple[PolicyBlock, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    in_force: Mapping[str, Any] | None = None
+    running: PluginReport | str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -69,7 +71,9 @@ class Status:
 
     def as_object(self) -> dict[str, Any]:
         """Return the JSON-ready object."""
-        return {"ok": self.ok, **asdict(self)}
+        found = {"ok": self.ok, **asdict(self)}
+        del found["running"], found["config"]
+        return found
 
 
 def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str]) -> Status:
@@ -88,6 +92,8 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             "channels": lambda: cli.config_value("channels") or {},
             "provider_key": lambda: cli.config_value(f"models.providers.{PROVIDER}.apiKey"),
             "catalog": lambda: _catalog(cli),
+            "running": lambda: ask_plugin(cli),
+            "config": lambda: cli.config_value(f"plugins.entries.{manifest.id}.config") or {},
         }
     )
     inspection: Mapping[str, Any] | None = found["inspection"]
@@ -103,6 +109,8 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
     tools = tuple(tool for tool in names if tool in (plugin.get("toolNames") or ()))
     hidden_everywhere = {tool for block in hidden if not block.is_partial for tool in block.tools}
     diagnostics = (inspection or {}).get("diagnostics") or []
+    running, saved = found["running"], found["config"] if isinstance(found["config"], dict) else {}
+    in_force = running.settings if isinstance(running, PluginReport) else None
     return Status(
         openclaw_command=str(cli.command),
         openclaw_version=cli.version,
@@ -112,6 +120,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         python=bundle.get("python"),
         key_sources=tuple(keys),
         gateway=_gateway(found["catalog"], manifest),
+        address=address_in_use(running, saved, environ),
         tools=tools,
         offered=tuple(tool for tool in tools if tool not in hidden_everywhere),
         hidden=tuple(hidden),
@@ -119,7 +128,14 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             *(diagnostic_message(item) for item in diagnostics if not is_error(item)),
             *progress_notes(found["channels"]),
         ),
-        problems=tuple(_problems(inspection, bundle, keys, manifest, env_file(environ))),
+        problems=(
+            *_problems(inspection, bundle, keys, manifest, env_file(environ), running=running),
+            *(unknown_problems(saved, manifest) if inspection is not None else ()),
+            *(differences(running, saved, manifest) if isinstance(running, PluginReport) else ()),
+        ),
+        in_force=in_force,
+        running=running,
+        config=saved,
     )
 
 
@@ -196,16 +212,25 @@ def _key_sources(environ: Mapping[str, str], *, in_openclaw: bool) -> list[str]:
 
 
 def _problems(
-    inspection: Mapping[str, Any] | None, bundle: Mapping[str, Any], keys: list[str], manifest: Manifest, kept: Path
+    inspection: Mapping[str, Any] | None,
+    bundle: Mapping[str, Any],
+    keys: list[str],
+    manifest: Manifest,
+    kept: Path,
+    *,
+    running: PluginReport | str,
 ) -> list[Problem]:
     problems = []
     if inspection is None:
         problems.append(Problem(message=f"OpenClaw has no plugin {manifest.id}", fix=INSTALL))
     else:
         problems += _plugin_problems(inspection, bundle, manifest)
-    if not keys:
-        # No command: run with its placeholder unchanged, it would set a wrong key.
-        fix = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
+    # No command: run with its placeholder unchanged, it would set a wrong key.
+    fix = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
+    if isinstance(running, PluginReport) and running.key is not None:
+        if not running.has_key:
+            problems.append(Problem(message="the gateway has no RunAPI key", fix=fix))
+    elif not keys:
         problems.append(Problem(message="no RunAPI key was found", fix=fix))
     return problems
 
@@ -228,6 +253,13 @@ def _plugin_problems(inspection: Mapping[str, Any], bundle: Mapping[str, Any], m
     return problems
 
 
+def _key_text(status: Status) -> str:
+    key = status.running.key if isinstance(status.running, PluginReport) else None
+    if key is not None and key.state == "set":
+        return f"set, in the gateway (from {'its environment' if key.source == 'environment' else 'its config'})"
+    return "; ".join(status.key_sources) or "none found"
+
+
 def report(status: Status) -> str:
     """Return the status as text for a person."""
     plugin = "not installed"
@@ -239,9 +271,12 @@ def report(status: Status) -> str:
         f"plugin     {plugin}",
         f"worker     {status.python or 'flux2-tool from PATH, unless configured'}",
         f"gateway    {status.gateway}",
-        f"key        {'; '.join(status.key_sources) or 'none found'}",
+        f"key        {_key_text(status)}",
+        f"address    {status.address}",
         f"tools      {', '.join(status.tools) or 'none'}",
     ]
+    if status.in_force is not None:
+        lines.append(f"in force   {in_force_text(status.in_force)}")
     lines += [f"note       {text}" for text in status.notes]
     for block in status.hidden:
         lines.append(f"hidden     {', '.join(block.tools)} by {block.where}: {block.reason}")

@@ -126,7 +126,7 @@ def test_a_key_that_is_no_setting_is_in_the_log(host: PluginHost, make_plugin: M
 
 def test_the_report_names_what_is_in_force(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Only the running plugin knows; a secret is not shown."""
-    host.register(make_plugin(), config={"tiers": ["pro"]})
+    host.register(make_plugin(image_generate=True), config={"tiers": ["pro"]})
     configured(host, {**STRICT, "callback_secret": "c2VjcmV0"})
 
     found = host.ask("gatewayMethod", plugin="plugin", method="flux2.doctor")["answer"]

@@ -17,7 +17,7 @@ const ACCOUNT_MS = 20_000; // whoever asks gives up after 30 s
  * @param {Account} account The one that the gateway has now.
  * @param {Worker} worker
  */
-export async function diagnosis(api, { version, manifest_sha256 }, account, worker) {
+export async function diagnosis(api, { version, manifest_sha256, image_provider }, account, worker) {
   const problem = await worker.check();
   const { api_key, base_url } = account;
   const asked = problem ? null : worker.resultOf("account", { api_key, base_url });
@@ -26,7 +26,7 @@ export async function diagnosis(api, { version, manifest_sha256 }, account, work
     version,
     manifest_sha256,
     ...describeAccount(account),
-    ...settingsReport(api),
+    ...settingsReport(api, image_provider !== null),
     account: found ?? null,
     worker: { problem },
   };

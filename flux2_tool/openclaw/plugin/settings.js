@@ -67,13 +67,14 @@ export function settingsOf(api) {
  * Returns what the settings in force differ by from what OpenClaw's config seems to say; for `flux2-tool doctor`.
  *
  * @param {PluginApi} api
+ * @param {boolean} servesImageGenerate
  */
-export function settingsReport(api) {
+export function settingsReport(api, servesImageGenerate) {
   const settings = settingsOf(api);
   const { registered = {}, kept = {}, rules = {} } = states.get(api) ?? {};
   // What OpenClaw's own image_generate offers is taken from the registration.
   const [before, now] = [registered, settings].map((config) => JSON.stringify(valueOf(config, rules, "tiers")));
-  const needsReload = before === now ? [] : ["tiers"];
+  const needsReload = before === now || !servesImageGenerate ? [] : ["tiers"];
   const shown = Object.entries(settings).map(([name, value]) => [name, rules[name]?.sensitive ? "…" : value]);
   return { settings: Object.fromEntries(shown), kept: Object.keys(kept), needs_reload: needsReload };
 }
