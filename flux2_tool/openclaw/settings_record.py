@@ -53,7 +53,9 @@ def loosenings(state: Path | None, config: Mapping[str, Any], manifest: Manifest
 
     A guard that the config sets to another value was meant that way, and is none of them.
     """
-    before = None if state is None else read_record(state) or _kept_copy(state, manifest)
+    before = None if state is None else read_record(state)
+    if before is None and state is not None:
+        before = _kept_copy(state, manifest)
     if before is None:
         return []
     settings = manifest.settings
