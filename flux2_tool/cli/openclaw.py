@@ -37,9 +37,16 @@ def openclaw(ctx: click.Context) -> int:
     help="Serve OpenClaw's own tool image_generate too. Default: as it was installed before, at first not.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Agree without being asked.")
-def install(command: str | None, profile: str | None, image_generate: bool | None, yes: bool) -> int:
+@click.option(
+    "--accept-looser-settings", "accept_looser", is_flag=True,
+    help="Agree that caps and other settings that guard money are looser than they were last.",
+)  # fmt: skip
+def install(
+    command: str | None, profile: str | None, image_generate: bool | None, yes: bool, accept_looser: bool
+) -> int:
     """Install or upgrade the plugin; its settings in OpenClaw's config stay as they are."""
     from flux2_tool.cli.interpreter import command_advice, command_here, lasting_python
+    from flux2_tool.openclaw.guard_review import review_guards
     from flux2_tool.openclaw.install import consent_text, install, serves_image_generate
     from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
 
@@ -54,6 +61,15 @@ def install(command: str | None, profile: str | None, image_generate: bool | Non
     if not yes and not agreed("Install it?", hint=hint):
         note("nothing was installed")
         return WRONG_SETUP
+    guards = review_guards(cli, manifest, os.environ)
+    for line in guards.lines:
+        note(line)
+    if guards.looser and not accept_looser:
+        hint = "run one of the commands above for each, or add --accept-looser-settings"
+        if yes or not agreed("Go on with looser settings?", hint=hint):
+            note(f"nothing was installed; {hint}")
+            return WRONG_SETUP
+    guards.record()
     done = install(cli, manifest, python=python, image_generate=image_generate, notify=note)
     write_line(f"{manifest.id} {done.version} is installed in {cli.name}: {', '.join(done.tools)}")
     note_unwritten_output()

@@ -8,6 +8,7 @@ hand-written `dist/*.js`, pictures, a skill, and `dist/tools.json`, which `index
     wheel                      the wheel of this package that a packed plugin brings: path, sha256; else null
     install_again              how this version of the package is installed, with "{pip}" as the command's placeholder
     tiers, default_tiers       every tier in the manifest's order, and those offered by default
+    settings                   of each setting: default; guards, how the stricter of two values is found; sensitive
     tools[]                    name, label, description with "{tiers}" where the text depends on the tiers,
                                parameters with everything enabled, callback_only: members left out without
                                callback hosts, whose description has "{callback_hosts}" as their placeholder,
@@ -38,6 +39,7 @@ from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.openclaw.argument_rules import argument_rules, tool_rules
 from flux2_tool.openclaw.image_provider import PROVIDER, image_provider
 from flux2_tool.openclaw.npm_package import WHEEL_FOLDER, npm_version, package_manifest
+from flux2_tool.openclaw.setting_rules import setting_rule
 from flux2_tool.openclaw.settings_page import settings_page
 from flux2_tool.openclaw.wheel import Wheel
 from flux2_tool.schema.export import export
@@ -60,10 +62,13 @@ _HAND_WRITTEN = {
     "dist/callbacks.js": "callbacks.js",
     "dist/command.js": "command.js",
     "dist/deadlines.js": "deadlines.js",
+    "dist/definition.js": "definition.js",
     "dist/delivery.js": "delivery.js",
+    "dist/diagnosis.js": "diagnosis.js",
     "dist/failure.js": "failure.js",
     "dist/family.js": "family.js",
     "dist/given_arguments.js": "given_arguments.js",
+    "dist/guards.js": "guards.js",
     "dist/index.js": "index.js",
     "dist/image_provider.js": "image_provider.js",
     "dist/image_request.js": "image_request.js",
@@ -83,7 +88,9 @@ _HAND_WRITTEN = {
     "dist/python_choice.js": "python_choice.js",
     "dist/python_search.js": "python_search.js",
     "dist/python_text.js": "python_text.js",
+    "dist/record.js": "record.js",
     "dist/requester.js": "requester.js",
+    "dist/saved.js": "saved.js",
     "dist/settings.js": "settings.js",
     "dist/shared.js": "shared.js",
     "dist/shown.js": "shown.js",
@@ -185,6 +192,7 @@ def tools_data(manifest: Manifest, *, python: str | None, image_generate: bool =
         "install_again": any_install_version_text(manifest.version, pip="{pip}"),
         "tiers": list(tiers),
         "default_tiers": list(manifest.default_tiers),
+        "settings": {name: setting_rule(setting) for name, setting in manifest.settings.items()},
         "tools": [
             _tool_data({chosen: by_set[chosen].get(plain["name"]) for chosen in sets}, full=tiers, plain=plain)
             | {"rules": tool_rules(manifest.tools[plain["name"]])}

@@ -19,7 +19,8 @@ def settings_page(manifest: Manifest) -> dict[str, Any]:
         {"path": key, "equals": setting.dangerous} for key, setting in settings.items() if setting.dangerous is not None
     ]
     return {
-        "configSchema": manifest.config_schema,
+        # An unknown key must not stop the plugin, or OpenClaw itself: the plugin, status and doctor name it.
+        "configSchema": {**manifest.config_schema, "additionalProperties": True},
         "uiHints": {key: _hint(setting) for key, setting in settings.items()},
         "configGroups": [
             {"id": group.id, "title": group.title, "order": 10 * place, "properties": list(group.settings)}

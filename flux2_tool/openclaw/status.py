@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from flux2_tool._folders import state_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.channel_progress import progress_notes
+from flux2_tool.openclaw.gateway_report import PluginReport, ask_plugin
 from flux2_tool.openclaw.image_provider import PROVIDER
+from flux2_tool.openclaw.in_force import Problem, address_in_use, differences, in_force_text, unknown_problems
 from flux2_tool.openclaw.install import diagnostic_message, inspect_plugin, is_error
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
 from flux2_tool.openclaw.plugin_interpreter import PluginInterpreter, plugins_interpreter, why_it_does_not_start
@@ -29,14 +31,6 @@ SEEN_FROM_HERE = "seen from here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """A problem, and the command that fixes it."""
-
-    message: str
-    fix: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The plugin's status; its own values are None or empty when it is not installed.
 
@@ -46,6 +40,10 @@ class Status:
         hidden: The settings that hide tools, from every model or from some.
         problems: All other problems.
         notes: OpenClaw's diagnostics of the plugin that are no errors, and what its channels do not show.
+        address: RunAPI's address in use, and who says so.
+        in_force: The settings that the gateway has in force, secrets masked; None where it does not say.
+        running: What the running plugin reports, or why it does not.
+        config: The plugin's config as it is saved.
     """
 
     openclaw_command: str
@@ -57,11 +55,15 @@ class Status:
     python: str | None
     key_sources: tuple[str, ...]
     gateway: str
+    address: str
     tools: tuple[str, ...]
     offered: tuple[str, ...]
     hidden: tuple[PolicyBlock, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    in_force: Mapping[str, Any] | None = None
+    running: PluginReport | str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -70,7 +72,9 @@ class Status:
 
     def as_object(self) -> dict[str, Any]:
         """Return the JSON-ready object."""
-        return {"ok": self.ok, **asdict(self)}
+        found = {"ok": self.ok, **asdict(self)}
+        del found["running"], found["config"]
+        return found
 
 
 def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str]) -> Status:
@@ -89,6 +93,8 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             "channels": lambda: cli.config_value("channels") or {},
             "provider_key": lambda: cli.config_value(f"models.providers.{PROVIDER}.apiKey"),
             "catalog": lambda: _catalog(cli),
+            "running": lambda: ask_plugin(cli),
+            "config": lambda: cli.config_value(f"plugins.entries.{manifest.id}.config") or {},
         }
     )
     inspection: Mapping[str, Any] | None = found["inspection"]
@@ -105,6 +111,8 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
     tools = tuple(tool for tool in names if tool in (plugin.get("toolNames") or ()))
     hidden_everywhere = {tool for block in hidden if not block.is_partial for tool in block.tools}
     diagnostics = (inspection or {}).get("diagnostics") or []
+    running, saved = found["running"], found["config"] if isinstance(found["config"], dict) else {}
+    in_force = running.settings if isinstance(running, PluginReport) else None
     return Status(
         openclaw_command=str(cli.command),
         openclaw_version=cli.version,
@@ -115,6 +123,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         python=None if worker is None else worker.python,
         key_sources=tuple(keys),
         gateway=_gateway(found["catalog"], manifest),
+        address=address_in_use(running, saved, environ),
         tools=tools,
         offered=tuple(tool for tool in tools if tool not in hidden_everywhere),
         hidden=tuple(hidden),
@@ -122,7 +131,14 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             *(diagnostic_message(item) for item in diagnostics if not is_error(item)),
             *progress_notes(found["channels"]),
         ),
-        problems=tuple(_problems(inspection, bundle, keys, manifest, cli.state_folder / ".env", worker)),
+        problems=(
+            *_problems(inspection, bundle, keys, manifest, cli.state_folder / ".env", worker=worker, running=running),
+            *(unknown_problems(saved, manifest) if inspection is not None else ()),
+            *(differences(running, saved, manifest) if isinstance(running, PluginReport) else ()),
+        ),
+        in_force=in_force,
+        running=running,
+        config=saved,
     )
 
 
@@ -202,7 +218,9 @@ def _problems(
     keys: list[str],
     manifest: Manifest,
     kept: Path,
+    *,
     worker: PluginInterpreter | None,
+    running: PluginReport | str,
 ) -> list[Problem]:
     problems = []
     if inspection is None:
@@ -212,9 +230,12 @@ def _problems(
     reason = None if worker is None else why_it_does_not_start(worker, manifest)
     if worker is not None and reason is not None:
         problems.append(Problem(message=f"the plugin's interpreter {worker.python} {reason}", fix=worker.fix))
-    if not keys:
-        # No command: run with its placeholder unchanged, it would set a wrong key.
-        fix = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
+    # No command: run with its placeholder unchanged, it would set a wrong key.
+    fix = f"add a line {KEY_VARIABLE}=… with your key to {kept}, then: openclaw gateway restart"
+    if isinstance(running, PluginReport) and running.key is not None:
+        if not running.has_key:
+            problems.append(Problem(message="the gateway has no RunAPI key", fix=fix))
+    elif not keys:
         problems.append(Problem(message="no RunAPI key was found", fix=fix))
     return problems
 
@@ -234,6 +255,13 @@ def _plugin_problems(inspection: Mapping[str, Any], bundle: Mapping[str, Any], m
     return problems
 
 
+def _key_text(status: Status) -> str:
+    key = status.running.key if isinstance(status.running, PluginReport) else None
+    if key is not None and key.state == "set":
+        return f"set, in the gateway (from {'its environment' if key.source == 'environment' else 'its config'})"
+    return "; ".join(status.key_sources) or "none found"
+
+
 def report(status: Status) -> str:
     """Return the status as text for a person."""
     plugin = "not installed"
@@ -246,9 +274,12 @@ def report(status: Status) -> str:
         f"plugin     {plugin}",
         f"worker     {status.python or 'flux2-tool from PATH, else an environment that the gateway makes'}",
         f"gateway    {status.gateway}",
-        f"key        {'; '.join(status.key_sources) or 'none found'}",
+        f"key        {_key_text(status)}",
+        f"address    {status.address}",
         f"tools      {', '.join(status.tools) or 'none'}",
     ]
+    if status.in_force is not None:
+        lines.append(f"in force   {in_force_text(status.in_force)}")
     lines += [f"note       {text}" for text in status.notes]
     for block in status.hidden:
         lines.append(f"hidden     {', '.join(block.tools)} by {block.where}: {block.reason}")

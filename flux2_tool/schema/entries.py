@@ -89,6 +89,7 @@ class Setting:
         placeholder: What holds while it is unset, as a form shows it in its place; empty for the default. A form shows
             a boolean with one as a choice of three.
         dangerous: A value that OpenClaw's doctor and security audit warn about; None for none.
+        guards: How the stricter of two values is found (`guards.py`); empty where it guards no money.
     """
 
     schema: dict[str, Any]
@@ -101,6 +102,7 @@ class Setting:
     sensitive: bool
     placeholder: str
     dangerous: Any
+    guards: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from flux2_tool.schema.entries import Model, Setting, Tool, ToolHints
 VALUES, ALSO, DEFAULT = "x-values-from", "x-values-also", "x-default-from"
 RESOLUTION, SOURCES = "output_resolution", "source_image_urls"
 SETTING_KEYS = frozenset(
-    {"kind", "env", "label", "help", "allowed", "advanced", "sensitive", "placeholder", "dangerous"}
+    {"kind", "env", "label", "help", "allowed", "advanced", "sensitive", "placeholder", "dangerous", "guards"}
 )
 """The keys of a setting's entry that are not part of its JSON Schema."""
 
@@ -71,6 +71,7 @@ def expanded_settings(raw: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
                 placeholder=item.get("placeholder", ""),
                 dangerous=item.get("dangerous"),
                 sensitive=item.get("sensitive", False),
+                guards=item.get("guards", ""),
             ),
         )
 

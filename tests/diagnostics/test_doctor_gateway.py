@@ -14,10 +14,10 @@ import pytest
 from flux2_tool.cli import main
 from flux2_tool.credentials import key_fingerprint
 from flux2_tool.diagnostics.doctor.finding import Finding
-from flux2_tool.diagnostics.doctor.gateway import METHOD, PluginReport, base_url_of
 from flux2_tool.diagnostics.doctor.openclaw import check_openclaw
 from flux2_tool.diagnostics.doctor.runapi import check_key
 from flux2_tool.journal import ClaimRules, ThisProcess, open_journal
+from flux2_tool.openclaw.gateway_report import METHOD, PluginReport, base_url_of
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.settings import load_settings
 from tests.openclaw.conftest import FakeOpenClaw
@@ -31,14 +31,25 @@ RUNNING: dict[str, Any] = {
     "key": {"source": "environment", "state": "set", "fingerprint": key_fingerprint(KEY)},
     "base_url": None,
     "worker": {"problem": None},
+    "settings": {},
+    "kept": [],
+    "needs_reload": [],
+    "account": {
+        "source": "explicit",
+        "fingerprint": key_fingerprint(KEY),
+        "service": {"base_url": "https://runapi.test", "status": 200, "skew_s": 1.0, "balance_usd": 4.0},
+        "spending": {"spent_usd": 0.1, "reserved_usd": 0.05, "cap_usd": 5.0, "until": 1795392000.0},
+    },
 }
+
+KEYLESS = {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}, "account": None}
 
 
 def _look(openclaw: FakeOpenClaw, **environ: str) -> list[Finding]:
     """Examine the gateway's side from a shell with these variables."""
     shell = {"HOME": str(openclaw.command.parent), "PATH": f"{openclaw.command.parent}:/usr/bin:/bin", **environ}
     credentials, _ = check_key(load_settings({}, overrides={"home": shell["HOME"]}), shell)
-    return check_openclaw(None, MANIFEST, shell, credentials, now=time.time())
+    return check_openclaw(None, MANIFEST, shell, credentials, now=time.time()).findings
 
 
 def _installed(openclaw: FakeOpenClaw, said: Any = None, **state: Any) -> None:
@@ -62,9 +73,13 @@ def test_a_healthy_gateway_is_all_ok(openclaw: FakeOpenClaw) -> None:
         "openclaw",
         "plugin",
         "gateway journal",
-        "gateway budget",
+        "budget",
         "gateway",
         "gateway key",
+        "runapi",
+        "balance",
+        "clock",
+        "shell key",
         "worker",
     }
     assert KEY not in repr(findings)
@@ -72,7 +87,7 @@ def test_a_healthy_gateway_is_all_ok(openclaw: FakeOpenClaw) -> None:
 
 def test_a_key_in_the_shell_alone_is_a_failure_with_its_fix(openclaw: FakeOpenClaw) -> None:
     """The commonest fault: exported in a terminal, never seen by the service. The line names the variable only."""
-    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+    _installed(openclaw, {**KEYLESS})
 
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
@@ -87,8 +102,7 @@ def test_a_key_in_the_shell_alone_is_a_failure_with_its_fix(openclaw: FakeOpenCl
         ({"source": "environment", "state": "placeholder"}, "failure", "nothing filled in"),
         ({"source": "environment", "state": "empty"}, "failure", "is empty"),
         ({"source": "provider", "state": "set", "fingerprint": key_fingerprint(KEY)}, "ok", "provider runapi"),
-        ({"source": "environment", "state": "set", "fingerprint": "0" * 16}, "warning", "another key"),
-        ({"source": "provider", "state": "set", "fingerprint": "0" * 16}, "warning", "another key"),
+        ({"source": "environment", "state": "set", "fingerprint": "0" * 16}, "ok", "its environment"),
         ({"source": "environment", "state": "set"}, "ok", "its environment"),
         ({}, "failure", "has no RUNAPI_API_KEY"),
         ({"state": ["odd"], "source": 7, "fingerprint": {}}, "failure", "has no RUNAPI_API_KEY"),
@@ -101,7 +115,7 @@ def test_the_state_of_the_gateways_key_is_reported(
     said: str,
 ) -> None:
     """A placeholder, an empty value and another account each look like "the key is refused" from the chat."""
-    _installed(openclaw, {**RUNNING, "key": key})
+    _installed(openclaw, {**RUNNING, "key": key, "account": None})
 
     found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
 
@@ -115,7 +129,6 @@ def test_the_state_of_the_gateways_key_is_reported(
     [
         {"source": "environment", "state": "placeholder"},
         {"source": "environment", "state": "empty"},
-        {"source": "environment", "state": "set", "fingerprint": "0" * 16},
     ],
 )
 def test_a_wrong_key_in_the_environment_is_fixed_at_its_source(
@@ -131,12 +144,18 @@ def test_a_wrong_key_in_the_environment_is_fixed_at_its_source(
     assert "echo" not in found.fix
 
 
-def test_another_key_of_the_provider_is_fixed_in_openclaws_config(openclaw: FakeOpenClaw) -> None:
-    """It takes precedence over every variable."""
-    _installed(openclaw, {**RUNNING, "key": {"source": "provider", "state": "set", "fingerprint": "0" * 16}})
+def test_another_key_in_the_shell_is_a_note(openclaw: FakeOpenClaw) -> None:
+    """The gateway's makes the images. That of OpenClaw's config takes precedence over every variable."""
+    _installed(
+        openclaw, {**RUNNING, "key": {"source": "provider", "state": "set", "fingerprint": "0" * 16}, "account": None}
+    )
 
-    found = _only(_look(openclaw, RUNAPI_API_KEY=KEY), "gateway key")
+    findings = _look(openclaw, RUNAPI_API_KEY=KEY)
+    found = _only(findings, "shell key")
 
+    assert _only(findings, "gateway key").state == "ok"
+    assert found.state == "note"
+    assert "another key than the gateway's" in found.message
     assert found.fix.endswith(
         "correct models.providers.runapi.apiKey in OpenClaw's config, then: openclaw gateway restart"
     )
@@ -171,7 +190,7 @@ def test_an_invalid_openclaw_config_is_a_failure_with_its_fix(openclaw: FakeOpen
 
 def test_without_a_key_the_fix_is_no_command_with_a_placeholder(openclaw: FakeOpenClaw) -> None:
     """People run what they are given; then a placeholder is the key, and RunAPI refuses it."""
-    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+    _installed(openclaw, {**KEYLESS})
 
     fixes = [finding.fix for finding in _look(openclaw) if "RUNAPI_API_KEY" in finding.fix]
 
@@ -180,7 +199,7 @@ def test_without_a_key_the_fix_is_no_command_with_a_placeholder(openclaw: FakeOp
 
 def test_a_key_in_the_vendors_file_is_enough_for_the_gateway(openclaw: FakeOpenClaw) -> None:
     """Its environment needs none then; a failure would send people to break a working set-up."""
-    _installed(openclaw, {**RUNNING, "key": {"source": None, "state": "missing", "fingerprint": None}})
+    _installed(openclaw, {**KEYLESS})
     path = openclaw.command.parent / ".config" / "runapi" / "config.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"api_key": KEY}))
@@ -197,7 +216,7 @@ def test_a_hung_gateway_loses_only_its_own_findings(
     """What is known of everything else is worth the more when it does."""
     _installed(openclaw, RUNNING)
     openclaw.change(hangs=True)
-    monkeypatch.setattr("flux2_tool.diagnostics.doctor.gateway.GATEWAY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("flux2_tool.openclaw.gateway_report.GATEWAY_TIMEOUT_S", 0.5)
     monkeypatch.setattr("flux2_tool.openclaw.status.GATEWAY_TIMEOUT_S", 0.5)
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
@@ -289,10 +308,12 @@ def test_a_wrong_setting_of_the_plugin_is_a_failure(openclaw: FakeOpenClaw) -> N
 def test_a_masked_webhook_secret_is_ok(openclaw: FakeOpenClaw) -> None:
     """OpenClaw shows no secret; that it is set must be enough, or every gateway with webhooks looks broken."""
     config = {"callback_public_url": "https://agent.example.com", "callback_secret": "__OPENCLAW_REDACTED__"}
-    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": config})
+    in_force = {**RUNNING, "settings": {**config, "callback_secret": "…"}}
+    _installed(openclaw, in_force, config={"plugins.entries.flux2.config": config})
 
     whole = [finding.state for finding in _look(openclaw, RUNAPI_API_KEY=KEY)]
     del config["callback_secret"]
+    openclaw.change(gateway={METHOD: {**RUNNING, "settings": config}, "tools.catalog": {"groups": []}})
     openclaw.change(config={"plugins.entries.flux2.config": config})
     half = [finding.message for finding in _look(openclaw, RUNAPI_API_KEY=KEY) if finding.state == "failure"]
 
@@ -316,12 +337,14 @@ def test_the_gateways_own_cap_and_journal_are_checked(openclaw: FakeOpenClaw, tm
     journal = open_journal(home, owner=ThisProcess(), now=time.time())
     with closing(journal):
         journal.claim(Machine(home).intent(reserved_usd=0.05), ClaimRules(join="never"), now=time.time())
-    _installed(openclaw, RUNNING, config={"plugins.entries.flux2.config": {"home": str(home), "daily_cap_usd": 0.08}})
+    config = {"home": str(home), "daily_cap_usd": 0.08}
+    silent = {**RUNNING, "account": None, "settings": config}
+    _installed(openclaw, silent, config={"plugins.entries.flux2.config": config})
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
     assert f"{home}/journal.db, 1 tasks" in _only(findings, "gateway journal").message
-    budget = _only(findings, "gateway budget")
+    budget = _only(findings, "budget")
     assert budget.state == "warning"
     assert "0.05 reserved of 0.08 today: not enough for one image" in budget.message
 
@@ -345,8 +368,57 @@ def test_the_command_includes_the_gateways_findings(openclaw: FakeOpenClaw, caps
     code = main(["doctor", "--json"])
 
     found = json.loads(capsys.readouterr().out)
-    # RunAPI itself is out of reach here.
-    assert code == 3
+    # RunAPI itself is out of reach here, and only asked by the gateway.
+    assert code == 0
     assert {"gateway key", "worker", "python", "journal"} <= {finding["area"] for finding in found["findings"]}
     assert KEY not in json.dumps(found)
     assert any(sys.executable in finding["message"] for finding in found["findings"])
+
+
+def test_a_setting_that_is_not_in_force_is_named_with_its_fix(openclaw: FakeOpenClaw) -> None:
+    """OpenClaw saves a change that it does not apply; whoever lowered a cap believes that it binds."""
+    saved = {"daily_cap_usd": 1, "spenders": "owner", "max_image_usd": 0.1}
+    report = {**RUNNING, "settings": {"daily_cap_usd": 3, "max_image_usd": 0.05}, "kept": ["max_image_usd"]}
+    _installed(openclaw, report, config={"plugins.entries.flux2.config": saved})
+
+    found = {one.message: one.fix for one in _look(openclaw, RUNAPI_API_KEY=KEY) if one.state == "failure"}
+
+    where, reload = "plugins.entries.flux2.config", "openclaw plugins reload flux2 --accept-capabilities"
+    assert found[f"{where}.daily_cap_usd is 1, but 3 is in force in the gateway"] == reload
+    assert found[f"{where}.spenders is owner, but everyone is in force in the gateway"] == reload
+    kept = found[f"{where}.max_image_usd is gone from the config; 0.05 stays in force, as it was last"]
+    assert kept.startswith(f"openclaw config set {where}.max_image_usd '0.05'")
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "fix"),
+    [
+        pytest.param("dayly_cap_usd", "(nearest: daily_cap_usd); it may be meant to guard money", True, id="a cap"),
+        pytest.param("colour", "is not a setting; it has no effect", False, id="another"),
+    ],
+)
+def test_a_key_that_is_no_setting_is_named(openclaw: FakeOpenClaw, key: str, said: str, fix: bool) -> None:
+    """A misspelt cap limits nothing, and OpenClaw takes it."""
+    config = {key: 1}
+    _installed(openclaw, {**RUNNING, "settings": config}, config={"plugins.entries.flux2.config": config})
+
+    [found] = [one for one in _look(openclaw, RUNAPI_API_KEY=KEY) if one.state == "failure"]
+
+    assert said in found.message
+    assert found.fix.endswith(f"openclaw config unset plugins.entries.flux2.config.{key}")
+    assert ("openclaw config set plugins.entries.flux2.config.daily_cap_usd VALUE" in found.fix) == fix
+
+
+def test_the_gateways_account_is_judged_and_not_the_shells(openclaw: FakeOpenClaw) -> None:
+    """A refused key is corrected where the gateway has it; a shell without one is no failure."""
+    service = {"base_url": "https://other.test", "status": 401, "error": "refused", "is_refused": True}
+    _installed(openclaw, {**RUNNING, "account": {**RUNNING["account"], "service": service}})
+
+    findings = _look(openclaw)
+
+    balance, shell = _only(findings, "balance"), _only(findings, "shell key")
+    assert (balance.state, balance.message) == ("failure", "refused")
+    assert "correct RUNAPI_API_KEY where the gateway gets it" in balance.fix
+    assert "https://other.test responds (HTTP 401)" in _only(findings, "runapi").message
+    assert (shell.state, shell.fix) == ("note", "")

@@ -136,7 +136,13 @@ def test_another_conversations_picture_is_refused_except_to_the_owner(world: Wor
 
 
 def test_spenders_owner_refuses_everybody_else(world: World, telegram: Telegram) -> None:
-    """For a bot in a public group; whoever types on the gateway's own machine is the owner too."""
+    """For a bot in a public group, set while a picture is made; who types on the machine is the owner, too."""
+    quick = world.sandbox.options
+    world.sandbox.options = quick.changed({"duration_s": 60.0})
+    step = ToolCall(tool="text_to_image", arguments={"prompt": "a slow house of Carla's"})
+    telegram.post(f"Please. {world.model.script('slow-house', [step])}", sender=ANNA + 100)
+    wait_until(lambda: [one for one in world.sandbox.ledger.tasks.values() if "slow house" in one.arguments["prompt"]])
+    world.sandbox.options = quick
     world.openclaw.run("config", "set", "plugins.entries.flux2.config.spenders", "owner")
     steps: list[Step] = [
         ToolCall(tool="text_to_image", arguments={"prompt": "a tower of the command line"}),

@@ -48,6 +48,8 @@ def main() -> None:
             threading.Thread(target=answer_question, args=(message["id"], params), daemon=True).start()
         elif method == "overview":
             send({"id": message["id"], "result": {"text": json.dumps(params)}})
+        elif method == "account":
+            send({"id": message["id"], "result": {"given": params}})
         elif method == "webhook":
             body = base64.b64decode(params["body_base64"])
             if body != b"silence":

@@ -8,6 +8,8 @@ import { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 
 const plugins = new Map(); // name -> { tools, service }
+let entry; // of the plugin in the host's config; a plugin is registered with the config of its own
+const reloads = []; // what plugins say of a change of the config
 const calls = new Map(); // call id -> { abort, outcome, updates }
 const verdicts = new Map(); // call id -> what a hook said
 const turns = new Map(); // number -> context
@@ -35,16 +37,16 @@ const withInfinity = (_key, value) => {
 const operations = {
   async register({ name, root, config, stateDir, providers, hostKey, sessions }) {
     const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [], hooks: [] };
-    const entry = (await import(pathToFileURL(join(root, "dist", "index.js")).href)).default;
-    entry.register({
-      id: entry.id,
+    const { default: ours } = await import(pathToFileURL(join(root, "dist", "index.js")).href);
+    ours.register({
+      id: ours.id,
       rootDir: root,
       pluginConfig: config,
       config: { models: { providers } },
       logger,
       runtime: {
         state: { resolveStateDir: () => stateDir },
-        config: { current: () => ({ models: { providers } }) },
+        config: { current: () => ({ models: { providers }, plugins: { entries: { flux2: entry } } }) },
         modelAuth: modelAuth(hostKey),
         events: {
           onAgentEvent(listener) {
@@ -64,14 +66,20 @@ const operations = {
       on: (event, handler, options) => plugin.hooks.push({ event, handler, options }),
       registerHttpRoute: (route) => plugin.routes.push(route),
       registerCommand: (command) => (plugin.command = command),
+      registerReload: (reload) => reloads.push(reload),
       registerService: (service) => (plugin.service = service),
       registerHostedMediaResolver: (resolver) => (plugin.resolver = resolver),
     });
     plugins.set(name, plugin);
-    return { id: entry.id, tools: [...plugin.tools.keys()] };
+    return { id: ours.id, tools: [...plugin.tools.keys()] };
   },
+  // A change of the config that the host takes over without loading the plugin anew.
+  configure({ changed = null }) {
+    entry = changed ?? undefined;
+  },
+  reloads: () => reloads.splice(0),
   definitions({ plugin }) {
-    return [...plugins.get(plugin).tools.values()].map((make) => make({}));
+    return [...plugins.get(plugin).tools.values()].map((make) => make({})).filter(Boolean);
   },
   prepared({ plugin, tool, args }) {
     return plugins.get(plugin).tools.get(tool)({}).prepareArguments(args);

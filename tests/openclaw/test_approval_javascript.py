@@ -133,12 +133,14 @@ def test_a_worker_that_does_not_start_has_no_question(
     assert "configuration_error" in text_of(host.ask("end", call="one"))
 
 
-def test_without_the_setting_there_is_no_hook(host: PluginHost, make_plugin: MakePlugin) -> None:
-    """Nobody's calls are held up by it."""
-    host.register(make_plugin(), name="free", config={})
+def test_without_the_setting_nobody_is_asked(host: PluginHost) -> None:
+    """Nobody's calls are held up by it; and whoever sets it while a call waits is asked about the next."""
+    host.ask("configure", changed={"enabled": True, "config": {}})
+    free = before(host, "one")
+    host.ask("configure", changed={"enabled": True, "config": ASKING})
 
-    assert asking_hooks(host, "free") == []
-    assert [hook["event"] for hook in asking_hooks(host, "plugin")] == ["before_tool_call"]
+    assert free is None
+    assert before(host, "two") is not None
 
 
 def test_the_descriptions_say_what_a_refusal_costs(host: PluginHost, make_plugin: MakePlugin) -> None:

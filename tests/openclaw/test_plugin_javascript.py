@@ -642,9 +642,14 @@ def test_the_doctor_method_reports_key_state_without_the_key(
     found = host.ask("gatewayMethod", plugin="plugin", method="flux2.doctor")
 
     assert found["scope"] == "operator.read"
+    account = found["answer"].pop("account")
+    assert set(account["given"]) == {"api_key", "base_url"}
     assert found["answer"] == {
         "version": manifest.version,
         "manifest_sha256": manifest.sha256,
+        "settings": {},
+        "kept": [],
+        "needs_reload": [],
         "key": {"source": source, "state": state, "fingerprint": key and key_fingerprint(key)},
         "base_url": "https://host/v1" if source == "provider" else None,
         "worker": {"problem": None},

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from flux2_tool.credentials import DEFAULT_BASE_URL, Credentials
 from flux2_tool.diagnostics.doctor import environment, journal, openclaw, runapi, worker
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, report
+from flux2_tool.diagnostics.doctor.openclaw import OpenClawChecks
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.client import HttpTimeouts, RunapiClient, open_http
 from flux2_tool.schema.manifest import Manifest
@@ -38,21 +39,25 @@ def run_checks(
     findings = [environment.check_python(), environment.check_packages(), *findings]
     credentials, key_findings = runapi.check_key(settings, environ)
     base_url = settings.base_url or DEFAULT_BASE_URL if credentials is None else credentials.base_url
-    findings += key_findings
-    findings += asyncio.run(_check_service(base_url, credentials, manifest, environ))
+    checks = OpenClawChecks(findings=[])
+    if with_openclaw:
+        checks = openclaw.check_openclaw(command, manifest, environ, credentials, now=now)
+    if not checks.judges_account:
+        findings += key_findings
+        if credentials is not None:
+            findings += asyncio.run(_check_service(base_url, credentials, manifest, environ))
     findings.append(environment.check_routes(settings, base_url))
     findings.append(journal.check_journal(settings, now=now))
-    findings.append(journal.check_budget(settings, manifest, base_url=base_url, now=now))
+    if not checks.judges_budget:
+        findings.append(journal.check_budget(settings, manifest, base_url=base_url, now=now))
     findings.append(environment.check_disk(settings))
     findings += environment.check_folders(settings)
     findings.append(worker.check_worker(sys.executable, manifest, environ))
-    if with_openclaw:
-        findings += openclaw.check_openclaw(command, manifest, environ, credentials, now=now)
-    return findings
+    return findings + checks.findings
 
 
 async def _check_service(
-    base_url: str, credentials: Credentials | None, manifest: Manifest, environ: Mapping[str, str]
+    base_url: str, credentials: Credentials, manifest: Manifest, environ: Mapping[str, str]
 ) -> list[Finding]:
     try:
         http = open_http(base_url, timeouts=_TIMEOUTS)
@@ -62,8 +67,8 @@ async def _check_service(
         client = RunapiClient(
             http,
             base_url=base_url,
-            api_key=None if credentials is None else credentials.api_key,
+            api_key=credentials.api_key,
             user_agent=f"flux2-tool/{manifest.version}",
             attempt_timeout_s=_TIMEOUTS.attempt_s,
         )
-        return await runapi.check_service(client, manifest, environ, with_key=credentials is not None, now=time.time())
+        return await runapi.check_service(client, manifest, environ, with_key=True, now=time.time())

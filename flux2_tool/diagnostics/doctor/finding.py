@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-State = Literal["ok", "warning", "failure"]
+State = Literal["ok", "note", "warning", "failure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         area: What was checked, in one word or two.
-        state: A failure prevents images; a warning may, now or later.
+        state: A failure prevents images; a warning may, now or later; a note is about this shell alone.
         message: The finding in words, without any secret.
         fix: The command, or the line, that fixes it; empty when nothing is wrong.
         facts: The finding as data for programs.
@@ -41,6 +41,11 @@ class Finding:
 def ok(area: str, message: str, **facts: Any) -> Finding:
     """Return a finding that needs no fix."""
     return Finding(area=area, state="ok", message=message, facts=facts)
+
+
+def note(area: str, message: str, fix: str = "", **facts: Any) -> Finding:
+    """Return a finding about this shell, where a gateway with a key of its own makes the images."""
+    return Finding(area=area, state="note", message=message, fix=fix, facts=facts)
 
 
 def warning(area: str, message: str, fix: str = "", **facts: Any) -> Finding:

@@ -1,122 +1,39 @@
-"""Checks of the running gateway: what the plugin in it reports of its version, its key and its worker.
+"""Checks of the running gateway, by what the plugin in it reports: its key, RunAPI as it sees it, and its worker.
 
-A key exported in a shell is often missing in the gateway, which is a service with an environment of its own. So the
-running plugin is asked, through the gateway method `flux2.doctor` (`index.js`). A plugin of another version may respond
-with anything: a value of another form counts as missing.
+It makes the images, so its key counts; that of the shell is a note.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import Annotated, Any, Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-
-from flux2_tool._net import normalized_base_url
 from flux2_tool.credentials import KEY_VARIABLE, Credentials
-from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
-from flux2_tool.diagnostics.doctor.runapi import key_from_file
-from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.diagnostics.doctor.finding import Finding, failure, note, ok, warning
+from flux2_tool.diagnostics.doctor.runapi import key_from_file, service_findings
+from flux2_tool.openclaw.gateway_report import AccountReport, KeyReport, KeySource, WorkerReport
 from flux2_tool.openclaw.image_provider import PROVIDER
-from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli, OpenClawCommandError
 from flux2_tool.openclaw.status import INSTALL, SEEN_FROM_HERE, Status, env_file
 from flux2_tool.runapi.text import printable
 from flux2_tool.schema.manifest import Manifest
 
-METHOD: Final = "flux2.doctor"
 _RESTART: Final = "openclaw gateway restart"
 
 
-def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return validate(value)
-    except ValidationError:
-        return None
-
-
-_Lenient = WrapValidator(_or_none)
-_Text = Annotated[str | None, _Lenient]
-KeySource = Literal["environment", "provider"]
-
-
-class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
-
-
-class KeyReport(_Report):
-    """The gateway's key: where it comes from and whether it is usable, never the key itself."""
-
-    source: Annotated[KeySource | None, _Lenient] = None
-    state: Annotated[Literal["set", "placeholder", "empty", "missing"] | None, _Lenient] = None
-    fingerprint: _Text = None
-
-
-class WorkerError(_Report):
-    """Why the worker does not start or is incompatible, in the form of the tool's error object."""
-
-    message: _Text = None
-    hint: _Text = None
-
-
-class WorkerProblem(_Report):
-    """A failed call's result."""
-
-    error: WorkerError
-
-
-class WorkerReport(_Report):
-    """The gateway's worker; `problem` is None when it starts and is compatible."""
-
-    problem: Annotated[WorkerProblem | None, _Lenient] = None
-
-
-class PluginReport(_Report):
-    """The response of `flux2.doctor`; `base_url` is the one in use, None for the default."""
-
-    version: _Text = None
-    manifest_sha256: _Text = None
-    base_url: _Text = None
-    key: Annotated[KeyReport | None, _Lenient] = None
-    worker: Annotated[WorkerReport | None, _Lenient] = None
-
-
-def ask_plugin(cli: OpenClawCli) -> PluginReport | str:
-    """Return the running plugin's report, or why there is none."""
-    try:
-        found = cli.run_json("gateway", "call", METHOD, "--json", timeout_s=GATEWAY_TIMEOUT_S)
-    except ConfigurationError as exc:
-        error = exc.output.get("error") if isinstance(exc, OpenClawCommandError) else None
-        message = error.get("message") if isinstance(error, Mapping) else None
-        return printable(str(message or exc.message), 200)
-    return PluginReport.model_validate(found) if isinstance(found, dict) else "it did not respond with an object"
-
-
-def base_url_of(report: PluginReport | str) -> str | None:
-    """Return the normalized base URL of the running plugin, None when it reports none that is usable."""
-    if isinstance(report, PluginReport) and report.base_url is not None:
-        with suppress(ValueError):
-            return normalized_base_url(report.base_url)
-    return None
-
-
 def check_gateway(
-    report: PluginReport | str,
-    status: Status,
-    manifest: Manifest,
-    environ: Mapping[str, str],
-    credentials: Credentials | None,
+    status: Status, manifest: Manifest, environ: Mapping[str, str], credentials: Credentials | None, *, now: float
 ) -> Iterator[Finding]:
     """Check what the running plugin reports.
 
     Args:
-        report: From `ask_plugin`.
-        status: The plugin as OpenClaw's files have it.
+        status: The plugin as OpenClaw's files and its gateway have it.
         manifest: This package's.
         environ: The shell's.
         credentials: The shell's key, to compare the gateway's with.
+        now: The wall clock, in seconds since 1970.
     """
+    report = status.running
     if isinstance(report, str):
         yield _without_report(report, status, environ, credentials)
         return
@@ -126,9 +43,41 @@ def check_gateway(
         yield warning("gateway", message, f"{INSTALL}, then {_RESTART}")
     else:
         yield ok("gateway", "running, and the plugin in it responds")
-    yield _check_key(report.key or KeyReport(), environ, credentials)
+    key, account = report.key or KeyReport(), report.account or AccountReport()
+    yield _check_key(key, account, environ, credentials)
+    yield from _check_account(key, account, manifest, environ, now=now)
+    yield _shell_key(key, account, environ, credentials)
     if report.worker is not None:
         yield _check_worker(report.worker)
+
+
+def _check_account(
+    key: KeyReport, account: AccountReport, manifest: Manifest, environ: Mapping[str, str], *, now: float
+) -> Iterator[Finding]:
+    """Check RunAPI and the account as the gateway's worker found them."""
+    if account.error is not None and key.state == "set":
+        message = printable(account.error.message or "its worker cannot use it", 400)
+        yield failure("gateway key", message, _correct_key(key.source, environ))
+    if account.service is None:
+        return
+    for finding in service_findings(account.service, manifest, environ, now=now):
+        if finding.area == "balance" and account.service.is_refused:
+            yield failure("balance", finding.message, _correct_key(key.source, environ))
+        else:
+            yield finding
+
+
+def _shell_key(
+    key: KeyReport, account: AccountReport, environ: Mapping[str, str], credentials: Credentials | None
+) -> Finding:
+    """Return the note about this shell's key, which only the commands of this shell use."""
+    if credentials is None:
+        return note("shell key", "none in this shell; only its own commands would need one")
+    theirs = account.fingerprint or key.fingerprint
+    if theirs is None or theirs == credentials.fingerprint:
+        return ok("shell key", f"from {credentials.source}, for the commands of this shell")
+    message = f"from {credentials.source}, another key than the gateway's; the commands of this shell use it"
+    return note("shell key", message, f"if this shell's is the right one: {_correct_key(key.source, environ)}")
 
 
 def _without_report(
@@ -138,7 +87,7 @@ def _without_report(
     if "unknown method" in reason:
         return warning("gateway", "the running gateway has an older version of the plugin", _RESTART)
     kept = [source for source in status.key_sources if not source.endswith(SEEN_FROM_HERE)]
-    message = f"could not ask the gateway ({reason})"
+    message = f"could not ask the gateway ({reason}); key and account are those of this shell"
     if not kept and credentials is not None:
         where = f"the key is in {credentials.source} of this shell; a gateway that runs as a service does not see it"
         return warning("gateway", f"{message}; {where}", _add_key(environ, credentials))
@@ -154,15 +103,13 @@ def _check_worker(worker: WorkerReport) -> Finding:
     return failure("worker", printable(error.message or "no reason given", 400), fix)
 
 
-def _check_key(key: KeyReport, environ: Mapping[str, str], credentials: Credentials | None) -> Finding:
+def _check_key(
+    key: KeyReport, account: AccountReport, environ: Mapping[str, str], credentials: Credentials | None
+) -> Finding:
     facts = {"source": key.source, "state": key.state}
     if key.state == "set":
         where = "its environment" if key.source == "environment" else "OpenClaw's provider runapi"
-        if credentials is None or key.fingerprint in (None, credentials.fingerprint):
-            return ok("gateway key", f"set, from {where}", **facts)
-        message = f"set, from {where}, but it is another key than this shell's"
-        fix = f"if this shell's is the right one: {_correct_key(key.source, environ)}"
-        return warning("gateway key", message, fix, **facts)
+        return ok("gateway key", f"set, from {where}", **facts)
     if key.state in ("placeholder", "empty"):
         in_environment = key.source == "environment"
         unfilled = f"holds ${{{KEY_VARIABLE}}} itself, which nothing filled in"
@@ -171,9 +118,10 @@ def _check_key(key: KeyReport, environ: Mapping[str, str], credentials: Credenti
         fix = _correct_key(key.source, environ) if in_environment else _add_key(environ, credentials)
         return failure("gateway key", f"{name} {problem}", fix, **facts)
     stored = key_from_file(environ)
-    if stored is not None:
-        message = f"none in its environment; its worker takes the one in {stored.source}"
-        return ok("gateway key", message, **{**facts, "source": stored.source})
+    source = account.source or (None if stored is None or account.error is not None else stored.source)
+    if source is not None:
+        message = f"none in its environment; its worker takes the one in {printable(source, 300)}"
+        return ok("gateway key", message, **{**facts, "source": source})
     here = f"{credentials.source} has one here, but the" if credentials is not None else "the"
     message = f"{here} gateway's environment has no {KEY_VARIABLE}"
     return failure("gateway key", message, _add_key(environ, credentials), **facts)

@@ -140,13 +140,33 @@ def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: 
                 spending = opened.spending(cap)
         except JournalError:
             return warning("budget", "today's spending is not known without the journal", "fix the journal first")
-    used_usd = spending.spent_usd + spending.reserved_usd
-    message = (
-        f"{spending.spent_usd:.2f} USD spent and {spending.reserved_usd:.2f} reserved of {cap.limit_usd:.2f} today"
+    return budget_finding(
+        manifest,
+        spent_usd=spending.spent_usd,
+        reserved_usd=spending.reserved_usd,
+        cap_usd=cap.limit_usd,
+        ends=ends,
+        spenders=settings.spenders,
     )
-    facts = {"spent_usd": spending.spent_usd, "reserved_usd": spending.reserved_usd, "cap_usd": cap.limit_usd}
-    if used_usd + lowest_price_usd(manifest) <= cap.limit_usd:
-        return ok("budget", f"{message}; spenders: {settings.spenders}", **facts)
+
+
+def budget_finding(
+    manifest: Manifest, *, spent_usd: float, reserved_usd: float, cap_usd: float, ends: float, spenders: str
+) -> Finding:
+    """Return the finding about the use of a daily cap.
+
+    Args:
+        manifest: For the lowest price.
+        spent_usd: What was spent today.
+        reserved_usd: What images being generated may cost.
+        cap_usd: The cap.
+        ends: When the day ends, in seconds since 1970.
+        spenders: The setting.
+    """
+    message = f"{spent_usd:.2f} USD spent and {reserved_usd:.2f} reserved of {cap_usd:.2f} today"
+    facts = {"spent_usd": spent_usd, "reserved_usd": reserved_usd, "cap_usd": cap_usd}
+    if spent_usd + reserved_usd + lowest_price_usd(manifest) <= cap_usd:
+        return ok("budget", f"{message}; spenders: {spenders}", **facts)
     resets = datetime.fromtimestamp(ends).astimezone().isoformat(timespec="minutes")
     fix = f"set daily_cap_usd higher ({manifest.settings['daily_cap_usd'].env}, or the plugin's config)"
     return warning("budget", f"{message}: not enough for one image until {resets}", fix, **facts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool._folders import state_folder
@@ -12,6 +12,7 @@ from flux2_tool.credentials import DEFAULT_BASE_URL, KEY_VARIABLE, Credentials
 from flux2_tool.diagnostics.doctor import gateway, journal
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.openclaw.gateway_report import PluginReport
 from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
 from flux2_tool.openclaw.status import Status, get_status
 from flux2_tool.schema.manifest import Manifest
@@ -21,6 +22,20 @@ from flux2_tool.settings import Settings, load_settings
 _PLACEHOLDER: Final = "bWFza2Vk"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenClawChecks:
+    """The findings about OpenClaw.
+
+    Attributes:
+        judges_account: Whether key, RunAPI and balance among them are the gateway's, which makes the images.
+        judges_budget: Whether the budget among them is the plugin's.
+    """
+
+    findings: list[Finding]
+    judges_account: bool = False
+    judges_budget: bool = False
+
+
 def check_openclaw(
     command: str | None,
     manifest: Manifest,
@@ -28,7 +43,7 @@ def check_openclaw(
     credentials: Credentials | None,
     *,
     now: float,
-) -> list[Finding]:
+) -> OpenClawChecks:
     """Check OpenClaw, the plugin in it, and the gateway where the plugin runs.
 
     Args:
@@ -42,28 +57,28 @@ def check_openclaw(
         cli = find_openclaw_cli(command, environ)
     except ConfigurationError as exc:
         if command is None and "not on PATH" in exc.message:
-            return [warning("openclaw", f"{exc.message}: its side was not checked", exc.hint)]
-        return [failure("openclaw", exc.message, exc.hint)]
+            return OpenClawChecks(findings=[warning("openclaw", f"{exc.message}: its side was not checked", exc.hint)])
+        return OpenClawChecks(findings=[failure("openclaw", exc.message, exc.hint)])
     findings = [ok("openclaw", f"{cli.version} at {cli.command}", version=cli.version)]
-    with ThreadPoolExecutor(max_workers=3) as pool:
-        status_query = pool.submit(get_status, cli, manifest, environ)
-        gateway_query = pool.submit(gateway.ask_plugin, cli)
-        config_query = pool.submit(cli.config_value, f"plugins.entries.{manifest.id}.config")
     try:
-        status, config = status_query.result(), config_query.result()
+        status = get_status(cli, manifest, environ)
     except ConfigurationError as exc:
-        return [*findings, failure("openclaw", exc.message, exc.hint or "openclaw config validate")]
+        findings.append(failure("openclaw", exc.message, exc.hint or "openclaw config validate"))
+        return OpenClawChecks(findings=findings)
     findings += _check_plugin(status)
     if status.plugin_version is None:
-        return findings
-    settings, settings_finding = _check_settings(config, manifest, environ)
+        return OpenClawChecks(findings=findings)
+    report = status.running if isinstance(status.running, PluginReport) else None
+    settings, settings_finding = _check_settings(status.config, manifest, environ)
     findings.append(settings_finding)
-    plugin_report = gateway_query.result()
     if settings is not None:
-        base_url = gateway.base_url_of(plugin_report) or settings.base_url or DEFAULT_BASE_URL
-        findings += _check_journal(settings, manifest, base_url=base_url, now=now)
-    findings += gateway.check_gateway(plugin_report, status, manifest, environ, credentials)
-    return findings
+        findings += _check_journal(settings, report, manifest, now=now)
+    findings += gateway.check_gateway(status, manifest, environ, credentials, now=now)
+    return OpenClawChecks(
+        findings=findings,
+        judges_account=report is not None and report.key is not None,
+        judges_budget=settings is not None,
+    )
 
 
 def _check_plugin(status: Status) -> Iterator[Finding]:
@@ -89,7 +104,8 @@ def _check_settings(config: Any, manifest: Manifest, environ: Mapping[str, str])
     entries = {
         key: value
         for key, value in (config.items() if isinstance(config, Mapping) else ())
-        if key not in properties or "default" not in properties[key] or value != properties[key]["default"]
+        # A key that is no setting is one of the status's problems.
+        if key in properties and ("default" not in properties[key] or value != properties[key]["default"])
     }
     shown = {key: _PLACEHOLDER if key in hints and hints[key].sensitive else value for key, value in entries.items()}
     where = f"plugins.entries.{manifest.id}.config"
@@ -102,7 +118,24 @@ def _check_settings(config: Any, manifest: Manifest, environ: Mapping[str, str])
     return settings, ok("plugin", message, given=sorted(entries))
 
 
-def _check_journal(settings: Settings, manifest: Manifest, *, base_url: str, now: float) -> Iterator[Finding]:
+def _check_journal(
+    settings: Settings, report: PluginReport | None, manifest: Manifest, *, now: float
+) -> Iterator[Finding]:
     """Check the plugin's own journal and cap: this shell's settings are not the gateway's."""
+    account = None if report is None else report.account
+    if account is not None and account.home is not None:
+        settings = replace(settings, home=Path(account.home))
     yield replace(journal.check_journal(settings, now=now), area="gateway journal")
-    yield replace(journal.check_budget(settings, manifest, base_url=base_url, now=now), area="gateway budget")
+    if account is not None and account.spending is not None:
+        said = account.spending
+        yield journal.budget_finding(
+            manifest,
+            spent_usd=said.spent_usd,
+            reserved_usd=said.reserved_usd,
+            cap_usd=said.cap_usd,
+            ends=said.until,
+            spenders=str((report.settings or {}).get("spenders", settings.spenders)) if report else settings.spenders,
+        )
+    else:
+        base_url = (report and report.address) or settings.base_url or DEFAULT_BASE_URL
+        yield journal.check_budget(settings, manifest, base_url=base_url, now=now)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from pydantic import SecretStr
@@ -13,11 +11,9 @@ from pydantic import SecretStr
 from flux2_tool.credentials import KEY_VARIABLE, Credentials, resolve_credentials
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
-from flux2_tool.exceptions import AuthenticationError, Flux2Error
-from flux2_tool.runapi import contract
-from flux2_tool.runapi.balance import balance_of
-from flux2_tool.runapi.client import HttpResponse, RunapiClient
-from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
+from flux2_tool.exceptions import Flux2Error
+from flux2_tool.runapi.account_check import ServiceFacts, ask_service, skew_of, utc_text
+from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 
@@ -75,38 +71,38 @@ async def check_service(
         with_key: Whether the client has a key.
         now: This machine's clock, in seconds since 1970.
     """
-    path = contract.BALANCE_PATH if with_key else contract.PRICE_SCHEDULES_PATH
-    try:
-        response = await client.send("GET", path)
-    except UnusableNetworkError as exc:
-        return [failure("runapi", f"{client.base_url} cannot be reached: {exc}", exc.hint)]
-    except (NotSentError, MaybeSentError) as exc:
-        return [_unreachable(client, environ, str(exc))]
-    except CrossOriginRedirectError as exc:
-        message = f"{client.base_url} redirects elsewhere: {exc}; the key was not sent there"
+    return service_findings(await ask_service(client, with_key=with_key, now=now), manifest, environ, now=now)
+
+
+def service_findings(
+    facts: ServiceFacts, manifest: Manifest, environ: Mapping[str, str], *, now: float
+) -> list[Finding]:
+    """Return the findings about RunAPI; for the arguments see `check_service`."""
+    if facts.no_response == "unusable":
+        return [failure("runapi", f"{facts.base_url} cannot be reached: {facts.reason}", facts.hint)]
+    if facts.no_response == "unreachable":
+        return [_unreachable(facts.base_url, environ, facts.reason)]
+    if facts.no_response == "redirected":
+        message = f"{facts.base_url} redirects elsewhere: {facts.reason}; the key was not sent there"
         return [failure("runapi", message, "correct RUNAPI_BASE_URL")]
-    findings = [ok("runapi", f"{client.base_url} responds (HTTP {response.status_code})", status=response.status_code)]
-    if with_key:
-        findings.append(_check_balance(response, manifest))
-    return [*findings, *check_clock(response.headers.get("date", ""), now)]
+    findings = [ok("runapi", f"{facts.base_url} responds (HTTP {facts.status})", status=facts.status)]
+    if facts.error or facts.balance_usd is not None:
+        findings.append(_check_balance(facts, manifest))
+    return [*findings, *_clock_findings(facts.skew_s, now)]
 
 
-def _unreachable(client: RunapiClient, environ: Mapping[str, str], reason: str) -> Finding:
+def _unreachable(base_url: str, environ: Mapping[str, str], reason: str) -> Finding:
     proxies = sorted(name for name in environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy"))
     through = f" through {', '.join(proxies)}" if proxies else ""
-    return failure("runapi", f"{client.base_url} cannot be reached{through}: {reason}", f"curl -I {client.base_url}")
+    return failure("runapi", f"{base_url} cannot be reached{through}: {reason}", f"curl -I {base_url}")
 
 
-def _check_balance(response: HttpResponse, manifest: Manifest) -> Finding:
-    try:
-        balance = balance_of(response)
-    except AuthenticationError as exc:
-        return failure("balance", exc.message, exc.hint)
-    except Flux2Error as exc:
-        return warning("balance", exc.message, exc.hint)
+def _check_balance(facts: ServiceFacts, manifest: Manifest) -> Finding:
+    if facts.error:
+        return (failure if facts.is_refused else warning)("balance", facts.error, facts.hint)
     lowest_usd = lowest_price_usd(manifest)
-    left_usd = balance.balance_usd or 0.0
-    today = "" if balance.spent_today_usd is None else f", {balance.spent_today_usd:.2f} USD spent today"
+    left_usd = facts.balance_usd or 0.0
+    today = "" if facts.spent_today_usd is None else f", {facts.spent_today_usd:.2f} USD spent today"
     message = f"the key is valid; {left_usd:.2f} USD to spend{today}"
     if left_usd < lowest_usd:
         message = f"{message}: not enough for one image ({lowest_usd:.2f} USD)"
@@ -116,14 +112,14 @@ def _check_balance(response: HttpResponse, manifest: Manifest) -> Finding:
 
 def check_clock(date: str, now: float) -> list[Finding]:
     """Compare this machine's clock with a response's Date header; no finding when the header cannot be read."""
-    try:
-        moment = parsedate_to_datetime(date)
-    except (TypeError, ValueError, OverflowError):
+    return _clock_findings(skew_of(date, now), now)
+
+
+def _clock_findings(skew_s: float | None, now: float) -> list[Finding]:
+    if skew_s is None:
         return []
-    skew_s = now - (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if abs(skew_s) <= SKEW_S:
         return [ok("clock", f"within {SKEW_S:.0f} s of RunAPI's", skew_s=round(skew_s))]
-    here = datetime.fromtimestamp(now, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
-    message = f"{here} UTC here, {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} RunAPI's"
+    message = f"{utc_text(now)} UTC here, {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} RunAPI's"
     finding = failure if abs(skew_s) > TOO_MUCH_SKEW_S else warning
     return [finding("clock", message, "timedatectl set-ntp true", skew_s=round(skew_s))]

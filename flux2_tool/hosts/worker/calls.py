@@ -13,6 +13,7 @@ from typing import Any, Final
 from flux2_tool._folders import state_folder, system_path
 from flux2_tool.context import Approval, CallContext
 from flux2_tool.credentials import resolve_credentials
+from flux2_tool.engine.account_report import account_report
 from flux2_tool.engine.accounts import CredentialsSource
 from flux2_tool.engine.approvals import Question
 from flux2_tool.engine.engine import Engine
@@ -21,7 +22,15 @@ from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, InternalError
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES
-from flux2_tool.hosts.worker.params import AgentSession, CallParams, OverviewParams, WebhookParams, parsed
+from flux2_tool.hosts.worker.params import (
+    AccountParams,
+    AgentSession,
+    CallParams,
+    OverviewParams,
+    WebhookParams,
+    parsed,
+)
+from flux2_tool.schema.guards import unknown_settings
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings
@@ -63,6 +72,7 @@ class WorkerCalls:
     async def question(self, params: CallParams) -> dict[str, Any] | None:
         """Return what a person has to be asked before such a call, None if nothing; see `Engine.question`."""
         engine = self._opened()
+        self._check_guards(params.tool)
         question = await engine.question(
             params.tool,
             params.arguments,
@@ -70,6 +80,18 @@ class WorkerCalls:
             credentials=self._credentials(params, engine),
         )
         return None if question is None else question_object(question)
+
+    async def account(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of the account that these params name; see `account_report`.
+
+        Raises:
+            ProtocolFaultError: The params do not have the protocol's types.
+            Flux2Error: The settings are wrong.
+        """
+        wanted = parsed(AccountParams, params)
+        engine = self._opened()
+        user_agent = f"flux2-tool/{self._manifest.version}"
+        return await account_report(engine.settings, self._credentials(wanted, engine), user_agent=user_agent)
 
     async def overview(self, params: dict[str, Any]) -> str:
         """Return what the chat command `/flux2` answers; see `overview.py`.
@@ -108,6 +130,7 @@ class WorkerCalls:
         self, params: CallParams, cancel: CancelToken, on_progress: Callable[[Progress], None]
     ) -> ToolResult:
         engine = self._opened()
+        self._check_guards(params.tool)
         return await engine.call(
             params.tool,
             params.arguments,
@@ -119,7 +142,7 @@ class WorkerCalls:
             cancel=cancel,
         )
 
-    def _credentials(self, params: CallParams, engine: Engine) -> CredentialsSource:
+    def _credentials(self, params: AccountParams, engine: Engine) -> CredentialsSource:
         return partial(
             resolve_credentials,
             environ=self._environ,
@@ -130,14 +153,33 @@ class WorkerCalls:
 
     def _opened(self) -> Engine:
         if self._engine is None:
+            known = {name: value for name, value in self._config.items() if name in self._manifest.settings}
             try:
                 state = state_folder(self._environ) if self._host.is_gateway else None
-                settings = load_settings(self._environ, config=self._config, manifest=self._manifest, state=state)
+                settings = load_settings(self._environ, config=known, manifest=self._manifest, state=state)
             except ConfigurationError as exc:
                 exc.hint = exc.hint or "Fix plugins.entries.flux2.config, then call again."
                 raise
             self._engine = Engine(settings=settings, host=self._host, manifest=self._manifest)
         return self._engine
+
+    def _check_guards(self, tool: str) -> None:
+        """Refuse to make an image under a config whose unknown key may have been meant as a cap.
+
+        Raises:
+            ConfigurationError: There is such a key.
+        """
+        if tool not in self._manifest.tools or not self._manifest.tools[tool].models:
+            return
+        where = f"plugins.entries.{self._manifest.id}.config"
+        unknown = [one for one in unknown_settings(self._config, self._manifest.settings) if one.guards_money]
+        if unknown:
+            wrong = "; ".join(f"{where}.{one.name[:60]} {one.text}" for one in unknown)
+            raise ConfigurationError(
+                f"{wrong}. It may have been meant to limit what images cost, so none is made. Nothing was sent.",
+                hint="Tell the user so. The operator renames it to the setting meant, or removes it: "
+                f"openclaw config unset {where}.{unknown[0].name[:60]}",
+            )
 
 
 def question_object(question: Question) -> dict[str, Any]:

@@ -67,7 +67,14 @@ class ApprovalParams(_Params):
     usd: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class CallParams(_Params):
+class AccountParams(_Params):
+    """The params of `account`: those of a call that name the account."""
+
+    api_key: Text | None = Field(default=None, repr=False)
+    base_url: Text | None = None
+
+
+class CallParams(AccountParams):
     """The params of `call` and `question`: the tool, its arguments, which are validated later, and the caller.
 
     Attributes:
@@ -84,8 +91,6 @@ class CallParams(_Params):
 
     tool: Text
     arguments: Any = None
-    api_key: Text | None = Field(default=None, repr=False)
-    base_url: Text | None = None
     session: Annotated[str | AgentSession | None, BeforeValidator(_session)] = None
     sender: KnownText = None
     is_owner: Flag = False

@@ -6,7 +6,8 @@ JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdou
                     call, see `params.CallParams`                          -> the result object
                     question, of the same params                           -> {question}, null or see `question_object`
                     overview {is_operator, ...}, its session and account   -> {text} for the chat command
-    webhook {headers, body_base64}                         -> {accepted}
+                    webhook {headers, body_base64}                         -> {accepted}
+                    account {api_key?, base_url?}                          -> see `engine/account_report.py`
                     shutdown                                               -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message, task_ref?}  out
 
@@ -26,7 +27,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
@@ -142,9 +143,11 @@ class Worker:
         if method == "call":
             self._begin_call(request_id, params)
         elif method == "question":
-            self._begin_question(request_id, params)
-        elif method == "overview":
-            self._begin_overview(request_id, params)
+            self._begin(request_id, self._question(request_id, self._parsed(request_id, params)))
+        elif method in ("overview", "account"):
+            self._check_unused(request_id)
+            answer = self._overview if method == "overview" else self._account
+            self._begin(request_id, answer(request_id, params))
         elif method == "initialize":
             self._initialize(params)
             self._respond(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
@@ -155,7 +158,7 @@ class Worker:
             self._respond(request_id, {})
             self.stopped.set()
         else:
-            there_are = "initialize, call, question, overview, webhook, shutdown"
+            there_are = "initialize, call, question, overview, account, webhook, shutdown"
             raise ProtocolFaultError(METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are {there_are}')
 
     def _handle_notification(self, method: str, params: dict[str, Any]) -> None:
@@ -187,18 +190,10 @@ class Worker:
         task = asyncio.get_running_loop().create_task(self._call(request_id, wanted, cancel))
         self._running[request_id] = (task, cancel)
 
-    def _begin_question(self, request_id: RequestId, params: dict[str, Any]) -> None:
+    def _begin(self, request_id: RequestId, answer: Coroutine[Any, Any, None]) -> None:
         from flux2_tool.engine.wait import CancelToken
 
-        wanted = self._parsed(request_id, params)
-        task = asyncio.get_running_loop().create_task(self._question(request_id, wanted))
-        self._running[request_id] = (task, CancelToken())
-
-    def _begin_overview(self, request_id: RequestId, params: dict[str, Any]) -> None:
-        from flux2_tool.engine.wait import CancelToken
-
-        task = asyncio.get_running_loop().create_task(self._overview(request_id, params))
-        self._running[request_id] = (task, CancelToken())
+        self._running[request_id] = (asyncio.get_running_loop().create_task(answer), CancelToken())
 
     async def _overview(self, request_id: RequestId, params: dict[str, Any]) -> None:
         try:
@@ -214,13 +209,16 @@ class Worker:
             self._running.pop(request_id, None)
 
     def _parsed(self, request_id: RequestId, params: dict[str, Any]) -> CallParams:
+        self._check_unused(request_id)
+        return self._loaded().parse(params)
+
+    def _check_unused(self, request_id: RequestId) -> None:
         if request_id in self._running:
             # A response under this id would be taken for the running call's own.
             shown_id = json.dumps(request_id)[:60]
             raise ProtocolFaultError(
                 INVALID_REQUEST, f"the id {shown_id} is in use by a running call", names_request=False
             )
-        return self._loaded().parse(params)
 
     async def _question(self, request_id: RequestId, params: CallParams) -> None:
         try:
@@ -231,6 +229,17 @@ class Worker:
             self._respond(request_id, {"question": None})
         except Exception as exc:
             logger.exception("a question failed by a defect")
+            self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
+        finally:
+            self._running.pop(request_id, None)
+
+    async def _account(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        try:
+            self._respond(request_id, await self._loaded().account(params))
+        except (Flux2Error, ProtocolFaultError) as exc:
+            self._respond_fault(request_id, INVALID_PARAMS, str(exc))
+        except Exception as exc:
+            logger.exception("the account could not be examined")
             self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
         finally:
             self._running.pop(request_id, None)

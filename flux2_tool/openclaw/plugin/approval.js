@@ -6,13 +6,14 @@
 
 import { abortOf, pause } from "./deadlines.js";
 import { failure } from "./failure.js";
+import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
 import { conversationOf, remember, shared } from "./shared.js";
 
 /** @import { Approval, AskedCall, PluginApi, Question, QuestionOf, Settings, ToolCallContext } from "./types.d.ts" */
 /** @import { ToolCallEvent, ToolCallVerdict, ToolContext, ToolResult } from "./types.d.ts" */
 
-const FREE_TOOL = "get_image_task";
+export const FREE_TOOL = "get_image_task";
 const NOTED_TOOL = "text_to_image"; // the other one's description refers to its limits
 const QUESTION_MS = 50_000; // the worker may have to start first
 const HOOK_MS = QUESTION_MS + 10_000;
@@ -29,13 +30,15 @@ const NEXT = "Tell the user so, and do not make this call again unless the user 
  */
 export function askBeforePaying(api, tools, questionOf) {
   const [first, ...others] = tools.filter((tool) => tool !== FREE_TOOL);
-  if (settingsOf(api).ask_above_usd === undefined || first === undefined) return;
+  if (first === undefined) return;
   /**
    * @param {ToolCallEvent} event
    * @param {ToolCallContext} ctx
    */
   const hook = async (event, ctx) => {
     try {
+      await lookAtSaved();
+      if (settingsOf(api).ask_above_usd === undefined) return undefined;
       return await verdictOn(event, ctx, questionOf);
     } catch (error) {
       // OpenClaw would refuse the call in words that name neither the cause nor the setting; the worker's do.

@@ -13,20 +13,20 @@ const RESPONSE_MS = 8_000; // RunAPI counts 10 s without a response as a failed 
 const HEADERS = ["x-callback-id", "x-callback-timestamp", "x-callback-signature"];
 
 /**
- * Adds the route where the settings ask for webhooks.
+ * Adds the route; without the settings that ask for webhooks it answers as if there were none.
  *
  * @param {PluginApi} api
  * @param {string} path
  * @param {() => Worker | null} runningWorker
  */
 export function registerCallbacks(api, path, runningWorker) {
-  const { callback_public_url, callback_secret } = settingsOf(api);
-  if (!callback_public_url || !callback_secret) return;
   /**
    * @param {HttpRequest} request
    * @param {HttpResponse} response
    */
   const handler = async (request, response) => {
+    const { callback_public_url, callback_secret } = settingsOf(api);
+    if (!callback_public_url || !callback_secret) return false;
     /** @type {NodeJS.Timeout | undefined} */
     let timer;
     const timeout = new Promise((resolve) => {

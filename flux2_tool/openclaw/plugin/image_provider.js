@@ -11,6 +11,7 @@ import { basename, extname, join } from "node:path";
 import { accountOf, hostContext } from "./account.js";
 import { explain } from "./failure.js";
 import { toArguments } from "./image_request.js";
+import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
 
 /** @import { Bundle, BundledImageProvider, CallParams, CallWorker, GeneratedImage, Image } from "./types.d.ts" */
@@ -35,8 +36,12 @@ const SESSION = "image_generate";
  * @returns {ImageProvider}
  */
 export function imageProvider(api, bundle, { id, label, models }, callWorker) {
-  const tiers = settingsOf(api).tiers ?? bundle.default_tiers;
-  const enabled = models.filter(({ tier }) => tiers.includes(tier));
+  const enabledNow = () => {
+    const tiers = settingsOf(api).tiers ?? bundle.default_tiers;
+    return models.filter(({ tier }) => tiers.includes(tier));
+  };
+  // OpenClaw keeps what it offers from here until the plugin is loaded anew.
+  const enabled = enabledNow();
   const names = enabled.map(({ name }) => name);
   return {
     id,
@@ -50,10 +55,12 @@ export function imageProvider(api, bundle, { id, label, models }, callWorker) {
       return api.runtime?.modelAuth?.isProviderApiKeyConfigured?.({ provider: id, agentDir }) === true;
     },
     generateImage: async (request) => {
-      const model = enabled.find(({ name }) => name === request.model);
+      await lookAtSaved();
+      const allowed = enabledNow();
+      const model = allowed.find(({ name }) => name === request.model);
       if (!model) {
         const reason = "the plugin's setting tiers decides which are enabled";
-        throw new Error(`${request.model} is not one of ${names.join(", ")}; ${reason}.`);
+        throw new Error(`${request.model} is not one of ${allowed.map(({ name }) => name).join(", ")}; ${reason}.`);
       }
       return generate(api, model, request, callWorker);
     },

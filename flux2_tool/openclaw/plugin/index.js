@@ -7,26 +7,29 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { accountOf, describeAccount, hostContext } from "./account.js";
-import { askBeforePaying, askingNote, rememberContext } from "./approval.js";
+import { accountOf, hostContext } from "./account.js";
+import { FREE_TOOL, askBeforePaying, rememberContext } from "./approval.js";
 import { preparedArguments } from "./arguments.js";
 import { registerCallbacks } from "./callbacks.js";
 import { registerOverview } from "./command.js";
+import { definitionOf } from "./definition.js";
 import { registerCopies } from "./delivery.js";
+import { diagnosis } from "./diagnosis.js";
 import { followThreads } from "./family.js";
 import { pluginFolder } from "./folders.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
 import { leavePython, prepareEarly, preparedPython } from "./python_choice.js";
 import { followRequesters } from "./requester.js";
-import { launchOf, settingsOf } from "./settings.js";
+import { lookAtSaved, refusalBySaved } from "./saved.js";
+import { followSettings, launchOf, recordSettings, settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { executor, paramsOf } from "./tool_call.js";
 import { UnshownPictures } from "./unshown.js";
 import { Worker } from "./worker.js";
 
-/** @import { AgentTool, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
-/** @import { PluginApi, QuestionOf, Settings, ToolContext } from "./types.d.ts" */
+/** @import { Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
+/** @import { PluginApi, QuestionOf, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
 const DOCTOR_WAIT_S = 15; // the command gives up after 30
@@ -37,6 +40,7 @@ export default {
   /** @param {PluginApi} api */
   register(api) {
     const bundle = readBundle(api);
+    followSettings(api, bundle);
     const callWorker = workerCaller(api, bundle);
     const names = bundle.tools.map(({ name }) => name);
     followRequesters(api, names);
@@ -52,7 +56,12 @@ export default {
     });
     api.registerGatewayMethod(
       `${ID}.doctor`,
-      async ({ respond }) => respond(true, await diagnose(api, bundle)),
+      async ({ respond }) => {
+        await lookAtSaved();
+        const problem = await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S });
+        const worker = problem ?? startedWorker(api, bundle);
+        respond(true, await diagnosis(api, bundle, await currentAccount(api), worker));
+      },
       { scope: "operator.read" },
     );
     registerCopies(api);
@@ -84,14 +93,14 @@ function serviceOf(api, bundle, callWorker) {
   return {
     id: ID,
     start() {
+      recordSettings(api);
       prepareEarly(api, bundle);
       shared.unshown?.stop();
       shared.unshown = unshown;
       unshown.start();
-      if (settingsOf(api).late_pictures === false) return;
       shared.late?.stop();
       shared.late = late;
-      late.start();
+      if (settingsOf(api).late_pictures !== false) late.start();
     },
     stop() {
       unshown.stop();
@@ -120,52 +129,16 @@ function readBundle(api) {
  * @param {CallWorker} callWorker
  */
 function registerTool(api, bundle, tool, callWorker) {
-  const definition = definitionOf(tool, bundle, settingsOf(api));
-  if (!definition) return;
   /** @param {ToolContext} ctx */
   const toolFor = (ctx) => {
     rememberContext(ctx);
+    const definition = definitionOf(tool, bundle, settingsOf(api));
+    if (!definition) return null;
     /** @param {unknown} args */
     const prepareArguments = (args) => preparedArguments(args, tool, bundle, settingsOf(api), api.logger);
     return { ...definition, prepareArguments, execute: executor(api, ctx, tool.name, callWorker) };
   };
   api.registerTool(toolFor, { name: tool.name });
-}
-
-/**
- * Returns the definition that the model is offered, null where no enabled tier has the tool; `bundle.py`
- * describes the shape of tools.json.
- *
- * @param {BundledTool} tool
- * @param {Bundle} bundle
- * @param {Settings} settings
- * @returns {Omit<AgentTool, "execute" | "prepareArguments"> | null}
- */
-function definitionOf({ name, label, description, parameters, by_tiers, callback_only }, bundle, settings) {
-  const tiers = settings.tiers ?? bundle.default_tiers;
-  const enabled = bundle.tiers.filter((tier) => tiers.includes(tier)).join(",");
-  const { text = "", withheld, without = [], ...changed } = by_tiers[enabled] ?? {};
-  if (withheld) return null;
-  const required = changed.required ?? parameters.required;
-  const properties = { ...parameters.properties, ...changed.properties };
-  const hosts = settings.callback_hosts?.join(", ");
-  for (const member of callback_only) {
-    const property = properties[member];
-    if (!hosts) delete properties[member];
-    else if (property) {
-      const filled = property.description.replace("{callback_hosts}", () => hosts);
-      properties[member] = { ...property, description: filled };
-    }
-  }
-  for (const member of without) delete properties[member];
-  return {
-    name,
-    label,
-    description: description.replace("{tiers}", () => text) + askingNote(name, settings),
-    // Typed as a schema of TypeBox's; as observed, a plain JSON Schema reaches the model unchanged.
-    parameters: /** @type {AgentTool["parameters"]} */ ({ ...parameters, properties, required }),
-    catalogMode: "direct-only",
-  };
 }
 
 /**
@@ -205,7 +178,8 @@ function questionAsker(api, bundle) {
  */
 function workerCaller(api, bundle) {
   return async ({ api_key, base_url }, params, signal, onProgress) => {
-    const problem = await problemOf(api, bundle, { signal, onProgress });
+    const refusal = params.tool === FREE_TOOL ? null : refusalBySaved();
+    const problem = refusal ?? (await problemOf(api, bundle, { signal, onProgress }));
     if (problem) return problem;
     const worker = startedWorker(api, bundle);
     return worker.call({ ...params, api_key, base_url, state_dir: worker.home }, signal, onProgress);
@@ -247,17 +221,4 @@ function startedWorker(api, bundle) {
   const initializeParams = { plugin_version: bundle.version, host: /** @type {const} */ ("native"), config };
   shared.worker = new Worker(launchOf(api, bundle), initializeParams, bundle, api.logger);
   return shared.worker;
-}
-
-/**
- * Returns the response to `flux2-tool doctor`; `doctor/gateway.py` describes its shape.
- *
- * @param {PluginApi} api
- * @param {Bundle} bundle
- */
-async function diagnose(api, bundle) {
-  const { version, manifest_sha256 } = bundle;
-  const account = await currentAccount(api);
-  const problem = (await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S })) ?? (await startedWorker(api, bundle).check());
-  return { version, manifest_sha256, ...describeAccount(account), worker: { problem } };
 }

@@ -6,6 +6,7 @@ import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./del
 import { failure } from "./failure.js";
 import { placeOf } from "./family.js";
 import { requesterParams } from "./requester.js";
+import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { takeDue } from "./shown.js";
@@ -27,6 +28,7 @@ export function executor(api, ctx, tool, callWorker) {
     const place = placeOf(api, ctx);
     const leave = shared.late?.enter(place.home);
     try {
+      await lookAtSaved();
       const account = await accountOf(ctx, settingsOf(api));
       const folder = needsCopy(channelOf(ctx), account) ? await preparedFolder(api) : null;
       const params = { ...paramsOf(api, ctx, tool, args, callId, place), output_dir: folder };
@@ -88,7 +90,8 @@ async function present(api, ctx, place, { tool, callId, isStopped }, result) {
   const { ref, state } = result.task;
   const { isHandedOver, home } = place;
   if (state !== "completed") {
-    const isFollowed = !isStopped && shared.late?.add(home, result) === true;
+    const isLate = !isStopped && settingsOf(api).late_pictures !== false;
+    const isFollowed = isLate && shared.late?.add(home, result) === true;
     return finishedCall(result, null, { isStopped, isFollowed, isHandedOver });
   }
   const late = shared.late?.find(home, ref);

@@ -97,6 +97,17 @@ export interface Settings {
   [name: string]: unknown;
 }
 
+/** A setting: its default, and how the stricter of two values is found where it guards money. */
+export interface SettingRule {
+  default?: unknown;
+  guards?: string;
+  /** The values from the strictest on. */
+  order?: string[];
+  sensitive?: boolean;
+}
+
+export type SettingRules = Record<string, SettingRule>;
+
 export interface Bundle {
   version: string;
   manifest_sha256: string;
@@ -107,6 +118,7 @@ export interface Bundle {
   install_again: string;
   tiers: string[];
   default_tiers: string[];
+  settings: SettingRules;
   argument_rules: ArgumentRules;
   tools: BundledTool[];
   callback_path: string;
@@ -390,6 +402,7 @@ export interface Methods {
   question: { params: CallParams & AccountParams; result: { question: Question | null } };
   overview: { params: OverviewParams; result: { text: string } };
   webhook: { params: WebhookParams; result: { accepted: boolean } };
+  account: { params: Pick<Account, "api_key" | "base_url">; result: Record<string, unknown> };
   shutdown: { params: Record<string, never>; result: unknown };
 }
 

@@ -1,0 +1,107 @@
+"""What guarded money last in an OpenClaw, so that an installation does not loosen it unasked.
+
+`openclaw doctor --fix` empties a plugin's invalid config and disables the plugin; enabled again, it has the defaults.
+The plugin and the installer keep a record of what was in force (`plugin/record.js` writes it, too), in OpenClaw's state
+folder. Where there is none yet, the copies that OpenClaw keeps of its config tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from flux2_tool._folders import state_data_folder
+from flux2_tool.schema.guards import guards_in_force, loosened
+from flux2_tool.schema.manifest import Manifest
+
+RECORD_FILE: Final = "settings.json"
+_COPIES: Final = ("openclaw.json.bak", *(f"openclaw.json.bak.{number}" for number in range(1, 10)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loosening:
+    """One guard that would be looser than it was last.
+
+    Attributes:
+        before: Its value then; None for an unset one, as is `after`, its value now.
+    """
+
+    name: str
+    before: Any
+    after: Any
+
+    def text(self) -> str:
+        """What would change."""
+        return f"{self.name} was {value_text(self.before)} and would be {value_text(self.after)}"
+
+    def restore(self, plugin: str) -> str:
+        """Return the command that sets it as it was."""
+        return f"openclaw config set plugins.entries.{plugin}.config.{self.name} '{json.dumps(self.before)}'"
+
+
+def value_text(value: Any) -> str:
+    """Return a setting's value for a message."""
+    return "unset" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def loosenings(state: Path | None, config: Mapping[str, Any], manifest: Manifest) -> list[Loosening]:
+    """Return the guards that a config has no longer, and that were in force last.
+
+    A guard that the config sets to another value was meant that way, and is none of them.
+    """
+    before = None if state is None else read_record(state)
+    if before is None and state is not None:
+        before = _kept_copy(state, manifest)
+    if before is None:
+        return []
+    settings = manifest.settings
+    found = loosened(before, config, settings).items()
+    gone = [
+        (name, *values) for name, values in found if config.get(name) in (None, settings[name].schema.get("default"))
+    ]
+    return [Loosening(name=name, before=old, after=new) for name, old, new in gone]
+
+
+def read_record(state: Path) -> dict[str, Any] | None:
+    """Return the guards that were in force last and are no defaults; None where there is no record."""
+    guards = _object(state_data_folder(state) / RECORD_FILE).get("guards")
+    return guards if isinstance(guards, dict) else None
+
+
+def write_record(state: Path | None, config: Mapping[str, Any], manifest: Manifest) -> None:
+    """Record the guards of a config. A record that cannot be written is none: then OpenClaw's copies tell."""
+    if state is None:
+        return
+    values = guards_in_force(config, manifest.settings)
+    guards = {name: value for name, value in values.items() if value != manifest.settings[name].schema.get("default")}
+    path = state_data_folder(state) / RECORD_FILE
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        part.touch(mode=0o600)
+        part.write_text(json.dumps({"guards": guards}, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+
+
+def _kept_copy(state: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """Return the plugin's config in the newest copy of OpenClaw's config that has one."""
+    for name in _COPIES:
+        config: Any = _object(state / name)
+        for key in ("plugins", "entries", manifest.id, "config"):
+            config = config.get(key) if isinstance(config, dict) else None
+        if isinstance(config, dict) and config:
+            return config
+    return None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return a file's JSON object, empty when it cannot be read as one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

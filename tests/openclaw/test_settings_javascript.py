@@ -1,0 +1,135 @@
+"""Which settings are in force in the running plugin: OpenClaw's now, and never looser by an accident."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.openclaw.conftest import PluginHost
+
+MakePlugin = Callable[..., Path]
+STRICT = {"daily_cap_usd": 1, "spenders": "owner"}
+RECORD = Path("flux2-tool") / "settings.json"
+
+
+def configured(host: PluginHost, config: Mapping[str, Any]) -> None:
+    """Change the plugin's config in a host that loads nothing anew for it."""
+    host.ask("configure", changed={"enabled": True, "config": config})
+
+
+def in_force(host: PluginHost) -> dict[str, Any]:
+    """What the next call's worker has as its config."""
+    found: dict[str, Any] = host.call("fox")["details"]["result"]["seen"]["hello"]["config"]
+    return found
+
+
+def warnings(host: PluginHost) -> list[str]:
+    return [line for level, line in host.ask("logs") if level == "warn"]
+
+
+def test_a_changed_setting_holds_from_the_next_call(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """OpenClaw refuses to load a plugin anew while a call waits, and never tries again."""
+    host.register(make_plugin(), config={"daily_cap_usd": 3})
+    call = host.begin("until-cancelled")
+    host.wait_for_progress(call)
+
+    configured(host, STRICT)
+    bound = in_force(host)
+    host.ask("abort", call=call)
+
+    assert bound == STRICT
+    assert host.ask("end", call=call)["details"]["result"]["error"]["code"] == "cancelled"
+    assert host.ask("reloads") == [{"noopPrefixes": ["plugins.entries.flux2.config"]}]
+
+
+def test_a_changed_tier_is_offered_in_the_next_turn(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Nothing that a model is offered may wait for a reload that does not come."""
+    host.register(make_plugin(), config={})
+
+    configured(host, {"tiers": ["flex"]})
+
+    [first, *_] = host.ask("definitions", plugin="plugin")
+    assert first["parameters"]["properties"]["model"]["enum"] == ["flux-2-flex-text-to-image"]
+
+
+def test_a_vanished_entry_leaves_the_last_settings_in_force(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """An entry that is gone says nothing about what an operator allows."""
+    host.register(make_plugin(), config={})
+    configured(host, STRICT)
+    in_force(host)
+
+    host.ask("configure")
+
+    assert in_force(host) == STRICT
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [
+        pytest.param({}, STRICT, id="emptied"),
+        pytest.param({"daily_cap_usd": 5, "spenders": "everyone"}, STRICT, id="filled with defaults"),
+        pytest.param({"wait_s": 9}, {"wait_s": 9, **STRICT}, id="no guard left"),
+        pytest.param({"daily_cap_usd": 8}, {"daily_cap_usd": 8}, id="another guard set"),
+    ],
+)
+def test_a_config_emptied_meanwhile_keeps_what_guarded_money(
+    start_host: Callable[..., PluginHost],
+    make_plugin: MakePlugin,
+    tmp_path: Path,
+    config: dict[str, Any],
+    kept: dict[str, Any],
+) -> None:
+    """`openclaw doctor --fix` empties the entry of a plugin; enabled again, it would spend by the defaults."""
+    record = tmp_path / RECORD
+    record.parent.mkdir()
+    record.write_text(json.dumps({"guards": STRICT}))
+    host = start_host(RUNAPI_API_KEY="sk-secret")
+    host.register(make_plugin(), config=config)
+
+    host.ask("start", plugin="plugin")
+
+    assert in_force(host) == {**config, **kept}
+    recorded = json.loads(record.read_text())["guards"]
+    assert recorded == {name: value for name, value in kept.items() if name != "wait_s"}
+    said = "\n".join(warnings(host))
+    if kept.items() >= STRICT.items():
+        assert "openclaw config set plugins.entries.flux2.config.daily_cap_usd '1'" in said
+    else:
+        assert "daily_cap_usd is looser than before: 8 instead of 1" in said
+
+
+def test_a_running_plugins_guards_may_be_taken_away(host: PluginHost, make_plugin: MakePlugin, tmp_path: Path) -> None:
+    """Whoever edits the config of a running plugin means it; the log says what became looser."""
+    host.register(make_plugin(), config=STRICT)
+    host.ask("start", plugin="plugin")
+
+    configured(host, {})
+
+    assert in_force(host) == {}
+    assert json.loads((tmp_path / RECORD).read_text()) == {"guards": {}}
+    assert any("spenders is looser than before" in line for line in warnings(host))
+
+
+def test_a_key_that_is_no_setting_is_in_the_log(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """A misspelt cap limits nothing; whoever reads the gateway's log should see which was meant."""
+    host.register(make_plugin(), config={"dayly_cap_usd": 1})
+
+    host.ask("start", plugin="plugin")
+
+    [said] = [line for line in warnings(host) if "is not a setting" in line]
+    assert said.endswith("plugins.entries.flux2.config.dayly_cap_usd is not a setting (nearest: daily_cap_usd)")
+
+
+def test_the_report_names_what_is_in_force(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """Only the running plugin knows; a secret is not shown."""
+    host.register(make_plugin(image_generate=True), config={"tiers": ["pro"]})
+    configured(host, {**STRICT, "callback_secret": "c2VjcmV0"})
+
+    found = host.ask("gatewayMethod", plugin="plugin", method="flux2.doctor")["answer"]
+
+    assert found["settings"] == {**STRICT, "callback_secret": "…"}
+    assert found["needs_reload"] == ["tiers"]
