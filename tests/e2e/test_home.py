@@ -36,7 +36,7 @@ def journal_of_old(world: World) -> Path:
 def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world: World, tmp_path: Path) -> None:
     """What was made before comes along; one cap counts all; the archive has the journal as one sound database."""
     call = ToolCall(tool="text_to_image", arguments={"prompt": "a red fox"})
-    world.openclaw.turn(world.model.script("fox", [call, Say(text="Here.")]), session="home")
+    world.openclaw.turn(world.model.script("fox", [call, Say(text="Here.")]), session="main")
     own = world.openclaw.state / "flux2-tool" / "journal.sqlite"
 
     listed = world.openclaw.flux2_tool("tasks").stdout
@@ -65,10 +65,8 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
 def test_the_web_pages_show_settings_in_groups_and_the_command(world: World) -> None:
     """What people look for comes first; a switch with three states is no tick box; /flux2 shows this chat's."""
     manifest = load_manifest()
-    call = ToolCall(tool="text_to_image", arguments={"prompt": "a red boat"})
     with running_webchat(world.openclaw) as chat:
-        chat.say(f"Please. {world.model.script('boat', [call, Say(text='Your boat.')])}")
-        chat.until("Your boat.")
+        chat.until("Here.")
         chat.say("/flux2 ")  # the space closes the menu of commands
         told = chat.until("Balance: ").text
         chat.shot("flux2")
@@ -77,9 +75,9 @@ def test_the_web_pages_show_settings_in_groups_and_the_command(world: World) -> 
         safety = chat.choices("Safety checker")
         chat.shot("settings")
 
-    assert "a-red-boat: completed" in told
-    assert "fox" not in told
-    assert "Today: 0.15 USD spent of 5.00 USD" in told
+    assert "a-red-fox: completed" in told
+    assert "owl" not in told
+    assert "Today: 0.10 USD spent of 5.00 USD" in told
     titles = [group.title for group in manifest.setting_groups]
     assert [title for title in shown.splitlines() if title in titles][-len(titles) :] == titles
     places = [shown.index(f"\n{manifest.settings[key].label}\n") for key in manifest.setting_groups[0].settings]
