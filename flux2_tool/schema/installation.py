@@ -97,7 +97,9 @@ class Installation:
         if self.kind == "uv tool" and is_own:
             return shlex.join(["uv", "tool", "uninstall", self.name])
         if self.kind == "pipx":
-            return shlex.join(["pipx", *(["uninstall"] if is_own else ["uninject", self.name]), DISTRIBUTION])
+            return shlex.join(
+                ["pipx", *(["uninstall", self.name] if is_own else ["uninject", self.name, DISTRIBUTION])]
+            )
         if self.has_pip:
             return shlex.join([self.python, "-m", "pip", "uninstall", DISTRIBUTION])
         return shlex.join(["uv", "pip", "uninstall", "--python", self.python, DISTRIBUTION])

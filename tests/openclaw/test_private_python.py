@@ -72,7 +72,9 @@ def test_the_first_call_makes_the_environment_once_for_all_processes(
     other = tmp_path / "flux2-tool-on-path"
     other.mkdir()
     program(other / "flux2-tool", 'echo \'{"result": {"version": "0.0.1", "manifest_sha256": "another"}}\'')
-    hosts = [start_host(**NO_NETWORK, PATH=f"{other}:/usr/bin:/bin") for _ in range(2)]
+    # As a workspace's .env may set it: what is installed is not for it to say.
+    of_workspace = {"PIP_REQUIREMENT": str(tmp_path / "requirements of a workspace.txt"), "PIP_NO_DEPS": "1"}
+    hosts = [start_host(**NO_NETWORK, **of_workspace, PATH=f"{other}:/usr/bin:/bin") for _ in range(2)]
     for host in hosts:
         host.register(packed_plugin)
     stopped = hosts[0].begin("fox")

@@ -59,6 +59,30 @@ def test_each_installer_gets_its_own_command(tmp_path: Path, path: str, trace: s
     assert found.install_command(found.requirement("mcp")) == command.format(prefix=tmp_path / path)
 
 
+@pytest.mark.parametrize(
+    ("path", "trace", "command"),
+    [
+        ("share/uv/tools/flux2-tool", "uv-receipt.toml", "uv tool uninstall flux2-tool"),
+        ("pipx/venvs/flux2-tool-2", "pipx_metadata.json", "pipx uninstall flux2-tool-2"),
+        ("venvs/my-agent", "pipx_metadata.json", "pipx uninject my-agent flux2-tool"),
+        ("uv/tools/my-agent", "uv-receipt.toml", "uv pip uninstall --python {prefix}/bin/python flux2-tool"),
+        ("project/.venv", "pyvenv.cfg", "uv pip uninstall --python {prefix}/bin/python flux2-tool"),
+    ],
+)
+def test_each_installer_removes_what_it_installed(tmp_path: Path, path: str, trace: str, command: str) -> None:
+    """An application that the package was added to stays."""
+    found = found_in(environment(tmp_path / path, trace))
+
+    assert found.uninstall_command() == command.format(prefix=tmp_path / path)
+
+
+def test_pip_removes_what_pip_installed(tmp_path: Path) -> None:
+    """By its interpreter, as it was installed."""
+    found = found_in(environment(tmp_path / "venv"), has_pip=True)
+
+    assert found.uninstall_command() == f"{tmp_path}/venv/bin/python -m pip uninstall flux2-tool"
+
+
 def test_pip_is_named_where_there_is_pip(tmp_path: Path) -> None:
     """By its interpreter: a bare `pip` may belong to another Python."""
     found = found_in(environment(tmp_path / "my venv"), has_pip=True)

@@ -8,9 +8,12 @@ import { cleanEnvironment } from "./process.js";
 
 const START_MS = 30_000;
 const MAX_OUTPUT_BYTES = 4 << 20;
-// What an installer of Python packages reads: addresses, certificates, caches. Where it installs to is not for them to say.
-const OF_INSTALLERS = /^(PIP_\w+|UV_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE)$/;
-const OF_TARGETS = /^(PIP_(TARGET|PREFIX|ROOT|USER|PYTHON|REQUIRE_VIRTUALENV)|UV_(PYTHON|PROJECT_ENVIRONMENT|SYSTEM_PYTHON|TARGET|PREFIX))$/;
+// Which of an installer's variables pass. A workspace's .env may set any other, such as PIP_REQUIREMENT, and thereby have
+// foreign code installed: OpenClaw 2026.9.6 keeps just these from it.
+const OF_INSTALLERS = [
+  ...["PIP_CONFIG_FILE", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_PYPI_URL", "PIP_TRUSTED_HOST"],
+  ...["UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX", "UV_INDEX_URL", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"],
+];
 
 /**
  * Runs a command to its end; never throws.
@@ -50,11 +53,15 @@ export async function startsWorker(program, { version, manifest_sha256 }, cwd) {
   }
 }
 
-/** Returns the environment of an installer: the worker's, and what configures pip or uv. */
-export function installerEnvironment() {
-  const own = Object.entries(process.env).filter(([name]) => OF_INSTALLERS.test(name) && !OF_TARGETS.test(name));
-  // A machine without a network is to be told so soon; who has set it wants it longer.
-  return { PIP_RETRIES: "2", ...cleanEnvironment(), ...Object.fromEntries(own) };
+/**
+ * Returns the environment of an installer: the worker's, and where pip or uv gets packages from.
+ *
+ * @param {string} scratch A folder of ours for its temporary files.
+ */
+export function installerEnvironment(scratch) {
+  const own = Object.entries(process.env).filter(([name]) => OF_INSTALLERS.includes(name));
+  // Few retries: a machine without a network is to be told so soon.
+  return { ...cleanEnvironment(), ...Object.fromEntries(own), PIP_RETRIES: "2", TMPDIR: scratch };
 }
 
 /** @param {import("node:child_process").ExecFileException | null} error */

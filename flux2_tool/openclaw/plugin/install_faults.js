@@ -7,7 +7,7 @@ import { SET_PYTHON } from "./settings.js";
 /** @import { CommandEnd, Failure, FoundPython, PythonSearch } from "./types.d.ts" */
 
 const MAX_CHARS = 300;
-const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "PIP_PROXY"];
+const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
 const OWN_PYTHON = `or name a Python that has flux2-tool: ${SET_PYTHON}`;
 
 /**
@@ -97,7 +97,7 @@ function packagesFault(text, done, python, offlineFolder, folder) {
     return fault(`${named} does not let the package installer through`, `correct it in the gateway's environment, ${wheels}, ${OWN_PYTHON}`);
   }
   if (/CERTIFICATE_VERIFY_FAILED|SSLError|invalid peer certificate|UnknownIssuer/.test(text)) {
-    return fault("the certificate of the package index is not accepted", `name your authority's file in PIP_CERT or SSL_CERT_FILE, ${wheels}, ${OWN_PYTHON}`);
+    return fault("the certificate of the package index is not accepted", `name your authority's file in SSL_CERT_FILE and REQUESTS_CA_BUNDLE, ${wheels}, ${OWN_PYTHON}`);
   }
   if (/NewConnectionError|Failed to establish|NameResolution|name resolution|unreachable|refused|Timeout|error sending request|dns error/i.test(text)) {
     return fault("there is no connection to the package index", `connect this machine (pip's own settings such as PIP_INDEX_URL hold), ${wheels}, ${OWN_PYTHON}`);

@@ -6,7 +6,7 @@
 // interpreter is used; `<state>/flux2-tool/python/flux2-tool` is the command for people.
 
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 import { commandEnd, installerEnvironment, startsWorker } from "./commands.js";
 import { isFile, isFolder, namesIn } from "./files.js";
@@ -138,7 +138,7 @@ export class PrivatePython {
     const plan = planOf(made, search.uv, python);
     if (!plan) return noPython(search);
     const source = wheels.length ? ["--no-index", "--find-links", this.#wheelFolder] : [];
-    const env = installerEnvironment();
+    const env = installerEnvironment(dirname(made));
     for (const kind of /** @type {const} */ (["make", "install"])) {
       const command = kind === "make" ? plan.make : [...plan.install, ...source, this.#wheel.path];
       const done = await commandEnd(command, { cwd: this.#root, timeoutMs: LONGEST_MS[kind], env, signal });
