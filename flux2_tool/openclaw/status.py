@@ -100,11 +100,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
     inspection: Mapping[str, Any] | None = found["inspection"]
     plugin: Mapping[str, Any] = (inspection or {}).get("plugin", {})
     names = tuple(manifest.tools)
-    hidden: list[PolicyBlock] = []
-    if plugin:
-        config = OpenClawConfig(tools=found["tools"], agents=found["agents"], plugins=found["plugins"])
-        hidden += find_policy_blocks(config, plugin=manifest.id, tools=names)
-        hidden += find_conflicts(found["others"], plugin=manifest.id, tools=names)
+    hidden = _hidden(found, manifest) if plugin else []
     bundle = _bundle(plugin)
     worker = plugins_interpreter(bundle, found["plugins"], manifest, state=cli.state_folder) if plugin else None
     keys = _key_sources(environ, cli.state_folder / ".env", in_openclaw=_is_filled(found["provider_key"]))
@@ -140,6 +136,14 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         running=running,
         config=saved,
     )
+
+
+def _hidden(found: Mapping[str, Any], manifest: Manifest) -> list[PolicyBlock]:
+    """Return what hides the tools of an installed plugin."""
+    names = tuple(manifest.tools)
+    config = OpenClawConfig(tools=found["tools"], agents=found["agents"], plugins=found["plugins"])
+    blocks = [*find_policy_blocks(config, plugin=manifest.id, tools=names)]
+    return [*blocks, *find_conflicts(found["others"], plugin=manifest.id, tools=names)]
 
 
 def _run_all(queries: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Separate from `server.py` because importing it loads the engine, which would del
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -34,6 +35,8 @@ from flux2_tool.schema.guards import unknown_settings
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.results import ToolResult, error_object
 from flux2_tool.settings import load_settings
+
+logger = logging.getLogger(__name__)
 
 # The session of calls whose conversation OpenClaw does not name; `image_provider.js` uses the same name.
 IMAGE_GENERATE_SESSION: Final = "image_generate"
@@ -160,6 +163,8 @@ class WorkerCalls:
             except ConfigurationError as exc:
                 exc.hint = exc.hint or "Fix plugins.entries.flux2.config, then call again."
                 raise
+            for unknown in unknown_settings(self._config, self._manifest.settings):
+                logger.warning("plugins.entries.%s.config.%s %s", self._manifest.id, unknown.name[:60], unknown.text)
             self._engine = Engine(settings=settings, host=self._host, manifest=self._manifest)
         return self._engine
 

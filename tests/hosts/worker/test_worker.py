@@ -581,13 +581,43 @@ def test_a_wrong_configuration_is_a_readable_failure_of_the_call(
     worker: WorkerProcess, account: dict[str, Any]
 ) -> None:
     """The agent can tell its user what to mend."""
-    worker.result(worker.request("initialize", {"config": {"wait": 5}}))
+    worker.result(worker.request("initialize", {"config": {"wait_s": -5}}))
     error = worker.call(FOX, **account)["error"]
 
     assert error["code"] == "configuration_error"
-    assert "wait" in error["message"]
-    assert "wait_s" in error["message"]
+    assert "wait_s: -5 is not" in error["message"]
     assert error["hint"]
+
+
+def test_a_key_that_is_no_setting_stops_images_only_if_it_may_be_a_cap(
+    worker: WorkerProcess, account: dict[str, Any]
+) -> None:
+    """A misspelt cap limits nothing; any other misspelling costs nothing, and what was paid for is still fetched."""
+    worker.result(worker.request("initialize", {"config": {"wait": 5, "dayly_cap_usd": 1}}))
+    refused = worker.call(FOX, **account)["error"]
+    question = worker.result(worker.request("question", {"tool": "text_to_image", "arguments": FOX, **account}))
+    fetched = worker.call({"task_id": "tsk_unknown"}, tool="get_image_task", **account)["error"]
+
+    assert refused["code"] == "configuration_error"
+    assert "plugins.entries.flux2.config.dayly_cap_usd is not a setting (nearest: daily_cap_usd)" in refused["message"]
+    assert "wait" not in refused["message"]
+    assert "openclaw config unset plugins.entries.flux2.config.dayly_cap_usd" in refused["hint"]
+    assert question == {"question": None}
+    assert fetched["code"] == "task_not_found"
+
+
+def test_the_account_is_asked_for_and_costs_nothing(worker: WorkerProcess, account: dict[str, Any]) -> None:
+    """doctor judges the key and the address that the gateway has, and not those of a shell."""
+    worker.result(worker.request("initialize", {"config": {"daily_cap_usd": 2}}))
+    worker.call(FOX, **account)
+    found = worker.result(worker.request("account", account))
+    missing = worker.result(worker.request("account", {"base_url": account["base_url"]}))
+
+    assert account["api_key"] not in repr((found, missing))
+    assert found["service"]["base_url"] == account["base_url"]
+    assert (found["service"]["status"], found["service"]["balance_usd"] > 0) == (200, True)
+    assert (found["spending"]["spent_usd"], found["spending"]["cap_usd"]) == (0.05, 2)
+    assert missing["error"]["code"] == "missing_api_key"
 
 
 def test_a_webhook_is_accepted_when_it_is_signed_with_the_secret(worker: WorkerProcess) -> None:
@@ -612,7 +642,7 @@ def test_without_a_public_address_no_webhook_is_accepted(worker: WorkerProcess) 
 
 def test_a_webhook_under_a_wrong_configuration_is_a_readable_fault(worker: WorkerProcess) -> None:
     """It has no result object to carry the error; the gateway's log must still say what to correct."""
-    greeting = {"config": {"wait": 5}}
+    greeting = {"config": {"wait_s": -5}}
     worker.result(worker.request("initialize", greeting))
     error = worker.answer(worker.request("webhook", {"headers": {}, "body_base64": ""}))["error"]
 
