@@ -459,7 +459,8 @@ def test_uninstall_removes_what_only_the_plugin_needs_and_says_what_stays(
 
     here = f"OpenClaw 2026.9.6 (state folder {tmp_path}/.openclaw)"
     assert openclaw.state["plugin"] is None
-    assert [path.name for path in ours.iterdir()] == ["journal.db"]
+    # What guarded money is remembered: who installs it again is asked before it becomes looser.
+    assert sorted(path.name for path in ours.iterdir()) == ["journal.db", "settings.json"]
     assert first.out == f"flux2 is removed from {here}\n"
     assert f"To remove it: rm -r {ours}" in first.err
     assert f"The line RUNAPI_API_KEY in {tmp_path}/.openclaw/.env stays" in first.err

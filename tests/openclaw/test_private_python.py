@@ -120,7 +120,7 @@ def test_a_command_on_the_path_that_fits_is_used_as_it_is(
     state.mkdir()
 
     assert error_of(host.call("fox"))["code"] == "missing_api_key"
-    assert list(state.iterdir()) == []
+    assert not (state / "flux2-tool" / "python").exists()
 
 
 def test_a_call_does_not_wait_for_an_installation_without_end(
