@@ -102,6 +102,32 @@ def test_a_config_emptied_meanwhile_keeps_what_guarded_money(
         assert "daily_cap_usd is looser than before: 8 instead of 1" in said
 
 
+def test_what_is_kept_holds_until_it_is_set(
+    start_host: Callable[..., PluginHost], make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """Whoever restores one guard, or changes something else, has not given up the others; nor has a restart."""
+    record = tmp_path / RECORD
+    record.parent.mkdir()
+    record.write_text(json.dumps({"guards": {**STRICT, "max_image_usd": 0.1}}))
+    first = start_host(RUNAPI_API_KEY="sk-secret")
+    first.register(make_plugin(), config={})
+    first.ask("start", plugin="plugin")
+
+    configured(first, {"wait_s": 9})
+    assert in_force(first)["daily_cap_usd"] == 1
+    configured(first, {"wait_s": 9, "daily_cap_usd": 8})
+    at_first = in_force(first)
+    again = start_host(RUNAPI_API_KEY="sk-secret")
+    again.register(make_plugin(), config={"daily_cap_usd": 8})
+    again.ask("start", plugin="plugin")
+    restarted = in_force(again)
+    configured(again, {"daily_cap_usd": 8, "max_image_usd": 0.2, "spenders": "everyone"})
+
+    assert at_first == {"wait_s": 9, "daily_cap_usd": 8, "spenders": "owner", "max_image_usd": 0.1}
+    assert restarted == {"daily_cap_usd": 8, "spenders": "owner", "max_image_usd": 0.1}
+    assert in_force(again) == {"daily_cap_usd": 8, "max_image_usd": 0.2, "spenders": "everyone"}
+
+
 def test_a_running_plugins_guards_may_be_taken_away(host: PluginHost, make_plugin: MakePlugin, tmp_path: Path) -> None:
     """Whoever edits the config of a running plugin means it; the log says what became looser."""
     host.register(make_plugin(), config=STRICT)

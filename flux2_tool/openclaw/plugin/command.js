@@ -21,10 +21,11 @@ export function registerOverview(api, ask) {
     requireAuth: true,
     async handler(ctx) {
       const { agentId, sessionKey, senderId, senderIsOwner, gatewayClientScopes = [] } = ctx;
-      const is_operator = senderIsOwner === true || OPERATOR.some((scope) => gatewayClientScopes.includes(scope));
+      // Not for an owner in a group, where everybody reads the answer.
+      const is_operator = OPERATOR.some((scope) => gatewayClientScopes.includes(scope));
       const session = { agent_id: agentId ?? null, session_key: sessionKey ?? null };
       if (!sessionKey) return { text: "OpenClaw does not say which conversation this is, so nothing of it can be shown." };
-      const answer = await ask(ctx, { session, sender: senderId ?? null, is_owner: is_operator, wait_s: null, is_operator });
+      const answer = await ask(ctx, { session, sender: senderId ?? null, is_owner: senderIsOwner === true || is_operator, wait_s: null, is_operator });
       return { text: answer?.text ?? NO_ANSWER };
     },
   });

@@ -7,16 +7,22 @@ import { dirname, join } from "node:path";
 /** @import { PluginApi, Settings } from "./types.d.ts" */
 
 /**
+ * @typedef {object} GuardRecord
+ * @property {Settings} guards What guarded money.
+ * @property {string[]} kept Those of them that a config had lost already, and that hold until they are set.
+ */
+
+/**
  * Returns the record; null where there is none that can be read.
  *
  * @param {PluginApi} api
- * @returns {Settings | null}
+ * @returns {GuardRecord | null}
  */
 export function readRecord(api) {
   try {
     const path = pathOf(api);
-    const guards = path ? JSON.parse(readFileSync(path, "utf8")).guards : null;
-    return guards && typeof guards === "object" ? guards : null;
+    const { guards, kept } = path ? JSON.parse(readFileSync(path, "utf8")) : {};
+    return guards && typeof guards === "object" ? { guards, kept: Array.isArray(kept) ? kept : [] } : null;
   } catch {
     return null;
   }
@@ -26,11 +32,11 @@ export function readRecord(api) {
  * Keeps the record; without it a call is worth no less.
  *
  * @param {PluginApi} api
- * @param {Settings} guards
+ * @param {GuardRecord} record
  */
-export function writeRecord(api, guards) {
+export function writeRecord(api, { guards, kept }) {
   const path = pathOf(api);
-  const text = `${JSON.stringify({ guards }, null, 2)}\n`;
+  const text = `${JSON.stringify(kept.length ? { guards, kept } : { guards }, null, 2)}\n`;
   try {
     if (!path || text === textAt(path)) return;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });

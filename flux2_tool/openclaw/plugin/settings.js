@@ -39,10 +39,13 @@ const states = new WeakMap();
  */
 export function followSettings(api, { settings: rules, argument_rules: words }) {
   const accepted = currentConfig(api) ?? api.pluginConfig ?? {};
-  const isGuarded = Object.keys(guardsOf(accepted, rules)).length > 0;
-  const record = isGuarded ? null : readRecord(api);
-  const names = record ? loosened(record, accepted, rules) : [];
-  const kept = Object.fromEntries(names.map((name) => [name, valueOf(record ?? {}, rules, name)]));
+  const set = Object.keys(guardsOf(accepted, rules));
+  const { guards, kept: names } = readRecord(api) ?? { guards: {}, kept: [] };
+  // A config that guards money was not emptied, and says what is meant but for what was kept before.
+  const lost = loosened(guards, accepted, rules).filter((name) =>
+    set.length > 0 ? names.includes(name) && !set.includes(name) : true,
+  );
+  const kept = Object.fromEntries(lost.map((name) => [name, valueOf(guards, rules, name)]));
   states.set(api, { rules, words, registered: accepted, accepted, kept });
   api.registerReload?.({ noopPrefixes: [CONFIG] });
 }
@@ -89,7 +92,7 @@ export function recordSettings(api) {
   if (!state) return;
   const settings = settingsOf(api);
   const record = readRecord(api);
-  if (record) warnOfLooser(api, record, settings, state.rules);
+  if (record) warnOfLooser(api, record.guards, settings, state.rules);
   warnOfUnknown(api, settings, state);
   for (const [name, value] of Object.entries(state.kept)) {
     api.logger.warn(
@@ -98,7 +101,7 @@ export function recordSettings(api) {
         "flux2-tool openclaw install --accept-looser-settings",
     );
   }
-  writeRecord(api, guardsOf(settings, state.rules));
+  keepRecord(api, settings, state);
 }
 
 /**
@@ -123,18 +126,31 @@ export function launchOf(api, bundle) {
 }
 
 /**
- * Takes a changed config over: whoever edits the config of a running plugin means it.
+ * Takes a changed config over: whoever edits the config of a running plugin means it. What the record keeps in force
+ * stays until that very setting is changed.
  *
  * @param {PluginApi} api
  * @param {State} state
  * @param {Settings} now
  */
 function accept(api, state, now) {
-  warnOfLooser(api, { ...state.accepted, ...state.kept }, now, state.rules);
+  const before = state.accepted;
+  const isUnchanged = (/** @type {string} */ name) => JSON.stringify(now[name]) === JSON.stringify(before[name]);
+  const kept = Object.fromEntries(Object.entries(state.kept).filter(([name]) => isUnchanged(name)));
+  warnOfLooser(api, { ...before, ...state.kept }, { ...now, ...kept }, state.rules);
   state.accepted = now;
-  state.kept = {};
+  state.kept = kept;
   warnOfUnknown(api, now, state);
-  writeRecord(api, guardsOf(now, state.rules));
+  keepRecord(api, { ...now, ...kept }, state);
+}
+
+/**
+ * @param {PluginApi} api
+ * @param {Settings} settings
+ * @param {State} state
+ */
+function keepRecord(api, settings, { rules, kept }) {
+  writeRecord(api, { guards: guardsOf(settings, rules), kept: Object.keys(kept) });
 }
 
 /**
