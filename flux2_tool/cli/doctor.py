@@ -18,7 +18,8 @@ from flux2_tool.schema.manifest import load_manifest
 def doctor(as_json: bool, openclaw: str | None, no_openclaw: bool) -> int:
     """Check everything an image needs; make none, and spend nothing.
 
-    Each line is ok, a warning or a failure, with the command that fixes it. Exit code 3 when there is a failure.
+    Each line is ok, a note about this shell alone, a warning or a failure, with the command that fixes it. Exit code 3
+    when there is a failure.
     """
     from flux2_tool.diagnostics.doctor import report, run_checks
 
