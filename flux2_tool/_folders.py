@@ -22,6 +22,8 @@ DATA_HOME_VARIABLE: Final = "XDG_DATA_HOME"
 STATE_VARIABLE: Final = "OPENCLAW_STATE_DIR"
 _OPENCLAW_HOME_VARIABLE: Final = "OPENCLAW_HOME"
 _PLUGIN: Final = "flux2"
+JOURNAL_NAME: Final = "journal.db"
+"""The journal's file in a data folder."""
 _PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 NO_DATA_FOLDER: Final = f"this user has no home folder and {DATA_FOLDER_VARIABLE} is not set"
 NO_DATA_FOLDER_HINT: Final = (
@@ -169,8 +171,9 @@ def _absolute(text: str | None) -> Path | None:
 
 
 def _has_plugin(state: Path) -> bool:
-    """Whether the plugin keeps data in a state folder, or OpenClaw has installed it there."""
-    return any(os.path.isdir(folder) for folder in (state_data_folder(state), state / "extensions" / _PLUGIN))  # noqa: PTH112 - no exception
+    """Whether the plugin keeps a journal in a state folder, or OpenClaw has installed it there."""
+    places = (state_data_folder(state) / JOURNAL_NAME, state / "extensions" / _PLUGIN)
+    return any(os.path.lexists(place) for place in places)
 
 
 def _openclaw_value(environ: Mapping[str, str], name: str) -> str | None:

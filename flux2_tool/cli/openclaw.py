@@ -61,7 +61,7 @@ def install(
     if not yes and not agreed("Install it?", hint=hint):
         note("nothing was installed")
         return WRONG_SETUP
-    guards = review_guards(cli, manifest, os.environ)
+    guards = review_guards(cli, manifest)
     for line in guards.lines:
         note(line)
     if guards.looser and not accept_looser:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from flux2_tool._folders import JOURNAL_NAME
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
@@ -20,7 +21,7 @@ from flux2_tool.journal.sqlite_sessions import SessionTable
 from flux2_tool.journal.sqlite_table import row_of
 from flux2_tool.runapi import contract
 
-FILE_NAME: Final = "journal.db"
+FILE_NAME: Final = JOURNAL_NAME
 _PRUNABLE: Final = (
     "created_at < ? AND (state IN ('failed', 'not_created') OR (state = 'completed' AND delivered_at IS NOT NULL))"
 )

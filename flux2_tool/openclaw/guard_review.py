@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._folders import state_folder
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli
 from flux2_tool.openclaw.settings_record import Loosening, loosenings, value_text, write_record
 from flux2_tool.schema.guards import guards_in_force, unknown_settings
@@ -29,7 +28,7 @@ class GuardReview:
     lines: tuple[str, ...]
     looser: tuple[Loosening, ...]
     _config: Mapping[str, Any]
-    _state: Path | None
+    _state: Path
     _manifest: Manifest
 
     def record(self) -> None:
@@ -37,7 +36,7 @@ class GuardReview:
         write_record(self._state, self._config, self._manifest)
 
 
-def review_guards(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str]) -> GuardReview:
+def review_guards(cli: OpenClawCli, manifest: Manifest) -> GuardReview:
     """Compare the plugin's config with what was in force last.
 
     Raises:
@@ -46,7 +45,7 @@ def review_guards(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, st
     where = f"plugins.entries.{manifest.id}.config"
     found = cli.config_value(where)
     config: dict[str, Any] = found if isinstance(found, dict) else {}
-    state = state_folder(environ)
+    state = cli.state_folder
     looser = tuple(loosenings(state, config, manifest))
     lines = [f"In force after it: {guards_text(config, manifest)}."]
     for unknown in unknown_settings(config, manifest.settings):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.openclaw.conftest import PluginHost
 
-GROUP = {"agentId": "main", "sessionKey": "agent:main:telegram:group:-100", "senderId": "7"}
+GROUP = {"agentId": "main", "sessionKey": "agent:main:telegram:group:-100", "channel": "telegram", "senderId": "7"}
 
 
 def asked(host: PluginHost, context: dict[str, Any]) -> dict[str, Any]:
@@ -30,13 +30,13 @@ def test_only_authorised_senders_may_use_it(host: PluginHost, make_plugin: Calla
 
 
 def test_the_worker_is_asked_for_this_conversation(host: PluginHost, make_plugin: Callable[..., Path]) -> None:
-    """Named as the conversation's tools name it; the account is the gateway's."""
+    """Named, as is who asks, as the conversation's tools name them; the account is the gateway's."""
     host.register(make_plugin())
 
     found = asked(host, GROUP)
 
     assert found["session"] == {"agent_id": "main", "session_key": GROUP["sessionKey"]}
-    assert (found["sender"], found["api_key"]) == ("7", "sk-secret-of-the-environment")
+    assert (found["sender"], found["api_key"]) == ("telegram:7", "sk-secret-of-the-environment")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,20 @@ def test_install_names_the_guards_in_force_and_records_them(
     assert record_of(openclaw).stat().st_mode & 0o077 == 0
 
 
+def test_each_profile_has_a_record_of_its_own(openclaw: FakeOpenClaw) -> None:
+    """What guarded money in one gateway says nothing of another, and is not overwritten from there."""
+    usual = record_of(openclaw)
+    usual.parent.mkdir(parents=True)
+    usual.write_text(json.dumps({"guards": {"daily_cap_usd": 1}}))
+    openclaw.change(config={CONFIG: {"spenders": "owner"}})
+
+    assert main(["openclaw", "install", "--yes", "--profile", "work"]) == 0
+
+    assert json.loads(usual.read_text()) == {"guards": {"daily_cap_usd": 1}}
+    work = usual.parent.parent.with_name(".openclaw-work") / "flux2-tool" / "settings.json"
+    assert json.loads(work.read_text()) == {"guards": {"spenders": "owner"}}
+
+
 @pytest.mark.parametrize("is_recorded", [True, False], ids=["by the record", "by a copy of OpenClaw's config"])
 def test_an_emptied_config_is_installed_only_when_agreed(
     openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], is_recorded: bool

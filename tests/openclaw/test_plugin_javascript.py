@@ -505,6 +505,19 @@ def test_changed_settings_start_a_new_worker(host: PluginHost, make_plugin: Make
     assert_ended(first)
 
 
+def test_stopping_also_ends_a_worker_whose_settings_have_changed(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """It would hold its leases, and outlive the removal of its environment, for as long as the gateway runs."""
+    host.register(make_plugin(), config={})
+    host.ask("start", plugin="plugin")
+    host.call("fox")
+    pid = host.pid()
+    host.ask("configure", changed={"enabled": True, "config": {"wait_s": 9}})
+
+    host.ask("stop", plugin="plugin")
+
+    assert_ended(pid)
+
+
 def test_stopping_the_gateways_service_ends_the_worker(host: PluginHost, make_plugin: MakePlugin) -> None:
     """A stopped gateway leaves no process behind."""
     host.register(make_plugin())

@@ -56,15 +56,21 @@ def test_a_changed_tier_is_offered_in_the_next_turn(host: PluginHost, make_plugi
     assert first["parameters"]["properties"]["model"]["enum"] == ["flux-2-flex-text-to-image"]
 
 
-def test_a_vanished_entry_leaves_the_last_settings_in_force(host: PluginHost, make_plugin: MakePlugin) -> None:
-    """An entry that is gone says nothing about what an operator allows."""
+@pytest.mark.parametrize(
+    "entry", [None, {"enabled": True}, {"enabled": False, "config": {}}], ids=["none", "no config", "disabled"]
+)
+def test_a_vanished_config_leaves_the_last_settings_in_force(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path, entry: dict[str, Any] | None
+) -> None:
+    """One that is gone says nothing about what an operator allows: `openclaw doctor --fix` leaves such an entry."""
     host.register(make_plugin(), config={})
     configured(host, STRICT)
     in_force(host)
 
-    host.ask("configure")
+    host.ask("configure", **({} if entry is None else {"changed": entry}))
 
     assert in_force(host) == STRICT
+    assert json.loads((tmp_path / RECORD).read_text()) == {"guards": STRICT}
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,23 @@ export function loosened(before, config, rules) {
  * @returns {Settings}
  */
 export function strictest(config, other, rules) {
-  const stricter = loosened(other, config, rules).map((name) => [name, valueOf(other, rules, name)]);
+  const stricter = loosened(other, config, rules).map((name) => {
+    const [mine, theirs] = [valueOf(config, rules, name), valueOf(other, rules, name)];
+    return [name, rules[name]?.guards === "fewer" ? common(mine, theirs) : theirs];
+  });
   return stricter.length ? { ...config, ...Object.fromEntries(stricter) } : config;
+}
+
+/**
+ * Returns what two lists have in common; where that is nothing, neither is the stricter, and the first stays.
+ *
+ * @param {unknown} first
+ * @param {unknown} second
+ */
+function common(first, second) {
+  if (!Array.isArray(first) || !Array.isArray(second)) return first;
+  const both = first.filter((one) => second.includes(one));
+  return both.length ? both : first;
 }
 
 /**

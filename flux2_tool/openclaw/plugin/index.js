@@ -67,6 +67,9 @@ export default {
     registerCopies(api);
     registerOverview(api, async (ctx, params) => {
       const { api_key, base_url } = await accountOf(hostContext(api, ctx.config), settingsOf(api));
+      await lookAtSaved();
+      const problem = await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S });
+      if (problem) return { text: `${problem.error.message} ${problem.error.hint}` };
       const worker = startedWorker(api, bundle);
       return worker.resultOf("overview", { ...params, api_key, base_url, state_dir: worker.home });
     });
@@ -107,7 +110,8 @@ function serviceOf(api, bundle, callWorker) {
       if (shared.unshown === unshown) shared.unshown = null;
       late.stop();
       if (shared.late === late) shared.late = null;
-      const worker = ownWorker(api, bundle);
+      // The last service also ends a worker whose settings have changed since.
+      const worker = shared.serving?.owner === api ? shared.worker : ownWorker(api, bundle);
       leavePython(api, bundle);
       return worker?.retire();
     },

@@ -71,7 +71,7 @@ export function requesterParams(ctx, callId) {
  * @param {HookRequester | undefined} requester
  * @returns {Requester | null}
  */
-function personOf(requester) {
+export function personOf(requester) {
   const { channel, senderId, senderIsOwner } = requester ?? {};
   if (!senderId && senderIsOwner !== true) return null;
   return { sender: senderId ? `${channel ?? "unknown"}:${senderId}` : null, isOwner: senderIsOwner === true };

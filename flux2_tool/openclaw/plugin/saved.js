@@ -22,15 +22,16 @@ export function refusalBySaved() {
   return failure("configuration_error", "The plugin flux2 is disabled in OpenClaw's config. Nothing was sent.", hint);
 }
 
-/** Looks at the saved config; one that cannot be read or is invalid counts as not known. */
+/** Looks at the saved config; one that cannot be read or is invalid says nothing new. */
 export async function lookAtSaved() {
   try {
     // OpenClaw's own reader resolves includes, variables and defaults. Outside of OpenClaw there is none.
     const { readConfigFileSnapshotForWrite } = await import("openclaw/plugin-sdk/config-mutation");
     const { snapshot } = await readConfigFileSnapshotForWrite();
     const entry = snapshot.config?.plugins?.entries?.flux2;
-    saved = snapshot.valid && entry ? { config: entry.config ?? {}, isEnabled: entry.enabled !== false } : null;
+    if (!snapshot.valid) return;
+    saved = entry ? { config: entry.config ?? {}, isEnabled: entry.enabled !== false } : null;
   } catch {
-    saved = null;
+    // What was seen last stays: a config that cannot be read loosens nothing.
   }
 }

@@ -180,7 +180,7 @@ function warnOfUnknown(api, config, { rules, words }) {
 }
 
 /**
- * Returns the plugin's config as OpenClaw has it in force; null where it has no entry of the plugin.
+ * Returns the plugin's config as OpenClaw has it in force; null where it has none.
  *
  * @param {PluginApi} api
  * @returns {Settings | null}
@@ -188,7 +188,8 @@ function warnOfUnknown(api, config, { rules, words }) {
 function currentConfig(api) {
   const config = /** @type {OpenClawConfig | undefined} */ (api.runtime?.config?.current?.());
   const entry = config?.plugins?.entries?.[ID];
-  return entry ? (entry.config ?? {}) : null;
+  // One without a config, or disabled, as `openclaw doctor --fix` leaves it, says nothing of what is allowed.
+  return entry?.config && entry.enabled !== false ? entry.config : null;
 }
 
 /** @param {Settings} settings */
