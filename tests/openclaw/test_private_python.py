@@ -135,6 +135,7 @@ def test_a_call_does_not_wait_for_an_installation_without_end(
 
     error = error_of(host.call("fox"))
 
+    os.close(os.open(tmp_path / "never", os.O_WRONLY | os.O_NONBLOCK))  # whoever reads there ends
     assert error["message"] == "The image worker is still being installed, after 80 s."
     assert (error["retryable"], error["charged"]) == (True, "no")
     assert "Make the same call again" in error["hint"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.openclaw.conftest import PluginHost
 MakePlugin = Callable[..., Path]
 STRICT = {"daily_cap_usd": 1, "spenders": "owner"}
 RECORD = Path("flux2-tool") / "settings.json"
+GUARDS = str(files("flux2_tool.openclaw") / "plugin" / "guards.js")
 
 
 def configured(host: PluginHost, config: Mapping[str, Any]) -> None:
@@ -44,6 +47,25 @@ def test_a_changed_setting_holds_from_the_next_call(host: PluginHost, make_plugi
     assert bound == STRICT
     assert host.ask("end", call=call)["details"]["result"]["error"]["code"] == "cancelled"
     assert host.ask("reloads") == [{"noopPrefixes": ["plugins.entries.flux2.config"]}]
+
+
+@pytest.mark.parametrize(
+    ("saved", "left"),
+    [(["pro"], ["pro"]), (["max", "pro"], ["pro"]), (["max"], ["pro", "flex"]), (None, ["pro", "flex"])],
+    ids=["fewer", "one of them", "none of them", "as many"],
+)
+def test_of_two_lists_of_tiers_only_what_both_have_is_stricter(
+    node: str, saved: list[str] | None, left: list[str]
+) -> None:
+    """A dearer tier that is saved and not yet in force must not be offered sooner for it."""
+    rules = json.dumps({"tiers": {"guards": "fewer", "default": ["pro", "flex"]}})
+    other = json.dumps({} if saved is None else {"tiers": saved})
+    script = f"const {{ strictest }} = await import({json.dumps(GUARDS)}); "
+    script += f"console.log(JSON.stringify(strictest({{ tiers: ['pro', 'flex'] }}, {other}, {rules})));"
+
+    printed = subprocess.run([node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
+
+    assert json.loads(printed.stdout) == {"tiers": left}
 
 
 def test_a_changed_tier_is_offered_in_the_next_turn(host: PluginHost, make_plugin: MakePlugin) -> None:
