@@ -3,10 +3,11 @@
 
 import { startsWorker } from "./commands.js";
 import { abortOf, pause } from "./deadlines.js";
+import { removeEnvironments } from "./environments.js";
 import { failure } from "./failure.js";
 import { isFolder } from "./files.js";
 import { pluginFolder, stateFolderOf } from "./folders.js";
-import { PrivatePython, removeEnvironments } from "./private_python.js";
+import { PrivatePython } from "./private_python.js";
 import { settingsOf } from "./settings.js";
 import { pythonKey, shared } from "./shared.js";
 
@@ -87,7 +88,7 @@ export function leavePython(api, bundle) {
   const timer = setInterval(() => {
     left -= 1;
     const isGone = !isFolder(folder);
-    if (isGone && shared.serving === null && removeEnvironments(stateFolder)) {
+    if (isGone && shared.serving === null && removeEnvironments(stateFolder, api.logger)) {
       api.logger.info("flux2: uninstalled; the image worker's Python environments are removed too");
     }
     if (isGone || !left) clearInterval(timer);
@@ -122,8 +123,8 @@ async function choose(api, bundle, choice) {
       if (problem) return problem;
       api.logger.info(`flux2: the image worker is installed (${elapsedSeconds(choice)} s)`);
     }
-    own.keep();
     Object.assign(choice, { program: own.program });
+    own.keep();
     return null;
   } catch (error) {
     api.logger.error(`flux2: the image worker could not be installed: ${error instanceof Error ? error.stack : error}`);
