@@ -16,6 +16,7 @@ MakePlugin = Callable[..., Path]
 NAMED = "Note: earlier_image: task:tsk_1 ("
 ENDED = {"phase": "end", "aborted": False}
 STOPPED = {"phase": "error", "aborted": True}
+TIMED_OUT = {**ENDED, "timeoutPhase": "provider"}
 
 
 @pytest.fixture
@@ -148,8 +149,19 @@ def test_where_openclaw_tells_nothing_of_a_run_nothing_is_claimed(
 # ---- a subagent's ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("end", "is_told"), [(STOPPED, True), (ENDED, False)], ids=["stopped", "answered"])
-def test_what_a_stopped_subagent_did_not_name_is_told_to_its_parent(
+@pytest.mark.parametrize(
+    ("end", "is_told"),
+    [
+        pytest.param(STOPPED, True, id="stopped"),
+        pytest.param(TIMED_OUT, True, id="timed out"),
+        pytest.param({**ENDED, "stopReason": "timeout"}, True, id="timed out, by its reason"),
+        pytest.param(
+            {**ENDED, "stopReason": "timeout", "timeoutPhase": "post_turn"}, False, id="timed out after its answer"
+        ),
+        pytest.param(ENDED, False, id="answered"),
+    ],
+)
+def test_what_an_ended_subagent_did_not_name_is_told_to_its_parent(
     gateway: PluginHost, end: dict[str, Any], is_told: bool
 ) -> None:
     """The picture is paid, and only the subagent's answer would have named it."""

@@ -94,11 +94,13 @@ export class UnshownPictures {
   /** @param {AgentEvent} event */
   #onEvent({ stream, runId, data }) {
     if (stream !== "lifecycle" || !runId) return;
-    const { phase, aborted } = Object(data);
+    const { phase, aborted, stopReason, timeoutPhase } = Object(data);
     if (phase === "start") remember(shared.openRuns, runId, true, MAX_RUNS);
     if (phase !== "end" && phase !== "error") return;
     shared.openRuns.delete(runId);
-    const isShown = phase === "end" && aborted !== true;
+    // A run may "end" by its timeout without being aborted; after the turn, its answer is there.
+    const isTimedOut = timeoutPhase ? timeoutPhase !== "post_turn" : stopReason === "timeout";
+    const isShown = phase === "end" && aborted !== true && !isTimedOut;
     const ofRun = [...this.#pictures.values()].filter(({ run }) => run === runId);
     for (const picture of ofRun) {
       if (isShown) this.#pictures.delete(keyOf(picture.session, picture.ref));
