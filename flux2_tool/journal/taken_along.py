@@ -121,7 +121,10 @@ def _source(earlier: Path, *, beside: Path, now: float) -> Iterator[tuple[sqlite
 def _take_rest(
     source: sqlite3.Connection, connection: sqlite3.Connection, earlier: Path, *, file: str, now: float
 ) -> None:
-    """Take what the records do not say: the conversations of deleted ones, and what they cost; once for each file."""
+    """Take what the records do not say: the conversations of deleted ones, and what they cost, once for each file.
+
+    And which conversation spawned which, and what it was shown of them: that decides who may fetch a picture.
+    """
     with _transaction(connection):
         known = connection.execute("SELECT 1 FROM taken_along WHERE path = ? AND file = ?", (str(earlier), file))
         if known.fetchone() is None:
@@ -131,6 +134,14 @@ def _take_rest(
             "INSERT INTO task_conversations (task_key, session) SELECT ?1, ?2 WHERE NOT EXISTS"
             " (SELECT 1 FROM task_conversations WHERE task_key = ?1 AND session IS ?2)",
             source.execute("SELECT task_key, session FROM task_conversations").fetchall(),
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO session_ancestors (session, ancestor) VALUES (?, ?)",
+            source.execute("SELECT session, ancestor FROM session_ancestors").fetchall(),
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO shown_elsewhere (session, record_id) VALUES (?, ?)",
+            source.execute("SELECT session, record_id FROM shown_elsewhere").fetchall(),
         )
         _note(connection, earlier, file=file, now=now)
 

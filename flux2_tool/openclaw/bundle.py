@@ -65,6 +65,7 @@ _HAND_WRITTEN = {
     "dist/definition.js": "definition.js",
     "dist/delivery.js": "delivery.js",
     "dist/diagnosis.js": "diagnosis.js",
+    "dist/environments.js": "environments.js",
     "dist/failure.js": "failure.js",
     "dist/family.js": "family.js",
     "dist/given_arguments.js": "given_arguments.js",

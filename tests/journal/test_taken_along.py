@@ -113,6 +113,31 @@ def test_what_is_only_in_the_wal_comes_along(place: Place, of_old: Machine, ours
         assert ours.open("new").find_task("tsk_new", fingerprint=record.fingerprint, base_url=record.base_url)
 
 
+@pytest.mark.parametrize("is_again", [False, True], ids=["linked", "copied twice"])
+def test_a_conversation_keeps_what_its_subagents_made(
+    of_old: Machine, ours: Machine, monkeypatch: pytest.MonkeyPatch, is_again: bool
+) -> None:
+    """OpenClaw may have forgotten the subagent; then only the journal says whose picture it is."""
+    if is_again:
+        monkeypatch.setattr(taken_along, "_linked", lambda *_: False)
+    old = of_old.open("old")
+    old.note_ancestors("subagent", ["parent"])
+    made = begun(of_old.begin(old, session="subagent"))
+    accept(old, made)
+    complete(old, made)
+    old.note_delivered(made.record_id, now=NOON + 8.0, elsewhere="parent")
+    if is_again:
+        ours.open("first")
+        old.note_ancestors("another", ["parent"])
+
+    found = ours.open("new")
+
+    assert found.descendants_of("parent") == (["another", "subagent"] if is_again else ["subagent"])
+    last = found.newest(fingerprint=made.fingerprint, base_url=made.base_url, session="parent")
+    assert last is not None
+    assert last.record_id == made.record_id
+
+
 def test_a_process_that_has_it_open_goes_on_in_the_new_place(of_old: Machine, ours: Machine) -> None:
     """It is told that the journal has moved, and finds it where it was."""
     live = of_old.open("live")

@@ -163,6 +163,26 @@ def test_a_setting_turns_it_off(host: PluginHost, make_plugin: MakePlugin) -> No
     assert waited_for(host) == []
 
 
+def test_turned_on_later_it_goes_on_with_what_waited_before(
+    gateway: PluginHost, start_host: Callable[..., PluginHost]
+) -> None:
+    """The next late picture must not take the place of those that an earlier gateway was waiting for."""
+    gateway.call("processing", context=IN_GROUP)
+    gateway.process.kill()
+    again = start_host(RUNAPI_API_KEY="sk-secret-of-the-environment")
+    again.register(gateway.folder / "plugin-0.1.0", config={"late_pictures": False})
+    again.ask("start", plugin="plugin")
+    again.ask("hurry", times=50)
+
+    again.ask("configure", changed={"enabled": True, "config": {"late_pictures": True}})
+    again.call("processing", context=IN_WEBCHAT)
+    finish(again)
+
+    assert {one["sessionKey"] for one in waited_for(again)} == {IN_GROUP["sessionKey"], IN_WEBCHAT["sessionKey"]}
+    woken = {event["sessionKey"] for event in events(again, 4) if "text" in event}
+    assert woken == {IN_GROUP["sessionKey"], IN_WEBCHAT["sessionKey"]}
+
+
 def test_outside_a_gateway_nothing_waits(host: PluginHost, make_plugin: MakePlugin) -> None:
     """`openclaw agent --local` ends with its turn."""
     host.register(make_plugin())

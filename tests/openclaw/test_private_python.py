@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -107,6 +108,30 @@ def test_the_first_call_makes_the_environment_once_for_all_processes(
     assert error["code"] == "configuration_error"
     assert "there is no connection to the package index" in error["message"]
     assert environments(tmp_path) == ["0.0.3-newest", made]
+
+
+def test_an_environment_that_runs_is_used_whatever_else_fails(
+    start_host: StartHost, packed_plugin: Path, tmp_path: Path
+) -> None:
+    """A state folder that was restored as another user's, or a full disk: the worker needs none of it."""
+    root = tmp_path / "flux2-tool" / "python"
+    bundle = json.loads((packed_plugin / "dist" / "tools.json").read_text())
+    own = f"{bundle['version']}-{bundle['wheel']['sha256'][:12]}"
+    for age, name in enumerate([own, "0.0.3-newest", "0.0.2-older"]):
+        (root / name / "bin").mkdir(parents=True)
+        (root / name / "pyvenv.cfg").touch()
+        os.utime(root / name, (1_000_000_000 - age, 1_000_000_000 - age))
+    program(root / own / "bin" / "python", f'exec "{sys.executable}" "$@"')
+    (root / "flux2-tool").mkdir()  # the command for people cannot be written
+    host = start_host(**NO_NETWORK, PATH="/usr/bin:/bin")
+    host.register(packed_plugin)
+
+    error = error_of(host.call("fox"))
+
+    assert error["code"] == "missing_api_key"  # the worker's own answer
+    warnings = [text for level, text in host.ask("logs") if level == "warn"]
+    assert any(f"the command {root}/flux2-tool cannot be written" in text for text in warnings)
+    assert [name for name in environments(tmp_path) if not name.endswith(".part")] == ["0.0.3-newest", own]
 
 
 def test_a_command_on_the_path_that_fits_is_used_as_it_is(

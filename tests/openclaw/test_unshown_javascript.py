@@ -10,11 +10,13 @@ import pytest
 
 from tests.openclaw.conftest import PluginHost, text_of
 from tests.openclaw.test_late_javascript import IN_GROUP
+from tests.openclaw.test_subagents_javascript import IN_CHILD, SESSIONS
 
 MakePlugin = Callable[..., Path]
 NAMED = "Note: earlier_image: task:tsk_1 ("
 ENDED = {"phase": "end", "aborted": False}
 STOPPED = {"phase": "error", "aborted": True}
+TIMED_OUT = {**ENDED, "timeoutPhase": "provider"}
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def gateway(host: PluginHost, root: Path) -> PluginHost:
 
 
 def started(host: PluginHost, root: Path, *, name: str = "plugin") -> PluginHost:
-    host.register(root, name=name)
+    host.register(root, name=name, sessions=SESSIONS)
     host.ask("start", plugin=name)
     return host
 
@@ -142,3 +144,52 @@ def test_where_openclaw_tells_nothing_of_a_run_nothing_is_claimed(
     again = started(start_host(RUNAPI_API_KEY="sk-secret"), root)
 
     assert told(others(again)) == [False, False]
+
+
+# ---- a subagent's ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "is_told"),
+    [
+        pytest.param(STOPPED, True, id="stopped"),
+        pytest.param(TIMED_OUT, True, id="timed out"),
+        pytest.param({**ENDED, "stopReason": "timeout"}, True, id="timed out, by its reason"),
+        pytest.param(
+            {**ENDED, "stopReason": "timeout", "timeoutPhase": "post_turn"}, False, id="timed out after its answer"
+        ),
+        pytest.param(ENDED, False, id="answered"),
+    ],
+)
+def test_what_an_ended_subagent_did_not_name_is_told_to_its_parent(
+    gateway: PluginHost, end: dict[str, Any], is_told: bool
+) -> None:
+    """The picture is paid, and only the subagent's answer would have named it."""
+    call_in(gateway, "run-1", "a kite", context=IN_CHILD)
+    before = others(gateway)
+    tell(gateway, "run-1", end)
+
+    assert told([*before, *others(gateway)]) == [False, False, is_told, False]
+
+
+def test_what_the_parent_has_fetched_from_a_subagent_is_not_told(gateway: PluginHost) -> None:
+    """It was shown before the subagent was stopped."""
+    call_in(gateway, "run-1", "a kite", context=IN_CHILD)
+    call_in(gateway, "run-2", "", task="tsk_1")
+    tell(gateway, "run-2", ENDED)
+    tell(gateway, "run-1", STOPPED)
+
+    assert told(others(gateway)) == [False, False]
+
+
+def test_what_a_killed_gateways_subagent_had_is_told_to_its_parent(
+    gateway: PluginHost, root: Path, start_host: Callable[..., PluginHost]
+) -> None:
+    """Its run does not go on, and nobody announces its answer."""
+    call_in(gateway, "run-1", "a kite", context=IN_CHILD)
+    gateway.process.kill()
+    gateway.process.wait()
+
+    again = started(start_host(RUNAPI_API_KEY="sk-secret"), root)
+
+    assert told(others(again)) == [True, False]

@@ -1,7 +1,7 @@
 """What `/flux2` answers in a chat: the conversation's last tasks, today's spending, and the balance for the operator.
 
-No model and no image is involved. A conversation sees its own tasks alone. The balance is the account's, so only the
-operator's own clients are told of it.
+No model and no image is involved. A conversation sees its own tasks and those of its subagents, whose images it may
+fetch. The balance is the account's, so only the operator's own clients are told of it.
 """
 
 from __future__ import annotations
@@ -74,29 +74,31 @@ def _of_journal(settings: Settings, caller: CallContext, account: Credentials) -
         caps = (day_cap(settings, base_url=account.base_url, now=now),)
     try:
         with SQLITE.operation(), closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as journal:
-            records = [record for record in journal.records() if record.session == caller.session]
+            spawned = frozenset(journal.descendants_of(caller.session) if caller.session is not None else ())
+            records = [one for one in journal.records() if one.session == caller.session or one.session in spawned]
             spendings = [journal.spending(cap) for cap in caps if cap.kind in _CAPS]
     except JournalError as exc:
         return [f"{exc}. On the gateway's machine run: flux2-tool doctor"]
-    return [*_tasks(records), *(_spending(spending) for spending in reversed(spendings))]
+    return [*_tasks(records, spawned), *(_spending(spending) for spending in reversed(spendings))]
 
 
-def _tasks(records: Sequence[Record]) -> list[str]:
+def _tasks(records: Sequence[Record], spawned: frozenset[str]) -> list[str]:
     if not records:
         return ["No images in this conversation yet."]
     last = records[-SHOWN_TASKS:]
     head = "Images of this conversation" + (f", the last {len(last)} of {len(records)}:" if last != records else ":")
-    return [head, *(_task(record) for record in reversed(last))]
+    return [head, *(_task(record, is_subagents=record.session in spawned) for record in reversed(last))]
 
 
-def _task(record: Record) -> str:
+def _task(record: Record, *, is_subagents: bool) -> str:
     state = _STATES.get(record.state, record.state)
     shown = ", not shown yet" if record.state == "completed" and record.delivered_at is None else ""
+    maker = " by a subagent" if is_subagents else ""
     name = TaskRef.text_of(record.task_id) or f"record:{record.record_id[:8]}"
     made = datetime.fromtimestamp(record.created_at).astimezone()
     cost_usd = record.cost_usd if record.state in ("completed", "failed") else None
     cost = "" if cost_usd is None else f", {usd_text(cost_usd)}"
-    return f"- {made:%m-%d %H:%M} {record.label}: {state}{shown}{cost}, {name}"
+    return f"- {made:%m-%d %H:%M} {record.label}{maker}: {state}{shown}{cost}, {name}"
 
 
 def _spending(spending: Spending) -> str:

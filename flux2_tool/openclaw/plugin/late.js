@@ -30,6 +30,7 @@ export class LatePictures {
   /** @type {Map<string, number>} The calls in flight, by session. */
   #calls = new Map();
   #stop = new AbortController();
+  #isStarted = false;
   #api;
   #file;
   #watch;
@@ -46,6 +47,7 @@ export class LatePictures {
 
   /** Goes on waiting for what was waited for when the gateway ended. */
   start() {
+    this.#isStarted = true;
     for (const picture of this.#read()) {
       if (picture.told >= MAX_TOLD) continue;
       this.#pictures.set(keyOf(picture, picture.ref), picture);
@@ -82,6 +84,8 @@ export class LatePictures {
   add({ agentId, sessionKey, deliveryContext, messageChannel }, { task: { ref, title } }) {
     const channel = messageChannel ?? deliveryContext?.channel;
     if (!ref || !sessionKey || !deliveryContext || !channel || isNobodys(sessionKey)) return false;
+    // The setting may have been off when the gateway began; what is in the file is waited for, too, and not overwritten.
+    if (!this.#isStarted) this.start();
     const key = keyOf({ agentId, sessionKey }, ref);
     if (this.#pictures.has(key)) return true;
     if (this.#pictures.size >= MAX_ENTRIES) return false;

@@ -5,18 +5,18 @@
 // tried, and renamed: what has the name is whole. Its scripts name the folder that it was made in, so only its
 // interpreter is used; `<state>/flux2-tool/python/flux2-tool` is the command for people.
 
-import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { commandEnd, installerEnvironment, startsWorker } from "./commands.js";
-import { isFile, isFolder, namesIn } from "./files.js";
+import { keepEnvironment } from "./environments.js";
+import { isFile, namesIn } from "./files.js";
 import { installFault, noPython, outputOf } from "./install_faults.js";
 import { Lock } from "./lock.js";
 import { findPythons } from "./python_search.js";
 
 /** @import { Bundle, Failure, FoundPython, InstallStep, Logger, PythonSearch } from "./types.d.ts" */
 
-const KEPT = 2;
 const LONGEST_MS = { make: 120_000, install: 900_000 };
 const MAX_LOG_CHARS = 4_000;
 const PART = ".part-";
@@ -90,19 +90,7 @@ export class PrivatePython {
 
   /** Notes that this environment is in use, gives people its command, and removes those of older plugins. */
   keep() {
-    const now = new Date();
-    utimesSync(this.folder, now, now);
-    const script = join(this.#root, "flux2-tool");
-    const part = `${script}.part`;
-    writeFileSync(part, `#!/bin/sh\nexec ${this.program.map(quoted).join(" ")} "$@"\n`, { mode: 0o700 });
-    renameSync(part, script);
-    const others = this.#environments().filter((path) => path !== this.folder);
-    const byUse = others.map((path) => ({ path, ms: statSync(path).mtimeMs })).sort((a, b) => b.ms - a.ms);
-    for (const { path } of byUse.slice(KEPT - 1)) rmSync(path, { recursive: true, force: true });
-  }
-
-  #environments() {
-    return namesIn(this.#root).map((name) => join(this.#root, name)).filter((path) => isFile(join(path, "pyvenv.cfg")));
+    keepEnvironment(this.#root, this.folder, this.program, this.#logger);
   }
 
   /**
@@ -175,18 +163,6 @@ export class PrivatePython {
 }
 
 /**
- * Returns whether a plugin has left environments in a state folder, and removes them.
- *
- * @param {string} stateFolder
- */
-export function removeEnvironments(stateFolder) {
-  const root = join(stateFolder, "flux2-tool", "python");
-  const wasThere = isFolder(root);
-  rmSync(root, { recursive: true, force: true });
-  return wasThere;
-}
-
-/**
  * Returns the interpreter to use: the first for which there are wheels, where they are given, and that can make an
  * environment without help.
  *
@@ -239,9 +215,4 @@ function canMake({ modules }) {
 /** @param {string} folder An environment's. */
 function programIn(folder) {
   return [join(folder, "bin", "python"), "-P", "-m", "flux2_tool"];
-}
-
-/** @param {string} text */
-function quoted(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }

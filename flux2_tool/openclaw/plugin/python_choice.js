@@ -3,10 +3,11 @@
 
 import { startsWorker } from "./commands.js";
 import { abortOf, pause } from "./deadlines.js";
+import { removeEnvironments } from "./environments.js";
 import { failure } from "./failure.js";
 import { isFolder } from "./files.js";
 import { pluginFolder, stateFolderOf } from "./folders.js";
-import { PrivatePython, removeEnvironments } from "./private_python.js";
+import { PrivatePython } from "./private_python.js";
 import { settingsOf } from "./settings.js";
 import { pythonKey, shared } from "./shared.js";
 
@@ -87,7 +88,7 @@ export function leavePython(api, bundle) {
   const timer = setInterval(() => {
     left -= 1;
     const isGone = !isFolder(folder);
-    if (isGone && shared.serving === null && removeEnvironments(stateFolder)) {
+    if (isGone && shared.serving === null && removeEnvironments(stateFolder, api.logger)) {
       api.logger.info("flux2: uninstalled; the image worker's Python environments are removed too");
     }
     if (isGone || !left) clearInterval(timer);
@@ -109,10 +110,12 @@ function isChosen(api, bundle) {
  * @returns {Promise<Failure | null>}
  */
 async function choose(api, bundle, choice) {
-  Object.assign(choice, { program: null, since_ms: Date.now() });
+  choice.since_ms = Date.now(); // until it is known anew, the program of before is used
+  /** @type {string[] | null} */
+  let found = null;
   try {
     if (await startsWorker([ON_PATH], bundle, stateFolderOf(api))) {
-      Object.assign(choice, { program: [ON_PATH] });
+      found = [ON_PATH];
       return null;
     }
     const own = new PrivatePython(stateFolderOf(api), bundle, pluginFolder(api), api.logger);
@@ -122,14 +125,14 @@ async function choose(api, bundle, choice) {
       if (problem) return problem;
       api.logger.info(`flux2: the image worker is installed (${elapsedSeconds(choice)} s)`);
     }
+    found = own.program;
     own.keep();
-    Object.assign(choice, { program: own.program });
     return null;
   } catch (error) {
     api.logger.error(`flux2: the image worker could not be installed: ${error instanceof Error ? error.stack : error}`);
     return failure("internal_error", "The image worker could not be installed.", "Nothing was sent. See the gateway's log.");
   } finally {
-    Object.assign(choice, { step: null, running: null }); // what was found is looked at again before another worker starts
+    Object.assign(choice, { program: found, step: null, running: null }); // what was found is looked at again before another worker starts
   }
 }
 

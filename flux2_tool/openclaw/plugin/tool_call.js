@@ -101,7 +101,8 @@ async function present(api, ctx, place, { tool, callId, isStopped }, result) {
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
   const delivery = due.length ? await deliver(result, due, channel, copies) : null;
   if (!isStopped) shared.late?.settle(home, ref);
-  if (delivery) shared.unshown?.add(ctx, callId, result);
+  // A subagent's picture is named in its answer, or else its run's end shows that nobody knows of it.
+  if (delivery || (isHandedOver && !isStopped)) shared.unshown?.add(ctx, callId, result, home);
   // A copy that only we asked for is nothing that a person misses.
   const warnings = settingsOf(api).save_dir ? result.warnings : result.warnings.filter((text) => !isUnsaved(text));
   return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed: false, isHandedOver });

@@ -2,7 +2,8 @@
 //
 // OpenClaw attaches a picture with the answer of its run. Its events say how each run ended; a run whose begin was seen,
 // and that ended otherwise, or not at all before the gateway did, has shown nothing. The conversation's next result says
-// so, once. What is not shown yet is in a file, because a gateway that is killed has no time to write.
+// so, once; for a subagent's run it is the conversation that the subagent works for, which never heard of the picture.
+// What is not shown yet is in a file, because a gateway that is killed has no time to write.
 
 import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -51,10 +52,11 @@ export class UnshownPictures {
    * @param {ToolContext} ctx
    * @param {string} callId
    * @param {Success} result
+   * @param {ToolContext} home The conversation that shows it.
    */
-  add(ctx, callId, { task: { ref, title } }) {
-    const session = conversationOf(ctx);
-    const run = shared.callRuns.get(JSON.stringify([session, callId]));
+  add(ctx, callId, { task: { ref, title } }, home) {
+    const session = conversationOf(home);
+    const run = shared.callRuns.get(JSON.stringify([conversationOf(ctx), callId]));
     if (!ref) return;
     const wasNoted = this.#pictures.delete(keyOf(session, ref));
     if (!run || !shared.openRuns.has(run)) {
@@ -92,11 +94,13 @@ export class UnshownPictures {
   /** @param {AgentEvent} event */
   #onEvent({ stream, runId, data }) {
     if (stream !== "lifecycle" || !runId) return;
-    const { phase, aborted } = Object(data);
+    const { phase, aborted, stopReason, timeoutPhase } = Object(data);
     if (phase === "start") remember(shared.openRuns, runId, true, MAX_RUNS);
     if (phase !== "end" && phase !== "error") return;
     shared.openRuns.delete(runId);
-    const isShown = phase === "end" && aborted !== true;
+    // A run may "end" by its timeout without being aborted; after the turn, its answer is there.
+    const isTimedOut = timeoutPhase ? timeoutPhase !== "post_turn" : stopReason === "timeout";
+    const isShown = phase === "end" && aborted !== true && !isTimedOut;
     const ofRun = [...this.#pictures.values()].filter(({ run }) => run === runId);
     for (const picture of ofRun) {
       if (isShown) this.#pictures.delete(keyOf(picture.session, picture.ref));

@@ -62,6 +62,18 @@ def test_a_conversation_sees_its_own_images_and_what_all_have_spent(
     assert (state / "flux2-tool" / "journal.db").is_file()
 
 
+def test_a_conversation_sees_what_its_subagents_made(worker: WorkerProcess, runapi_server: tuple[str, Sandbox]) -> None:
+    """They are its to fetch, and a subagent that was stopped has told nobody of them."""
+    parent = of(runapi_server, "group-a")
+    made = worker.call(FOX, **of(runapi_server, "subagent"), ancestors=[parent["session"]], handed_over=True)
+
+    seen, elsewhere = (overview(worker, of(runapi_server, name)) for name in ("group-a", "group-b"))
+
+    assert "by a subagent: completed" in seen
+    assert made["task"]["ref"] in seen
+    assert made["task"]["ref"] not in elsewhere
+
+
 def test_the_operator_reads_the_balance(worker: WorkerProcess, runapi_server: tuple[str, Sandbox]) -> None:
     """Of the gateway's own account."""
     seen = overview(worker, of(runapi_server, "web", is_operator=True))
