@@ -1,4 +1,4 @@
-"""One gateway for all tests that leave it as it is: import `gateway` and `world`, and mark the module.
+"""One gateway for all tests that leave it as it is: import `gateway` and `world`, and name the module.
 
 A gateway and the installation of the plugin take 20 s of a processor. Everything in it has default settings, the key is
 in its environment, and it logs what the worker does, too.
@@ -16,10 +16,10 @@ from tests.e2e.scripted_model import running_model
 from tests.e2e.world import World, configure, quick_sandbox
 from tests.support.keys import KEY
 
-__all__ = ["COMMON_GATEWAY", "common_gateway", "gateway", "world"]
+__all__ = ["SHARING_MODULES", "common_gateway", "gateway", "world"]
 
-COMMON_GATEWAY = pytest.mark.xdist_group("common gateway")
-"""Brings its modules to the same worker."""
+SHARING_MODULES = ("test_skill", "test_sources", "test_turns")
+"""They run on the same worker."""
 
 
 @pytest.fixture(scope="session")

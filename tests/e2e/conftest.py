@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox, running_sandbox
-from tests.e2e.common_gateway import common_gateway
+from tests.e2e.common_gateway import SHARING_MODULES, common_gateway
 from tests.e2e.openclaw_host import Gateway, OpenClaw
 from tests.e2e.scripted_model import ScriptedModel, running_model
 from tests.e2e.telegram import Telegram, running_telegram
@@ -21,19 +21,25 @@ INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
 __all__ = ["KEY", "World", "common_gateway"]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # It is pytest-xdist's own, which need not be there.
-    config.addinivalue_line("markers", "xdist_group(name): which tests belong on one worker")
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            if item.get_closest_marker("xdist_group") is None:
-                # With `--dist loadgroup` a module stays together, as its gateway is started for it.
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            is_sharing = "common_gateway" in getattr(item, "fixturenames", ())
+            assert is_sharing == (item.path.stem in SHARING_MODULES), f"{item.path.name}: see SHARING_MODULES"
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not installed, or not used
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return what gives a worker whole modules, and those that share a gateway to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByGateway(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path: str = super()._split_scope(nodeid)
+            return "common gateway" if Path(path).stem in SHARING_MODULES else path
+
+    return ByGateway(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.common_gateway import COMMON_GATEWAY, world
+from tests.e2e.common_gateway import world
 from tests.e2e.conftest import World
 from tests.e2e.scripted_model import Say
 
 __all__ = ["world"]
-
-pytestmark = COMMON_GATEWAY
 
 
 def test_an_agent_is_offered_the_skill(world: World) -> None:

@@ -11,14 +11,12 @@ from PIL import Image
 
 from flux2_tool.sandbox.storage import StoredFile
 from flux2_tool.sandbox.tasks import Task
-from tests.e2e.common_gateway import COMMON_GATEWAY, world
+from tests.e2e.common_gateway import world
 from tests.e2e.conftest import World
 from tests.e2e.scripted_model import Say, ToolCall
 from tests.e2e.test_turns import run, task_of
 
 __all__ = ["files_sent", "jpeg", "world"]
-
-pytestmark = COMMON_GATEWAY
 
 
 def jpeg(colour: str) -> bytes:

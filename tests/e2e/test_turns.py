@@ -13,15 +13,13 @@ from flux2_tool.engine.host_profile import OPENCLAW
 from flux2_tool.sandbox import Fault
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
-from tests.e2e.common_gateway import COMMON_GATEWAY, gateway, world
+from tests.e2e.common_gateway import gateway, world
 from tests.e2e.conftest import KEY, World
 from tests.e2e.openclaw_host import Gateway, Turn
 from tests.e2e.scripted_model import Say, Step, ToolCall
 from tests.support.waiting import wait_until
 
 __all__ = ["gateway", "run", "task_of", "world"]
-
-pytestmark = COMMON_GATEWAY
 
 _numbers = itertools.count(1)
 

@@ -59,8 +59,8 @@ export default {
       async ({ respond }) => {
         await lookAtSaved();
         const problem = await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S });
-        const worker = problem ?? startedWorker(api, bundle);
-        respond(true, await diagnosis(api, bundle, await currentAccount(api), worker));
+        const worker = problem ? null : startedWorker(api, bundle);
+        respond(true, await diagnosis(api, bundle, await currentAccount(api), { problem, worker }));
       },
       { scope: "operator.read" },
     );
