@@ -79,6 +79,7 @@ _HAND_WRITTEN = {
     "dist/json_schema.js": "json_schema.js",
     "dist/misfit.js": "misfit.js",
     "dist/nearest.js": "nearest.js",
+    "dist/picture_list.js": "picture_list.js",
     "dist/process.js": "process.js",
     "dist/commands.js": "commands.js",
     "dist/folders.js": "folders.js",

@@ -4,12 +4,12 @@
 // it and shows it, as it would have done in the call. Only conversations of a channel or of WebChat are woken, each by
 // its own route. What is waited for is in a file, because a gateway may be restarted meanwhile.
 
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 
 import { WEBCHAT } from "./delivery.js";
 import { pause } from "./deadlines.js";
 import { isFinal, textOf } from "./late_text.js";
+import { readPictures, writePictures } from "./picture_list.js";
 import { conversationOf } from "./shared.js";
 
 /** @import { LatePicture, PluginApi, Success, ToolContext, ToolResult } from "./types.d.ts" */
@@ -176,27 +176,11 @@ export class LatePictures {
 
   /** @returns {LatePicture[]} */
   #read() {
-    try {
-      const { pictures } = JSON.parse(readFileSync(this.#file, "utf8"));
-      return Array.isArray(pictures) ? pictures.filter(isPicture) : [];
-    } catch (error) {
-      const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
-      if (!isMissing) this.#api.logger.warn(`flux2: ${this.#file} cannot be read: ${error}`);
-      return [];
-    }
+    return readPictures(this.#file, isPicture, this.#api.logger);
   }
 
   #write() {
-    try {
-      const pictures = [...this.#pictures.values()];
-      if (!pictures.length) return rmSync(this.#file, { force: true });
-      mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
-      const part = `${this.#file}.part`;
-      writeFileSync(part, JSON.stringify({ pictures }), { mode: 0o600 });
-      return renameSync(part, this.#file);
-    } catch (error) {
-      return this.#api.logger.warn(`flux2: ${this.#file} cannot be written: ${error}`);
-    }
+    writePictures(this.#file, [...this.#pictures.values()], this.#api.logger);
   }
 }
 

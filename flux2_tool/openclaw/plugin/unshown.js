@@ -6,9 +6,9 @@
 // What is not shown yet is in a file, because a gateway that is killed has no time to write.
 
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 
+import { readPictures, writePictures } from "./picture_list.js";
 import { conversationOf, remember, shared } from "./shared.js";
 
 /** @import { AgentEvent, PluginApi, Success, ToolContext, ToolResult, UnshownPicture } from "./types.d.ts" */
@@ -111,27 +111,11 @@ export class UnshownPictures {
 
   /** @returns {UnshownPicture[]} */
   #read() {
-    try {
-      const { pictures } = JSON.parse(readFileSync(this.#file, "utf8"));
-      return Array.isArray(pictures) ? pictures.filter(isPicture) : [];
-    } catch (error) {
-      const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
-      if (!isMissing) this.#api.logger.warn(`flux2: ${this.#file} cannot be read: ${error}`);
-      return [];
-    }
+    return readPictures(this.#file, isPicture, this.#api.logger);
   }
 
   #write() {
-    try {
-      const pictures = [...this.#pictures.values()];
-      if (!pictures.length) return rmSync(this.#file, { force: true });
-      mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
-      const part = `${this.#file}.part`;
-      writeFileSync(part, JSON.stringify({ pictures }), { mode: 0o600 });
-      return renameSync(part, this.#file);
-    } catch (error) {
-      return this.#api.logger.warn(`flux2: ${this.#file} cannot be written: ${error}`);
-    }
+    writePictures(this.#file, [...this.#pictures.values()], this.#api.logger);
   }
 }
 
