@@ -1,5 +1,6 @@
 // The record of what guarded money last, in OpenClaw's state folder: a config can be emptied while the plugin does not
-// run (`openclaw doctor --fix` does so), and `flux2-tool openclaw install` compares with it. `openclaw/record.py` reads it.
+// run (`openclaw doctor --fix` does so), and `flux2-tool openclaw install` compares with it (`openclaw/settings_record.py`
+// reads it).
 
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
