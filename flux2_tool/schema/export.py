@@ -1,7 +1,7 @@
 """Derive the schemas a model is offered, and each host's tool definitions, from the manifest's input schemas.
 
 Model providers reject `if`/`then`, `allOf` and `oneOf` in a tool's parameters, so an offered schema has
-types, enums, bounds, required and descriptions only; validation applies the full rules afterwards.
+types, enums, bounds of numbers and lists, required and descriptions only; validation applies the full rules afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from flux2_tool.schema.manifest import Manifest, Model, Tool
 Format = Literal["openclaw", "mcp", "openai", "anthropic"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-_BOUNDS = ("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
+# Not the lengths of texts: a model cannot count characters, every turn would carry them, and validation names them.
+_BOUNDS = ("minItems", "maxItems", "minimum", "maximum")
 _TIERS = "{tiers}"
 
 
