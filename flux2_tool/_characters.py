@@ -10,23 +10,22 @@ import re
 import unicodedata
 from typing import Final
 
-_IGNORABLE: Final = frozenset(
-    [
-        *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
-        *(*range(0x202A, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0),
-        *(*range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
-    ]
+# Ranges of code points, both ends included.
+_IGNORABLE: Final = (
+    *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
 # The blank of Braille, the null notehead, and the place of an object that is not in the text.
-_BLANKS: Final = frozenset([0x2800, 0x1D159, 0xFFFC])
-INVISIBLE_CODES: Final = _IGNORABLE | _BLANKS
-"""Code points that take no room, or only empty room, whatever their category says."""
-_ANY_IGNORABLE: Final = re.compile(f"[{''.join(map(chr, sorted(INVISIBLE_CODES)))}]")
+_BLANKS: Final = ((0x2800, 0x2800), (0x1D159, 0x1D159), (0xFFFC, 0xFFFC))
+INVISIBLE_RANGES: Final = tuple(sorted((*_IGNORABLE, *_BLANKS)))
+"""Code points that take no room, or only empty room, whatever their category says: first and last of each range."""
+_ANY_IGNORABLE: Final = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in INVISIBLE_RANGES)}]")
 
 
 def is_ignorable(character: str) -> bool:
     """Return whether a character takes no room, or only empty room, whatever its category says."""
-    return ord(character) in INVISIBLE_CODES
+    return _ANY_IGNORABLE.match(character) is not None
 
 
 def without_ignorable(text: str) -> str:

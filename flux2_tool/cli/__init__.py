@@ -9,6 +9,7 @@ import importlib
 import logging
 import shlex
 import sys
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,7 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `exit_codes.py`."""
+    _leave_out_httpx_command()
     # Whoever started the command may not read its stderr, which must not hold up the call in it.
     with standard_streams(), unblocked_stderr(in_order=True):
         reason = unsupported_system()
@@ -122,6 +124,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_error(f"the output could not be written to stdout: {failure.strerror}", hint=hint)
             code = code or WRONG_SETUP
         return code
+
+
+def _leave_out_httpx_command() -> None:
+    """Keep httpx from loading a command line of its own, whose rich and pygments take longer than httpx itself."""
+    stub = types.ModuleType("httpx._main")
+    stub.__dict__["main"] = lambda: None
+    sys.modules.setdefault(stub.__name__, stub)
 
 
 def _main(argv: Sequence[str] | None) -> int:

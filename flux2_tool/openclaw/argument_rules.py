@@ -22,10 +22,10 @@ The words and the order of the rules are in `plugin/arguments.js` and its neighb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from flux2_tool._characters import INVISIBLE_CODES
+from flux2_tool._characters import INVISIBLE_RANGES
 from flux2_tool._net import MAX_UNICODE_AUTHORITY_CHARS, MAX_URL_CHARS
 from flux2_tool.openclaw.portable_pattern import portable_pattern
 from flux2_tool.schema import validation, value_text
@@ -51,7 +51,7 @@ def argument_rules(manifest: Manifest) -> dict[str, Any]:
         },
         "type_words": dict(value_text.TYPE_WORDS),
         "named_ratios": dict(value_text.NAMED_RATIOS),
-        "invisible": _ranges(INVISIBLE_CODES),
+        "invisible": [list(both) for both in INVISIBLE_RANGES],
         "operator": {
             "tier": validation.tier_remedy(manifest, "{tier}"),
             "safety_checker": validation.safety_checker_remedy(manifest),
@@ -86,13 +86,3 @@ def _judged(schema: Any, *, is_names: bool = False) -> Any:
         for keyword, value in schema.items()
         if keyword not in _NOT_JUDGED
     }
-
-
-def _ranges(codes: Iterable[int]) -> list[list[int]]:
-    ranges: list[list[int]] = []
-    for code in sorted(codes):
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return ranges

@@ -39,6 +39,20 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
+def test_a_call_imports_only_what_it_needs(command: Command) -> None:
+    """What draws pictures, a terminal's progress and what other commands serve is left to them."""
+    others = ("rich", "pygments", "PIL", "mcp", "starlette", "uvicorn", "psutil")
+    code = (
+        "import sys\nfrom flux2_tool.cli import main\n"
+        "code = main(['generate', 'a fox'])\n"
+        f"print([name for name in {others!r} if name in sys.modules], code)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], env=command.environ, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
 def test_a_worker_is_ready_before_it_loads_what_a_call_needs() -> None:
     """The plugin greets it in mid-chat; what a call needs is loaded by the call."""
     code = (
