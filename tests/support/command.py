@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked_commands
 from tests.support.environ import base_environ
-from tests.support.readme import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,27 +37,20 @@ class Command:
         )
 
     def run(self, *arguments: str, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run it to its end; where nothing is said of the interpreter, in a fork of one that is warm."""
+        environ = {**self.environ, **extra}
+        if forked_commands.is_startable(environ):
+            running = forked_commands.start(arguments, folder=self.folder, environ=environ, stdin=stdin)
+            return subprocess.CompletedProcess(arguments, *running.ended())
         with self.start(*arguments, **extra) as process:
             stdout, stderr = process.communicate(stdin, timeout=120)
             return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def run_together(self, commands: Sequence[Sequence[str]], **extra: str) -> list[str]:
         """Run many at the same time, each in a process of its own; return what each printed."""
-        python_path = filter(None, [self.environ.get("PYTHONPATH")])
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.forked_commands"],
-            cwd=self.folder,
-            env={**self.environ, **extra, "PYTHONPATH": os.pathsep.join([str(ROOT), *python_path])},
-            input=json.dumps(commands),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        environ = {**self.environ, **extra}
+        running = [forked_commands.start(one, folder=self.folder, environ=environ) for one in commands]
+        return [one.ended()[1] for one in running]
 
     def tasks(self, *arguments: str) -> list[dict[str, Any]]:
         """Return what `tasks --json` lists."""
