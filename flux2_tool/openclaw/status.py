@@ -94,7 +94,6 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
             "provider_key": lambda: cli.config_value(f"models.providers.{PROVIDER}.apiKey"),
             "catalog": lambda: _catalog(cli),
             "running": lambda: ask_plugin(cli),
-            "config": lambda: cli.config_value(f"plugins.entries.{manifest.id}.config") or {},
         }
     )
     inspection: Mapping[str, Any] | None = found["inspection"]
@@ -107,7 +106,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
     tools = tuple(tool for tool in names if tool in (plugin.get("toolNames") or ()))
     hidden_everywhere = {tool for block in hidden if not block.is_partial for tool in block.tools}
     diagnostics = (inspection or {}).get("diagnostics") or []
-    running, saved = found["running"], found["config"] if isinstance(found["config"], dict) else {}
+    running, saved = found["running"], _saved_config(found["plugins"], manifest)
     in_force = running.settings if isinstance(running, PluginReport) else None
     return Status(
         openclaw_command=str(cli.command),
@@ -136,6 +135,14 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         running=running,
         config=saved,
     )
+
+
+def _saved_config(plugins: Mapping[str, Any], manifest: Manifest) -> Mapping[str, Any]:
+    """Return the plugin's config in the section `plugins`."""
+    entries = plugins.get("entries")
+    entry = entries.get(manifest.id) if isinstance(entries, Mapping) else None
+    config = entry.get("config") if isinstance(entry, Mapping) else None
+    return config if isinstance(config, Mapping) else {}
 
 
 def _hidden(found: Mapping[str, Any], manifest: Manifest) -> list[PolicyBlock]:

@@ -85,9 +85,9 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
             return failed("OpenClaw config is invalid", issues=[{"path": path, "message": "must be a list"}])
         case ["config", "get", path, "--json"] if state.get("unread"):
             return failed(state["unread"])
-        case ["config", "get", path, "--json"] if path in state["config"]:
+        case ["config", "get", path, "--json"] if (found := value_at(path, state["config"])) is not None:
             print(state.get("notice", ""))
-            print(json.dumps(state["config"][path], indent=2))
+            print(json.dumps(found, indent=2))
             print(state.get("notice", ""))
         case ["config", "get", path, "--json"]:
             return failed(f"Config path is valid but unset: {path}.")
@@ -98,6 +98,21 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
         case _:
             return failed("Gateway not reachable at ws://127.0.0.1:9 (ECONNREFUSED).")
     return 0
+
+
+def value_at(path: str, config: dict[str, Any]) -> Any:
+    """Return what a config has at a dotted path, however the test has divided it into sections."""
+    whole: dict[str, Any] = {}
+    for section in sorted(config):
+        *folders, name = section.split(".")
+        inner = whole
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = config[section]
+    found: Any = whole
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def refused_while_busy(state: dict[str, Any]) -> int:
