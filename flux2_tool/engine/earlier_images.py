@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -28,13 +28,13 @@ class EarlierImages:
         self._families = families
         self._told: set[tuple[str, str]] = set()
 
-    async def warnings(self, caller: CallContext, cancel: CancelToken, *, own_id: str | None) -> list[str]:
+    async def warnings(self, caller: CallContext, cancel: CancelToken, *, own_ids: Collection[str | None]) -> list[str]:
         """Return a warning for each image of a model's conversation of which it has not been told.
 
         Args:
             caller: Of the call; its conversation.
             cancel: A call that was stopped tells nobody anything.
-            own_id: The call's own task, which is not told.
+            own_ids: The call's own tasks, which are not told.
         """
         found: list[str] = []
         if cancel.is_set or not caller.by_model or caller.is_watching or caller.session is None:
@@ -42,7 +42,7 @@ class EarlierImages:
         for left in await self._families.left_behind(caller):
             key = (left.record_id, left.state)
             # Of calls that run side by side only one tells it.
-            if left.task_id == own_id or key in self._told or len(found) == MAX_TOLD:
+            if left.task_id in own_ids or key in self._told or len(found) == MAX_TOLD:
                 continue
             self._told.add(key)
             await self._families.told(left)
@@ -55,7 +55,7 @@ class EarlierImages:
         try:
             yield
         except Flux2Error as exc:
-            exc.warnings = tuple(await self.warnings(caller, cancel, own_id=exc.task_to_fetch))
+            exc.warnings += tuple(await self.warnings(caller, cancel, own_ids={exc.task_to_fetch}))
             raise
 
 

@@ -27,7 +27,7 @@ def main() -> None:
             held.append(journal)
             own = f"{os.getpid()}"
             intent = machine.intent("one fox", record_id=own, idempotency_key=own)
-            claim = journal.claim(intent, SESSION, now=NOON)
+            claim = journal.claim([intent], SESSION, now=NOON)
             record = claim.record
             told = {"outcome": claim.outcome, "record": record and record.record_id}
         except JournalError as exc:

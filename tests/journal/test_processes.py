@@ -100,7 +100,7 @@ def test_a_journal_lost_under_idle_processes_is_begun_anew(
     racers.race(folder)
     lose(folder / FILE_NAME)
     begun = Machine(folder).open("another")
-    is_new = begun.claim(Machine(folder).intent("another fox"), SESSION, now=NOON).outcome
+    is_new = begun.claim([Machine(folder).intent("another fox")], SESSION, now=NOON).outcome
     answers = racers.race(folder)
 
     assert is_new == "new"
@@ -120,7 +120,7 @@ def test_records_of_a_killed_process_survive_and_are_unowned_at_once(tmp_path: P
     machine = Machine(folder)
     journal = open_journal(folder, owner=ThisProcess(), now=NOON)
     taken = journal.take_over(record_id, now=NOON + 0.5)
-    again = journal.claim(machine.intent("one fox"), SESSION, now=NOON + 0.5)
+    again = journal.claim([machine.intent("one fox")], SESSION, now=NOON + 0.5)
     journal.close()
     racers.close()
 

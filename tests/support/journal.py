@@ -114,7 +114,7 @@ class Machine:
         """Claim an intent, some seconds after noon."""
         self.wait(at_s)
         try:
-            return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+            return journal.claim([self.intent(**values)], rules, now=NOON + at_s)
         finally:
             self.wait(-at_s)
 
