@@ -137,7 +137,7 @@ class Approvals:
         if cost.usd > approval.usd + CENT_FRACTION:
             return not_approved(f"{needs}. What was agreed to is {usd_text(approval.usd)}: the price has risen since.")
         if approval.approval_id in self._used:
-            return not_approved(f"{needs}. What was agreed to is one call, which was made already.")
+            return not_approved(f"{needs}. What was agreed to is one call, which was requested already.")
         return None
 
     def use(self, approval: Approval | None) -> None:

@@ -330,7 +330,7 @@ def test_the_pictures_of_one_call_count_together() -> None:
 
     assert not Approvals(settings).needs_one(caller, one)
     assert Approvals(settings).needs_one(caller, four)
-    assert four == Cost(usd=0.20, is_known=True)
+    assert four == Cost(usd=0.20, is_known=True, images=4)
     assert four.text == "0.20 USD"
 
 

@@ -443,8 +443,23 @@ _JOURNAL: Final = (
         ),
         (
             "the price of the new image does not count for a cap",
-            "spending.has_room_for(intent.reserved_usd)",
+            "spending.has_room_for(intent.reserved_usd, images=len(intents))",
             "spending.has_room_for(0.0)",
+        ),
+        (
+            "a set counts against the caps as one picture",
+            "spending.has_room_for(intent.reserved_usd, images=len(intents))",
+            "spending.has_room_for(intent.reserved_usd)",
+        ),
+        (
+            "a picture joins a set",
+            "dedup_key = ? AND set_size = ? AND (state IN",
+            "dedup_key = ? AND ? > 0 AND (state IN",
+        ),
+        (
+            "a call joins only the picture of a set that it found",
+            'return Claim(outcome="joined", records=self._set_of(joined))',
+            'return Claim(outcome="joined", records=(joined,))',
         ),
         (
             "one cap with room is enough",
@@ -453,8 +468,8 @@ _JOURNAL: Final = (
         ),
         (
             "one more repeat than allowed",
-            "if len(equal) >= rules.repeat_max:",
-            "if len(equal) > rules.repeat_max:",
+            "if len(equal) + len(intents) > rules.repeat_max:",
+            "if len(equal) + 1 > rules.repeat_max:",
         ),
         (
             "a request of unknown outcome is paid again",
