@@ -469,12 +469,17 @@ _JOURNAL: Final = (
         (
             "one more repeat than allowed",
             "if len(equal) + len(intents) > rules.repeat_max:",
+            "if len(equal) + len(intents) > rules.repeat_max + 1:",
+        ),
+        (
+            "the guard against repeats counts a set as one picture",
+            "if len(equal) + len(intents) > rules.repeat_max:",
             "if len(equal) + 1 > rules.repeat_max:",
         ),
         (
             "a request of unknown outcome is paid again",
-            "\"dedup_key = ? AND (state IN ('sending', 'processing', 'unknown')\"",
-            "\"dedup_key = ? AND (state IN ('sending', 'processing')\"",
+            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing', 'unknown')\"",
+            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing')\"",
         ),
         (
             "an abandoned record is inherited from a living owner",
@@ -483,7 +488,7 @@ _JOURNAL: Final = (
         ),
         (
             "an inherited record stays joinable by other sessions",
-            "owned = {} if self._is_held(record, now) else self._lease(now)",
+            "owned = {} if is_done or self._is_held(record, now) else self._lease(now)",
             "owned = {}",
         ),
     ),
