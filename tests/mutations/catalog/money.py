@@ -564,8 +564,8 @@ _BUDGET_ERRORS: Final = (
         "flux2_tool/journal/model.py",
         (
             "what is reserved does not count for a cap",
-            "return self.spent_usd + self.reserved_usd + usd <=",
-            "return self.spent_usd + usd <=",
+            "return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <=",
+            "return self.spent_usd + self._counted_usd(usd, images) <=",
         ),
         (
             "what is spent does not count for a cap",
