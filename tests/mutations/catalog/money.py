@@ -569,8 +569,8 @@ _BUDGET_ERRORS: Final = (
         ),
         (
             "what is spent does not count for a cap",
-            "return self.spent_usd + self.reserved_usd + usd <=",
-            "return self.reserved_usd + usd <=",
+            "return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <=",
+            "return self.reserved_usd + self._counted_usd(usd, images) <=",
         ),
         (
             "what is left leaves out what is reserved",
