@@ -161,41 +161,52 @@ async def wait_for(
         image_task.subscribe(call.wake, deadline_s)
         image_task.start()
     call.cancel.watch(call.wake)
-    last_message, reported_at_s = "", float("-inf")
+    told = ("", float("-inf"))
     try:
         while not all(image_task.is_over for image_task in image_tasks):
             call.wake.clear()
             if call.cancel.is_set:
                 raise cancelled_error(image_tasks)
-            message, left = progress_text(image_tasks)
             now_s = clock.monotonic()
-            if message != last_message or now_s - reported_at_s >= PROGRESS_EVERY_S:
-                last_message, reported_at_s = message, now_s
-                report_progress(
-                    call,
-                    state_of(image_tasks),
-                    message + left,
-                    now_s=now_s,
-                    attempt=max(image_task.attempt for image_task in image_tasks),
-                    task_id=named_task_id(image_tasks),
-                )
+            told = _report_wait(call, image_tasks, told, now_s=now_s)
             # get_image_task returns the current state, so even wait 0 polls once.
-            has_no_response = any(
-                not image_task.is_over and (image_task.log.last_response is None or image_task.log.responses == before)
-                for image_task, before in zip(image_tasks, responses_before, strict=True)
-            )
+            has_no_response = any(map(_lacks_response, image_tasks, responses_before))
             # What came before, such as a slow disk, does not use up the time for the response.
             ends_s = max(deadline_s, waits_since_s) + SUBMIT_GRACE_S if has_no_response else deadline_s
             left_s = ends_s - now_s
             if left_s <= 0 or (until_response and not has_no_response):
                 break
-            await clock.wait(call.wake, max(0.01, min(left_s, reported_at_s + PROGRESS_EVERY_S - now_s)))
+            await clock.wait(call.wake, max(0.01, min(left_s, told[1] + PROGRESS_EVERY_S - now_s)))
         if not any(image_task.is_over or image_task.log.last_response is not None for image_task in image_tasks):
             raise no_response_error(image_tasks)
     finally:
         call.cancel.unwatch(call.wake)
         for image_task in image_tasks:
             image_task.unsubscribe(call.wake)
+
+
+def _lacks_response(image_task: ImageTask, responses_before: int) -> bool:
+    """Whether there is no response about a task that is not over, or none beyond a number of them."""
+    log = image_task.log
+    return not image_task.is_over and (log.last_response is None or log.responses == responses_before)
+
+
+def _report_wait(
+    call: ToolCall, image_tasks: Sequence[ImageTask], told: tuple[str, float], *, now_s: float
+) -> tuple[str, float]:
+    """Report what is being done, at every change and every few seconds; return what was reported last, and when."""
+    message, left = progress_text(image_tasks)
+    if message == told[0] and now_s - told[1] < PROGRESS_EVERY_S:
+        return told
+    report_progress(
+        call,
+        state_of(image_tasks),
+        message + left,
+        now_s=now_s,
+        attempt=max(image_task.attempt for image_task in image_tasks),
+        task_id=named_task_id(image_tasks),
+    )
+    return message, now_s
 
 
 async def unless_cancelled(work: Coroutine[Any, Any, T], cancel: CancelToken) -> T | None:
