@@ -46,8 +46,9 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     task, cost = result["task"], result["cost"]
     if result["next"]:
         yield result["next"]
-    several = len(result["tasks"]) > 1
-    refs = [_ref_text(one) for one in result["tasks"]] if several else [task["ref"]]
+    tasks = result.get("tasks", ())
+    several = len(tasks) > 1
+    refs = [_ref_text(one) for one in tasks] if several else [task["ref"]]
     facts = [*refs, f"state: {task['state']}", _model_text(task["model"])]
     if task["state"] == "completed":
         facts.append(f"cost: {cost_text(cost['usd'], cost['basis'])}")
