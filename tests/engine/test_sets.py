@@ -195,6 +195,27 @@ def test_a_wait_that_ends_gives_what_is_ready_and_names_the_rest(home: Path) -> 
     assert "2 of 4 pictures are ready" in partly["next"]
     assert partly["cost"]["usd"] == pytest.approx(0.2)
     assert [image["task_ref"] for image in second["images"]] == ["task:tsk_2"]
+    assert [record.delivered_at is not None for record in records_of(home)] == [True, True, True, False]
+
+
+def test_openclaws_own_tool_gets_all_or_the_same_call_again(home: Path, tmp_path: Path) -> None:
+    """It shows nothing of a set that is not complete, so that nothing of it counts as shown."""
+    states = {2: "processing"}
+    runapi = service(states)
+    caller = CallContext(session="image_generate", source_dirs=(tmp_path,))
+
+    async def main() -> dict[str, Any]:
+        async with opened_tool(home, runapi) as tool:
+            await tool.call("text_to_image", {**FOX, "count": 2}, caller=caller, wait_s=20)
+            await asyncio.sleep(10)
+            states[2] = "failed"
+            return await tool.call("text_to_image", {**FOX, "count": 2}, caller=caller)
+
+    again = run_virtual(main())
+
+    assert again["task"]["joined"]
+    assert [image["task_ref"] for image in again["images"]] == ["task:tsk_1"]
+    assert len(runapi.posts) == 2
 
 
 def test_a_repeated_call_joins_the_set_with_what_was_there_already(home: Path) -> None:
