@@ -33,7 +33,7 @@ def write_lies(home: Path, *, base_url: str, factor: float, rng: random.Random) 
         for kind in KINDS:
             for _ in range(LEARNING_TASKS):
                 record_id = str(uuid.uuid4())
-                claim = journal.claim(_intent(record_id, kind, base_url), _RULES, now=now)
+                claim = journal.claim([_intent(record_id, kind, base_url)], _RULES, now=now)
                 if claim.outcome != "new":
                     raise RuntimeError(f"the journal does not take the lie: {claim.outcome}")
                 journal.note_accepted(record_id, now=now, task_id=record_id, status_url=None, request_id=None)

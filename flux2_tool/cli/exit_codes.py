@@ -1,4 +1,4 @@
-"""The exit codes of commands: done, still processing, made but not saved, or the group of an error."""
+"""The exit codes of commands: done, still processing, made but not saved, only some made, or the group of an error."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = [
     "EXIT_CODES_HELP",
     "INTERRUPTED",
     "NOT_SAVED",
+    "SOME_FAILED",
     "STILL_PROCESSING",
     "TRY_LATER",
     "WRONG_SETUP",
@@ -25,10 +26,11 @@ __all__ = [
 DONE: Final = 0
 STILL_PROCESSING: Final = 6
 NOT_SAVED: Final = 7
+SOME_FAILED: Final = 8
 
 EXIT_CODES_HELP: Final = (
     f"Exit codes: {DONE} done, {WRONG_ARGUMENTS} wrong arguments or source, "
     f"{WRONG_SETUP} key, configuration or journal, {REFUSED_OR_FAILED} refused or failed, "
     f"{TRY_LATER} try later or unexpected response, {STILL_PROCESSING} still processing, "
-    f"{NOT_SAVED} made but not saved, {INTERRUPTED} interrupted."
+    f"{NOT_SAVED} made but not saved, {SOME_FAILED} only some of several made, {INTERRUPTED} interrupted."
 )

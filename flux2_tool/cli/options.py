@@ -21,6 +21,7 @@ from flux2_tool.schema.manifest import Manifest, Model, Tool
 _FOR_PEOPLE = {
     "output_resolution": "How large; 2k costs more.",
     "enable_safety_checker": "RunAPI's safety checker on or off; unset, the service decides.",
+    "count": "How many pictures, each charged.",
     "callback_url": "A public http(s) address that RunAPI calls when the image is done.",
 }
 
@@ -60,6 +61,8 @@ def _option(tool: Tool, name: str, schema: Mapping[str, Any]) -> click.Option:
         flag = option_name(name)
         return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=help_text)
     choices = f"[{'|'.join(schema['enum'])}]" if "enum" in schema else "TEXT"
+    if schema["type"] == "integer":  # the text of one that is none is refused with the bounds, as an agent's is
+        choices = f"[{schema['minimum']}-{schema['maximum']}]"
     return click.Option([option_name(name), name], default=None, metavar=choices, help=help_text)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Final
 
-from flux2_tool.cli.exit_codes import DONE, NOT_SAVED, STILL_PROCESSING
+from flux2_tool.cli.exit_codes import DONE, NOT_SAVED, SOME_FAILED, STILL_PROCESSING
 from flux2_tool.cli.open_journal import JOURNAL_HINT
 from flux2_tool.cli.options import option_hint
 from flux2_tool.cli.terminal import (
@@ -34,6 +34,8 @@ def exit_code_of(outcome: ToolResult | Flux2Error) -> int:
         return outcome.exit_code
     if outcome.task.state != "completed":
         return STILL_PROCESSING
+    if any(task.state != "completed" for task in outcome.tasks):
+        return SOME_FAILED
     # By the warning and not by the paths: there is one where a second copy was asked for and is missing, too.
     return NOT_SAVED if any(warning.startswith(f"{UNSAVED}:") for warning in outcome.warnings) else DONE
 
@@ -45,9 +47,9 @@ def print_outcome(outcome: ToolResult | Flux2Error, *, tool: Tool, as_json: bool
     else:
         _print_images(outcome)
     code = print_failure(outcome, tool=tool) if isinstance(outcome, Flux2Error) else _print_notes(outcome)
-    task_id = outcome.task_to_fetch if isinstance(outcome, Flux2Error) else outcome.task.id
-    if are_notes_lost() and code != DONE and not as_json and task_id is not None:
-        write_line(str(TaskRef(task_id)))
+    if are_notes_lost() and code != DONE and not as_json:
+        for task_id in _missing_ids(outcome):
+            write_line(str(TaskRef(task_id)))
     note_unwritten(outcome)
     return code
 
@@ -59,9 +61,24 @@ def note_unwritten(*outcomes: ToolResult | Flux2Error) -> None:
         return
     note(f"warning: stdout could not be written ({failure.strerror}), so the result counts as not shown")
     for outcome in outcomes:
-        task_id = outcome.task_to_fetch if isinstance(outcome, Flux2Error) else outcome.task.id
-        if task_id is not None:
+        for task_id in _task_ids(outcome):
             note(f"hint:  {_fetch_command(task_id)}")
+
+
+def _task_ids(outcome: ToolResult | Flux2Error) -> list[str]:
+    """Return the tasks whose images a later command can fetch."""
+    if isinstance(outcome, Flux2Error):
+        return [] if outcome.task_to_fetch is None else [outcome.task_to_fetch]
+    return [task.id for task in outcome.tasks if task.id is not None and task.state != "failed"]
+
+
+def _missing_ids(outcome: ToolResult | Flux2Error) -> list[str]:
+    """Return those of them whose images are not there; of one that was only not saved, itself."""
+    ids = _task_ids(outcome)
+    if isinstance(outcome, Flux2Error) or all(task.state == "completed" for task in outcome.tasks):
+        return ids
+    made = {task.id for task in outcome.tasks if task.state == "completed"}
+    return [task_id for task_id in ids if task_id not in made]
 
 
 def _print_images(outcome: ToolResult | Flux2Error) -> None:
@@ -75,15 +92,24 @@ def _print_images(outcome: ToolResult | Flux2Error) -> None:
 def _print_notes(outcome: ToolResult) -> int:
     for warning in outcome.warnings:
         note(f"warning: {warning}")
-    task, timing = outcome.task, outcome.timing
+    task, timing, count = outcome.task, outcome.timing, len(outcome.tasks)
     if task.joined:
-        note("this is an equal request's image, which was interrupted or never shown; --new makes another")
+        what = (
+            "this is an equal request's image, which was" if count == 1 else "these are an equal request's, which were"
+        )
+        note(f"{what} interrupted or never shown; --new makes {'another' if count == 1 else 'others'}")
     elapsed = "" if timing.elapsed_s is None else f" after {timing.elapsed_s:.1f} s"
     if task.state == "processing":
-        note(f"still processing{elapsed}; it goes on at RunAPI")
-        note(f"hint:  {_fetch_command(task.id)}")
+        waiting = [one.id for one in outcome.tasks if one.state == "processing"]
+        which = "" if count == 1 else f": {len(waiting)} of {count} images"
+        note(f"still processing{elapsed}{which}; {'it goes' if count == 1 else 'they go'} on at RunAPI")
+        for task_id in filter(None, waiting):
+            note(f"hint:  {_fetch_command(task_id)}")
+        if None in waiting:
+            note("hint:  what has no task id yet, flux2-tool resume finishes")
     else:
-        note(f"done{elapsed}, {cost_text(outcome.cost.usd, outcome.cost.basis)}, {task.ref or 'no task id'}")
+        refs = " ".join(one.ref for one in outcome.tasks if one.state == "completed" and one.ref is not None)
+        note(f"done{elapsed}, {cost_text(outcome.cost.usd, outcome.cost.basis)}, {refs or 'no task id'}")
     return exit_code_of(outcome)
 
 
@@ -132,6 +158,8 @@ def print_failure(error: Flux2Error, *, tool: Tool | None) -> int:
         hint = JOURNAL_HINT
     request = f" (request {error.request_id})" if error.request_id else ""
     print_error(f"{last}{request}", hint=hint)
+    for warning in error.warnings:
+        note(f"warning: {warning}")
     if error.charged == "unknown":
         note("note:  whether this image is charged is not known")
     return exit_code_of(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -77,17 +77,30 @@ def estimate(tool: str, arguments: str, as_json: bool, live: bool) -> int:
     known = load_manifest().tools[tool]
     if known.default_model is None:
         if as_json:
-            write_json({"tool": tool, "model": None, "resolution": None, "usd": 0.0, "basis": "free", "as_of": None})
+            write_json(
+                {
+                    "tool": tool,
+                    "model": None,
+                    "resolution": None,
+                    "count": 0,
+                    "usd": 0.0,
+                    "basis": "free",
+                    "as_of": None,
+                }
+            )
         else:
             write_line(f"nothing: {tool} makes no image")
         return DONE
     model, resolution = load_manifest().image_kind(tool, given)
     _, (price,) = _asked([(model, resolution)], live=live)
+    count = int(given.get("count", 1))
+    if price.usd is not None and count > 1:
+        price = replace(price, usd=round(price.usd * count, 6))
     if as_json:
-        write_json({"tool": tool, "model": model, "resolution": resolution, **asdict(price)})
+        write_json({"tool": tool, "model": model, "resolution": resolution, "count": count, **asdict(price)})
     else:
         write_line(_shown(price))
-        note(f"for one image by {model} at {resolution}")
+        note(f"for {'one image' if count == 1 else f'{count} images'} by {model} at {resolution}")
     return DONE
 
 

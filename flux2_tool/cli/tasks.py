@@ -205,6 +205,9 @@ def record_object(record: Record) -> dict[str, Any]:
         "resolution": record.resolution,
         "label": record.label,
         "session": record.session,
+        "set": None
+        if record.set_id is None
+        else {"id": record.set_id, "number": record.set_index + 1, "of": record.set_size},
         "base_url": record.base_url,
         "created_at": moment(record.created_at),
         "accepted_at": moment(record.accepted_at),
@@ -244,7 +247,8 @@ def _line(record: Mapping[str, Any]) -> str:
     shown = "" if record["state"] != "completed" or record["delivered_at"] else " (not shown yet)"
     # Without a task's id there is no other way to its picture.
     links = "" if record["task_id"] else "".join(f"  {image['url']}" for image in record["images"])
-    text = f"{record['label']}{shown}{expired}{links}"
+    of_set = "" if record["set"] is None else f" ({record['set']['number']} of {record['set']['of']})"
+    text = f"{record['label']}{of_set}{shown}{expired}{links}"
     return f"{record['created_at']}  {record['state']:<11}  {record['ref']}  {price}  {text}"
 
 

@@ -36,10 +36,17 @@ class Cost:
     Attributes:
         usd: The amount; an image of unknown price counts as `unknown_price_usd`.
         is_known: Whether every price is known.
+        images: How many they are.
     """
 
     usd: float
     is_known: bool
+    images: int = 1
+
+    @property
+    def what(self) -> str:
+        """What costs it, at the beginning of a sentence."""
+        return "This image costs" if self.images == 1 else f"These {self.images} images cost"
 
     @property
     def text(self) -> str:
@@ -50,7 +57,7 @@ class Cost:
 def cost_of(price: Price, settings: Settings, *, images: int = 1) -> Cost:
     """Return the cost of one call that makes this many images of a kind."""
     each_usd = settings.unknown_price_usd if price.usd is None else price.usd
-    return Cost(usd=each_usd * images, is_known=price.usd is not None)
+    return Cost(usd=each_usd * images, is_known=price.usd is not None, images=images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +80,26 @@ class Question:
         return usd_text(self.approval.usd).removesuffix(" USD")
 
 
-def question_of(approval: Approval, cost: Cost, *, tool: str, model: str, resolution: str, prompt: str) -> Question:
-    """Return the question about a call."""
+def question_of(approval: Approval, cost: Cost, *, what: tuple[str, str, str], count: int, prompt: str) -> Question:
+    """Return the question about a call.
+
+    Args:
+        approval: For it.
+        cost: Of all its images.
+        what: The tool, the model and the resolution.
+        count: How many images it makes.
+        prompt: Of the call.
+    """
+    tool, model, resolution = what
+    images, more = ("an image", "") if count == 1 else (f"{count} images", f", {count} images")
     seen = " ".join("".join(" " if is_ignorable(one) else one for one in prompt).split())
     shown = seen if len(seen) <= _MAX_PROMPT else f"{seen[:_MAX_PROMPT]}\u2026"
     text = (
-        f'{tool} with {model}, {resolution}, by RunAPI, for {cost.text}: "{shown}". '
+        f'{tool} with {model}, {resolution}{more}, by RunAPI, for {cost.text}: "{shown}". '
         "Without your consent nothing is sent and nothing is charged."
     )
     return Question(
-        title=f"Pay {usd_text(cost.usd)} for an image?"[:MAX_TITLE], text=text[:MAX_TEXT], approval=approval
+        title=f"Pay {usd_text(cost.usd)} for {images}?"[:MAX_TITLE], text=text[:MAX_TEXT], approval=approval
     )
 
 
@@ -111,7 +128,7 @@ class Approvals:
         if not self.needs_one(caller, cost):
             return None
         approval, limit = caller.approval, usd_text(self._settings.ask_above_usd)
-        needs = f"This image costs {cost.text}, and above {limit} a person has to agree first (setting {SETTING})"
+        needs = f"{cost.what} {cost.text}, and above {limit} a person has to agree first (setting {SETTING})"
         if approval is None:
             elsewhere = f"{_ASK_ELSEWHERE} " if caller.is_unattributed else ""
             return not_approved(f"{needs}. Nobody was asked here, or could be.", elsewhere)
@@ -120,7 +137,7 @@ class Approvals:
         if cost.usd > approval.usd + CENT_FRACTION:
             return not_approved(f"{needs}. What was agreed to is {usd_text(approval.usd)}: the price has risen since.")
         if approval.approval_id in self._used:
-            return not_approved(f"{needs}. What was agreed to is one image, which was requested already.")
+            return not_approved(f"{needs}. What was agreed to is one call, which was requested already.")
         return None
 
     def use(self, approval: Approval | None) -> None:
@@ -147,4 +164,4 @@ def not_approved(reason: str, advice: str = "") -> NotApprovedError:
 def declined(question: Question, *, was_answered: bool) -> NotApprovedError:
     """Return the error of a call whose question was answered with no, or not at all."""
     how = "The user refused to pay" if was_answered else "The user did not say whether to pay"
-    return not_approved(f"{how} {question.amount} USD for this image (setting {SETTING}).")
+    return not_approved(f"{how} {question.amount} USD for this call (setting {SETTING}).")

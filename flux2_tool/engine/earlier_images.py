@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,7 +14,7 @@ from flux2_tool.tasks.family import Families
 from flux2_tool.tasks.left_behind import LeftImage
 
 MAX_TOLD: Final = 3
-"""In one result; the rest follows with the next."""
+"""In one result, the pictures of one call being one; the rest follows with the next."""
 
 
 class EarlierImages:
@@ -28,26 +28,28 @@ class EarlierImages:
         self._families = families
         self._told: set[tuple[str, str]] = set()
 
-    async def warnings(self, caller: CallContext, cancel: CancelToken, *, own_id: str | None) -> list[str]:
-        """Return a warning for each image of a model's conversation of which it has not been told.
+    async def warnings(self, caller: CallContext, cancel: CancelToken, *, own_ids: Collection[str | None]) -> list[str]:
+        """Return a warning for each image of a model's conversation of which it has not been told, one for a set.
 
         Args:
             caller: Of the call; its conversation.
             cancel: A call that was stopped tells nobody anything.
-            own_id: The call's own task, which is not told.
+            own_ids: The call's own tasks, which are not told.
         """
-        found: list[str] = []
+        found: dict[tuple[str, str], list[LeftImage]] = {}
         if cancel.is_set or not caller.by_model or caller.is_watching or caller.session is None:
-            return found
+            return []
         for left in await self._families.left_behind(caller):
             key = (left.record_id, left.state)
             # Of calls that run side by side only one tells it.
-            if left.task_id == own_id or key in self._told or len(found) == MAX_TOLD:
+            of_set = (left.set_id or left.record_id, left.state)
+            is_full = len(found) == MAX_TOLD and of_set not in found
+            if left.task_id in own_ids or key in self._told or is_full:
                 continue
             self._told.add(key)
+            found.setdefault(of_set, []).append(left)
             await self._families.told(left)
-            found.append(f"earlier_image: {_became(left)}")
-        return found
+        return [f"earlier_image: {_became(images)}" for images in found.values()]
 
     @asynccontextmanager
     async def told_in_errors(self, caller: CallContext, cancel: CancelToken) -> AsyncIterator[None]:
@@ -55,16 +57,20 @@ class EarlierImages:
         try:
             yield
         except Flux2Error as exc:
-            exc.warnings = tuple(await self.warnings(caller, cancel, own_id=exc.task_to_fetch))
+            exc.warnings += tuple(await self.warnings(caller, cancel, own_ids={exc.task_to_fetch}))
             raise
 
 
-def _became(left: LeftImage) -> str:
-    ref, asked = TaskRef.text_of(left.task_id), "an image asked for earlier in this conversation"
-    named = f"{ref}, {asked}," if left.title is None else f'{ref} ("{left.title}"), {asked},'
+def _became(images: Sequence[LeftImage]) -> str:
+    left, one = images[0], len(images) == 1
+    refs = ", ".join(str(TaskRef(image.task_id)) for image in images)
+    titled = refs if left.title is None else f'{refs} ("{left.title}")'
+    named = f"{titled}, {'an image' if one else f'{len(images)} images'} asked for earlier in this conversation,"
     became = (
-        "is finished, charged, and was not shown; get_image_task fetches it, which is free"
+        f"{'is' if one else 'are'} finished, charged, and {'was' if one else 'were'} not shown; get_image_task fetches "
+        f"{'it' if one else 'each'}, which is free"
         if left.state == "completed"
-        else "goes on at RunAPI and may be charged; get_image_task waits for it"
+        else f"{'goes' if one else 'go'} on at RunAPI and may be charged; get_image_task waits for "
+        f"{'it' if one else 'each'}"
     )
-    return f"{named} {became}. Tell the user; do not request it again"
+    return f"{named} {became}. Tell the user; do not request {'it' if one else 'them'} again"

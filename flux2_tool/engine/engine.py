@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._net import is_loopback_url
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.approvals import QUESTION_WAIT_S, Question
 from flux2_tool.engine.earlier_images import EarlierImages
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
 from flux2_tool.engine.orphans import outcomes_of
+from flux2_tool.engine.pictures import Pictures
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.save_targets import SaveTarget, checked_targets
@@ -39,11 +39,11 @@ from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.given_arguments import as_meant
 from flux2_tool.schema.manifest import Manifest, load_manifest
-from flux2_tool.schema.results import ImageInfo, ToolResult
+from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings
-from flux2_tool.tasks.registry import TaskHandle
+from flux2_tool.tasks.claims import TaskHandle
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,9 @@ class Engine:
         self.host = host
         self._process = runtime.owner.name
         self._clock = runtime.clock
-        self._saver = PictureSaver(clock=runtime.clock, decoder=runtime.decoder)
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
+        saver = PictureSaver(clock=runtime.clock, decoder=runtime.decoder)
+        self._pictures = Pictures(saver, self._accounts)
         self._calls = OpenCalls()
         routes = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
         self._webhook_inbox = webhook_inbox_of(settings, host, self._clock)
@@ -232,7 +233,7 @@ class Engine:
         call = self._open_call("get_image_task", arguments, wait_s=SOURCE_LOOKUP_WAIT_S)
         image_task = await self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
         if image_task.raw_response is None or not image_task.is_over:
-            await wait_for(call, image_task, clock=self._clock, until_response=True)
+            await wait_for(call, [image_task], clock=self._clock, until_response=True)
         if image_task.raw_response is not None:
             return image_task.raw_response
         raise_error_of(image_task)
@@ -296,22 +297,26 @@ class Engine:
     ) -> ToolResult:
         if call.tool == "get_image_task":
             ref = TaskRef.parse(call.arguments["task_id"])
-            begun = TaskHandle(image_task=await self._registry.find(call.account, ref, caller=caller))
+            begun = TaskHandle(image_tasks=(await self._registry.find(call.account, ref, caller=caller),))
         else:
             begun = await self._starter.start(call, caller, new=new)
-        image_task = begun.image_task
-        await wait_for(call, image_task, clock=self._clock)
-        await self._registry.check_lookup(image_task, caller)
-        await self._starter.raise_error_of(call, image_task)
-        images, warnings = await self._images(call, image_task, targets)
-        # OpenClaw's own image tool, which provides a folder, passes on files but no links.
-        is_all_there = not caller.source_dirs or all(image.path for image in images)
-        if image_task.state == "completed" and is_all_there and not (call.cancel.is_set or caller.is_watching):
-            self._registry.delivered(image_task, caller)
-        warnings += await record_warnings(call, image_task, clock=self._clock)
-        warnings += await self._earlier.warnings(caller, call.cancel, own_id=image_task.task_id)
+        image_tasks = begun.image_tasks
+        await wait_for(call, image_tasks, clock=self._clock)
+        for image_task in image_tasks:
+            await self._registry.check_lookup(image_task, caller)
+        await self._starter.raise_error_of(call, image_tasks)
+        images, warnings = await self._pictures.of(call, image_tasks, targets)
+        ready = [image_task for image_task in image_tasks if image_task.state == "completed"]
+        # OpenClaw's own image tool, which provides a folder, passes on files but no links, and only all together.
+        is_all_there = all(image_task.is_over for image_task in image_tasks) and all(image.path for image in images)
+        if (is_all_there or not caller.source_dirs) and not (call.cancel.is_set or caller.is_watching):
+            for image_task in ready:
+                self._registry.delivered(image_task, caller)
+        warnings += await record_warnings(call, image_tasks, clock=self._clock)
+        own_ids = {image_task.task_id for image_task in image_tasks}
+        warnings += await self._earlier.warnings(caller, call.cancel, own_ids=own_ids)
         return report(
-            image_task,
+            image_tasks,
             self.manifest,
             host=self.host,
             now=self._clock.now(),
@@ -321,14 +326,6 @@ class Engine:
             images=images,
             warnings=[*call.warnings, *begun.warnings, *warnings],
         )
-
-    async def _images(
-        self, call: ToolCall, image_task: ImageTask, targets: Sequence[SaveTarget]
-    ) -> tuple[list[ImageInfo], list[str]]:
-        """Return an image task's pictures, saved within the rest of the call's wait, and warnings."""
-        base_url = call.account.base_url
-        http, is_loopback = self._accounts.http(base_url), is_loopback_url(base_url)
-        return await self._saver.image_infos(call, image_task, targets, http=http, loopback_allowed=is_loopback)
 
     # ---- interrupted tasks -------------------------------------------------------------------------------------------
 
@@ -341,6 +338,7 @@ class Engine:
         return outcomes
 
     async def _reported(self, call: ToolCall, image_task: ImageTask) -> ToolResult:
-        images, warnings = await self._images(call, image_task, await checked_targets(None, self.settings.save_dir))
+        targets = await checked_targets(None, self.settings.save_dir)
+        images, warnings = await self._pictures.of(call, [image_task], targets)
         now = self._clock.now()
-        return report(image_task, self.manifest, host=self.host, now=now, images=images, warnings=warnings)
+        return report([image_task], self.manifest, host=self.host, now=now, images=images, warnings=warnings)

@@ -31,7 +31,7 @@ async def outcomes_of(
         # Several waits run at once, so each needs an event of its own.
         own = replace(call, wake=asyncio.Event())
         try:
-            await wait_for(own, image_task, clock=clock)
+            await wait_for(own, [image_task], clock=clock)
             raise_error_of(image_task)
         except Flux2Error as exc:
             return exc

@@ -55,7 +55,7 @@ class Refusals:
             is_known=intent.price_usd is not None,
         )
         others = await self._others(call, wanted)
-        return budget_error(refusal.spendings, wanted=wanted, others=others, now=self._clock.now())
+        return budget_error(refusal.spendings, wanted=wanted, others=others, now=self._clock.now(), count=call.count)
 
     async def out_of_credits(
         self, call: ToolCall, image_task: ImageTask, error: CreditsExhaustedError

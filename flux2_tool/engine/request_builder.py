@@ -1,10 +1,10 @@
-"""Build the exact request from validated arguments: its body, ids and deduplication keys."""
+"""Build the exact requests from validated arguments: their body, ids and deduplication keys."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,16 +16,9 @@ from flux2_tool.journal import Intent
 from flux2_tool.runapi import contract
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
+from flux2_tool.tasks.claims import PreparedRequest
 from flux2_tool.tasks.deduplication import dedup_key
 from flux2_tool.tasks.submit import CreateRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedRequest:
-    """A request that is ready to be journaled and sent."""
-
-    request: CreateRequest
-    intent: Intent
 
 
 class RequestBuilder:
@@ -54,8 +47,9 @@ class RequestBuilder:
         sources: ResolvedSources | None,
         routes: Sequence[contract.Route],
         price_usd: float | None,
-    ) -> PreparedRequest:
-        """Return the request: the agent's arguments, the model and the operator's settings, and nothing else.
+    ) -> list[PreparedRequest]:
+        """Return the request of each picture: the agent's arguments, the model and the operator's settings, and nothing
+        else. They differ in their ids and keys alone: how many the call asks for is no part of them.
 
         Args:
             call: Its arguments are validated.
@@ -65,17 +59,17 @@ class RequestBuilder:
             price_usd: The image's expected cost, None when unknown.
         """
         body, canonical = self._body(call, sources)
+        account = call.account
+        model, resolution = self._manifest.image_kind(call.tool, call.arguments)
+        key_in = partial(
+            dedup_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=call.tool, arguments=canonical
+        )
         request = CreateRequest(
             action="remix_image" if call.tool == "remix_image" else "text_to_image",
             body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
             idempotency_key=self._new_id(),
             client_request_id=self._new_id(),
             routes=tuple(routes),
-        )
-        account = call.account
-        model, resolution = self._manifest.image_kind(call.tool, call.arguments)
-        key_in = partial(
-            dedup_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=call.tool, arguments=canonical
         )
         intent = Intent(
             record_id=self._new_id(),
@@ -96,7 +90,24 @@ class RequestBuilder:
             sender=caller.sender,
             reserved_usd=self._settings.unknown_price_usd if price_usd is None else price_usd,
         )
-        return PreparedRequest(request=request, intent=intent)
+        first = PreparedRequest(request=request, intent=intent)
+        return [first] if call.count == 1 else self._set_of(first, call.count)
+
+    def _set_of(self, first: PreparedRequest, count: int) -> list[PreparedRequest]:
+        """Return this many equal requests of one set, each under ids and keys of its own."""
+        set_id, prepared = self._new_id(), list[PreparedRequest]()
+        for index in range(count):
+            request, intent = first.request, replace(first.intent, set_id=set_id, set_size=count, set_index=index)
+            if index:
+                request = replace(request, idempotency_key=self._new_id(), client_request_id=self._new_id())
+                intent = replace(
+                    intent,
+                    record_id=self._new_id(),
+                    idempotency_key=request.idempotency_key,
+                    client_request_id=request.client_request_id,
+                )
+            prepared.append(PreparedRequest(request=request, intent=intent))
+        return prepared
 
     def key_of(self, call: ToolCall, caller: CallContext) -> str:
         """Return a key that is the same for the same arguments, as they were given, in a conversation and account."""
@@ -119,6 +130,8 @@ class RequestBuilder:
         model, _ = self._manifest.image_kind(call.tool, call.arguments)
         body: dict[str, Any] = {"model": model, **call.arguments}
         canonical = self._with_defaults(call)
+        for arguments in (body, canonical):
+            arguments.pop("count", None)
         if sources is not None:
             body["source_image_urls"] = sources.urls
             canonical["source_image_urls"] = sources.identities

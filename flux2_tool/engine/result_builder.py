@@ -1,27 +1,50 @@
-"""Turn an image task into the result object: state, pictures, cost, times, warnings and the agent's next step.
+"""Turn a call's image tasks into the result object: state, pictures, cost, times, warnings and the agent's next step.
 
-Pure: reads an image task and the manifest, does no I/O.
+Pure: reads image tasks and the manifest, does no I/O. The sentences of `next` are in `next_step.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from flux2_tool._clock import iso_utc
-from flux2_tool.engine.host_profile import Delivery, HostProfile
+from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.engine.next_step import Asked, advice_on, gone
+from flux2_tool.engine.picture_sets import failure_warnings, leading
+from flux2_tool.journal import RecordState
 from flux2_tool.runapi.text import quoted
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.money import usd_text
-from flux2_tool.schema.results import Cost, CostBasis, ImageInfo, TaskInfo, Timing, ToolResult
+from flux2_tool.schema.results import (
+    Cost,
+    CostBasis,
+    ImageInfo,
+    PictureState,
+    PictureTask,
+    TaskInfo,
+    Timing,
+    ToolResult,
+)
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
 
+_PICTURE_STATES: Final[Mapping[RecordState, PictureState]] = {
+    "sending": "processing",
+    "processing": "processing",
+    "completed": "completed",
+    "failed": "failed",
+    "not_created": "failed",
+    "unknown": "unknown",
+}
+# From the most certain on.
+_CERTAINTY: Final[Sequence[CostBasis]] = ("billed", "list price", "unknown")
+
 
 def report(
-    image_task: ImageTask,
+    image_tasks: Sequence[ImageTask],
     manifest: Manifest,
     *,
     host: HostProfile,
@@ -32,51 +55,83 @@ def report(
     images: Sequence[ImageInfo] = (),
     warnings: Sequence[str] = (),
 ) -> ToolResult:
-    """Return the result object of an image task that is completed or still processing.
+    """Return the result object of a call's image tasks, at least one of which is completed or still processing.
 
     Args:
-        image_task: Not failed; a failed one becomes an error object instead.
+        image_tasks: One, or those of a set.
         manifest: For list prices.
         host: Decides how `next` words the delivery.
         now: The wall clock, in seconds since 1970.
-        joined: Whether this call joined a task that another call had begun.
+        joined: Whether this call joined tasks that another call had begun.
         fetched: Whether this call only fetched the task, and so cost nothing.
-        handed_over: Whether another conversation shows the image: that which spawned the call's.
+        handed_over: Whether another conversation shows the images: that which spawned the call's.
         images: The pictures, from `saving.py`.
-        warnings: Added to those of the image task.
+        warnings: Added to those of the image tasks.
     """
-    done = image_task.state == "completed"
-    cost = _cost(image_task, manifest)
-    begun = image_task.submitted_at
-    until = image_task.finished_at if done else now
-    all_warnings = [*_warnings(image_task, cost, done=done), *warnings]
-    has_expired = any(image.expires_at is not None and image.expires_at <= iso_utc(now) for image in images)
-    if has_expired:
+    lead = leading(image_tasks)
+    done = all(image_task.is_over for image_task in image_tasks)
+    cost = total_cost(image_tasks, manifest)
+    all_warnings = [warning for image_task in image_tasks for warning in _warnings(image_task, manifest)]
+    all_warnings = [*dict.fromkeys(all_warnings), *failure_warnings(image_tasks), *warnings]
+    expired = [image for image in images if image.expires_at is not None and image.expires_at <= iso_utc(now)]
+    if expired:
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
-    is_gone = has_expired and not images[0].path
+    is_gone = bool(expired) and len(expired) == len(images) and not any(image.path for image in images)
     host = replace(host, delivery="parent") if handed_over else host
-    advice = _gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched)
+    asked = Asked(host=host, joined=joined, fetched=fetched)
+    advice = gone() if is_gone else advice_on(image_tasks, cost, images, asked)
     return ToolResult(
         task=TaskInfo(
-            id=image_task.task_id,
-            ref=TaskRef.text_of(image_task.task_id),
+            id=lead.task_id,
+            ref=TaskRef.text_of(lead.task_id),
             state="completed" if done else "processing",
-            tool=image_task.tool,
-            model=image_task.model,
+            tool=lead.tool,
+            model=lead.model,
             joined=joined,
-            title=image_task.title,
+            title=lead.title,
         ),
+        tasks=tuple(_picture_task(image_task) for image_task in image_tasks),
         images=tuple(images),
         cost=cost,
-        timing=Timing(
-            submitted_at=None if begun is None else iso_utc(begun),
-            finished_at=iso_utc(image_task.finished_at) if done and image_task.finished_at is not None else None,
-            elapsed_s=None if begun is None or until is None else round(max(0.0, until - begun), 3),
-            polls=image_task.log.polls,
-        ),
+        timing=_timing(image_tasks, now=now),
         warnings=tuple(all_warnings),
         next=" ".join(advice),
     )
+
+
+def _picture_task(image_task: ImageTask) -> PictureTask:
+    state = _PICTURE_STATES[image_task.state]
+    return PictureTask(id=image_task.task_id, ref=TaskRef.text_of(image_task.task_id), state=state)
+
+
+def _timing(image_tasks: Sequence[ImageTask], *, now: float) -> Timing:
+    """Return when the first was submitted and the last one ended."""
+    begins = [image_task.submitted_at for image_task in image_tasks if image_task.submitted_at is not None]
+    ends = [image_task.finished_at for image_task in image_tasks if image_task.finished_at is not None]
+    done = all(image_task.is_over for image_task in image_tasks)
+    begun, ended = min(begins, default=None), max(ends, default=None) if done else None
+    until = ended if done else now
+    return Timing(
+        submitted_at=None if begun is None else iso_utc(begun),
+        finished_at=None if ended is None else iso_utc(ended),
+        elapsed_s=None if begun is None or until is None else round(max(0.0, until - begun), 3),
+        polls=sum(image_task.log.polls for image_task in image_tasks),
+    )
+
+
+def total_cost(image_tasks: Sequence[ImageTask], manifest: Manifest) -> Cost:
+    """Return what the pictures cost together; one that failed counts with what RunAPI billed for it."""
+    costs = [_cost(image_task, manifest) for image_task in image_tasks if image_task.error is None]
+    failed_usd = sum(
+        image_task.final.cost_usd or 0.0
+        for image_task in image_tasks
+        if image_task.error is not None and image_task.final is not None
+    )
+    basis = max((cost.basis for cost in costs), key=_CERTAINTY.index)
+    known = [cost.usd for cost in costs if cost.usd is not None]
+    if len(known) < len(costs):
+        return Cost(usd=None, basis="unknown")
+    return Cost(usd=round(sum(known) + failed_usd, 6), basis=basis)
 
 
 def _cost(image_task: ImageTask, manifest: Manifest) -> Cost:
@@ -87,10 +142,13 @@ def _cost(image_task: ImageTask, manifest: Manifest) -> Cost:
     return Cost(usd=None, basis="unknown") if price is None else Cost(usd=price, basis="list price")
 
 
-def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
+def _warnings(image_task: ImageTask, manifest: Manifest) -> list[str]:
     warnings: list[str] = []
-    if done:
+    if image_task.error is not None:
+        return warnings
+    if image_task.state == "completed":
         # A quote or a price schedule is neither a bill nor the list price, so it is reported separately.
+        cost = _cost(image_task, manifest)
         expected_usd = None if image_task.record is None else image_task.record.price_usd
         if cost.basis != "billed" and expected_usd not in (None, cost.usd):
             warnings.append(
@@ -105,69 +163,6 @@ def _warnings(image_task: ImageTask, cost: Cost, *, done: bool) -> list[str]:
             f"last_poll_failed: the last poll of the task gave no status: {image_task.log.last_failure.message}"
         )
     return warnings
-
-
-# The figure itself stands at `cost`, once.
-_COST: Final[Mapping[CostBasis, str]] = {
-    "billed": "what it cost",
-    "list price": "about what it cost (the list price)",
-    "unknown": "that what it cost is not known",
-}
-
-
-def _advice(
-    image_task: ImageTask,
-    cost: Cost,
-    images: Sequence[ImageInfo],
-    *,
-    host: HostProfile,
-    joined: bool,
-    fetched: bool,
-) -> Iterator[str]:
-    """Yield the sentences of `next`."""
-    ref = TaskRef.text_of(image_task.task_id)
-    if image_task.state != "completed":
-        yield "The image is still being made; it cannot be cancelled, and is charged when it is done."
-        yield f'Call get_image_task with task_id "{image_task.task_id}" to wait for it.'
-        yield "Do not generate it again: that would pay for a second image."
-        if images:
-            yield "It already names a picture under a status this version does not know; you may show it."
-    else:
-        yield _delivery(images, host=host, told=f"say {_COST[cost.basis]}")
-    if joined:
-        yield "It is the same image as that of an equal call, and is paid once: count its cost once, and show it once."
-        yield "Another version needs another prompt."
-    if fetched and image_task.state == "completed":
-        yield "Fetching it was free. If the user cannot see the picture, " + _AGAIN[host.delivery]
-    if ref and image_task.state == "completed":
-        yield f'To edit it, call remix_image with source_image_urls ["{ref}"].'
-
-
-def _gone() -> Iterator[str]:
-    yield "The picture's link has expired and there is no saved copy, so that nobody can show or edit it any more."
-    yield "Tell the user so. Making it again pays for a new image: do so only if they agree."
-
-
-_AGAIN: Final[Mapping[Delivery, str]] = {
-    "host": "making it again does not help and costs again.",
-    "parent": "making it again does not help and costs again.",
-    "model": "send it once more; making it again does not help and costs again.",
-    "program": "show it once more; making it again does not help and costs again.",
-}
-
-
-def _delivery(images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> str:
-    """Return who brings a finished picture to the user, and how; a host that attaches it says so itself."""
-    path = images[0].path if images else None
-    if host.delivery == "host":
-        return f"The picture is ready. In your caption {told}."
-    if host.delivery == "parent":
-        return f"The picture is ready. In your answer name its reference and {told}."
-    if host.delivery == "model":
-        what = "path (images[0].path) or link (images[0].url)" if path else "link (images[0].url), whole"
-        return f"The picture is ready but not attached: send the user its {what}, with a caption, and {told}."
-    where = "saved at images[0].path" if path else "at images[0].url"
-    return f"The picture is {where}, and nothing has shown it yet: show it to the user and {told}."
 
 
 _UNSAFE = re.compile(r"[^\w]+", re.UNICODE)

@@ -68,18 +68,18 @@ class SaveTarget:
         """Return a folder as a place, None without one."""
         return None if folder is None else cls(folder=folder)
 
-    def names_of(self, usual_stem: str, number: int, count: int) -> tuple[str, str | None]:
+    def names_of(self, usual_stem: str, *numbers: int) -> tuple[str, str | None]:
         """Return the stem and suffix of one picture's file; None for the suffix of its format.
 
         Args:
             usual_stem: Used without a name.
-            number: Which picture of the task it is, from 1.
-            count: How many it has: several are numbered.
+            numbers: What tells the pictures of one name apart, from 1: which of the call it is, and which of its task;
+                none for a picture that is the only one.
         """
         if self.name is None:
             return usual_stem, None
         path = Path(self.name)
-        return (path.stem if count == 1 else f"{path.stem}-{number}"), path.suffix
+        return "-".join([path.stem, *map(str, numbers)]), path.suffix
 
 
 def _mode_of(path: Path) -> int:

@@ -63,6 +63,7 @@ class PictureSaver:
         *,
         http: httpx.AsyncClient,
         loopback_allowed: bool,
+        number: int | None = None,
     ) -> tuple[list[ImageInfo], list[str]]:
         """Return the pictures' entries, saved first to each target, and warnings.
 
@@ -72,6 +73,7 @@ class PictureSaver:
             targets: Where to save; the first one's paths are reported. None only reports copies saved earlier.
             http: A client without a key.
             loopback_allowed: Whether plain http to this machine is fine, as it is for a sandbox.
+            number: Which of the call's tasks it is, from 1; None if there is one only.
         """
         saving = _Saving(
             saver=self,
@@ -80,6 +82,7 @@ class PictureSaver:
             http=http,
             loopback_allowed=loopback_allowed,
             until_s=max(call.deadline_s, self.clock.monotonic()) + SAVE_GRACE_S,
+            number=number,
         )
         recorded = dict(enumerate(image_task.saved))
         shown = dict(recorded)
@@ -104,6 +107,7 @@ class _Saving:
     http: httpx.AsyncClient
     loopback_allowed: bool
     until_s: float
+    number: int | None
     warnings: list[str] = field(default_factory=list)
 
     async def with_progress(
@@ -124,7 +128,7 @@ class _Saving:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
         if copies is None:
-            self._warn_unsaved("the call was stopped during the download", targets[0])
+            self._warn_unsaved("the call was stopped during the download", targets[0], index)
         return copies or []
 
     async def _saved(self, index: int, targets: Sequence[SaveTarget], earlier: SavedCopy | None) -> list[SavedCopy]:
@@ -138,21 +142,21 @@ class _Saving:
             try:
                 source = await self._to(target, index, source)
             except DownloadError as exc:
-                self._warn_unsaved(str(exc), target)
+                self._warn_unsaved(str(exc), target, index)
             except Exception as exc:  # whatever it is, the picture is paid and its link works
                 logger.exception("a picture could not be saved because of a defect")
-                self._warn_unsaved(type(exc).__name__, target)
+                self._warn_unsaved(type(exc).__name__, target, index)
             else:
                 copies.append(SavedCopy(path=str(source.path), width_px=source.width_px, height_px=source.height_px))
         return copies
 
     async def _to(self, target: SaveTarget, index: int, source: SavedImage | None) -> SavedImage:
         """Save one picture to one target, from the network or from where it was saved a moment ago."""
-        task, links = self.image_task, _links(self.image_task)
+        task = self.image_task
         usual_stem = file_stem(at=self._finished_at(), slug=task.label or "image", task_id=task.task_id)
-        stem, suffix = target.names_of(usual_stem, index + 1, len(links))
+        stem, suffix = target.names_of(usual_stem, *self._numbers(index))
         if source is None:
-            saved = await self._fetched(links[index], target.folder, stem, suffix)
+            saved = await self._fetched(_links(task)[index], target.folder, stem, suffix)
         else:
             given = source.own_suffix if suffix is None else suffix
             try:
@@ -165,6 +169,11 @@ class _Saving:
         if suffix is not None:
             self._warn_of_name(saved, f"{stem}{suffix}")
         return saved
+
+    def _numbers(self, index: int) -> list[int]:
+        """Return what tells a picture of the task from the others of the call: nothing for the only one."""
+        of_task = [index + 1] if len(_links(self.image_task)) > 1 else []
+        return of_task if self.number is None else [self.number, *of_task]
 
     async def _fetched(self, link: ImageLink, folder: Path, stem: str, suffix: str | None) -> SavedImage:
         """Download a picture, again and again while that makes sense and the call's wait lasts."""
@@ -208,9 +217,10 @@ class _Saving:
 
     # ---- warnings ----------------------------------------------------------------------------------------------------
 
-    def _warn_unsaved(self, why: str, target: SaveTarget) -> None:
+    def _warn_unsaved(self, why: str, target: SaveTarget, index: int) -> None:
         ref = TaskRef.text_of(self.image_task.task_id)
-        place = target.folder if target.name is None else target.folder / target.name
+        stem, suffix = target.names_of("", *self._numbers(index)[:1])
+        place = target.folder if suffix is None else target.folder / f"{stem}{suffix}"
         later = (
             "" if ref is None else f"; fetch it later with: flux2-tool task {ref} --output {shlex.quote(str(place))}"
         )
@@ -234,6 +244,7 @@ def _infos(image_task: ImageTask, copies: Mapping[int, SavedCopy]) -> list[Image
             path=copies[index].path if index in copies else None,
             width_px=copies[index].width_px or None if index in copies else None,
             height_px=copies[index].height_px or None if index in copies else None,
+            task_ref=TaskRef.text_of(image_task.task_id),
         )
         for index, link in enumerate(_links(image_task))
     ]

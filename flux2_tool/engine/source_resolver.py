@@ -295,7 +295,7 @@ class _CallSources:
             deadline_s = min(call.deadline_s, clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
             # Several are looked up at once, so each wait needs an event of its own.
             own = replace(call, wake=asyncio.Event())
-            await wait_for(own, image_task, clock=clock, deadline_s=deadline_s, until_response=True)
+            await wait_for(own, [image_task], clock=clock, deadline_s=deadline_s, until_response=True)
         await self.owner.registry.check_lookup(image_task, self.caller)
         raise_error_of(image_task)
         return image_task

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from flux2_tool.context import Approval, CallContext
 from flux2_tool.engine.accounts import Accounts
 from flux2_tool.engine.approvals import Approvals, Question, cost_of, question_of
+from flux2_tool.engine.picture_sets import common_error
 from flux2_tool.engine.refusals import Refusals
-from flux2_tool.engine.request_builder import PreparedRequest, RequestBuilder
+from flux2_tool.engine.request_builder import RequestBuilder
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.source_resolver import ResolvedSources, SourceResolver
-from flux2_tool.engine.wait import ToolCall, raise_error_of, unless_cancelled
+from flux2_tool.engine.wait import ToolCall, unless_cancelled
 from flux2_tool.exceptions import CancelledCallError, CreditsExhaustedError, NotApprovedError
 from flux2_tool.journal import ClaimRules
 from flux2_tool.runapi import contract
@@ -21,8 +23,9 @@ from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.budget import OverBudgetError, caps_of
+from flux2_tool.tasks.claims import PreparedRequest, TaskHandle
 from flux2_tool.tasks.deduplication import inherited_session_prefix
-from flux2_tool.tasks.registry import Registry, TaskHandle
+from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
 
 
@@ -73,7 +76,7 @@ class TaskStarter:
         )
 
     async def start(self, call: ToolCall, caller: CallContext, *, new: bool) -> TaskHandle:
-        """Resolve the sources, build the exact request once, then join an equal task or begin one.
+        """Resolve the sources, build the exact requests once, then join equal tasks or begin them.
 
         Args:
             call: Its arguments are validated.
@@ -102,12 +105,13 @@ class TaskStarter:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         return replace(begun, warnings=[*warnings, *begun.warnings])
 
-    async def raise_error_of(self, call: ToolCall, image_task: ImageTask) -> None:
-        """Raise the error that an image task ended with, if any; one about money says what can be done."""
-        error = image_task.error
+    async def raise_error_of(self, call: ToolCall, image_tasks: Sequence[ImageTask]) -> None:
+        """Raise the error that a call's image tasks all ended with, if so; one about money says what can be done."""
+        error = common_error(image_tasks)
         if isinstance(error, CreditsExhaustedError):
-            raise await self._refusals.out_of_credits(call, image_task, error)
-        raise_error_of(image_task)
+            raise await self._refusals.out_of_credits(call, image_tasks[0], error)
+        if error is not None:
+            raise error
 
     async def question(self, call: ToolCall, caller: CallContext) -> Question | None:
         """Return what a person has to be asked before this call, None if nothing.
@@ -122,7 +126,7 @@ class TaskStarter:
         if not self._approvals.applies(caller):
             return None
         price = await self._price(call, caller)
-        cost = cost_of(price, self._settings)
+        cost = cost_of(price, self._settings, images=call.count)
         if not self._approvals.needs_one(caller, cost):
             return None
         try:
@@ -133,7 +137,8 @@ class TaskStarter:
                 approval_id=self._new_id(), request_key=self._requests.key_of(call, caller), usd=cost.usd
             )
             prompt = call.arguments["prompt"]
-            return question_of(approval, cost, tool=call.tool, model=model, resolution=resolution, prompt=prompt)
+            what = (call.tool, model, resolution)
+            return question_of(approval, cost, what=what, count=call.count, prompt=prompt)
         return None
 
     async def aclose(self) -> None:
@@ -143,12 +148,12 @@ class TaskStarter:
 
     def _prepared(
         self, call: ToolCall, caller: CallContext, sources: ResolvedSources | None, price: Price
-    ) -> PreparedRequest:
+    ) -> list[PreparedRequest]:
         routes = self._route_order(call.account.base_url)
         return self._requests.build(call, caller, sources=sources, routes=routes, price_usd=price.usd)
 
     async def _begin(
-        self, call: ToolCall, caller: CallContext, prepared: PreparedRequest, rules: ClaimRules, price: Price
+        self, call: ToolCall, caller: CallContext, prepared: list[PreparedRequest], rules: ClaimRules, price: Price
     ) -> TaskHandle:
         """Join an equal task, or begin one that needs no consent or has it."""
         refusal = self._refusal(call, caller, price)
@@ -198,16 +203,15 @@ class TaskStarter:
         rules = replace(rules, needs_approval=True, is_trial=True)
         await self._claim(call, prepared, rules)
 
-    async def _claim(self, call: ToolCall, prepared: PreparedRequest, rules: ClaimRules) -> TaskHandle:
-        """Join or record a request; a cap that it would exceed is reported with what still fits."""
-        intent, request = prepared.intent, prepared.request
+    async def _claim(self, call: ToolCall, prepared: list[PreparedRequest], rules: ClaimRules) -> TaskHandle:
+        """Join or record a call's requests; a cap that they would exceed is reported with what still fits."""
         try:
-            return await self._registry.begin(call.account, intent, request, rules, deadline_s=call.deadline_s)
+            return await self._registry.begin(call.account, prepared, rules, deadline_s=call.deadline_s)
         except OverBudgetError as exc:
-            raise await self._refusals.over_budget(call, intent, exc) from exc
+            raise await self._refusals.over_budget(call, prepared[0].intent, exc) from exc
 
     def _refusal(self, call: ToolCall, caller: CallContext, price: Price) -> NotApprovedError | None:
-        cost = cost_of(price, self._settings)
+        cost = cost_of(price, self._settings, images=call.count)
         return self._approvals.refusal(caller, cost, self._requests.key_of(call, caller))
 
     def _rules(self, call: ToolCall, caller: CallContext, *, new: bool) -> ClaimRules:

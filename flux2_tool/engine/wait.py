@@ -1,6 +1,6 @@
-"""One call's wait for an image task: progress reports, the deadline, and cancellation by the host.
+"""One call's wait for its image tasks: progress reports, the deadline, and cancellation by the host.
 
-The image task itself continues in the background; a waiting call only observes it.
+The tasks themselves continue in the background; a waiting call only observes them. `wait_texts.py` has the words.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from flux2_tool._clock import Clock
-from flux2_tool.exceptions import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
+from flux2_tool.engine.wait_texts import cancelled_error, named_task_id, no_response_error, progress_text, state_of
+from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.journal.handle import WARNING
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.tasks.resume import Account
-from flux2_tool.tasks.submit import QueuedFor
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,6 @@ SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
 # Time to write what has happened, for a call whose wait is over.
 RECORD_GRACE_S: Final = 0.5
-_QUEUED: Final[dict[QueuedFor, str]] = {
-    "create_slot": "waiting for a turn: other images are being requested",
-    "rate_limit": "waiting for a turn: RunAPI limits the rate",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,64 +125,88 @@ class ToolCall:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """How many pictures it asks for."""
+        return int(self.arguments.get("count", 1))
+
 
 async def wait_for(
     call: ToolCall,
-    image_task: ImageTask,
+    image_tasks: Sequence[ImageTask],
     *,
     clock: Clock,
     deadline_s: float | None = None,
     until_response: bool = False,
 ) -> None:
-    """Wait until the image task is over or the deadline has passed, and report progress.
+    """Wait until all image tasks are over or the deadline has passed, and report progress.
 
     Args:
+        call: It asked for the image tasks.
+        image_tasks: One, or those of a set, which are waited for together.
+        clock: Measures.
         deadline_s: Another deadline than the call's own.
         until_response: Return once a poll has ended during this wait and there is any response about the task.
 
     Raises:
         CancelledCallError: The host stopped the wait.
-        RateLimitedError: The wait ended before the request was sent.
-        ServiceUnavailableError: The wait ended without any response about the task.
+        RateLimitedError: The wait ended before any request was sent.
+        ServiceUnavailableError: The wait ended without any response about any task.
     """
     deadline_s = call.deadline_s if deadline_s is None else deadline_s
     waits_since_s = clock.monotonic()
-    image_task.subscribe(call.wake, deadline_s)
+    is_look = call.tool == "get_image_task" or until_response
+    responses_before = [image_task.log.responses if is_look else -1 for image_task in image_tasks]
+    for image_task in image_tasks:
+        image_task.subscribe(call.wake, deadline_s)
+        image_task.start()
     call.cancel.watch(call.wake)
-    image_task.start()
-    last_message, reported_at_s = "", float("-inf")
-    # get_image_task returns the current state, so even wait 0 polls once.
-    responses_before = image_task.log.responses if call.tool == "get_image_task" or until_response else -1
+    told = ("", float("-inf"))
     try:
-        while not image_task.is_over:
+        while not all(image_task.is_over for image_task in image_tasks):
             call.wake.clear()
             if call.cancel.is_set:
-                raise _cancelled(image_task)
-            message = _message(image_task)
+                raise cancelled_error(image_tasks)
             now_s = clock.monotonic()
-            if message != last_message or now_s - reported_at_s >= PROGRESS_EVERY_S:
-                last_message, reported_at_s = message, now_s
-                report_progress(
-                    call,
-                    image_task.progress_state,
-                    message + _time_left(image_task),
-                    now_s=now_s,
-                    attempt=image_task.attempt,
-                    task_id=image_task.task_id,
-                )
-            has_no_response = image_task.log.last_response is None or image_task.log.responses == responses_before
+            told = _report_wait(call, image_tasks, told, now_s=now_s)
+            # get_image_task returns the current state, so even wait 0 polls once.
+            has_no_response = any(map(_lacks_response, image_tasks, responses_before))
             # What came before, such as a slow disk, does not use up the time for the response.
             ends_s = max(deadline_s, waits_since_s) + SUBMIT_GRACE_S if has_no_response else deadline_s
             left_s = ends_s - now_s
             if left_s <= 0 or (until_response and not has_no_response):
                 break
-            await clock.wait(call.wake, max(0.01, min(left_s, reported_at_s + PROGRESS_EVERY_S - now_s)))
-        if image_task.is_over or image_task.log.last_response is not None:
-            return
-        raise _no_response_error(image_task)
+            await clock.wait(call.wake, max(0.01, min(left_s, told[1] + PROGRESS_EVERY_S - now_s)))
+        if not any(image_task.is_over or image_task.log.last_response is not None for image_task in image_tasks):
+            raise no_response_error(image_tasks)
     finally:
         call.cancel.unwatch(call.wake)
-        image_task.unsubscribe(call.wake)
+        for image_task in image_tasks:
+            image_task.unsubscribe(call.wake)
+
+
+def _lacks_response(image_task: ImageTask, responses_before: int) -> bool:
+    """Whether there is no response about a task that is not over, or none beyond a number of them."""
+    log = image_task.log
+    return not image_task.is_over and (log.last_response is None or log.responses == responses_before)
+
+
+def _report_wait(
+    call: ToolCall, image_tasks: Sequence[ImageTask], told: tuple[str, float], *, now_s: float
+) -> tuple[str, float]:
+    """Report what is being done, at every change and every few seconds; return what was reported last, and when."""
+    message, left = progress_text(image_tasks)
+    if message == told[0] and now_s - told[1] < PROGRESS_EVERY_S:
+        return told
+    report_progress(
+        call,
+        state_of(image_tasks),
+        message + left,
+        now_s=now_s,
+        attempt=max(image_task.attempt for image_task in image_tasks),
+        task_id=named_task_id(image_tasks),
+    )
+    return message, now_s
 
 
 async def unless_cancelled(work: Coroutine[Any, Any, T], cancel: CancelToken) -> T | None:
@@ -207,14 +227,15 @@ async def unless_cancelled(work: Coroutine[Any, Any, T], cancel: CancelToken) ->
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def record_warnings(call: ToolCall, image_task: ImageTask, *, clock: Clock) -> list[str]:
-    """Return what the task's record warns of, once what has happened is written or the call's wait is over."""
-    handle = image_task.record_handle
-    if handle is None:
-        return []
-    left_s = max(RECORD_GRACE_S, call.deadline_s - clock.monotonic())
-    is_settled = await handle.settled(within_s=min(LOCK_PATIENCE_S, left_s))
-    return handle.warnings if is_settled or WARNING in handle.warnings else [*handle.warnings, WARNING]
+async def record_warnings(call: ToolCall, image_tasks: Sequence[ImageTask], *, clock: Clock) -> list[str]:
+    """Return what the tasks' records warn of, once what has happened is written or the call's wait is over."""
+    found: list[str] = []
+    for handle in (image_task.record_handle for image_task in image_tasks):
+        if handle is not None:
+            left_s = max(RECORD_GRACE_S, call.deadline_s - clock.monotonic())
+            is_settled = await handle.settled(within_s=min(LOCK_PATIENCE_S, left_s))
+            found += handle.warnings if is_settled else [*handle.warnings, WARNING]
+    return list(dict.fromkeys(found))
 
 
 def raise_error_of(image_task: ImageTask) -> None:
@@ -232,79 +253,3 @@ def report_progress(
         call.on_progress(Progress(state=state, elapsed_s=elapsed_s, attempt=attempt, message=message, task_id=task_id))
     except Exception:  # the host's own code; a broken display must not lose a paid picture
         logger.warning("the host's progress display failed", exc_info=True)
-
-
-def _cancelled(image_task: ImageTask) -> CancelledCallError:
-    if image_task.is_unsent:
-        if image_task.waiters.has_others:
-            return CancelledCallError(
-                "The wait was stopped. Another call still waits for the same image, so it will be requested.",
-                hint="Call again with exactly the same arguments if the image is still wanted.",
-                charged="unknown",
-            )
-        return CancelledCallError("The call was stopped before anything was sent.", charged="no")
-    if image_task.task_id is not None:
-        return CancelledCallError(
-            f"The wait was stopped. Task {image_task.task_id} goes on at RunAPI and may still be charged: "
-            "there is no way to cancel it.",
-            hint=f'Call get_image_task with task_id "{image_task.task_id}" to fetch the image later.',
-            task_id=image_task.task_id,
-            charged="unknown",
-        )
-    return CancelledCallError(
-        "The wait was stopped while the request was being sent. It may have been accepted and may be charged.",
-        hint="Call again with exactly the same arguments if the image is still wanted.",
-        charged="unknown",
-    )
-
-
-def _no_response_error(image_task: ImageTask) -> Flux2Error:
-    if image_task.request is None:
-        failure = image_task.log.last_failure
-        reason = failure.message if failure else "no response yet"
-        return ServiceUnavailableError(
-            f"RunAPI has reported no status of task {image_task.task_id}: {reason}.",
-            hint=f'Call get_image_task with task_id "{image_task.task_id}" again in a minute.',
-            task_id=image_task.task_id,
-            charged="unknown",
-        )
-    if image_task.is_unsent:
-        reason = (
-            "RunAPI limits the rate" if image_task.queued_for != "create_slot" else "too many requests came before it"
-        )
-        return RateLimitedError(
-            f"The wait ended before the image could be requested: {reason}. Nothing was sent.",
-            hint="Call again in a minute.",
-        )
-    return ServiceUnavailableError(
-        "RunAPI has not answered the request yet. Whether the image was accepted is not known.",
-        hint="Call again with exactly the same arguments in a minute.",
-        charged="unknown",
-    )
-
-
-def _message(image_task: ImageTask) -> str:
-    if image_task.state == "sending":
-        if image_task.queued_for is not None:
-            return _QUEUED[image_task.queued_for]
-        return (
-            "sending the request" if image_task.attempt <= 1 else f"sending the request, attempt {image_task.attempt}"
-        )
-    failure = image_task.log.last_failure
-    if failure is not None and failure.kind == "unauthorized":
-        return f"RunAPI refuses the key ({failure.message}); trying again"
-    if failure is not None and failure.kind == "no_network":
-        return f"RunAPI cannot be reached ({failure.message}); trying again"
-    response = image_task.log.last_response
-    if response is None:
-        return "looking for the task"
-    return (
-        "waiting in RunAPI's queue" if (response.status or "").lower() in ("pending", "queued") else "making the image"
-    )
-
-
-def _time_left(image_task: ImageTask) -> str:
-    left_s = image_task.left_s if image_task.state == "processing" else None
-    if left_s is None or left_s < 1.0:
-        return ""
-    return f", about {left_s:.0f} s left" if left_s < 20 else f", about {5 * round(left_s / 5)} s left"

@@ -22,19 +22,17 @@ class ReadAnswers:
 
     def __init__(self, output: LineWriter) -> None:
         self._output = output
-        self._begun: dict[RequestId, str] = {}
+        self._begun: dict[RequestId, Collection[str]] = {}
         self._written: set[str] = set()
 
-    def expect(self, request_id: RequestId, task_id: str | None) -> None:
-        """Remember that the answer to a request will bring the result of a task."""
-        if task_id is not None:
-            self._begun[request_id] = task_id
+    def expect(self, request_id: RequestId, task_ids: Collection[str]) -> None:
+        """Remember that the answer to a request will bring the results of tasks."""
+        if task_ids:
+            self._begun[request_id] = task_ids
 
     def written(self, request_id: RequestId) -> None:
         """Note that the answer to a request was handed to the output."""
-        task_id = self._begun.pop(request_id, None)
-        if task_id is not None:
-            self._written.add(task_id)
+        self._written.update(self._begun.pop(request_id, ()))
 
     def take(self) -> Collection[str]:
         """Return the tasks whose results the host has read since the last time; none while anything is unread."""

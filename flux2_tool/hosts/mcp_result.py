@@ -46,16 +46,25 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     task, cost = result["task"], result["cost"]
     if result["next"]:
         yield result["next"]
-    facts = [task["ref"], f"state: {task['state']}", _model_text(task["model"])]
+    tasks = result.get("tasks", ())
+    several = len(tasks) > 1
+    refs = [_ref_text(one) for one in tasks] if several else [task["ref"]]
+    facts = [*refs, f"state: {task['state']}", _model_text(task["model"])]
     if task["state"] == "completed":
         facts.append(f"cost: {cost_text(cost['usd'], cost['basis'])}")
     yield ", ".join(fact for fact in facts if fact)
     for index, image in enumerate(result["images"]):
-        for name in ("path", "url"):
+        for name in ("task_ref", "path", "url") if several else ("path", "url"):
             if image[name]:
                 yield f"images[{index}].{name}: {image[name]}"
     for warning in result["warnings"]:
         yield f"Note: {warning}"
+
+
+def _ref_text(task: Mapping[str, Any]) -> str | None:
+    """Return the reference of one of several tasks, with its state where there is no picture."""
+    ref: str | None = task["ref"]
+    return ref if task["state"] == "completed" else f"{ref or 'one without an id yet'} ({task['state']})"
 
 
 def _failure_lines(error: Mapping[str, Any]) -> Iterator[str]:

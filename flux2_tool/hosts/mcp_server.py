@@ -203,7 +203,7 @@ class ToolServer:
             on_progress=on_progress,
             cancel=cancel,
         )
-        self._answers.expect(request.request_id, result.task.id)
+        self._answers.expect(request.request_id, [task.id for task in result.tasks if task.id is not None])
         return result
 
 

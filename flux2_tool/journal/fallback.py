@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -75,10 +75,14 @@ class JournalWithFallback:
         """Whether a request may be sent only after it is written to the file."""
         return self._mode == "required"
 
-    async def claim(self, intent: Intent, rules: ClaimRules, *, within_s: float) -> tuple[Claim, Journal, list[str]]:
-        """Claim an intent in the journal, or in memory where the file may be missing.
+    async def claim(
+        self, intents: Sequence[Intent], rules: ClaimRules, *, within_s: float
+    ) -> tuple[Claim, Journal, list[str]]:
+        """Claim an intent, or a set of them, in the journal, or in memory where the file may be missing.
 
         Args:
+            intents: See `Journal.claim`.
+            rules: Of the claim.
             within_s: How long to wait for a lock, in seconds.
 
         Returns:
@@ -90,7 +94,7 @@ class JournalWithFallback:
         journal, warnings = await self.for_spending()
         for attempt in range(_CLAIM_ATTEMPTS):
             try:
-                claim = await journal.claim(intent, rules, now=self._now(), within_s=within_s)
+                claim = await journal.claim(intents, rules, now=self._now(), within_s=within_s)
             except JournalError as exc:
                 if attempt == _CLAIM_ATTEMPTS - 1:
                     raise unavailable(exc) from exc

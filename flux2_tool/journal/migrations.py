@@ -159,6 +159,16 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         CREATE INDEX records_not_delivered ON records (session, created_at) WHERE delivered_at IS NULL;
         """,
     ),
+    (
+        # The pictures of one call, which are claimed and joined together.
+        "0014_sets",
+        """
+        ALTER TABLE records ADD COLUMN set_id TEXT;
+        ALTER TABLE records ADD COLUMN set_size INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE records ADD COLUMN set_index INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX records_by_set ON records (set_id, set_index) WHERE set_id IS NOT NULL;
+        """,
+    ),
 )
 
 

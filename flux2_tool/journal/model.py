@@ -40,6 +40,9 @@ class Intent:
         session: The session of the request; None for a command line call without one.
         dedup_key: The same for equal requests.
         cross_session_dedup_key: The same for requests that are equal apart from the session.
+        set_id: What the pictures of one call share, which are claimed together; None for a single one.
+        set_size: How many they are.
+        set_index: Which of them it is, from 0.
         label: The beginning of the prompt, for task lists.
         price_usd: The expected price, None when unknown.
         sender: The requester's name from the host.
@@ -63,6 +66,9 @@ class Intent:
     sender: str | None = None
     reserved_usd: float = 0.0
     cross_session_dedup_key: str | None = None
+    set_id: str | None = None
+    set_size: int = 1
+    set_index: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,13 +201,16 @@ class Spending:
         """What is left of the cap."""
         return max(0.0, self.cap.limit_usd - self.spent_usd - self.reserved_usd)
 
-    def has_room_for(self, usd: float) -> bool:
-        """Return whether an amount is within what is left."""
-        return self.spent_usd + self.reserved_usd + usd <= self.cap.limit_usd + CENT_FRACTION
+    def has_room_for(self, usd: float, *, images: int = 1) -> bool:
+        """Return whether this many images, each of a price, are within what is left."""
+        return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <= self.cap.limit_usd + CENT_FRACTION
 
-    def can_ever_hold(self, usd: float) -> bool:
-        """Return whether an amount is within the cap itself, once nothing of it is spent."""
-        return usd <= self.cap.limit_usd + CENT_FRACTION
+    def can_ever_hold(self, usd: float, *, images: int = 1) -> bool:
+        """Return whether this many images, each of a price, are within the cap itself, once nothing of it is spent."""
+        return self._counted_usd(usd, images) <= self.cap.limit_usd + CENT_FRACTION
+
+    def _counted_usd(self, usd: float, images: int) -> float:
+        return usd if self.cap.kind == "image" else usd * images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +223,8 @@ class ClaimRules:
         inherited_session_prefix: Sessions named by this prefix and an owner's name can be inherited: an equal,
             undelivered request of such a session is joined, and moved to the new request's session, once its owner is
             dead or has released it, or it is orphaned.
-        repeat_max: The maximum number of equal new requests in the window; None for no limit.
+        repeat_max: The maximum number of equal new requests in the window, each picture of a set being one; None for
+            no limit.
         repeat_window_s: The window's length, in seconds.
         caps: The caps on a new request, narrowest first.
         needs_approval: Whether a new request is refused because nobody has agreed to its price.
@@ -235,12 +245,18 @@ class Claim:
     """The result of a claim.
 
     Attributes:
-        record: The new record of this process ("new"; none in a trial), or the earlier one to share ("joined").
+        records: The new records of this process ("new"; none in a trial), or the earlier ones to share ("joined"), in
+            the order of the set.
         repeated: The equal requests in the window, when there are too many ("repeated").
         spendings: The use of every cap when the request would exceed one ("over_budget").
     """
 
     outcome: Literal["new", "joined", "repeated", "over_budget", "unapproved"]
-    record: Record | None = None
+    records: tuple[Record, ...] = ()
     repeated: tuple[Record, ...] = ()
     spendings: tuple[Spending, ...] = ()
+
+    @property
+    def record(self) -> Record | None:
+        """The first record, None if there is none."""
+        return self.records[0] if self.records else None

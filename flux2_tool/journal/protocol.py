@@ -17,13 +17,17 @@ LOCK_PATIENCE_S: Final = 5.0
 class Journal(Protocol):
     """Stores records. Every method raises JournalError when the store cannot be used."""
 
-    async def claim(self, intent: Intent, rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S) -> Claim:
+    async def claim(
+        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
+    ) -> Claim:
         """Join an equal record, refuse a request that repeats too often or exceeds a cap, or record the intent as
         `sending`, which reserves its price; in one atomic step.
 
-        A claim that is cancelled leaves nothing to be sent.
+        Several intents are the pictures of one call, equal but for their ids and keys: all of them join an equal set of
+        the same size, or are refused, or are recorded. A claim that is cancelled leaves nothing to be sent.
 
         Args:
+            intents: One, or a whole set.
             within_s: How long to wait for a lock that another process holds, in seconds.
         """
         ...

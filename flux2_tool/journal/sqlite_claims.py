@@ -6,6 +6,7 @@ exceed a cap together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -23,8 +24,8 @@ _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
 class ClaimTable(LeaseTable):
     """The table of records with the rules of ownership and of sharing between processes."""
 
-    def claim(self, intent: Intent, rules: ClaimRules, *, now: float) -> Claim:
-        claim = self._claim(intent, rules, now)
+    def claim(self, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> Claim:
+        claim = self._claim(intents, rules, now)
         if claim.outcome == "new":
             # A process that opens the journal after its WAL was deleted must still find what is being paid for.
             self._checkpoint()
@@ -36,39 +37,57 @@ class ClaimTable(LeaseTable):
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _claim(self, intent: Intent, rules: ClaimRules, now: float) -> Claim:
+    def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float) -> Claim:
+        intent = intents[0]  # what decides is the same for all
         with self._transaction(synced=True):
             if rules.join != "never":
                 joined = self._joinable(intent, rules, now) or self._inherited(intent, rules, now)
                 if joined is not None:
-                    return Claim(outcome="joined", record=joined)
+                    return Claim(outcome="joined", records=self._set_of(joined))
             if rules.repeat_max is not None:
                 equal = self._select(
                     "dedup_key = ? AND created_at > ? AND created_at < ? AND state != 'not_created'",
                     # A clock that was ahead for a while must not make a repeat of everything until then.
                     (intent.dedup_key, now - rules.repeat_window_s, now + rules.repeat_window_s),
                 )
-                if len(equal) >= rules.repeat_max:
+                if len(equal) + len(intents) > rules.repeat_max:
                     return Claim(outcome="repeated", repeated=tuple(equal))
             spendings = tuple(spending_of(self._connection, cap) for cap in rules.caps)
-            if not all(spending.has_room_for(intent.reserved_usd) for spending in spendings):
+            if not all(spending.has_room_for(intent.reserved_usd, images=len(intents)) for spending in spendings):
                 return Claim(outcome="over_budget", spendings=spendings)
             if rules.needs_approval:
                 return Claim(outcome="unapproved")
             if rules.is_trial:
                 return Claim(outcome="new")
-            values = {name: getattr(intent, name) for name in _INTENT_COLUMNS}
-            moment = self._owner.moment()
-            values |= {"state": "sending", "created_at": now, "created_clock": moment.clock, "created_at_s": moment.s}
-            self._insert(values | self._lease(now))
-            return Claim(outcome="new", record=self._one("record_id = ?", (intent.record_id,)))
+            for one in intents:
+                values = {name: getattr(one, name) for name in _INTENT_COLUMNS}
+                moment = self._owner.moment()
+                values |= {
+                    "state": "sending",
+                    "created_at": now,
+                    "created_clock": moment.clock,
+                    "created_at_s": moment.s,
+                }
+                self._insert(values | self._lease(now))
+            ids = tuple(one.record_id for one in intents)
+            records = self._select(f"record_id IN ({', '.join('?' * len(ids))})", ids)
+            return Claim(outcome="new", records=tuple(records))
+
+    def _set_of(self, record: Record) -> tuple[Record, ...]:
+        """Return the records of a record's set, in their order; a single one is a set of its own."""
+        if record.set_id is None:
+            return (record,)
+        return tuple(self._select("set_id = ?", (record.set_id,), "set_index"))
 
     def _joinable(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
-        """Return the newest equal record that a new request joins instead of paying for a second image."""
+        """Return the newest equal record that a new request joins instead of paying for a second image.
+
+        A set joins a set of its size as a whole, if it may join any picture of it.
+        """
         candidates = self._select(
-            "dedup_key = ? AND (state IN ('sending', 'processing', 'unknown')"
+            "dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing', 'unknown')"
             " OR (state = 'completed' AND delivered_at IS NULL))",
-            (intent.dedup_key,),
+            (intent.dedup_key, intent.set_size),
         )
         for record in reversed(candidates):
             if record.state == "completed" and self._is_unreachable(record, now):
@@ -81,14 +100,19 @@ class ClaimTable(LeaseTable):
     def _inherited(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
         """Move an equal record from a session that can be inherited to the intent's session, and return it.
 
-        A trial only returns it.
+        The other pictures of its set move with it. A trial only returns it.
         """
         if rules.inherited_session_prefix is None or intent.cross_session_dedup_key is None:
             return None
         candidates = self._select(
-            "cross_session_dedup_key = ? AND substr(session, 1, ?) = ?"
+            "cross_session_dedup_key = ? AND set_size = ? AND substr(session, 1, ?) = ?"
             " AND (state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))",
-            (intent.cross_session_dedup_key, len(rules.inherited_session_prefix), rules.inherited_session_prefix),
+            (
+                intent.cross_session_dedup_key,
+                intent.set_size,
+                len(rules.inherited_session_prefix),
+                rules.inherited_session_prefix,
+            ),
         )
         for record in reversed(candidates):
             owner = (record.session or "").removeprefix(rules.inherited_session_prefix)
@@ -100,11 +124,21 @@ class ClaimTable(LeaseTable):
             ):
                 if rules.is_trial:
                     return record
-                # Owned by this process from now on, unless another one holds it, so that no other session inherits it.
-                owned = {} if self._is_held(record, now) else self._lease(now)
-                self._update(record.record_id, session=intent.session, dedup_key=intent.dedup_key, orphaned=0, **owned)
+                for one in self._set_of(record):
+                    if one.session == record.session:
+                        self._move(one, intent, now)
                 return self._one("record_id = ?", (record.record_id,))
         return None
+
+    def _move(self, record: Record, intent: Intent, now: float) -> None:
+        """Move a record to an intent's session.
+
+        Owned by this process from now on, unless another one holds it or nobody has to, so that no other session
+        inherits it.
+        """
+        is_done = record.is_over and (record.state != "completed" or record.delivered_at is not None)
+        owned = {} if is_done or self._is_held(record, now) else self._lease(now)
+        self._update(record.record_id, session=intent.session, dedup_key=intent.dedup_key, orphaned=0, **owned)
 
     def _is_unreachable(self, record: Record, now: float) -> bool:
         """Whether a record's images can no longer be fetched: every link has expired, and no saved copy exists."""

@@ -87,8 +87,10 @@ class ThreadedJournal:
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
-    async def claim(self, intent: Intent, rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S) -> Claim:
-        claiming = _Claiming(self._store, intent, rules, now=now)
+    async def claim(
+        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
+    ) -> Claim:
+        claiming = _Claiming(self._store, intents, rules, now=now)
         try:
             return await self._run(claiming, within_s=within_s)
         except asyncio.CancelledError:
@@ -291,9 +293,9 @@ def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio
 class _Claiming:
     """A claim in the thread; one that was made for a call that has left is ended as not sent."""
 
-    def __init__(self, store: SqliteJournal, intent: Intent, rules: ClaimRules, *, now: float) -> None:
+    def __init__(self, store: SqliteJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
         self._store = store
-        self._intent = intent
+        self._intents = intents
         self._rules = rules
         self._now = now
         self._lock = threading.Lock()
@@ -301,7 +303,7 @@ class _Claiming:
         self._claim: Claim | None = None
 
     def __call__(self) -> Claim:
-        claim = self._store.claim(self._intent, self._rules, now=self._now)
+        claim = self._store.claim(self._intents, self._rules, now=self._now)
         with self._lock:
             self._claim = claim
             is_abandoned = self._is_abandoned
@@ -318,7 +320,8 @@ class _Claiming:
             executor.submit(_guarded, self._disown)
 
     def _disown(self) -> None:
-        if self._claim is None or self._claim.outcome != "new" or self._claim.record is None:
+        if self._claim is None or self._claim.outcome != "new":
             return
         error = Failure(code="cancelled", message="The call ended before the image was requested.")
-        self._store.note_end(self._claim.record.record_id, Outcome(state="not_created", error=error), now=self._now)
+        for record in self._claim.records:
+            self._store.note_end(record.record_id, Outcome(state="not_created", error=error), now=self._now)

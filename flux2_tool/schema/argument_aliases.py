@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from flux2_tool.schema.manifest import Tool
 
-_ONE_IMAGE = "one image per call; call again for another, each is charged"
 _SIZE = "there is no free size; use aspect_ratio and output_resolution"
 _IN_PROMPT = "there is no such control; say it in prompt"
 _OUTPUT = "the service chooses the file format; leave it out"
@@ -16,9 +15,6 @@ _ADVICE: dict[str, str] = {
     "seed": "there is no seed, the same prompt gives a new image each time; leave it out",
     "negative_prompt": "there is no negative prompt; say in prompt what should be there instead",
     **dict.fromkeys(("width", "height", "size", "image_size", "dimensions", "megapixels"), _SIZE),
-    **dict.fromkeys(
-        ("n", "num_images", "num_outputs", "output_count", "count", "batch_size", "number_of_images"), _ONE_IMAGE
-    ),
     **dict.fromkeys(("output_format", "format", "quality", "output_quality", "response_format"), _OUTPUT),
     **dict.fromkeys(("style", "steps", "num_inference_steps", "guidance", "guidance_scale", "strength"), _IN_PROMPT),
     **dict.fromkeys(("mask", "mask_url"), "there is no mask; say in prompt what to change and what to keep"),
@@ -27,6 +23,13 @@ _RENAMED: dict[str, str] = {
     **dict.fromkeys(("text", "description", "input"), "prompt"),
     **dict.fromkeys(("resolution", "image_resolution"), "output_resolution"),
     **dict.fromkeys(("ratio", "aspect"), "aspect_ratio"),
+    **dict.fromkeys(
+        (
+            *("n", "num", "num_images", "num_outputs", "number_of_images", "number_of_outputs", "image_count"),
+            *("output_count", "batch_size", "quantity", "samples", "num_samples"),
+        ),
+        "count",
+    ),
     **dict.fromkeys(("tier", "model_name", "model_id"), "model"),
     **dict.fromkeys(("webhook", "webhook_url", "callback"), "callback_url"),
     **dict.fromkeys(("id", "task", "ref", "task_ref", "taskid"), "task_id"),

@@ -13,6 +13,7 @@ from flux2_tool.exceptions import Charged, Flux2Error, InvalidArgumentsError
 from flux2_tool.schema.task_ref import TaskRef
 
 TaskState = Literal["completed", "processing"]
+PictureState = Literal["completed", "processing", "failed", "unknown"]
 CostBasis = Literal["billed", "list price", "unknown"]
 
 
@@ -32,18 +33,27 @@ class TaskInfo(_Frozen):
     title: str | None = None
 
 
+class PictureTask(_Frozen):
+    """The task of one picture of a call; "unknown" is one of which it is not known whether it was made."""
+
+    id: str | None
+    ref: str | None
+    state: PictureState
+
+
 class ImageInfo(_Frozen):
-    """One picture. Sizes and `path` are known once the picture was downloaded."""
+    """One picture and the task that made it. Sizes and `path` are known once the picture was downloaded."""
 
     url: str
     expires_at: str | None = None
     width_px: int | None = None
     height_px: int | None = None
     path: str | None = None
+    task_ref: str | None = None
 
 
 class Cost(_Frozen):
-    """The image's cost in US dollars, and the basis of that figure."""
+    """The cost of all images in US dollars, and the basis of that figure: of several the least certain."""
 
     usd: float | None
     basis: CostBasis
@@ -59,9 +69,14 @@ class Timing(_Frozen):
 
 
 class ToolResult(_Frozen):
-    """A task that is completed, or still processing when the wait ended."""
+    """A task that is completed, or still processing when the wait ended.
+
+    Of a call for several pictures each has a task of its own, in `tasks`; `task` is then the first that is still
+    processing, else the first with a picture, and its state that of the whole set.
+    """
 
     task: TaskInfo
+    tasks: tuple[PictureTask, ...] = ()
     images: tuple[ImageInfo, ...]
     cost: Cost
     timing: Timing

@@ -51,7 +51,7 @@ class Choice:
 
 
 def budget_error(
-    spendings: Sequence[Spending], *, wanted: Choice, others: Sequence[Choice], now: float
+    spendings: Sequence[Spending], *, wanted: Choice, others: Sequence[Choice], now: float, count: int = 1
 ) -> BudgetExceededError:
     """Return the error for a request that exceeds at least one cap.
 
@@ -60,7 +60,11 @@ def budget_error(
         wanted: What was requested.
         others: What could be requested instead, in the manifest's order.
         now: The wall clock, in seconds since 1970.
+        count: How many images were requested at once.
     """
+    fit = max((n for n in range(1, count) if _all_have_room(spendings, wanted, n)), default=0)
+    if fit:
+        return _fewer_fit(spendings, wanted=wanted, count=count, fit=fit)
     exceeded = [spending for spending in spendings if not spending.has_room_for(wanted.counted_usd)]
     never = [spending for spending in exceeded if not spending.can_ever_hold(wanted.counted_usd)]
     fitting = [one for one in others if all(spending.has_room_for(one.counted_usd) for spending in spendings)]
@@ -92,6 +96,22 @@ def budget_error(
         where = "in this conversation any more" if stays else "under this cap"
         hint = f"Tell the user that no image can be made {where}; do not try again."
     return BudgetExceededError(" ".join(said), hint=f"{hint} {_raise_text(never or exceeded)}")
+
+
+def _all_have_room(spendings: Sequence[Spending], wanted: Choice, images: int) -> bool:
+    return all(spending.has_room_for(wanted.counted_usd, images=images) for spending in spendings)
+
+
+def _fewer_fit(spendings: Sequence[Spending], *, wanted: Choice, count: int, fit: int) -> BudgetExceededError:
+    """Return the error for images that do not all fit: how many of them do."""
+    exceeded = [one for one in spendings if not one.has_room_for(wanted.counted_usd, images=count)]
+    never = [one for one in exceeded if not one.can_ever_hold(wanted.counted_usd, images=count)]
+    clauses = "; and ".join(_clause(spending, is_never=spending in never) for spending in exceeded)
+    return BudgetExceededError(
+        f"{count} images would cost {dollars(wanted.counted_usd * count)} ({wanted.price_text} each), and {clauses}. "
+        f"{fit} of {count} fit. Nothing was sent.",
+        hint=f"Call again with count {fit} if the user agrees. {_raise_text(exceeded)}",
+    )
 
 
 def choices_text(choices: Sequence[Choice]) -> str:

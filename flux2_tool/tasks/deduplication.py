@@ -29,8 +29,22 @@ def inherited_session_prefix(session: str | None) -> str | None:
     return CONNECTION if session is not None and session.startswith(CONNECTION) else None
 
 
-def repeated_error(equal: tuple[Record, ...], rules: ClaimRules) -> RepeatedRequestError:
-    """Return the error for a request that was repeated too often, with the images it made."""
+def repeated_error(equal: tuple[Record, ...], rules: ClaimRules, *, count: int = 1) -> RepeatedRequestError:
+    """Return the error for a request that was repeated too often, with the images it made.
+
+    Args:
+        equal: The images of equal requests in the window.
+        rules: How many there may be.
+        count: How many more were requested: fewer may still be allowed.
+    """
+    left = max(0, (rules.repeat_max or 0) - len(equal))
+    if left:
+        made_before = f"{len(equal)} were made already, so only {left}" if equal else f"only {left}"
+        return RepeatedRequestError(
+            f"At most {rules.repeat_max} equal images may be requested within {rules.repeat_window_s:g} s: "
+            f"{made_before} of these {count} may be. Nothing was sent.",
+            hint=f"Call again with count {left} if the user still wants them; more need another prompt.",
+        )
     made = [record for record in equal if record.state != "failed"]
     results = [
         TaskRef.text_of(record.task_id) or f"one of unknown outcome ({iso_utc(record.created_at)})" for record in made

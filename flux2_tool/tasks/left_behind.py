@@ -16,12 +16,14 @@ class LeftImage:
 
     Attributes:
         title: The beginning of the prompt, where it is known.
+        set_id: What it shares with the other pictures of its call; None for a single one.
     """
 
     record_id: str
     task_id: str
     state: RecordState
     title: str | None
+    set_id: str | None = None
 
 
 def left_behind(
@@ -55,7 +57,11 @@ def _left(record: Record) -> LeftImage | None:
     if record.task_id is None:
         return None
     return LeftImage(
-        record_id=record.record_id, task_id=record.task_id, state=record.state, title=title_of(record.body)
+        record_id=record.record_id,
+        task_id=record.task_id,
+        state=record.state,
+        title=title_of(record.body),
+        set_id=record.set_id,
     )
 
 
@@ -72,4 +78,5 @@ def _left_alive(image_task: ImageTask, sessions: frozenset[str | None]) -> LeftI
         task_id=image_task.task_id,
         state=image_task.state,
         title=image_task.title,
+        set_id=record.set_id,
     )

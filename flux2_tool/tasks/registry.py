@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from flux2_tool.context import CallContext
-from flux2_tool.exceptions import NotApprovedError, TaskNotFoundError
+from flux2_tool.exceptions import TaskNotFoundError
 from flux2_tool.journal import (
-    Claim,
     ClaimRules,
-    Intent,
     Journal,
     JournalError,
     JournalWithFallback,
@@ -33,31 +30,21 @@ from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.sqlite_leases import LEASE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
-from flux2_tool.tasks.budget import OverBudgetError
+from flux2_tool.tasks.claims import PreparedRequest, TaskHandle, raise_refusal
 from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
-from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
+from flux2_tool.tasks.deduplication import inherited_session_prefix
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.family import Families
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
-from flux2_tool.tasks.submit import CreateRequest
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
 
 # A call that does not wait still gives a locked journal a moment.
 SHORTEST_PATIENCE_S: Final = 1.0
-
-
-@dataclass(slots=True, kw_only=True)
-class TaskHandle:
-    """An image task that a call waits for; `joined` says that another call began it."""
-
-    image_task: ImageTask
-    joined: bool = False
-    warnings: list[str] = field(default_factory=list)
 
 
 class Registry:
@@ -104,11 +91,14 @@ class Registry:
         )
 
     async def begin(
-        self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
+        self, account: Account, prepared: Sequence[PreparedRequest], rules: ClaimRules, *, deadline_s: float
     ) -> TaskHandle:
         """Join an earlier equal request or begin this one; the record is on disk when this returns.
 
         Args:
+            account: Pays.
+            prepared: The call's pictures, equal but for their ids and keys: all are begun, or none.
+            rules: Of the claim.
             deadline_s: Until when to wait for a journal that another process has locked, on the monotonic clock.
 
         Raises:
@@ -125,43 +115,43 @@ class Registry:
             raise unavailable(JournalError("other calls wait for it too", reason="locked")) from None
         # A claim and the image task that follows from it are one step for all calls of this process.
         try:
-            return await self._begin(account, intent, request, rules, deadline_s=deadline_s)
+            return await self._begin(account, prepared, rules, deadline_s=deadline_s)
         finally:
             self._claiming.release()
 
     async def _begin(
-        self, account: Account, intent: Intent, request: CreateRequest, rules: ClaimRules, *, deadline_s: float
+        self, account: Account, prepared: Sequence[PreparedRequest], rules: ClaimRules, *, deadline_s: float
     ) -> TaskHandle:
+        intents = [one.intent for one in prepared]
+        intent = intents[0]
         self._deliveries.confirm(dedup_key=intent.dedup_key)
         # What has happened to equal requests decides about this one.
         equal = [handle for handle in self._live.record_handles if handle.record.dedup_key == intent.dedup_key]
         for handle in equal:
             await handle.settled(within_s=max(0.0, deadline_s - self._clock.monotonic()))
-        claim, journal, warnings = await self._claim(intent, rules, deadline_s=deadline_s)
-        if claim.outcome == "repeated":
-            raise repeated_error(claim.repeated, rules)
-        if claim.outcome == "over_budget":
-            raise OverBudgetError(claim.spendings)
-        if claim.outcome == "unapproved":
-            raise NotApprovedError("Nobody has agreed to the price of this image. Nothing was sent.")
-        assert claim.record is not None  # noqa: S101 - a claim that is not refused has a record
-        if claim.outcome == "joined":
-            image_task = await self._adopt(account, journal, claim.record)
-            shared = image_task.record_handle
-            if shared is not None and shared.record.session != claim.record.session:
-                await shared.refresh()  # the claim has just moved the record to this session
-            return TaskHandle(image_task=image_task, joined=True, warnings=warnings)
-        handle = self._record_handle(journal, claim.record, is_ours=True)
-        image_task = ImageTask(account.client, dependencies=self._deps, request=request, record_handle=handle)
-        self._keep(intent.record_id, image_task)
-        await self._history.learn(account, intent)
-        return TaskHandle(image_task=image_task, warnings=warnings)
-
-    async def _claim(self, intent: Intent, rules: ClaimRules, *, deadline_s: float) -> tuple[Claim, Journal, list[str]]:
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
         if not self._journals.is_required:
             within_s = min(within_s, LOCK_PATIENCE_S)
-        return await self._journals.claim(intent, rules, within_s=within_s)
+        claim, journal, warnings = await self._journals.claim(intents, rules, within_s=within_s)
+        raise_refusal(claim, rules, intents)
+        if claim.outcome == "joined":
+            joined = [await self._joined(account, journal, record) for record in claim.records]
+            return TaskHandle(image_tasks=tuple(joined), joined=True, warnings=warnings)
+        begun = []
+        for one, record in zip(prepared, claim.records, strict=False):  # a trial has no records
+            handle = self._record_handle(journal, record, is_ours=True)
+            image_task = ImageTask(account.client, dependencies=self._deps, request=one.request, record_handle=handle)
+            self._keep(record.record_id, image_task)
+            begun.append(image_task)
+        await self._history.learn(account, intent)
+        return TaskHandle(image_tasks=tuple(begun), warnings=warnings)
+
+    async def _joined(self, account: Account, journal: Journal, record: Record) -> ImageTask:
+        image_task = await self._adopt(account, journal, record)
+        shared = image_task.record_handle
+        if shared is not None and shared.record.session != record.session:
+            await shared.refresh()  # the claim has just moved the record to this session
+        return image_task
 
     async def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:
         """Return a live or recorded image task, or one that looks the task up at RunAPI.

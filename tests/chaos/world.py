@@ -34,10 +34,11 @@ RESEND_WINDOW_S: Final = Settings(home=Path()).resend_window_s
 
 @dataclass(slots=True, kw_only=True)
 class ImageWanted:
-    """One logical request: somebody wants one image of this, and asks until it is there.
+    """One logical request: somebody wants an image of this, or several, and asks until they are there.
 
     Attributes:
         session: None for command line calls without one.
+        count: How many images.
         images: The URLs that reached whoever asked.
         ended: The error code that says there is nothing more to hope for.
     """
@@ -45,6 +46,7 @@ class ImageWanted:
     prompt: str
     session: str | None
     host: str
+    count: int = 1
     images: list[str] = field(default_factory=list)
     ended: str | None = None
     last: dict[str, Any] | None = None
@@ -52,7 +54,7 @@ class ImageWanted:
     @property
     def arguments(self) -> dict[str, Any]:
         """What the tool is called with, the same every time."""
-        return {"prompt": self.prompt}
+        return {"prompt": self.prompt, **({"count": self.count} if self.count > 1 else {})}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,9 +132,9 @@ class World:
         for suffix in suffixes:
             (self.home / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
 
-    def wish(self, prompt: str, *, session: str | None, host: str) -> ImageWanted:
-        """Somebody wants an image."""
-        wish = ImageWanted(prompt=prompt, session=session, host=host)
+    def wish(self, prompt: str, *, session: str | None, host: str, count: int = 1) -> ImageWanted:
+        """Somebody wants an image, or several by one call."""
+        wish = ImageWanted(prompt=prompt, session=session, host=host, count=count)
         self.wanted.append(wish)
         return wish
 
@@ -218,7 +220,8 @@ class World:
             is_over = result["error"]["code"] in ("repeated_request", "invalid_arguments", "authentication")
             if is_over and result["error"]["charged"] == "no":
                 wish.ended = result["error"]["code"]
-        elif result["task"]["state"] == "completed":
+        elif result["task"]["state"] == "completed" or wish.count > 1:
+            # What is ready of several is shown at once.
             wish.images += [image["url"] for image in result["images"]]
 
     def _liveness(self, name: str, seen_from: str) -> Liveness:
@@ -299,7 +302,9 @@ def check_invariants(
     latest = {(record.session, json.loads(record.body)["prompt"]): record for record in records}
     for wish in wanted:
         record = latest.get((wish.session, wish.prompt))
-        if not wish.images and wish.ended is None and not _has_reason(record, now):
+        of_set = [one for one in records if record is not None and record.set_id and one.set_id == record.set_id]
+        have_reason = all(_has_reason(one, now) for one in of_set or [record])
+        if not wish.images and wish.ended is None and not have_reason:
             verdict.broken.append(f'no image and no reason: "{wish.prompt}", {record and record.state}, {wish.last}')
     return verdict
 
@@ -314,12 +319,13 @@ def _too_many(ledger: Ledger, by_key: Mapping[str, Record], wanted: list[ImageWa
     excess = 0
     for wish in wanted:
         count = sum(1 for record in records if record is not None and record.session == wish.session)
-        if count > 1:
-            excess += count - 1
+        if count > wish.count:
+            excess += count - wish.count
             broken.append(f'billed {count} times: "{wish.prompt}" of session {wish.session}')
-    if len(records) > len(wanted):
-        broken.append(f'billed {len(records)} times: "{wanted[0].prompt}", wished for {len(wanted)} times')
-    return max(excess, len(records) - len(wanted), 0)
+    wished = sum(wish.count for wish in wanted)
+    if len(records) > wished:
+        broken.append(f'billed {len(records)} times: "{wanted[0].prompt}", wished for {wished} times')
+    return max(excess, len(records) - wished, 0)
 
 
 def late_resends(ledger: Ledger) -> list[str]:

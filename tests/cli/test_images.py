@@ -32,6 +32,40 @@ def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> No
     }
 
 
+def test_several_pictures_are_a_line_each(command: Command, sandbox: Sandbox) -> None:
+    """Saved under one name they are numbered; the list of tasks says which belong together."""
+    done = command.run("generate", "three foxes", "--count", "3", "--output", "fox.png")
+    listed = [record["set"] for record in json.loads(command.run("tasks", "--json").stdout)]
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{command.folder}/fox-{number}.png" for number in (1, 2, 3)]
+    assert "0.15 USD (billed)" in done.stderr
+    assert len(sandbox.ledger.creates) == 3
+    assert [(one["number"], one["of"]) for one in listed] == [(1, 3), (2, 3), (3, 3)]
+    assert "three-foxes (2 of 3)" in command.run("tasks").stdout
+
+
+def test_only_some_of_several_made_has_an_exit_code(command: Command, sandbox: Sandbox) -> None:
+    """A script must see that one is missing; what came is printed."""
+    sandbox.faults.queue(Fault(kind="failed", on="create", value="no idea"))
+
+    done = command.run("generate", "two foxes", "--count", "2")
+
+    assert done.returncode == 8
+    assert len(done.stdout.splitlines()) == 1
+    assert "warning: not_made: picture" in done.stderr
+
+
+@pytest.mark.parametrize(("count", "said"), [("5", "pass --count 4"), ("two", "a whole number from 1 to 4")])
+def test_a_wrong_count_costs_nothing(command: Command, sandbox: Sandbox, count: str, said: str) -> None:
+    """Like every other argument."""
+    done = command.run("generate", "foxes", "--count", count)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert sandbox.ledger.creates == []
+
+
 def test_output_saves_the_picture_and_prints_its_path(command: Command) -> None:
     """A path can be opened; a URL ends after some days."""
     done = command.run("generate", "a red fox", "--output", "pictures")

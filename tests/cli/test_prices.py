@@ -67,6 +67,7 @@ def test_a_service_without_prices_leaves_the_list_and_says_so(command: Command) 
         ('{"prompt": "a fox"}', 0.05),
         ('{"prompt": "a fox", "output_resolution": "2k"}', 0.07),
         ('{"prompt": "a fox", "model": "flux-2-flex-text-to-image", "output_resolution": "2k"}', 0.24),
+        ('{"prompt": "a fox", "count": 4}', 0.20),
     ],
 )
 def test_an_estimate_names_the_price_and_makes_nothing(

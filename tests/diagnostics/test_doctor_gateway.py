@@ -336,7 +336,7 @@ def test_the_gateways_own_cap_and_journal_are_checked(openclaw: FakeOpenClaw, tm
     home = tmp_path / "of the gateway"
     journal = open_journal(home, owner=ThisProcess(), now=time.time())
     with closing(journal):
-        journal.claim(Machine(home).intent(reserved_usd=0.05), ClaimRules(join="never"), now=time.time())
+        journal.claim([Machine(home).intent(reserved_usd=0.05)], ClaimRules(join="never"), now=time.time())
     config = {"home": str(home), "daily_cap_usd": 0.08}
     silent = {**RUNNING, "account": None, "settings": config}
     _installed(openclaw, silent, config={"plugins.entries.flux2.config": config})

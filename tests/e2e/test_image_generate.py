@@ -80,6 +80,15 @@ def test_image_generate_delivers_in_a_second_turn(world: World, private_folder: 
     assert list(private_folder.glob("flux2-*")) == []
 
 
+def test_several_pictures_by_one_call_of_openclaws_own_tool(world: World, private_folder: Path) -> None:
+    """Its parameter count reaches RunAPI as so many requests."""
+    generate(world, "whales", prompt="three whales", count=3)
+
+    assert len(managed_images(world, "whales")) == 3
+    assert len(tasks_of(world, "three whales")) == 3
+    assert list(private_folder.glob("flux2-*")) == []
+
+
 def test_an_input_image_is_remixed(world: World, private_folder: Path) -> None:
     """What the person in the chat sent is what is changed."""
     photo = jpeg("navy")

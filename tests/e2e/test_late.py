@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -15,6 +16,7 @@ from tests.e2e.webchat import as_told, running_webchat
 from tests.support.waiting import wait_until
 
 OWNER, ANNA = 7, 8
+LINE = r"^MEDIA:.*$"
 LATER = "It takes longer; it will come."
 
 
@@ -71,6 +73,32 @@ def test_a_late_picture_comes_into_its_group_and_nowhere_else(world: World, tele
     assert {str(one.fields["chat_id"]) for one in telegram.sent} == {str(GROUP)}
     assert [one.text for one in telegram.sent] == [LATER, "Here is the tortoise."]
     assert len(world.sandbox.ledger.billed_tasks) == 1
+
+
+def test_late_pictures_of_one_call_come_in_one_message(world: World, telegram: Telegram) -> None:
+    """The conversation is woken once for both."""
+    telegram.sent.clear()
+    arguments = {"prompt": "Two slow tortoises", "count": 2}
+    refs: list[str] = []
+
+    def later(results: Sequence[str]) -> str:
+        refs.extend(re.findall(r"task:tsk_\w+(?= \(processing\))", results[0]))
+        return LATER
+
+    def fetch(index: int) -> Callable[[Sequence[str]], ToolCall]:
+        return lambda _results: ToolCall(tool="get_image_task", arguments={"task_id": refs[index]})
+
+    marker = world.model.script("two", [ToolCall(tool="text_to_image", arguments=arguments), Say(text=later)])
+    told = Say(text=lambda results: "\n\n".join(["Here are both.", *re.findall(LINE, "\n".join(results[-2:]), re.M)]))
+    world.model.script(SYSTEM_EVENT, [fetch(0), fetch(1), told])
+
+    telegram.post(f"Two tortoises, please. {marker}", sender=ANNA)
+    wait_until(lambda: sum(len(one.files) for one in telegram.sent) == 2)
+
+    said = [one.text for one in telegram.sent if one.text]
+    assert len(refs) == 2
+    assert said[0] == LATER
+    assert len([text for text in said if "Here are both." in text]) == 1
 
 
 def test_a_late_picture_comes_into_the_web_chat(world: World, telegram: Telegram) -> None:

@@ -89,6 +89,23 @@ def test_a_picture_reaches_the_chat_and_its_task_can_be_remixed(world: World) ->
     assert "task:" not in create.body.decode()
 
 
+def test_several_pictures_of_one_call_are_attached_in_their_order(world: World) -> None:
+    """ "The second one" is edited by its reference."""
+    turn, results = run(
+        world,
+        [
+            ToolCall(tool="text_to_image", arguments={"prompt": "three red foxes", "count": 3}),
+            Say(text="Three foxes."),
+        ],
+        session="three",
+    )
+
+    refs = re.findall(r"task:tsk_\w+", results[0].splitlines()[1])
+    tasks = [world.sandbox.ledger.tasks[ref.removeprefix("task:")] for ref in refs]
+    assert [task.image_id in url for task, url in zip(tasks, turn.media_urls, strict=True)] == [True] * 3
+    assert "0.15 USD (billed)" in results[0]
+
+
 def test_null_arguments_count_as_omitted(world: World) -> None:
     """Models that fill every optional member with null must not be refused, nor billed for something else."""
     turn, results = run(

@@ -54,6 +54,25 @@ def test_picture_words_and_cost_stand_together(world: World, chat: WebChat) -> N
     assert world.sandbox.ledger.tasks
 
 
+def test_four_pictures_of_one_call_are_shown_together(world: World, chat: WebChat) -> None:
+    """One call, one answer, four pictures in it, each of a task of its own and paid once."""
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "Four owls", "count": 4})
+    marker = world.model.script("owls", [call, Say(text=as_told("Here are your owls. They cost 0.20 USD."))])
+    before = len(chat.until("", pictures=0).pictures)
+
+    chat.say(f"Four owls, please. {marker}")
+    after = chat.until("They cost 0.20 USD.", pictures=before + 4)
+    chat.shot("four")
+
+    tasks = [task for task in world.sandbox.ledger.tasks.values() if task.arguments["prompt"] == "Four owls"]
+    [result] = world.model.tool_results("owls")
+    assert after.alts.count("Four owls") == 4
+    assert "MEDIA:" not in after.text
+    assert len({task.idempotency_key for task in tasks}) == len(tasks) == 4
+    assert "0.2 USD (billed)" in result
+    assert ", ".join(f"task:{task.id}" for task in tasks) in result
+
+
 def test_a_model_that_leaves_the_line_out_is_told_of_no_attachment(world: World, chat: WebChat) -> None:
     """The sandbox's link cannot be fetched, so that nothing is called attached."""
     call = ToolCall(tool="text_to_image", arguments={"prompt": "a green parrot"})

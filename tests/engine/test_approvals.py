@@ -90,6 +90,29 @@ def test_a_person_reads_what_is_bought_and_what_a_refusal_costs(home: Path, runa
     assert runapi.requests == []
 
 
+def test_several_pictures_are_asked_about_once_with_their_sum(home: Path, runapi: SandboxTransport) -> None:
+    """Each is below the limit; together they are not. The consent is for all of them, and for so many."""
+    four = {**FOX, "count": 4}
+
+    async def playing(tool: HostedEngine) -> tuple[Question, dict[str, Any], Any, dict[str, Any], dict[str, Any]]:
+        question, caller = await asked(tool, four), await agreed(tool, four)
+        late = await made(tool, four, caller=caller, wait_s=0.0)
+        # Of a set that is under way nobody is asked, and it needs no consent.
+        again, joined = await asked(tool, four), await made(tool, four)
+        return question, late, again, joined, await made(tool, {**four, "count": 3}, caller=caller)
+
+    question, late, again, joined, other = play(home, runapi, playing, repeat_max=10)
+
+    assert question.title == "Pay 0.20 USD for 4 images?"
+    assert "1k, 4 images, by RunAPI, for 0.20 USD" in question.text
+    assert late["task"]["state"] == "processing"
+    assert again is None
+    assert len(joined["images"]) == 4
+    assert "These 3 images cost 0.15 USD" in other["error"]["message"]
+    assert "its arguments have changed since" in other["error"]["message"]
+    assert runapi.billed == 4
+
+
 def test_a_call_that_was_agreed_to_is_made(home: Path, runapi: SandboxTransport) -> None:
     """Once, and for its price."""
 
@@ -330,7 +353,7 @@ def test_the_pictures_of_one_call_count_together() -> None:
 
     assert not Approvals(settings).needs_one(caller, one)
     assert Approvals(settings).needs_one(caller, four)
-    assert four == Cost(usd=0.20, is_known=True)
+    assert four == Cost(usd=0.20, is_known=True, images=4)
     assert four.text == "0.20 USD"
 
 

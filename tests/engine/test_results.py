@@ -50,7 +50,7 @@ def test_a_result_fits_the_manifests_schema(home: Path, runapi: SandboxTransport
 
     for result in (done, running, failed, refused):
         jsonschema.validate(result, schema)
-    assert set(done) == {"task", "images", "cost", "timing", "warnings", "next"}
+    assert set(done) == {"task", "tasks", "images", "cost", "timing", "warnings", "next"}
     assert set(failed) == {"error"}
 
 

@@ -15,7 +15,7 @@ from tests.support.journal import NOON, SESSION, Machine, Named, begun
 Operation = Callable[[SqliteJournal, Record, Machine], object]
 
 SYNCED: dict[str, Operation] = {
-    "the intent": lambda journal, _, machine: journal.claim(machine.intent("another fox"), SESSION, now=NOON),
+    "the intent": lambda journal, _, machine: journal.claim([machine.intent("another fox")], SESSION, now=NOON),
     "that a POST is sent": lambda journal, record, _: journal.note_route(record.record_id, "guide", now=NOON),
     "the task's id": lambda journal, record, _: journal.note_accepted(
         record.record_id, now=NOON, task_id="tsk_1", status_url=None, request_id=None

@@ -97,7 +97,7 @@ def test_a_file_that_takes_no_records_is_closed_and_tried_again(home: Path, mach
     async def main() -> None:
         journals = _journals(home, disk, handles)
         journal, _ = await journals.for_spending()
-        record = begun(await journal.claim(machine.intent(), NEVER, now=NOON))
+        record = begun(await journal.claim([machine.intent()], NEVER, now=NOON))
         handles.append(_handle(journals, journal, record))
 
         _delete(home)
@@ -128,7 +128,7 @@ def test_a_journal_that_is_closed_after_its_files_were_lost_gives_up_its_records
     async def main() -> None:
         journals = _journals(home, BadDisk(), handles)
         journal, _ = await journals.for_spending()
-        record = begun(await journal.claim(machine.intent(), NEVER, now=NOON))
+        record = begun(await journal.claim([machine.intent()], NEVER, now=NOON))
         handles.append(_handle(journals, journal, record))
         _delete(home, "*" if lost == "all" else "*-???")
 
@@ -154,7 +154,7 @@ def test_a_claim_on_a_file_that_was_given_up_is_made_in_its_successor(
         journals = _journals(home, disk, [], mode)
         await journals.for_spending()
         with locked(home):
-            claiming = asyncio.ensure_future(journals.claim(machine.intent(), NEVER, within_s=60.0))
+            claiming = asyncio.ensure_future(journals.claim([machine.intent()], NEVER, within_s=60.0))
             await disk.clock.waits.wait()
             _delete(home)
             successor, _ = await journals.for_spending()
@@ -179,7 +179,7 @@ def test_a_claim_that_finds_its_file_gone_is_made_in_a_new_one(home: Path, machi
         journals = _journals(home, disk, [], mode)
         await journals.for_spending()
         with locked(home):
-            claiming = asyncio.ensure_future(journals.claim(machine.intent(), NEVER, within_s=60.0))
+            claiming = asyncio.ensure_future(journals.claim([machine.intent()], NEVER, within_s=60.0))
             await disk.clock.waits.wait()
             _delete(home)
         disk.clock.goes_on.set()
@@ -203,7 +203,7 @@ def test_a_broken_file_that_no_record_needs_is_closed_at_once(home: Path) -> Non
         disk.is_bad = True
         await journals.for_spending()
         with pytest.raises(JournalUnavailableError):
-            await journals.claim(Machine(home).intent(), NEVER, within_s=1.0)
+            await journals.claim([Machine(home).intent()], NEVER, within_s=1.0)
         with pytest.raises(JournalError, match="closed"):
             await disk.opened[0].records()
         await journals.close()
@@ -221,7 +221,7 @@ def test_what_was_only_in_a_lost_wal_is_saved_for_everybody(home: Path, machine:
         journals = _journals(home, BadDisk(), [])
         await journals.for_spending()
         other = await open_threaded_journal(home, owner=Named("p2"), now=NOON)
-        record = begun(await other.claim(machine.intent(), NEVER, now=NOON))
+        record = begun(await other.claim([machine.intent()], NEVER, now=NOON))
         await other.note_accepted(record.record_id, now=NOON, task_id="tsk_1", status_url=None, request_id=None)
         await other.close(release=False)
         with open_elsewhere(home):
@@ -244,7 +244,7 @@ def test_a_record_of_a_file_that_was_given_up_goes_on_in_its_successor(
         disk = BadDisk()
         journals = _journals(home, disk, [], mode)
         journal, _ = await journals.for_spending()
-        record = begun(await journal.claim(machine.intent(), NEVER, now=NOON))
+        record = begun(await journal.claim([machine.intent()], NEVER, now=NOON))
         _delete(home)
         successor, _ = await journals.for_spending()
         handle = _handle(journals, journal, record)
@@ -299,7 +299,7 @@ def test_what_was_spent_is_read_once_and_counts_all_of_it(home: Path, machine: M
     other, now = machine.open("p2"), NOON - 3600.0
 
     def spend(name: str) -> None:
-        record = begun(other.claim(machine.intent(name), NEVER, now=now))
+        record = begun(other.claim([machine.intent(name)], NEVER, now=now))
         accept(other, record, f"tsk_{name}", at_s=now - NOON)
         complete(other, record, at_s=now - NOON)
 

@@ -22,7 +22,7 @@ home = Path(sys.argv[1])
 machine = Machine(home)
 
 async def claim_one(journal, own):
-    return (await journal.claim(machine.intent(own, record_id=own, idempotency_key=own), NEVER, now=NOON)).outcome
+    return (await journal.claim([machine.intent(own, record_id=own, idempotency_key=own)], NEVER, now=NOON)).outcome
 
 async def write_until(ended):
     journal = await open_threaded_journal(home, owner=ThisProcess(), now=NOON)

@@ -25,8 +25,15 @@ from tests.chaos.world import KEY, ImageWanted, World, check_invariants, keys_on
 from tests.support.virtual_time import VirtualLoop
 
 LANES = ("native here", "native there", "mcp here", "cli here")
-# Prompt and session: two conversations want the same picture, one wants two, and a terminal has no session.
-WISHES = (("a red fox", "s"), ("a red fox", "t"), ("a grey cat", "s"), ("a blue bird", None))
+# Prompt, session and count: two conversations want the same picture, one wants two, and three by one call, and a
+# terminal has no session.
+WISHES = (
+    ("a red fox", "s", 1),
+    ("a red fox", "t", 1),
+    ("a grey cat", "s", 1),
+    ("a blue bird", None, 1),
+    ("three dogs", "s", 3),
+)
 
 
 class PaidOnce(RuleBasedStateMachine):
@@ -54,8 +61,8 @@ class PaidOnce(RuleBasedStateMachine):
             return World(self.folder / "home", options=options, seed=seed)
 
         self.world = self.run(make())
-        for prompt, session in WISHES:
-            self.world.wish(prompt, session=session, host="cli" if session is None else "native")
+        for prompt, session, count in WISHES:
+            self.world.wish(prompt, session=session, host="cli" if session is None else "native", count=count)
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 

@@ -41,11 +41,11 @@ class Racers:
             for _ in range(RACERS)
         ]
 
-    def race(self, folder: Path) -> list[dict[str, Any]]:
-        """Have all of them claim one image in a folder; return what each got."""
+    def race(self, folder: Path, *, count: int = 1) -> list[dict[str, Any]]:
+        """Have all of them claim one image, or a set of them, in a folder; return what each got."""
         for process in self.processes:
             assert process.stdin is not None
-            process.stdin.write(f"{folder}\n")
+            process.stdin.write(f"{folder}\t{count}\n")
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.flush()
@@ -77,7 +77,18 @@ def test_one_of_several_racing_processes_makes_the_image(racers: Racers, tmp_pat
         answers = racers.race(tmp_path / f"round {number}")
 
         assert sorted(answer["outcome"] for answer in answers) == ["joined"] * (RACERS - 1) + ["new"], answers
-        assert len({answer["record"] for answer in answers}) == 1
+        assert len({tuple(answer["records"]) for answer in answers}) == 1
+
+
+def test_racing_processes_share_a_whole_set(racers: Racers, tmp_path: Path) -> None:
+    """Four images, and not four of each, nor some of one process and some of another."""
+    for number in range(ROUNDS // 4):
+        answers = racers.race(tmp_path / f"round {number}", count=4)
+
+        assert sorted(answer["outcome"] for answer in answers) == ["joined"] * (RACERS - 1) + ["new"], answers
+        [records] = {tuple(answer["records"]) for answer in answers}
+        assert len(records) == 4
+        assert len({record.partition("-")[0] for record in records}) == 1
 
 
 def test_racing_processes_migrate_a_new_journal_once(racers: Racers, tmp_path: Path) -> None:
@@ -100,7 +111,7 @@ def test_a_journal_lost_under_idle_processes_is_begun_anew(
     racers.race(folder)
     lose(folder / FILE_NAME)
     begun = Machine(folder).open("another")
-    is_new = begun.claim(Machine(folder).intent("another fox"), SESSION, now=NOON).outcome
+    is_new = begun.claim([Machine(folder).intent("another fox")], SESSION, now=NOON).outcome
     answers = racers.race(folder)
 
     assert is_new == "new"
@@ -113,14 +124,14 @@ def test_records_of_a_killed_process_survive_and_are_unowned_at_once(tmp_path: P
     """SIGKILL leaves no time to close the file; the write-ahead log has its commits nevertheless."""
     racers = Racers()
     folder = tmp_path / "home"
-    record_id = racers.race(folder)[0]["record"]
+    record_id = racers.race(folder)[0]["records"][0]
     for process in racers.processes:
         process.send_signal(signal.SIGKILL)
         process.wait()
     machine = Machine(folder)
     journal = open_journal(folder, owner=ThisProcess(), now=NOON)
     taken = journal.take_over(record_id, now=NOON + 0.5)
-    again = journal.claim(machine.intent("one fox"), SESSION, now=NOON + 0.5)
+    again = journal.claim([machine.intent("one fox")], SESSION, now=NOON + 0.5)
     journal.close()
     racers.close()
 

@@ -47,7 +47,7 @@ async def opened(home: Path) -> ThreadedJournal:
 
 
 def claiming(journal: ThreadedJournal, machine: Machine, *, within_s: float = 60.0) -> asyncio.Task[Claim]:
-    return asyncio.ensure_future(journal.claim(machine.intent(), NEVER, now=NOON, within_s=within_s))
+    return asyncio.ensure_future(journal.claim([machine.intent()], NEVER, now=NOON, within_s=within_s))
 
 
 async def begun(journal: ThreadedJournal, machine: Machine) -> RecordHandle:

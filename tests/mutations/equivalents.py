@@ -26,7 +26,7 @@ _SINGLE: Final[dict[str, str]] = {
     r"journal/sqlite_sessions\.py SessionTable\.newest constant 'False'": (
         "a default; the registry always says which it wants"
     ),
-    r"tasks/registry\.py Registry\._begin operand dropped 'shared is not None and": (
+    r"tasks/registry\.py Registry\._joined operand dropped 'shared is not None and": (
         "for the type checker: a task that was adopted has a record"
     ),
     r"runapi/client\.py RunapiClient\.is_slowed operand dropped .* -> '\(self\._rate_limiter\.is_slowed\)'": (

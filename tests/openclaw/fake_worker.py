@@ -110,6 +110,10 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
             return
     task_id = "lost" if word == "lost" else arguments.get("task_id", "tsk_1").removeprefix("task:")
     result = completed("processing" if word == "processing" else "completed", task_id=task_id)
+    if arguments.get("count", 1) > 1:
+        # "partly N": the first N are ready.
+        ready = int(str(arguments["prompt"]).split(" ")[1]) if word == "partly" else arguments["count"]
+        result = several(arguments["count"], ready)
     if word == "equal":
         result["task"]["joined"] = True
     if word == "odd-model":
@@ -120,9 +124,10 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
         result["task"]["title"] = arguments["prompt"].split(" ", 1)[1]
     if params.get("output_dir") and word != "unsaved" and task_id != "lost":
         for image in result["images"]:
-            path = Path(params["output_dir"], "picture.png")
+            number = image["task_ref"].removeprefix("task:tsk_") if arguments.get("count", 1) > 1 else ""
+            path = Path(params["output_dir"], f"picture{number}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("the picture's bytes")
+            path.write_text(f"the picture's bytes{number}")
             image["path"] = str(path)
     with Path("calls.jsonl").open("a") as calls:
         calls.write(json.dumps(seen) + "\n")
@@ -172,6 +177,16 @@ def completed(state: str, *, task_id: str) -> dict[str, Any]:
         "warnings": ["unknown_status: a warning"] if state == "processing" else [],
         "next": "Tell the user." if state == "completed" else "Call get_image_task.",
     }
+
+
+def several(count: int, ready: int) -> dict[str, Any]:
+    """Return the result of a call for several pictures, the first of which are ready."""
+    states = ["completed" if index < ready else "processing" for index in range(count)]
+    each = [completed(state, task_id=f"tsk_{number}") for number, state in enumerate(states, 1)]
+    lead = each[ready % count]
+    images = [{**image, "task_ref": one["task"]["ref"]} for one in each for image in one["images"]]
+    tasks = [{name: one["task"][name] for name in ("id", "ref", "state")} for one in each]
+    return {**lead, "tasks": tasks, "images": images, "cost": {"usd": 0.05 * count, "basis": "billed"}}
 
 
 def error(code: str, message: str, *, task_ref: str | None = None, request_id: str | None = None) -> dict[str, Any]:

@@ -34,6 +34,36 @@ def test_webchat_gets_a_line_that_the_agent_writes(host: PluginHost, make_plugin
     assert outcome["details"]["media"]["mediaUrls"] == [outcome["details"]["result"]["images"][0]["url"]]
 
 
+def test_webchat_gets_a_line_for_each_of_several(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """In their order, each from a folder of its own task."""
+    host.register(make_plugin())
+
+    outcome = host.call("four foxes", context=WEBCHAT, args={"prompt": "four foxes", "count": 4})
+
+    paths = [Path(line) for line in lines_of(outcome)]
+    assert [path.read_text() for path in paths] == [f"the picture's bytes{number}" for number in (1, 2, 3, 4)]
+    assert [path.parent.name for path in paths] == ["tsk_1", "tsk_2", "tsk_3", "tsk_4"]
+    assert "under it these lines, exactly so:" in text_of(outcome)
+    assert "task:tsk_1, task:tsk_2, task:tsk_3, task:tsk_4, state: completed" in text_of(outcome)
+
+
+def test_each_of_several_is_shown_once(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """What was ready is attached at once, the rest when it is fetched, and nothing of it by the repeated call."""
+    host.register(make_plugin())
+    group = {"messageChannel": "telegram", "sessionKey": "agent:main:telegram:group:-1", "sessionId": "s"}
+    call: dict[str, Any] = {"context": group, "args": {"prompt": "partly 2", "count": 3}}
+
+    partly = host.call("", **call)
+    third = host.call("", tool="get_image_task", args={"task_id": "tsk_3"}, context=group)
+    again = host.call("", **call)
+
+    assert len(partly["details"]["media"]["mediaUrls"]) == 2
+    assert "The pictures are already attached to this conversation, in this order" in text_of(partly)
+    assert "https://" not in text_of(partly)
+    assert len(third["details"]["media"]["mediaUrls"]) == 1
+    assert "media" not in again["details"]
+
+
 @pytest.mark.parametrize(
     ("title", "name"),
     [

@@ -50,7 +50,7 @@ def test_the_provider_declares_its_capabilities(serving: PluginHost) -> None:
     assert provider["models"] == ["flux-2-pro", "flux-2-flex"]
     assert provider["defaultModel"] == "flux-2-pro"
     can = provider["capabilities"]
-    assert can["generate"]["maxCount"] == can["edit"]["maxCount"] == 1
+    assert can["generate"]["maxCount"] == can["edit"]["maxCount"] == 4
     assert can["generate"]["supportsSize"] is can["edit"]["supportsSize"] is False
     assert can["edit"]["enabled"] is True
     # Else OpenClaw asks for 2K, which costs more, whenever the photo is a large one.
@@ -163,10 +163,28 @@ def test_with_save_dir_pictures_are_not_saved_twice(host: PluginHost, make_plugi
     assert calls(host)[0]["params"]["output_dir"] is None
 
 
+def test_several_pictures_come_back_in_their_order(serving: PluginHost) -> None:
+    """By one call, as OpenClaw's own tool offers it."""
+    made = generate(serving, "fox", count=3)
+
+    [call] = calls(serving)
+    assert call["params"]["arguments"]["count"] == 3
+    assert [image["bytes"] for image in made["images"]] == [f"the picture's bytes{number}" for number in (1, 2, 3)]
+    assert [image["metadata"]["task"] for image in made["images"]] == ["task:tsk_1", "task:tsk_2", "task:tsk_3"]
+
+
+def test_a_set_that_is_late_is_fetched_whole_by_the_same_call(serving: PluginHost) -> None:
+    """What is ready is not given alone: the same call brings all of it, and pays for none again."""
+    refused = generate(serving, "partly 1", count=3)["threw"]
+
+    assert "task:tsk_2, task:tsk_3 is not finished" in refused
+    assert "make the same call again, unchanged" in refused
+
+
 @pytest.mark.parametrize(
     ("model", "request_", "arguments", "note"),
     [
-        pytest.param("flux-2-pro", {"count": 3}, {}, "count 3 was not applied", id="several"),
+        pytest.param("flux-2-pro", {"count": 9}, {"count": 4}, "count 9 was not applied", id="several"),
         pytest.param("flux-2-pro", {"size": "1024x1024"}, {}, 'size "1024x1024" was not applied', id="size"),
         pytest.param("flux-2-pro", {"aspectRatio": "9:1"}, {}, 'aspectRatio "9:1" was not applied', id="aspect"),
         pytest.param("flux-2-pro", {"resolution": "4K"}, {}, 'resolution "4K" was not applied', id="resolution"),

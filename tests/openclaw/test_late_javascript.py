@@ -71,6 +71,52 @@ def test_a_late_picture_wakes_its_own_conversation(gateway: PluginHost) -> None:
     assert (wake["wake"]["sessionKey"], wake["wake"]["agentId"]) == ("agent:main:telegram:group:-1001", "main")
 
 
+def test_the_late_pictures_of_one_call_wake_it_once(gateway: PluginHost) -> None:
+    """Four messages about one wish are noise, and each may begin a turn that costs."""
+    made = gateway.call("partly 1", context=IN_GROUP, args={"prompt": "partly 1", "count": 3})
+    finish(gateway, task="tsk_2")
+    gateway.ask("settle")
+    assert gateway.ask("events") == []
+    finish(gateway, task="tsk_3")
+
+    found = events(gateway, 2)
+    gateway.ask("settle")
+
+    assert made["details"]["media"]["mediaUrls"]  # what was ready is shown at once
+    assert "task:tsk_1, task:tsk_2 (processing), task:tsk_3 (processing)" in text_of(made)
+    assert len(gateway.ask("events")) == len(found) == 2
+    assert 'task_id "task:tsk_2", then "task:tsk_3"' in found[0]["text"]
+    assert [one["told"] for one in waited_for(gateway)] == [1, 1]
+
+
+def test_a_set_of_which_one_fails_late_is_told_whole(gateway: PluginHost) -> None:
+    """What came and what did not, in one message."""
+    gateway.call("partly 0", context=IN_GROUP, args={"prompt": "partly 0", "count": 2})
+    finish(gateway, "failed", task="tsk_1")
+    finish(gateway, task="tsk_2")
+
+    event, _wake = events(gateway, 2)
+
+    assert "The picture task:tsk_2" in event["text"]
+    assert "task:tsk_1" in event["text"]
+    assert "could not be made" in event["text"]
+    assert [one["ref"] for one in waited_for(gateway)] == ["task:tsk_2"]
+
+
+def test_the_rest_of_a_set_is_not_waited_for_too_long(gateway: PluginHost) -> None:
+    """One that hangs must not keep the others from the person."""
+    gateway.call("partly 0", context=IN_GROUP, args={"prompt": "partly 0", "count": 2})
+    finish(gateway, task="tsk_1")
+
+    first, _wake = events(gateway, 2)
+    finish(gateway, task="tsk_2")
+    later = events(gateway, 4)[2]
+
+    assert '"task:tsk_1"' in first["text"]
+    assert "task:tsk_2" not in first["text"]
+    assert '"task:tsk_2"' in later["text"]
+
+
 def test_webchat_is_woken_without_a_message_to_anybody_else(gateway: PluginHost) -> None:
     """OpenClaw would send the answer to the operator's direct messages."""
     gateway.call("processing", context=IN_WEBCHAT)

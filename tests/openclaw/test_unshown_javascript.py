@@ -35,6 +35,25 @@ def started(host: PluginHost, root: Path, *, name: str = "plugin") -> PluginHost
     return host
 
 
+def test_the_pictures_of_one_call_are_told_in_one_sentence(gateway: PluginHost) -> None:
+    """Four notes about one wish would be three too many, and the fourth would come a turn later."""
+    tell(gateway, "run-1", {"phase": "start"})
+    hook = {"sessionKey": IN_GROUP["sessionKey"], "runId": "run-1"}
+    call: dict[str, Any] = {"plugin": "plugin", "tool": "text_to_image", "call": "c", "context": IN_GROUP}
+    gateway.ask("beforeToolCall", args={}, hook=hook, **call)
+    gateway.ask("begin", args={"prompt": "four foxes", "count": 4}, **call)
+    gateway.ask("end", call="c")
+    tell(gateway, "run-1", STOPPED)
+
+    told = call_in(gateway, "run-2", "lost", context=IN_GROUP)
+    after = call_in(gateway, "run-3", "lost", context=IN_GROUP)
+
+    assert told.count("earlier_image:") == 1
+    assert "task:tsk_1, task:tsk_2, task:tsk_3, task:tsk_4 (" in told
+    assert "4 images asked for earlier in this conversation" in told
+    assert "earlier_image" not in after
+
+
 def tell(host: PluginHost, run: str, data: dict[str, Any]) -> None:
     """Have OpenClaw say what becomes of a run."""
     host.ask("agentEvent", runId=run, data=data)

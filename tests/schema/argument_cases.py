@@ -101,9 +101,11 @@ CASES: tuple[Case, ...] = (
     _case(
         "all that is offered",
         TEXT,
-        _fox(model="flux-2-flex-text-to-image", aspect_ratio="2:3", output_resolution="2k"),
+        _fox(model="flux-2-flex-text-to-image", aspect_ratio="2:3", output_resolution="2k", count=4),
         None,
     ),
+    _case("a count as JSON text", REMIX, _sources("task:a", count="2"), None),
+    _case("a count with a point", TEXT, _Text('{"prompt": "fox", "count": 2.0}'), None),
     _case("one Chinese character", TEXT, {"prompt": "狐"}, None),
     _case("as many emoji as characters may be", TEXT, {"prompt": "🦊" * 5000}, None),
     _case("a flag, a family and a skin tone", TEXT, {"prompt": "🇯🇵 👨‍👩‍👧 👍🏽"}, None),
@@ -212,6 +214,11 @@ CASES: tuple[Case, ...] = (
         "timeoutSeconds 601 is not a number from 0 to 600 (nearest: 600)",
     ),
     _case("too much as text", FETCH, {"task_id": "a", "timeoutSeconds": "601"}, "(nearest: 600)"),
+    _case("more than four", TEXT, _fox(count=5), "count 5 is not a whole number from 1 to 4 (nearest: 4)"),
+    _case("none", REMIX, _sources("task:a", count=0), "count 0 is not a whole number from 1 to 4 (nearest: 1)"),
+    _case("one and a half", TEXT, _fox(count=1.5), "count must be a whole number from 1 to 4"),
+    _case("a count in words", TEXT, _fox(count="two"), "count must be a whole number from 1 to 4"),
+    _case("a fraction as text", TEXT, _fox(count="1.5"), "count must be a whole number from 1 to 4"),
     _case("too little", FETCH, {"task_id": "a", "timeoutSeconds": -0.00001}, "timeoutSeconds -1e-05 is not"),
     _case(
         "a large number", FETCH, {"task_id": "a", "timeoutSeconds": 12345678901234567890}, "12345678901234567000 is not"
@@ -327,7 +334,7 @@ CASES: tuple[Case, ...] = (
         "a misspelt name",
         TEXT,
         _fox(promtp=1),
-        '"promtp": text_to_image takes prompt, model, aspect_ratio, output_resolution (nearest: prompt)',
+        '"promtp": text_to_image takes prompt, model, aspect_ratio, output_resolution, count (nearest: prompt)',
     ),
     _case("a name of other tools", TEXT, _fox(Seed=1, **{" negative-prompt": "x"}), "there is no seed"),
     _case(

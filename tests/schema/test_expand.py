@@ -186,7 +186,7 @@ def test_a_tier_of_one_tool_is_offered_with_that_tool_alone(drafting: Manifest) 
     alone, beside = (offered_parameters(make, tiers=tiers) for tiers in (("draft",), ("pro", "draft")))
 
     assert names == ["text_to_image", "get_image_task"]
-    assert set(alone["properties"]) == {"prompt", "model", "aspect_ratio"}
+    assert set(alone["properties"]) == {"prompt", "model", "aspect_ratio", "count"}
     assert alone["required"] == ["prompt", "model"]
     assert beside["properties"]["output_resolution"]["enum"] == ["1k", "2k"]
     assert "draft (quick sketches, ~4 s) 0.03." in offered_description(make, tiers=("draft",))

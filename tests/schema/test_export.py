@@ -60,7 +60,7 @@ def test_a_model_is_not_offered_the_operators_settings() -> None:
     """The safety checker is switched by people, and callbacks go where the operator allows."""
     offered = offered_parameters(TOOLS["text_to_image"], tiers=ALL_TIERS)["properties"]
 
-    assert set(offered) == {"prompt", "model", "aspect_ratio", "output_resolution"}
+    assert set(offered) == {"prompt", "model", "aspect_ratio", "output_resolution", "count"}
 
 
 def test_callback_url_is_offered_once_hosts_are_allowed() -> None:

@@ -110,11 +110,20 @@ class Machine:
         }
         return Intent(**{**defaults, **values})
 
-    def begin(self, journal: SqliteJournal, rules: ClaimRules = SESSION, *, at_s: float = 0.0, **values: Any) -> Claim:
-        """Claim an intent, some seconds after noon."""
+    def set_of(self, count: int, dedup_key: str = "a fox", **values: Any) -> list[Intent]:
+        """Return the intents of one call for several pictures; one picture is in no set."""
+        self._made += 1
+        of_set = {} if count == 1 else {"set_id": f"set-{self._made}", "set_size": count}
+        indexed: list[dict[str, Any]] = [{**of_set, **({"set_index": i} if of_set else {})} for i in range(count)]
+        return [self.intent(dedup_key, **one, **values) for one in indexed]
+
+    def begin(
+        self, journal: SqliteJournal, rules: ClaimRules = SESSION, *, at_s: float = 0.0, count: int = 1, **values: Any
+    ) -> Claim:
+        """Claim an intent, or a set of them, some seconds after noon."""
         self.wait(at_s)
         try:
-            return journal.claim(self.intent(**values), rules, now=NOON + at_s)
+            return journal.claim(self.set_of(count, **values), rules, now=NOON + at_s)
         finally:
             self.wait(-at_s)
 

@@ -41,11 +41,11 @@ from flux2_tool.schema.generated import (
     TextToImageModel,
 )
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.schema.results import ToolResult
+from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
 
-Source = str | Path | ToolResult
+Source = str | Path | ToolResult | ImageInfo
 
 
 class WaitOptions(TypedDict, total=False):
@@ -65,14 +65,16 @@ class WaitOptions(TypedDict, total=False):
 
 
 class ImageOptions(WaitOptions, total=False):
-    """How one call makes its image.
+    """How one call makes its images.
 
     Attributes:
+        count: How many pictures, 1 to 4, each a task of its own and charged; by default 1.
         new: Always make, and pay for, a new image, even if an equal call of the session still waits.
         enable_safety_checker: RunAPI's safety checker; pro and flex only.
         callback_url: A public webhook address; its host must be one of the setting `callback_hosts`.
     """
 
+    count: int | None
     new: bool
     enable_safety_checker: bool | None
     callback_url: str | None
@@ -147,7 +149,7 @@ class Flux2Tool:
         output_resolution: OutputResolution | None = None,
         **options: Unpack[ImageOptions],
     ) -> ToolResult:
-        """Make one picture from text.
+        """Make a picture from text, or several with `count`.
 
         Args:
             prompt: What to show, in any language; text to render in quotes.
@@ -185,8 +187,9 @@ class Flux2Tool:
 
         Args:
             prompt: What to change and what to keep.
-            sources: In the order the prompt refers to them: earlier results, "task:ID", "task:last" (of the
-                session), public URLs, data URLs, and picture files in any folder, which are uploaded.
+            sources: In the order the prompt refers to them: earlier results of one picture, one of a result's
+                `images`, "task:ID", "task:last" (of the session), public URLs, data URLs, and picture files in any
+                folder, which are uploaded.
             model: By default the pro one; max takes exactly one source.
             aspect_ratio: Width to height; "auto" follows the source, but not for max.
             output_resolution: By default 1k; max makes no other.
@@ -196,7 +199,7 @@ class Flux2Tool:
             SourceRefusedError: A source cannot be used. Nothing was sent.
             Flux2Error: See `text_to_image`.
         """
-        every = [sources] if isinstance(sources, str | Path | ToolResult) else list(sources)
+        every = [sources] if isinstance(sources, Source) else list(sources)
         arguments = {
             "prompt": prompt,
             "source_image_urls": [_source(source) for source in every],
@@ -210,14 +213,14 @@ class Flux2Tool:
         """Wait again for an image, or fetch an earlier result again. It creates and costs nothing.
 
         Args:
-            task: A task's id or reference, or an earlier result.
+            task: A task's id or reference, or an earlier result: of several the first still processing.
             options: See `WaitOptions`.
 
         Raises:
             TaskNotFoundError: RunAPI knows no such task under this key.
             Flux2Error: See `text_to_image`.
         """
-        task_id = _source(task)
+        task_id = _ref(task) if isinstance(task, ToolResult) else task
         return await self._run("get_image_task", {"task_id": task_id}, options)
 
     async def call(self, tool: str, arguments: Any, **options: Unpack[WaitOptions]) -> dict[str, Any]:
@@ -289,6 +292,7 @@ class Flux2Tool:
         )
 
     async def _make(self, tool: str, arguments: dict[str, Any], options: ImageOptions) -> ToolResult:
+        arguments["count"] = options.get("count")
         arguments["enable_safety_checker"] = options.get("enable_safety_checker")
         arguments["callback_url"] = options.get("callback_url")
         return await self._run(tool, arguments, options, new=options.get("new", False))
@@ -324,11 +328,21 @@ class Flux2Tool:
 
 
 def _source(source: Source) -> str:
+    if isinstance(source, ImageInfo):
+        return source.task_ref or source.url
     if not isinstance(source, ToolResult):
         return str(source)
-    if source.task.ref is None:
+    if len(source.tasks) > 1:
+        raise InvalidArgumentsError(
+            f"this result has {len(source.tasks)} pictures", hint="Name one of them, such as result.images[0]."
+        )
+    return _ref(source)
+
+
+def _ref(result: ToolResult) -> str:
+    if result.task.ref is None:
         raise InvalidArgumentsError("this result has no task id, so it cannot be referred to")
-    return source.task.ref
+    return result.task.ref
 
 
 def _folder(path: str | Path | None) -> Path | None:

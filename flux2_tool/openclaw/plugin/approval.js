@@ -168,7 +168,7 @@ function approvalOf({ question, settle, forget }) {
     description: text,
     scope: { kind: "payment", amount, currency, target: "RunAPI" },
     allowedDecisions: ["allow-once", "deny"],
-    timeoutReason: `Nobody agreed in time to pay ${amount} ${currency} for this image (setting ask_above_usd). ${NOTHING} ${NEXT}`,
+    timeoutReason: `Nobody agreed in time to pay ${amount} ${currency} for this call (setting ask_above_usd). ${NOTHING} ${NEXT}`,
     onResolution(decision) {
       settle(decision);
       if (!isConsent(decision)) forget();
@@ -183,6 +183,6 @@ function isConsent(decision) {
 
 /** @param {Question} question */
 function refusalOf({ amount, currency }) {
-  const reason = `An equal call asked whether to pay ${amount} ${currency} for this image, and nobody agreed.`;
+  const reason = `An equal call asked whether to pay ${amount} ${currency} for this call, and nobody agreed.`;
   return failure("not_approved", `${reason} ${NOTHING}`, NEXT);
 }

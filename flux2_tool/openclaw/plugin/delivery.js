@@ -9,6 +9,7 @@ import { access, constants, mkdir, readFile, readdir, rm, stat, writeFile } from
 import { extname, join } from "node:path";
 import { URL } from "node:url";
 
+import { refOf } from "./picture_set.js";
 import { remember, shared } from "./shared.js";
 
 /** @import { Account, Delivery, Image, PluginApi, Success } from "./types.d.ts" */
@@ -56,7 +57,7 @@ export function needsCopy(channel, { base_url }) {
  * @param {{ folder: string, isLate: boolean }} copies
  * @returns {Promise<Delivery>}
  */
-export async function deliver({ task }, due, channel, { folder, isLate }) {
+export async function deliver(result, due, channel, { folder, isLate }) {
   /** @type {Delivery} */
   const delivery = { mediaUrls: [], lines: [], unattached: [] };
   for (const image of due) {
@@ -65,9 +66,10 @@ export async function deliver({ task }, due, channel, { folder, isLate }) {
     // Of the copies that stand for a link OpenClaw takes those of a turn that a person began.
     if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
       // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
-      const name = titleOf(task.title) + (isLate ? extname(image.path) : "");
+      const name = titleOf(result.task.title) + (isLate ? extname(image.path) : "");
+      const id = refOf(image, result)?.replace(/^task:/, "") ?? "picture";
       // A paid picture is shown by its own file where a copy cannot be written.
-      const path = await named(image.path, folder, task.id ?? "picture", name).catch(() => image.path);
+      const path = await named(image.path, folder, id, name).catch(() => image.path);
       delivery.lines.push(`MEDIA:"${path}"`);
       if (isFetchable) delivery.mediaUrls.push(image.url);
     } else if (isFetchable || (image.path && channel !== WEBCHAT)) delivery.mediaUrls.push(image.url);

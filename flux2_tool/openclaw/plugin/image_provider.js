@@ -10,7 +10,8 @@ import { basename, extname, join } from "node:path";
 
 import { accountOf, hostContext } from "./account.js";
 import { explain } from "./failure.js";
-import { toArguments } from "./image_request.js";
+import { MAX_COUNT, toArguments } from "./image_request.js";
+import { isProcessing, refOf, refsOf } from "./picture_set.js";
 import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
 
@@ -72,7 +73,7 @@ export function imageProvider(api, bundle, { id, label, models }, callWorker) {
  * @returns {ImageProvider["capabilities"]}
  */
 function capabilitiesOf(models) {
-  const mode = { supportsSize: false, supportsAspectRatio: true, supportsResolution: true, maxCount: 1 };
+  const mode = { supportsSize: false, supportsAspectRatio: true, supportsResolution: true, maxCount: MAX_COUNT };
   const maxInputImagesByModel = byName(models, ({ max_sources }) => max_sources);
   const maxInputImages = Math.max(...Object.values(maxInputImagesByModel));
   const resolutionsByModel = byName(models, ({ resolutions }) => resolutions.map(hostResolution));
@@ -148,8 +149,8 @@ async function generate(api, model, request, callWorker) {
 }
 
 /**
- * Returns the completed result. A picture that was not fetched is fetched once more: without it the model might pay for
- * another.
+ * Returns the completed result. Pictures that were not fetched are fetched once more: without them the model might pay
+ * for others.
  *
  * @param {Call} call
  * @param {string} tool
@@ -160,10 +161,16 @@ async function generate(api, model, request, callWorker) {
 async function finish(call, tool, args, timeoutMs, signal) {
   const wait_s = Math.max(timeoutMs - FETCHING_MS, timeoutMs / 2) / 1000;
   const result = completed(await call(tool, args, { wait_s }), timeoutMs, signal);
-  const isFetched = result.images.every(({ path }) => path);
-  if (isFetched || !result.task.ref || signal.aborted) return result;
-  const again = await call("get_image_task", { task_id: result.task.ref }, { wait_s: 0 });
-  return again.error ? result : completed(again, timeoutMs, signal);
+  /** @type {Image[]} */
+  const images = [];
+  for (const image of result.images) {
+    const task_id = refOf(image, result);
+    const again = image.path || !task_id || signal.aborted ? null : await call("get_image_task", { task_id }, { wait_s: 0 });
+    const before = images.filter((one) => refOf(one, result) === task_id).length;
+    const fetched = again && !again.error ? again.images[before] : null;
+    images.push(fetched?.path ? fetched : image);
+  }
+  return { ...result, images };
 }
 
 /**
@@ -182,10 +189,10 @@ function completed(result, timeoutMs, signal) {
     const isLate = signal.aborted && code === "cancelled" && mayBeMade;
     if (!isLate) throw new Error(explain(result));
   }
-  const ref = result.error ? result.error.task_ref : result.task.ref;
-  const how = "make the same call again, unchanged: it waits for this picture and costs nothing more";
-  const or = ref ? `, or call get_image_task with task_id "${ref}"` : "";
-  throw new Error(`${ref ?? "The picture"} is not finished after ${timeoutMs / 1000} s. To get it, ${how}${or}.`);
+  const refs = result.error ? [result.error.task_ref ?? ""].filter(Boolean) : refsOf(result, isProcessing);
+  const how = "make the same call again, unchanged: it waits for it and costs nothing more";
+  const or = refs.length ? `, or call get_image_task with task_id ${refs.map((ref) => `"${ref}"`).join(", then ")}` : "";
+  throw new Error(`${refs.join(", ") || "The picture"} is not finished after ${timeoutMs / 1000} s. To get it, ${how}${or}.`);
 }
 
 /**
@@ -207,7 +214,10 @@ async function writeSources(inputImages, folder) {
  * @param {Success} result
  * @returns {Promise<GeneratedImage>}
  */
-async function readImage({ path, url, expires_at }, { task: { ref }, warnings }) {
+async function readImage(image, result) {
+  const { path, url, expires_at } = image;
+  const { warnings } = result;
+  const ref = refOf(image, result);
   if (!path) throw new Error(`${ref} was made and paid, but not fetched: ${warnings.join("; ")}. Its link: ${url}`);
   return {
     buffer: await readFile(path),

@@ -2,6 +2,8 @@
 
 /** @import { ImageModel, ImageRequest } from "./types.d.ts" */
 
+export const MAX_COUNT = 4; // of the tools' argument count
+
 /**
  * Returns the tool's arguments, and notes on the parts of the request that they cannot express.
  *
@@ -29,7 +31,9 @@ export function toArguments(request, model, sources) {
   const wanted = resolution?.toLowerCase();
   if (wanted && model.resolutions.includes(wanted)) args.output_resolution = wanted;
   else if (resolution) notApplied("resolution", resolution, offeredOf(model.resolutions));
-  if (count > 1) notApplied("count", count, "one call makes one image");
+  const pictures = Math.min(Math.max(Math.trunc(count) || 1, 1), MAX_COUNT);
+  if (pictures > 1) args.count = pictures;
+  if (pictures !== count) notApplied("count", count, `one call makes 1 to ${MAX_COUNT} images, and ${pictures} was taken`);
   if (request.size) notApplied("size", request.size, "use aspectRatio and resolution");
   for (const [name, value] of unknownOptions(request)) notApplied(name, value, "Flux 2 has no such option");
   return { args, notes };

@@ -8,8 +8,10 @@ import { join } from "node:path";
 
 import { WEBCHAT } from "./delivery.js";
 import { pause } from "./deadlines.js";
+import { LateSets } from "./late_set.js";
 import { isFinal, textOf } from "./late_text.js";
 import { readPictures, writePictures } from "./picture_list.js";
+import { isProcessing, refsOf, tasksOf } from "./picture_set.js";
 import { conversationOf } from "./shared.js";
 
 /** @import { LatePicture, PluginApi, Success, ToolContext, ToolResult } from "./types.d.ts" */
@@ -29,6 +31,7 @@ export class LatePictures {
   #pictures = new Map();
   /** @type {Map<string, number>} The calls in flight, by session. */
   #calls = new Map();
+  #sets = new LateSets(() => this.#pictures.values());
   #stop = new AbortController();
   #isStarted = false;
   #api;
@@ -76,14 +79,26 @@ export class LatePictures {
   }
 
   /**
-   * Waits for a call's unfinished picture; returns whether its conversation will be told of it.
+   * Waits for a call's unfinished pictures; returns whether its conversation will be told of all of them.
    *
    * @param {ToolContext} ctx
    * @param {Success} result
    */
-  add({ agentId, sessionKey, deliveryContext, messageChannel }, { task: { ref, title } }) {
+  add(ctx, result) {
+    const refs = refsOf(result, isProcessing);
+    const isNamed = refs.length === tasksOf(result).filter(({ state }) => isProcessing(state)).length;
+    const set = refs.length > 1 ? (refs[0] ?? null) : null;
+    const isAdded = refs.map((ref) => this.#addOne(ctx, { ref, set, title: result.task.title }));
+    return isNamed && isAdded.length > 0 && isAdded.every(Boolean);
+  }
+
+  /**
+   * @param {ToolContext} ctx
+   * @param {Pick<LatePicture, "ref" | "set" | "title">} picture
+   */
+  #addOne({ agentId, sessionKey, deliveryContext, messageChannel }, { ref, set, title }) {
     const channel = messageChannel ?? deliveryContext?.channel;
-    if (!ref || !sessionKey || !deliveryContext || !channel || isNobodys(sessionKey)) return false;
+    if (!sessionKey || !deliveryContext || !channel || isNobodys(sessionKey)) return false;
     // The setting may have been off when the gateway began; what is in the file is waited for, too, and not overwritten.
     if (!this.#isStarted) this.start();
     const key = keyOf({ agentId, sessionKey }, ref);
@@ -92,7 +107,7 @@ export class LatePictures {
     const { to, accountId, threadId } = deliveryContext;
     const route = { channel, to, accountId, threadId };
     /** @type {LatePicture} */
-    const picture = { agentId, sessionKey, ref, title: title ?? null, route, since_ms: Date.now(), told: 0 };
+    const picture = { agentId, sessionKey, ref, set, title: title ?? null, route, since_ms: Date.now(), told: 0 };
     this.#pictures.set(key, picture);
     this.#write();
     this.#begin(picture);
@@ -139,20 +154,24 @@ export class LatePictures {
   }
 
   /**
-   * Wakes the conversation, unless it gets the picture by itself.
+   * Wakes the conversation, unless it gets the picture by itself, once for all pictures of a call.
    *
    * @param {LatePicture} picture
    * @param {ToolResult} result
    */
   async #tell(picture, result) {
+    await this.#sets.together(picture, result);
     do await pause(QUIET_MS);
     while (this.#isWanted(picture) && this.#calls.has(conversationOf(picture)));
-    if (!this.#isWanted(picture)) return;
+    const ended = this.#sets.take(picture);
+    if (!this.#isWanted(picture) || !ended.length) return;
     const { agentId, sessionKey, route, ref } = picture;
-    picture.told += 1;
-    if (result.error) this.#forget(picture);
-    else this.#write();
-    const text = textOf(picture, result);
+    for (const [one, { error }] of ended) {
+      one.told += 1;
+      if (error) this.#pictures.delete(keyOf(one, one.ref));
+    }
+    this.#write();
+    const text = textOf(ended);
     const { system } = this.#api.runtime;
     const contextKey = `task:flux2:${ref}`;
     system.enqueueSystemEvent(text, { sessionKey, agentId, contextKey, deliveryContext: route, replace: true });

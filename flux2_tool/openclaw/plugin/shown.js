@@ -1,5 +1,6 @@
 // Which pictures a conversation has been shown, so that none is shown twice unasked.
 
+import { refOf } from "./picture_set.js";
 import { remember, shared } from "./shared.js";
 
 /** @import { Image, Success, ToolContext } from "./types.d.ts" */
@@ -16,16 +17,23 @@ let lastTurn = 0;
  * may end before it is; somebody who asks for a picture again does not see it.
  *
  * @param {Success} result
+ * @param {Image[]} images Of the result.
  * @param {string} tool
  * @param {ToolContext} ctx
  * @returns {Image[]}
  */
-export function takeDue({ task, images }, tool, ctx) {
+export function takeDue(result, images, tool, ctx) {
   const isFetched = tool === "get_image_task";
   const { agentId, sessionKey, sessionId } = ctx;
   const turn = turnOf(ctx);
-  return images.filter(({ url }, index) => {
-    return take(JSON.stringify([agentId, sessionKey, sessionId, task.id ?? url, index]), turn, isFetched);
+  /** @type {Map<string, number>} By task. */
+  const counts = new Map();
+  return images.filter((image) => {
+    // The same picture, whether it is one of several here or was fetched alone.
+    const task = refOf(image, result) ?? image.url;
+    const index = counts.get(task) ?? 0;
+    counts.set(task, index + 1);
+    return take(JSON.stringify([agentId, sessionKey, sessionId, task, index]), turn, isFetched);
   });
 }
 

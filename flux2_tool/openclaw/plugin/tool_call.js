@@ -5,6 +5,7 @@ import { withConsent } from "./approval.js";
 import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./delivery.js";
 import { failure } from "./failure.js";
 import { placeOf } from "./family.js";
+import { isProcessing, readyImages, refsOf } from "./picture_set.js";
 import { requesterParams } from "./requester.js";
 import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
@@ -87,25 +88,22 @@ export function paramsOf(api, ctx, tool, args, callId, place = placeOf(api, ctx)
  * @param {Success} result
  */
 async function present(api, ctx, place, { tool, callId, isStopped }, result) {
-  const { ref, state } = result.task;
   const { isHandedOver, home } = place;
-  if (state !== "completed") {
-    const isLate = !isStopped && settingsOf(api).late_pictures !== false;
-    const isFollowed = isLate && shared.late?.add(home, result) === true;
-    return finishedCall(result, null, { isStopped, isFollowed, isHandedOver });
-  }
-  const late = shared.late?.find(home, ref);
-  const due = isStopped || isHandedOver ? [] : takeDue(result, tool, ctx);
-  const copies = { folder: copiesFolder(api), isLate: late !== undefined && late.told > 0 };
+  const over = refsOf(result, (one) => !isProcessing(one));
+  const isLate = !isStopped && settingsOf(api).late_pictures !== false && result.task.state !== "completed";
+  const isFollowed = isLate && shared.late?.add(home, result) === true;
+  const late = over.map((ref) => shared.late?.find(home, ref)).find((one) => one && one.told > 0);
+  const due = isStopped || isHandedOver ? [] : takeDue(result, readyImages(result), tool, ctx);
+  const copies = { folder: copiesFolder(api), isLate: late !== undefined };
   // In a turn that we began, OpenClaw names the operator's channel, whatever conversation it is.
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
   const delivery = due.length ? await deliver(result, due, channel, copies) : null;
-  if (!isStopped) shared.late?.settle(home, ref);
+  if (!isStopped) for (const ref of over) shared.late?.settle(home, ref);
   // A subagent's picture is named in its answer, or else its run's end shows that nobody knows of it.
   if (delivery || (isHandedOver && !isStopped)) shared.unshown?.add(ctx, callId, result, home);
   // A copy that only we asked for is nothing that a person misses.
   const warnings = settingsOf(api).save_dir ? result.warnings : result.warnings.filter((text) => !isUnsaved(text));
-  return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed: false, isHandedOver });
+  return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed, isHandedOver });
 }
 
 /** @param {string} warning */

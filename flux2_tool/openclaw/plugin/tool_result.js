@@ -1,6 +1,7 @@
 // A call's result for OpenClaw: text for the model, pictures to attach, and progress for the channel.
 
 import { explain } from "./failure.js";
+import { isCompleted, isProcessing, readyImages, refsOf, tasksOf } from "./picture_set.js";
 
 /** @import { AgentToolResult, Delivery, Failure, OnProgress, OnUpdate, Success } from "./types.d.ts" */
 
@@ -8,6 +9,8 @@ const PROGRESS_EVERY_MS = 2_000;
 
 const NOT_ATTACHED = "The call was stopped, so the picture was not attached; get_image_task attaches it.";
 const ATTACHED_NOW = "The picture is already attached to this conversation: write a caption, no link.";
+const ALL_ATTACHED_NOW =
+  "The pictures are already attached to this conversation, in this order: write one caption, no links.";
 const ATTACHED_BEFORE =
   "The picture is already attached to this conversation: post neither it nor a link. If the user says in a later message " +
   "that they do not see it, call get_image_task: that attaches it again.";
@@ -36,19 +39,21 @@ export function failedCall(result) {
  */
 export function finishedCall(result, delivery, { isStopped, isFollowed, isHandedOver }) {
   const { task, images, cost, warnings, next } = result;
-  const isCompleted = task.state === "completed";
+  const isDone = task.state === "completed";
+  const ready = readyImages(result);
   const sum = cost.usd === null ? "cost unknown" : `${cost.usd} USD (${cost.basis})`;
   const price = task.joined ? `${sum}, paid once for all equal calls` : sum;
-  const isPriced = isCompleted && !next.includes(price);
+  const isPriced = isDone && !next.includes(price);
   const isShown = delivery !== null && !isStopped;
   const lines = [
     next,
-    !isCompleted && laterText(task.ref, isFollowed, isHandedOver),
-    [task.ref, `state: ${task.state}`, modelText(task.model), isPriced && price].filter(Boolean).join(", "),
+    !isDone && laterText(refsOf(result, isProcessing), isFollowed, isHandedOver),
+    [...refTexts(result), `state: ${task.state}`, modelText(task.model), isPriced && price].filter(Boolean).join(", "),
     // A link that stands beside an attached picture is posted by some models.
-    ...(isCompleted && !isStopped ? [] : images.map(({ url }) => url)),
+    ...images.filter((image) => isStopped || !ready.includes(image)).map(({ url }) => url),
     ...warnings.map((warning) => `Note: ${warning}`),
-    isCompleted && images.length > 0 && (isHandedOver ? handedOver(HANDED_OVER, task.ref) : deliveryText(isStopped, delivery)),
+    ready.length > 0 &&
+      (isHandedOver ? handedOver(HANDED_OVER, refsOf(result, isCompleted)) : deliveryText(isStopped, delivery)),
   ];
   const mediaUrls = isShown ? delivery.mediaUrls : [];
   const media = mediaUrls.length ? { media: { mediaUrls } } : {};
@@ -56,23 +61,34 @@ export function finishedCall(result, delivery, { isStopped, isFollowed, isHanded
 }
 
 /**
- * Says what becomes of an unfinished picture without a further call.
+ * Returns the references of a result's tasks, in order; one of several that is not completed with its state.
  *
- * @param {string | null} ref
+ * @param {Success} result
+ */
+function refTexts(result) {
+  const tasks = tasksOf(result);
+  if (tasks.length === 1) return [result.task.ref];
+  return tasks.map(({ ref, state }) => (isCompleted(state) ? ref : `${ref ?? "one without an id yet"} (${state})`));
+}
+
+/**
+ * Says what becomes of unfinished pictures without a further call.
+ *
+ * @param {string[]} refs
  * @param {boolean} isFollowed
  * @param {boolean} isHandedOver
  */
-function laterText(ref, isFollowed, isHandedOver) {
-  if (isHandedOver) return handedOver(HANDED_OVER_LATER, ref);
+function laterText(refs, isFollowed, isHandedOver) {
+  if (isHandedOver) return handedOver(HANDED_OVER_LATER, refs);
   return isFollowed && LATER;
 }
 
 /**
  * @param {string} text
- * @param {string | null} ref
+ * @param {string[]} refs
  */
-function handedOver(text, ref) {
-  return text.replace("REF", () => ref ?? "the link");
+function handedOver(text, refs) {
+  return text.replace("REF", () => refs.join(", ") || "the link");
 }
 
 /**
@@ -100,7 +116,7 @@ function deliveryText(isStopped, delivery) {
   if (lines.length) {
     const [it, line] = lines.length > 1 ? ["the pictures", "these lines"] : ["the picture", "this line"];
     texts.push(`You attach ${it}: write a caption without a link, and under it ${line}, exactly so:`, ...lines);
-  } else if (mediaUrls.length) texts.push(ATTACHED_NOW);
+  } else if (mediaUrls.length) texts.push(mediaUrls.length > 1 ? ALL_ATTACHED_NOW : ATTACHED_NOW);
   for (const { url, path } of unattached) {
     texts.push(`Not attached, because this chat cannot fetch it: send the user this link: ${url}`);
     if (path) texts.push(`It is saved on this machine as ${path}`);

@@ -446,6 +446,14 @@ export interface Image {
   url: string;
   path: string | null;
   expires_at: string | null;
+  /** The task that made it. */
+  task_ref?: string | null;
+}
+
+/** The task of one picture of a call. */
+export interface PictureTask {
+  ref: string | null;
+  state: string;
 }
 
 export interface Success {
@@ -459,6 +467,8 @@ export interface Success {
     joined?: boolean;
     title: string | null;
   };
+  /** One for each picture of the call, in order. */
+  tasks?: PictureTask[];
   images: Image[];
   cost: { usd: number | null; basis: string };
   warnings: string[];
@@ -519,6 +529,8 @@ export interface UnshownPicture {
   session: string;
   ref: string;
   title: string | null;
+  /** The tool call, of which there may be several pictures. */
+  call?: string;
   run: string;
   /** The gateway's process. */
   boot: string | undefined;
@@ -537,6 +549,8 @@ export interface LatePicture {
   agentId?: string;
   sessionKey: string;
   ref: string;
+  /** What it shares with the other pictures of its call; of a single one null. */
+  set?: string | null;
   title: string | null;
   /** Where its conversation is. */
   route: { channel: string; to?: string; accountId?: string; threadId?: string | number };

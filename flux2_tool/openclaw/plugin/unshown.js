@@ -9,6 +9,7 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 
 import { readPictures, writePictures } from "./picture_list.js";
+import { isCompleted, refsOf, tasksOf } from "./picture_set.js";
 import { conversationOf, remember, shared } from "./shared.js";
 
 /** @import { AgentEvent, PluginApi, Success, ToolContext, ToolResult, UnshownPicture } from "./types.d.ts" */
@@ -47,25 +48,24 @@ export class UnshownPictures {
   }
 
   /**
-   * Notes that a call's picture is shown once its run ends.
+   * Notes that a call's pictures are shown once its run ends.
    *
    * @param {ToolContext} ctx
    * @param {string} callId
    * @param {Success} result
    * @param {ToolContext} home The conversation that shows it.
    */
-  add(ctx, callId, { task: { ref, title } }, home) {
+  add(ctx, callId, result, home) {
     const session = conversationOf(home);
     const run = shared.callRuns.get(JSON.stringify([conversationOf(ctx), callId]));
-    if (!ref) return;
-    const wasNoted = this.#pictures.delete(keyOf(session, ref));
-    if (!run || !shared.openRuns.has(run)) {
-      if (wasNoted) this.#write();
-      return;
+    const refs = refsOf(result, isCompleted);
+    const wasNoted = refs.map((ref) => this.#pictures.delete(keyOf(session, ref))).some(Boolean);
+    const isOpen = run && shared.openRuns.has(run);
+    for (const ref of isOpen ? refs : []) {
+      const known = { session, ref, title: result.task.title ?? null, call: callId, run: String(run), boot: shared.boot };
+      remember(this.#pictures, keyOf(session, ref), { ...known, since_ms: Date.now(), isStopped: false }, MAX_PICTURES);
     }
-    const picture = { session, ref, title: title ?? null, run, boot: shared.boot, since_ms: Date.now(), isStopped: false };
-    remember(this.#pictures, keyOf(session, ref), picture, MAX_PICTURES);
-    this.#write();
+    if (wasNoted || (isOpen && refs.length)) this.#write();
   }
 
   /**
@@ -77,14 +77,14 @@ export class UnshownPictures {
    * @returns {Result}
    */
   told(ctx, result) {
-    const own = result.error ? result.error.task_ref : result.task.ref;
+    const own = result.error ? [result.error.task_ref] : tasksOf(result).map(({ ref }) => ref);
     const session = conversationOf(ctx);
     const left = [...this.#pictures.values()].filter((one) => {
-      return one.session === session && one.ref !== own && (one.isStopped || one.boot !== shared.boot);
+      return one.session === session && !own.includes(one.ref) && (one.isStopped || one.boot !== shared.boot);
     });
-    const now = left.slice(0, MAX_TOLD);
+    const now = byCall(left).slice(0, MAX_TOLD);
     if (!now.length) return result;
-    for (const { ref } of now) this.#pictures.delete(keyOf(session, ref));
+    for (const { ref } of now.flat()) this.#pictures.delete(keyOf(session, ref));
     this.#write();
     const texts = now.map(textOf);
     if (!result.error) return { ...result, warnings: [...result.warnings, ...texts] };
@@ -127,12 +127,36 @@ function keyOf(session, ref) {
   return JSON.stringify([session, ref]);
 }
 
-/** @param {UnshownPicture} picture */
-function textOf({ ref, title }) {
-  const named = title ? `${ref} (${JSON.stringify(title)})` : ref;
+/**
+ * Returns the pictures of each call.
+ *
+ * @param {UnshownPicture[]} pictures
+ */
+function byCall(pictures) {
+  /** @type {Map<string, UnshownPicture[]>} */
+  const found = new Map();
+  for (const picture of pictures) {
+    const key = JSON.stringify([picture.run, picture.call ?? picture.ref]);
+    found.set(key, [...(found.get(key) ?? []), picture]);
+  }
+  return [...found.values()];
+}
+
+/** @param {UnshownPicture[]} pictures Of one call. */
+function textOf(pictures) {
+  const refs = pictures.map(({ ref }) => ref).join(", ");
+  const title = pictures[0]?.title;
+  const named = title ? `${refs} (${JSON.stringify(title)})` : refs;
+  if (pictures.length === 1) {
+    return (
+      `earlier_image: ${named}, an image asked for earlier in this conversation, is finished and charged, and its turn ended ` +
+      "before it was shown; get_image_task fetches it, which is free. Tell the user; do not request it again"
+    );
+  }
   return (
-    `earlier_image: ${named}, an image asked for earlier in this conversation, is finished and charged, and its turn ended ` +
-    "before it was shown; get_image_task fetches it, which is free. Tell the user; do not request it again"
+    `earlier_image: ${named}, ${pictures.length} images asked for earlier in this conversation, are finished and charged, and ` +
+    "their turn ended before they were shown; get_image_task fetches each, which is free. Tell the user; do not request " +
+    "them again"
   );
 }
 

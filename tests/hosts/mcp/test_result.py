@@ -9,9 +9,20 @@ import pytest
 
 from flux2_tool.exceptions import ContentRefusedError, InvalidArgumentsError
 from flux2_tool.hosts.mcp_result import as_tool_result
-from flux2_tool.schema.results import Cost, ImageInfo, TaskInfo, Timing, ToolResult, as_object, error_object
+from flux2_tool.schema.results import (
+    Cost,
+    ImageInfo,
+    PictureState,
+    PictureTask,
+    TaskInfo,
+    Timing,
+    ToolResult,
+    as_object,
+    error_object,
+)
 
 OPENCLAW = "openclaw-bundle-mcp"
+STATES: tuple[PictureState, ...] = ("completed", "failed", "completed")
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -34,6 +45,24 @@ def text_of(answer: dict[str, Any]) -> str:
     [content] = answer["content"]
     assert content["type"] == "text"
     return str(content["text"])
+
+
+def test_of_several_pictures_each_is_named_with_its_task() -> None:
+    """ "The second one" must be found, also where one failed."""
+    tasks = [PictureTask(id=f"tsk_{n}", ref=f"task:tsk_{n}", state=state) for n, state in enumerate(STATES, 1)]
+    images = [ImageInfo(url=f"https://cdn.example/{n}.png", task_ref=f"task:tsk_{n}") for n in (1, 3)]
+    several = result(
+        tasks=[one.model_dump() for one in tasks], images=[one.model_dump() for one in images], warnings=[]
+    )
+
+    assert text_of(as_tool_result(several)).splitlines()[1:] == [
+        "task:tsk_1, task:tsk_2 (failed), task:tsk_3, state: completed, flux-2-pro-text-to-image, "
+        "cost: 0.05 USD (billed)",
+        "images[0].task_ref: task:tsk_1",
+        "images[0].url: https://cdn.example/1.png",
+        "images[1].task_ref: task:tsk_3",
+        "images[1].url: https://cdn.example/3.png",
+    ]
 
 
 def test_the_text_holds_what_a_model_uses_once() -> None:

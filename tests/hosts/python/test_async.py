@@ -57,6 +57,30 @@ def test_a_picture_from_text_is_a_typed_frozen_result(service: Service) -> None:
         result.next = "something else"
 
 
+def test_several_pictures_are_one_result_and_one_of_them_is_a_source(service: Service) -> None:
+    """The result as a whole is no picture, and says how one of it is named."""
+
+    async def main() -> tuple[ToolResult, ToolResult, InvalidArgumentsError, ToolResult]:
+        async with service.tool() as flux:
+            foxes = await flux.text_to_image("three red foxes", count=3)
+            night = await flux.remix_image("make it night", foxes.images[1])
+            with pytest.raises(InvalidArgumentsError) as refused:
+                await flux.remix_image("make it night", foxes)
+            return foxes, night, refused.value, await flux.get_image_task(foxes)
+
+    foxes, night, refused, again = asyncio.run(main())
+
+    assert [image.task_ref for image in foxes.images] == [task.ref for task in foxes.tasks]
+    assert foxes.cost.usd == pytest.approx(0.15)
+    edits = [create for create in service.sandbox.ledger.creates if create.action == "remix_image"]
+    assert len(edits) == 1
+    assert foxes.images[1].url.split("?")[0] in edits[0].body.decode()
+    assert len(night.images) == 1
+    assert "this result has 3 pictures" in refused.message
+    assert "result.images[0]" in refused.hint
+    assert again.task.ref == foxes.tasks[0].ref
+
+
 def test_an_edit_takes_results_files_and_references(service: Service, picture: Callable[[str], Path]) -> None:
     """In the order given, because a prompt speaks of the first and the second picture."""
     path = picture("stone.png")

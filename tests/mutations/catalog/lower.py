@@ -116,7 +116,7 @@ LOWER: Final = (
         "flux2_tool/tasks/registry.py",
         (
             "a joined record keeps its old session",
-            "                await shared.refresh()  # the claim has just moved the record to this session\n",
+            "            await shared.refresh()  # the claim has just moved the record to this session\n",
             "                pass\n",
         ),
     ),

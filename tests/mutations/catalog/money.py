@@ -443,8 +443,23 @@ _JOURNAL: Final = (
         ),
         (
             "the price of the new image does not count for a cap",
-            "spending.has_room_for(intent.reserved_usd)",
+            "spending.has_room_for(intent.reserved_usd, images=len(intents))",
             "spending.has_room_for(0.0)",
+        ),
+        (
+            "a set counts against the caps as one picture",
+            "spending.has_room_for(intent.reserved_usd, images=len(intents))",
+            "spending.has_room_for(intent.reserved_usd)",
+        ),
+        (
+            "a picture joins a set",
+            "dedup_key = ? AND set_size = ? AND (state IN",
+            "dedup_key = ? AND ? > 0 AND (state IN",
+        ),
+        (
+            "a call joins only the picture of a set that it found",
+            'return Claim(outcome="joined", records=self._set_of(joined))',
+            'return Claim(outcome="joined", records=(joined,))',
         ),
         (
             "one cap with room is enough",
@@ -453,13 +468,18 @@ _JOURNAL: Final = (
         ),
         (
             "one more repeat than allowed",
-            "if len(equal) >= rules.repeat_max:",
-            "if len(equal) > rules.repeat_max:",
+            "if len(equal) + len(intents) > rules.repeat_max:",
+            "if len(equal) + len(intents) > rules.repeat_max + 1:",
+        ),
+        (
+            "the guard against repeats counts a set as one picture",
+            "if len(equal) + len(intents) > rules.repeat_max:",
+            "if len(equal) + 1 > rules.repeat_max:",
         ),
         (
             "a request of unknown outcome is paid again",
-            "\"dedup_key = ? AND (state IN ('sending', 'processing', 'unknown')\"",
-            "\"dedup_key = ? AND (state IN ('sending', 'processing')\"",
+            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing', 'unknown')\"",
+            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing')\"",
         ),
         (
             "an abandoned record is inherited from a living owner",
@@ -468,7 +488,7 @@ _JOURNAL: Final = (
         ),
         (
             "an inherited record stays joinable by other sessions",
-            "owned = {} if self._is_held(record, now) else self._lease(now)",
+            "owned = {} if is_done or self._is_held(record, now) else self._lease(now)",
             "owned = {}",
         ),
     ),
@@ -544,13 +564,13 @@ _BUDGET_ERRORS: Final = (
         "flux2_tool/journal/model.py",
         (
             "what is reserved does not count for a cap",
-            "return self.spent_usd + self.reserved_usd + usd <=",
-            "return self.spent_usd + usd <=",
+            "return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <=",
+            "return self.spent_usd + self._counted_usd(usd, images) <=",
         ),
         (
             "what is spent does not count for a cap",
-            "return self.spent_usd + self.reserved_usd + usd <=",
-            "return self.reserved_usd + usd <=",
+            "return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <=",
+            "return self.reserved_usd + self._counted_usd(usd, images) <=",
         ),
         (
             "what is left leaves out what is reserved",

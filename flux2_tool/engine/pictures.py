@@ -1,0 +1,49 @@
+"""The pictures of a call's image tasks, saved side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from flux2_tool._net import is_loopback_url
+from flux2_tool.engine.accounts import Accounts
+from flux2_tool.engine.save_targets import SaveTarget
+from flux2_tool.engine.saving import PictureSaver
+from flux2_tool.engine.wait import ToolCall
+from flux2_tool.schema.results import ImageInfo
+from flux2_tool.tasks.task import ImageTask
+
+
+class Pictures:
+    """The pictures of one engine's calls.
+
+    Args:
+        saver: Saves them.
+        accounts: Connections without a key.
+    """
+
+    def __init__(self, saver: PictureSaver, accounts: Accounts) -> None:
+        self._saver = saver
+        self._accounts = accounts
+
+    async def of(
+        self, call: ToolCall, image_tasks: Sequence[ImageTask], targets: Sequence[SaveTarget]
+    ) -> tuple[list[ImageInfo], list[str]]:
+        """Return the pictures of a call's tasks, saved side by side within the rest of its wait, and warnings."""
+        base_url = call.account.base_url
+        http, is_loopback = self._accounts.http(base_url), is_loopback_url(base_url)
+        found = await asyncio.gather(
+            *(
+                self._saver.image_infos(
+                    call,
+                    image_task,
+                    targets,
+                    http=http,
+                    loopback_allowed=is_loopback,
+                    number=number if len(image_tasks) > 1 else None,
+                )
+                for number, image_task in enumerate(image_tasks, 1)
+            )
+        )
+        warnings = [warning for _, of_task in found for warning in of_task]
+        return [image for images, _ in found for image in images], warnings
