@@ -20,6 +20,7 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.billing import read_cost_usd, was_refunded
 from flux2_tool.runapi.fields import dig, first_text, text_of
 from flux2_tool.runapi.image_links import ImageLink, image_links, usable
+from flux2_tool.runapi.services import current_model
 from flux2_tool.runapi.text import as_token, html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
@@ -253,7 +254,8 @@ def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
 
 def _model(body: Any) -> str | None:
     model = first_text(body, contract.MODEL_FIELDS)
-    return None if model is None else as_token(model, 80)
+    token = None if model is None else as_token(model, 80)
+    return None if token is None else current_model(token)
 
 
 def _status_url(body: Any) -> str | None:

@@ -35,6 +35,7 @@ from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.budget import OverBudgetError
 from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
+from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.deduplication import inherited_session_prefix, repeated_error
 from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
@@ -42,7 +43,6 @@ from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.family import Families
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
-from flux2_tool.tasks.submit import CreateRequest
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,8 @@ Verdict = Literal["right", "wrong", "not seen"]
 
 ACTION: Final = "text_to_image"
 MODEL: Final = "flux-2-pro-text-to-image"
+# The models of the price requests, one of each service, and the resolutions that a schedule of it prices.
+PRICED_MODELS: Final[Mapping[str, tuple[str, ...]]] = {MODEL: ("1k", "2k"), "flux-2-klein": ("1k",)}
 BALANCE_FIELDS: Final = (
     "balance_cents",
     "paid_balance_cents",
@@ -58,12 +60,12 @@ def _row(what: str, expected: str, seen: str, *, agrees: bool | None) -> Row:
 
 def create_path(route: contract.Route) -> str:
     """Return the path of a route's create."""
-    return contract.CREATE_PATHS[route].format(action=ACTION)
+    return contract.FLUX_2.create_paths[route].format(action=ACTION)
 
 
 def poll_templates() -> tuple[str, ...]:
     """Return each of the table's paths of a task's status."""
-    return (*(f"{create_path(route)}/{{id}}" for route in contract.ROUTES), *contract.TASK_PATHS)
+    return (*(f"{create_path(route)}/{{id}}" for route in contract.ROUTES), *contract.FLUX_2.task_paths)
 
 
 def _creates(exchanges: Sequence[Exchange]) -> list[Exchange]:
@@ -189,8 +191,10 @@ def _prices(exchanges: Sequence[Exchange]) -> Iterator[Row]:
     for one in exchanges:
         code = f"HTTP {one.code}" if one.code else "no answer"
         if one.path.endswith(contract.PRICE_SCHEDULES_PATH):
-            service = dict(parse_qsl(urlsplit(one.url).query)).get("service", "")
-            found, _ = read_schedules(one.body, action=ACTION, model=MODEL, resolutions=("1k", "2k"))
+            query = dict(parse_qsl(urlsplit(one.url).query))
+            service, model = query.get("service", ""), query.get("model", "")
+            resolutions = PRICED_MODELS.get(model, ())
+            found, _ = read_schedules(one.body, action=ACTION, model=model, resolutions=resolutions)
             price_text = (
                 ", ".join(f"{name} {usd:g} USD" for name, usd in found.items()) or "no price that is understood"
             )
@@ -198,13 +202,14 @@ def _prices(exchanges: Sequence[Exchange]) -> Iterator[Row]:
             what = f"price schedule, service {printable(service, 20)}"
             yield _row(
                 what,
-                "prices of 1k and 2k",
+                f"prices of {' and '.join(resolutions)}",
                 f"{code}, {price_text}{etag if one.is_good else ''}",
-                agrees=len(found) == 2,
+                agrees=len(found) == len(resolutions),
             )
         elif one.path.endswith(contract.PRICE_QUOTES_PATH):
-            service = one.sent.get("service", "") if isinstance(one.sent, Mapping) else ""
-            quote = read_quote(one.body, action=ACTION, model=MODEL) if one.is_good else None
+            sent = one.sent if isinstance(one.sent, Mapping) else {}
+            service, model = sent.get("service", ""), str(sent.get("model", ""))
+            quote = read_quote(one.body, action=ACTION, model=model) if one.is_good else None
             price_text = "no price that is understood" if quote is None else f"{quote.usd:g} USD"
             what = f"price quote, service {printable(str(service), 20)}"
             yield _row(what, "a price", f"{code}, {price_text}", agrees=quote is not None)
