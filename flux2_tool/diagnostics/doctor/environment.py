@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flux2_tool._files import is_folder, is_there
 from flux2_tool._folders import DATA_HOME_VARIABLE, ignored_data_home
@@ -86,9 +86,18 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
     return settings, findings
 
 
-def lowest_price_usd(manifest: Manifest) -> float:
-    """Return the list price of the cheapest image."""
-    return min(usd for model in manifest.models.values() for usd in model.prices_usd.values() if usd is not None)
+def lowest_price_usd(manifest: Manifest, tiers: Any) -> float:
+    """Return the list price of the cheapest image of the enabled tiers; those enabled by default where none has one.
+
+    Args:
+        tiers: The setting, as somebody else may have it; any value.
+    """
+    for enabled in (tiers, manifest.default_tiers):
+        models = [model for model in manifest.models.values() if isinstance(enabled, list | tuple | frozenset | set)]
+        prices = [usd for model in models if model.tier in enabled for usd in model.prices_usd.values()]
+        if known := [usd for usd in prices if usd is not None]:
+            return min(known)
+    return 0.0  # pragma: no cover - the manifest's check wants a tier that is enabled by default
 
 
 def check_disk(settings: Settings) -> Finding:

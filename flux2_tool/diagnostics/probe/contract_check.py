@@ -12,7 +12,7 @@ from flux2_tool.diagnostics.probe.recorder import Exchange, link_of
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.image_links import image_links
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
-from flux2_tool.runapi.responses import TaskResponse, phase_of, read_task
+from flux2_tool.runapi.responses import TaskResponse, phase_of, read_task, unwrapped
 from flux2_tool.runapi.text import printable
 
 Verdict = Literal["right", "wrong", "not seen"]
@@ -149,8 +149,9 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
         yield _row("field of the pictures", expected, "the task was not seen completed", agrees=None)
         return
     response, task = found
-    fields = [name for name in contract.IMAGE_FIELDS if image_links(response.body, (name,))]
-    seen = ", ".join(fields) or f"none of them; fields: {_names(response.body)}"
+    body = unwrapped(response.body)
+    fields = [name for name in contract.IMAGE_FIELDS if image_links(body, (name,))]
+    seen = ", ".join(fields) or f"none of them; fields: {_names(body)}"
     agrees = fields[0] == contract.IMAGE_FIELDS[0] if fields else False
     yield _row("field of the pictures", expected, seen, agrees=agrees)
     if task.images:
@@ -160,7 +161,7 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
         life = "its life is in the query" if has_expiry else "seven days are assumed"
         yield _row("link of the picture", "https", f"{link_of(link)}; {life}", agrees=_may_be_shown(response.url, link))
     others = (*contract.COST_USD_FIELDS[1:], *contract.COST_CENTS_FIELDS)
-    costs = _present(response.body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
+    costs = _present(body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
     cost = f"{', '.join(costs)}, {task.cost_usd:g} USD" if costs and task.cost_usd is not None else "none of them"
     yield _row(
         "field of the cost",
