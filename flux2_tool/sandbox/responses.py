@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -138,9 +139,9 @@ def task_content(
 
 
 def callback_content(options: SandboxOptions, task: Task, *, image_url: str | None) -> dict[str, Any]:
-    """The body of a callback: that of a poll's response, with `usage.cost` where the picture is made."""
+    """The body of a callback: a poll's response without `billing`, which no source promises there."""
     ended: State = "failed" if task.failure else "completed"
-    return task_content(options, task, ended, guide=False, image_url=image_url)
+    return task_content(replace(options, billing=False), task, ended, guide=False, image_url=image_url)
 
 
 def envelope(options: SandboxOptions, content: Mapping[str, Any], task: Task, state: State | str) -> dict[str, Any]:
