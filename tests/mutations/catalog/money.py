@@ -673,6 +673,16 @@ _BILLING: Final = (
             '            raise NotSentError(f"no complete response within',
         ),
         (
+            "a task in a header is lost with the body",
+            "return response is not None and response.is_success and contract.TASK_ID_HEADER in response.headers",
+            "return False",
+        ),
+        (
+            "an error that names a task in a header accepts it",
+            "response is not None and response.is_success and",
+            "response is not None and",
+        ),
+        (
             "a refused connection after a redirect counts as not sent",
             "                if redirects:\n"
             '                    raise MaybeSentError(f"it was redirected, and then {exc}") from exc\n',
