@@ -6,7 +6,7 @@ Pure: reads an image task and the manifest, does no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -25,6 +25,7 @@ def report(
     manifest: Manifest,
     *,
     host: HostProfile,
+    tiers: Collection[str],
     now: float,
     joined: bool = False,
     fetched: bool = False,
@@ -38,6 +39,7 @@ def report(
         image_task: Not failed; a failed one becomes an error object instead.
         manifest: For list prices.
         host: Decides how `next` words the delivery.
+        tiers: The enabled ones; `next` names the editing tool where one of them has it.
         now: The wall clock, in seconds since 1970.
         joined: Whether this call joined a task that another call had begun.
         fetched: Whether this call only fetched the task, and so cost nothing.
@@ -55,11 +57,14 @@ def report(
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     is_gone = has_expired and not images[0].path
     host = replace(host, delivery="parent") if handed_over else host
-    advice = _gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched)
+    advice = list(_gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched))
+    ref = TaskRef.text_of(image_task.task_id)
+    if done and ref and not is_gone and manifest.tools["remix_image"].enabled_models(list(tiers)):
+        advice.append(f'To edit it, call remix_image with source_image_urls ["{ref}"].')
     return ToolResult(
         task=TaskInfo(
             id=image_task.task_id,
-            ref=TaskRef.text_of(image_task.task_id),
+            ref=ref,
             state="completed" if done else "processing",
             tool=image_task.tool,
             model=image_task.model,
@@ -125,7 +130,6 @@ def _advice(
     fetched: bool,
 ) -> Iterator[str]:
     """Yield the sentences of `next`."""
-    ref = TaskRef.text_of(image_task.task_id)
     if image_task.state != "completed":
         yield "The image is still being made; it cannot be cancelled, and is charged when it is done."
         yield f'Call get_image_task with task_id "{image_task.task_id}" to wait for it.'
@@ -139,8 +143,6 @@ def _advice(
         yield "Another version needs another prompt."
     if fetched and image_task.state == "completed":
         yield "Fetching it was free. If the user cannot see the picture, " + _AGAIN[host.delivery]
-    if ref and image_task.state == "completed":
-        yield f'To edit it, call remix_image with source_image_urls ["{ref}"].'
 
 
 def _gone() -> Iterator[str]:
