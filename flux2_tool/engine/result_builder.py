@@ -6,7 +6,7 @@ Pure: reads an image task and the manifest, does no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +25,7 @@ def report(
     manifest: Manifest,
     *,
     host: HostProfile,
-    tiers: Collection[str],
+    tiers: Sequence[str],
     now: float,
     joined: bool = False,
     fetched: bool = False,
@@ -57,14 +57,12 @@ def report(
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     is_gone = has_expired and not images[0].path
     host = replace(host, delivery="parent") if handed_over else host
-    advice = list(_gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched))
-    ref = TaskRef.text_of(image_task.task_id)
-    if done and ref and not is_gone and manifest.tools["remix_image"].enabled_models(list(tiers)):
-        advice.append(f'To edit it, call remix_image with source_image_urls ["{ref}"].')
+    advice = _gone() if is_gone else _advice(image_task, cost, images, host=host, joined=joined, fetched=fetched)
+    editing = () if is_gone else _editing(image_task, manifest, tiers)
     return ToolResult(
         task=TaskInfo(
             id=image_task.task_id,
-            ref=ref,
+            ref=TaskRef.text_of(image_task.task_id),
             state="completed" if done else "processing",
             tool=image_task.tool,
             model=image_task.model,
@@ -80,7 +78,7 @@ def report(
             polls=image_task.log.polls,
         ),
         warnings=tuple(all_warnings),
-        next=" ".join(advice),
+        next=" ".join([*advice, *editing]),
     )
 
 
@@ -143,6 +141,13 @@ def _advice(
         yield "Another version needs another prompt."
     if fetched and image_task.state == "completed":
         yield "Fetching it was free. If the user cannot see the picture, " + _AGAIN[host.delivery]
+
+
+def _editing(image_task: ImageTask, manifest: Manifest, tiers: Sequence[str]) -> Iterator[str]:
+    """Yield how to edit a finished picture, where an enabled tier can."""
+    ref = TaskRef.text_of(image_task.task_id)
+    if ref and image_task.state == "completed" and manifest.tools["remix_image"].enabled_models(tiers):
+        yield f'To edit it, call remix_image with source_image_urls ["{ref}"].'
 
 
 def _gone() -> Iterator[str]:
