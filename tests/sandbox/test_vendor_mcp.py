@@ -1,8 +1,8 @@
 """The requests of the vendor's MCP server, as its version 0.6.0 sent them to this sandbox.
 
-The server is not in npm's registry, so it was built from its repository, run against the sandbox, and recorded: it called
-check_balance, list_models, create_task with wait (klein, pro, the same again, one that fails), get_task and check_pricing,
-all of which succeeded. Later versions read price schedules and follow a task's Location as well.
+The server is not in npm's registry, so it was built from its repository, run against the sandbox, and recorded. It
+called check_balance, list_models, create_task with wait (klein, pro, the same again, one that fails), get_task and
+check_pricing, which all succeeded. Later versions read price schedules and follow a task's Location as well.
 """
 
 from __future__ import annotations
