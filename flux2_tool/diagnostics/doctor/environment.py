@@ -15,6 +15,7 @@ from flux2_tool._files import is_folder, is_there
 from flux2_tool._folders import DATA_HOME_VARIABLE, ignored_data_home
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.openclaw.openclaw_cli import version_numbers
+from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.install_text import install_version_text
 from flux2_tool.schema.installation import DISTRIBUTION, this_installation
@@ -140,9 +141,12 @@ def check_routes(settings: Settings, base_url: str) -> Finding:
         return ok("routes", f"{settings.route}, as the setting route says")
     memory = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
     create, poll = memory.get(base_url, "create"), memory.get(base_url, "poll")
-    if create is None and poll is None:
-        return ok("routes", "not known yet; the first image finds out which one works")
     known = [f"{kind} {shown(value)}" for kind, value in (("create", create), ("poll", poll)) if value]
+    for service in contract.SERVICES[1:]:
+        path = memory.get(base_url, "poll", service=service.name)
+        known += [f"poll of the service {service.name} {shown(path)}"] if path else []
+    if not known:
+        return ok("routes", "not known yet; the first image finds out which one works")
     return ok("routes", f"known for {base_url}: {', '.join(known)}", create=create, poll=poll)
 
 
