@@ -21,6 +21,7 @@ from flux2_tool.sandbox import account, admin_api, files, generation, objects, p
 from flux2_tool.sandbox.catalog import ACTIONS, Action, Service
 from flux2_tool.sandbox.fault_middleware import ConnectionDropped, Handler, with_faults
 from flux2_tool.sandbox.faults import Target
+from flux2_tool.sandbox.multipart_uploads import MultipartUploads
 from flux2_tool.sandbox.options import PollPath, SandboxOptions
 from flux2_tool.sandbox.responses import error_response
 from flux2_tool.sandbox.service import Clock, Sandbox, Sleep
@@ -136,6 +137,7 @@ def _routes(sandbox: Sandbox) -> list[BaseRoute]:
         route("POST", "/api/v1/files/confirm", "files", partial(files.confirm, sandbox)),
         route("POST", "/api/v1/files", "files", partial(files.create, sandbox)),
         *persistent_files.routes(sandbox),
+        *MultipartUploads(sandbox).routes(),
         route("GET", "/v1/models", "account", partial(account.models, sandbox)),
         route("GET", "/api/v1/me", "account", partial(account.info, sandbox)),
         route("GET", "/api/v1/me/balance", "account", partial(account.balance, sandbox)),

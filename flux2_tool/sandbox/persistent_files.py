@@ -28,25 +28,26 @@ from flux2_tool.sandbox.storage import PersistentFile
 FILES_PATH = "/v1/files"
 _USUAL_LIMIT, _MOST_LIMIT = 20, 100
 
-_Answer = Callable[[Sandbox, Request, str], Awaitable[Response]]
+Answer = Callable[[Sandbox, Request, str], Awaitable[Response]]
 
 
 def routes(sandbox: Sandbox) -> list[BaseRoute]:
     """The routes of persistent files."""
-
-    def route(method: str, path: str, answer: _Answer) -> Route:
-        return Route(path, with_faults(sandbox, "files", partial(_with_key(answer), sandbox)), methods=[method])
-
     return [
-        route("POST", FILES_PATH, _create),
-        route("GET", FILES_PATH, _list),
-        route("GET", f"{FILES_PATH}/{{id}}", _retrieve),
-        route("GET", f"{FILES_PATH}/{{id}}/content", _content),
-        route("DELETE", f"{FILES_PATH}/{{id}}", _delete),
+        route_with_key(sandbox, "POST", FILES_PATH, _create),
+        route_with_key(sandbox, "GET", FILES_PATH, _list),
+        route_with_key(sandbox, "GET", f"{FILES_PATH}/{{id}}", _retrieve),
+        route_with_key(sandbox, "GET", f"{FILES_PATH}/{{id}}/content", _content),
+        route_with_key(sandbox, "DELETE", f"{FILES_PATH}/{{id}}", _delete),
     ]
 
 
-def _with_key(answer: _Answer) -> Callable[Concatenate[Sandbox, Request, ...], Awaitable[Response]]:
+def route_with_key(sandbox: Sandbox, method: str, path: str, answer: Answer) -> Route:
+    """A route of the files' kind, for which a good key is required."""
+    return Route(path, with_faults(sandbox, "files", partial(_with_key(answer), sandbox)), methods=[method])
+
+
+def _with_key(answer: Answer) -> Callable[Concatenate[Sandbox, Request, ...], Awaitable[Response]]:
     @wraps(answer)
     async def respond(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
         key = sandbox.authorized_key(api_key(request))
@@ -58,24 +59,30 @@ def _with_key(answer: _Answer) -> Callable[Concatenate[Sandbox, Request, ...], A
 
 
 async def _create(sandbox: Sandbox, request: Request, account: str) -> Response:
-    fields = _form(request.headers.get("content-type", ""), await request.body())
+    fields = form_of(request.headers.get("content-type", ""), await request.body())
     errors = {name: ["is required"] for name in ("file", "purpose") if name not in fields}
     if errors:
         return error_response(sandbox.options, 422, "Validation failed", errors=errors)
     filename, content = fields["file"]
     if len(content) > MOST_FILE_BYTES:
         return error_response(sandbox.options, 413, f"The file is larger than {MOST_FILE_BYTES} bytes")
+    purpose = fields["purpose"][1].decode(errors="replace")
+    return json_response(described(keep_file(sandbox, filename or "upload", purpose, content, account=account)))
+
+
+def keep_file(sandbox: Sandbox, filename: str, purpose: str, content: bytes, *, account: str) -> PersistentFile:
+    """Store a new file of an account."""
     file = PersistentFile(
         id=sandbox.new_id("file-"),
-        filename=filename or "upload",
-        purpose=fields["purpose"][1].decode(errors="replace"),
+        filename=filename,
+        purpose=purpose,
         content=content,
         mime_type=mime_type_of(content),
         created_at=sandbox.clock(),
         key_fingerprint=account,
     )
     sandbox.storage.persistent[file.id] = file
-    return json_response(_described(file))
+    return file
 
 
 async def _list(sandbox: Sandbox, request: Request, account: str) -> Response:
@@ -94,7 +101,7 @@ async def _list(sandbox: Sandbox, request: Request, account: str) -> Response:
     return json_response(
         {
             "object": "list",
-            "data": [_described(file) for file in page],
+            "data": [described(file) for file in page],
             "first_id": page[0].id if page else None,
             "last_id": page[-1].id if page else None,
             "has_more": len(found) > most,
@@ -104,7 +111,7 @@ async def _list(sandbox: Sandbox, request: Request, account: str) -> Response:
 
 async def _retrieve(sandbox: Sandbox, request: Request, account: str) -> Response:
     file = _found(sandbox, request, account)
-    return error_response(sandbox.options, 404, "Not found") if file is None else json_response(_described(file))
+    return error_response(sandbox.options, 404, "Not found") if file is None else json_response(described(file))
 
 
 async def _content(sandbox: Sandbox, request: Request, account: str) -> Response:
@@ -127,7 +134,8 @@ def _found(sandbox: Sandbox, request: Request, account: str) -> PersistentFile |
     return file if file is not None and file.key_fingerprint == account else None
 
 
-def _described(file: PersistentFile) -> dict[str, Any]:
+def described(file: PersistentFile) -> dict[str, Any]:
+    """The file as the service describes it."""
     return {
         "id": file.id,
         "object": "file",
@@ -139,7 +147,7 @@ def _described(file: PersistentFile) -> dict[str, Any]:
     }
 
 
-def _form(content_type: str, body: bytes) -> dict[str, tuple[str | None, bytes]]:
+def form_of(content_type: str, body: bytes) -> dict[str, tuple[str | None, bytes]]:
     """The fields of a multipart form, each with its file name; none for any other body."""
     if not content_type.lower().startswith("multipart/form-data"):
         return {}

@@ -197,3 +197,24 @@ def test_the_sdk_gives_a_url_of_the_internet_as_a_file() -> None:
 
         assert (file.file_name, file.mime_type) == ("input.png", "image/png")
         assert Image.open(io.BytesIO(httpx.get(file.url).content)).size == (1024, 768)
+
+
+def test_the_sdk_uploads_a_file_in_parts(tmp_path: Path) -> None:
+    """In the order of the ids; a wrong size or a part that is not there makes no file."""
+    parts = [tmp_path / name for name in ("one", "two")]
+    for part in parts:
+        part.write_bytes(part.name.encode() * 100)
+    with vendor_client(SandboxOptions()) as (client, _):
+        upload = client.uploads.create(bytes=600, filename="whole.bin", mime_type="application/octet-stream")
+        second, first = [client.uploads.add_part(upload.id, data=part) for part in reversed(parts)]
+        for part_ids in ([first.id], [first.id, "part_none"]):
+            with pytest.raises(ValidationError):
+                client.uploads.complete(upload.id, part_ids=part_ids)
+        done = client.uploads.complete(upload.id, part_ids=[first.id, second.id])
+        other = client.uploads.create(bytes=1, filename="no.bin", mime_type="text/plain")
+
+        assert (upload.status, done.status, done.file.filename) == ("pending", "completed", "whole.bin")
+        assert client.files.content(done.file.id) == b"one" * 100 + b"two" * 100
+        assert client.uploads.cancel(other.id).status == "cancelled"
+        with pytest.raises(NotFoundError):
+            client.uploads.add_part(other.id, data=parts[0])
