@@ -51,8 +51,8 @@ class ImageWanted:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the tool is called with, the same every time."""
-        return {"prompt": self.prompt}
+        """What the tool is called with, the same every time; every cat is klein's, which has a service of its own."""
+        return {"prompt": self.prompt, **({"model": "flux-2-klein"} if "cat" in self.prompt else {})}
 
 
 @dataclass(slots=True, kw_only=True)
