@@ -319,6 +319,7 @@ class Engine:
             image_tasks,
             self.manifest,
             host=self.host,
+            tiers=self.settings.tiers,
             now=self._clock.now(),
             joined=begun.joined,
             fetched=call.tool == "get_image_task",
@@ -340,5 +341,7 @@ class Engine:
     async def _reported(self, call: ToolCall, image_task: ImageTask) -> ToolResult:
         targets = await checked_targets(None, self.settings.save_dir)
         images, warnings = await self._pictures.of(call, [image_task], targets)
-        now = self._clock.now()
-        return report([image_task], self.manifest, host=self.host, now=now, images=images, warnings=warnings)
+        now, tiers = self._clock.now(), self.settings.tiers
+        return report(
+            [image_task], self.manifest, host=self.host, tiers=tiers, now=now, images=images, warnings=warnings
+        )

@@ -28,11 +28,16 @@ _AGAIN: Final[Mapping[Delivery, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The call that a result is for; see `result_builder.report`."""
+    """The call that a result is for; see `result_builder.report`.
+
+    Attributes:
+        can_edit: Whether an enabled tier has the editing tool.
+    """
 
     host: HostProfile
     joined: bool
     fetched: bool
+    can_edit: bool
 
 
 def advice_on(image_tasks: Sequence[ImageTask], cost: Cost, images: Sequence[ImageInfo], asked: Asked) -> Iterator[str]:
@@ -64,7 +69,7 @@ def _on_one(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], aske
         yield "Another version needs another prompt."
     if asked.fetched and image_task.state == "completed":
         yield "Fetching it was free. If the user cannot see the picture, " + _AGAIN[asked.host.delivery]
-    if ref and image_task.state == "completed":
+    if ref and image_task.state == "completed" and asked.can_edit:
         yield f'To edit it, call remix_image with source_image_urls ["{ref}"].'
 
 
@@ -85,7 +90,7 @@ def _on_set(image_tasks: Sequence[ImageTask], cost: Cost, images: Sequence[Image
         yield "They are the same images as those of an equal call, and are paid once: count their cost once, and show"
         yield "each once. Other versions need another prompt."
     ref = TaskRef.text_of(leading(ready).task_id) if ready else None
-    if ref:
+    if ref and asked.can_edit:
         yield f'To edit one, call remix_image with its task_ref, as in source_image_urls ["{ref}"].'
 
 

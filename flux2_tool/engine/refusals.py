@@ -118,7 +118,7 @@ class Refusals:
                 found.append(
                     Choice(
                         model=model.slug,
-                        resolution=resolution,
+                        resolution=resolution if model.resolutions else "",
                         counted_usd=self._settings.unknown_price_usd if price.usd is None else price.usd,
                         is_known=price.usd is not None,
                     )

@@ -14,11 +14,12 @@ from flux2_tool.engine.source_resolver import ResolvedSources
 from flux2_tool.engine.wait import ToolCall
 from flux2_tool.journal import Intent
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.services import service_of
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.claims import PreparedRequest
+from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.deduplication import dedup_key
-from flux2_tool.tasks.submit import CreateRequest
 
 
 class RequestBuilder:
@@ -65,6 +66,7 @@ class RequestBuilder:
             dedup_key, fingerprint=account.fingerprint, base_url=account.base_url, tool=call.tool, arguments=canonical
         )
         request = CreateRequest(
+            service=service_of(body["model"]),
             action="remix_image" if call.tool == "remix_image" else "text_to_image",
             body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
             idempotency_key=self._new_id(),

@@ -48,6 +48,7 @@ def report(
     manifest: Manifest,
     *,
     host: HostProfile,
+    tiers: Sequence[str],
     now: float,
     joined: bool = False,
     fetched: bool = False,
@@ -61,6 +62,7 @@ def report(
         image_tasks: One, or those of a set.
         manifest: For list prices.
         host: Decides how `next` words the delivery.
+        tiers: The enabled ones; `next` names the editing tool where one of them has it.
         now: The wall clock, in seconds since 1970.
         joined: Whether this call joined tasks that another call had begun.
         fetched: Whether this call only fetched the task, and so cost nothing.
@@ -78,7 +80,8 @@ def report(
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
     is_gone = bool(expired) and len(expired) == len(images) and not any(image.path for image in images)
     host = replace(host, delivery="parent") if handed_over else host
-    asked = Asked(host=host, joined=joined, fetched=fetched)
+    can_edit = bool(manifest.tools["remix_image"].enabled_models(tiers))
+    asked = Asked(host=host, joined=joined, fetched=fetched, can_edit=can_edit)
     advice = gone() if is_gone else advice_on(image_tasks, cost, images, asked)
     return ToolResult(
         task=TaskInfo(

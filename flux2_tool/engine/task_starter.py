@@ -19,6 +19,7 @@ from flux2_tool.journal import ClaimRules
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.prices import Price, Prices, list_price
+from flux2_tool.runapi.services import routes_of, service_of
 from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -149,7 +150,7 @@ class TaskStarter:
     def _prepared(
         self, call: ToolCall, caller: CallContext, sources: ResolvedSources | None, price: Price
     ) -> list[PreparedRequest]:
-        routes = self._route_order(call.account.base_url)
+        routes = self._route_order(call)
         return self._requests.build(call, caller, sources=sources, routes=routes, price_usd=price.usd)
 
     async def _begin(
@@ -235,8 +236,8 @@ class TaskStarter:
             self._prices.prefetch(client, model=model, resolution=resolution)
         return price
 
-    def _route_order(self, base_url: str) -> tuple[contract.Route, ...]:
-        if self._settings.route != "auto":
-            return (self._settings.route,)
-        first = self._routes.get(base_url, "create")
-        return ("service", "guide") if first == "service" else ("guide", "service")
+    def _route_order(self, call: ToolCall) -> tuple[contract.Route, ...]:
+        model, _ = self._manifest.image_kind(call.tool, call.arguments)
+        service = service_of(model)
+        remembered = self._routes.get(call.account.base_url, "create", service=service.name)
+        return routes_of(service, setting=self._settings.route, remembered=remembered)

@@ -30,6 +30,7 @@ MAX_ETAG_CHARS: Final = 300
 
 RouteKind = Literal["create", "poll"]
 _ROUTE_KINDS: Final[tuple[RouteKind, ...]] = ("create", "poll")
+_FIRST: Final = contract.SERVICES[0].name
 
 
 def is_etag(value: Any) -> bool:
@@ -52,7 +53,7 @@ def _price(value: Any) -> Any:
 
 
 class CachedRoutes(BaseModel):
-    """The create route and poll path that exist at one base URL; None where unknown."""
+    """The create route and poll path that exist at one base URL for one service; None where unknown."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -75,7 +76,7 @@ class CachedPrices(BaseModel):
     usd: Annotated[Mapping[str, Annotated[float, BeforeValidator(_price)]], Field(min_length=1)]
     asked_at: float = Field(gt=0, lt=1e11)
     as_of: Annotated[str, BeforeValidator(read_instant)]
-    service: contract.ServiceName
+    service: contract.PricedName
     etag: Annotated[str, AfterValidator(_etag)] | None
 
 
@@ -148,25 +149,32 @@ class JsonCache(Generic[Entry]):
 
 
 class RouteCache:
-    """The create route and poll path that worked, per base URL. `path` None keeps them in memory only."""
+    """The create route and poll path that worked, per base URL and service. `path` None keeps them in memory only."""
 
     def __init__(self, path: Path | None) -> None:
         self._entries = JsonCache(path, CachedRoutes)
 
-    def get(self, base_url: str, kind: RouteKind) -> str | None:
+    def get(self, base_url: str, kind: RouteKind, *, service: contract.ServiceName = _FIRST) -> str | None:
         """Return the route name ("create") or the path template ("poll") that worked last, or None."""
-        found: str | None = getattr(self._entries.get(base_url), kind, None)
+        key = _key_of(base_url, service)
+        found: str | None = getattr(self._entries.get(key), kind, None)
         if found is None:
             # Another process may have stored it since this one stored the other kind.
-            found = getattr(self._entries.get_stored(base_url), kind, None)
+            found = getattr(self._entries.get_stored(key), kind, None)
         return found
 
-    def put(self, base_url: str, kind: RouteKind, value: str) -> None:
+    def put(self, base_url: str, kind: RouteKind, value: str, *, service: contract.ServiceName = _FIRST) -> None:
         """Store the route or path that worked."""
-        if self.get(base_url, kind) == value:
+        if self.get(base_url, kind, service=service) == value:
             return
-        known = {one: self.get(base_url, one) for one in _ROUTE_KINDS} | {kind: value}
-        self._entries.put(base_url, CachedRoutes(**{one: found for one, found in known.items() if found}))
+        known = {one: self.get(base_url, one, service=service) for one in _ROUTE_KINDS} | {kind: value}
+        entry = CachedRoutes(**{one: found for one, found in known.items() if found})
+        self._entries.put(_key_of(base_url, service), entry)
+
+
+def _key_of(base_url: str, service: contract.ServiceName) -> str:
+    # The first service's entry is that of earlier versions, which knew no other.
+    return base_url if service == _FIRST else f"{base_url} {service}"
 
 
 class PriceCache(JsonCache[CachedPrices]):

@@ -14,7 +14,7 @@ import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 from urllib.parse import urljoin
 
 import httpx
@@ -272,6 +272,7 @@ class RunapiClient:
             request.url.raw_host.decode("ascii").encode("idna")  # what resolving the name does first
         except (httpx.InvalidURL, UnicodeError) as exc:
             raise NotSentError(f"the URL cannot be used ({self._description(exc)})") from exc
+        response: httpx.Response | None = None
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
                 response = await self._http.send(request, stream=True)
@@ -281,19 +282,33 @@ class RunapiClient:
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._description(exc)})") from exc
         except TimeoutError as exc:
+            if _names_accepted_task(response):
+                return self._received(response, b"")
             raise MaybeSentError(f"no complete response within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
             # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
+            if _names_accepted_task(response):
+                return self._received(response, b"")
             raise MaybeSentError(f"the response was lost ({self._description(exc)})") from exc
         if len(received) > MAX_RESPONSE_BYTES:
+            if _names_accepted_task(response):
+                return self._received(response, b"")
             raise MaybeSentError(f"HTTP {response.status_code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
-        headers_received = response.extensions.get(_LOCATION_IS_OURS, response.headers).raw
-        return self._without_key(response.status_code, headers_received, received)
+        return self._received(response, received)
+
+    def _received(self, response: httpx.Response, body: bytes) -> HttpResponse:
+        headers = response.extensions.get(_LOCATION_IS_OURS, response.headers).raw
+        return self._without_key(response.status_code, headers, body)
 
     def _description(self, exc: Exception) -> str:
         # A parser's error may repeat what it could not parse.
         message = masked_text(str(exc), next(iter(self.secrets), None))
         return f"{type(exc).__name__}: {quoted(message, 120)}" if message.strip() else type(exc).__name__
+
+
+def _names_accepted_task(response: httpx.Response | None) -> TypeGuard[httpx.Response]:
+    """Return whether a response names an accepted task in a header: then nothing is lost with its body."""
+    return response is not None and response.is_success and contract.TASK_ID_HEADER in response.headers
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:

@@ -1,30 +1,65 @@
-"""RunAPI's paths, statuses, field names and headers: the one table a correction touches.
+"""RunAPI's services, paths, statuses, field names and headers: the one table a correction touches.
 
-Gathered from the vendor's OpenClaw guide for Flux 2 (route `guide`) and its SDK and MCP contract (route `service`);
+Gathered from the vendor's OpenClaw guide for Flux 2 (route `guide`) and its SDKs and MCP contract (route `service`);
 none of it is tested against the live service, so it is read leniently. Data only: no functions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
 Route = Literal["guide", "service"]
 Action = Literal["text_to_image", "remix_image"]
-ServiceName = Literal["flux-2", "flux_2"]
+ServiceName = Literal["flux_2", "flux"]
+PricedName = Literal["flux-2", "flux_2", "flux"]
 
 ACTIONS: Final[tuple[Action, ...]] = ("text_to_image", "remix_image")
 ROUTES: Final[tuple[Route, ...]] = ("guide", "service")
 
-# ---- paths ---------------------------------------------------------------------------------------------------------
-CREATE_PATHS: Final = MappingProxyType(
-    {
-        "guide": "/v1/{action}",
-        "service": "/api/v1/flux_2/{action}",
-    }
+
+# ---- services and their paths --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One of RunAPI's services: some of the models, under paths of their own.
+
+    Attributes:
+        models: Those it has; of the first service, every model that no other one names.
+        actions: What its models do.
+        create_paths: By route, of the routes that it has.
+        task_paths: Status paths of a task, tried after the create paths plus "/{id}".
+        priced_as: Spellings of its name in questions for prices.
+    """
+
+    name: ServiceName
+    models: frozenset[str] = frozenset()
+    actions: tuple[Action, ...] = ACTIONS
+    create_paths: Mapping[Route, str]
+    task_paths: tuple[str, ...]
+    priced_as: tuple[PricedName, ...]
+
+
+FLUX_2: Final = Service(
+    name="flux_2",
+    create_paths=MappingProxyType({"guide": "/v1/{action}", "service": "/api/v1/flux_2/{action}"}),
+    task_paths=("/v1/tasks/{id}", "/api/v1/tasks/{id}", "/api/v1/flux_2/{id}"),
+    priced_as=("flux-2", "flux_2"),
 )
-# Status paths of a task, tried after the create paths plus "/{id}".
-TASK_PATHS: Final = ("/v1/tasks/{id}", "/api/v1/tasks/{id}", "/api/v1/flux_2/{id}")
+FLUX: Final = Service(
+    name="flux",
+    models=frozenset({"flux-2-klein"}),
+    actions=("text_to_image",),
+    create_paths=MappingProxyType({"service": "/api/v1/flux/{action}"}),
+    task_paths=("/v1/tasks/{id}", "/api/v1/tasks/{id}", "/api/v1/flux/{id}"),
+    priced_as=("flux",),
+)
+SERVICES: Final = (FLUX_2, FLUX)
+
+# Older spellings that responses may have: endings of a model's name, and actions.
+OLD_MODEL_ENDINGS: Final = MappingProxyType({"-image-to-image": "-remix-image"})
+OLD_ACTIONS: Final = MappingProxyType({"image_to_image": "remix_image"})
 
 # A Location names a task if it contains this, a collection and an id: "/api/v1/task_results/tsk_1". The collection is
 # an action or has one of the words in its name; in any other one, such as "users", an id has a digit.
@@ -78,8 +113,7 @@ COST_MICRO_CENTS_FIELDS: Final = (
 )
 # When a failed task's charge was refunded; null if it was not.
 REFUND_FIELDS: Final = ("billing.refund.refunded_at", "data.billing.refund.refunded_at")
-# Prices: spellings of the service's name, statuses of a valid price, and units that mean one image.
-SERVICE_NAMES: Final[tuple[ServiceName, ...]] = ("flux-2", "flux_2")
+# Prices: statuses of a valid price, and units that mean one image.
 PRICED_STATUSES: Final = frozenset({"available", "priced", "active"})
 IMAGE_UNITS: Final = frozenset(
     {"image", "per_image", "call", "per_call", "request", "per_request", "generation", "per_generation"}

@@ -31,6 +31,7 @@ from flux2_tool.runapi.responses import (
     decode_json,
     is_refusal,
     read_error,
+    read_task_id,
 )
 from flux2_tool.runapi.text import quoted
 
@@ -105,6 +106,8 @@ def error_from_response(
             retryable=charged == "unknown",
         )
     error.request_id, error.charged = response.request_id, charged
+    if charged == "unknown" and code != contract.CONFLICT_CODE:  # whose key may be another request's
+        error.task_id = read_task_id({}, response.headers.get(contract.TASK_ID_HEADER))
     return error
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.image_links import read_instant
+from flux2_tool.runapi.services import current_action, current_model, service_of
 
 # A price above this for one picture is an error in the response and ignored.
 MAX_PRICE_USD: Final = 1000.0
@@ -47,7 +48,7 @@ def read_schedules(
         return {}, None
     found: dict[str, float] = {}
     for row in body["price_schedules"][:MAX_SCHEDULES]:
-        if not isinstance(row, Mapping) or row.get("model") != model or row.get("action") != action:
+        if not isinstance(row, Mapping) or row.get("model") is None or row.get("action") is None:
             continue
         if not _is_valid(row) or not _is_for(row, action, model) or not _is_per_image(row.get("billing_unit")):
             continue
@@ -99,10 +100,13 @@ def _is_valid(offer: Mapping[str, Any]) -> bool:
 
 def _is_for(offer: Mapping[str, Any], action: str, model: str) -> bool:
     """Whether an offer is for this action and model; a field that is missing counts as equal."""
+    named = offer.get("model"), offer.get("action"), offer.get("service")
+    if any(not isinstance(name, str | None) for name in named):
+        return False
     return (
-        offer.get("model") in (None, model)
-        and offer.get("action") in (None, action)
-        and offer.get("service") in (None, *contract.SERVICE_NAMES)
+        (named[0] is None or current_model(named[0]) == model)
+        and (named[1] is None or current_action(named[1]) == action)
+        and named[2] in (None, *service_of(model).priced_as)
     )
 
 

@@ -23,6 +23,7 @@ from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
+from flux2_tool.runapi.services import service_of
 from flux2_tool.schema.manifest import Manifest, Model
 
 logger = logging.getLogger(__name__)
@@ -159,9 +160,11 @@ class Prices:
         return cached if cached is not None and 0 <= self._clock.now() - cached.asked_at < life_s else None
 
     async def _quote(self, client: RunapiClient, model: Model, resolution: str, key: str) -> CachedPrices | None:
-        for service in self._services(self._cache.get(key)):
+        for service in self._services(model, self._cache.get(key)):
             query = {"service": service, "action": model.tool, "model": model.slug}
-            params = {"model": model.slug, **_QUOTE_PARAMS, "output_resolution": resolution}
+            params = {"model": model.slug, **_QUOTE_PARAMS}
+            if model.resolutions:
+                params["output_resolution"] = resolution
             body = json.dumps({**query, "params": params}).encode()
             response = await _send(client, "POST", contract.PRICE_QUOTES_PATH, body=body)
             if response is None:
@@ -175,7 +178,7 @@ class Prices:
 
     async def _schedule(self, client: RunapiClient, model: Model, key: str) -> CachedPrices | None:
         known = self._cache.get(key)
-        for service in self._services(known):
+        for service in self._services(model, known):
             query = urlencode({"service": service, "action": model.tool, "model": model.slug})
             etag = None if known is None or known.service != service else known.etag
             tag = {} if etag is None else {"If-None-Match": etag}
@@ -200,9 +203,10 @@ class Prices:
         return None
 
     @staticmethod
-    def _services(known: CachedPrices | None) -> list[contract.ServiceName]:
-        """Return the spellings of the service's name, the one that worked before first."""
-        return sorted(contract.SERVICE_NAMES, key=lambda name: known is not None and name != known.service)
+    def _services(model: Model, known: CachedPrices | None) -> list[contract.PricedName]:
+        """Return the spellings of the name of a model's service, the one that worked before first."""
+        names = service_of(model.slug).priced_as
+        return sorted(names, key=lambda name: known is not None and name != known.service)
 
 
 async def _send(

@@ -20,6 +20,7 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.billing import read_cost_usd, was_refunded
 from flux2_tool.runapi.fields import dig, first_text, text_of
 from flux2_tool.runapi.image_links import ImageLink, image_links, usable
+from flux2_tool.runapi.services import current_model
 from flux2_tool.runapi.text import as_token, html_title, printable
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
@@ -104,14 +105,12 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
     """
     envelope_failed = False
     ids = read_task_ids(body)
-    if isinstance(body, Mapping):
-        inner = body.get("response")
-        if isinstance(inner, Mapping) and inner.get("body") is not None:
-            code = inner.get("status")
-            has_ended = phase_of(first_text(body, contract.STATUS_FIELDS)) not in ("active", "unknown")
-            envelope_failed = has_ended and isinstance(code, int) and code >= 400
-            body = _unwrap(body, inner["body"])
-            ids |= read_task_ids(body)
+    if (inner := _inner(body)) is not None:
+        code = inner.get("status")
+        has_ended = phase_of(first_text(body, contract.STATUS_FIELDS)) not in ("active", "unknown")
+        envelope_failed = has_ended and isinstance(code, int) and code >= 400
+        body = unwrapped(body)
+        ids |= read_task_ids(body)
     is_replay = any(dig(body, path) is True for path in contract.REPLAYED_FIELDS)
     status = first_text(body, contract.STATUS_FIELDS)
     phase = "failed" if envelope_failed else phase_of(status)
@@ -149,6 +148,19 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
         error=_failure(body, status) if phase == "failed" else None,
         has_refused_links=bool(named) and not links,
     )
+
+
+def unwrapped(body: Any) -> Any:
+    """Return the task in an envelope, whose body may be JSON text; any other body as it is."""
+    stored = _inner(body)
+    if stored is None:
+        return body
+    inner = stored["body"]
+    if isinstance(inner, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            inner = json.loads(inner)
+    named = {key: body[key] for key in ("id", "status") if key in body}
+    return {**named, **(inner if isinstance(inner, Mapping) else {"result": inner})}
 
 
 def phase_of(status: str | None) -> Phase:
@@ -243,17 +255,16 @@ def _failure(body: Any, status: str | None) -> ServiceError:
     return error
 
 
-def _unwrap(outer: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    if isinstance(inner, str):
-        with contextlib.suppress(ValueError, RecursionError):
-            inner = json.loads(inner)
-    named = {key: outer[key] for key in ("id", "status") if key in outer}
-    return {**named, **(inner if isinstance(inner, Mapping) else {"result": inner})}
+def _inner(body: Any) -> Mapping[str, Any] | None:
+    """Return the stored response in an envelope, None of any other body."""
+    inner = body.get("response") if isinstance(body, Mapping) else None
+    return inner if isinstance(inner, Mapping) and inner.get("body") is not None else None
 
 
 def _model(body: Any) -> str | None:
     model = first_text(body, contract.MODEL_FIELDS)
-    return None if model is None else as_token(model, 80)
+    token = None if model is None else as_token(model, 80)
+    return None if token is None else current_model(token)
 
 
 def _status_url(body: Any) -> str | None:

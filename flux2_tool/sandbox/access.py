@@ -7,11 +7,15 @@ from typing import Any
 
 from starlette.requests import Request
 
+KEY_HEADERS = ("authorization", "x-api-key")
 
-def bearer_key(request: Request) -> str | None:
-    """The key a request carries as `Authorization: Bearer KEY`."""
+
+def api_key(request: Request) -> str | None:
+    """The key a request carries, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return request.headers.get("x-api-key", "").strip() or None
 
 
 def base_url(request: Request) -> str:

@@ -6,16 +6,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flux2_tool.sandbox import prices
-from flux2_tool.sandbox.access import bearer_key, json_object
+from flux2_tool.sandbox.access import api_key, json_object
+from flux2_tool.sandbox.catalog import MODELS
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import fingerprint
 from flux2_tool.sandbox.responses import error_response, json_response
-from flux2_tool.sandbox.service import Sandbox, day_of, iso
+from flux2_tool.sandbox.service import Sandbox, day_of
+from flux2_tool.sandbox.tasks import iso
 
 
 async def info(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
     """Who the key belongs to."""
-    if sandbox.authorized_key(bearer_key(request)) is None:
+    if sandbox.authorized_key(api_key(request)) is None:
         return error_response(sandbox.options, 401, "Invalid or missing API key")
     return json_response(
         {
@@ -27,9 +29,16 @@ async def info(sandbox: Sandbox, request: Request, fault: Fault | None) -> Respo
     )
 
 
+async def models(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
+    """The models, in the form of OpenAI's list, without a key."""
+    slugs = dict.fromkeys(slug for of_action in MODELS.values() for slug in of_action)
+    data = [{"id": slug, "object": "model", "created": 0, "owned_by": "black-forest-labs"} for slug in slugs]
+    return json_response({"object": "list", "data": data})
+
+
 async def balance(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
     """What the key can spend. Money reserved for tasks in flight is not counted as spent."""
-    key = sandbox.authorized_key(bearer_key(request))
+    key = sandbox.authorized_key(api_key(request))
     if key is None:
         return error_response(sandbox.options, 401, "Invalid or missing API key")
     account = sandbox.account(fingerprint(key))

@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flux2_tool.sandbox import account, admin_api, files, generation, objects, tasks
-from flux2_tool.sandbox.catalog import ACTIONS, Action
+from flux2_tool.sandbox import account, admin_api, files, generation, objects, persistent_files, tasks
+from flux2_tool.sandbox.catalog import ACTIONS, Action, Service
 from flux2_tool.sandbox.fault_middleware import ConnectionDropped, Handler, with_faults
 from flux2_tool.sandbox.faults import Target
+from flux2_tool.sandbox.multipart_uploads import MultipartUploads
 from flux2_tool.sandbox.options import PollPath, SandboxOptions
 from flux2_tool.sandbox.responses import error_response
 from flux2_tool.sandbox.service import Clock, Sandbox, Sleep
@@ -106,19 +107,26 @@ def _routes(sandbox: Sandbox) -> list[BaseRoute]:
     def route(method: str, path: str, target: Target, handler: Handler) -> Route:
         return Route(path, with_faults(sandbox, target, handler), methods=[method])
 
-    def poll(address: str, path: PollPath | None, action: Action | None = None) -> Route:
-        return route("GET", address, "poll", partial(generation.poll, sandbox, path=path, action=action))
+    def poll(
+        address: str, path: PollPath | None, service: Service | None = None, action: Action | None = None
+    ) -> Route:
+        respond = partial(generation.poll, sandbox, path=path, service=service, action=action)
+        return route("GET", address, "poll", respond)
 
-    def create(address: str, name: tasks.Route, action: Action) -> Route:
-        return Route(address, partial(generation.create, sandbox, route=name, action=action), methods=["POST"])
+    def create(address: str, service: Service, name: tasks.Route, action: Action) -> Route:
+        endpoint = generation.Endpoint(service=service, route=name, action=action)
+        return Route(address, partial(generation.create, sandbox, endpoint=endpoint), methods=["POST"])
 
     # Polls come first: they are most of the traffic.
-    routes: list[BaseRoute] = [poll(f"/v1/{action}/{{id}}", "guide", action) for action in ACTIONS]
-    routes += [poll(f"/api/v1/flux_2/{action}/{{id}}", "service", action) for action in ACTIONS]
-    routes += [create(f"/v1/{action}", "guide", action) for action in ACTIONS]
-    routes += [create(f"/api/v1/flux_2/{action}", "service", action) for action in ACTIONS]
+    routes: list[BaseRoute] = [poll(f"/v1/{action}/{{id}}", "guide", "flux_2", action) for action in ACTIONS]
+    routes += [poll(f"/api/v1/flux_2/{action}/{{id}}", "service", "flux_2", action) for action in ACTIONS]
+    routes += [create(f"/v1/{action}", "flux_2", "guide", action) for action in ACTIONS]
+    routes += [create(f"/api/v1/flux_2/{action}", "flux_2", "service", action) for action in ACTIONS]
     routes += [
-        poll("/api/v1/flux_2/{id}", "service_plain"),
+        poll("/api/v1/flux/text_to_image/{id}", "service", "flux", "text_to_image"),
+        create("/api/v1/flux/text_to_image", "flux", "service", "text_to_image"),
+        poll("/api/v1/flux_2/{id}", "service_plain", "flux_2"),
+        poll("/api/v1/flux/{id}", "service_plain", "flux"),
         poll("/v1/tasks/{id}", "v1_tasks"),
         poll("/api/v1/tasks/{id}", "api_tasks"),
         poll(generation.RESULTS_PATH + "{id}", None),
@@ -128,6 +136,9 @@ def _routes(sandbox: Sandbox) -> list[BaseRoute]:
         route("POST", "/api/v1/files/prepare", "files", partial(files.prepare, sandbox)),
         route("POST", "/api/v1/files/confirm", "files", partial(files.confirm, sandbox)),
         route("POST", "/api/v1/files", "files", partial(files.create, sandbox)),
+        *persistent_files.routes(sandbox),
+        *MultipartUploads(sandbox).routes(),
+        route("GET", "/v1/models", "account", partial(account.models, sandbox)),
         route("GET", "/api/v1/me", "account", partial(account.info, sandbox)),
         route("GET", "/api/v1/me/balance", "account", partial(account.balance, sandbox)),
         route("GET", "/api/v1/price_schedules", "account", partial(account.price_schedules, sandbox)),

@@ -1,6 +1,6 @@
 """The models the sandbox offers: what each accepts, costs and takes, and how large its pictures are.
 
-Parameters and prices of pro and flex are the service's; max's price, all durations and pixel sizes are made up
+Parameters and prices of pro, flex and klein are the service's; max's price, all durations and pixel sizes are made up
 to be believable.
 """
 
@@ -14,6 +14,10 @@ from urllib.parse import urlsplit
 
 Action = Literal["text_to_image", "remix_image"]
 ACTIONS: tuple[Action, ...] = ("text_to_image", "remix_image")
+
+# The part of the paths that names a service, and how questions for prices may spell it.
+Service = Literal["flux_2", "flux"]
+PRICED_AS: Mapping[Service, tuple[str, ...]] = {"flux_2": ("flux-2", "flux_2"), "flux": ("flux",)}
 
 RATIOS = ("1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3")
 PROMPT_CHARS = (3, 5000)
@@ -31,24 +35,52 @@ _SIZES_1K_PX = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """One of pro, flex and max."""
+    """One of pro, flex, max and klein.
+
+    `max_sources` 0 stands for a tier that makes pictures from text alone. `refuses` are parameters of others.
+    """
 
     name: str
+    service: Service = "flux_2"
     price_cents: Mapping[str, int]
     median_s: float
     sigma: float
     max_sources: int
-    strict: bool = False
+    needs_ratio: bool = False
+    refuses: frozenset[str] = frozenset({"output_count"})
 
 
 TIERS = {
     "pro": Tier(name="pro", price_cents={"1k": 5, "2k": 7}, median_s=6.0, sigma=0.2, max_sources=8),
     "flex": Tier(name="flex", price_cents={"1k": 14, "2k": 24}, median_s=10.0, sigma=0.25, max_sources=8),
-    "max": Tier(name="max", price_cents={"1k": 10}, median_s=14.0, sigma=0.25, max_sources=1, strict=True),
+    "max": Tier(
+        name="max",
+        price_cents={"1k": 10},
+        median_s=14.0,
+        sigma=0.25,
+        max_sources=1,
+        needs_ratio=True,
+        refuses=frozenset({"enable_safety_checker"}),
+    ),
+    "klein": Tier(
+        name="klein",
+        service="flux",
+        price_cents={"1k": 3},
+        median_s=3.0,
+        sigma=0.2,
+        max_sources=0,
+        refuses=frozenset({"output_resolution", "enable_safety_checker"}),
+    ),
 }
 
+
+def _slug(action: Action, tier: Tier) -> str:
+    return f"flux-2-{tier.name}" if tier.service == "flux" else f"flux-2-{tier.name}-{action.replace('_', '-')}"
+
+
 MODELS: dict[Action, dict[str, Tier]] = {
-    action: {f"flux-2-{name}-{action.replace('_', '-')}": tier for name, tier in TIERS.items()} for action in ACTIONS
+    action: {_slug(action, tier): tier for tier in TIERS.values() if action == "text_to_image" or tier.max_sources}
+    for action in ACTIONS
 }
 
 
@@ -75,10 +107,10 @@ def nearest_ratio(width_px: int, height_px: int) -> str:
     return min(RATIOS, key=lambda ratio: abs(wanted - _SIZES_1K_PX[ratio][0] / _SIZES_1K_PX[ratio][1]))
 
 
-def problems(action: Action, body: Mapping[str, Any]) -> dict[str, list[str]]:
+def problems(service: Service, action: Action, body: Mapping[str, Any]) -> dict[str, list[str]]:
     """Every complaint of the service about a create body, by field; empty when it is valid."""
     found: dict[str, list[str]] = {}
-    tier = _check_model(action, body, found)
+    tier = _check_model(service, action, body, found)
     _check_prompt(body, found)
     _check_ratio(action, body, tier, found)
     _check_resolution(body, tier, found)
@@ -105,14 +137,15 @@ def is_web_url(value: object) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _check_model(action: Action, body: Mapping[str, Any], found: dict[str, list[str]]) -> Tier | None:
+def _check_model(service: Service, action: Action, body: Mapping[str, Any], found: dict[str, list[str]]) -> Tier | None:
     model = body.get("model")
+    offered = {slug: tier for slug, tier in MODELS[action].items() if tier.service == service}
     if model is None:
         found["model"] = ["is required"]
-    elif not isinstance(model, str) or model not in MODELS[action]:
-        found["model"] = [f"must be one of: {', '.join(MODELS[action])}"]
+    elif not isinstance(model, str) or model not in offered:
+        found["model"] = [f"must be one of: {', '.join(offered)}"]
     else:
-        return MODELS[action][model]
+        return offered[model]
     return None
 
 
@@ -130,7 +163,7 @@ def _check_prompt(body: Mapping[str, Any], found: dict[str, list[str]]) -> None:
 
 
 def _check_ratio(action: Action, body: Mapping[str, Any], tier: Tier | None, found: dict[str, list[str]]) -> None:
-    strict = tier is not None and tier.strict
+    strict = tier is not None and tier.needs_ratio
     allowed = RATIOS + (("auto",) if action == "remix_image" and not strict else ())
     if "aspect_ratio" not in body:
         if strict:
@@ -141,18 +174,20 @@ def _check_ratio(action: Action, body: Mapping[str, Any], tier: Tier | None, fou
 
 def _check_resolution(body: Mapping[str, Any], tier: Tier | None, found: dict[str, list[str]]) -> None:
     allowed = tuple(tier.price_cents) if tier else ("1k", "2k")
-    if "output_resolution" in body and body["output_resolution"] not in allowed:
+    if tier is not None and "output_resolution" in body and "output_resolution" in tier.refuses:
+        found["output_resolution"] = ["is not supported by this model"]
+    elif "output_resolution" in body and body["output_resolution"] not in allowed:
         found["output_resolution"] = [f"must be one of: {', '.join(allowed)}"]
 
 
 def _check_switches(body: Mapping[str, Any], tier: Tier | None, found: dict[str, list[str]]) -> None:
     if "enable_safety_checker" in body:
-        if tier is not None and tier.strict:
+        if tier is not None and "enable_safety_checker" in tier.refuses:
             found["enable_safety_checker"] = ["is not supported by this model"]
         elif not isinstance(body["enable_safety_checker"], bool):
             found["enable_safety_checker"] = ["must be a boolean"]
     if "output_count" in body:
-        if tier is not None and not tier.strict:
+        if tier is not None and "output_count" in tier.refuses:
             found["output_count"] = ["is not supported by this model"]
         elif isinstance(body["output_count"], bool) or body["output_count"] != 1:
             found["output_count"] = ["must be 1"]

@@ -84,14 +84,15 @@ async def apply_after(sandbox: Sandbox, fault: Fault, response: Response) -> Res
     if fault.kind == "retry_after":
         response.headers.update(_retry_after(sandbox, fault))
     elif fault.kind == "truncated_body":
-        return _TruncatedResponse(response.body, response.status_code, media_type=response.headers.get("content-type"))
+        kind = response.headers.get("content-type")
+        return _TruncatedResponse(response.body, response.status_code, _task_header(response), media_type=kind)
     elif fault.kind == "broken_json":
         body = bytes(response.body)
-        return Response(body[: max(1, len(body) * 2 // 3)], response.status_code, media_type="application/json")
+        cut = body[: max(1, len(body) * 2 // 3)]
+        return Response(cut, response.status_code, _task_header(response), media_type="application/json")
     elif fault.kind == "oversized_body":
-        return Response(
-            _padded(bytes(response.body), fault.size_bytes), response.status_code, media_type="application/json"
-        )
+        padded = _padded(bytes(response.body), fault.size_bytes)
+        return Response(padded, response.status_code, _task_header(response), media_type="application/json")
     return response
 
 
@@ -99,6 +100,11 @@ def redirect_response(fault: Fault, location: str) -> Response:
     """The response of a redirect fault, to its own `value` or else to a location."""
     status = fault.status if 300 <= fault.status < 400 else 307
     return Response(status_code=status, headers={"location": fault.value or location})
+
+
+def _task_header(response: Response) -> dict[str, str]:
+    """The header that names a new task: it arrives before the body goes wrong."""
+    return {name: text for name, text in response.headers.items() if name == "x-runapi-task-id"}
 
 
 def _padded(body: bytes, size_bytes: int) -> bytes:

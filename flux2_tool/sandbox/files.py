@@ -1,4 +1,8 @@
-"""The files API: prepare, then PUT to storage, then confirm; or hand a URL or base64 over directly."""
+"""The files API: prepare, then PUT to storage, then confirm; or hand a URL or base64 over directly.
+
+The sandbox contacts nothing outside, so a URL elsewhere becomes a drawn picture that shows the address; a host of the
+top-level domain `invalid` cannot be fetched.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,35 @@ import base64
 import binascii
 import hashlib
 import io
+import ipaddress
 import mimetypes
 from typing import Any
+from urllib.parse import urlsplit
 
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux2_tool.sandbox.access import base_url, bearer_key, json_object
+from flux2_tool.sandbox.access import api_key, base_url, json_object
 from flux2_tool.sandbox.catalog import is_web_url
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import fingerprint
 from flux2_tool.sandbox.objects import stored_bytes
-from flux2_tool.sandbox.pictures import picture_size_px
+from flux2_tool.sandbox.pictures import picture_size_px, png_of
 from flux2_tool.sandbox.responses import error_response, json_response
-from flux2_tool.sandbox.service import Sandbox, iso
-from flux2_tool.sandbox.storage import UPLOADS_PATH, StoredFile
+from flux2_tool.sandbox.service import Sandbox
+from flux2_tool.sandbox.storage import IMAGES_PATH, UPLOADS_PATH, StoredFile
+from flux2_tool.sandbox.tasks import iso
 
 MOST_FILE_BYTES = 100 * 1024 * 1024
 _PREPARED_LIFE_S = 300
+OUTSIDE_SIZE_PX = (1024, 768)
 
 
 async def prepare(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
     """Announce a file; the response says where to PUT its bytes and with which headers."""
     options = sandbox.options
-    key = sandbox.authorized_key(bearer_key(request))
+    key = sandbox.authorized_key(api_key(request))
     if key is None:
         return error_response(options, 401, "Invalid or missing API key")
     body = await json_object(request)
@@ -65,7 +73,7 @@ async def prepare(sandbox: Sandbox, request: Request, fault: Fault | None) -> Re
 async def confirm(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
     """Turn uploaded bytes into a file with a URL of its own."""
     options = sandbox.options
-    key = sandbox.authorized_key(bearer_key(request))
+    key = sandbox.authorized_key(api_key(request))
     if key is None:
         return error_response(options, 401, "Invalid or missing API key")
     body = await json_object(request) or {}
@@ -78,9 +86,9 @@ async def confirm(sandbox: Sandbox, request: Request, fault: Fault | None) -> Re
 
 
 async def create(sandbox: Sandbox, request: Request, fault: Fault | None) -> Response:
-    """Take a file as base64, or from a URL; of URLs the sandbox can only reach its own."""
+    """Take a file as base64, or from a URL."""
     options = sandbox.options
-    key = sandbox.authorized_key(bearer_key(request))
+    key = sandbox.authorized_key(api_key(request))
     if key is None:
         return error_response(options, 401, "Invalid or missing API key")
     body = await json_object(request)
@@ -144,9 +152,26 @@ def _content_of(sandbox: Sandbox, source: dict[str, Any]) -> bytes | str:
         if not is_web_url(source.get("url")):
             return "must have an http(s) url"
         found = sandbox.storage.find_url(source["url"])
-        content = stored_bytes(sandbox, found) if found else None
-        return content or "could not be fetched (the sandbox only reaches its own URLs)"
+        content = stored_bytes(sandbox, found) if found else _outside(sandbox, source["url"])
+        return content or "could not be fetched"
     return "type must be one of: url, base64"
+
+
+def _outside(sandbox: Sandbox, url: str) -> bytes | None:
+    """A picture in the place of one that is elsewhere; None for an address that can have none."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host.endswith(".invalid") or parts.path.startswith(IMAGES_PATH) or _is_inside(host):
+        return None
+    return png_of(url, "a public URL", OUTSIDE_SIZE_PX, sources=(), drawn=sandbox.options.drawn_images)
+
+
+def _is_inside(host: str) -> bool:
+    """Whether a service on the internet could not reach a host: an address of this machine or of a private network."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost"
 
 
 def _described(sandbox: Sandbox, request: Request, file: StoredFile) -> Response:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux2_tool.sandbox.access import base_url, bearer_key
+from flux2_tool.sandbox.access import KEY_HEADERS, api_key, base_url
 from flux2_tool.sandbox.callbacks import follow
-from flux2_tool.sandbox.catalog import Action, problems
+from flux2_tool.sandbox.catalog import Action, Service, problems
 from flux2_tool.sandbox.fault_middleware import ConnectionDropped, apply_after, apply_before, redirect_response
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import CreateRecord, Leak, fingerprint
-from flux2_tool.sandbox.options import PollPath
+from flux2_tool.sandbox.options import PollPath, SandboxOptions
 from flux2_tool.sandbox.responses import created_response, envelope, error_response, json_response, task_content
 from flux2_tool.sandbox.service import ConflictError, Sandbox, input_digest
 from flux2_tool.sandbox.storage import IMAGES_PATH
@@ -25,18 +26,33 @@ RESULTS_PATH = "/api/v1/task_results/"
 
 MOST_BODY_BYTES = 1024 * 1024
 MOST_KEY_CHARS = 512
-_SECRET_HEADERS = ("authorization", "x-api-key", "proxy-authorization")
+_SECRET_HEADERS = (*KEY_HEADERS, "proxy-authorization")
 
 
-async def create(sandbox: Sandbox, request: Request, route: Route, action: Action) -> Response:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What one create path makes: a route of a service, and its action."""
+
+    service: Service
+    route: Route
+    action: Action
+
+    def is_served(self, options: SandboxOptions) -> bool:
+        """Whether the options have it switched on."""
+        if self.service == "flux":
+            return options.flux_service
+        return options.guide_route if self.route == "guide" else options.service_route
+
+
+async def create(sandbox: Sandbox, request: Request, endpoint: Endpoint) -> Response:
     """Handle a create POST and record it, whatever its outcome."""
     now = sandbox.clock()
     sandbox.settle(now)
-    key = bearer_key(request)
+    key = api_key(request)
     record = CreateRecord(
         at=now,
-        route=route,
-        action=action,
+        route=endpoint.route,
+        action=endpoint.action,
         path=request.url.path,
         headers=[(name, value) for name, value in request.headers.items() if name not in _SECRET_HEADERS],
         key_fingerprint=fingerprint(key) if key else None,
@@ -47,20 +63,20 @@ async def create(sandbox: Sandbox, request: Request, route: Route, action: Actio
     if key and key.encode() in record.body:
         sandbox.ledger.authorization_leaks.append(Leak(at=now, path=record.path, where="create body"))
     options = sandbox.options
-    if not (options.guide_route if route == "guide" else options.service_route):
+    if not endpoint.is_served(options):
         record.outcome, record.status = "route_off", options.route_off_status
         return error_response(options, options.route_off_status, "Not found")
     fault = sandbox.faults.take("create")
     if fault is None:
-        response = _accept(sandbox, request, record, route, action, None)
+        response = _accept(sandbox, request, record, endpoint, None)
     else:
-        response = await _faulty_create(sandbox, request, record, route, action, fault)
+        response = await _faulty_create(sandbox, request, record, endpoint, fault)
     record.status = response.status_code
     return response
 
 
 async def _faulty_create(
-    sandbox: Sandbox, request: Request, record: CreateRecord, route: Route, action: Action, fault: Fault
+    sandbox: Sandbox, request: Request, record: CreateRecord, endpoint: Endpoint, fault: Fault
 ) -> Response:
     record.fault = fault.kind
     try:
@@ -71,18 +87,18 @@ async def _faulty_create(
     if instead is not None:
         record.outcome = "redirected" if fault.kind == "redirect" else "fault"
         return instead
-    response = _accept(sandbox, request, record, route, action, fault)
+    response = _accept(sandbox, request, record, endpoint, fault)
     if fault.kind == "redirect" and record.task_id is not None:
         return redirect_response(fault, f"{RESULTS_PATH}{record.task_id}")
     return await apply_after(sandbox, fault, response)
 
 
 def _accept(
-    sandbox: Sandbox, request: Request, record: CreateRecord, route: Route, action: Action, fault: Fault | None
+    sandbox: Sandbox, request: Request, record: CreateRecord, endpoint: Endpoint, fault: Fault | None
 ) -> Response:
     """Handle a create that reached the service."""
-    options, now = sandbox.options, sandbox.clock()
-    key = sandbox.authorized_key(bearer_key(request))
+    options, now, action = sandbox.options, sandbox.clock(), endpoint.action
+    key = sandbox.authorized_key(api_key(request))
     if key is None:
         record.outcome = "unauthorized"
         return error_response(options, 401, "Invalid or missing API key")
@@ -95,7 +111,7 @@ def _accept(
     except ValueError:
         record.outcome = "invalid"
         return error_response(options, 400, "The request body is not valid JSON")
-    errors = problems(action, body) if isinstance(body, dict) else {"base": ["must be a JSON object"]}
+    errors = problems(endpoint.service, action, body) if isinstance(body, dict) else {"base": ["must be a JSON object"]}
     if errors:
         record.outcome = "invalid"
         return error_response(options, 422, "Validation failed", errors=errors)
@@ -111,7 +127,8 @@ def _accept(
     record.outcome = "created" if made else "replayed"
     if task is None:
         task = sandbox.make_task(
-            route=route,
+            service=endpoint.service,
+            route=endpoint.route,
             action=action,
             arguments=body,
             key_fingerprint=key_fingerprint,
@@ -132,7 +149,7 @@ def _accept(
     if fault is not None and fault.kind == "stray":
         task = sandbox.another_task(task)
     return created_response(
-        options, task, route, now, link=_status_link(sandbox, request, task, fault), replayed=not made
+        options, task, endpoint.route, now, link=_status_link(sandbox, request, task, fault), replayed=not made
     )
 
 
@@ -161,12 +178,17 @@ def _status_link(sandbox: Sandbox, request: Request, task: Task, fault: Fault | 
 
 
 async def poll(
-    sandbox: Sandbox, request: Request, fault: Fault | None, path: PollPath | None, action: Action | None
+    sandbox: Sandbox,
+    request: Request,
+    fault: Fault | None,
+    path: PollPath | None,
+    service: Service | None,
+    action: Action | None,
 ) -> Response:
     """Return a task's state at one of the poll addresses; `path` None is the address in a create's response."""
     options, now, ledger = sandbox.options, sandbox.clock(), sandbox.ledger
     ledger.polls += 1
-    key = sandbox.authorized_key(bearer_key(request))
+    key = sandbox.authorized_key(api_key(request))
     if key is None:
         return error_response(options, 401, "Invalid or missing API key")
     task = ledger.tasks.get(request.path_params["id"])
@@ -174,6 +196,7 @@ async def poll(
         (path is not None and path not in options.poll_paths)
         or task is None
         or task.key_fingerprint != fingerprint(key)
+        or (service is not None and task.service != service)
         or (action is not None and task.action != action)
         or now < task.created_at + options.visible_after_s
     ):
@@ -198,8 +221,8 @@ async def poll(
         guide=path in ("guide", "v1_tasks"),
         image_url=image_url(sandbox, base_url(request), task) if with_image else None,
     )
-    if path is None and "envelope" in request.query_params:
-        content = envelope(content, task, status)
+    if path == "api_tasks" or (path is None and "envelope" in request.query_params):
+        content = envelope(options, content, task, status)
     return json_response(content)
 
 

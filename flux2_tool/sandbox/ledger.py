@@ -147,6 +147,7 @@ def _create_json(record: CreateRecord, *, bodies: bool) -> dict[str, Any]:
 def _task_json(task: Task, now: float) -> dict[str, Any]:
     return {
         "id": task.id,
+        "service": task.service,
         "route": task.route,
         "action": task.action,
         "model": task.model,

@@ -9,6 +9,7 @@ import hashlib
 from starlette.requests import Request
 from starlette.responses import Response
 
+from flux2_tool.sandbox.access import KEY_HEADERS
 from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.ledger import Download, Leak
 from flux2_tool.sandbox.pictures import picture_size_px, png_of
@@ -95,8 +96,8 @@ def _received(file: StoredFile | None, request: Request, content: bytes) -> Resp
 
 def _refusal(sandbox: Sandbox, request: Request) -> Response | None:
     now, path = sandbox.clock(), request.url.path
-    if "authorization" in request.headers:
-        sandbox.ledger.authorization_leaks.append(Leak(at=now, path=path, where="authorization header to storage"))
+    if any(name in request.headers for name in KEY_HEADERS):
+        sandbox.ledger.authorization_leaks.append(Leak(at=now, path=path, where="key in a header to storage"))
         return storage_error(400, "InvalidArgument", "Only one auth mechanism allowed")
     query = query_of(request.scope["query_string"])
     refusal = sandbox.storage.refusal(request.method, path, query, now=now)

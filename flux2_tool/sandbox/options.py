@@ -36,17 +36,22 @@ class SandboxOptions:
     Args:
         guide_route: Serve `POST /v1/text_to_image` and `/v1/remix_image`.
         service_route: Serve `POST /api/v1/flux_2/text_to_image` and `.../remix_image`.
+        flux_service: Serve `POST /api/v1/flux/text_to_image`, which has klein.
         route_off_status: The status of a create on a route that is switched off: 404, 405, 410 or 501.
         poll_paths: The poll addresses that work; the others give 404.
         visible_after_s: A poll sooner than this after the create gives 404.
         api_keys: The only good keys; empty means every key that starts with "sk-".
         error_shape: Which of the service's error bodies to use.
+        task_id_header: Whether the response to a create names the task in the header X-RunAPI-Task-Id, too.
         body_shape: Task responses as they are, inside `data`, or (create only) with the id in a header alone.
         status_in_create: Whether the service route's create response has a `status`.
         result_field: The field that carries the finished images.
         cost_field: The field that carries what a finished task cost.
+        billing: Whether the service's responses have `billing`: what is reserved, settled and refunded.
+        refunds: Whether a task that fails costs nothing; False charges for it.
         status_link: Whether and where the create response links to a status URL.
         status_link_envelope: That URL returns an envelope `{"id", "status", "response": {...}}`.
+        envelope_text: The body in an envelope, there and at /api/v1/tasks/{id}, is JSON text instead of an object.
         status_link_origin: Scheme and host of that URL; empty means the sandbox's own.
         speed: Divides every simulated duration; 50 makes a 6 s picture in 0.12 s.
         duration_s: An exact duration for every task, instead of a drawn one; `speed` does not change it.
@@ -71,17 +76,22 @@ class SandboxOptions:
 
     guide_route: bool = True
     service_route: bool = True
+    flux_service: bool = True
     route_off_status: int = 404
     poll_paths: frozenset[PollPath] = field(default=POLL_PATHS)
     visible_after_s: float = 0.0
     api_keys: frozenset[str] = field(default=frozenset(), repr=False)
     error_shape: ErrorShape = "text"
+    task_id_header: bool = True
     body_shape: BodyShape = "flat"
     status_in_create: bool = True
     result_field: ResultField = "images"
     cost_field: CostField = "usage"
+    billing: bool = True
+    refunds: bool = True
     status_link: StatusLink = "none"
     status_link_envelope: bool = False
+    envelope_text: bool = False
     status_link_origin: str = ""
     speed: float = 1.0
     duration_s: float | None = None

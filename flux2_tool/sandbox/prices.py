@@ -11,20 +11,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flux2_tool.sandbox.catalog import ACTIONS, MODELS, Action, Tier
-
-SERVICE_NAMES = ("flux-2", "flux_2")
+from flux2_tool.sandbox.catalog import ACTIONS, MODELS, PRICED_AS, Action, Tier
 
 
 def schedules(wanted: Mapping[str, str]) -> list[dict[str, Any]]:
     """The schedules that match the filters service, action and model."""
-    if wanted.get("service", SERVICE_NAMES[0]) not in SERVICE_NAMES:
-        return []
     return [
         _schedule(action, model, tier)
         for action in ACTIONS
         for model, tier in MODELS[action].items()
-        if wanted.get("action", action) == action and wanted.get("model", model) == model
+        if wanted.get("action", action) == action
+        and wanted.get("model", model) == model
+        and wanted.get("service", PRICED_AS[tier.service][0]) in PRICED_AS[tier.service]
     ]
 
 
@@ -36,7 +34,9 @@ def etag(found: list[dict[str, Any]]) -> str:
 def quote(asked: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, list[str]]]:
     """A quote without its date, or None and what is wrong with the question, by field."""
     problems: dict[str, list[str]] = {}
-    if asked.get("service") not in SERVICE_NAMES:
+    names = {spelling: service for service, spellings in PRICED_AS.items() for spelling in spellings}
+    service = names.get(str(asked.get("service")))
+    if service is None:
         problems["service"] = ["is not known"]
     action: Action | None = next((name for name in ACTIONS if name == asked.get("action")), None)
     if action is None:
@@ -46,21 +46,24 @@ def quote(asked: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, li
         problems["params"] = ["must be an object"]
         params = {}
     tier = MODELS[action].get(str(asked.get("model") or params.get("model"))) if action else None
+    tier = tier if tier is None or tier.service == service else None
     resolution = params.get("output_resolution", "1k")
     if action and tier is None:
         problems["model"] = ["is not known"]
     elif tier and resolution not in tier.price_cents:
         problems["params"] = [f"output_resolution must be one of: {', '.join(tier.price_cents)}"]
+    elif tier and "output_resolution" in params and "output_resolution" in tier.refuses:
+        problems["params"] = ["output_resolution is not supported by this model"]
     if problems or tier is None:
         return None, problems
     found = {
         "service": asked["service"],
         "action": action,
         "model": asked.get("model") or params["model"],
-        "pricing_status": "priced",
+        "pricing_status": "available",
         "currency": "USD",
         "reservation_amount_cents": tier.price_cents[resolution],
-        "estimate_basis": "catalog",
+        "estimate_basis": "exact",
     }
     return found, {}
 
@@ -73,14 +76,14 @@ def _schedule(action: Action, model: str, tier: Tier) -> dict[str, Any]:
     elif tier.name == "flex":
         config = {"keys": ["output_resolution"], "matrix": dict(tier.price_cents)}
     return {
-        "service": SERVICE_NAMES[0],
+        "service": PRICED_AS[tier.service][0],
         "action": action,
         "model": model,
-        "pricing_status": "priced",
+        "pricing_status": "available",
         "catalog_status": "active",
         "currency": "USD",
-        "billing_unit": "image",
-        "billing_strategy": "per_image",
+        "billing_unit": "per_call",
+        "billing_strategy": "flat",
         "unit_price_cents": base_cents,
         "billing_config": config,
     }

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from flux2_tool.sandbox.options import SandboxOptions
-from flux2_tool.sandbox.tasks import Route, State, Task
+from flux2_tool.sandbox.tasks import Route, State, Task, iso
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -92,15 +92,17 @@ def created_response(
 ) -> Response:
     """The response to a create POST, also to one that was repeated: the task in its present state, by route."""
     content: dict[str, Any]
+    headers = {"x-runapi-task-id": task.id} if options.task_id_header or options.body_shape == "header" else {}
     if route == "guide":
         content = {"task_id": task.id, "status": task.state(now), "model": task.model}
     else:
         content = {"id": task.id}
         if options.status_in_create:
             content["status"] = task.state(now)
+        if options.billing:
+            content["billing"] = _billing(task)
     if replayed:
         content["task_replayed"] = True
-    headers = {}
     if link and options.status_link == "status_url":
         content["status_url"] = link
     elif link and options.status_link == "urls_get":
@@ -108,7 +110,6 @@ def created_response(
     elif link:
         headers["location"] = link
     if options.body_shape == "header":
-        headers["x-runapi-task-id"] = task.id
         content = {name: value for name, value in content.items() if name not in ("id", "task_id")}
     if options.body_shape == "data":
         content = {"data": content}
@@ -126,8 +127,10 @@ def task_content(
     if state == "completed":
         if image_url is not None:
             content[options.result_field] = _images(options.result_field, image_url)
-        content.update(_cost(options, task))
+        content.update(_cost(options, task, with_facts=options.billing and not guide))
     elif state == "failed" and task.failure is not None:
+        if options.billing and not guide:
+            content["billing"] = _billing(task, refunded=options.refunds, settled=not options.refunds)
         failure = task.failure
         content["error"] = (
             {"code": failure.code, "message": failure.message} if options.error_shape == "object" else failure.message
@@ -136,18 +139,21 @@ def task_content(
 
 
 def callback_content(options: SandboxOptions, task: Task, *, image_url: str | None) -> dict[str, Any]:
-    """The body of a callback: that of a poll's response, without the cost, which no source promises there."""
+    """The body of a callback: a poll's response without `billing`, which no source promises there."""
     ended: State = "failed" if task.failure else "completed"
-    return task_content(replace(options, cost_field="none"), task, ended, guide=False, image_url=image_url)
+    return task_content(replace(options, billing=False), task, ended, guide=False, image_url=image_url)
 
 
-def envelope(content: Mapping[str, Any], task: Task, state: State | str) -> dict[str, Any]:
+def envelope(options: SandboxOptions, content: Mapping[str, Any], task: Task, state: State | str) -> dict[str, Any]:
     """A stored response as the task's `Location` returns it; `response` is there once the task is finished."""
     wrapped: dict[str, Any] = {"id": task.id, "status": state}
-    if state == "completed":
-        wrapped["response"] = {"status": 200, "content_type": "application/json", "headers": {}, "body": content}
-    elif state == "failed":
-        wrapped["response"] = {"status": 422, "content_type": "application/json", "headers": {}, "body": content}
+    if state in ("completed", "failed"):
+        wrapped["response"] = {
+            "status": 200 if state == "completed" else 422,
+            "content_type": "application/json",
+            "headers": {},
+            "body": _encode(content) if options.envelope_text else content,
+        }
     return wrapped
 
 
@@ -159,9 +165,20 @@ def _images(result_field: str, url: str) -> Any:
     return [{"url": url}]
 
 
-def _cost(options: SandboxOptions, task: Task) -> dict[str, Any]:
+def _billing(task: Task, *, settled: bool = False, refunded: bool = False) -> dict[str, Any]:
+    """What is known of a task's money. A hundred million micro cents are a dollar."""
+    cents = task.price_cents
+    return {
+        "reservation": {"amount_cents": cents},
+        "settlement": {"charged_amount_cents": cents, "amount_micro_cents": cents * 1_000_000} if settled else None,
+        "refund": {"refunded_at": iso(task.finish_at)} if refunded else None,
+    }
+
+
+def _cost(options: SandboxOptions, task: Task, *, with_facts: bool) -> dict[str, Any]:
     if options.cost_field == "usage":
-        return {"usage": {"cost": task.price_cents / 100, "generated_images": 1}}
+        usage = {"usage": {"cost": task.price_cents / 100, "generated_images": 1}}
+        return {**usage, "billing": _billing(task, settled=True)} if with_facts else usage
     if options.cost_field == "settlement":
         return {"billing": {"settlement": {"charged_amount_cents": task.price_cents}}}
     return {"cost_cents": task.price_cents} if options.cost_field == "cost_cents" else {}

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from flux2_tool.sandbox.catalog import Action, nearest_ratio, price_cents, size_px
+from flux2_tool.sandbox.catalog import Action, Service, nearest_ratio, price_cents, size_px
 from flux2_tool.sandbox.faults import Fault, Faults
 from flux2_tool.sandbox.ledger import Ledger
 from flux2_tool.sandbox.options import SandboxOptions
@@ -147,7 +147,7 @@ class Sandbox:
         task.settled = True
         account = self.account(task.key_fingerprint)
         account.reserved_cents -= task.price_cents
-        if task.failure is None:
+        if task.failure is None or not self.options.refunds:
             task.billed_cents = task.price_cents
             account.balance_cents -= task.price_cents
             account.spent_cents += task.price_cents
@@ -174,6 +174,7 @@ class Sandbox:
     def make_task(
         self,
         *,
+        service: Service,
         route: Route,
         action: Action,
         arguments: Mapping[str, Any],
@@ -191,6 +192,7 @@ class Sandbox:
         duration_s = draw_duration_s(action, arguments, self.options, self._durations)
         task = Task(
             id=self.new_id("tsk_") if route == "guide" else str(uuid.UUID(int=self._ids.getrandbits(128), version=4)),
+            service=service,
             route=route,
             action=action,
             model=arguments["model"],
@@ -256,11 +258,6 @@ def input_digest(action: Action, body: Any) -> bytes:
     """The digest of a request's input: equal for equivalent JSON, on either route."""
     canonical = json.dumps([action, body], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).digest()
-
-
-def iso(at: float) -> str:
-    """A clock reading as the service writes times."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def day_of(at: float) -> str:

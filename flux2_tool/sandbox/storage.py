@@ -40,6 +40,19 @@ class StoredFile:
         return f"{FILES_PATH}{self.signed_id}/{quote(self.filename)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistentFile:
+    """A file that is kept until it is deleted, and fetched with the key."""
+
+    id: str
+    filename: str
+    purpose: str
+    content: bytes
+    mime_type: str
+    created_at: float
+    key_fingerprint: str
+
+
 @dataclass(slots=True)
 class Storage:
     """What is stored, and the secret that signs addresses."""
@@ -47,6 +60,7 @@ class Storage:
     secret: bytes
     pictures: dict[str, Task] = field(default_factory=dict)
     files: dict[str, StoredFile] = field(default_factory=dict)
+    persistent: dict[str, PersistentFile] = field(default_factory=dict)
 
     def presign(self, method: str, path: str, *, at: float, life_s: int) -> str:
         """A path with a query that allows one method on it from `at` on, for `life_s` seconds."""

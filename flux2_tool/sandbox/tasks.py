@@ -6,9 +6,10 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from flux2_tool.sandbox.catalog import MODELS, Action, median_duration_s
+from flux2_tool.sandbox.catalog import MODELS, Action, Service, median_duration_s
 from flux2_tool.sandbox.options import SandboxOptions
 
 Route = Literal["guide", "service"]
@@ -35,6 +36,7 @@ class Task:
     """
 
     id: str
+    service: Service
     route: Route
     action: Action
     model: str
@@ -93,3 +95,8 @@ def foreseen_failure(prompt: str) -> Failure | None:
     if "[fail]" in prompt:
         return Failure(code="generation_failed", message="Image generation failed, please try again")
     return None
+
+
+def iso(at: float) -> str:
+    """A clock reading as the service writes times."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ Tier = Literal[
     "pro",
     "flex",
     "max",
+    "klein",
 ]
 AspectRatio = Literal[
     "1:1",
@@ -32,6 +33,7 @@ TextToImageModel = Literal[
     "flux-2-pro-text-to-image",
     "flux-2-flex-text-to-image",
     "flux-2-max-text-to-image",
+    "flux-2-klein",
 ]
 RemixImageModel = Literal[
     "flux-2-pro-remix-image",

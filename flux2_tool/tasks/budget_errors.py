@@ -34,6 +34,7 @@ class Choice:
     """A model and resolution for a request, with its price.
 
     Attributes:
+        resolution: Empty where the model has no choice of it.
         counted_usd: What it counts as against the caps: the price, or a set amount where there is none.
         is_known: Whether that is a price.
     """
@@ -117,7 +118,7 @@ def _fewer_fit(spendings: Sequence[Spending], *, wanted: Choice, count: int, fit
 def choices_text(choices: Sequence[Choice]) -> str:
     """Return choices by model: "flux-2-pro-text-to-image 1k ($0.05) or 2k ($0.07)"."""
     models = [
-        f"{model} " + " or ".join(f"{one.resolution} ({one.price_text})" for one in of_model)
+        f"{model} " + " or ".join(f"{one.resolution} ({one.price_text})".strip() for one in of_model)
         for model, of_model in groupby(choices, key=lambda one: one.model)
     ]
     return "; ".join(models)

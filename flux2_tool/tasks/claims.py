@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from flux2_tool.exceptions import NotApprovedError
 from flux2_tool.journal import Claim, ClaimRules, Intent
 from flux2_tool.tasks.budget import OverBudgetError
+from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.deduplication import repeated_error
-from flux2_tool.tasks.submit import CreateRequest
 from flux2_tool.tasks.task import ImageTask
 
 

@@ -9,9 +9,11 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.responses import TaskResponse
+from flux2_tool.runapi.services import service_of
 from flux2_tool.tasks.dependencies import TaskDependencies
-from flux2_tool.tasks.poll import Poller, PollFailure, PollLog, poll_paths
+from flux2_tool.tasks.poll import Poller, PollFailure, PollLog
 from flux2_tool.tasks.poll_ends import EarlyEnd, lookup_failure
+from flux2_tool.tasks.poll_paths import poll_paths
 from flux2_tool.tasks.poll_schedule import EARLY_WEBHOOK_DELAY_S, MAX_GAP_S, PollSchedule
 from flux2_tool.tasks.waiters import Waiters
 
@@ -128,17 +130,19 @@ class Follower:
 
     def _poller(self, schedule: PollSchedule) -> Poller:
         task, deps, base_url = self._task, self._deps, self._client.base_url
+        services = contract.SERVICES if task.record is None else (service_of(task.record.model),)
         first_route = deps.route if deps.route != "auto" else deps.route_cache.get(base_url, "create")
         action = self._log.action
         if task.record is not None:
             first_route, action = task.record.route, task.record.tool
         paths = poll_paths(
             task.task_id,
+            services=services,
             actions=contract.ACTIONS if action is None else (action,),
             # The guide's route is first when none is known.
             routes=sorted(contract.ROUTES, key=lambda route: route != first_route),
             status_url=None if task.status_url is None else self._client.same_origin_url(task.status_url),
-            remembered=deps.route_cache.get(base_url, "poll"),
+            remembered=deps.route_cache.get(base_url, "poll", service=services[0].name),
         )
         return Poller(
             self._client,

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote
 
 from flux2_tool._net import is_loopback_url
 from flux2_tool.runapi import contract
@@ -30,6 +29,7 @@ from flux2_tool.runapi.responses import (
 from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError, UnusableNetworkError
 from flux2_tool.runapi.text import quoted
 from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.poll_paths import PollPath
 from flux2_tool.tasks.poll_schedule import (
     EMPTY_PATIENCE_S,
     FAILURES_BEFORE_LEAVING_PROVEN_PATH,
@@ -47,54 +47,6 @@ from flux2_tool.tasks.poll_schedule import (
 # no_network    the machine's set-up leads nowhere, so nothing was sent
 # transient     anything else; the next poll may succeed
 PollFailureKind = Literal["not_found", "unauthorized", "no_network", "transient"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollPath:
-    """A possible path of a task's status.
-
-    Attributes:
-        template: As in `runapi/contract.py`; None for a status URL from the service.
-        action: The action in the path, if it has one.
-        reference: The path to request, or a URL of the same origin.
-    """
-
-    template: str | None
-    action: contract.Action | None
-    reference: str
-
-
-def poll_paths(
-    task_id: str | None,
-    *,
-    actions: Sequence[contract.Action],
-    routes: Sequence[contract.Route],
-    status_url: str | None = None,
-    remembered: str | None = None,
-) -> tuple[PollPath, ...]:
-    """Return the possible paths of a task's status, the likeliest first.
-
-    Args:
-        task_id: The task's id; None leaves only the status URL.
-        actions: The action that made it, or both when unknown.
-        routes: The routes, the one that accepted it first.
-        status_url: A same-origin status URL from the create response.
-        remembered: The template that worked for this base URL before.
-    """
-    found = [] if status_url is None else [PollPath(template=None, action=None, reference=status_url)]
-    if task_id is None:
-        return tuple(found)
-    segment = quote(task_id, safe="")
-    templates: list[tuple[str, contract.Action | None]] = [
-        (contract.CREATE_PATHS[route] + "/{id}", action) for route in routes for action in actions
-    ]
-    templates += [(template, None) for template in contract.TASK_PATHS]
-    if remembered is not None:
-        templates.sort(key=lambda item: item[0] != remembered)
-    for template, action in templates:
-        reference = template.replace("{action}", action or "").replace("{id}", segment)
-        found.append(PollPath(template=template, action=action, reference=reference))
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +176,7 @@ class Poller:
         if not self._is_path_proven:
             self._is_path_proven = True
             if path.template is not None:
-                self._route_cache.put(self._client.base_url, "poll", path.template)
+                self._route_cache.put(self._client.base_url, "poll", path.template, service=path.service)
         return outcome
 
     def _is_doubtful(self, response: TaskResponse, path: PollPath) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -38,6 +38,7 @@ from flux2_tool.runapi.send_errors import (
     UnusableNetworkError,
 )
 from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
+from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.submit_errors import CHECK_BASE_URL, redirected, unavailable, without_task
 
@@ -50,27 +51,6 @@ CONFLICTS_AT_BACKOFF: Final = 4
 
 # What a POST is queued for: a free create slot of this process, or the account's rate limit after a 429.
 QueuedFor = Literal["create_slot", "rate_limit"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateRequest:
-    """The content of a create POST, fixed before the first attempt.
-
-    Attributes:
-        action: The RunAPI action.
-        body: The exact bytes of every attempt.
-        idempotency_key: Opaque, one per image.
-        client_request_id: Echoed and stored by the service, for support.
-        routes: The routes that may be tried, in order.
-        maybe_sent: Whether an earlier process may already have sent this request.
-    """
-
-    action: contract.Action
-    body: bytes
-    idempotency_key: str
-    client_request_id: str
-    routes: Sequence[contract.Route]
-    maybe_sent: bool = False
 
 
 class SubmissionError(Exception):
@@ -178,7 +158,7 @@ class Submission:
 
     async def _try_route(self, route: contract.Route) -> AcceptedTask | None:
         """Return the accepted task, or None when this route does not exist and nothing was created."""
-        path = contract.CREATE_PATHS[route].format(action=self._request.action)
+        path = self._request.create_path(route)
         while True:
             try:
                 response = await self._post(path, route)

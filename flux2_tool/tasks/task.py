@@ -25,11 +25,12 @@ from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import failure_of
 from flux2_tool.runapi.responses import TaskResponse
 from flux2_tool.tasks.acceptance import AcceptedTask
+from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.follow import FollowedTask, Follower
 from flux2_tool.tasks.poll_schedule import WATCH_DELAY_S
 from flux2_tool.tasks.status import TaskStatus
-from flux2_tool.tasks.submit import CreateRequest, QueuedFor, Submission, SubmissionCallbacks, SubmissionError
+from flux2_tool.tasks.submit import QueuedFor, Submission, SubmissionCallbacks, SubmissionError
 from flux2_tool.tasks.waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -83,14 +84,7 @@ class ImageTask(TaskStatus):
     ) -> ImageTask:
         """Return the image task of a record that another process or an earlier call began."""
         record = record_handle.record
-        request = CreateRequest(
-            action=record.tool,
-            body=record.body,
-            idempotency_key=record.idempotency_key,
-            client_request_id=record.client_request_id,
-            routes=(record.route,),
-            maybe_sent=True,
-        )
+        request = CreateRequest.of_record(record)
         image_task = cls(client, dependencies=dependencies, request=request, record_handle=record_handle)
         image_task._restore_from_record(record)
         return image_task
@@ -234,7 +228,7 @@ class ImageTask(TaskStatus):
             # Nobody is told of a task that a crash would make this machine forget; a locked journal is not waited for.
             await self.record_handle.settled(within_s=ACCEPTED_GRACE_S)
         if self._deps.route == "auto":
-            self._deps.route_cache.put(self.client.base_url, "create", accepted.route)
+            self._deps.route_cache.put(self.client.base_url, "create", accepted.route, service=request.service.name)
         self.log.last_response = response
         if response.phase == "failed" or (response.phase == "completed" and response.images):
             self._finish(response)

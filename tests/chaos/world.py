@@ -53,8 +53,11 @@ class ImageWanted:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the tool is called with, the same every time."""
-        return {"prompt": self.prompt, **({"count": self.count} if self.count > 1 else {})}
+        """What the tool is called with, the same every time; every cat is klein's, which has a service of its own."""
+        given: dict[str, Any] = {"prompt": self.prompt}
+        if "cat" in self.prompt:
+            given["model"] = "flux-2-klein"
+        return given | ({"count": self.count} if self.count > 1 else {})
 
 
 @dataclass(slots=True, kw_only=True)

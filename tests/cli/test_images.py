@@ -66,6 +66,32 @@ def test_a_wrong_count_costs_nothing(command: Command, sandbox: Sandbox, count: 
     assert sandbox.ledger.creates == []
 
 
+def test_klein_from_the_command_line(command: Command, sandbox: Sandbox) -> None:
+    """Off like max until somebody enables it; then made, fetched, priced and remembered like the others."""
+    off = command.run("generate", "a red fox", "--model", "flux-2-klein")
+    on = {"FLUX2_TOOL_TIERS": "pro,klein"}
+    prices = json.loads(command.run("prices", "--json", **on).stdout)["prices"]
+    cost = command.run("estimate", "text_to_image", '{"prompt": "a red fox", "model": "flux-2-klein"}', **on)
+    wrong = command.run("generate", "a red fox", "--model", "flux-2-klein", "--output-resolution", "2k", **on)
+    before = list(sandbox.ledger.creates)
+    made = command.run("generate", "a red fox", "--model", "flux-2-klein", "--json", **on)
+    result = json.loads(made.stdout)
+    fetched = json.loads(command.run("task", result["task"]["ref"], "--json").stdout)
+    edited = command.run("remix", "at night", result["task"]["ref"], "--json", **on)
+
+    assert (off.returncode, wrong.returncode, before) == (2, 2, [])
+    assert "an operator can add klein to tiers" in off.stderr
+    assert "flux-2-klein does not take output_resolution" in wrong.stderr
+    assert [row["usd"] for row in prices if row["model"] == "flux-2-klein"] == [0.03]
+    assert next(row["basis"] for row in prices if row["model"] == "flux-2-klein") == "quote"
+    assert cost.stdout.startswith("0.03 USD")
+    assert (result["task"]["model"], result["cost"]) == ("flux-2-klein", {"usd": 0.03, "basis": "billed"})
+    assert fetched["images"][0]["url"] == result["images"][0]["url"]
+    assert json.loads(edited.stdout)["task"]["model"] == "flux-2-pro-remix-image"
+    assert [record.path for record in sandbox.ledger.creates] == ["/api/v1/flux/text_to_image", "/v1/remix_image"]
+    assert sandbox.ledger.billed_cents == 8
+
+
 def test_output_saves_the_picture_and_prints_its_path(command: Command) -> None:
     """A path can be opened; a URL ends after some days."""
     done = command.run("generate", "a red fox", "--output", "pictures")

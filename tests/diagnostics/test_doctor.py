@@ -218,6 +218,8 @@ def test_an_account_without_money_is_a_failure(command: Command, sandbox: Sandbo
 
     assert "not enough for one image (0.05 USD)" in found["message"]
     assert "top up" in found["fix"]
+    # The cheapest of the tiers that may be used.
+    assert _examined(command, FLUX2_TOOL_TIERS="pro,klein")["balance"]["state"] == "ok"
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])
@@ -281,11 +283,13 @@ def test_known_routes_are_reported_and_none_is_tried(command: Command, sandbox: 
     sandbox.change({"guide_route": False})
     before = _examined(command)["routes"]
     command.run("generate", "a red fox")
+    command.run("generate", "a red fox", "--model", "flux-2-klein", FLUX2_TOOL_TIERS="klein")
     made = len(sandbox.ledger.creates)
     after = _examined(command)["routes"]
 
     assert "not known yet" in before["message"]
     assert after["facts"]["create"] == "service"
+    assert "poll of the service flux" in after["message"]
     assert len(sandbox.ledger.creates) == made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -18,7 +19,7 @@ from tests.e2e.test_turns import run, task_of
 def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[World]:
     """A gateway whose environment has no key; RunAPI is configured as a provider, as for chat."""
     runapi = scripted_provider(f"{sandbox[0]}/v1", api_key=KEY, model="some-chat-model")
-    made = make_world(providers={"runapi": runapi}, config={"wait_s": 1, "tiers": ["pro", "max"]})
+    made = make_world(providers={"runapi": runapi}, config={"wait_s": 1, "tiers": ["pro", "max", "klein"]})
     made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
@@ -54,8 +55,28 @@ def test_enabled_tiers_decide_what_the_model_is_offered(world: World) -> None:
     assert offered["parameters"]["properties"]["model"]["enum"] == [
         "flux-2-pro-text-to-image",
         "flux-2-max-text-to-image",
+        "flux-2-klein",
     ]
     assert "flex" not in offered["description"]
+    assert "klein" not in str(world.model.seen("tiers")[0].tools["remix_image"])
+
+
+def test_a_picture_by_klein_reaches_the_chat(world: World) -> None:
+    """Made by another service of RunAPI's, which nobody in the chat notices."""
+
+    def fetch(results: Sequence[str]) -> ToolCall:
+        [ref] = set(re.findall(r"task:[0-9a-f-]{36}", results[1]))
+        return ToolCall(tool="get_image_task", arguments={"task_id": ref, "timeoutSeconds": 60})
+
+    wrong = ToolCall(
+        tool="text_to_image", arguments={"prompt": "a draft", "model": "flux-2-klein", "output_resolution": "2k"}
+    )
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "a draft", "model": "flux-2-klein"})
+    turn, results = run(world, [wrong, call, fetch, Say(text="Here.")], session="klein")
+
+    assert "flux-2-klein does not take output_resolution; leave it out" in results[0]
+    assert "flux-2-klein, 0.03 USD (billed)" in results[2]
+    assert len(turn.media_urls) == 1
 
 
 def test_a_slow_picture_is_fetched_and_attached_once(world: World) -> None:

@@ -34,7 +34,12 @@ def private_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox], private_folder: Path) -> Iterator[World]:
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0], TMPDIR=str(private_folder))
+    made = make_world(
+        RUNAPI_API_KEY=KEY,
+        RUNAPI_BASE_URL=sandbox[0],
+        TMPDIR=str(private_folder),
+        config={"tiers": ["pro", "flex", "klein"]},
+    )
     done = made.openclaw.flux2_tool("openclaw", "install", "--yes", "--image-generate")
     assert done.returncode == 0, done.stderr
     with made.openclaw.gateway():
@@ -103,6 +108,15 @@ def test_an_input_image_is_remixed(world: World, private_folder: Path) -> None:
     assert (task.action, task.model) == ("remix_image", "flux-2-pro-remix-image")
     assert files_of_task(world, task) == [photo]
     assert list(private_folder.glob("flux2-*")) == []
+
+
+def test_klein_is_one_of_its_models(world: World) -> None:
+    """It has no choice of resolution, which OpenClaw knows, and its picture is shown like any other."""
+    woken = generate(world, "gecko", prompt="a green gecko", model="runapi/flux-2-klein", resolution="2K")
+
+    [task] = tasks_of(world, "a green gecko")
+    assert len(managed_images(world, "gecko")) == 1, woken.said
+    assert (task.model, task.billed_cents, sorted(task.arguments)) == ("flux-2-klein", 3, ["model", "prompt"])
 
 
 def test_an_equal_call_joins_a_picture_that_took_too_long(world: World) -> None:

@@ -266,3 +266,28 @@ def test_a_picture_that_cannot_be_fetched_is_reported_with_its_link(serving: Plu
 
     assert "task:lost was made and paid, but not fetched" in threw
     assert "https://images.example/lost.png" in threw
+
+
+def test_klein_makes_pictures_from_text_alone(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """OpenClaw itself then refuses an edit with it, and asks for no resolution."""
+    host.register(make_plugin(image_generate=True), config={"tiers": ["pro", "klein"]})
+    can = host.ask("imageProvider", plugin="plugin")["capabilities"]
+    made = generate(host, "fox", model="flux-2-klein", aspectRatio="16:9", resolution="2K")
+    refused = generate(host, "fox", model="flux-2-klein", inputImages=["photo"])
+
+    assert can["geometry"]["resolutionsByModel"] == {"flux-2-pro": ["1K", "2K"], "flux-2-klein": []}
+    assert can["edit"]["maxInputImagesByModel"] == {"flux-2-pro": 8, "flux-2-klein": 0}
+    assert calls(host)[-1]["params"]["arguments"] == {"prompt": "fox", "model": "flux-2-klein", "aspect_ratio": "16:9"}
+    assert "this model has no choice of it" in made["metadata"]["warnings"][0]
+    assert "makes images from text alone" in refused["threw"]
+
+
+def test_with_klein_alone_nothing_is_edited(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """An agent must not be offered an edit that no enabled tier can make."""
+    host.register(make_plugin(image_generate=True), config={"tiers": ["klein"]})
+
+    provider = host.ask("imageProvider", plugin="plugin")
+    can = provider["capabilities"]
+
+    assert (provider["models"], provider["defaultModel"]) == (["flux-2-klein"], "flux-2-klein")
+    assert (can["edit"]["enabled"], can["geometry"]["resolutions"]) == (False, [])

@@ -60,7 +60,7 @@ def test_the_skill_names_only_existing_tools_and_codes() -> None:
 @pytest.mark.parametrize(
     "advice",
     [
-        pytest.param(r"\*\*pro\*\*.*\*\*flex\*\*.*\*\*max\*\*", id="which tier"),
+        pytest.param(r"\*\*pro\*\*.*\*\*flex\*\*.*\*\*max\*\*.*\*\*klein\*\*", id="which tier"),
         pytest.param(r"task:last", id="edits start from the newest picture"),
         pytest.param(
             r"Never call `text_to_image` or `remix_image` again", id="a picture in the making is not bought twice"

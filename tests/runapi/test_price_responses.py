@@ -54,6 +54,33 @@ def _schedules(row: Any) -> dict[str, float]:
     return read_schedules(body, action="text_to_image", model=PRO, resolutions=("1k", "2k"))[0]
 
 
+@pytest.mark.parametrize("action", ["remix_image", "image_to_image"])
+@pytest.mark.parametrize("model", ["flux-2-pro-remix-image", "flux-2-pro-image-to-image"])
+def test_older_spellings_of_model_and_action_are_understood(action: str, model: str) -> None:
+    """Older documents of the service have them."""
+    named = {"action": action, "model": model}
+    asked: Any = {"action": "remix_image", "model": "flux-2-pro-remix-image"}
+    rows = {"price_schedules": [{**ROW, **named}]}
+
+    assert read_quote({**QUOTE, **named}, **asked) is not None
+    assert read_schedules(rows, **asked, resolutions=("1k", "2k"))[0] == {"1k": 0.05, "2k": 0.07}
+
+
+@pytest.mark.parametrize(
+    ("service", "usd"), [("flux", 0.03), (None, 0.03), ("flux-2", None), ("flux_2", None), (7, None)]
+)
+def test_a_price_of_klein_is_its_own_services(service: Any, usd: float | None) -> None:
+    """Another service's offer of the same name is for something else."""
+    row = {**ROW, "service": service, "model": "flux-2-klein", "unit_price_cents": 3, "billing_config": None}
+    quote = {**QUOTE, "service": service, "model": "flux-2-klein", "reservation_amount_cents": 3}
+    found, _ = read_schedules(
+        {"price_schedules": [row]}, action="text_to_image", model="flux-2-klein", resolutions=("1k",)
+    )
+    quoted = read_quote(quote, action="text_to_image", model="flux-2-klein")
+
+    assert found.get("1k") == (None if quoted is None else quoted.usd) == usd
+
+
 @pytest.mark.parametrize("body", [{"price_quote": QUOTE}, QUOTE])
 def test_a_quote_is_read_with_its_date(body: Any) -> None:
     """Wrapped as the service documents it, or bare as its JavaScript client types it."""

@@ -314,6 +314,6 @@ def test_the_sandbox_quotes_every_model(home: Path, runapi: SandboxTransport) ->
 
     found = _play(home, runapi, play)
 
-    assert len(found) == 10
+    assert len(found) == 11
     assert {price.basis for price in found} == {"quote"}
     assert runapi.billed == 0

@@ -24,7 +24,8 @@ def test_a_finished_task_sends_a_signed_callback() -> None:
     assert delivery.content["id"] == task_id
     assert delivery.content["status"] == "completed"
     assert delivery.content["images"][0]["url"].startswith("http://sandbox.test/storage/img_")
-    assert sorted(delivery.content) == ["id", "images", "status"]
+    assert sorted(delivery.content) == ["id", "images", "status", "usage"]
+    assert delivery.content["usage"]["cost"] == 0.05
     assert delivery.headers["content-type"] == "application/json"
     assert (delivery.at, delivery.timestamp) == (NOON + 10, str(int(NOON + 10)))
     assert delivery.is_signed_with(SECRET)
@@ -90,7 +91,8 @@ def test_a_task_without_images_sends_none() -> None:
 
     task_id = hooked.run()
 
-    assert hooked.received[0].content == {"id": task_id, "status": "completed"}
+    usage = {"cost": 0.05, "generated_images": 1}
+    assert hooked.received[0].content == {"id": task_id, "status": "completed", "usage": usage}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -35,8 +36,96 @@ def test_the_service_route_responds_as_the_sdk_expects(call: Any, call_with: Any
     terse = call_with(status_in_create=False).create("/api/v1/flux_2/text_to_image").json()
 
     assert re.fullmatch(UUID, answer["id"])
-    assert answer == {"id": answer["id"], "status": "pending"}
-    assert list(terse) == ["id"]
+    assert answer == {
+        "id": answer["id"],
+        "status": "pending",
+        "billing": {"reservation": {"amount_cents": 5}, "settlement": None, "refund": None},
+    }
+    assert list(terse) == ["id", "billing"]
+
+
+def test_a_create_names_its_task_in_a_header_too(call: Any, call_with: Any) -> None:
+    """A body may be lost on its way; the vendor's SDK reads the header."""
+    made = call.create("/api/v1/flux_2/text_to_image", idempotency_key="k")
+    again = call.create("/api/v1/flux_2/text_to_image", idempotency_key="k")
+    of_the_guide = call.create("/v1/text_to_image")
+    without = call_with(task_id_header=False).create("/v1/text_to_image")
+
+    assert made.headers["x-runapi-task-id"] == made.json()["id"] == again.headers["x-runapi-task-id"]
+    assert ("task_replayed" in made.json(), again.json()["task_replayed"]) == (False, True)
+    assert of_the_guide.headers["x-runapi-task-id"] == of_the_guide.json()["task_id"]
+    assert "x-runapi-task-id" not in without.headers
+
+
+def test_klein_has_a_service_of_its_own(call: Any, call_with: Any) -> None:
+    """Under the paths of the others there is no such model, and no task of it."""
+    klein = {"model": "flux-2-klein"}
+    made = call.create("/api/v1/flux/text_to_image", **klein)
+    elsewhere = [call.create(path, **klein) for path in ("/v1/text_to_image", "/api/v1/flux_2/text_to_image")]
+    pro = call.create("/api/v1/flux/text_to_image", model="flux-2-pro-text-to-image")
+    task_id = made.json()["id"]
+    polls = [
+        call.request("GET", f"{path}/{task_id}").status_code
+        for path in ("/api/v1/flux/text_to_image", "/api/v1/flux", "/v1/tasks", "/api/v1/tasks", "/api/v1/flux_2")
+    ]
+    switched_off = call_with(flux_service=False).create("/api/v1/flux/text_to_image", **klein)
+
+    assert made.status_code == 200
+    assert made.json()["billing"]["reservation"] == {"amount_cents": 3}
+    assert [refused.status_code for refused in (*elsewhere, pro)] == [422, 422, 422]
+    assert polls == [200, 200, 200, 200, 404]
+    assert switched_off.status_code == 404
+
+
+@pytest.mark.parametrize("is_text", [False, True])
+def test_the_tasks_path_answers_with_an_envelope(call_with: Any, is_text: bool) -> None:
+    """It belongs to endpoints of every kind; the stored response may be text."""
+    call = call_with(envelope_text=is_text)
+    task_id = call.task()
+
+    running = call.request("GET", f"/api/v1/tasks/{task_id}").json()
+    call.clock.now += 20
+    ended = call.request("GET", f"/api/v1/tasks/{task_id}").json()
+    body = json.loads(ended["response"]["body"]) if is_text else ended["response"]["body"]
+
+    assert running["status"] in ("pending", "processing")
+    assert "response" not in running
+    assert (ended["id"], ended["status"], ended["response"]["status"]) == (task_id, "completed", 200)
+    assert body["images"][0]["url"].startswith("http")
+
+
+@pytest.mark.parametrize(("refunds", "charged_cents"), [(True, 0), (False, 5)])
+def test_a_failed_task_says_what_became_of_its_money(call_with: Any, refunds: bool, charged_cents: int) -> None:
+    """What was reserved is given back, or charged."""
+    call = call_with(refunds=refunds)
+    task_id = call.create("/api/v1/flux_2/text_to_image", prompt="a fox [fail]").json()["id"]
+    call.clock.now += 20
+
+    billing = call.request("GET", f"/api/v1/flux_2/text_to_image/{task_id}").json()["billing"]
+
+    assert billing["reservation"] == {"amount_cents": 5}
+    assert bool(billing["refund"]) is refunds
+    assert bool(billing["settlement"]) is not refunds
+    assert call.sandbox.ledger.billed_cents == charged_cents
+
+
+def test_the_key_may_come_as_x_api_key(call: Any) -> None:
+    """A bearer token wins; storage must see neither."""
+    own = call.request("GET", "/api/v1/me/balance", key=None, headers={"X-API-Key": "sk-test"})
+    bad = call.request("GET", "/api/v1/me/balance", key="wrong", headers={"X-API-Key": "sk-test"})
+    none = call.request("GET", "/api/v1/me/balance", key=None)
+    stored = call.request("GET", call.image(), key=None, headers={"X-API-Key": "sk-test"})
+
+    assert [answer.status_code for answer in (own, bad, none, stored)] == [200, 401, 401, 400]
+    assert len(call.sandbox.ledger.authorization_leaks) == 1
+
+
+def test_the_models_are_listed_without_a_key(call: Any) -> None:
+    """In the form of OpenAI's list."""
+    listed = call.request("GET", "/v1/models", key=None).json()
+
+    assert listed["object"] == "list"
+    assert {"flux-2-pro-text-to-image", "flux-2-max-remix-image", "flux-2-klein"} <= {m["id"] for m in listed["data"]}
 
 
 @pytest.mark.parametrize("status", [404, 405, 410, 501])

@@ -247,8 +247,8 @@ def test_a_file_must_be_announced_properly(call: Any, change: dict[str, Any], fi
     assert list(answer.json()["errors"]) == [field]
 
 
-def test_a_file_can_be_given_as_base64_or_as_a_url_of_the_sandbox(call: Any) -> None:
-    """The sandbox has no internet, so of URLs it only reaches its own."""
+def test_a_file_can_be_given_as_base64_or_as_a_url(call: Any) -> None:
+    """Another's URL becomes a picture of the sandbox's own, unless the service could not reach it."""
     content = png((8, 8))
     data = base64.b64encode(content).decode()
     sources = [
@@ -256,14 +256,44 @@ def test_a_file_can_be_given_as_base64_or_as_a_url_of_the_sandbox(call: Any) -> 
         {"type": "base64", "data": f"data:image/png;base64,{data}"},
         {"type": "url", "url": call.image()},
         {"type": "url", "url": "https://example.com/x.png"},
+        {"type": "url", "url": "https://host.invalid/x.png"},
+        {"type": "url", "url": "http://127.0.0.1/x.png"},
+        {"type": "url", "url": "http://localhost/x.png"},
+        {"type": "url", "url": "https://example.com/storage/gone.png"},
+        {"type": "url", "url": "ftp://example.com/x.png"},
         {"type": "base64", "data": "%%%"},
         {"type": "path", "path": "/etc/passwd"},
     ]
 
     answers = [call.request("POST", "/api/v1/files", json={"source": source}) for source in sources]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 422, 422, 422]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [422] * 7
     assert call.request("GET", answers[0].json()["url"], key=None).content == content
+    outside = call.request("GET", answers[3].json()["url"], key=None).content
+    assert Image.open(io.BytesIO(outside)).size == (1024, 768)
+
+
+def test_a_persistent_file_outlives_every_link(call: Any) -> None:
+    """It is kept until it is deleted, and no other account sees it."""
+    content = bytes(range(256)) * 3 + b"\r\n--\r\n\n\r"
+    sent = {"data": {"purpose": "user_data"}, "files": {"file": ("照片.bin", content)}}
+    files = [call.request("POST", "/v1/files", **sent).json() for _ in range(3)]
+    call.clock.now += 365 * 24 * 3600
+    path = f"/v1/files/{files[0]['id']}"
+    listed = call.request("GET", "/v1/files?limit=2&order=asc").json()
+    rest = call.request("GET", f"/v1/files?order=asc&after={listed['last_id']}").json()
+
+    assert (files[0]["object"], files[0]["bytes"], files[0]["filename"]) == ("file", len(content), "照片.bin")
+    assert call.request("GET", f"{path}/content").content == content
+    assert ([file["id"] for file in listed["data"]], listed["has_more"]) == ([one["id"] for one in files[:2]], True)
+    assert ([file["id"] for file in rest["data"]], rest["has_more"]) == ([files[2]["id"]], False)
+    assert call.request("GET", "/v1/files?purpose=other").json()["data"] == []
+    assert call.request("GET", path, key="sk-other").status_code == 404
+    assert call.request("GET", path, key=None).status_code == 401
+    assert call.request("DELETE", path).json() == {"id": files[0]["id"], "object": "file", "deleted": True}
+    assert [call.request(method, path).status_code for method in ("GET", "DELETE")] == [404, 404]
+    assert call.request("GET", f"{path}/content").status_code == 404
+    assert call.request("POST", "/v1/files", json={"purpose": "x"}).status_code == 422
 
 
 def test_price_schedules_need_no_key_and_are_not_sent_twice(call: Any) -> None:
@@ -280,7 +310,14 @@ def test_price_schedules_need_no_key_and_are_not_sent_twice(call: Any) -> None:
 
 @pytest.mark.parametrize(
     ("query", "count"),
-    [("", 6), ("?service=flux_2", 6), ("?action=remix_image", 3), ("?service=other", 0), ("?model=none", 0)],
+    [
+        ("", 7),
+        ("?service=flux_2", 6),
+        ("?service=flux", 1),
+        ("?action=remix_image", 3),
+        ("?service=other", 0),
+        ("?model=none", 0),
+    ],
 )
 def test_price_schedules_are_filtered(call: Any, query: str, count: int) -> None:
     """Both spellings of the service are known."""
@@ -304,6 +341,21 @@ def test_a_quote_is_what_the_task_will_cost(call: Any, tier: str, resolution: st
     assert quote["reservation_amount_cents"] == cents
     assert quote["currency"] == "USD"
     assert call.sandbox.ledger.billed_cents == cents
+
+
+def test_prices_are_in_the_vendors_words(call: Any) -> None:
+    """Those of its published fixtures."""
+    query = "service=flux&action=text_to_image&model=flux-2-klein"
+    [schedule] = call.request("GET", f"/api/v1/price_schedules?{query}").json()["price_schedules"]
+    asked = {"service": "flux", "action": "text_to_image", "model": "flux-2-klein", "params": {"prompt": "a fox"}}
+    quote = call.request("POST", "/api/v1/price_quotes", key=None, json=asked).json()["price_quote"]
+    wrong = {**asked, "params": {"output_resolution": "1k"}}
+
+    assert (schedule["unit_price_cents"], schedule["pricing_status"]) == (3, "available")
+    assert (schedule["billing_unit"], schedule["billing_strategy"]) == ("per_call", "flat")
+    assert (quote["reservation_amount_cents"], quote["estimate_basis"]) == (3, "exact")
+    assert call.request("POST", "/api/v1/price_quotes", json=wrong).status_code == 422
+    assert call.request("POST", "/api/v1/price_quotes", json={**asked, "service": "flux-2"}).status_code == 422
 
 
 def test_a_quote_for_something_unknown_is_refused(call: Any) -> None:

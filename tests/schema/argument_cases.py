@@ -23,6 +23,7 @@ TEXT, REMIX, FETCH = MANIFEST.tools
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "max": {"tiers": ["max"]},
+    "klein": {"tiers": ["pro", "klein"]},
     "all": {"tiers": ["pro", "flex", "max"], "callback_hosts": ["Hooks.Example.com", "b.example"]},
     "flex, unsafe": {"tiers": ["flex"], "safety_checker": False},
 }
@@ -431,7 +432,37 @@ CASES: tuple[Case, ...] = (
         "takes exactly 1 source picture",
         "all",
     ),
+    _case("klein with what it takes", TEXT, _fox(model="flux-2-klein", aspect_ratio="2:3"), None, "klein"),
+    _case(
+        "klein and 2k",
+        TEXT,
+        _fox(model="flux-2-klein", output_resolution="2k"),
+        "flux-2-klein does not take output_resolution; leave it out",
+        "klein",
+    ),
+    _case(
+        "klein and 4k",
+        TEXT,
+        _fox(model="flux-2-klein", output_resolution="4k"),
+        "flux-2-klein does not take output_resolution; leave it out",
+        "klein",
+    ),
+    _case(
+        "klein and a source",
+        TEXT,
+        _sources("task:a", model="flux-2-klein"),
+        "this tool takes no pictures; use remix_image",
+        "klein",
+    ),
+    _case(
+        "klein as an editor",
+        REMIX,
+        _sources("task:a", model="flux-2-klein"),
+        'model "flux-2-klein" is not one of flux-2-pro-remix-image',
+        "klein",
+    ),
     # The operator's rules
+    _case("klein that is off", TEXT, _fox(model="flux-2-klein"), "(an operator can add klein to tiers"),
     _case(
         "a tier that is off",
         TEXT,

@@ -103,6 +103,31 @@ def test_the_model_must_be_given_when_the_default_is_disabled() -> None:
     assert offered["properties"]["output_resolution"]["enum"] == ["1k"]
 
 
+def test_a_tier_that_a_tool_does_not_have_leaves_it_as_it_is() -> None:
+    """klein makes pictures from text alone: alone it leaves no tool to edit with, beside pro no trace in it."""
+    alone = {item["name"]: item for item in export(MANIFEST, "mcp", tiers=("klein",))}
+    beside = {item["name"]: item for item in export(MANIFEST, "mcp", tiers=("pro", "klein"))}
+    without = {item["name"]: item for item in export(MANIFEST, "mcp", tiers=("pro",))}
+    offered = alone["text_to_image"]["inputSchema"]
+
+    assert list(alone) == ["text_to_image", "get_image_task"]
+    assert offered["properties"]["model"]["enum"] == ["flux-2-klein"]
+    assert "output_resolution" not in offered["properties"]
+    assert "klein (cheap drafts, no output_resolution, ~4 s) 0.03" in alone["text_to_image"]["description"]
+    assert beside["remix_image"] == without["remix_image"]
+    assert beside["text_to_image"]["inputSchema"]["required"] == ["prompt"]
+    model = beside["text_to_image"]["inputSchema"]["properties"]["model"]
+    assert model["description"] == "Default flux-2-pro-text-to-image."
+
+
+def test_klein_costs_few_tokens() -> None:
+    """Every turn of every chat of those who enable it carries them."""
+    without = offered_tokens(export(MANIFEST, "openai", tiers=DEFAULT_TIERS))
+    with_klein = offered_tokens(export(MANIFEST, "openai", tiers=(*DEFAULT_TIERS, "klein")))
+
+    assert with_klein - without <= 20
+
+
 def test_descriptions_carry_prices_from_the_models_table() -> None:
     """The agent tells people what a picture costs; the figures have one source."""
     said = offered_description(TOOLS["text_to_image"], tiers=ALL_TIERS)

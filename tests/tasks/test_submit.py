@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -466,6 +467,83 @@ def test_an_oversized_response_is_cut_off_and_the_post_repeated(home: Path) -> N
 
     assert run_call(home, transport)["task"]["state"] == "completed"
     assert _is_repetition(transport, 2)
+
+
+@pytest.mark.parametrize("fault", ["broken_json", "oversized_body"])
+@pytest.mark.parametrize("route", ["guide", "service"])
+def test_a_task_that_a_header_names_is_not_lost_with_the_body(
+    home: Path, runapi: SandboxTransport, fault: str, route: str
+) -> None:
+    """The header came first; a repeated POST would only ask for what is known."""
+    runapi.fault(fault, size_bytes=5 * 1024 * 1024, times=9)
+    result = run_call(home, runapi, route=route)
+
+    assert result["task"]["state"] == "completed"
+    assert result["task"]["id"] == next(iter(runapi.sandbox.ledger.tasks))
+    assert len(runapi.sandbox.ledger.creates) == 1
+
+
+class _Broken(httpx.AsyncByteStream):
+    """A body that ends in its middle, or never."""
+
+    def __init__(self, *, ends: bool) -> None:
+        self._ends = ends
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'{"task_id": "tsk_'
+        if self._ends:
+            raise httpx.ReadError("the connection was closed")
+        await asyncio.sleep(3600.0)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize(("status", "posts"), [(200, 1), (202, 1), (500, 2)])
+def test_a_body_that_breaks_off_loses_no_task_that_a_header_named(
+    home: Path, ends: bool, status: int, posts: int
+) -> None:
+    """An error with that header accepts nothing: the task in it may not be made."""
+    answered: list[str] = []
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "GET":
+            return 200, DONE
+        answered.append(request.path)
+        if len(answered) > 1:
+            return 200, CREATED
+        return httpx.Response(status, headers={"x-runapi-task-id": "tsk_abc123"}, stream=_Broken(ends=ends))
+
+    result = run_call(home, MockService(answer))
+
+    assert (result["task"]["id"], result["task"]["state"]) == ("tsk_abc123", "completed")
+    assert len(answered) == posts
+
+
+@pytest.mark.parametrize("fault", ["truncated_body", "broken_json", "oversized_body"])
+def test_without_that_header_the_post_is_repeated(home: Path, fault: str) -> None:
+    """As far as is known, older versions of the service do not send it."""
+    runapi = SandboxTransport(SandboxOptions(duration_s=3.0, drawn_images=False, seed=1, task_id_header=False))
+    runapi.fault(fault, size_bytes=5 * 1024 * 1024)
+    result = run_call(home, runapi)
+
+    assert result["task"]["state"] == "completed"
+    assert [record.outcome for record in runapi.sandbox.ledger.creates] == ["created", "replayed"]
+    assert runapi.billed == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "task_ref"),
+    [
+        pytest.param(500, {"error": "odd"}, "task:tsk_abc123", id="may be made"),
+        pytest.param(409, {"error": "the key is in use with other input"}, None, id="may be another request's"),
+        pytest.param(422, {"error": "no"}, None, id="not made"),
+    ],
+)
+def test_an_error_names_the_task_that_may_be_made(home: Path, status: int, body: Any, task_ref: str | None) -> None:
+    """A person, or the agent, can look it up: free, and without making another."""
+    runapi = scripted([json_answer(body, status, x_runapi_task_id="tsk_abc123")])
+    error = run_call(home, runapi)["error"]
+
+    assert error["task_ref"] == task_ref
 
 
 # ---- whether it was made ---------------------------------------------------------------------------------------------

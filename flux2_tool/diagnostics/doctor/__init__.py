@@ -45,7 +45,8 @@ def run_checks(
     if not checks.judges_account:
         findings += key_findings
         if credentials is not None:
-            findings += asyncio.run(_check_service(base_url, credentials, manifest, environ))
+            lowest_usd = environment.lowest_price_usd(manifest, settings.tiers)
+            findings += asyncio.run(_check_service(base_url, credentials, manifest, environ, lowest_usd))
     findings.append(environment.check_routes(settings, base_url))
     findings.append(journal.check_journal(settings, now=now))
     if not checks.judges_budget:
@@ -57,7 +58,7 @@ def run_checks(
 
 
 async def _check_service(
-    base_url: str, credentials: Credentials, manifest: Manifest, environ: Mapping[str, str]
+    base_url: str, credentials: Credentials, manifest: Manifest, environ: Mapping[str, str], lowest_usd: float
 ) -> list[Finding]:
     try:
         http = open_http(base_url, timeouts=_TIMEOUTS)
@@ -71,4 +72,4 @@ async def _check_service(
             user_agent=f"flux2-tool/{manifest.version}",
             attempt_timeout_s=_TIMEOUTS.attempt_s,
         )
-        return await runapi.check_service(client, manifest, environ, with_key=True, now=time.time())
+        return await runapi.check_service(client, lowest_usd, environ, with_key=True, now=time.time())

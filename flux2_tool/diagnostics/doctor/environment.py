@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flux2_tool._files import is_folder, is_there
 from flux2_tool._folders import DATA_HOME_VARIABLE, ignored_data_home
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.openclaw.openclaw_cli import version_numbers
+from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.install_text import install_version_text
 from flux2_tool.schema.installation import DISTRIBUTION, this_installation
@@ -86,9 +87,18 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
     return settings, findings
 
 
-def lowest_price_usd(manifest: Manifest) -> float:
-    """Return the list price of the cheapest image."""
-    return min(usd for model in manifest.models.values() for usd in model.prices_usd.values() if usd is not None)
+def lowest_price_usd(manifest: Manifest, tiers: Any) -> float:
+    """Return the list price of the cheapest image of the enabled tiers; those enabled by default where none has one.
+
+    Args:
+        tiers: The setting, as somebody else may have it; any value.
+    """
+    for enabled in (tiers, manifest.default_tiers):
+        models = [model for model in manifest.models.values() if isinstance(enabled, list | tuple | frozenset | set)]
+        prices = [usd for model in models if model.tier in enabled for usd in model.prices_usd.values()]
+        if known := [usd for usd in prices if usd is not None]:
+            return min(known)
+    return 0.0  # pragma: no cover - the manifest's check wants a tier that is enabled by default
 
 
 def check_disk(settings: Settings) -> Finding:
@@ -131,9 +141,12 @@ def check_routes(settings: Settings, base_url: str) -> Finding:
         return ok("routes", f"{settings.route}, as the setting route says")
     memory = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
     create, poll = memory.get(base_url, "create"), memory.get(base_url, "poll")
-    if create is None and poll is None:
-        return ok("routes", "not known yet; the first image finds out which one works")
     known = [f"{kind} {shown(value)}" for kind, value in (("create", create), ("poll", poll)) if value]
+    for service in contract.SERVICES[1:]:
+        path = memory.get(base_url, "poll", service=service.name)
+        known += [f"poll of the service {service.name} {shown(path)}"] if path else []
+    if not known:
+        return ok("routes", "not known yet; the first image finds out which one works")
     return ok("routes", f"known for {base_url}: {', '.join(known)}", create=create, poll=poll)
 
 

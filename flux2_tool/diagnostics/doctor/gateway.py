@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from flux2_tool.credentials import KEY_VARIABLE, Credentials
+from flux2_tool.diagnostics.doctor.environment import lowest_price_usd
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, note, ok, warning
 from flux2_tool.diagnostics.doctor.runapi import key_from_file, service_findings
 from flux2_tool.openclaw.gateway_report import AccountReport, KeyReport, KeySource, WorkerReport
@@ -45,14 +46,15 @@ def check_gateway(
         yield ok("gateway", "running, and the plugin in it responds")
     key, account = report.key or KeyReport(), report.account or AccountReport()
     yield _check_key(key, account, environ, credentials)
-    yield from _check_account(key, account, manifest, environ, now=now)
+    lowest_usd = lowest_price_usd(manifest, (report.settings or {}).get("tiers"))
+    yield from _check_account(key, account, lowest_usd, environ, now=now)
     yield _shell_key(key, account, environ, credentials)
     if report.worker is not None:
         yield _check_worker(report.worker)
 
 
 def _check_account(
-    key: KeyReport, account: AccountReport, manifest: Manifest, environ: Mapping[str, str], *, now: float
+    key: KeyReport, account: AccountReport, lowest_usd: float, environ: Mapping[str, str], *, now: float
 ) -> Iterator[Finding]:
     """Check RunAPI and the account as the gateway's worker found them."""
     if account.error is not None and key.state == "set":
@@ -60,7 +62,7 @@ def _check_account(
         yield failure("gateway key", message, _correct_key(key.source, environ))
     if account.service is None:
         return
-    for finding in service_findings(account.service, manifest, environ, now=now):
+    for finding in service_findings(account.service, lowest_usd, environ, now=now):
         if finding.area == "balance" and account.service.is_refused:
             yield failure("balance", finding.message, _correct_key(key.source, environ))
         else:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flux2_tool._files import is_file
 from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT, earlier_data_folder
@@ -147,11 +148,12 @@ def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: 
         cap_usd=cap.limit_usd,
         ends=ends,
         spenders=settings.spenders,
+        tiers=settings.tiers,
     )
 
 
 def budget_finding(
-    manifest: Manifest, *, spent_usd: float, reserved_usd: float, cap_usd: float, ends: float, spenders: str
+    manifest: Manifest, *, spent_usd: float, reserved_usd: float, cap_usd: float, ends: float, spenders: str, tiers: Any
 ) -> Finding:
     """Return the finding about the use of a daily cap.
 
@@ -161,11 +163,11 @@ def budget_finding(
         reserved_usd: What images being generated may cost.
         cap_usd: The cap.
         ends: When the day ends, in seconds since 1970.
-        spenders: The setting.
+        spenders: The setting; `tiers` likewise.
     """
     message = f"{spent_usd:.2f} USD spent and {reserved_usd:.2f} reserved of {cap_usd:.2f} today"
     facts = {"spent_usd": spent_usd, "reserved_usd": reserved_usd, "cap_usd": cap_usd}
-    if spent_usd + reserved_usd + lowest_price_usd(manifest) <= cap_usd:
+    if spent_usd + reserved_usd + lowest_price_usd(manifest, tiers) <= cap_usd:
         return ok("budget", f"{message}; spenders: {spenders}", **facts)
     resets = datetime.fromtimestamp(ends).astimezone().isoformat(timespec="minutes")
     fix = f"set daily_cap_usd higher ({manifest.settings['daily_cap_usd'].env}, or the plugin's config)"

@@ -127,14 +127,15 @@ def _check_journal(
         settings = replace(settings, home=Path(account.home))
     yield replace(journal.check_journal(settings, now=now), area="gateway journal")
     if account is not None and account.spending is not None:
-        said = account.spending
+        said, in_force = account.spending, (report.settings or {}) if report else {}
         yield journal.budget_finding(
             manifest,
             spent_usd=said.spent_usd,
             reserved_usd=said.reserved_usd,
             cap_usd=said.cap_usd,
             ends=said.until,
-            spenders=str((report.settings or {}).get("spenders", settings.spenders)) if report else settings.spenders,
+            spenders=str(in_force.get("spenders", settings.spenders)),
+            tiers=in_force.get("tiers", settings.tiers),
         )
     else:
         base_url = (report and report.address) or settings.base_url or DEFAULT_BASE_URL

@@ -9,12 +9,10 @@ from typing import Final
 from pydantic import SecretStr
 
 from flux2_tool.credentials import KEY_VARIABLE, Credentials, resolve_credentials
-from flux2_tool.diagnostics.doctor.environment import lowest_price_usd
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.runapi.account_check import ServiceFacts, ask_service, skew_of, utc_text
 from flux2_tool.runapi.client import RunapiClient
-from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 
 SKEW_S: Final = 60.0
@@ -60,22 +58,22 @@ def key_from_file(environ: Mapping[str, str]) -> Credentials | None:
 
 
 async def check_service(
-    client: RunapiClient, manifest: Manifest, environ: Mapping[str, str], *, with_key: bool, now: float
+    client: RunapiClient, lowest_usd: float, environ: Mapping[str, str], *, with_key: bool, now: float
 ) -> list[Finding]:
     """Check by a free call: reachability, the key's validity, the balance, and the clock's skew.
 
     Args:
         client: With the key when there is one.
-        manifest: For the lowest price.
+        lowest_usd: What the cheapest image costs that may be made.
         environ: For the names of proxies, when the service cannot be reached.
         with_key: Whether the client has a key.
         now: This machine's clock, in seconds since 1970.
     """
-    return service_findings(await ask_service(client, with_key=with_key, now=now), manifest, environ, now=now)
+    return service_findings(await ask_service(client, with_key=with_key, now=now), lowest_usd, environ, now=now)
 
 
 def service_findings(
-    facts: ServiceFacts, manifest: Manifest, environ: Mapping[str, str], *, now: float
+    facts: ServiceFacts, lowest_usd: float, environ: Mapping[str, str], *, now: float
 ) -> list[Finding]:
     """Return the findings about RunAPI; for the arguments see `check_service`."""
     if facts.no_response == "unusable":
@@ -87,7 +85,7 @@ def service_findings(
         return [failure("runapi", message, "correct RUNAPI_BASE_URL")]
     findings = [ok("runapi", f"{facts.base_url} responds (HTTP {facts.status})", status=facts.status)]
     if facts.error or facts.balance_usd is not None:
-        findings.append(_check_balance(facts, manifest))
+        findings.append(_check_balance(facts, lowest_usd))
     return [*findings, *_clock_findings(facts.skew_s, now)]
 
 
@@ -97,10 +95,9 @@ def _unreachable(base_url: str, environ: Mapping[str, str], reason: str) -> Find
     return failure("runapi", f"{base_url} cannot be reached{through}: {reason}", f"curl -I {base_url}")
 
 
-def _check_balance(facts: ServiceFacts, manifest: Manifest) -> Finding:
+def _check_balance(facts: ServiceFacts, lowest_usd: float) -> Finding:
     if facts.error:
         return (failure if facts.is_refused else warning)("balance", facts.error, facts.hint)
-    lowest_usd = lowest_price_usd(manifest)
     left_usd = facts.balance_usd or 0.0
     today = "" if facts.spent_today_usd is None else f", {facts.spent_today_usd:.2f} USD spent today"
     message = f"the key is valid; {left_usd:.2f} USD to spend{today}"

@@ -16,7 +16,7 @@ import httpx
 
 from flux2_tool._clock import Clock, SystemClock, iso_utc
 from flux2_tool.credentials import Credentials
-from flux2_tool.diagnostics.probe.contract_check import ACTION, MODEL, Row, poll_templates, rows
+from flux2_tool.diagnostics.probe.contract_check import ACTION, MODEL, PRICED_MODELS, Row, poll_templates, rows
 from flux2_tool.diagnostics.probe.recorder import RecordingTransport, described, network, without
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import LOCAL
@@ -27,6 +27,7 @@ from flux2_tool.hosts.outcome import outcome_of
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
+from flux2_tool.runapi.services import service_of
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.money import cost_text
 from flux2_tool.schema.results import ToolResult
@@ -127,11 +128,14 @@ def _report(outcome: ToolResult | Flux2Error, table: Sequence[Row], *, version: 
 
 
 async def _ask_for_prices(client: RunapiClient) -> None:
-    for service in contract.SERVICE_NAMES:
-        asked = {"service": service, "action": ACTION, "model": MODEL}
-        await _try(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{urlencode(asked)}")
-        params = {"prompt": PROMPT, "model": MODEL, "output_resolution": RESOLUTION}
-        await _try(client, "POST", contract.PRICE_QUOTES_PATH, json.dumps({**asked, "params": params}).encode())
+    for model in PRICED_MODELS:
+        for service in service_of(model).priced_as:
+            asked = {"service": service, "action": ACTION, "model": model}
+            await _try(client, "GET", f"{contract.PRICE_SCHEDULES_PATH}?{urlencode(asked)}")
+            params = {"prompt": PROMPT, "model": model}
+            if model == MODEL:
+                params["output_resolution"] = RESOLUTION
+            await _try(client, "POST", contract.PRICE_QUOTES_PATH, json.dumps({**asked, "params": params}).encode())
 
 
 async def _try_every_path(client: RunapiClient, task_id: str | None) -> None:

@@ -12,13 +12,15 @@ from flux2_tool.diagnostics.probe.recorder import Exchange, link_of
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.image_links import image_links
 from flux2_tool.runapi.price_responses import read_quote, read_schedules
-from flux2_tool.runapi.responses import TaskResponse, phase_of, read_task
+from flux2_tool.runapi.responses import TaskResponse, phase_of, read_task, unwrapped
 from flux2_tool.runapi.text import printable
 
 Verdict = Literal["right", "wrong", "not seen"]
 
 ACTION: Final = "text_to_image"
 MODEL: Final = "flux-2-pro-text-to-image"
+# The models of the price requests, one of each service, and the resolutions that a schedule of it prices.
+PRICED_MODELS: Final[Mapping[str, tuple[str, ...]]] = {MODEL: ("1k", "2k"), "flux-2-klein": ("1k",)}
 BALANCE_FIELDS: Final = (
     "balance_cents",
     "paid_balance_cents",
@@ -58,12 +60,12 @@ def _row(what: str, expected: str, seen: str, *, agrees: bool | None) -> Row:
 
 def create_path(route: contract.Route) -> str:
     """Return the path of a route's create."""
-    return contract.CREATE_PATHS[route].format(action=ACTION)
+    return contract.FLUX_2.create_paths[route].format(action=ACTION)
 
 
 def poll_templates() -> tuple[str, ...]:
     """Return each of the table's paths of a task's status."""
-    return (*(f"{create_path(route)}/{{id}}" for route in contract.ROUTES), *contract.TASK_PATHS)
+    return (*(f"{create_path(route)}/{{id}}" for route in contract.ROUTES), *contract.FLUX_2.task_paths)
 
 
 def _creates(exchanges: Sequence[Exchange]) -> list[Exchange]:
@@ -147,8 +149,9 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
         yield _row("field of the pictures", expected, "the task was not seen completed", agrees=None)
         return
     response, task = found
-    fields = [name for name in contract.IMAGE_FIELDS if image_links(response.body, (name,))]
-    seen = ", ".join(fields) or f"none of them; fields: {_names(response.body)}"
+    body = unwrapped(response.body)
+    fields = [name for name in contract.IMAGE_FIELDS if image_links(body, (name,))]
+    seen = ", ".join(fields) or f"none of them; fields: {_names(body)}"
     agrees = fields[0] == contract.IMAGE_FIELDS[0] if fields else False
     yield _row("field of the pictures", expected, seen, agrees=agrees)
     if task.images:
@@ -158,7 +161,7 @@ def _result(exchanges: Sequence[Exchange], task_id: str | None) -> Iterator[Row]
         life = "its life is in the query" if has_expiry else "seven days are assumed"
         yield _row("link of the picture", "https", f"{link_of(link)}; {life}", agrees=_may_be_shown(response.url, link))
     others = (*contract.COST_USD_FIELDS[1:], *contract.COST_CENTS_FIELDS)
-    costs = _present(response.body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
+    costs = _present(body, (*contract.COST_USD_FIELDS, *contract.COST_CENTS_FIELDS))
     cost = f"{', '.join(costs)}, {task.cost_usd:g} USD" if costs and task.cost_usd is not None else "none of them"
     yield _row(
         "field of the cost",
@@ -189,8 +192,10 @@ def _prices(exchanges: Sequence[Exchange]) -> Iterator[Row]:
     for one in exchanges:
         code = f"HTTP {one.code}" if one.code else "no answer"
         if one.path.endswith(contract.PRICE_SCHEDULES_PATH):
-            service = dict(parse_qsl(urlsplit(one.url).query)).get("service", "")
-            found, _ = read_schedules(one.body, action=ACTION, model=MODEL, resolutions=("1k", "2k"))
+            query = dict(parse_qsl(urlsplit(one.url).query))
+            service, model = query.get("service", ""), query.get("model", "")
+            resolutions = PRICED_MODELS.get(model, ())
+            found, _ = read_schedules(one.body, action=ACTION, model=model, resolutions=resolutions)
             price_text = (
                 ", ".join(f"{name} {usd:g} USD" for name, usd in found.items()) or "no price that is understood"
             )
@@ -198,13 +203,14 @@ def _prices(exchanges: Sequence[Exchange]) -> Iterator[Row]:
             what = f"price schedule, service {printable(service, 20)}"
             yield _row(
                 what,
-                "prices of 1k and 2k",
+                f"prices of {' and '.join(resolutions)}",
                 f"{code}, {price_text}{etag if one.is_good else ''}",
-                agrees=len(found) == 2,
+                agrees=len(found) == len(resolutions),
             )
         elif one.path.endswith(contract.PRICE_QUOTES_PATH):
-            service = one.sent.get("service", "") if isinstance(one.sent, Mapping) else ""
-            quote = read_quote(one.body, action=ACTION, model=MODEL) if one.is_good else None
+            sent = one.sent if isinstance(one.sent, Mapping) else {}
+            service, model = sent.get("service", ""), str(sent.get("model", ""))
+            quote = read_quote(one.body, action=ACTION, model=model) if one.is_good else None
             price_text = "no price that is understood" if quote is None else f"{quote.usd:g} USD"
             what = f"price quote, service {printable(str(service), 20)}"
             yield _row(what, "a price", f"{code}, {price_text}", agrees=quote is not None)

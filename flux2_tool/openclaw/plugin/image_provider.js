@@ -80,7 +80,7 @@ function capabilitiesOf(models) {
   return {
     generate: mode,
     // Where it is supported, OpenClaw chooses the more expensive 2K for every large photo by itself.
-    edit: { ...mode, supportsResolution: false, enabled: true, maxInputImages, maxInputImagesByModel },
+    edit: { ...mode, supportsResolution: false, enabled: maxInputImages > 0, maxInputImages, maxInputImagesByModel },
     geometry: {
       aspectRatios: models[0]?.aspect_ratios,
       aspectRatiosByModel: byName(models, ({ aspect_ratios }) => aspect_ratios),

@@ -260,11 +260,6 @@ _TASK: Final = edits(
         "if False:",
     ),
     (
-        "a resumed request counts as not sent",
-        "            maybe_sent=True,\n        )\n        image_task = cls(",
-        "            maybe_sent=False,\n        )\n        image_task = cls(",
-    ),
-    (
         "a request that was taken over counts as not sent",
         "replace(request, maybe_sent=True)",
         "replace(request, maybe_sent=False)",
@@ -622,6 +617,47 @@ _BUDGET: Final = edits(
     ),
 )
 
+_REQUEST: Final = (
+    *edits(
+        "flux2_tool/tasks/create_request.py",
+        ("a resumed request counts as not sent", "            maybe_sent=True,\n", "            maybe_sent=False,\n"),
+        (
+            "a resumed request goes to the first service",
+            "service=service_of(record.model)",
+            "service=contract.FLUX_2",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/follow.py",
+        (
+            "a task is polled at the first service's paths alone",
+            "contract.SERVICES if task.record is None else (service_of(task.record.model),)",
+            "(contract.FLUX_2,)",
+        ),
+    ),
+    *edits(
+        "flux2_tool/runapi/services.py",
+        (
+            "every model is the first service's",
+            "next((service for service in contract.SERVICES if model in service.models), contract.SERVICES[0])",
+            "contract.SERVICES[0]",
+        ),
+        (
+            "an older spelling of a model is another model",
+            "            return name.removesuffix(old) + new\n",
+            "            return name\n",
+        ),
+    ),
+    *edits(
+        "flux2_tool/runapi/cache.py",
+        (
+            "the services share what is remembered of routes",
+            'return base_url if service == _FIRST else f"{base_url} {service}"',
+            "return base_url",
+        ),
+    ),
+)
+
 _BILLING: Final = (
     *edits(
         "flux2_tool/runapi/billing.py",
@@ -655,6 +691,16 @@ _BILLING: Final = (
             "a timeout counts as not sent",
             '            raise MaybeSentError(f"no complete response within',
             '            raise NotSentError(f"no complete response within',
+        ),
+        (
+            "a task in a header is lost with the body",
+            "return response is not None and response.is_success and contract.TASK_ID_HEADER in response.headers",
+            "return False",
+        ),
+        (
+            "an error that names a task in a header accepts it",
+            "response is not None and response.is_success and",
+            "response is not None and",
         ),
         (
             "a refused connection after a redirect counts as not sent",
@@ -704,5 +750,6 @@ MONEY: Final = (
     *_JOURNAL,
     *_BUDGET_ERRORS,
     *_BUDGET,
+    *_REQUEST,
     *_BILLING,
 )
