@@ -16,11 +16,13 @@ TaskState = Literal["completed", "processing"]
 CostBasis = Literal["billed", "list price", "unknown"]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Base of every result object."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TaskInfo(_Frozen):
+class TaskInfo(Frozen):
     """The task. Other tools accept its `ref` as a source; `title` is the beginning of the prompt, where it is known."""
 
     id: str | None
@@ -32,7 +34,7 @@ class TaskInfo(_Frozen):
     title: str | None = None
 
 
-class ImageInfo(_Frozen):
+class ImageInfo(Frozen):
     """One picture. Sizes and `path` are known once the picture was downloaded."""
 
     url: str
@@ -42,14 +44,14 @@ class ImageInfo(_Frozen):
     path: str | None = None
 
 
-class Cost(_Frozen):
+class Cost(Frozen):
     """The image's cost in US dollars, and the basis of that figure."""
 
     usd: float | None
     basis: CostBasis
 
 
-class Timing(_Frozen):
+class Timing(Frozen):
     """Instants in UTC; `elapsed_s` runs from submission to the end, or to now."""
 
     submitted_at: str | None
@@ -58,7 +60,7 @@ class Timing(_Frozen):
     polls: int
 
 
-class ToolResult(_Frozen):
+class ToolResult(Frozen):
     """A task that is completed, or still processing when the wait ended."""
 
     task: TaskInfo
@@ -69,7 +71,7 @@ class ToolResult(_Frozen):
     next: str
 
 
-class ErrorInfo(_Frozen):
+class ErrorInfo(Frozen):
     """Why there is no image, whether it was charged, and what to do."""
 
     code: str
@@ -83,13 +85,13 @@ class ErrorInfo(_Frozen):
     warnings: tuple[str, ...] = ()
 
 
-class ErrorResult(_Frozen):
+class ErrorResult(Frozen):
     """The error form of the result object."""
 
     error: ErrorInfo
 
 
-def as_object(outcome: ToolResult | Flux2Error) -> dict[str, Any]:
+def as_object(outcome: Frozen | Flux2Error) -> dict[str, Any]:
     """Return the JSON-ready object of a result or of an error."""
     return error_object(outcome) if isinstance(outcome, Flux2Error) else outcome.model_dump(mode="json")
 

@@ -29,6 +29,7 @@ from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.recent import one_task
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings
 
@@ -96,7 +97,8 @@ async def probe(
                 on_progress=on_progress,
                 cancel=cancel,
             )
-            outcome = await outcome_of(call)
+            found = await outcome_of(call)
+            outcome = found if isinstance(found, Flux2Error) else one_task(found)
             task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
             await _try_every_path(client, task_id)
         finally:

@@ -58,6 +58,7 @@ class SyncFlux2Tool:
     text_to_image = _sync(Flux2Tool.text_to_image)
     remix_image = _sync(Flux2Tool.remix_image)
     get_image_task = _sync(Flux2Tool.get_image_task)
+    recent = _sync(Flux2Tool.recent)
     call = _sync(Flux2Tool.call)
 
     def definitions(self, shape: Format) -> list[dict[str, Any]]:
