@@ -36,6 +36,6 @@ def _line(image: RecentImage) -> str:
 
 
 def _cap(cap: CapUse) -> str:
-    if cap.kind == "image":
-        return f"at most {usd_text(cap.limit_usd)} {_CAPS[cap.kind]}"
-    return f"left {_CAPS[cap.kind]}: {usd_text(cap.left_usd)} of {usd_text(cap.limit_usd)}"
+    if cap.cap == "image":
+        return f"at most {usd_text(cap.limit_usd)} {_CAPS[cap.cap]}"
+    return f"left {_CAPS[cap.cap]}: {usd_text(cap.left_usd)} of {usd_text(cap.limit_usd)}"

@@ -104,7 +104,7 @@ class BudgetReport:
 def _use(spending: Spending) -> CapUse:
     cap = spending.cap
     return CapUse(
-        kind=cap.kind,
+        cap=cap.kind,
         limit_usd=cap.limit_usd,
         spent_usd=spending.spent_usd,
         reserved_usd=spending.reserved_usd,

@@ -37,7 +37,7 @@ class RecentImage(Frozen):
 class CapUse(Frozen):
     """A cap and its use, in US dollars; `resets_at` is None for one that does not reset."""
 
-    kind: Literal["image", "day", "session", "sender"]
+    cap: Literal["image", "day", "session", "sender"]
     limit_usd: float
     spent_usd: float
     reserved_usd: float
