@@ -30,6 +30,7 @@ from flux2_tool.engine.host_profile import LOCAL, OPENCLAW, PYTHON_AGENT, HostPr
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.outcome import outcome_of, result_object
+from flux2_tool.hosts.python.frameworks import FrameworkTools
 from flux2_tool.hosts.python.loops import EnginesByLoop
 from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions
 from flux2_tool.schema.export import Format, export
@@ -47,7 +48,7 @@ from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
 
 
-class Flux2Tool:
+class Flux2Tool(FrameworkTools):
     """Makes and edits pictures with Flux 2 by RunAPI.
 
     One tool may be used on several event loops, one after another or in several threads, and in a forked child: each
@@ -219,11 +220,12 @@ class Flux2Tool:
         self._check_open()
         return await result_object(self._call(tool, arguments, options))
 
-    def definitions(self, shape: Format) -> list[dict[str, Any]]:
+    def definitions(self, shape: Format, *, strict: bool = False) -> list[dict[str, Any]]:
         """Return the tool definitions for a model, as `flux2-tool manifest export` prints them.
 
         Args:
-            shape: openai (chat completions), anthropic, mcp or openclaw.
+            shape: openai (chat completions), openai-responses, anthropic, gemini, mcp or openclaw.
+            strict: For OpenAI's strict mode, whose nulls `call` takes for arguments that are left out.
         """
         settings = self.settings
         return export(
@@ -232,6 +234,7 @@ class Flux2Tool:
             tiers=settings.tiers,
             callback_hosts=settings.callback_hosts,
             wait_s=(OPENCLAW if shape == "openclaw" else PYTHON_AGENT).longest_wait_s(settings),
+            strict=strict,
         )
 
     async def aclose(self) -> None:
