@@ -37,11 +37,12 @@ def test_the_last_pictures_are_told_and_not_attached(plugin: PluginHost) -> None
 
 
 @pytest.mark.parametrize(
-    ("session", "is_owner", "is_private"),
+    ("session", "is_owner", "is_private"),  # in a chat of Telegram
     [
         pytest.param("agent:main:main", True, True, id="the owner's main session"),
         pytest.param("agent:main:telegram:direct:123", True, True, id="the owner's direct messages"),
-        pytest.param("agent:main:dashboard:review", True, True, id="the web page"),
+        pytest.param("agent:main:review", True, False, id="a name that may be bound to a group"),
+        pytest.param("agent:main:global", True, False, id="what all conversations share"),
         pytest.param("agent:main:main", False, False, id="somebody else's message"),
         pytest.param("agent:main:telegram:group:-1001", True, False, id="the owner in a group"),
         pytest.param("agent:main:telegram:group:-1001:direct:1", True, False, id="a group with an odd name"),
@@ -54,6 +55,20 @@ def test_only_where_the_owner_alone_reads_it_is_private(
     plugin: PluginHost, session: str | None, is_owner: bool, is_private: bool
 ) -> None:
     """The account's balance is told there and nowhere else."""
-    outcome = looked_back(plugin, {"sessionKey": session, "senderIsOwner": is_owner, "requesterSenderId": "1"})
+    outcome = looked_back(plugin, {"sessionKey": session, "senderIsOwner": is_owner, "messageChannel": "telegram"})
 
     assert outcome["details"]["result"]["seen"]["params"]["private"] is is_private
+
+
+@pytest.mark.parametrize("channel", [None, "webchat"])
+@pytest.mark.parametrize(
+    ("session", "is_private"),
+    [("agent:main:dashboard:review", True), ("agent:main:review", True), ("agent:main:global", False)],
+)
+def test_the_operators_own_clients_are_private(
+    plugin: PluginHost, channel: str | None, session: str, is_private: bool
+) -> None:
+    """The web page and the command line open sessions under names of their own."""
+    context = {"sessionKey": session, "senderIsOwner": True, **({"messageChannel": channel} if channel else {})}
+
+    assert looked_back(plugin, context)["details"]["result"]["seen"]["params"]["private"] is is_private

@@ -1,9 +1,14 @@
 // The last pictures of a conversation as text for the model; none of them is attached by it.
 
+import { WEBCHAT } from "./delivery.js";
+
 /** @import { AgentToolResult, Recent, RecentImage, ToolContext, ToolResult } from "./types.d.ts" */
 
-// The sessions that one person reads: those of the operator's own clients, and direct messages.
-const PRIVATE = /^agent:[^:]+:(main|global|(dashboard|explicit):[^:]+|[^:]+:direct:.+)$/;
+// The sessions of direct messages, and those that the operator's own clients open under names of their own. All
+// conversations may share "global", and a name may be bound to a group.
+const DIRECT = /^agent:[^:]+:(main|[^:]+:direct:.+)$/;
+const OWN = /^agent:[^:]+:(?!(global|unknown)$)((dashboard|explicit):)?[^:]+$/;
+const OWN_CHANNELS = [undefined, WEBCHAT];
 
 /**
  * Returns whether a result is that of get_image_task without an id.
@@ -30,8 +35,9 @@ export function recentCall(result) {
  *
  * @param {ToolContext} ctx
  */
-export function isPrivate({ sessionKey, senderIsOwner }) {
-  return senderIsOwner === true && PRIVATE.test(sessionKey ?? "");
+export function isPrivate({ sessionKey = "", senderIsOwner, messageChannel }) {
+  const isOwn = OWN.test(sessionKey) && OWN_CHANNELS.includes(messageChannel ?? undefined);
+  return senderIsOwner === true && (isOwn || DIRECT.test(sessionKey));
 }
 
 /**
