@@ -220,7 +220,7 @@ def test_a_saved_copy_outlives_the_link(home: Path, runapi: SandboxTransport, tm
     assert "its link has ended" in lost["next"]
 
 
-def test_a_picture_in_the_making_and_one_of_unknown_outcome_are_listed_as_such(home: Path) -> None:
+def test_pictures_of_unknown_outcome_are_listed_as_such(home: Path) -> None:
     """Either may be paid for; one that failed made nothing."""
     runapi = SandboxTransport(SandboxOptions(duration_s=60.0, drawn_images=False, seed=1))
 

@@ -58,7 +58,7 @@ def test_the_offered_bounds_are_those_of_the_full_schema(name: str) -> None:
 
 @pytest.mark.parametrize("shape", ["openai", "openai-responses"])
 @pytest.mark.parametrize("name", TOOLS)
-def test_a_strict_definition_requires_every_argument_and_takes_null_for_none(shape: str, name: str) -> None:
+def test_a_strict_definition_requires_every_argument_and_takes_null(shape: str, name: str) -> None:
     """OpenAI's strict mode refuses a schema with an optional property, and knows no bounds of a text's length."""
     tiers, hosts = ALL_TIERS, ("hooks.example.com",)
     plain = offered_parameters(TOOLS[name], tiers=tiers, callback_hosts=hosts)
