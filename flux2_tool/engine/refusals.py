@@ -90,6 +90,8 @@ class Refusals:
                 f"The balance still pays for {choices_text(fitting)}: call again with that only if the user agrees. "
                 f"{error.hint}"
             )
+        elif all(one.is_known for one in others):
+            error.message += " It pays for no other picture either."
         return error
 
     async def _others(self, call: ToolCall, wanted: Choice) -> list[Choice]:

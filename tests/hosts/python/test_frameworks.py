@@ -91,6 +91,7 @@ def test_an_agent_that_is_made_once_keeps_conversations_apart(service: Service, 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_cancelled_run_is_not_paid_twice(service: Service, name: str) -> None:
     """Who closes the page stops the wait; asked again, the agent gets the picture that was begun."""
+    MODELS[name](Script([]))  # outside the run, whose failure must be a cancel and no missing framework
     again = Script([FOX])
 
     async def main() -> None:
