@@ -70,6 +70,16 @@ class SyncFlux2Tool:
         """Return the tools for LangChain's agents that run without an event loop; see `Flux2Tool.langchain_tools`."""
         return sync_langchain_tools(self.call, self.definitions("anthropic"), session=session, wait_s=wait_s)
 
+    def openai_agents_tools(
+        self, *, session: SessionOf = None, wait_s: float | None = None, strict: bool = True
+    ) -> list[Any]:
+        """Return the tools for `Runner.run_sync`, which has an event loop; see `Flux2Tool.openai_agents_tools`."""
+        return self._flux.openai_agents_tools(session=session, wait_s=wait_s, strict=strict)
+
+    def pydantic_ai_tools(self, *, session: SessionOf = None, wait_s: float | None = None) -> list[Any]:
+        """Return the tools for `Agent.run_sync`, which has an event loop; see `Flux2Tool.pydantic_ai_tools`."""
+        return self._flux.pydantic_ai_tools(session=session, wait_s=wait_s)
+
     def close(self) -> None:
         """End the waits of other threads' calls, close the connections and end the thread.
 

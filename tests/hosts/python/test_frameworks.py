@@ -14,7 +14,7 @@ import pytest
 from flux2_tool import SyncFlux2Tool
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.hosts.python.conftest import Service
-from tests.hosts.python.framework_agents import MODELS, RUNNERS, Script, langchain_model, require
+from tests.hosts.python.framework_agents import MODELS, RUNNERS, Script, langchain_model, pydantic_ai_model, require
 from tests.support.keys import KEY
 from tests.support.readme import to_run
 
@@ -142,6 +142,21 @@ def test_langchains_agents_without_an_event_loop_use_the_synchronous_tool(servic
     assert made.artifact["images"][0]["url"].startswith("https://")
     assert refused.status == "error"
     assert script.results()[1]["error"]["code"] == "invalid_arguments"
+
+
+def test_agents_that_bring_a_loop_of_their_own_take_the_synchronous_tool(service: Service) -> None:
+    """`run_sync` in a script, twice, and a call of the script's own between them: one journal for all."""
+    scripts = [Script([FOX]), Script([LOOK_BACK])]
+    models = [pydantic_ai_model(script) for script in scripts]
+    from pydantic_ai import Agent
+
+    with SyncFlux2Tool(service.tool(session="chat")) as flux:
+        Agent(models[0], tools=flux.pydantic_ai_tools()).run_sync("A fox, please.")
+        flux.call("text_to_image", {"prompt": "a blue door"})
+        Agent(models[1], tools=flux.pydantic_ai_tools()).run_sync("What did you make?")
+
+    [listed] = scripts[1].results()
+    assert [image["title"] for image in listed["recent"]] == ["a blue door", "a red fox in the snow"]
 
 
 def test_text_that_is_no_json_is_told_to_the_model(service: Service) -> None:
