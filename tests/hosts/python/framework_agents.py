@@ -1,7 +1,7 @@
 """Agents of each framework whose model follows a script; the framework's own loop calls the tools.
 
 The frameworks are not installed with this package: `.ci/run` has them in an environment of their own, see
-`.ci/frameworks.txt`. They are imported when an agent runs.
+`.ci/frameworks`. They are imported when an agent runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def require(*modules: str) -> None:
         except ModuleNotFoundError:
             if os.environ.get("FLUX2_TEST_REQUIRE_FRAMEWORKS") == "1":
                 raise
-            pytest.skip(f"{module} is not installed; .ci/frameworks.txt names the packages")
+            pytest.skip(f"{module} is not installed; .ci/frameworks names the packages")
 
 
 # ---- models that follow a script -------------------------------------------------------------------------------------
