@@ -43,6 +43,8 @@ class CallContext:
         unattended: What kind of run it is, in words, where nobody is known for whom it works: a scheduled one, say.
         spends_as_owner: Whether it works for the owner, as a subagent of the owner's turn does, and is not the owner.
         is_unattributed: Whether the host names neither the conversation nor the sender; `session` is then the agent's.
+        is_unnamed: Whether the host does not name the conversation, so that `session` may stand for several.
+        is_private: Whether nobody but the owner reads what is said in this conversation.
         is_owner: Whether that person owns this installation, as a user of its command line does.
         workspace_dir: The base of relative source paths, and the default folder of source files.
         state_dir: OpenClaw's state folder, which holds the pictures received by chat.
@@ -64,6 +66,8 @@ class CallContext:
     unattended: str | None = None
     spends_as_owner: bool = False
     is_unattributed: bool = False
+    is_unnamed: bool = False
+    is_private: bool = False
     is_owner: bool = False
     workspace_dir: Path | None = None
     state_dir: Path | None = None

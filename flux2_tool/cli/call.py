@@ -26,12 +26,13 @@ def _run(tool: str, arguments: str, session: str | None, new: bool, wait_s: floa
     from flux2_tool.cli.run import run_call
     from flux2_tool.exceptions import CancelledCallError, Flux2Error
     from flux2_tool.hosts.outcome import internal_error
-    from flux2_tool.schema.results import ToolResult, as_object
+    from flux2_tool.schema.recent import CallResult
+    from flux2_tool.schema.results import as_object
     from flux2_tool.schema.validation import without_nulls
 
     codes: list[int] = []
 
-    def show(outcome: ToolResult | Flux2Error) -> int:
+    def show(outcome: CallResult | Flux2Error) -> int:
         if not codes:  # exactly one object, also when Ctrl-C comes after it
             write_json(as_object(outcome))
             codes.append(exit_code_of(outcome))

@@ -34,6 +34,7 @@ def demo(prompt: str, output: str) -> int:
     from flux2_tool.credentials import Credentials
     from flux2_tool.exceptions import CancelledCallError, Flux2Error
     from flux2_tool.schema.manifest import load_manifest
+    from flux2_tool.schema.recent import one_task
     from flux2_tool.settings import load_settings
 
     package = sandbox_package()
@@ -57,6 +58,7 @@ def demo(prompt: str, output: str) -> int:
         return exit_code_of(outcome)
     if isinstance(outcome, Flux2Error):
         return print_failure(outcome, tool=tool)
+    outcome = one_task(outcome)
     paths = [image.path for image in outcome.images if image.path]
     if not paths:
         print_error("; ".join(outcome.warnings) or "the image was not saved")

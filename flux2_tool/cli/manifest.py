@@ -12,7 +12,7 @@ from flux2_tool.cli.terminal import note, print_error, write_json, write_line
 from flux2_tool.engine.host_profile import MCP, OPENCLAW
 from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, load_manifest, manifest_path
 
-FORMATS = ("openclaw", "mcp", "openai", "anthropic")
+FORMATS = ("openclaw", "mcp", "openai", "openai-responses", "anthropic", "gemini")
 
 
 @click.group(invoke_without_command=True)
@@ -49,7 +49,8 @@ def check(file: Any) -> int:
 @click.option("--format", "shape", type=click.Choice(FORMATS), required=True, help="Whose tool definitions.")
 @click.option("--tiers", metavar="LIST", help="Tiers to offer, comma separated. Default: the setting tiers.")
 @click.option("--callback-hosts", metavar="LIST", help="Offer callback_url for these hosts, comma separated.")
-def export(shape: str, tiers: str | None, callback_hosts: str | None) -> int:
+@click.option("--strict", is_flag=True, help="For OpenAI's strict mode: all arguments required, null for none.")
+def export(shape: str, tiers: str | None, callback_hosts: str | None, strict: bool) -> int:
     """Print the tool definitions as JSON, ready to hand to a host or a model's API."""
     from flux2_tool.schema.export import export as exported
     from flux2_tool.settings import load_settings
@@ -62,6 +63,7 @@ def export(shape: str, tiers: str | None, callback_hosts: str | None) -> int:
         tiers=settings.tiers,
         callback_hosts=settings.callback_hosts,
         wait_s=(OPENCLAW if shape == "openclaw" else MCP).longest_wait_s(settings),
+        strict=strict,
     )
     write_json(definitions, indent=2)
     return DONE

@@ -9,6 +9,7 @@ from typing import Final
 from flux2_tool.cli.exit_codes import DONE, NOT_SAVED, SOME_FAILED, STILL_PROCESSING
 from flux2_tool.cli.open_journal import JOURNAL_HINT
 from flux2_tool.cli.options import option_hint
+from flux2_tool.cli.recent import print_recent
 from flux2_tool.cli.terminal import (
     are_notes_lost,
     note,
@@ -22,16 +23,19 @@ from flux2_tool.engine.saving import NOT_SAVED as UNSAVED
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.schema.manifest import Tool
 from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.recent import CallResult, RecentImages
 from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.task_ref import TaskRef
 
 _FETCH_LATER: Final = frozenset({"cancelled", "service_unavailable", "rate_limited", "unexpected_answer"})
 
 
-def exit_code_of(outcome: ToolResult | Flux2Error) -> int:
+def exit_code_of(outcome: CallResult | Flux2Error) -> int:
     """Return the exit code of a call's outcome."""
     if isinstance(outcome, Flux2Error):
         return outcome.exit_code
+    if isinstance(outcome, RecentImages):
+        return DONE
     if outcome.task.state != "completed":
         return STILL_PROCESSING
     if any(task.state != "completed" for task in outcome.tasks):
@@ -40,8 +44,10 @@ def exit_code_of(outcome: ToolResult | Flux2Error) -> int:
     return NOT_SAVED if any(warning.startswith(f"{UNSAVED}:") for warning in outcome.warnings) else DONE
 
 
-def print_outcome(outcome: ToolResult | Flux2Error, *, tool: Tool, as_json: bool) -> int:
+def print_outcome(outcome: CallResult | Flux2Error, *, tool: Tool, as_json: bool) -> int:
     """Print URLs or saved paths on stdout, one a line, and everything else on stderr."""
+    if isinstance(outcome, RecentImages):
+        return _print_recent(outcome, as_json=as_json)
     if as_json:
         write_json(as_object(outcome))
     else:
@@ -54,13 +60,15 @@ def print_outcome(outcome: ToolResult | Flux2Error, *, tool: Tool, as_json: bool
     return code
 
 
-def note_unwritten(*outcomes: ToolResult | Flux2Error) -> None:
+def note_unwritten(*outcomes: CallResult | Flux2Error) -> None:
     """Say on stderr what was not written to stdout: such a result counts as not shown, and its task shows it again."""
     failure = take_output_failure()
     if failure is None:
         return
     note(f"warning: stdout could not be written ({failure.strerror}), so the result counts as not shown")
     for outcome in outcomes:
+        if isinstance(outcome, RecentImages):
+            continue
         for task_id in _task_ids(outcome):
             note(f"hint:  {_fetch_command(task_id)}")
 
@@ -79,6 +87,15 @@ def _missing_ids(outcome: ToolResult | Flux2Error) -> list[str]:
         return ids
     made = {task.id for task in outcome.tasks if task.state == "completed"}
     return [task_id for task_id in ids if task_id not in made]
+
+
+def _print_recent(result: RecentImages, *, as_json: bool) -> int:
+    if as_json:
+        write_json(as_object(result))
+    else:
+        print_recent(result)
+    note_unwritten(result)
+    return DONE
 
 
 def _print_images(outcome: ToolResult | Flux2Error) -> None:

@@ -21,6 +21,7 @@ from flux2_tool.engine.save_targets import SaveTarget
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.hosts.outcome import outcome_of
+from flux2_tool.schema.recent import CallResult
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings, load_settings
 
@@ -35,7 +36,7 @@ def run_call(
     tool: str,
     arguments: Any,
     *,
-    show: Show[ToolResult, Shown],
+    show: Show[CallResult, Shown],
     wait_s: float | None = None,
     output: str | None = None,
     session: str | None = None,
@@ -68,7 +69,7 @@ def run_call(
         any_folder=not by_model,
     )
 
-    async def work(engine: Engine, cancel: CancelToken, report: Reporter) -> ToolResult:
+    async def work(engine: Engine, cancel: CancelToken, report: Reporter) -> CallResult:
         return await engine.call(
             tool,
             arguments,

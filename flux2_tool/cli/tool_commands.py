@@ -12,7 +12,7 @@ from flux2_tool.exceptions import Flux2Error
 from flux2_tool.schema.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from flux2_tool.schema.results import ToolResult
+    from flux2_tool.schema.recent import CallResult
 
 _MANIFEST = load_manifest()
 
@@ -34,12 +34,15 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
         # Imported here because `--help` must not pay for httpx and jsonschema.
         from flux2_tool.cli.output import print_outcome, print_raw, show_images
         from flux2_tool.cli.run import run_call, run_raw
+        from flux2_tool.schema.results import ToolResult
 
+        if raw and "task_id" not in given_arguments(values):
+            raise click.UsageError("--raw needs the ID of a task.")
         if raw:
             return run_raw(values["task_id"], show=partial(print_raw, tool=tool))
 
-        def print_result(outcome: ToolResult | Flux2Error) -> int:
-            if show and not isinstance(outcome, Flux2Error):
+        def print_result(outcome: CallResult | Flux2Error) -> int:
+            if show and isinstance(outcome, ToolResult):
                 show_images(outcome)
             return print_outcome(outcome, tool=tool, as_json=as_json)
 
@@ -55,14 +58,22 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
 
     schema = tool.input_schema["properties"]
     arguments: list[click.Parameter] = [
-        click.Argument([argument], metavar=shown, nargs=-1 if schema[argument]["type"] == "array" else 1, required=True)
+        click.Argument(
+            [argument],
+            metavar=shown,
+            nargs=-1 if schema[argument]["type"] == "array" else 1,
+            required=argument in tool.input_schema.get("required", ()),
+        )
         for argument, shown in positional.items()
     ]
     # --wait is the same for people, without the bound that protects an agent's turn.
     options = argument_options(tool, without={*positional, "timeoutSeconds"})
     own: list[click.Parameter] = session_options()
     if tool_name == "get_image_task":
-        own = [click.Option(["--raw"], is_flag=True, help="Print RunAPI's last answer about it, redacted, and end.")]
+        own = [
+            click.Option(["--raw"], is_flag=True, help="Print RunAPI's last answer about it, redacted, and end."),
+            click.Option(["--session"], metavar="NAME", help="Without ID: list the last pictures of this session."),
+        ]
     params = [*arguments, *options, *own, *waiting_options(_MANIFEST)]
     return click.Command(name, params=params, callback=run, help=help_text)
 
@@ -82,6 +93,7 @@ remix = _command(
 task = _command(
     "task",
     "get_image_task",
-    positional={"task_id": "ID"},
-    help_text="Wait for the image of an earlier task and print its URL, or its path with --output.",
+    positional={"task_id": "[ID]"},
+    help_text="Wait for the image of an earlier task and print its URL, or its path with --output. "
+    "Without ID: list the last pictures and what may still be spent.",
 )

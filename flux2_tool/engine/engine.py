@@ -14,8 +14,11 @@ from typing import Any, Final
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.approvals import QUESTION_WAIT_S, Question
+from flux2_tool.engine.budget_left import BudgetReport
 from flux2_tool.engine.earlier_images import EarlierImages
+from flux2_tool.engine.given_call import GivenCalls
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
+from flux2_tool.engine.looking_back import LookingBack, is_looking_back
 from flux2_tool.engine.orphans import outcomes_of
 from flux2_tool.engine.pictures import Pictures
 from flux2_tool.engine.result_builder import report
@@ -37,11 +40,10 @@ from flux2_tool.engine.wait import (
 from flux2_tool.engine.webhooks import take_webhook, webhook_inbox_of
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
-from flux2_tool.schema.given_arguments import as_meant
 from flux2_tool.schema.manifest import Manifest, load_manifest
+from flux2_tool.schema.recent import CallResult
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.task_ref import TaskRef
-from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.claims import TaskHandle
 from flux2_tool.tasks.task import ImageTask
@@ -104,6 +106,9 @@ class Engine:
             callback_url=None if self._webhook_inbox is None else self._webhook_inbox.callback_url,
             runtime=runtime,
         )
+        self._given = GivenCalls(manifest=self.manifest, settings=settings, host=host)
+        budget = BudgetReport(self.manifest, settings, self._registry.recent, self._starter.prices, self._clock)
+        self._looking_back = LookingBack(self._registry.recent, budget, self._earlier, host, settings, self._clock)
 
     async def call(
         self,
@@ -119,7 +124,7 @@ class Engine:
         output: SaveTarget | None = None,
         on_progress: OnProgress | None = None,
         cancel: CancelToken | None = None,
-    ) -> ToolResult:
+    ) -> CallResult:
         """Run one tool call.
 
         Args:
@@ -136,7 +141,8 @@ class Engine:
             cancel: Stops the wait.
 
         Returns:
-            The task, completed or still processing when the wait ended.
+            The task, completed or still processing when the wait ended; of `get_image_task` without an id the last
+            pictures.
 
         Raises:
             Flux2Error: There is no image; the class says what to do, `charged` whether it cost anything.
@@ -147,8 +153,7 @@ class Engine:
             with self._calls.opened(cancel):
                 caller = await self._registry.families.complete(caller)
                 async with self._earlier.told_in_errors(caller, cancel):
-                    arguments, warnings = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
-                    self._validate(tool, arguments, by_model=caller.by_model)
+                    arguments, warnings = self._given.read(tool, arguments, by_model=caller.by_model)
                     targets = await checked_targets(output or SaveTarget.in_folder(output_dir), self.settings.save_dir)
                     call = self._open_call(tool, arguments, credentials, wait_s=wait_s, cancel=cancel)
                     call.warnings += warnings
@@ -179,8 +184,7 @@ class Engine:
             return None
         try:
             with self._calls.opened(cancel := CancelToken()):
-                arguments, _ = as_meant(self.manifest, tool, arguments, with_host=self.host.adds_arguments)
-                self._validate(tool, arguments, by_model=caller.by_model)
+                arguments, _ = self._given.read(tool, arguments, by_model=caller.by_model)
                 call = self._open_call(tool, arguments, credentials, wait_s=QUESTION_WAIT_S, cancel=cancel)
                 caller = await self._registry.families.complete(caller)
                 return await self._starter.question(call, caller)
@@ -229,7 +233,7 @@ class Engine:
             Flux2Error: There is no response about it.
         """
         arguments = {"task_id": task_id}
-        self._validate("get_image_task", arguments, by_model=False)
+        self._given.check("get_image_task", arguments, by_model=False)
         call = self._open_call("get_image_task", arguments, wait_s=SOURCE_LOOKUP_WAIT_S)
         image_task = await self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
         if image_task.raw_response is None or not image_task.is_over:
@@ -260,17 +264,6 @@ class Engine:
 
     # ---- one call ----------------------------------------------------------------------------------------------------
 
-    def _validate(self, tool: str, arguments: Any, *, by_model: bool) -> None:
-        validate_arguments(
-            self.manifest,
-            tool,
-            arguments,
-            tiers=self.settings.tiers,
-            agent_host=by_model,
-            callback_hosts=self.settings.callback_hosts,
-            safety_checker=self.settings.safety_checker,
-        )
-
     def _open_call(
         self,
         tool: str,
@@ -294,7 +287,9 @@ class Engine:
 
     async def _run(
         self, call: ToolCall, caller: CallContext, *, new: bool, targets: Sequence[SaveTarget]
-    ) -> ToolResult:
+    ) -> CallResult:
+        if is_looking_back(call):
+            return await self._looking_back.result(call, caller)
         if call.tool == "get_image_task":
             ref = TaskRef.parse(call.arguments["task_id"])
             begun = TaskHandle(image_tasks=(await self._registry.find(call.account, ref, caller=caller),))

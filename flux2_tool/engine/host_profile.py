@@ -55,8 +55,16 @@ class HostProfile:
         caller = caller or CallContext(is_owner=self.callers_are_owners)
         if not self.is_agent:
             return caller
-        session = caller.session or self.unnamed_session.format(process=process)
-        return replace(caller, session=session, by_model=True, must_ask=self.asks_before_paying)
+        own = self.unnamed_session.format(process=process)
+        # A process's own session is one conversation; any other name stands for all that the host does not name.
+        is_unnamed = caller.is_unnamed or (caller.session is None and own == self.unnamed_session)
+        return replace(
+            caller,
+            session=caller.session or own,
+            is_unnamed=is_unnamed,
+            by_model=True,
+            must_ask=self.asks_before_paying,
+        )
 
 
 OPENCLAW: Final = HostProfile(

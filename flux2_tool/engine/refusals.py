@@ -74,7 +74,7 @@ class Refusals:
             is_known=record.price_usd is not None,
         )
         price = dollars(wanted.counted_usd) if wanted.is_known else "an unknown price"
-        balance_usd = None if call.cancel.is_set else await self._balance_usd(call)
+        balance_usd = None if call.cancel.is_set else await balance_usd_of(call)
         if balance_usd is None:
             error.message += f" This image costs {price}."
             return error
@@ -90,18 +90,9 @@ class Refusals:
                 f"The balance still pays for {choices_text(fitting)}: call again with that only if the user agrees. "
                 f"{error.hint}"
             )
+        elif all(one.is_known for one in others):
+            error.message += " It pays for no other picture either."
         return error
-
-    async def _balance_usd(self, call: ToolCall) -> float | None:
-        async def read() -> float | None:
-            async with asyncio.timeout(BALANCE_TIMEOUT_S):
-                return (await read_balance(call.account.client)).balance_usd
-
-        try:
-            return await unless_cancelled(read(), call.cancel)
-        except (Flux2Error, TimeoutError) as exc:
-            logger.info("no balance: %s", exc)
-            return None
 
     async def _others(self, call: ToolCall, wanted: Choice) -> list[Choice]:
         """Return what the call's tool could make instead with the same other arguments, in the manifest's order."""
@@ -124,6 +115,20 @@ class Refusals:
                     )
                 )
         return found
+
+
+async def balance_usd_of(call: ToolCall) -> float | None:
+    """Return the balance of a call's account, None where RunAPI does not soon say it; it never fails."""
+
+    async def read() -> float | None:
+        async with asyncio.timeout(BALANCE_TIMEOUT_S):
+            return (await read_balance(call.account.client)).balance_usd
+
+    try:
+        return await unless_cancelled(read(), call.cancel)
+    except (Flux2Error, TimeoutError) as exc:
+        logger.info("no balance: %s", exc)
+        return None
 
 
 def _takes(model: Model, arguments: Mapping[str, Any]) -> bool:

@@ -63,8 +63,8 @@ class TaskStarter:
         self._uploads = Uploads(clock=self._clock)
         self._new_id = runtime.new_id
         self._approvals = Approvals(settings)
-        self._prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
-        self._refusals = Refusals(manifest=manifest, settings=settings, prices=self._prices, clock=self._clock)
+        self.prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
+        self._refusals = Refusals(manifest=manifest, settings=settings, prices=self.prices, clock=self._clock)
         self._sources = SourceResolver(
             registry=registry,
             uploads=self._uploads,
@@ -144,7 +144,7 @@ class TaskStarter:
 
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""
-        await self._prices.aclose()
+        await self.prices.aclose()
         await self._uploads.aclose()
 
     def _prepared(
@@ -230,10 +230,10 @@ class TaskStarter:
         client = call.account.client
         is_listed = list_price(self._manifest, model, resolution).usd is not None
         if not is_listed or self._approvals.applies(caller):
-            return await self._prices.price_of(client, model=model, resolution=resolution)
-        price = await self._prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
+            return await self.prices.price_of(client, model=model, resolution=resolution)
+        price = await self.prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
         if price.basis != "quote":
-            self._prices.prefetch(client, model=model, resolution=resolution)
+            self.prices.prefetch(client, model=model, resolution=resolution)
         return price
 
     def _route_order(self, call: ToolCall) -> tuple[contract.Route, ...]:

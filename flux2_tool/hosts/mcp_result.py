@@ -34,12 +34,30 @@ def as_tool_result(result: Mapping[str, Any], *, client: str = "") -> dict[str, 
     if client.startswith(_SHOWS_OBJECT):
         text = json.dumps(found, ensure_ascii=False, indent=2)
     else:
-        text = "\n".join(_failure_lines(found["error"]) if "error" in found else _lines(found))
+        text = "\n".join(_failure_lines(found["error"]) if "error" in found else _lines_of(found))
     return {
         "content": [{"type": "text", "text": text}],
         "structuredContent": found,
         "isError": "error" in result,
     }
+
+
+def _lines_of(result: Mapping[str, Any]) -> Iterator[str]:
+    return _recent_lines(result) if "recent" in result else _lines(result)
+
+
+def _recent_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the last pictures' lines, as `recentText` in the plugin's recent.js words them, with path or link."""
+    yield result["next"]
+    for number, image in enumerate(result["recent"], 1):
+        cost = "cost unknown" if image["usd"] is None else f"{image['usd']} USD"
+        title = json.dumps(image["title"] or "", ensure_ascii=False)
+        facts = [image["ref"] or "no task id", title, image["made_at"], cost, _model_text(image["model"])]
+        yield f"{number}. {', '.join(fact for fact in (*facts, image['state']) if fact)}"
+        if where := image["path"] or image["url"]:
+            yield f"   {where}"
+    for warning in result["warnings"]:
+        yield f"Note: {warning}"
 
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:

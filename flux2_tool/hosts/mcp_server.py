@@ -39,6 +39,7 @@ from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import LineReader, LineWriter, protocol_output
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.recent import CallResult
 from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.validation import without_nulls
 from flux2_tool.settings import Settings, load_settings
@@ -189,7 +190,7 @@ class ToolServer:
         consent: Approval | None,
         cancel: CancelToken,
         on_progress: Callable[[Progress], None],
-    ) -> ToolResult:
+    ) -> CallResult:
         if self._tool is None or self._settings is None:
             raise self._fault or ConfigurationError("there are no settings")
         settings = self._settings
@@ -203,7 +204,8 @@ class ToolServer:
             on_progress=on_progress,
             cancel=cancel,
         )
-        self._answers.expect(request.request_id, [task.id for task in result.tasks if task.id is not None])
+        if isinstance(result, ToolResult):
+            self._answers.expect(request.request_id, [task.id for task in result.tasks if task.id is not None])
         return result
 
 

@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from flux2_tool.exceptions import Flux2Error, InternalError
-from flux2_tool.schema.results import ToolResult, as_object
+from flux2_tool.schema.recent import CallResult
+from flux2_tool.schema.results import as_object
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,6 @@ def internal_error(exc: Exception) -> InternalError:
     return error
 
 
-async def result_object(work: Awaitable[ToolResult]) -> dict[str, Any]:
+async def result_object(work: Awaitable[CallResult]) -> dict[str, Any]:
     """Return the JSON object of a call's outcome: its result, or `{"error": {…}}`."""
     return as_object(await outcome_of(work))

@@ -168,6 +168,23 @@ class Record(Intent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """Whose requests are wanted: an account's, of one conversation.
+
+    Attributes:
+        session: Its session; also what was shown in it counts as its own.
+        descendants: Sessions that it has spawned.
+        inherited_session_prefix: The newest session of a dead owner is inherited; see ClaimRules.
+    """
+
+    fingerprint: str
+    base_url: str
+    session: str | None
+    descendants: frozenset[str] = frozenset()
+    inherited_session_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
     """An upper bound on spending.
 

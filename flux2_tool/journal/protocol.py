@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from flux2_tool.journal.model import Claim, ClaimRules, Intent, Outcome, Record, RecordState, SavedCopy
+from flux2_tool.journal.model import (
+    Cap,
+    Claim,
+    ClaimRules,
+    Conversation,
+    Intent,
+    Outcome,
+    Record,
+    RecordState,
+    SavedCopy,
+    Spending,
+)
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.runapi import contract
 
@@ -106,6 +117,14 @@ class Journal(Protocol):
             inherited_session_prefix: If the session has none, use the newest one of a session whose owner is dead;
                 see ClaimRules.
         """
+        ...
+
+    async def recent(self, wanted: Conversation, *, limit: int) -> list[Record]:
+        """Return a conversation's last requests that made an image, or may have, newest first."""
+        ...
+
+    async def spending(self, cap: Cap) -> Spending:
+        """Return the use of a cap."""
         ...
 
     async def carry_over(self, records: Sequence[Record]) -> None:

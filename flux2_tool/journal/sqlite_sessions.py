@@ -6,10 +6,14 @@ journal exists, also after the host has forgotten the subagent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from flux2_tool.journal.model import Record, RecordState
+from flux2_tool.journal.model import Conversation, Record, RecordState
 from flux2_tool.journal.sqlite_claims import ClaimTable
+
+_SHOWN_IN: Final = "SELECT record_id FROM shown_elsewhere WHERE session = ?"
 
 
 class SessionTable(ClaimTable):
@@ -75,13 +79,34 @@ class SessionTable(ClaimTable):
         with self._guarded():
             found = self._select(f"{of_account} AND {own}", (fingerprint, base_url, session, session), order)
             if not found and inherited_session_prefix is not None:
-                for (other_session,) in self._connection.execute(
-                    f"SELECT session FROM records WHERE {of_account}"  # noqa: S608 - own names
-                    " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(rowid) DESC",
-                    (fingerprint, base_url, len(inherited_session_prefix), inherited_session_prefix),
-                ):
-                    if self._owner.liveness(other_session.removeprefix(inherited_session_prefix)) == "dead":
-                        values = (fingerprint, base_url, other_session)
-                        found = self._select(f"{of_account} AND session IS ?", values, order)
-                        break
+                for other_session in self._inherited_sessions(fingerprint, base_url, inherited_session_prefix):
+                    values = (fingerprint, base_url, other_session)
+                    found = self._select(f"{of_account} AND session IS ?", values, order)
+                    break
             return found[0] if found else None
+
+    def recent(self, wanted: Conversation, *, limit: int) -> list[Record]:
+        with self._guarded():
+            others = list(wanted.descendants)
+            if wanted.inherited_session_prefix is not None:
+                inherited = self._inherited_sessions(
+                    wanted.fingerprint, wanted.base_url, wanted.inherited_session_prefix
+                )
+                others += itertools.islice(inherited, 1)
+            marks = ", ".join("?" * len(others))
+            theirs = f"(session IS ? OR session IN ({marks}) OR record_id IN ({_SHOWN_IN}))"
+            return self._select(
+                f"fingerprint = ? AND base_url = ? AND state NOT IN ('failed', 'not_created') AND {theirs}",
+                (wanted.fingerprint, wanted.base_url, wanted.session, *others, wanted.session),
+                f"rowid DESC LIMIT {limit:d}",
+            )
+
+    def _inherited_sessions(self, fingerprint: str, base_url: str, prefix: str) -> Iterator[str]:
+        """Yield an account's sessions of dead owners that have images, newest first."""
+        for (session,) in self._connection.execute(
+            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
+            " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(rowid) DESC",
+            (fingerprint, base_url, len(prefix), prefix),
+        ):
+            if self._owner.liveness(session.removeprefix(prefix)) == "dead":
+                yield session

@@ -19,7 +19,19 @@ from typing import Final, TypeVar
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.fork_guard import SQLITE
-from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome, Record, RecordState, SavedCopy
+from flux2_tool.journal.model import (
+    Cap,
+    Claim,
+    ClaimRules,
+    Conversation,
+    Failure,
+    Intent,
+    Outcome,
+    Record,
+    RecordState,
+    SavedCopy,
+    Spending,
+)
 from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
@@ -183,6 +195,12 @@ class ThreadedJournal:
                 inherited_session_prefix=inherited_session_prefix,
             )
         )
+
+    async def recent(self, wanted: Conversation, *, limit: int) -> list[Record]:
+        return await self._run(lambda: self._store.recent(wanted, limit=limit))
+
+    async def spending(self, cap: Cap) -> Spending:
+        return await self._run(lambda: self._store.spending(cap))
 
     async def unowned(
         self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False

@@ -92,6 +92,7 @@ _HAND_WRITTEN = {
     "dist/python_choice.js": "python_choice.js",
     "dist/python_search.js": "python_search.js",
     "dist/python_text.js": "python_text.js",
+    "dist/recent.js": "recent.js",
     "dist/record.js": "record.js",
     "dist/requester.js": "requester.js",
     "dist/saved.js": "saved.js",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.manifest import Manifest, Model, Tool
+from flux2_tool.schema.model_formats import gemini_parameters, strict_parameters
 
-Format = Literal["openclaw", "mcp", "openai", "anthropic"]
+Format = Literal["openclaw", "mcp", "openai", "openai-responses", "anthropic", "gemini"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+STRICT_FORMATS: tuple[Format, ...] = ("openai", "openai-responses")
 
 # Not the lengths of texts: a model cannot count characters, every turn would carry them, and validation names them.
 _BOUNDS = ("minItems", "maxItems", "minimum", "maximum")
@@ -112,22 +114,29 @@ def export(
     tiers: Sequence[str],
     callback_hosts: Sequence[str] = (),
     wait_s: float | None = None,
+    strict: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the tool definitions in one host's standard format; a tool that no enabled tier has is left out.
 
     Args:
         manifest: The manifest.
-        shape: openclaw (for the native plugin's generator), mcp, openai (chat completions) or anthropic.
+        shape: openclaw (for the native plugin's generator), mcp, openai (chat completions), openai-responses, anthropic
+            or gemini (function declarations).
         tiers: The enabled tiers.
         callback_hosts: Hosts an agent may give as callback.
         wait_s: How long a call waits by default, in seconds, and over MCP at most; None if that is not known.
+        strict: For OpenAI's strict mode: every argument is required, and null stands for one that is left out.
 
     Raises:
-        ConfigurationError: The shape is not one of these.
+        ConfigurationError: The shape is not one of these, or has no strict mode.
     """
-    build = {"openclaw": _openclaw, "mcp": _mcp, "openai": _openai, "anthropic": _anthropic}.get(shape)
+    build = _BUILDERS.get(shape)
     if build is None:
         raise ConfigurationError(f'format "{shape}" is not one of {", ".join(FORMATS)}')
+    if strict and shape not in STRICT_FORMATS:
+        raise ConfigurationError(
+            f"format {shape} has no strict mode", hint=f"strict is for {' and '.join(STRICT_FORMATS)}"
+        )
     longest_wait_s = wait_s if shape == "mcp" else None
     return [
         build(
@@ -136,13 +145,14 @@ def export(
             offered_parameters(
                 tool, tiers=tiers, callback_hosts=callback_hosts, wait_s=wait_s, longest_wait_s=longest_wait_s
             ),
+            strict,
         )
         for tool in manifest.tools.values()
         if tool.enabled_models(tiers) or not tool.models
     ]
 
 
-def _openclaw(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def _openclaw(tool: Tool, description: str, parameters: dict[str, Any], _strict: bool) -> dict[str, Any]:
     return {
         "name": tool.name,
         "label": tool.title,
@@ -155,7 +165,7 @@ def _openclaw(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[
     }
 
 
-def _mcp(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def _mcp(tool: Tool, description: str, parameters: dict[str, Any], _strict: bool) -> dict[str, Any]:
     return {
         "name": tool.name,
         "title": tool.title,
@@ -172,15 +182,40 @@ def _mcp(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, 
     }
 
 
-def _openai(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def _openai(tool: Tool, description: str, parameters: dict[str, Any], strict: bool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "description": description, "parameters": parameters}
+    if strict:
+        function |= {"parameters": strict_parameters(parameters), "strict": True}
+    return {"type": "function", "function": function}
+
+
+def _openai_responses(tool: Tool, description: str, parameters: dict[str, Any], strict: bool) -> dict[str, Any]:
+    # Said in either case: the Responses API takes a function without it as strict.
     return {
         "type": "function",
-        "function": {"name": tool.name, "description": description, "parameters": parameters},
+        "name": tool.name,
+        "description": description,
+        "parameters": strict_parameters(parameters) if strict else parameters,
+        "strict": strict,
     }
 
 
-def _anthropic(tool: Tool, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def _gemini(tool: Tool, description: str, parameters: dict[str, Any], _strict: bool) -> dict[str, Any]:
+    return {"name": tool.name, "description": description, "parameters": gemini_parameters(parameters)}
+
+
+def _anthropic(tool: Tool, description: str, parameters: dict[str, Any], _strict: bool) -> dict[str, Any]:
     return {"name": tool.name, "description": description, "input_schema": parameters}
+
+
+_BUILDERS: Final = {
+    "openclaw": _openclaw,
+    "mcp": _mcp,
+    "openai": _openai,
+    "openai-responses": _openai_responses,
+    "anthropic": _anthropic,
+    "gemini": _gemini,
+}
 
 
 def offered_tokens(definitions: Iterable[dict[str, Any]]) -> float:

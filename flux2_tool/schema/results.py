@@ -17,11 +17,13 @@ PictureState = Literal["completed", "processing", "failed", "unknown"]
 CostBasis = Literal["billed", "list price", "unknown"]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Base of every result object."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TaskInfo(_Frozen):
+class TaskInfo(Frozen):
     """The task. Other tools accept its `ref` as a source; `title` is the beginning of the prompt, where it is known."""
 
     id: str | None
@@ -33,7 +35,7 @@ class TaskInfo(_Frozen):
     title: str | None = None
 
 
-class PictureTask(_Frozen):
+class PictureTask(Frozen):
     """The task of one picture of a call; "unknown" is one of which it is not known whether it was made."""
 
     id: str | None
@@ -41,7 +43,7 @@ class PictureTask(_Frozen):
     state: PictureState
 
 
-class ImageInfo(_Frozen):
+class ImageInfo(Frozen):
     """One picture and the task that made it. Sizes and `path` are known once the picture was downloaded."""
 
     url: str
@@ -52,14 +54,14 @@ class ImageInfo(_Frozen):
     task_ref: str | None = None
 
 
-class Cost(_Frozen):
+class Cost(Frozen):
     """The cost of all images in US dollars, and the basis of that figure: of several the least certain."""
 
     usd: float | None
     basis: CostBasis
 
 
-class Timing(_Frozen):
+class Timing(Frozen):
     """Instants in UTC; `elapsed_s` runs from submission to the end, or to now."""
 
     submitted_at: str | None
@@ -68,7 +70,7 @@ class Timing(_Frozen):
     polls: int
 
 
-class ToolResult(_Frozen):
+class ToolResult(Frozen):
     """A task that is completed, or still processing when the wait ended.
 
     Of a call for several pictures each has a task of its own, in `tasks`; `task` is then the first that is still
@@ -84,7 +86,7 @@ class ToolResult(_Frozen):
     next: str
 
 
-class ErrorInfo(_Frozen):
+class ErrorInfo(Frozen):
     """Why there is no image, whether it was charged, and what to do."""
 
     code: str
@@ -98,13 +100,13 @@ class ErrorInfo(_Frozen):
     warnings: tuple[str, ...] = ()
 
 
-class ErrorResult(_Frozen):
+class ErrorResult(Frozen):
     """The error form of the result object."""
 
     error: ErrorInfo
 
 
-def as_object(outcome: ToolResult | Flux2Error) -> dict[str, Any]:
+def as_object(outcome: Frozen | Flux2Error) -> dict[str, Any]:
     """Return the JSON-ready object of a result or of an error."""
     return error_object(outcome) if isinstance(outcome, Flux2Error) else outcome.model_dump(mode="json")
 

@@ -240,7 +240,8 @@ def _short_path(path: str) -> str:
 def example(tool: Tool) -> str:
     """Return a tool's required arguments as they look."""
     examples = {"prompt": '"a red fox"', "source_image_urls": '["task:ID"]', "task_id": '"tsk_..."'}
-    return "{" + ", ".join(f'"{name}": {examples.get(name, "…")}' for name in tool.input_schema["required"]) + "}"
+    names = tool.input_schema["required"] or list(tool.input_schema["properties"])[:1]
+    return "{" + ", ".join(f'"{name}": {examples.get(name, "…")}' for name in names) + "}"
 
 
 def _message(tool: Tool, texts: Sequence[str]) -> str:

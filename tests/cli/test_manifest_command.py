@@ -35,6 +35,18 @@ def test_each_problem_of_a_file_gets_a_line(bare: Command) -> None:
     assert "error: tools[1].description" in done.stderr
 
 
+def test_strict_is_an_option_of_the_export(bare: Command) -> None:
+    """For OpenAI's strict mode; another format says that it has none."""
+    done = bare.run("manifest", "export", "--format", "openai-responses", "--strict")
+    other = bare.run("manifest", "export", "--format", "gemini", "--strict")
+
+    assert json.loads(done.stdout) == export(
+        load_manifest(), "openai-responses", tiers=("pro", "flex"), wait_s=MCP.wait_s, strict=True
+    )
+    assert other.returncode == 3
+    assert "format gemini has no strict mode" in other.stderr
+
+
 def test_a_manifest_may_come_from_stdin(bare: Command) -> None:
     """Editors pipe."""
     assert "error: line " in bare.run("manifest", "check", "-", stdin="a: [").stderr
@@ -80,7 +92,7 @@ def test_an_export_follows_the_settings_and_the_options(bare: Command) -> None:
 
 def test_an_unknown_format_or_tier_is_named(bare: Command) -> None:
     """With the known ones."""
-    assert "openai" in bare.run("manifest", "export", "--format", "gemini").stderr
+    assert "openai" in bare.run("manifest", "export", "--format", "cohere").stderr
     done = bare.run("manifest", "export", "--format", "mcp", "--tiers", "ultra")
     assert done.returncode == 3
     assert 'option tiers: "ultra" is not one of pro, flex, max' in done.stderr

@@ -106,6 +106,45 @@ def test_several_pictures_of_one_call_are_attached_in_their_order(world: World) 
     assert "0.15 USD (billed)" in results[0]
 
 
+def test_show_me_the_second_one_you_made(world: World) -> None:
+    """In a later turn the agent looks back, shows an earlier picture again and edits it, by its reference alone."""
+    prompts = ("a green boat", "a blue door", "a yellow kite")
+    run(
+        world,
+        [*(ToolCall(tool="text_to_image", arguments={"prompt": prompt}) for prompt in prompts), Say(text="Three.")],
+        session="looks-back",
+    )
+
+    def second(results: Sequence[str]) -> str:
+        [line] = re.findall(r"^2\. .*$", results[0], re.MULTILINE)
+        assert '"a blue door"' in line
+        return task_of(line)
+
+    turn, results = run(
+        world,
+        [
+            ToolCall(tool="get_image_task", arguments={}),
+            lambda results: ToolCall(tool="get_image_task", arguments={"task_id": second(results)}),
+            lambda results: ToolCall(
+                tool="remix_image", arguments={"prompt": "in red", "source_image_urls": [second(results)]}
+            ),
+            Say(text="Here is the door, and the door in red."),
+        ],
+        session="looks-back",
+    )
+
+    assert [re.findall(r'"(a \w+ \w+)"', line)[0] for line in results[0].splitlines() if line[:1].isdigit()] == [
+        *prompts[::-1]
+    ]
+    assert "Left to spend: $" in results[0]
+    assert "in the RunAPI account" in results[0]  # the operator's own client
+    assert len(turn.media_urls) == 2
+    [create] = [c for c in world.sandbox.ledger.creates if c.task_id == task_of(results[2]).removeprefix("task:")]
+    shown = next(url for url in turn.media_urls if url.split("?")[0] in create.body.decode())
+    assert second(results).removeprefix("task:") in world.sandbox.ledger.tasks
+    assert shown
+
+
 def test_null_arguments_count_as_omitted(world: World) -> None:
     """Models that fill every optional member with null must not be refused, nor billed for something else."""
     turn, results = run(

@@ -32,7 +32,7 @@ def test_the_refusal_names_balance_price_and_who_tops_up(home: Path) -> None:
     error = run_call(home, runapi)["error"]
 
     assert (error["code"], error["charged"]) == ("insufficient_credits", "no")
-    assert "The account's balance is $0.03; this image costs $0.05." in error["message"]
+    assert "The account's balance is $0.03; this image costs $0.05. It pays for no other picture" in error["message"]
     assert "Only the owner of the RunAPI account can top up its balance, at https://runapi.ai" in error["hint"]
     assert "still pays for" not in error["hint"]
 

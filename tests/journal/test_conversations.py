@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
-from flux2_tool.journal import Failure
+from flux2_tool.journal import Conversation, Failure
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, Machine, accept, begun, complete, end
 
@@ -86,6 +87,38 @@ def test_the_newest_connection_that_has_ended_is_inherited(machine: Machine) -> 
 
     assert found is not None
     assert found.task_id == "tsk_newest"
+
+
+@pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])
+def test_the_last_pictures_are_a_conversations_own(machine: Machine, other: dict[str, str]) -> None:
+    """With what it has spawned, what was shown in it, and what the connection before it made; newest first."""
+    journal = machine.open("p1")
+    sessions = ("connection:oldest", "connection:newest", "connection:living", "mine", "child", "shown", "bob", None)
+    for session in sessions:
+        record = begun(machine.begin(journal, dedup_key=f"a fox of {session}", session=session))
+        accept(journal, record, f"tsk_{session}")
+        complete(journal, record)
+        if session == "shown":
+            journal.note_delivered(record.record_id, now=NOON, elsewhere="mine")
+    for state in ("failed", "not_created"):
+        end(journal, begun(machine.begin(journal, dedup_key=state, session="mine")), state)
+    begun(machine.begin(journal, dedup_key="another account's", session="mine", **other))
+    machine.dead |= {"oldest", "newest"}
+    mine = Conversation(
+        fingerprint="0123456789abcdef",
+        base_url="https://runapi.test",
+        session="mine",
+        descendants=frozenset({"child"}),
+        inherited_session_prefix="connection:",
+    )
+    without_name = replace(mine, session=None, descendants=frozenset(), inherited_session_prefix=None)
+
+    found = [
+        [record.session for record in journal.recent(wanted, limit=limit)]
+        for wanted, limit in ((mine, 10), (mine, 2), (without_name, 10))
+    ]
+
+    assert found == [["shown", "child", "mine", "connection:newest"], ["shown", "child"], [None]]
 
 
 @pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])

@@ -16,6 +16,33 @@ import time
 from pathlib import Path
 from typing import Any
 
+RECENT = {
+    "recent": [
+        {
+            "ref": "task:tsk_2",
+            "state": "completed",
+            "title": 'a "red" fox…',
+            "made_at": "2026-11-25T18:04:00+01:00",
+            "usd": 0.05,
+            "url": "https://images.example/tsk_2.png?X-Amz-Signature=1",
+            "path": None,
+            "model": "flux-2-pro-text-to-image",
+        },
+        {
+            "ref": None,
+            "state": "unknown",
+            "title": None,
+            "made_at": "2026-11-25T18:00:00+01:00",
+            "usd": None,
+            "url": None,
+            "path": None,
+            "model": "flux-2-max-text-to-image",
+        },
+    ],
+    "budget": None,
+    "warnings": ["a warning"],
+    "next": "The newest pictures.",
+}
 _write_lock = threading.Lock()
 _cancelled: dict[int, threading.Event] = {}
 
@@ -97,6 +124,9 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
         return
     if word == "poor":
         send({"id": call_id, "result": error("insufficient_credits", "The account is empty.", request_id="req_9")})
+        return
+    if word == "recent":
+        send({"id": call_id, "result": {**RECENT, "seen": seen}})
         return
     if params.get("watching"):
         gate = Path("watched-" + arguments["task_id"].removeprefix("task:"))

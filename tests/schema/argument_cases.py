@@ -130,6 +130,7 @@ CASES: tuple[Case, ...] = (
     ),
     _case("auto", REMIX, _sources("task:a", aspect_ratio="auto"), None),
     _case("an IPv6 address", REMIX, _sources("http://[2001:db8::1]:8080/x", "http://[::ffff:10.0.0.1]"), None),
+    _case("no id, which looks back", FETCH, {}, None),
     _case("a list as JSON text", REMIX, {"prompt": "fox", "source_image_urls": ' ["task:a",\n"狐.png"] '}, None),
     _case("a number as JSON text", FETCH, {"task_id": "a", "timeoutSeconds": "12.50"}, None),
     _case("zero as -0", FETCH, _Text('{"task_id": "a", "timeoutSeconds": -0}'), None),
@@ -159,7 +160,9 @@ CASES: tuple[Case, ...] = (
     _case("null", FETCH, None, 'such as {"task_id": "tsk_..."}, not null'),
     _case("a number", FETCH, 1.5e-7, "not the number 1.5e-07"),
     _case("true", FETCH, True, "not true"),
-    _case("nothing", FETCH, {}, "task_id is missing; get_image_task requires it: the id of a task"),
+    _case(
+        "nothing", TEXT, {}, "prompt is missing; text_to_image requires it: text with at least one visible character"
+    ),
     _case("null for what is required", TEXT, {"prompt": None}, "prompt is missing"),
     _case("two missing", REMIX, {}, "2 things are wrong with the arguments of remix_image: 1. prompt is missing;"),
     # Types

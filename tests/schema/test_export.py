@@ -56,6 +56,48 @@ def test_the_offered_bounds_are_those_of_the_full_schema(name: str) -> None:
             assert item.get(word) == full[key].get(word)
 
 
+@pytest.mark.parametrize("shape", ["openai", "openai-responses"])
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_strict_definition_requires_every_argument_and_takes_null(shape: str, name: str) -> None:
+    """OpenAI's strict mode refuses a schema with an optional property, and knows no bounds of a text's length."""
+    tiers, hosts = ALL_TIERS, ("hooks.example.com",)
+    plain = offered_parameters(TOOLS[name], tiers=tiers, callback_hosts=hosts)
+
+    definitions = export(MANIFEST, shape, tiers=tiers, callback_hosts=hosts, strict=True)
+
+    [function] = [one.get("function", one) for one in definitions if one.get("function", one)["name"] == name]
+    strict = function["parameters"]
+    assert function["strict"] is True
+    assert strict["required"] == list(strict["properties"]) == list(plain["properties"])
+    assert strict["additionalProperties"] is False
+    assert not {"minLength", "maxLength"} & set(_words(strict))
+    for key, item in strict["properties"].items():
+        is_optional = key not in plain["required"]
+        assert Draft202012Validator(item).is_valid(None) is is_optional
+
+
+def test_a_function_for_the_responses_api_says_that_it_is_not_strict() -> None:
+    """Without the word the API takes it as strict, and refuses it."""
+    assert [one["strict"] for one in export(MANIFEST, "openai-responses", tiers=DEFAULT_TIERS)] == [False] * 3
+
+
+def test_a_declaration_for_gemini_has_only_words_of_its_schema() -> None:
+    """Its API refuses the whole request for another one."""
+    definitions = export(MANIFEST, "gemini", tiers=ALL_TIERS, callback_hosts=("hooks.example.com",))
+
+    for one in definitions:
+        assert set(one) == {"name", "description", "parameters"}
+        assert set(_words(one["parameters"])) <= ALLOWED_WORDS - {"additionalProperties"}
+        assert one["parameters"].get("required") != []
+
+
+@pytest.mark.parametrize("shape", ["openclaw", "mcp", "anthropic", "gemini"])
+def test_a_format_without_a_strict_mode_says_so(shape: str) -> None:
+    """A definition that is not strict must not pass for one that is."""
+    with pytest.raises(ConfigurationError, match=f"format {shape} has no strict mode"):
+        export(MANIFEST, shape, tiers=DEFAULT_TIERS, strict=True)
+
+
 def test_a_model_is_not_offered_the_operators_settings() -> None:
     """The safety checker is switched by people, and callbacks go where the operator allows."""
     offered = offered_parameters(TOOLS["text_to_image"], tiers=ALL_TIERS)["properties"]
@@ -154,7 +196,7 @@ def test_the_three_definitions_fit_in_their_tokens(
     What a model reads counts: name, description and parameters, in the format's own words. Titles, annotations and
     output schemas stay with the host.
     """
-    unread = {"label", "metadata", "title", "outputSchema", "annotations"}
+    unread = {"label", "metadata", "title", "outputSchema", "annotations", "strict"}
     definitions = [
         {key: value for key, value in item.items() if key not in unread}
         for item in export(MANIFEST, shape, tiers=tiers, callback_hosts=hosts, wait_s=80.0)
@@ -203,8 +245,8 @@ def test_each_format_has_its_hosts_shape() -> None:
 
 def test_an_unknown_format_is_named_with_the_known_ones() -> None:
     """The command line passes the word through."""
-    with pytest.raises(ConfigurationError, match="openclaw, mcp, openai, anthropic"):
-        export(MANIFEST, "gemini", tiers=DEFAULT_TIERS)
+    with pytest.raises(ConfigurationError, match="openclaw, mcp, openai, openai-responses, anthropic, gemini"):
+        export(MANIFEST, "cohere", tiers=DEFAULT_TIERS)
 
 
 def test_changing_an_export_does_not_change_the_manifest() -> None:

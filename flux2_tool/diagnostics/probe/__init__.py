@@ -7,7 +7,7 @@ In: a key. Out: each row of the table with its verdict, and a transcript.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -30,6 +30,7 @@ from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentErr
 from flux2_tool.runapi.services import service_of
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.recent import CallResult, one_task
 from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings
 
@@ -97,7 +98,7 @@ async def probe(
                 on_progress=on_progress,
                 cancel=cancel,
             )
-            outcome = await outcome_of(call)
+            outcome = await outcome_of(_task_of(call))
             task_id = outcome.task_id if isinstance(outcome, Flux2Error) else outcome.task.id
             await _try_every_path(client, task_id)
         finally:
@@ -109,6 +110,10 @@ async def probe(
     lines += ["```"]
     transcript = "\n".join(without(line, task_id=task_id, key=key) for line in lines) + "\n"
     return ProbeResult(outcome=outcome, table=table, transcript=transcript)
+
+
+async def _task_of(call: Awaitable[CallResult]) -> ToolResult:
+    return one_task(await call)
 
 
 def _report(outcome: ToolResult | Flux2Error, table: Sequence[Row], *, version: str, now: float) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -28,10 +28,11 @@ from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import LOCAL, OPENCLAW, PYTHON_AGENT, HostProfile
 from flux2_tool.engine.runtime import Runtime
-from flux2_tool.engine.wait import OnProgress
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.outcome import outcome_of, result_object
+from flux2_tool.hosts.python.frameworks import FrameworkTools
 from flux2_tool.hosts.python.loops import EnginesByLoop
+from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.generated import (
     AspectRatio,
@@ -41,46 +42,13 @@ from flux2_tool.schema.generated import (
     TextToImageModel,
 )
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.recent import CallResult, RecentImages, one_task
 from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
 
-Source = str | Path | ToolResult | ImageInfo
 
-
-class WaitOptions(TypedDict, total=False):
-    """How one call waits.
-
-    Attributes:
-        wait_s: The longest wait, in seconds; the result's state is "processing" when the image takes longer.
-        session: The call's session, instead of the tool's own.
-        output_dir: A folder to save the pictures in, checked before anything is sent; a failed download is a warning.
-        on_progress: Called at every change and every few seconds of the wait, on the event loop's thread.
-    """
-
-    wait_s: float | None
-    session: str | None
-    output_dir: str | Path | None
-    on_progress: OnProgress | None
-
-
-class ImageOptions(WaitOptions, total=False):
-    """How one call makes its images.
-
-    Attributes:
-        count: How many pictures, 1 to 4, each a task of its own and charged; by default 1.
-        new: Always make, and pay for, a new image, even if an equal call of the session still waits.
-        enable_safety_checker: RunAPI's safety checker; pro and flex only.
-        callback_url: A public webhook address; its host must be one of the setting `callback_hosts`.
-    """
-
-    count: int | None
-    new: bool
-    enable_safety_checker: bool | None
-    callback_url: str | None
-
-
-class Flux2Tool:
+class Flux2Tool(FrameworkTools):
     """Makes and edits pictures with Flux 2 by RunAPI.
 
     One tool may be used on several event loops, one after another or in several threads, and in a forked child: each
@@ -223,6 +191,21 @@ class Flux2Tool:
         task_id = _ref(task) if isinstance(task, ToolResult) else task
         return await self._run("get_image_task", {"task_id": task_id}, options)
 
+    async def recent(self, *, session: str | None = None) -> RecentImages:
+        """Return the last pictures of a session, newest first, and what may still be spent; nothing is paid.
+
+        Args:
+            session: By default the tool's own; without one those that were made without a session.
+
+        Raises:
+            JournalUnavailableError: The task journal cannot be read.
+            Flux2Error: The key or a setting is wrong.
+        """
+        found = await self._outcome("get_image_task", {}, {"session": session})
+        if isinstance(found, RecentImages):
+            return found
+        raise TypeError("one task is not the last pictures")
+
     async def call(self, tool: str, arguments: Any, **options: Unpack[WaitOptions]) -> dict[str, Any]:
         """Run a model's tool call and return the object for the model to read.
 
@@ -238,11 +221,12 @@ class Flux2Tool:
         self._check_open()
         return await result_object(self._call(tool, arguments, options))
 
-    def definitions(self, shape: Format) -> list[dict[str, Any]]:
+    def definitions(self, shape: Format, *, strict: bool = False) -> list[dict[str, Any]]:
         """Return the tool definitions for a model, as `flux2-tool manifest export` prints them.
 
         Args:
-            shape: openai (chat completions), anthropic, mcp or openclaw.
+            shape: openai (chat completions), openai-responses, anthropic, gemini, mcp or openclaw.
+            strict: For OpenAI's strict mode, whose nulls `call` takes for arguments that are left out.
         """
         settings = self.settings
         return export(
@@ -251,6 +235,7 @@ class Flux2Tool:
             tiers=settings.tiers,
             callback_hosts=settings.callback_hosts,
             wait_s=(OPENCLAW if shape == "openclaw" else PYTHON_AGENT).longest_wait_s(settings),
+            strict=strict,
         )
 
     async def aclose(self) -> None:
@@ -275,7 +260,7 @@ class Flux2Tool:
         if self._is_closed:
             raise RuntimeError("this Flux2Tool is closed")
 
-    async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> ToolResult:
+    async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> CallResult:
         given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
         _, agents_engine = await self._engines.here()
         return await agents_engine.call(
@@ -300,9 +285,14 @@ class Flux2Tool:
     async def _run(
         self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
     ) -> ToolResult:
+        return one_task(await self._outcome(tool, arguments, options, new=new))
+
+    async def _outcome(
+        self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
+    ) -> CallResult:
         self._check_open()
 
-        async def called() -> ToolResult:
+        async def called() -> CallResult:
             engine, _ = await self._engines.here()
             return await engine.call(
                 tool,

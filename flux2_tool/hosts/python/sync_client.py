@@ -19,6 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.hosts.python.client import Flux2Tool
+from flux2_tool.hosts.python.frameworks import SessionOf, sync_langchain_tools
 from flux2_tool.schema.export import Format
 
 # A thread of the tool's that hangs, as on a dead disk, must not hold up the end of the program.
@@ -58,11 +59,26 @@ class SyncFlux2Tool:
     text_to_image = _sync(Flux2Tool.text_to_image)
     remix_image = _sync(Flux2Tool.remix_image)
     get_image_task = _sync(Flux2Tool.get_image_task)
+    recent = _sync(Flux2Tool.recent)
     call = _sync(Flux2Tool.call)
 
-    def definitions(self, shape: Format) -> list[dict[str, Any]]:
+    def definitions(self, shape: Format, *, strict: bool = False) -> list[dict[str, Any]]:
         """Return the tool definitions for a model; see `Flux2Tool.definitions`."""
-        return self._flux.definitions(shape)
+        return self._flux.definitions(shape, strict=strict)
+
+    def langchain_tools(self, *, session: SessionOf = None, wait_s: float | None = None) -> list[Any]:
+        """Return the tools for LangChain's agents that run without an event loop; see `Flux2Tool.langchain_tools`."""
+        return sync_langchain_tools(self.call, self.definitions("anthropic"), session=session, wait_s=wait_s)
+
+    def openai_agents_tools(
+        self, *, session: SessionOf = None, wait_s: float | None = None, strict: bool = True
+    ) -> list[Any]:
+        """Return the tools for `Runner.run_sync`, which has an event loop; see `Flux2Tool.openai_agents_tools`."""
+        return self._flux.openai_agents_tools(session=session, wait_s=wait_s, strict=strict)
+
+    def pydantic_ai_tools(self, *, session: SessionOf = None, wait_s: float | None = None) -> list[Any]:
+        """Return the tools for `Agent.run_sync`, which has an event loop; see `Flux2Tool.pydantic_ai_tools`."""
+        return self._flux.pydantic_ai_tools(session=session, wait_s=wait_s)
 
     def close(self) -> None:
         """End the waits of other threads' calls, close the connections and end the thread.

@@ -33,7 +33,8 @@ from flux2_tool.hosts.worker.params import (
 )
 from flux2_tool.schema.guards import unknown_settings
 from flux2_tool.schema.manifest import Manifest
-from flux2_tool.schema.results import ToolResult, error_object
+from flux2_tool.schema.recent import CallResult
+from flux2_tool.schema.results import error_object
 from flux2_tool.settings import load_settings
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class WorkerCalls:
 
     async def _run(
         self, params: CallParams, cancel: CancelToken, on_progress: Callable[[Progress], None]
-    ) -> ToolResult:
+    ) -> CallResult:
         engine = self._opened()
         self._check_guards(params.tool)
         return await engine.call(
@@ -223,6 +224,8 @@ def _caller(params: CallParams, environ: Mapping[str, str]) -> CallContext:
         ancestors=tuple(filter(None, (ancestor.name for ancestor in params.ancestors or ()))),
         is_handed_over=params.handed_over,
         is_unattributed=params.unattributed,
+        is_unnamed=isinstance(session, AgentSession) and session.session_key is None,
+        is_private=params.private,
         unattended=params.unattended,
         spends_as_owner=params.spends_as_owner,
         sender=params.sender,

@@ -84,6 +84,7 @@ class CallParams(AccountParams):
         ancestors: The conversations that spawned this one, by OpenClaw's own records.
         handed_over: Whether one of them shows the image, because nobody sees this conversation.
         unattributed: Whether OpenClaw names neither the conversation nor the sender.
+        private: Whether nobody but the owner reads this conversation.
         source_dirs: Folders in which the host has put this call's source files.
         watching: Whether the plugin waits for the image by itself; what it gets does not count as delivered.
         approval: A person's consent to this call, if one was asked.
@@ -99,6 +100,7 @@ class CallParams(AccountParams):
     ancestors: list[AgentSession] | None = None
     handed_over: Flag = False
     unattributed: Flag = False
+    private: Flag = False
     sandboxed: Flag = False
     watching: Flag = False
     workspace_dir: Text | None = None

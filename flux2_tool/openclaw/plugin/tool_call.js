@@ -6,6 +6,7 @@ import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./del
 import { failure } from "./failure.js";
 import { placeOf } from "./family.js";
 import { isProcessing, readyImages, refsOf } from "./picture_set.js";
+import { isPrivate, isRecent, recentCall } from "./recent.js";
 import { requesterParams } from "./requester.js";
 import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
@@ -37,6 +38,7 @@ export function executor(api, ctx, tool, callWorker) {
       const found = await withConsent(callId, signal, (approval) => {
         return callWorker(account, { ...params, approval }, signal, onProgress);
       });
+      if (isRecent(found)) return recentCall(found);
       const isStopped = signal?.aborted === true;
       const result = isStopped ? found : (shared.unshown?.told(ctx, found) ?? found);
       if (!result.error) return await present(api, ctx, place, { tool, callId, isStopped }, result);
@@ -71,6 +73,7 @@ export function paramsOf(api, ctx, tool, args, callId, place = placeOf(api, ctx)
     ancestors: place.ancestors.map(({ agentId, sessionKey }) => ({ agent_id: agentId ?? null, session_key: sessionKey })),
     handed_over: place.isHandedOver,
     ...requesterParams(ctx, callId),
+    private: isPrivate(ctx),
     workspace_dir: ctx.workspaceDir ?? null,
     sandboxed: ctx.sandboxed === true,
     wait_s: settingsOf(api).wait_s ?? null,

@@ -325,6 +325,8 @@ export type CallParams = {
   /** Whether it works for the owner, whose own call it is not. */
   spends_as_owner?: boolean;
   unattributed?: boolean;
+  /** Whether nobody but the owner reads this conversation. */
+  private?: boolean;
   /** The sessions that spawned this one. */
   ancestors?: { agent_id: string | null; session_key: string }[];
   /** Whether the picture is shown by the conversation that spawned this one. */
@@ -476,6 +478,23 @@ export interface Success {
 }
 
 export type ToolResult = Success | Failure;
+
+export interface RecentImage {
+  ref: string | null;
+  state: string;
+  title: string | null;
+  made_at: string;
+  usd: number | null;
+  model: string;
+}
+
+/** The result of get_image_task without an id, which our own calls always name. */
+export interface Recent {
+  error?: undefined;
+  recent: RecentImage[];
+  warnings: string[];
+  next: string;
+}
 
 // State that survives a reload of the plugin
 

@@ -83,6 +83,35 @@ def test_the_object_is_whole() -> None:
     assert as_tool_result(result())["structuredContent"] == result()
 
 
+def test_the_last_pictures_are_a_line_each_and_where_they_are() -> None:
+    """A model counts them and takes the reference; where nothing can be sent, the line says nothing."""
+    entry = {
+        "ref": "task:tsk_2",
+        "state": "completed",
+        "title": 'a "red" fox',
+        "made_at": "2026-11-25T18:04:00+01:00",
+        "usd": 0.05,
+        "url": "https://cdn.example/fox.png",
+        "path": None,
+        "model": "flux-2-pro-text-to-image",
+    }
+    lost = {**entry, "ref": None, "state": "unknown", "title": None, "usd": None, "url": None}
+    kept = {**entry, "ref": "task:tsk_1", "path": "/pictures/fox.png"}
+
+    answer = as_tool_result({"recent": [entry, lost, kept], "budget": None, "warnings": ["a note"], "next": "Newest."})
+
+    assert text_of(answer).splitlines() == [
+        "Newest.",
+        '1. task:tsk_2, "a \\"red\\" fox", 2026-11-25T18:04:00+01:00, 0.05 USD, flux-2-pro-text-to-image, completed',
+        "   https://cdn.example/fox.png",
+        '2. no task id, "", 2026-11-25T18:04:00+01:00, cost unknown, flux-2-pro-text-to-image, unknown',
+        '3. task:tsk_1, "a \\"red\\" fox", 2026-11-25T18:04:00+01:00, 0.05 USD, flux-2-pro-text-to-image, completed',
+        "   /pictures/fox.png",
+        "Note: a note",
+    ]
+    assert answer["isError"] is False
+
+
 def test_a_saved_copy_comes_before_the_link() -> None:
     """A file can be sent as one, and it stays."""
     image = {"url": "https://cdn.example/fox.png", "path": "/pictures/fox.png"}

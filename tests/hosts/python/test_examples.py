@@ -126,6 +126,28 @@ def test_the_guides_python_runs_as_it_stands(name: str, last: str, tmp_path: Pat
     assert done.stdout.endswith(last)
 
 
+def test_the_guides_list_of_the_last_pictures_runs_as_it_stands(tmp_path: Path) -> None:
+    """With what the script above it has made."""
+    with running_sandbox(SandboxOptions(duration_s=0.1, drawn_images=False)) as (base_url, _sandbox):
+        environ = {**base_environ(), "HOME": str(tmp_path), "RUNAPI_API_KEY": KEY, "RUNAPI_BASE_URL": base_url}
+        made, listed = (
+            subprocess.run(
+                [sys.executable, "-c", shown(name)],
+                cwd=tmp_path,
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for name in ("python", "recent")
+        )
+
+    picture, left = listed.splitlines()
+    assert "completed" in picture
+    assert picture.endswith(f"a red fox in the snow {made.split()[0]}")
+    assert left == "4.95 ['pro 1k', 'pro 2k', 'flex 1k', 'flex 2k']"
+
+
 def test_the_guides_webhook_verifier_tells_real_from_forged() -> None:
     """A service of one's own starts from it."""
     secret, body = base64.b64encode(b"the account's webhook secret").decode(), b'{"id": "tsk_1", "status": "completed"}'

@@ -51,7 +51,7 @@ def test_members_that_are_not_known_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "true", "yes", [], {}, None, False])
-@pytest.mark.parametrize("name", ["is_owner", "unattributed", "sandboxed"])
+@pytest.mark.parametrize("name", ["is_owner", "private", "unattributed", "sandboxed"])
 def test_only_true_itself_is_true(name: str, value: Any) -> None:
     """Nobody becomes the owner by a text that means yes."""
     assert getattr(parsed(CallParams, {"tool": "x", name: value}), name) is False

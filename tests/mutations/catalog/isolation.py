@@ -26,18 +26,33 @@ ISOLATION: Final = (
         ),
         (
             "a session of any key is inherited",
-            'f"SELECT session FROM records WHERE {of_account}"',
-            "\"SELECT session FROM records WHERE ? != '' AND base_url = ? AND state = 'completed'\"",
+            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ?",
+            "SELECT session FROM records WHERE ? != '' AND base_url = ?",
         ),
         (
             "a session of any base URL is inherited",
-            'f"SELECT session FROM records WHERE {of_account}"',
-            "\"SELECT session FROM records WHERE fingerprint = ? AND ? != '' AND state = 'completed'\"",
+            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ?",
+            "SELECT session FROM records WHERE fingerprint = ? AND ? != ''",
         ),
         (
             "a session of a living process is inherited",
-            'if self._owner.liveness(other_session.removeprefix(inherited_session_prefix)) == "dead":',
+            'if self._owner.liveness(session.removeprefix(prefix)) == "dead":',
             "if True:",
+        ),
+        (
+            "the last pictures are those of any key",
+            'f"fingerprint = ? AND base_url = ? AND state NOT IN',
+            "f\"? != '' AND base_url = ? AND state NOT IN",
+        ),
+        (
+            "the last pictures are those of any base URL",
+            'f"fingerprint = ? AND base_url = ? AND state NOT IN',
+            "f\"fingerprint = ? AND ? != '' AND state NOT IN",
+        ),
+        (
+            "the last pictures are those of any conversation",
+            'theirs = f"(session IS ? OR session IN',
+            'theirs = f"(true OR session IS ? OR session IN',
         ),
         (
             "everybody has spawned everything",

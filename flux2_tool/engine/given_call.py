@@ -1,0 +1,49 @@
+"""Read and check a call's arguments under one engine's settings, before anything else happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.schema.given_arguments import as_meant
+from flux2_tool.schema.manifest import Manifest
+from flux2_tool.schema.validation import validate_arguments
+from flux2_tool.settings import Settings
+
+
+class GivenCalls:
+    """Reads the arguments of one engine's calls.
+
+    Args:
+        manifest: The tools.
+        settings: The operator's rules.
+        host: Whether it adds arguments of its own.
+    """
+
+    def __init__(self, *, manifest: Manifest, settings: Settings, host: HostProfile) -> None:
+        self._manifest = manifest
+        self._settings = settings
+        self._with_host = host.adds_arguments
+
+    def read(self, tool: str, arguments: Any, *, by_model: bool) -> tuple[Any, list[str]]:
+        """Return arguments as they were meant, checked, and warnings for the result.
+
+        Raises:
+            InvalidArgumentsError: They break a rule.
+        """
+        arguments, warnings = as_meant(self._manifest, tool, arguments, with_host=self._with_host)
+        self.check(tool, arguments, by_model=by_model)
+        return arguments, warnings
+
+    def check(self, tool: str, arguments: Any, *, by_model: bool) -> None:
+        """Check arguments; raises InvalidArgumentsError where they break a rule."""
+        settings = self._settings
+        validate_arguments(
+            self._manifest,
+            tool,
+            arguments,
+            tiers=settings.tiers,
+            agent_host=by_model,
+            callback_hosts=settings.callback_hosts,
+            safety_checker=settings.safety_checker,
+        )

@@ -1,0 +1,65 @@
+"""`flux2-tool task` without an id, in real processes: the last pictures and what is left, for people and scripts."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.command import Command
+
+
+def test_people_read_a_line_a_picture_and_what_is_left(command: Command) -> None:
+    """Newest first, each with the reference that other commands take and the link or file to open."""
+    for prompt in ("a red fox", "a blue door"):
+        command.run("generate", prompt)
+    command.run("generate", "another conversation's", "--session", "chat")
+
+    done = command.run("task")
+
+    assert done.returncode == 0, done.stderr
+    newest, oldest = done.stdout.splitlines()
+    assert "a blue door" in newest
+    assert newest.startswith("task:tsk_")
+    assert "completed" in newest
+    assert "0.05 USD" in newest
+    assert "http" in newest
+    assert "a red fox" in oldest
+    assert "left today: 4.85 USD of 5.00 USD" in done.stderr
+    assert "balance: " in done.stderr
+    assert "that pays for one of: pro 1k, pro 2k, flex 1k, flex 2k" in done.stderr
+
+
+def test_a_session_has_pictures_of_its_own(command: Command) -> None:
+    """As scripts name their conversations."""
+    command.run("generate", "a red fox", "--session", "chat", "--output", "fox.png")
+
+    done = command.run("task", "--session", "chat")
+
+    assert "a red fox" in done.stdout
+    assert done.stdout.strip().endswith("fox.png")
+
+
+def test_scripts_read_the_whole_object(command: Command) -> None:
+    """The same that an agent gets by `call`."""
+    command.run("generate", "a red fox", "--session", "chat")
+
+    listed = json.loads(command.run("task", "--session", "chat", "--json").stdout)
+    called = json.loads(command.run("call", "get_image_task", "{}", "--session", "chat").stdout)
+
+    assert set(listed) == {"recent", "budget", "warnings", "next"}
+    assert called["recent"] == listed["recent"]
+
+
+def test_without_pictures_stderr_says_so(command: Command) -> None:
+    """Nothing on stdout, and no failure."""
+    done = command.run("task", "--session", "nobody")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no pictures; flux2-tool tasks lists those of every conversation" in done.stderr
+
+
+def test_raw_needs_a_task(bare: Command) -> None:
+    """There is no one answer of the service to print."""
+    done = bare.run("task", "--raw")
+
+    assert done.returncode == 2
+    assert "--raw needs the ID of a task" in done.stderr
