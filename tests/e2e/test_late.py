@@ -93,7 +93,15 @@ def test_late_pictures_of_one_call_come_in_one_message(world: World, telegram: T
     world.model.script(SYSTEM_EVENT, [fetch(0), fetch(1), told])
 
     telegram.post(f"Two tortoises, please. {marker}", sender=ANNA)
-    wait_until(lambda: sum(len(one.files) for one in telegram.sent) == 2)
+    try:
+        wait_until(lambda: sum(len(one.files) for one in telegram.sent) == 2)
+    finally:
+        print("SENT", [(one.method, one.fields, list(one.files)) for one in telegram.sent])
+        print(
+            "RESULTS",
+            [r[:700] for r in world.model.tool_results(SYSTEM_EVENT)],
+            [s.said[-600:] for s in world.model.seen(SYSTEM_EVENT)],
+        )
 
     said = [one.text for one in telegram.sent if one.text]
     assert len(refs) == 2
