@@ -308,8 +308,7 @@ class Engine:
             for image_task in ready:
                 self._registry.delivered(image_task, caller)
         warnings += await record_warnings(call, image_tasks, clock=self._clock)
-        own_ids = {image_task.task_id for image_task in image_tasks}
-        warnings += await self._earlier.warnings(caller, call.cancel, own_ids=own_ids)
+        warnings += await self._earlier.warnings_beside(image_tasks, caller, call.cancel)
         return report(
             image_tasks,
             self.manifest,

@@ -37,7 +37,8 @@ class Sent:
     @property
     def text(self) -> str:
         """The message's text or a picture's caption."""
-        return str(self.fields.get("text") or self.fields.get("caption") or "")
+        of_album = [item.get("caption", "") for item in json.loads(self.fields.get("media", "[]"))]
+        return str(self.fields.get("text") or self.fields.get("caption") or "".join(of_album))
 
 
 @dataclass(slots=True)
@@ -112,15 +113,20 @@ class Telegram:
         if method == "getFile":
             name = str(fields["file_id"])
             return {"file_id": name, "file_unique_id": name, "file_path": name, "file_size": len(self.files[name])}
-        if method.startswith(("sendMessage", "sendPhoto", "sendDocument", "editMessage")):
+        if method.startswith(("sendMessage", "sendPhoto", "sendDocument", "editMessage", "sendMediaGroup")):
             with self._changed:
-                self._next_message += 1
                 self.sent.append(Sent(method=method, fields=dict(fields), at=time.time(), files=dict(files)))
-                return {
-                    "message_id": self._next_message, "date": int(time.time()), "from": _BOT,
-                    "chat": _chat(int(fields["chat_id"])), "text": str(fields.get("text", "")),
-                }  # fmt: skip
+                if method == "sendMediaGroup":  # an album, of which each picture is a message
+                    return [self._message(fields) for _ in files]
+                return self._message(fields)
         return True
+
+    def _message(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        self._next_message += 1
+        return {
+            "message_id": self._next_message, "date": int(time.time()), "from": _BOT,
+            "chat": _chat(int(fields["chat_id"])), "text": str(fields.get("text", "")),
+        }  # fmt: skip
 
     def _wait_for_updates(self, offset: int, timeout_s: float) -> list[dict[str, Any]]:
         def fresh() -> list[dict[str, Any]]:

@@ -93,12 +93,10 @@ def test_late_pictures_of_one_call_come_in_one_message(world: World, telegram: T
     world.model.script(SYSTEM_EVENT, [fetch(0), fetch(1), told])
 
     telegram.post(f"Two tortoises, please. {marker}", sender=ANNA)
-    wait_until(lambda: sum(len(one.files) for one in telegram.sent) == 2)
+    [album] = wait_until(lambda: [one for one in telegram.sent if one.files])
 
-    said = [one.text for one in telegram.sent if one.text]
-    assert len(refs) == 2
-    assert said[0] == LATER
-    assert len([text for text in said if "Here are both." in text]) == 1
+    assert len(refs) == len(album.files) == 2
+    assert [one.text for one in telegram.sent] == [LATER, "Here are both."]
 
 
 def test_a_late_picture_comes_into_the_web_chat(world: World, telegram: Telegram) -> None:
