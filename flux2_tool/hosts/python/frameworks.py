@@ -185,4 +185,6 @@ def _module(name: str, *, package: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
-        raise ImportError(f"these tools need the package {package}: pip install {package}") from exc
+        raise ImportError(
+            f"these tools need the package {package}, which is not installed in this Python environment"
+        ) from exc
