@@ -103,7 +103,8 @@ class Thumbnails:
         if self.cache is None:
             return
         try:
-            self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.cache.parent, self.cache):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             names = os.listdir(self.cache)  # noqa: PTH208 - names are all that is wanted
         except OSError:
             self.cache = None  # a page without a cache is a page
