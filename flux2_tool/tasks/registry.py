@@ -40,6 +40,7 @@ from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.family import Families
+from flux2_tool.tasks.kept_records import KeptRecords
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
 from flux2_tool.tasks.submit import CreateRequest
@@ -99,6 +100,7 @@ class Registry:
         self._heartbeat: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._history = DurationHistory(self._journals, dependencies.poll_scheduler)
+        self.kept = KeptRecords(self._journals, live=self._live)
         self.families = Families(
             self._journals, live=self._live, clock=self._clock, is_returned=self._deliveries.is_pending
         )

@@ -92,6 +92,8 @@ export interface Settings {
   late_pictures?: boolean;
   safety_checker?: boolean;
   save_dir?: string;
+  keep_days?: number;
+  keep_mb?: number;
   tiers?: string[];
   wait_s?: number;
   [name: string]: unknown;
