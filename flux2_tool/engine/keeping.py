@@ -100,11 +100,16 @@ class Keeper:
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _swept_s: float | None = None
 
-    def keep(self, image_task: ImageTask) -> None:
-        """Keep the pictures of a finished task soon, and what earlier processes have not kept."""
+    def keep(self, image_task: ImageTask, *, passing: Sequence[Path] = ()) -> None:
+        """Keep the pictures of a finished task soon, and what earlier processes have not kept.
+
+        Args:
+            image_task: Completed.
+            passing: Folders in which the host puts pictures for a while.
+        """
         handle, now_s = image_task.record_handle, self.clock.monotonic()
         if handle is not None:
-            self._begin(handle.record.record_id, lambda: handle.record)
+            self._begin(handle.record.record_id, lambda: handle.record, passing)
         if self._swept_s is None or now_s - self._swept_s >= SWEEP_EVERY_S:
             self._swept_s = now_s
             self._start(self._sweep())
@@ -122,21 +127,21 @@ class Keeper:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    def _begin(self, record_id: str, record: Callable[[], Record]) -> None:
+    def _begin(self, record_id: str, record: Callable[[], Record], passing: Sequence[Path] = ()) -> None:
         if record_id not in self._begun:
             self._begun.add(record_id)
-            self._start(self._soon(record_id, record))
+            self._start(self._soon(record_id, record, passing))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    async def _soon(self, record_id: str, record: Callable[[], Record]) -> None:
+    async def _soon(self, record_id: str, record: Callable[[], Record], passing: Sequence[Path]) -> None:
         await self.clock.wait(self._ending, KEEP_DELAY_S)
         try:
             async with self._slots:
-                await self._keep(record())
+                await self._keep(record(), passing)
         except Exception:  # whatever it is, the picture was answered and its link works
             logger.exception("a picture could not be kept because of a defect")
         finally:
@@ -153,22 +158,25 @@ class Keeper:
 
     # ---- one record --------------------------------------------------------------------------------------------------
 
-    def _unkept(self, record: Record) -> list[int]:
+    def _unkept(self, record: Record, passing: Sequence[Path] = ()) -> list[int]:
         """Return which of a record's pictures want a copy: those that have none, or one that goes by itself."""
         made_at = record.finished_at or record.created_at
         if record.state != "completed" or self.clock.now() - made_at > self.rules.life_s:
             return []
-        return [index for index in range(len(record.images)) if not self._is_safe(record, index)]
+        return [index for index in range(len(record.images)) if not self._is_safe(record, index, passing)]
 
-    def _is_safe(self, record: Record, index: int) -> bool:
+    def _is_safe(self, record: Record, index: int, passing: Sequence[Path]) -> bool:
         if index >= len(record.saved):
             return False
-        path, passing = Path(record.saved[index].path), self.rules.passing
+        path = Path(record.saved[index].path)
         # A kept copy that is gone was removed by the bounds or by a person, and is not made again.
-        return self.owns(path) or (is_file(path) and (passing is None or not path.is_relative_to(passing)))
+        if self.owns(path):
+            return True
+        places = [*passing, *([] if self.rules.passing is None else [self.rules.passing])]
+        return is_file(path) and not any(path.is_relative_to(place) for place in places)
 
-    async def _keep(self, record: Record) -> None:
-        wanted, copies = self._unkept(record), dict(enumerate(record.saved))
+    async def _keep(self, record: Record, passing: Sequence[Path]) -> None:
+        wanted, copies = self._unkept(record, passing), dict(enumerate(record.saved))
         if not wanted:
             return
         folder, free = self.rules.folder, await asyncio.to_thread(free_bytes, self.rules.folder)

@@ -100,7 +100,7 @@ class PictureSaver:
             if image_task.record_handle is not None and recorded:
                 image_task.record_handle.saved(list(recorded.values()))
         if self.keeper is not None and image_task.state == "completed":
-            self.keeper.keep(image_task)
+            self.keeper.keep(image_task, passing=[target.folder for target in targets])
         return _infos(image_task, shown), saving.warnings
 
     async def kept(self, copy: SavedCopy | None) -> SavedImage | None:
