@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,17 +78,25 @@ def prune(days: float) -> int:
     """Forget tasks that are over and older. RunAPI is not contacted.
 
     Open tasks, unknown outcomes and undelivered images are kept, and so is everything that today's caps and the guard
-    against repeats count.
+    against repeats count. Copies that OpenClaw's plugin has kept of their pictures are removed with them.
     """
     # Imported here because `--help` must not pay for it.
+    from flux2_tool.images.kept_files import FOLDER, prune_kept
     from flux2_tool.tasks.budget import local_day
 
     now = time.time()
     with _journal() as (journal, settings):
-        count = journal.prune(
-            before=min(now - days * UNITS_S["d"], local_day(now)[0], now - settings.repeat_window_s),
+        before = min(now - days * UNITS_S["d"], local_day(now)[0], now - settings.repeat_window_s)
+        count = journal.prune(before=before)
+        named = {Path(copy.path).name for record in journal.records() for copy in record.saved}
+    removed = []
+    if settings.home is not None:
+        folder = settings.home / FOLDER
+        removed = prune_kept(
+            folder, now=now, older_than_s=now - before, most_bytes=math.inf, spared={folder / name for name in named}
         )
-    note(f"forgot {count} task{'' if count == 1 else 's'} older than {days:g} days")
+    copies = f", and removed {len(removed)} kept picture{'' if len(removed) == 1 else 's'}" if removed else ""
+    note(f"forgot {count} task{'' if count == 1 else 's'} older than {days:g} days{copies}")
     return 0
 
 
