@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -139,15 +138,10 @@ def _write(path: Path, html: bytes) -> None:
     Raises:
         ConfigurationError: It cannot be written.
     """
-    part = path.with_name(f".flux2-{secrets.token_hex(8)}.part")
+    from flux2_tool.gallery.writing import written
+
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(html)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        written(path, html)
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or type(exc).__name__
         hint = "name a file in a folder that is yours: flux2-tool gallery --output FILE"

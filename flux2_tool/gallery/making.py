@@ -13,7 +13,7 @@ import httpx
 from flux2_tool.gallery.entries import Entries, Entry, entries_of
 from flux2_tool.gallery.page import Content, page
 from flux2_tool.gallery.spending import first_instant, spending_by_day
-from flux2_tool.gallery.thumbnails import Thumbnails
+from flux2_tool.gallery.thumbnails import FETCHING_S, Thumbnails
 from flux2_tool.images.decoder import Decoder
 from flux2_tool.journal.snapshot import Snapshot, read_snapshot
 from flux2_tool.runapi.client import open_http
@@ -52,6 +52,8 @@ class GalleryMaker:
         file_of: Returns the address of a picture's saved copy.
         is_offline: Whether no picture is fetched.
         since: Only pictures from then on, in seconds since 1970.
+        is_framed: Whether the page is shown in a frame that opens no other windows.
+        fetching_s: How long pictures are fetched, in seconds.
         on_step: Called with the number of pictures done and of all.
     """
 
@@ -62,6 +64,8 @@ class GalleryMaker:
     file_of: Callable[[Entry], str | None]
     is_offline: bool = False
     since: float | None = None
+    is_framed: bool = False
+    fetching_s: float = FETCHING_S
     on_step: Callable[[int, int], None] = lambda _done, _all: None
     _clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
 
@@ -80,6 +84,7 @@ class GalleryMaker:
             decoder=self.decoder,
             http_of=self._http_of,
             is_offline=self.is_offline,
+            fetching_s=self.fetching_s,
             on_step=self.on_step,
         )
         try:
@@ -98,6 +103,7 @@ class GalleryMaker:
             now=now,
             version=self.manifest.version,
             place=str(self.home),
+            is_framed=self.is_framed,
         )
         html = await asyncio.to_thread(page, content, file_of=self.file_of)
         return Gallery(html=html, has_journal=snapshot is not None, shown=len(shown), notes=notes)

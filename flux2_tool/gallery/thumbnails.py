@@ -32,7 +32,7 @@ from flux2_tool.images.open_files import opened
 MOST_FETCHED: Final = 300
 """How many pictures are fetched for one page; the next one fetches more."""
 FETCHING_S: Final = 60.0
-"""How long fetching them may take together, in seconds."""
+"""How long fetching them may take together, in seconds, unless a page says otherwise."""
 _ONE_FETCH_S: Final = 20.0
 _AT_ONCE: Final = 4
 _MOST_BYTES: Final = 256 * 1024
@@ -59,6 +59,7 @@ class Thumbnails:
         decoder: Decodes pictures.
         http_of: Returns the client, without a key, for pictures of a base URL.
         is_offline: Whether nothing is fetched.
+        fetching_s: How long pictures are fetched together, in seconds.
         on_step: Called with the number of pictures done and of all.
         failures: Why pictures have no thumbnail, and how many.
     """
@@ -67,6 +68,7 @@ class Thumbnails:
     decoder: Decoder
     http_of: Callable[[str], httpx.AsyncClient]
     is_offline: bool = False
+    fetching_s: float = FETCHING_S
     on_step: Callable[[int, int], None] = lambda _done, _all: None
     failures: Counter[str] = field(default_factory=Counter)
     _cached: dict[str, Path] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Thumbnails:
         """Return the thumbnails by the entries' keys; an entry without one is counted in `failures`."""
         await asyncio.to_thread(self._open_cache)
         loop, slots, found = asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE), dict[str, Thumbnail]()
-        until_s, done = loop.time() + FETCHING_S, 0
+        until_s, done = loop.time() + self.fetching_s, 0
 
         async def one(entry: Entry) -> None:
             nonlocal done

@@ -69,6 +69,7 @@ _HAND_WRITTEN = {
     "dist/environments.js": "environments.js",
     "dist/failure.js": "failure.js",
     "dist/family.js": "family.js",
+    "dist/gallery.js": "gallery.js",
     "dist/given_arguments.js": "given_arguments.js",
     "dist/guards.js": "guards.js",
     "dist/index.js": "index.js",
