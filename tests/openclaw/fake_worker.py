@@ -50,6 +50,12 @@ def main() -> None:
             send({"id": message["id"], "result": {"text": json.dumps(params)}})
         elif method == "account":
             send({"id": message["id"], "result": {"given": params}})
+        elif method == "gallery":
+            send({"id": message["id"], "result": {"path": f"{hello['config']['home']}/page.html"}})
+        elif method == "gallery_picture":
+            name = params["key"].removesuffix("-0")
+            path = None if name == "none" else f"{hello['config']['home']}/{name}"
+            send({"id": message["id"], "result": {"path": path}})
         elif method == "webhook":
             body = base64.b64decode(params["body_base64"])
             if body != b"silence":

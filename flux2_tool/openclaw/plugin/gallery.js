@@ -88,12 +88,16 @@ async function send(response, method, path, type) {
     return;
   }
   try {
-    const { size } = await file.stat();
+    const found = await file.stat();
+    if (!found.isFile()) {
+      say(response, 404, "There is no saved copy of this picture any more.");
+      return;
+    }
     const disposition = type === "application/octet-stream" ? "attachment" : "inline";
     response.writeHead(200, {
       ...HEADERS,
       "Content-Type": type,
-      "Content-Length": size,
+      "Content-Length": found.size,
       "Content-Disposition": `${disposition}; filename*=UTF-8''${encodeURIComponent(basename(path))}`,
     });
     if (method === "HEAD") response.end();
