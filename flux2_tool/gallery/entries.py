@@ -79,6 +79,7 @@ def entries_of(records: Iterable[Record], manifest: Manifest, *, now: float) -> 
     """
     found = [entry for record in records for entry in _of_record(record, manifest, now=now)]
     shown = [entry for entry in found if entry.path is not None or entry.url is not None]
+    shown.reverse()  # of one second, the later ones first
     shown.sort(key=lambda entry: entry.made_at, reverse=True)
     return Entries(shown=tuple(shown), gone=len(found) - len(shown))
 
