@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ class GalleryMaker:
         since: Only pictures from then on, in seconds since 1970.
         is_framed: Whether the page is shown in a frame that opens no other windows.
         fetching_s: How long pictures are fetched, in seconds.
+        making_s: How long thumbnails are made, in seconds; the next page makes more.
         on_step: Called with the number of pictures done and of all.
     """
 
@@ -66,6 +68,7 @@ class GalleryMaker:
     since: float | None = None
     is_framed: bool = False
     fetching_s: float = FETCHING_S
+    making_s: float = math.inf
     on_step: Callable[[int, int], None] = lambda _done, _all: None
     _clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
 
@@ -85,6 +88,7 @@ class GalleryMaker:
             http_of=self._http_of,
             is_offline=self.is_offline,
             fetching_s=self.fetching_s,
+            making_s=self.making_s,
             on_step=self.on_step,
         )
         try:

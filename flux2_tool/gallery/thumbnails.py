@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 import stat
@@ -60,6 +61,7 @@ class Thumbnails:
         http_of: Returns the client, without a key, for pictures of a base URL.
         is_offline: Whether nothing is fetched.
         fetching_s: How long pictures are fetched together, in seconds.
+        making_s: How long thumbnails are made, fetching included, in seconds.
         on_step: Called with the number of pictures done and of all.
         failures: Why pictures have no thumbnail, and how many.
     """
@@ -69,6 +71,7 @@ class Thumbnails:
     http_of: Callable[[str], httpx.AsyncClient]
     is_offline: bool = False
     fetching_s: float = FETCHING_S
+    making_s: float = math.inf
     on_step: Callable[[int, int], None] = lambda _done, _all: None
     failures: Counter[str] = field(default_factory=Counter)
     _cached: dict[str, Path] = field(default_factory=dict)
@@ -78,13 +81,13 @@ class Thumbnails:
         """Return the thumbnails by the entries' keys; an entry without one is counted in `failures`."""
         await asyncio.to_thread(self._open_cache)
         loop, slots, found = asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE), dict[str, Thumbnail]()
-        until_s, done = loop.time() + self.fetching_s, 0
+        begun_s, done = loop.time(), 0
 
         async def one(entry: Entry) -> None:
             nonlocal done
             async with slots:
                 try:
-                    found[entry.key] = await self._thumbnail(entry, until_s=until_s)
+                    found[entry.key] = await self._thumbnail(entry, took_s=loop.time() - begun_s)
                 except (DownloadError, PictureError, OSError, Flux2Error) as exc:
                     self.failures[_reason(exc)] += 1
                 done += 1
@@ -113,15 +116,17 @@ class Thumbnails:
             return
         self._cached = {match["key"]: self.cache / name for name in names if (match := _CACHED.fullmatch(name))}
 
-    async def _thumbnail(self, entry: Entry, *, until_s: float) -> Thumbnail:
+    async def _thumbnail(self, entry: Entry, *, took_s: float) -> Thumbnail:
         known = self._cached.get(entry.key)
         if known is not None and (thumbnail := await asyncio.to_thread(_read, known)) is not None:
             return thumbnail
+        if took_s > self.making_s:
+            raise DownloadError("there was no more time to make them; the next page goes on")
         if entry.path is not None:
             return await self._made(entry, entry.path)
         if self.is_offline:
             raise DownloadError("nothing was fetched, as --offline says")
-        left_s = until_s - asyncio.get_running_loop().time()
+        left_s = self.fetching_s - took_s
         if self._fetched >= MOST_FETCHED or left_s <= 0:
             raise DownloadError("there was no more time to fetch them; the next page goes on")
         self._fetched += 1

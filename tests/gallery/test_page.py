@@ -232,6 +232,18 @@ def test_a_file_that_is_no_picture_is_said_to_be_none(album: Album, home: Path, 
     assert reason in found.notes[0]
 
 
+def test_a_page_that_somebody_waits_for_has_a_bound(album: Album, home: Path) -> None:
+    """The first page of a thousand pictures takes a minute; the Control UI shows what there is and goes on later."""
+    album.add(saved="a.png")
+
+    hurried, later = made(home, making_s=-1.0), made(home)
+
+    assert hurried.notes == [
+        "1 picture is without a thumbnail: there was no more time to make them; the next page goes on."
+    ]
+    assert "data:image/" in cards_of(later.html)[0]
+
+
 def test_no_journal_is_an_empty_page_and_makes_none(home: Path) -> None:
     """Somebody looks before the first picture is made."""
     found = made(home)

@@ -25,7 +25,9 @@ from flux2_tool.settings import Settings
 PAGE: Final = "control-ui.html"
 ROUTE: Final = "gallery/picture"
 """Below the page's own address; `plugin/gallery.js` serves it."""
-FETCHING_S: Final = 15.0
+FETCHING_S: Final = 10.0
+MAKING_S: Final = 20.0
+"""A browser waits for it; what there was no time for, the next page has."""
 
 
 async def gallery_page(settings: Settings, manifest: Manifest) -> dict[str, Any]:
@@ -44,6 +46,7 @@ async def gallery_page(settings: Settings, manifest: Manifest) -> dict[str, Any]
         file_of=_address,
         is_framed=True,
         fetching_s=FETCHING_S,
+        making_s=MAKING_S,
     )
     try:
         made = await maker.make(now=time.time())
