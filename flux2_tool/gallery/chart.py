@@ -25,7 +25,7 @@ def chart(days: Sequence[DaySpending], *, cap_usd: float) -> str:
     today, total = days[-1], sum(day.spent_usd for day in days)
     most = max(day.spent_usd + day.reserved_usd for day in days)
     # A cap far above what is ever spent would leave nothing to see of it.
-    is_cap_drawn = cap_usd <= 4 * most if most else False
+    is_cap_drawn = bool(most) and cap_usd <= 8 * most
     scale = (_HEIGHT - 1) / (_HEADROOM * max(most, cap_usd if is_cap_drawn else 0.0, 0.01))
     reserved = f", and {usd_text(today.reserved_usd)} reserved" if today.reserved_usd else ""
     words = f"Today {usd_text(today.spent_usd)} spent{reserved}, of at most {usd_text(cap_usd)} a day. "
