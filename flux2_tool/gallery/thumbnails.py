@@ -35,7 +35,8 @@ MOST_FETCHED: Final = 300
 FETCHING_S: Final = 60.0
 """How long fetching them may take together, in seconds, unless a page says otherwise."""
 _ONE_FETCH_S: Final = 20.0
-_AT_ONCE: Final = 4
+# No more than are decoded at once: a picture of a call does not wait behind a page.
+_AT_ONCE: Final = 2
 _MOST_BYTES: Final = 256 * 1024
 _CACHED: Final = re.compile(r"(?P<key>[A-Za-z0-9-]{1,120})\.(?P<width>\d{1,4})x(?P<height>\d{1,4})\.(?P<type>webp|jpg)")
 _TYPES: Final = {"webp": "image/webp", "jpg": "image/jpeg"}

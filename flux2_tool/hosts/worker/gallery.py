@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool.engine.host_profile import OPENCLAW
+from flux2_tool.engine.keeping import KeepRules
 from flux2_tool.exceptions import ConfigurationError, JournalUnavailableError
 from flux2_tool.gallery.entries import Entry, entries_of
 from flux2_tool.gallery.making import FOLDER, GalleryMaker
 from flux2_tool.gallery.writing import written
 from flux2_tool.images.decoder import shared_decoder
+from flux2_tool.images.kept_files import prune_kept
 from flux2_tool.journal import JournalError
 from flux2_tool.journal.snapshot import read_snapshot
 from flux2_tool.schema.manifest import Manifest
@@ -38,6 +41,7 @@ async def gallery_page(settings: Settings, manifest: Manifest) -> dict[str, Any]
         JournalUnavailableError: The journal cannot be read.
     """
     home = _home(settings)
+    await asyncio.to_thread(_prune, settings)
     maker = GalleryMaker(
         home=home,
         cap_usd=settings.daily_cap_usd,
@@ -76,6 +80,13 @@ def _copy_of(settings: Settings, manifest: Manifest, key: str) -> Path | None:
         if entry.key == key and entry.path is not None and not os.path.islink(entry.path):  # noqa: PTH114 - as it is
             return entry.path
     return None
+
+
+def _prune(settings: Settings) -> None:
+    """Remove copies that are too old: no picture may have been finished for long."""
+    rules = KeepRules.of(settings, OPENCLAW)
+    if rules is not None:
+        prune_kept(rules.folder, now=time.time(), older_than_s=rules.life_s, most_bytes=rules.most_bytes)
 
 
 def _address(entry: Entry) -> str | None:
