@@ -73,8 +73,8 @@ def consent_text(manifest: Manifest, *, python: str, openclaw: str, image_genera
             "Every image costs money on your RunAPI account. List prices per image:",
             *prices,
             f"It reads the key {', '.join(secret)} (or the key of the chat provider runapi) and {', '.join(read)},",
-            f"sends prompts and source images to RunAPI, and runs one process: {python} -m flux2_tool worker.",
-            f"It keeps copies of finished images on this machine for {keep_days:g} days (the setting keep_days).",
+            f"sends prompts and source images to RunAPI, keeps copies of finished images here for {keep_days:g} days",
+            f"(the setting keep_days), and runs one process: {python} -m flux2_tool worker.",
         ]
     )
 

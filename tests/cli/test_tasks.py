@@ -267,7 +267,7 @@ def test_prune_keeps_a_month_unless_told_otherwise(command: Command) -> None:
 
 
 def test_prune_removes_the_copies_of_forgotten_tasks(command: Command) -> None:
-    """OpenClaw's plugin keeps copies in the same data folder; those of tasks that stay are kept, and so are others' files."""
+    """OpenClaw's plugin keeps them in the same data folder. Those of other tasks stay, and so do others' files."""
     command.run("generate", "a fox")
     folder = command.folder / "data" / "pictures"
     source = command.folder / "source.png"
