@@ -179,8 +179,13 @@ class Keeper:
         wanted, copies = self._unkept(record, passing), dict(enumerate(record.saved))
         if not wanted:
             return
-        folder, free = self.rules.folder, await asyncio.to_thread(free_bytes, self.rules.folder)
-        if free < self.reserve_bytes:
+        folder = self.rules.folder
+        try:
+            is_scarce = await asyncio.to_thread(free_bytes, folder) < self.reserve_bytes
+        except OSError as exc:
+            logger.warning("no copy of a picture is kept in %s: %s", folder, exc.strerror)
+            return
+        if is_scarce:
             logger.warning("no copy of a picture is kept in %s: the disk is almost full", folder)
             return
         kept: list[Path] = []
