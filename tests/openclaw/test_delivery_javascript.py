@@ -97,6 +97,16 @@ def test_a_kept_copy_takes_the_place_of_a_link_that_has_ended(
     assert "already attached" in text_of(outcome)
 
 
+def test_a_link_that_has_ended_is_attached_to_nothing(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """The worker says that nobody can show the picture any more; an attachment that fails would say less."""
+    host.register(make_plugin())
+
+    outcome = host.call("ended", context={"messageChannel": "telegram"})
+
+    assert outcome["details"].get("media", {}).get("mediaUrls", []) == []
+    assert "attached" not in text_of(outcome)
+
+
 def test_a_sandboxed_agent_writes_no_line(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Its lines name files of its sandbox alone."""
     host.register(make_plugin())

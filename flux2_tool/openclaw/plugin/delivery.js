@@ -76,7 +76,7 @@ export async function deliver({ task }, due, channel, { folder, isLate }) {
       delivery.lines.push(`MEDIA:"${path}"`);
       if (isFetchable) delivery.mediaUrls.push(image.url);
     } else if (isFetchable || (image.path && channel !== WEBCHAT)) delivery.mediaUrls.push(image.url);
-    else delivery.unattached.push(image);
+    else if (!hasEnded(image)) delivery.unattached.push(image);
   }
   return delivery;
 }
