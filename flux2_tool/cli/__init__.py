@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "remix": ("flux2_tool.cli.tool_commands", "remix", "Edit or combine images."),
     "task": ("flux2_tool.cli.tool_commands", "task", "Fetch the image of an earlier task."),
     "tasks": ("flux2_tool.cli.tasks", "tasks", "List requests and their states."),
+    "gallery": ("flux2_tool.cli.gallery", "gallery", "Write a page with every picture and what was spent."),
     "resume": ("flux2_tool.cli.tasks", "resume", "Finish interrupted tasks."),
     "call": ("flux2_tool.cli.call", "call", "Call a tool the way an agent does, JSON in and out."),
     "prices": ("flux2_tool.cli.prices", "prices", "List what images cost."),

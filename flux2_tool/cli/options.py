@@ -9,8 +9,10 @@ import contextlib
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 import click
 
@@ -25,6 +27,8 @@ _FOR_PEOPLE = {
     "callback_url": "A public http(s) address that RunAPI calls when the image is done.",
 }
 
+UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+
 
 class Number(click.FloatRange):
     """A number within bounds; unlike its base it rejects NaN, which no bound excludes."""
@@ -35,6 +39,20 @@ class Number(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value} is not a number.", param, ctx)
         return number
+
+
+def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return a time in the past, "30m", "2h", "7d" or a date, as seconds since 1970."""
+    if value is None:
+        return None
+    length = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", value)
+    if length is not None:
+        return time.time() - float(length[1]) * UNITS_S[length[2]]
+    try:
+        return datetime.fromisoformat(value).timestamp()  # one without an offset is in this machine's zone
+    except (ValueError, OverflowError, OSError):
+        message = f'"{value}" is neither a length such as 30m, 2h or 7d nor a date such as 2026-11-23'
+        raise click.BadParameter(message, ctx, param) from None
 
 
 def option_name(argument: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Final
 
 from flux2_tool.cli.exit_codes import DONE, NOT_SAVED, SOME_FAILED, STILL_PROCESSING
@@ -132,19 +131,11 @@ def _print_notes(outcome: ToolResult) -> int:
 
 def show_images(result: ToolResult) -> None:
     """Open finished images in the person's own viewer: the saved copy, else the link."""
-    import click
+    from flux2_tool.cli.viewer import launched
 
-    from flux2_tool.credentials import KEY_VARIABLE
-
-    # The viewer inherits the environment, outlives this process, and needs no key.
-    key = os.environ.pop(KEY_VARIABLE, None)
-    try:
-        for image in result.images:
-            if click.launch(image.path or image.url) != 0:
-                note("the image could not be shown: this machine has no viewer for it")
-    finally:
-        if key is not None:
-            os.environ[KEY_VARIABLE] = key
+    for image in result.images:
+        if not launched(image.path or image.url):
+            note("the image could not be shown: this machine has no viewer for it")
 
 
 def print_raw(outcome: str | Flux2Error, *, tool: Tool) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flux2_tool.cli.options import Number, wait_option
+from flux2_tool.cli.options import UNITS_S, Number, moment, wait_option
 from flux2_tool.cli.terminal import note, write_json, write_line
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.schema.manifest import load_manifest
@@ -25,27 +26,12 @@ if TYPE_CHECKING:
 
 _STATES = ("sending", "processing", "completed", "failed", "not_created", "unknown")
 _SHORTEST_ID = 8
-_UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Return a time in the past, "30m", "2h", "7d" or a date, as seconds since 1970."""
-    if value is None:
-        return None
-    length = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", value)
-    if length is not None:
-        return time.time() - float(length[1]) * _UNITS_S[length[2]]
-    try:
-        return datetime.fromisoformat(value).timestamp()  # one without an offset is in this machine's zone
-    except (ValueError, OverflowError, OSError):
-        message = f'"{value}" is neither a length such as 30m, 2h or 7d nor a date such as 2026-11-23'
-        raise click.BadParameter(message, ctx, param) from None
 
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Only these; may be repeated.")
-@click.option("--since", callback=_moment, metavar="WHEN", help="Only newer ones: 30m, 2h, 7d, or a date.")
+@click.option("--since", callback=moment, metavar="WHEN", help="Only newer ones: 30m, 2h, 7d, or a date.")
 @click.pass_context
 def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: float | None) -> int:
     """List requests: state, reference, cost, and the start of the prompt, oldest first."""
@@ -92,17 +78,25 @@ def prune(days: float) -> int:
     """Forget tasks that are over and older. RunAPI is not contacted.
 
     Open tasks, unknown outcomes and undelivered images are kept, and so is everything that today's caps and the guard
-    against repeats count.
+    against repeats count. Copies that OpenClaw's plugin has kept of their pictures are removed with them.
     """
     # Imported here because `--help` must not pay for it.
+    from flux2_tool.images.kept_files import FOLDER, prune_kept
     from flux2_tool.tasks.budget import local_day
 
     now = time.time()
     with _journal() as (journal, settings):
-        count = journal.prune(
-            before=min(now - days * _UNITS_S["d"], local_day(now)[0], now - settings.repeat_window_s),
+        before = min(now - days * UNITS_S["d"], local_day(now)[0], now - settings.repeat_window_s)
+        count = journal.prune(before=before)
+        named = {Path(copy.path).name for record in journal.records() for copy in record.saved}
+    removed = []
+    if settings.home is not None:
+        folder = settings.home / FOLDER
+        removed = prune_kept(
+            folder, now=now, older_than_s=now - before, most_bytes=math.inf, spared={folder / name for name in named}
         )
-    note(f"forgot {count} task{'' if count == 1 else 's'} older than {days:g} days")
+    copies = f", and removed {len(removed)} kept picture{'' if len(removed) == 1 else 's'}" if removed else ""
+    note(f"forgot {count} task{'' if count == 1 else 's'} older than {days:g} days{copies}")
     return 0
 
 
@@ -227,16 +221,9 @@ def record_object(record: Record) -> dict[str, Any]:
 
 
 def _cost(record: Record) -> dict[str, Any]:
-    """Return the billed cost, zero for a failed task; before that the expected one: a list price or a live one."""
-    if record.state in ("failed", "not_created"):
-        return {"usd": record.cost_usd or 0.0, "basis": "billed"}
-    if record.state == "completed" and record.cost_usd is not None:
-        return {"usd": record.cost_usd, "basis": "billed"}
-    if record.price_usd is None:
-        return {"usd": None, "basis": "unknown"}
-    model = load_manifest().models.get(record.model)
-    is_listed = model is not None and model.prices_usd.get(record.resolution) == record.price_usd
-    return {"usd": record.price_usd, "basis": "list price" if is_listed else "expected"}
+    from flux2_tool.tasks.record_cost import cost_of
+
+    return cost_of(record, load_manifest())._asdict()
 
 
 def _line(record: Mapping[str, Any]) -> str:

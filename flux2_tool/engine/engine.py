@@ -24,7 +24,7 @@ from flux2_tool.engine.pictures import Pictures
 from flux2_tool.engine.result_builder import report
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.save_targets import SaveTarget, checked_targets
-from flux2_tool.engine.saving import PictureSaver
+from flux2_tool.engine.saving import saver_of
 from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
 from flux2_tool.engine.task_registry import registry_of
 from flux2_tool.engine.task_starter import TaskStarter
@@ -82,8 +82,6 @@ class Engine:
         self._process = runtime.owner.name
         self._clock = runtime.clock
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
-        saver = PictureSaver(clock=runtime.clock, decoder=runtime.decoder)
-        self._pictures = Pictures(saver, self._accounts)
         self._calls = OpenCalls()
         routes = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
         self._webhook_inbox = webhook_inbox_of(settings, host, self._clock)
@@ -96,6 +94,8 @@ class Engine:
             is_peer_in_process=is_peer_in_process,
         )
         self.received = self._registry.received
+        self._saver = saver_of(settings, host, runtime, self._registry.kept, self._accounts)
+        self._pictures = Pictures(self._saver, self._accounts)
         self._earlier = EarlierImages(self._registry.families)
         self._starter = TaskStarter(
             manifest=self.manifest,
@@ -255,6 +255,7 @@ class Engine:
         """
         await self._calls.close(timeout_s=CLOSE_GRACE_S)
         await self._starter.aclose()
+        await self._saver.aclose()
         await self._registry.aclose(delivered=delivered)
         await self._accounts.aclose()
 

@@ -18,6 +18,10 @@ from typing import Final
 import httpx
 
 from flux2_tool._clock import Clock, iso_utc
+from flux2_tool.engine.accounts import Accounts
+from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.engine.keeping import Keeper, KeepRules
+from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.save_targets import SaveTarget, is_of_format
 from flux2_tool.engine.wait import PROGRESS_EVERY_S, ToolCall, report_progress, unless_cancelled
 from flux2_tool.images.decoder import Decoder
@@ -28,6 +32,8 @@ from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.image_links import ImageLink
 from flux2_tool.schema.results import ImageInfo
 from flux2_tool.schema.task_ref import TaskRef
+from flux2_tool.settings import Settings
+from flux2_tool.tasks.kept_records import KeptRecords
 from flux2_tool.tasks.task import ImageTask
 
 logger = logging.getLogger(__name__)
@@ -50,10 +56,12 @@ class PictureSaver:
     Attributes:
         clock: Time.
         decoder: Decodes the pictures.
+        keeper: Keeps a copy of each for a while; None where none are kept.
     """
 
     clock: Clock
     decoder: Decoder
+    keeper: Keeper | None = None
 
     async def image_infos(
         self,
@@ -94,7 +102,34 @@ class PictureSaver:
                     shown[index], recorded[index] = copies[0], copies[-1]
             if image_task.record_handle is not None and recorded:
                 image_task.record_handle.saved(list(recorded.values()))
+        if self.keeper is not None and image_task.state == "completed":
+            self.keeper.keep(image_task, passing=[target.folder for target in targets])
         return _infos(image_task, shown), saving.warnings
+
+    async def kept(self, copy: SavedCopy | None) -> SavedImage | None:
+        """Return a kept copy that is still there, to be copied instead of fetched."""
+        path = None if copy is None or self.keeper is None else Path(copy.path)
+        if copy is None or self.keeper is None or path is None or not self.keeper.owns(path):
+            return None
+        is_there = await asyncio.to_thread(path.is_file)
+        size_px = {"width_px": copy.width_px, "height_px": copy.height_px}
+        return SavedImage(path=path, own_suffix=path.suffix, **size_px) if is_there else None
+
+    async def aclose(self) -> None:
+        """End what runs beside the calls."""
+        if self.keeper is not None:
+            await self.keeper.aclose()
+
+
+def saver_of(
+    settings: Settings, host: HostProfile, runtime: Runtime, records: KeptRecords, accounts: Accounts
+) -> PictureSaver:
+    """Return the saver of an engine, with a keeper where the host and the settings want one."""
+    rules, clock, decoder = KeepRules.of(settings, host), runtime.clock, runtime.decoder
+    keeper = None
+    if rules is not None:
+        keeper = Keeper(rules=rules, records=records, clock=clock, decoder=decoder, http_of=accounts.http)
+    return PictureSaver(clock=clock, decoder=decoder, keeper=keeper)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,7 +168,7 @@ class _Saving:
 
     async def _saved(self, index: int, targets: Sequence[SaveTarget], earlier: SavedCopy | None) -> list[SavedCopy]:
         copies: list[SavedCopy] = []
-        source: SavedImage | None = None
+        source = await self.saver.kept(earlier)
         for target in targets:
             is_there = earlier is not None and target.name is None and Path(earlier.path).parent == target.folder
             if is_there and earlier is not None and await asyncio.to_thread(Path(earlier.path).is_file):

@@ -26,6 +26,7 @@ from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
 from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.kept_files import seal_of
 from flux2_tool.images.part_file import PartFile, new_part
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -91,6 +92,7 @@ async def download_image(
     stem: str,
     *,
     suffix: str | None = None,
+    sealed: bool = False,
     loopback_allowed: bool,
     timeout_s: float = DOWNLOAD_TIMEOUT_S,
     decoder: Decoder | None = None,
@@ -103,6 +105,7 @@ async def download_image(
         folder: Created if missing; files are readable by their owner only.
         stem: The file's name; if another picture has it, a number is added.
         suffix: With the dot; by default that of the picture's format.
+        sealed: Whether the name tells the content; see `kept_files.py`.
         loopback_allowed: Whether plain http to this machine is allowed, as for a sandbox.
         timeout_s: The bound on everything, from the folder to the finished file, in seconds.
         decoder: Decodes the picture; by default this process's own.
@@ -117,7 +120,8 @@ async def download_image(
             media_type = await _fetch(http, url, part, loopback_allowed=loopback_allowed)
             stage = f"it arrived, but could not be checked and written within {timeout_s:.3g} s"
             width_px, height_px, own_suffix = await _checked(part, media_type, decoder)
-            path = await asyncio.to_thread(part.publish, own_suffix if suffix is None else suffix)
+            seal = f"-{await asyncio.to_thread(seal_of, part.file)}" if sealed else ""
+            path = await asyncio.to_thread(part.publish, seal + (own_suffix if suffix is None else suffix))
     except TimeoutError as exc:
         raise DownloadError(stage) from exc
     except PictureError as exc:

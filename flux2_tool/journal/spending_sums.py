@@ -9,7 +9,8 @@ what is added and subtracted leaves no remainder. Deleting a record keeps what w
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from flux2_tool.journal.model import Cap, Spending
 
@@ -127,6 +128,30 @@ def spending_of(connection: sqlite3.Connection, cap: Cap) -> Spending:
         (scope, "" if named is None else f"={named}", first, last, int(cap.excludes_loopback)),
     ).fetchone()
     return Spending(cap=cap, spent_usd=spent / _NANO, reserved_usd=reserved / _NANO)
+
+
+class SpentAt(NamedTuple):
+    """What requests of one quarter of an hour cost, and what is reserved for those whose outcome is open.
+
+    Attributes:
+        at: When it begins, in seconds since 1970.
+        is_real: Whether it was real money, and not that of a sandbox on this machine.
+    """
+
+    at: float
+    is_real: bool
+    spent_usd: float
+    reserved_usd: float
+
+
+def spent_since(connection: sqlite3.Connection, since: float) -> Iterator[SpentAt]:
+    """Yield what was spent since a time, oldest first."""
+    rows = connection.execute(
+        "SELECT slot, is_real, spent, reserved FROM spending WHERE scope = 'all' AND slot >= ? ORDER BY slot",
+        (int(since // SLOT_S),),
+    )
+    for slot, is_real, spent, reserved in rows:
+        yield SpentAt(slot * SLOT_S, bool(is_real), spent / _NANO, reserved / _NANO)
 
 
 def wrong_sums(connection: sqlite3.Connection) -> int:

@@ -48,9 +48,10 @@ from flux2_tool.schema.manifest import Manifest
 from flux2_tool.tasks.webhook_inbox import ROUTE_PATH
 
 _ICON = "assets/icon.png"
-# In OpenClaw's state folder: the journal and late pictures, without what an installation makes anew.
+# In OpenClaw's state folder: the journal, late and kept pictures, without what is made anew.
 _BACKED_UP = {
     APP_NAME: "include",
+    f"{APP_NAME}/gallery": "regenerable",
     f"{APP_NAME}/python": "regenerable",
     f"{APP_NAME}/openclaw-plugin": "regenerable",
 }
@@ -68,6 +69,7 @@ _HAND_WRITTEN = {
     "dist/environments.js": "environments.js",
     "dist/failure.js": "failure.js",
     "dist/family.js": "family.js",
+    "dist/gallery.js": "gallery.js",
     "dist/given_arguments.js": "given_arguments.js",
     "dist/guards.js": "guards.js",
     "dist/index.js": "index.js",

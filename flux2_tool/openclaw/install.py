@@ -64,6 +64,7 @@ def consent_text(manifest: Manifest, *, python: str, openclaw: str, image_genera
     prices = [f"  {model.slug}: {_prices(model.prices_usd)}" for model in manifest.models.values()]
     secret = [name for name, variable in manifest.environment.items() if variable.secret]
     read = [name for name in manifest.environment if name not in secret]
+    keep_days = manifest.settings["keep_days"].schema["default"]
     return "\n".join(
         [
             f"This installs the plugin {manifest.id} {manifest.version} ({manifest.name}) into {openclaw}.",
@@ -72,7 +73,8 @@ def consent_text(manifest: Manifest, *, python: str, openclaw: str, image_genera
             "Every image costs money on your RunAPI account. List prices per image:",
             *prices,
             f"It reads the key {', '.join(secret)} (or the key of the chat provider runapi) and {', '.join(read)},",
-            f"sends prompts and source images to RunAPI, and runs one process: {python} -m flux2_tool worker.",
+            f"sends prompts and source images to RunAPI, keeps copies of finished images here for {keep_days:g} days",
+            f"(the setting keep_days), and runs one process: {python} -m flux2_tool worker.",
         ]
     )
 

@@ -20,6 +20,7 @@ from flux2_tool.openclaw.gateway_report import PluginReport, ask_plugin
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.in_force import Problem, address_in_use, differences, in_force_text, unknown_problems
 from flux2_tool.openclaw.install import diagnostic_message, inspect_plugin, is_error
+from flux2_tool.openclaw.kept_pictures import kept_pictures
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
 from flux2_tool.openclaw.plugin_interpreter import PluginInterpreter, plugins_interpreter, why_it_does_not_start
 from flux2_tool.openclaw.tool_policy import OpenClawConfig, PolicyBlock, find_conflicts, find_policy_blocks
@@ -44,6 +45,7 @@ class Status:
         in_force: The settings that the gateway has in force, secrets masked; None where it does not say.
         running: What the running plugin reports, or why it does not.
         config: The plugin's config as it is saved.
+        kept: The copies that the plugin keeps of finished pictures, in words.
     """
 
     openclaw_command: str
@@ -64,6 +66,7 @@ class Status:
     in_force: Mapping[str, Any] | None = None
     running: PluginReport | str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    kept: str = ""
 
     @property
     def ok(self) -> bool:
@@ -134,6 +137,7 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
         in_force=in_force,
         running=running,
         config=saved,
+        kept="" if inspection is None else kept_pictures(saved, manifest, state=cli.state_folder),
     )
 
 
@@ -289,6 +293,8 @@ def report(status: Status) -> str:
         f"address    {status.address}",
         f"tools      {', '.join(status.tools) or 'none'}",
     ]
+    if status.kept:
+        lines.append(f"pictures   {status.kept}")
     if status.in_force is not None:
         lines.append(f"in force   {in_force_text(status.in_force)}")
     lines += [f"note       {text}" for text in status.notes]

@@ -48,7 +48,7 @@ def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
         home: Our data folder, None when there is none.
     """
     folders: Mapping[Path, str] = {
-        state_data_folder(state): "the journal of what was paid, and what is kept with it",
+        state_data_folder(state): "the journal of what was paid, and the pictures that are kept with it",
         state / "media" / "tool-flux2": "copies of pictures in the web chat",
         **({home: "the journal of what was paid"} if home is not None else {}),
     }

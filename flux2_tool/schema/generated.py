@@ -84,6 +84,8 @@ class Settings:
     max_creates: int = 8
     late_pictures: bool = True
     save_dir: Path | None = None
+    keep_days: float = 30.0
+    keep_mb: int = 1000
     source_roots: tuple[Path, ...] = ()
     keep_metadata: bool = False
     max_image_usd: float | None = None

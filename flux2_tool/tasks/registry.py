@@ -37,6 +37,7 @@ from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.family import Families
+from flux2_tool.tasks.kept_records import KeptRecords
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.recent_tasks import RecentTasks
 from flux2_tool.tasks.resume import RESUME_EVERY_S, Account, Resumer
@@ -88,6 +89,7 @@ class Registry:
         self._claiming = asyncio.Lock()
         self._history = DurationHistory(self._journals, dependencies.poll_scheduler)
         self.recent = RecentTasks(self._journals, live=self._live)
+        self.kept = KeptRecords(self._journals, live=self._live)
         self.families = Families(
             self._journals, live=self._live, clock=self._clock, is_returned=self._deliveries.is_pending
         )

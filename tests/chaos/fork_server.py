@@ -40,7 +40,7 @@ STAYS_S: Final = 0.5
 async def _call(order: dict[str, Any]) -> None:
     clock = FastClock(order["epoch_s"], order["speed"])
     tool = hosted(
-        load_settings({}, overrides={"home": Path(order["home"])}),
+        load_settings({}, overrides={"home": Path(order["home"]), "keep_days": 0}),
         Credentials(api_key=SecretStr(order["key"]), base_url=order["base_url"], source="explicit"),
         host=order["host"],
         timeouts=HttpTimeouts(connect_s=ATTEMPT_S, read_s=ATTEMPT_S, attempt_s=ATTEMPT_S),

@@ -79,7 +79,7 @@ class SimulatedProcess:
         key, base_url = account
         self.tool = self._inside(
             lambda: hosted(
-                load_settings({}, overrides={"home": home, "tiers": ["pro", "klein"], **settings}),
+                load_settings({}, overrides={"home": home, "keep_days": 0, "tiers": ["pro", "klein"], **settings}),
                 Credentials(api_key=SecretStr(key), base_url=base_url, source="explicit"),
                 host=host,
                 transport=_Line(self, network),

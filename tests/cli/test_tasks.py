@@ -15,11 +15,13 @@ import pytest
 from flux2_tool._redaction import redact
 from flux2_tool.cli.output import print_raw
 from flux2_tool.cli.tasks import record_object
+from flux2_tool.images.kept_files import kept_copy
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.command import Command, SandboxClock
 from tests.support.journal import Machine, begun
 from tests.support.keys import KEY
+from tests.support.pictures import picture
 from tests.support.waiting import wait_until
 
 WEEK_S = 7 * 24 * 3600.0
@@ -262,6 +264,26 @@ def test_prune_keeps_a_month_unless_told_otherwise(command: Command) -> None:
 
     assert done.stderr == "forgot 1 task older than 30 days\n"
     assert [record["label"] for record in command.tasks()] == ["a-new-fox"]
+
+
+def test_prune_removes_the_copies_of_forgotten_tasks(command: Command) -> None:
+    """OpenClaw's plugin keeps them in the same data folder. Those of other tasks stay, and so do others' files."""
+    command.run("generate", "a fox")
+    folder = command.folder / "data" / "pictures"
+    source = command.folder / "source.png"
+    source.write_bytes(picture())
+    old, named = (kept_copy(source, folder, f"20200101-120000-a-fox-tsk_{number}") for number in (1, 2))
+    (folder / "mine.png").write_bytes(picture())
+    with sqlite3.connect(command.folder / "data" / "journal.db") as journal:
+        saved = json.dumps([{"path": str(named), "width_px": 1, "height_px": 1}])
+        journal.execute("UPDATE records SET saved = ?", (saved,))
+    journal.close()
+
+    done = command.run("tasks", "prune")
+
+    assert done.stderr == "forgot 0 tasks older than 30 days, and removed 1 kept picture\n"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([named.name, "mine.png"])
+    assert not old.exists()
 
 
 def test_an_expired_link_says_so(command: Command, clock: SandboxClock) -> None:

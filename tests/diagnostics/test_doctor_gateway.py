@@ -73,6 +73,7 @@ def test_a_healthy_gateway_is_all_ok(openclaw: FakeOpenClaw) -> None:
         "openclaw",
         "plugin",
         "gateway journal",
+        "gateway pictures",
         "budget",
         "gateway",
         "gateway key",

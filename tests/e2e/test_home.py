@@ -15,6 +15,7 @@ from flux2_tool.schema.manifest import load_manifest
 from tests.e2e.conftest import KEY, World
 from tests.e2e.scripted_model import Say, ToolCall
 from tests.e2e.webchat import running_webchat
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
     own = world.openclaw.state / "flux2-tool" / "journal.sqlite"
 
     listed = world.openclaw.flux2_tool("tasks").stdout
+    wait_until(lambda: list((own.parent / "pictures").glob("*.png")))
     checked = world.openclaw.flux2_tool("doctor").stdout
     archive = tmp_path / "backup.tar.gz"
     made = world.openclaw.run("backup", "create", "--no-include-workspace", "--output", str(archive))
@@ -55,6 +57,8 @@ def test_the_shell_and_the_gateway_share_one_journal_which_a_backup_holds(world:
     assert journal_of_old(world).readlink() == own
     assert "opaque" not in made.stdout + made.stderr
     assert not [name for name in names if "/openclaw-plugin/" in name or name.endswith("-wal")]
+    assert [name.endswith(".png") for name in names if "/flux2-tool/pictures/" in name] == [True]
+    assert "1 picture, " in checked
     with closing(sqlite3.connect(tmp_path / member)) as restored:
         assert restored.execute("SELECT label, state FROM records ORDER BY rowid").fetchall() == [
             ("an-owl-before", "completed"),

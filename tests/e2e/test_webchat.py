@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from flux2_tool.sandbox import Sandbox
 from tests.e2e.conftest import KEY, World
+from tests.e2e.openclaw_host import TOKEN
 from tests.e2e.scripted_model import Say, ToolCall
 from tests.e2e.webchat import WebChat, as_told, running_webchat
+from tests.support.waiting import wait_until
 
 FOX = "A red fox in the snow"
 
@@ -84,3 +87,26 @@ def test_a_model_that_leaves_the_line_out_is_told_of_no_attachment(world: World,
     [result] = world.model.tool_results("parrot")
     assert "already attached" not in result
     assert "You attach the picture" in result
+
+
+def test_the_pictures_are_a_tab_of_the_control_ui(world: World, chat: WebChat) -> None:
+    """For the gateway's operators alone: whoever asks for the page without being one gets nothing.
+
+    The copies that were kept meanwhile serve the pictures, whatever becomes of the links.
+    """
+    kept = world.openclaw.state / "flux2-tool" / "pictures"
+    wait_until(lambda: kept.is_dir() and len(list(kept.glob("*.png"))) == 2)
+    address = f"http://127.0.0.1:{world.openclaw.port}/flux2/gallery"
+
+    seen = chat.tab("flux2", "gallery", "/flux2/gallery", pictures=2)
+    with httpx.Client() as stranger:
+        refused = [stranger.get(address).status_code, stranger.get(f"{address}/picture/a-0").status_code]
+        operator = {"Authorization": f"Bearer {TOKEN}"}
+        nothing = [stranger.get(f"{address}/{name}", headers=operator).status_code for name in ("x", "picture/a-0")]
+
+    assert [one["loaded"] for one in seen["pictures"]] == [True, True], seen["text"]
+    assert {one["alt"] for one in seen["pictures"]} == {FOX, "a green parrot"}
+    assert "sandbox, no real cost" in seen["text"]
+    assert seen["opened"] == {"status": 200, "type": "image/png"}
+    assert refused == [401, 401]
+    assert nothing == [404, 404]

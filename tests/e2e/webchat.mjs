@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const { FLUX2_TEST_PLAYWRIGHT: packages, FLUX2_TEST_CHROMIUM: executablePath } = process.env;
+const { FLUX2_TEST_PLAYWRIGHT: packages, FLUX2_TEST_CHROMIUM: executablePath, FLUX2_TEST_SHOTS: shots } = process.env;
 const { chromium } = createRequire(join(packages, "index.js"))("playwright-core");
 const WAIT_MS = 60_000;
 const browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
@@ -57,6 +57,26 @@ const operations = {
   async reload() {
     await page.reload();
     await page.locator("textarea:visible").last().waitFor({ timeout: WAIT_MS });
+  },
+  // What a plugin's tab shows in its frame, once so many pictures are there; then what its first link leads to.
+  async tab({ path, pictures }) {
+    const shown = page.locator("iframe.plugin-tab-embed__frame");
+    await shown.waitFor({ timeout: WAIT_MS }).catch(() => {});
+    if (!(await shown.count())) return { text: await page.evaluate(() => document.body.innerText), pictures: [], opened: null };
+    const frame = await (await shown.elementHandle()).contentFrame();
+    await frame.waitForURL((url) => url.pathname === path, { timeout: WAIT_MS });
+    const isThere = (count) => [...document.images].filter((image) => image.naturalWidth > 0).length >= count;
+    await frame.waitForFunction(isThere, pictures, { timeout: WAIT_MS }).catch(() => {});
+    const found = await frame.evaluate(() => ({
+      text: document.body.innerText,
+      pictures: [...document.images].map(({ alt, naturalWidth }) => ({ alt, loaded: naturalWidth > 0 })),
+    }));
+    const sandbox = await shown.getAttribute("sandbox");
+    if (shots) await page.screenshot({ path: join(shots, "webchat-gallery.png") });
+    const arrived = page.waitForResponse((response) => response.url().includes("/picture/"), { timeout: WAIT_MS });
+    await frame.locator("a.shot").first().click();
+    const response = await arrived;
+    return { ...found, sandbox, opened: { status: response.status(), type: response.headers()["content-type"] } };
   },
   shot: ({ path }) => page.screenshot({ path }),
 };

@@ -56,6 +56,11 @@ class WebChat:
         """Open another page of the Control UI."""
         self._ask("go", path=path)
 
+    def tab(self, plugin: str, name: str, path: str, *, pictures: int) -> dict[str, Any]:
+        """Open a plugin's tab, and return what its frame shows and what its first picture leads to."""
+        self.go(f"/plugin?plugin={plugin}&id={name}")
+        return dict(self._ask("tab", path=path, pictures=pictures))
+
     def choices(self, label: str) -> list[str]:
         """Return the choices of a select."""
         return [str(choice).strip() for choice in self._ask("choices", label=label)]

@@ -1,7 +1,9 @@
 // The part of OpenClaw that the plugin sees, for tests without OpenClaw: one JSON command a line on stdin, one
 // answer a line on stdout. Each `register` loads the plugin's modules from the folder given.
 
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -36,7 +38,7 @@ const withInfinity = (_key, value) => {
 
 const operations = {
   async register({ name, root, config, stateDir, providers, hostKey, sessions }) {
-    const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [], hooks: [] };
+    const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [], tabs: [], hooks: [] };
     const { default: ours } = await import(pathToFileURL(join(root, "dist", "index.js")).href);
     ours.register({
       id: ours.id,
@@ -65,6 +67,7 @@ const operations = {
       registerGatewayMethod: (method, handler, { scope }) => plugin.methods.set(method, { handler, scope }),
       on: (event, handler, options) => plugin.hooks.push({ event, handler, options }),
       registerHttpRoute: (route) => plugin.routes.push(route),
+      session: { controls: { registerControlUiDescriptor: (tab) => plugin.tabs.push(tab) } },
       registerCommand: (command) => (plugin.command = command),
       registerReload: (reload) => reloads.push(reload),
       registerService: (service) => (plugin.service = service),
@@ -169,6 +172,21 @@ const operations = {
     return new Promise((resolve) => {
       handler({ respond: (ok, answer) => resolve({ ok, answer, scope }) });
     });
+  },
+  tabs: ({ plugin }) => plugins.get(plugin).tabs,
+  // Asks a route over a real socket, as the gateway does once it has let an operator in.
+  async fetched({ plugin, path, method = "GET" }) {
+    const route = plugins.get(plugin).routes.find((one) => path.startsWith(one.path));
+    const server = createServer((request, response) => route.handler(request, response));
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    try {
+      const response = await globalThis.fetch(`http://127.0.0.1:${server.address().port}${path}`, { method });
+      const bytes = Buffer.from(await response.arrayBuffer());
+      return { status: response.status, headers: Object.fromEntries(response.headers), body: bytes.toString("latin1") };
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
   },
   routes: ({ plugin }) => plugins.get(plugin).routes.map(({ handler, ...route }) => route),
   async http({ plugin, method = "POST", headers, body, times = 1 }) {

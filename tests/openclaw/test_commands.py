@@ -284,6 +284,8 @@ def test_status_of_a_healthy_set_up(openclaw: FakeOpenClaw, capsys: pytest.Captu
         "RUNAPI_API_KEY, seen from here",
     ]
     assert "sk-secret" not in said.out + said.err
+    assert found["kept"].startswith("0 pictures, 0.0 MB, kept in ")
+    assert found["kept"].endswith("flux2-tool/pictures (at most 30 days and 1000 MB)")
 
 
 def test_status_names_every_problem_and_its_fix(

@@ -111,6 +111,32 @@ def test_a_picture_that_could_not_be_saved_is_attached(host: PluginHost, make_pl
     assert "already attached" in text_of(outcome)
 
 
+def test_a_kept_copy_takes_the_place_of_a_link_that_has_ended(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """Somebody asks a group for an old picture: OpenClaw gets the copy, from a folder that it shows files of."""
+    host.register(make_plugin())
+    (tmp_path / "kept.png").write_text("the kept picture")
+
+    outcome = host.call(f"kept {tmp_path / 'kept.png'}", context={"messageChannel": "telegram"})
+
+    [url] = outcome["details"]["media"]["mediaUrls"]
+    shown = Path(host.ask("resolved", plugin="plugin", url=url))
+    assert shown.read_text() == "the kept picture"
+    assert shown.is_relative_to(tmp_path / "media" / "tool-flux2")
+    assert "already attached" in text_of(outcome)
+
+
+def test_a_link_that_has_ended_is_attached_to_nothing(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """The worker says that nobody can show the picture any more; an attachment that fails would say less."""
+    host.register(make_plugin())
+
+    outcome = host.call("ended", context={"messageChannel": "telegram"})
+
+    assert outcome["details"].get("media", {}).get("mediaUrls", []) == []
+    assert "attached" not in text_of(outcome)
+
+
 def test_a_sandboxed_agent_writes_no_line(host: PluginHost, make_plugin: MakePlugin) -> None:
     """Its lines name files of its sandbox alone."""
     host.register(make_plugin())

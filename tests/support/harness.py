@@ -36,8 +36,8 @@ def credentials(key: str = KEY, base_url: str = BASE_URL) -> Credentials:
 
 
 def settings_at(home: Path, **overrides: Any) -> Settings:
-    """Return settings whose data folder is the test's own."""
-    return load_settings({}, overrides={"home": home, "daily_cap_usd": 1000.0, **overrides})
+    """Return settings whose data folder is the test's own; no copies are kept beside what a test looks at."""
+    return load_settings({}, overrides={"home": home, "daily_cap_usd": 1000.0, "keep_days": 0, **overrides})
 
 
 @asynccontextmanager

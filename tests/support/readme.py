@@ -22,6 +22,7 @@ _TOPICS = (
     "webhooks",
     "tools",
     "costs",
+    "gallery",
     "configuration",
     "errors",
     "troubleshooting",

@@ -10,8 +10,11 @@ from typing import Any, Final
 from flux2_tool._folders import state_folder
 from flux2_tool.credentials import DEFAULT_BASE_URL, KEY_VARIABLE, Credentials
 from flux2_tool.diagnostics.doctor import gateway, journal
+from flux2_tool.diagnostics.doctor.environment import not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
+from flux2_tool.engine.kept_report import kept_report
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.images.kept_files import FOLDER
 from flux2_tool.openclaw.gateway_report import PluginReport
 from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
 from flux2_tool.openclaw.status import Status, get_status
@@ -118,6 +121,18 @@ def _check_settings(config: Any, manifest: Manifest, environ: Mapping[str, str])
     return settings, ok("plugin", message, given=sorted(entries))
 
 
+def _check_kept(settings: Settings) -> Finding:
+    """Check the copies that the plugin keeps of finished pictures."""
+    found = kept_report(settings)
+    blocked = None if settings.home is None else not_writable(settings.home / FOLDER)
+    problem = found.problem or ("" if blocked is None else f"{blocked} cannot be written to")
+    facts = {"count": found.count, "size_bytes": found.size_bytes}
+    if not problem:
+        return ok("gateway pictures", found.text, **facts)
+    fix = "free space or fix the permissions there, or set keep_days to 0"
+    return warning("gateway pictures", f"{found.text}: {problem}", fix, **facts)
+
+
 def _check_journal(
     settings: Settings, report: PluginReport | None, manifest: Manifest, *, now: float
 ) -> Iterator[Finding]:
@@ -126,6 +141,7 @@ def _check_journal(
     if account is not None and account.home is not None:
         settings = replace(settings, home=Path(account.home))
     yield replace(journal.check_journal(settings, now=now), area="gateway journal")
+    yield _check_kept(settings)
     if account is not None and account.spending is not None:
         said, in_force = account.spending, (report.settings or {}) if report else {}
         yield journal.budget_finding(

@@ -28,6 +28,7 @@ from flux2_tool.hosts.worker.params import (
     AgentSession,
     CallParams,
     OverviewParams,
+    PictureParams,
     WebhookParams,
     parsed,
 )
@@ -114,6 +115,19 @@ class WorkerCalls:
             credentials=self._credentials(wanted, engine),
             is_operator=wanted.is_operator,
         )
+
+    async def gallery(self, _params: dict[str, Any]) -> dict[str, Any]:
+        """Write the gallery's page for the Control UI; see `gallery.py`. Raises Flux2Error."""
+        from flux2_tool.hosts.worker.gallery import gallery_page
+
+        return await gallery_page(self._opened().settings, self._manifest)
+
+    async def gallery_picture(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return where a picture of the gallery is; see `gallery.py`. Raises ProtocolFaultError or Flux2Error."""
+        from flux2_tool.hosts.worker.gallery import gallery_picture
+
+        wanted = parsed(PictureParams, params)
+        return await gallery_picture(self._opened().settings, self._manifest, key=wanted.key)
 
     def webhook(self, params: dict[str, Any]) -> bool:
         """Process a request to the gateway's webhook route; return whether RunAPI sent it.

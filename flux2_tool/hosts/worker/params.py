@@ -122,6 +122,12 @@ class OverviewParams(CallParams):
     is_operator: Flag = False
 
 
+class PictureParams(_Params):
+    """The params of `gallery_picture`: the picture's key on the page."""
+
+    key: Text
+
+
 class WebhookParams(_Params):
     """The params of `webhook`: a request to the gateway's route."""
 

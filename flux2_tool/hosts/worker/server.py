@@ -8,6 +8,8 @@ JSON-RPC 2.0 over stdin and stdout, one message per line of at most 1 MiB. Stdou
                     overview {is_operator, ...}, its session and account   -> {text} for the chat command
                     webhook {headers, body_base64}                         -> {accepted}
                     account {api_key?, base_url?}                          -> see `engine/account_report.py`
+                    gallery {}                                             -> {path}, the page; see `gallery.py`
+                    gallery_picture {key}                                  -> {path} of its saved copy, or null
                     shutdown                                               -> {}, then the process ends
     notifications   cancel {id}  in;  progress {id, state, elapsed_s, attempt, message, task_ref?}  out
 
@@ -27,7 +29,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
@@ -144,10 +146,12 @@ class Worker:
             self._begin_call(request_id, params)
         elif method == "question":
             self._begin(request_id, self._question(request_id, self._parsed(request_id, params)))
-        elif method in ("overview", "account"):
+        elif method == "overview":
             self._check_unused(request_id)
-            answer = self._overview if method == "overview" else self._account
-            self._begin(request_id, answer(request_id, params))
+            self._begin(request_id, self._overview(request_id, params))
+        elif method in ("account", "gallery", "gallery_picture"):
+            self._check_unused(request_id)
+            self._begin(request_id, self._answer(request_id, getattr(self._loaded(), method)(params)))
         elif method == "initialize":
             self._initialize(params)
             self._respond(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
@@ -158,7 +162,7 @@ class Worker:
             self._respond(request_id, {})
             self.stopped.set()
         else:
-            there_are = "initialize, call, question, overview, account, webhook, shutdown"
+            there_are = "initialize, call, question, overview, account, gallery, gallery_picture, webhook, shutdown"
             raise ProtocolFaultError(METHOD_NOT_FOUND, f'no method "{method[:60]}"; there are {there_are}')
 
     def _handle_notification(self, method: str, params: dict[str, Any]) -> None:
@@ -196,14 +200,24 @@ class Worker:
         self._running[request_id] = (asyncio.get_running_loop().create_task(answer), CancelToken())
 
     async def _overview(self, request_id: RequestId, params: dict[str, Any]) -> None:
+        async def overview() -> dict[str, Any]:
+            try:
+                return {"text": await self._loaded().overview(params)}
+            except Flux2Error as exc:
+                return {"text": f"{exc.message} {exc.hint}".strip()}
+
+        await self._answer(request_id, overview())
+
+    async def _answer(self, request_id: RequestId, answer: Awaitable[dict[str, Any]]) -> None:
+        """Respond with what a request beside the calls comes to."""
         try:
-            self._respond(request_id, {"text": await self._loaded().overview(params)})
+            self._respond(request_id, await answer)
         except ProtocolFaultError as exc:
             self._respond_fault(request_id, exc.code, str(exc))
         except Flux2Error as exc:
-            self._respond(request_id, {"text": f"{exc.message} {exc.hint}".strip()})
+            self._respond_fault(request_id, INVALID_PARAMS, f"{exc.message} {exc.hint}".strip())
         except Exception as exc:
-            logger.exception("an overview failed by a defect")
+            logger.exception("a request failed by a defect")
             self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
         finally:
             self._running.pop(request_id, None)
@@ -229,17 +243,6 @@ class Worker:
             self._respond(request_id, {"question": None})
         except Exception as exc:
             logger.exception("a question failed by a defect")
-            self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
-        finally:
-            self._running.pop(request_id, None)
-
-    async def _account(self, request_id: RequestId, params: dict[str, Any]) -> None:
-        try:
-            self._respond(request_id, await self._loaded().account(params))
-        except (Flux2Error, ProtocolFaultError) as exc:
-            self._respond_fault(request_id, INVALID_PARAMS, str(exc))
-        except Exception as exc:
-            logger.exception("the account could not be examined")
             self._respond_fault(request_id, INTERNAL_ERROR, f"the worker failed by a defect ({type(exc).__name__})")
         finally:
             self._running.pop(request_id, None)

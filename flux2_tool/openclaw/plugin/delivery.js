@@ -1,12 +1,12 @@
 // How a finished picture reaches its conversation.
 //
 // A channel gets the link, and OpenClaw fetches the picture. It refuses an address on this machine, which is where the
-// sandbox's pictures are: for those it gets our copy. In WebChat a picture that a tool attaches takes the place of the
+// sandbox's pictures are, and a link that has ended leads nowhere: for those it gets our copy. In WebChat a picture that a tool attaches takes the place of the
 // agent's words; there the agent writes the line that OpenClaw turns into the picture, which keeps both together, and
 // what the tool attaches counts only where that line is missing.
 
 import { access, constants, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { basename, extname, join } from "node:path";
 import { URL } from "node:url";
 
 import { refOf } from "./picture_set.js";
@@ -61,8 +61,13 @@ export async function deliver(result, due, channel, { folder, isLate }) {
   /** @type {Delivery} */
   const delivery = { mediaUrls: [], lines: [], unattached: [] };
   for (const image of due) {
-    const isFetchable = isPublic(image.url);
-    if (image.path && !isFetchable) remember(shared.copies, image.url, image.path, MAX_COPIES);
+    const isFetchable = isPublic(image.url) && !hasEnded(image);
+    if (image.path && !isFetchable) {
+      // A kept copy is in no folder that OpenClaw shows files of.
+      const isKept = !image.path.startsWith(folder);
+      const path = isKept ? await named(image.path, folder, task.id ?? "picture", basename(image.path)).catch(() => null) : null;
+      remember(shared.copies, image.url, path ?? image.path, MAX_COPIES);
+    }
     // Of the copies that stand for a link OpenClaw takes those of a turn that a person began.
     if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
       // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
@@ -73,7 +78,7 @@ export async function deliver(result, due, channel, { folder, isLate }) {
       delivery.lines.push(`MEDIA:"${path}"`);
       if (isFetchable) delivery.mediaUrls.push(image.url);
     } else if (isFetchable || (image.path && channel !== WEBCHAT)) delivery.mediaUrls.push(image.url);
-    else delivery.unattached.push(image);
+    else if (!hasEnded(image)) delivery.unattached.push(image);
   }
   return delivery;
 }
@@ -141,6 +146,11 @@ function titleOf(title) {
   const text = (title ?? "").replace(/["'`…\\/\p{Cc}\p{Cf}\p{Zl}\p{Zp}:*?<>|]+/gu, " ").replace(/\s+/g, " ");
   const name = text.replace(/^[\s.]+|[\s.]+$/g, "");
   return name || "Picture";
+}
+
+/** @param {Image} image */
+function hasEnded({ expires_at }) {
+  return expires_at !== null && Date.parse(expires_at) <= Date.now();
 }
 
 /**

@@ -17,6 +17,7 @@ import { registerCopies } from "./delivery.js";
 import { diagnosis } from "./diagnosis.js";
 import { followThreads } from "./family.js";
 import { pluginFolder } from "./folders.js";
+import { registerGallery } from "./gallery.js";
 import { imageProvider } from "./image_provider.js";
 import { LatePictures } from "./late.js";
 import { leavePython, prepareEarly, preparedPython } from "./python_choice.js";
@@ -65,6 +66,11 @@ export default {
       { scope: "operator.read" },
     );
     registerCopies(api);
+    registerGallery(api, async () => {
+      await lookAtSaved();
+      const problem = await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S });
+      return problem ? `${problem.error.message} ${problem.error.hint}` : startedWorker(api, bundle);
+    });
     registerOverview(api, async (ctx, params) => {
       const { api_key, base_url } = await accountOf(hostContext(api, ctx.config), settingsOf(api));
       await lookAtSaved();

@@ -92,6 +92,8 @@ export interface Settings {
   late_pictures?: boolean;
   safety_checker?: boolean;
   save_dir?: string;
+  keep_days?: number;
+  keep_mb?: number;
   tiers?: string[];
   wait_s?: number;
   [name: string]: unknown;
@@ -393,6 +395,9 @@ export type AccountParams = Pick<Account, "api_key" | "base_url"> & { state_dir:
 
 export type OverviewParams = Omit<CallParams, "tool" | "arguments"> & AccountParams & { is_operator: boolean };
 
+/** The worker as the gallery asks it. */
+export type GalleryWorker = Pick<Worker, "resultOf">;
+
 export interface WebhookParams {
   headers: Record<string, unknown>;
   body_base64: string;
@@ -404,6 +409,8 @@ export interface Methods {
   question: { params: CallParams & AccountParams; result: { question: Question | null } };
   overview: { params: OverviewParams; result: { text: string } };
   webhook: { params: WebhookParams; result: { accepted: boolean } };
+  gallery: { params: Record<string, never>; result: { path: string } };
+  gallery_picture: { params: { key: string }; result: { path: string | null } };
   account: { params: Pick<Account, "api_key" | "base_url">; result: Record<string, unknown> };
   shutdown: { params: Record<string, never>; result: unknown };
 }

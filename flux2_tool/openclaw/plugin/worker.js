@@ -130,7 +130,7 @@ export class Worker {
   /**
    * Returns the result of a request other than a call; null when the worker gives none.
    *
-   * @template {"account" | "question" | "overview" | "webhook"} Method
+   * @template {"account" | "gallery" | "gallery_picture" | "question" | "overview" | "webhook"} Method
    * @param {Method} method
    * @param {Methods[Method]["params"]} params
    */

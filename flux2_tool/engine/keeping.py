@@ -1,0 +1,252 @@
+"""Keep a copy of every finished picture, beside the calls: a link ends after days, and a conversation goes on.
+
+Nothing waits for it: a copy is made a moment after its picture was answered, from the copy that the host got where
+there is one, else from the link. What is not done when the process ends is done by the next one, which looks in the
+journal for finished pictures without a copy. A failure is a line in the log: the picture exists, and its link works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from flux2_tool._clock import Clock
+from flux2_tool._files import is_file
+from flux2_tool._folders import state_folder
+from flux2_tool._net import is_loopback_url
+from flux2_tool.engine.host_profile import HostProfile
+from flux2_tool.images.decoder import Decoder
+from flux2_tool.images.download import DownloadError, download_image, file_stem
+from flux2_tool.images.kept_files import DAY_S, FOLDER, free_bytes, kept_copy, prune_kept
+from flux2_tool.journal import Record, SavedCopy
+from flux2_tool.settings import Settings
+from flux2_tool.tasks.kept_records import KeptRecords
+from flux2_tool.tasks.task import ImageTask
+
+logger = logging.getLogger(__name__)
+
+MB: Final = 1_000_000
+KEEP_DELAY_S: Final = 2.0
+"""How long after its answer a picture's copy is made, so that the answer has the network for itself."""
+SWEEP_EVERY_S: Final = 600.0
+RESERVE_BYTES: Final = 200 * MB
+"""What stays free on the disk: the journal needs it more than copies do."""
+END_GRACE_S: Final = 1.0
+# How far back a sweep looks: RunAPI's links work for a week.
+_LINK_LIFE_S: Final = 8 * DAY_S
+_PAUSES_S: Final = (5.0, 30.0)
+_AT_ONCE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepRules:
+    """Where copies are kept, and how many.
+
+    Attributes:
+        folder: Of the copies.
+        life_s: How old a picture may become, in seconds.
+        most_bytes: How much they may take together.
+        passing: OpenClaw's folder of what it shows, whose files go after some days; None where it is not known.
+    """
+
+    folder: Path
+    life_s: float
+    most_bytes: float
+    passing: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, host: HostProfile) -> KeepRules | None:
+        """Return the rules of a host; None where none are kept: not in OpenClaw, or all are saved for good anyway."""
+        if not host.is_gateway or settings.home is None or settings.save_dir is not None or not settings.keep_days:
+            return None
+        state = state_folder(os.environ)
+        return cls(
+            folder=settings.home / FOLDER,
+            life_s=settings.keep_days * DAY_S,
+            most_bytes=settings.keep_mb * MB,
+            passing=None if state is None else state / "media",
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Keeper:
+    """Keeps the copies of one engine.
+
+    Attributes:
+        rules: Where, and how many.
+        records: The journal's records.
+        clock: Time.
+        decoder: Checks what is fetched.
+        http_of: Returns a client, without a key, for the pictures of a base URL.
+    """
+
+    rules: KeepRules
+    records: KeptRecords
+    clock: Clock
+    decoder: Decoder
+    http_of: Callable[[str], httpx.AsyncClient]
+    reserve_bytes: int = RESERVE_BYTES
+    _work: set[asyncio.Task[None]] = field(default_factory=set)
+    _begun: set[str] = field(default_factory=set)
+    _ending: asyncio.Event = field(default_factory=asyncio.Event)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _swept_s: float | None = None
+
+    def keep(self, image_task: ImageTask, *, passing: Sequence[Path] = ()) -> None:
+        """Keep the pictures of a finished task soon, and what earlier processes have not kept.
+
+        Args:
+            image_task: Completed.
+            passing: Folders in which the host puts pictures for a while.
+        """
+        handle, now_s = image_task.record_handle, self.clock.monotonic()
+        if handle is not None:
+            self._begin(handle.record.record_id, lambda: handle.record, passing)
+        if self._swept_s is None or now_s - self._swept_s >= SWEEP_EVERY_S:
+            self._swept_s = now_s
+            self._start(self._sweep())
+
+    def owns(self, path: Path) -> bool:
+        """Return whether a copy is a kept one."""
+        return path.parent == self.rules.folder
+
+    async def aclose(self) -> None:
+        """End: what is being kept gets a moment, and the next process keeps the rest."""
+        self._ending.set()
+        if self._work:
+            await asyncio.wait(self._work, timeout=END_GRACE_S)
+        for work in self._work:
+            work.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    def _begin(self, record_id: str, record: Callable[[], Record], passing: Sequence[Path] = ()) -> None:
+        if record_id not in self._begun:
+            self._begun.add(record_id)
+            self._start(self._soon(record_id, record, passing))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _soon(self, record_id: str, record: Callable[[], Record], passing: Sequence[Path]) -> None:
+        await self.clock.wait(self._ending, KEEP_DELAY_S)
+        try:
+            async with self._slots:
+                await self._keep(record(), passing)
+        except Exception:  # whatever it is, the picture was answered and its link works
+            logger.exception("a picture could not be kept because of a defect")
+        finally:
+            self._begun.discard(record_id)
+
+    async def _sweep(self) -> None:
+        await self.clock.wait(self._ending, KEEP_DELAY_S)
+        if self._ending.is_set():
+            return
+        for record in await self.records.finished_since(self.clock.now() - _LINK_LIFE_S):
+            if self._unkept(record):
+                self._begin(record.record_id, partial(_same, record))
+        await self._prune(())
+
+    # ---- one record --------------------------------------------------------------------------------------------------
+
+    def _unkept(self, record: Record, passing: Sequence[Path] = ()) -> list[int]:
+        """Return which of a record's pictures want a copy: those that have none, or one that goes by itself."""
+        made_at = record.finished_at or record.created_at
+        if record.state != "completed" or self.clock.now() - made_at > self.rules.life_s:
+            return []
+        return [index for index in range(len(record.images)) if not self._is_safe(record, index, passing)]
+
+    def _is_safe(self, record: Record, index: int, passing: Sequence[Path]) -> bool:
+        if index >= len(record.saved):
+            return False
+        path = Path(record.saved[index].path)
+        # A kept copy that is gone was removed by the bounds or by a person, and is not made again.
+        if self.owns(path):
+            return True
+        places = [*passing, *([] if self.rules.passing is None else [self.rules.passing])]
+        return is_file(path) and not any(path.is_relative_to(place) for place in places)
+
+    async def _keep(self, record: Record, passing: Sequence[Path]) -> None:
+        wanted, copies = self._unkept(record, passing), dict(enumerate(record.saved))
+        if not wanted:
+            return
+        folder = self.rules.folder
+        try:
+            is_scarce = await asyncio.to_thread(free_bytes, folder) < self.reserve_bytes
+        except OSError as exc:
+            logger.warning("no copy of a picture is kept in %s: %s", folder, exc.strerror)
+            return
+        if is_scarce:
+            logger.warning("no copy of a picture is kept in %s: the disk is almost full", folder)
+            return
+        kept: list[Path] = []
+        for index in wanted:
+            try:
+                copies[index] = await self._copy(record, index)
+                kept.append(Path(copies[index].path))
+            except (DownloadError, OSError) as exc:
+                logger.warning("task %s: no copy of its picture is kept: %s", record.task_id, exc)
+        if not kept:
+            return
+        if sorted(copies) == list(range(len(copies))):
+            await self.records.note(record.record_id, [copies[index] for index in sorted(copies)])
+        await self._prune(kept)
+
+    async def _copy(self, record: Record, index: int) -> SavedCopy:
+        stem = file_stem(
+            at=record.finished_at or record.created_at, slug=record.label or "image", task_id=record.task_id
+        )
+        stem = stem if len(record.images) == 1 else f"{stem}-{index + 1}"
+        if index < len(record.saved):
+            # Just now the host got a copy; it is not fetched a second time.
+            there = record.saved[index]
+            try:
+                path = await asyncio.to_thread(kept_copy, Path(there.path), self.rules.folder, stem)
+                return SavedCopy(path=str(path), width_px=there.width_px, height_px=there.height_px)
+            except OSError as exc:
+                logger.info("a copy is fetched instead of copied: %s", exc)
+        saved = None
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                saved = await download_image(
+                    self.http_of(record.base_url),
+                    record.images[index][0],
+                    self.rules.folder,
+                    stem,
+                    sealed=True,
+                    loopback_allowed=is_loopback_url(record.base_url),
+                    decoder=self.decoder,
+                )
+                break
+            except DownloadError as exc:
+                if exc.again == "no" or pause_s is None or self._ending.is_set():
+                    raise
+            await self.clock.wait(self._ending, pause_s)
+        assert saved is not None  # noqa: S101 - the last failure is raised
+        return SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
+
+    async def _prune(self, spared: Sequence[Path]) -> None:
+        rules, now = self.rules, self.clock.now()
+        removed = await asyncio.to_thread(
+            prune_kept,
+            rules.folder,
+            now=now,
+            older_than_s=rules.life_s,
+            most_bytes=rules.most_bytes,
+            spared=frozenset(spared),
+        )
+        if removed:
+            logger.info("removed %d kept pictures from %s", len(removed), rules.folder)
+
+
+def _same(record: Record) -> Record:
+    return record

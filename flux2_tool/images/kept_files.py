@@ -1,0 +1,157 @@
+"""The folder of kept pictures: which of its files are ours, and which are removed when there are too many.
+
+A kept picture's name ends with the beginning of its own SHA-256, so that any process, also without the journal, can
+tell a file that we wrote from whatever a person put there or changed: only a plain file whose content still fits its
+name is ever removed. Links are neither followed nor removed. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from flux2_tool.images.part_file import PartFile
+
+FOLDER: Final = "pictures"
+"""In the data folder."""
+DAY_S: Final = 86400.0
+_SEAL_DIGITS: Final = 16
+_OURS: Final = re.compile(
+    rf"(?P<stamp>\d{{8}}-\d{{6}})-.*-(?P<seal>[0-9a-f]{{{_SEAL_DIGITS}}})\.[a-z0-9]{{2,8}}", re.DOTALL
+)
+# What a process that was killed while it wrote has left behind; see `part_file.py`.
+_PART: Final = re.compile(r"\.flux2-[0-9a-f]{16}\.part")
+_PART_LIFE_S: Final = DAY_S
+_BLOCK_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFile:
+    """A file whose name is a kept picture's.
+
+    Attributes:
+        made_at: When its picture was finished, in seconds since 1970.
+    """
+
+    path: Path
+    seal: str
+    made_at: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptUsage:
+    """How much is kept: the number of pictures, and the bytes of their files."""
+
+    count: int
+    size_bytes: int
+
+
+def seal_of(file: BinaryIO) -> str:
+    """Return the part of a kept file's name that its content decides."""
+    digest, at = hashlib.sha256(), 0
+    while block := os.pread(file.fileno(), _BLOCK_BYTES, at):
+        digest.update(block)
+        at += len(block)
+    return digest.hexdigest()[:_SEAL_DIGITS]
+
+
+def kept_copy(path: Path, folder: Path, stem: str) -> Path:
+    """Copy a picture into the folder and return the copy's path.
+
+    Raises:
+        OSError: It cannot be read or written.
+    """
+    part = PartFile(folder, stem)
+    try:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, part.file)
+        return part.publish(f"-{seal_of(part.file)}{path.suffix.lower() or '.bin'}")
+    finally:
+        part.discard()
+
+
+def kept_files(folder: Path) -> list[KeptFile]:
+    """Return the files with a kept picture's name, oldest first; none where the folder cannot be read."""
+    return sorted(_named(folder), key=lambda file: (file.made_at, file.path.name))
+
+
+def usage_of(folder: Path) -> KeptUsage:
+    """Return how much is kept in a folder."""
+    found = kept_files(folder)
+    return KeptUsage(count=len(found), size_bytes=sum(file.size_bytes for file in found))
+
+
+def prune_kept(
+    folder: Path, *, now: float, older_than_s: float, most_bytes: float, spared: Collection[Path] = ()
+) -> list[Path]:
+    """Remove kept pictures that are too old, then the oldest ones until the rest fits; return what was removed.
+
+    Args:
+        folder: The folder of kept pictures.
+        now: The wall clock, in seconds since 1970.
+        older_than_s: How old a picture may become, in seconds.
+        most_bytes: How much they may take together.
+        spared: Files that stay whatever the bounds say.
+    """
+    _remove_parts(folder, now=now)
+    found = kept_files(folder)
+    size_bytes = sum(file.size_bytes for file in found)
+    removed = []
+    for file in found:
+        is_over = now - file.made_at > older_than_s or size_bytes > most_bytes
+        if not is_over or file.path in spared or not _is_unchanged(file):
+            continue
+        with contextlib.suppress(OSError):  # another process may have been first
+            file.path.unlink()
+            removed.append(file.path)
+        size_bytes -= file.size_bytes
+    return removed
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much room the disk of a folder, which need not be there yet, has for this user."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _named(folder: Path) -> Iterator[KeptFile]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        match = _OURS.fullmatch(entry.name)
+        with contextlib.suppress(OSError, ValueError):
+            if match is not None and entry.is_file(follow_symlinks=False):
+                made_at = datetime.strptime(match["stamp"], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
+                size_bytes = entry.stat(follow_symlinks=False).st_size
+                yield KeptFile(path=folder / entry.name, seal=match["seal"], made_at=made_at, size_bytes=size_bytes)
+
+
+def _is_unchanged(file: KeptFile) -> bool:
+    """Whether the content is still what we wrote."""
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as opened:
+            return stat.S_ISREG(os.fstat(descriptor).st_mode) and seal_of(opened) == file.seal
+    except OSError:
+        return False
+
+
+def _remove_parts(folder: Path, *, now: float) -> None:
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            is_part = _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_part and now - entry.stat(follow_symlinks=False).st_mtime > _PART_LIFE_S:
+                Path(entry.path).unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""Read a journal as it is at one moment, for those who only show it: nothing is created, changed or moved.
+
+In WAL mode a reader holds up no writer. A journal of an earlier version is brought up to date first, as by every
+command; one that a newer version wrote is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flux2_tool._files import is_there
+from flux2_tool._folders import earlier_data_folder
+from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.fork_guard import SQLITE
+from flux2_tool.journal.migrations import MIGRATIONS
+from flux2_tool.journal.model import Record
+from flux2_tool.journal.opening import journal_file, open_journal
+from flux2_tool.journal.process_id import ThisProcess
+from flux2_tool.journal.spending_sums import SpentAt, spent_since
+from flux2_tool.journal.sqlite_files import identity
+from flux2_tool.journal.sqlite_table import BUSY_TIMEOUT_S, all_records
+
+_STEPS: Final = frozenset(name for name, _ in MIGRATIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A journal at one moment.
+
+    Attributes:
+        records: All, oldest first.
+        spent: What was spent, by quarters of an hour, also for requests that were forgotten since.
+    """
+
+    records: tuple[Record, ...] = ()
+    spent: tuple[SpentAt, ...] = ()
+
+
+def read_snapshot(folder: Path, *, since: float) -> Snapshot | None:
+    """Return the journal of a data folder, None where there is none yet.
+
+    Args:
+        folder: The data folder.
+        since: The spending from then on is wanted.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    path = _path_in(folder)
+    if path is None:
+        return None
+    with _guarded(path), SQLITE.operation():
+        if not _is_current(path):
+            open_journal(path.parent, owner=ThisProcess(), now=time.time()).close()
+        with closing(_reading(path)) as connection:
+            connection.execute("BEGIN")
+            return Snapshot(records=tuple(all_records(connection)), spent=tuple(spent_since(connection, since)))
+
+
+def _path_in(folder: Path) -> Path | None:
+    """Return the file of a folder's journal; of one that the next call takes along to OpenClaw where it is now."""
+    for place in (folder, earlier_data_folder(folder, os.environ)):
+        if place is not None:
+            path = journal_file(place)
+            # An empty file is what a process that begins one has made so far.
+            if is_there(path) and identity(path, least_bytes=1) is not None:
+                return path
+            _check_visible(path)
+    return None
+
+
+def _check_visible(path: Path) -> None:
+    """Raise JournalError where the folder may have a journal that this user may not see."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        raise JournalError(
+            f"the journal {path} cannot be read: {exc.strerror}", reason=failure_reason(exc, path), path=path
+        ) from exc
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as exc:
+        raise JournalError(
+            f"the journal {path} cannot be read: {exc}", reason=failure_reason(exc, path), path=path
+        ) from exc
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _is_current(path: Path) -> bool:
+    """Return whether the journal has every step that this version knows.
+
+    Raises:
+        JournalError: It has steps that only a newer version knows.
+    """
+    with closing(_reading(path)) as connection:
+        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'migrations'").fetchone()
+        if not tables[0]:
+            return False
+        applied = {str(row[0]) for row in connection.execute("SELECT name FROM migrations")}
+    newer = sorted(applied - _STEPS)
+    if newer:
+        raise JournalError(
+            f"the journal {path} was written by a newer version of flux2-tool: it has {newer[0]}",
+            reason="newer",
+            path=path,
+        )
+    return applied == _STEPS
