@@ -158,7 +158,7 @@ _AGAIN: Final[Mapping[Delivery, str]] = {
 
 def _delivery(images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> str:
     """Return who brings a finished picture to the user, and how; a host that attaches it says so itself."""
-    path = images[0].path if images else None
+    path = images[0].path if images and host.shares_files else None
     if host.delivery == "host":
         return f"The picture is ready. In your caption {told}."
     if host.delivery == "parent":
