@@ -29,7 +29,7 @@ from flux2_tool.images.open_files import nameless_file, opened
 
 logger = logging.getLogger(__name__)
 
-Task = Literal["check", "copy", "clean"]
+Task = Literal["check", "copy", "clean", "thumbnail"]
 
 _BLOCK_BYTES: Final = 256 * 1024
 
@@ -112,18 +112,15 @@ class Decoder:
         Raises:
             PictureError: As `check`, or it cannot be copied.
         """
-        try:
-            output = await opened(nameless_file)
-        except OSError as exc:
-            raise PictureError(f"could not be copied to be checked: {exc.strerror}") from exc
-        try:
-            facts = await self._decoded("copy" if keep_metadata else "clean", file, output)
-        except BaseException:
-            output.close()
-            raise
-        copy = PictureCopy(facts=facts, file=output)
-        weakref.finalize(copy, output.close)
-        return copy
+        return await self._copied("copy" if keep_metadata else "clean", file)
+
+    async def thumbnail(self, file: BinaryIO) -> PictureCopy:
+        """Return a small copy of a file's picture for a page, in a file of its own; see `thumbnail.py`.
+
+        Raises:
+            PictureError: As `check`, or this installation cannot decode it.
+        """
+        return await self._copied("thumbnail", file)
 
     def close(self) -> None:
         """Kill every decoding process, for instance because this process ends."""
@@ -142,6 +139,20 @@ class Decoder:
         self._children: set[DecodingProcess] = set()
         self._idle: list[DecodingProcess] = []
         self._budget = DecodeBudget(self._limits.memory_bytes, at_once=self._limits.at_once)
+
+    async def _copied(self, task: Task, file: BinaryIO) -> PictureCopy:
+        try:
+            output = await opened(nameless_file)
+        except OSError as exc:
+            raise PictureError(f"could not be copied to be checked: {exc.strerror}") from exc
+        try:
+            facts = await self._decoded(task, file, output)
+        except BaseException:
+            output.close()
+            raise
+        copy = PictureCopy(facts=facts, file=output)
+        weakref.finalize(copy, output.close)
+        return copy
 
     async def _decoded(self, task: Task, file: BinaryIO, output: BinaryIO) -> PictureFacts:
         limits = self._limits

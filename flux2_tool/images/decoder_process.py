@@ -5,8 +5,8 @@ the reply is a line of JSON. The forked process has limits on CPU time, memory a
 outlives it. The server only waits, so it always notices that the other side has gone: it then ends its whole process
 group at once, whatever is being decoded, and so does whoever kills the group.
 
-    request  {"task": "check" | "copy" | "clean", "granted_bytes", "most_bytes", "cpu_s", "output_bytes",
-              "watched"}
+    request  {"task": "check" | "copy" | "clean" | "thumbnail", "granted_bytes", "most_bytes", "cpu_s",
+              "output_bytes", "watched"}
     reply    {"picture": {…}}             done
              {"refused": "text", …}       no picture as it must be; the text completes "it …"
              {"needs_bytes": N, "used_cpu_s": S}
@@ -45,6 +45,7 @@ from flux2_tool.images.file_kinds import HEAD_BYTES, kind_of
 from flux2_tool.images.inspect import SUFFIXES, Picture, PictureError, read_picture, source_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
+from flux2_tool.images.thumbnail import thumbnail_of
 
 MAX_MESSAGE_BYTES: Final = 4096
 # The part of the CPU time after which a picture is no longer cut: the rest is enough to encode it again.
@@ -233,6 +234,8 @@ def answer(
             return {"needs_bytes": needs_bytes, "used_cpu_s": time.process_time()}
         if request["task"] == "check":
             picture = read_picture(data)
+        elif request["task"] == "thumbnail":
+            picture = thumbnail_of(data)
         else:
             picture = source_picture(data, keep_metadata=not is_clean, while_cutting=while_cutting)
         if request["task"] != "check":

@@ -83,7 +83,7 @@ def read_picture(data: bytes) -> Picture:
         raise _no_picture(kind)
     if not kind.decoder or not can_decode(kind.decoder):
         return Picture(data=data, kind=kind.suffix[1:].upper(), width_px=0, height_px=0, suffix=kind.suffix)
-    with _opened(data, kind) as (image, name, _):
+    with opened_picture(data, kind) as (image, name, _):
         return Picture(data=data, kind=name, width_px=image.size[0], height_px=image.size[1], suffix=kind.suffix)
 
 
@@ -135,7 +135,7 @@ def without_metadata(
     kind = kind_of(data)
     if kind.use != "sent":
         raise _no_picture(kind)
-    with _opened(data, kind) as (image, name, data):
+    with opened_picture(data, kind) as (image, name, data):
         size_px, transpose = image.size, transpose_of(image)
         if transpose is not None:
             return _encoded(data, image, name, transpose)
@@ -148,7 +148,7 @@ def without_metadata(
         logger.debug("a %s picture is encoded again: %s", name, exc)
     else:
         return Picture(data=clean, kind=name, width_px=size_px[0], height_px=size_px[1], suffix=SUFFIXES[name])
-    with _opened(data, kind) as (image, name, data):
+    with opened_picture(data, kind) as (image, name, data):
         return _encoded(data, image, name, None)
 
 
@@ -164,7 +164,7 @@ def _converted(data: bytes, kind: FileKind) -> Picture:
     if not can_decode(kind.decoder):
         hint = HEIC_HINT if kind is HEIC else f"{kind.advice} Or the operator updates Pillow, which reads it."
         raise PictureError(f"is {kind.name}, which this installation cannot read", hint=hint)
-    with _opened(data, kind) as (image, _, _):
+    with opened_picture(data, kind) as (image, _, _):
         try:
             return replace(_picture_of(converted(data, image)), came_as=kind.name)
         except CannotConvertError as exc:
@@ -220,7 +220,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(data: bytes, kind: FileKind) -> Iterator[tuple[Image.Image, str, bytes]]:
+def opened_picture(data: bytes, kind: FileKind) -> Iterator[tuple[Image.Image, str, bytes]]:
     """Decode a picture, and yield it with its format's name and the file that was decoded.
 
     A PNG is read without chunks that need not be read and are damaged, as viewers do.
@@ -255,7 +255,7 @@ def _loaded(data: bytes, formats: tuple[str, ...]) -> Iterator[tuple[Image.Image
         image.load()
     except (PictureError, MemoryError, Image.DecompressionBombError):
         raise
-    except Exception:  # see `_opened`
+    except Exception:  # see `opened_picture`
         if formats != ("PNG",):
             raise
         data = without_broken_notes(data)
