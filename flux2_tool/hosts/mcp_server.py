@@ -3,7 +3,8 @@
 It needs the extra `mcp`; nothing else imports that package. The SDK's low-level server passes on our own JSON
 Schemas unchanged and does not validate arguments, so that a model reads our violations instead of the SDK's. A tool's
 failure is a result with `isError`; a JSON-RPC error is for a protocol fault. Over stdio the session is the connection,
-and the process ends with it; for HTTP see `mcp_http/`. Source: the MCP specification, 2025-11-25 and 2026-07-28, server/tools and basic/utilities.
+and the process ends with it; for HTTP see `mcp_http/`. Source: the MCP specification, 2025-11-25 and 2026-07-28,
+server/tools and basic/utilities.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
 from flux2_tool.hosts.mcp_answers import Answers, ReadAnswers
 from flux2_tool.hosts.mcp_icon import ICONS
+from flux2_tool.hosts.mcp_pictures import SmallCopies, most_bytes
 from flux2_tool.hosts.mcp_requests import InputNeededError, ServerInfo, ToolRequest, UnknownToolError, UserAnswer
 from flux2_tool.hosts.mcp_result import as_tool_result
 from flux2_tool.hosts.mcp_sdk import sdk
@@ -45,6 +47,7 @@ from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.validation import without_nulls
 from flux2_tool.schema.value_text import nearest, shown
 from flux2_tool.settings import Settings, load_settings
+from flux2_tool.tasks.delivery import DELIVERY_DELAY_S
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,9 @@ STOP_GRACE_S: Final = 3.0
 LAST_READ_S: Final = 0.5
 # MCP requires every progress value to exceed the one before, even if two changes coincide.
 PROGRESS_STEP_S: Final = 0.001
+# For small copies: less than the time after which a result counts as delivered where the host does not tell.
+PICTURES_WITHIN_S: Final = 0.75 * DELIVERY_DELAY_S
+PICTURES_WITHIN_TOLD_S: Final = 6.0
 
 
 class ToolServer:
@@ -80,6 +86,7 @@ class ToolServer:
         self._caller = caller
         self.engine: Engine | None = None
         self._calls: dict[asyncio.Task[dict[str, Any]], CancelToken] = {}
+        self._small_copies = SmallCopies()
         try:
             self._settings = load_settings(environ)
             self.engine = Engine(settings=self._settings, host=host, manifest=self._manifest)
@@ -144,7 +151,7 @@ class ToolServer:
         finally:
             # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
-        return as_tool_result(call.result(), client=request.client)
+        return await self._answer(request, call.result())
 
     async def aclose(self) -> None:
         """Stop every wait and close the connections. Tasks at RunAPI continue."""
@@ -155,6 +162,7 @@ class ToolServer:
             self._note_received(await self._answers.take_within(LAST_READ_S))
             # What the client has not read when it closes the connection, an equal call gets again.
             await self.engine.aclose(delivered=False)
+        await self._small_copies.aclose()
 
     def stop_waiting(self) -> None:
         """End the wait of every call, which then answers at once."""
@@ -164,6 +172,23 @@ class ToolServer:
     def _note_received(self, task_ids: Collection[str]) -> None:
         if task_ids and self.engine is not None:
             self.engine.received(task_ids)
+
+    async def _answer(self, request: ToolRequest, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a call, with small copies of its pictures where the host shows them."""
+        images, pictures = result.get("images") or [], []
+        bound_bytes = most_bytes(None if self._settings is None else self._settings.mcp_image_kib, request.client)
+        if images and bound_bytes and self.engine is not None:
+            within_s = PICTURES_WITHIN_TOLD_S if self._host.tells_delivery else PICTURES_WITHIN_S
+            try:
+                pictures = await self._small_copies.contents(
+                    images, base_url=self._credentials().base_url, within_s=within_s, bound_bytes=bound_bytes
+                )
+            except asyncio.CancelledError:
+                self.engine.lost([result["task"]["id"]])  # there will be no answer
+                raise
+        if images and not self._host.shares_files:
+            result = {**result, "images": [{**image, "path": None} for image in images]}
+        return as_tool_result(result, client=request.client, pictures=pictures)
 
     async def _consent(self, request: ToolRequest, caller: CallContext) -> Approval | None:
         """Ask the user whether to pay, if this call needs that and the host can ask; the wait has not begun yet.

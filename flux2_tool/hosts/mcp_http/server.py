@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import anyio
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -109,6 +110,8 @@ def main(address: str, *, on_ready: Callable[[str], object]) -> None:
         os.environ.pop(TOKEN_VARIABLE, None)
         with unblocked_stderr():
             logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+            # Version 1 of the SDK reports every client that closes its stream as an error.
+            logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
             asyncio.run(serve(listening, token, on_ready=lambda: on_ready(shown)))
             exit_now()
 
@@ -143,6 +146,10 @@ async def serve(listening: Listening, token: str | None, *, on_ready: Callable[[
         await server.serve(sockets=[listening.listener])
         sweeping.cancel()
     await tools.aclose()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], anyio.ClosedResourceError)
 
 
 def _end_late() -> None:
