@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from flux2_tool._net import is_loopback
@@ -141,13 +142,14 @@ class McpApp:
         opened = _Opened(exchange.send)
         if session is not None:
             self._sessions.begin(session)
+            exchange.on_gone(partial(self._sessions.leave, session))
         try:
             inner = {**scope, EXCHANGE_KEY: exchange}
             await self._manager.handle_request(inner, exchange.receive, opened.send if is_opening else exchange.send)
         finally:
-            if session is not None:
-                self._sessions.finish(session, is_cut_off=exchange.is_gone and not self._stopped.is_set())
             await exchange.end()
+            if session is not None:
+                self._sessions.finish(session, is_left=exchange.is_gone)
         if is_opening and opened.session_id is not None:
             self._sessions.opened(opened.session_id, client=_client_name(message), address=address)
         if session is not None and scope["method"] == "DELETE":

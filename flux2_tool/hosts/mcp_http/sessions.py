@@ -34,6 +34,7 @@ class Session:
         number: Which of that client's conversations it is.
         used_s: When it was last used, on a monotonic clock.
         open: How many of its requests are being answered.
+        left: How many of these its client has left.
         is_away: Whether its client has closed a connection that was not yet answered, and has not come back.
     """
 
@@ -42,6 +43,7 @@ class Session:
     number: int
     used_s: float
     open: int = 0
+    left: int = 0
     is_away: bool = False
 
     @property
@@ -94,16 +96,23 @@ class Sessions:
         session.open += 1
         session.is_away = False
 
-    def finish(self, session: Session, *, is_cut_off: bool) -> None:
-        """Note that it is no more.
+    def leave(self, session: Session) -> None:
+        """Note that the client has closed the connection of a request that is being answered."""
+        session.left += 1
+        session.is_away = session.left == session.open
+
+    def finish(self, session: Session, *, is_left: bool) -> None:
+        """Note that a request is not being answered any more.
 
         Args:
-            session: The same.
-            is_cut_off: Whether the client closed the connection first.
+            session: Its session.
+            is_left: Whether the client has left it, see `leave`.
         """
         session.open -= 1
+        session.left -= is_left
         session.used_s = self._monotonic()
-        session.is_away = is_cut_off and session.open == 0
+        if not is_left:
+            session.is_away = False
 
     def idle(self) -> list[str]:
         """Return the ids of sessions that nobody has used for IDLE_S."""
