@@ -21,7 +21,6 @@ from tests.support.command import SandboxClock
 from tests.support.environ import base_environ
 from tests.support.keys import KEY
 from tests.support.pictures import picture
-from tests.support.waiting import wait_until
 
 MODES = pytest.mark.parametrize("mode", ["legacy", "auto"] if MAJOR == 2 else ["legacy"])
 FLEX = "flux-2-flex-text-to-image"
