@@ -13,7 +13,8 @@ import click
 
 from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
-from flux2_tool.cli.mcp_hosts import FIXED_LIMITS_S, HOST_TIMEOUT_S, HOSTS, Launch
+from flux2_tool.cli.mcp_hosts import FIXED_LIMITS_S, HOSTS
+from flux2_tool.cli.mcp_launch import HOST_TIMEOUT_S, Launch
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.exceptions import ConfigurationError
