@@ -30,7 +30,7 @@ from flux2_tool.runapi.client import open_http
 logger = logging.getLogger(__name__)
 
 # By the names that clients give themselves: Claude Desktop, Cursor, VS Code, LibreChat, MCP Inspector.
-SHOWING_CLIENTS: Final = ("claude-ai", "cursor", "visual studio code", "@librechat/", "inspector-client")
+SHOWING_CLIENTS: Final = ("claude-ai", "cursor", "visual studio code", "@librechat/", "inspector-", "mcp-inspector")
 DEFAULT_KIB: Final = 64
 _TYPES: Final = {"WEBP": "image/webp", "JPEG": "image/jpeg"}
 _BYTES_PER_BASE64: Final = 3 / 4
