@@ -21,6 +21,7 @@ import httpx
 
 from flux2_tool._net import is_loopback_url
 from flux2_tool.exceptions import Flux2Error
+from flux2_tool.hosts.mcp_result import SHOWS_OBJECT
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.images.inspect import PictureError
@@ -43,6 +44,9 @@ def most_bytes(setting_kib: int | None, client: str) -> int:
         setting_kib: The setting `mcp_image_kib`.
         client: The name that the client gives itself.
     """
+    # Behind its tool search OpenClaw gives a model the letters of the base64. As observed with OpenClaw 2026.9.6.
+    if client.startswith(SHOWS_OBJECT):
+        return 0
     if setting_kib is None:
         setting_kib = DEFAULT_KIB if client.lower().startswith(SHOWING_CLIENTS) else 0
     return setting_kib * 1024

@@ -16,7 +16,7 @@ from flux2_tool.schema.money import cost_text
 
 # OpenClaw's clients (openclaw-bundle-mcp, openclaw-node-host) show a model the structured content and every text that
 # is not the same JSON. As observed with OpenClaw 2026.9.6.
-_SHOWS_OBJECT: Final = "openclaw"
+SHOWS_OBJECT: Final = "openclaw"
 _PLAIN_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _MODEL_CHARS: Final = 80
 
@@ -37,7 +37,7 @@ def as_tool_result(
     """
     encoded = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
     found = json.loads(encoded, parse_float=_javascript_number)
-    if client.startswith(_SHOWS_OBJECT):
+    if client.startswith(SHOWS_OBJECT):
         text = json.dumps(found, ensure_ascii=False, indent=2)
     else:
         text = "\n".join(_failure_lines(found["error"]) if "error" in found else _lines(found))

@@ -233,7 +233,7 @@ def test_an_editor_gets_the_same_in_its_own_format(host: str) -> None:
     """What starts it is that of Cursor, which is tried above; the key by name, and the time-out in the host's unit."""
     launch = Launch(
         name="flux2",
-        command="/opt/a b/python",
+        command="/usr/bin/my python",
         arguments=["-P", "-m", "flux2_tool", "mcp"],
         key="RUNAPI_API_KEY",
         variables={"FLUX2_TOOL_WAIT_S": "50", "XDG_DATA_HOME": "/data: #1"},
