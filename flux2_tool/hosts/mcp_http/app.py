@@ -92,6 +92,9 @@ class McpApp:
             if scope["method"] == "POST":
                 held_bytes = self._reserved(headers)
                 body = await _body_of(receive, most_bytes=held_bytes)
+                # It may have been announced without a length.
+                self._bodies_bytes -= held_bytes - len(body)
+                held_bytes = len(body)
             await self._serve(scope, receive, send, headers=headers, body=body)
         except _RefusedError as exc:
             await _refuse(send, exc)

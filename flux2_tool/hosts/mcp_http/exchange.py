@@ -115,6 +115,7 @@ class Exchange:
         self._until = until
         self._task_ids: set[str] = set()
         self._on_gone: list[Callable[[], object]] = []
+        self._has_begun = False
         self._is_over = False
         self.is_sent = False
         self.is_gone = False
@@ -156,6 +157,7 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Pass a part of the answer on; a client that does not take it is cut off."""
+        self._has_begun = True
         try:
             async with asyncio.timeout(LONGEST_UNREAD_S):
                 await self._send(message)
@@ -173,6 +175,8 @@ class Exchange:
         self._is_over = True
         if not self.is_sent:
             self._leave()
+            if self._has_begun:  # the end of a stream that has none of its own
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         is_received = self.is_sent and not self.is_gone
         if is_received and self._task_ids and self._transport is not None:
             is_received = await acknowledged(self._transport, within_s=ACKNOWLEDGED_WITHIN_S)

@@ -91,12 +91,12 @@ class ByHand:
         result: dict[str, Any] = found["result"]["structuredContent"]
         return result
 
-    def begin(self, message: Mapping[str, Any]) -> socket.socket:
-        """Send a request and leave its answer unread; whoever closes the socket leaves."""
+    def begin(self, message: Mapping[str, Any] | None) -> socket.socket:
+        """Send a request and leave its answer unread; whoever closes the socket leaves. None opens the server's stream."""
         parts = urlsplit(self.url)
-        body = json.dumps(message).encode()
+        method, body = ("GET", b"") if message is None else ("POST", json.dumps(message).encode())
         head = {**ACCEPT, **self.headers, "host": parts.netloc, "content-length": str(len(body))}
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
         connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE_S)
-        connection.sendall(f"POST {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        connection.sendall(f"{method} {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
         return connection

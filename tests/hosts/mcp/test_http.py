@@ -230,14 +230,16 @@ def test_small_copies_are_for_hosts_that_show_them(server: Served) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_answers_who_waits_and_the_next_process_goes_on(
-    environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock, number: int
+    environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock, tmp_path: Path, number: int
 ) -> None:
     """Nothing is lost by a restart: the client opens a new session, and its conversation goes on."""
+    log = tmp_path / "log"
     prompt = f"[slow] a bridge until {number}"
-    with served(environ) as first:
+    with log.open("w") as stderr, served(environ, stderr=stderr) as first:
         host = ByHand(url=first.url, name=f"stays until {number}").open()
         waiting = host.begin(call(2, "text_to_image", {"prompt": prompt}))
-        with waiting, waiting.makefile("rb") as answer:
+        with host.begin(None) as stream, waiting, waiting.makefile("rb") as answer:
+            assert stream.recv(1000).startswith(b"HTTP/1.1 200")
             while b"waiting" not in answer.readline():
                 pass
             first.process.send_signal(number)
@@ -250,6 +252,7 @@ def test_a_signal_answers_who_waits_and_the_next_process_goes_on(
     answers = [json.loads(line.removeprefix(b"data: ")) for line in read.splitlines() if line.startswith(b"data: {")]
     [result] = [message["result"]["structuredContent"] for message in answers if message.get("id") == 2]
     assert result["error"]["code"] == "cancelled"
+    assert log.read_text() == ""
     assert result["error"]["task_ref"] == joined["task"]["ref"]
     assert (joined["task"]["state"], joined["task"]["joined"]) == ("completed", True)
     assert billed(sandbox, prompt) == 1
