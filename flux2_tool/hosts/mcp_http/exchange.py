@@ -7,6 +7,7 @@ that broke before, nothing was delivered: an equal call gets the same image.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import struct
@@ -27,6 +28,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 LONGEST_UNREAD_S: Final = 60.0
 # How long the last bytes of an answer may be under way.
 ACKNOWLEDGED_WITHIN_S: Final = 5.0
+STREAM_ENDS_WITHIN_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.005
 _GONE: Final[Message] = {"type": "http.disconnect"}
 
@@ -175,8 +177,10 @@ class Exchange:
         self._is_over = True
         if not self.is_sent:
             self._leave()
-            if self._has_begun:  # the end of a stream that has none of its own
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            if self._has_begun and self._until is not None and self._until.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(STREAM_ENDS_WITHIN_S):
+                        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         is_received = self.is_sent and not self.is_gone
         if is_received and self._task_ids and self._transport is not None:
             is_received = await acknowledged(self._transport, within_s=ACKNOWLEDGED_WITHIN_S)

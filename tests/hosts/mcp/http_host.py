@@ -92,7 +92,7 @@ class ByHand:
         return result
 
     def begin(self, message: Mapping[str, Any] | None) -> socket.socket:
-        """Send a request and leave its answer unread; whoever closes the socket leaves. None opens the server's stream."""
+        """Send a request, or open the server's stream, and leave the answer unread; closing the socket is leaving."""
         parts = urlsplit(self.url)
         method, body = ("GET", b"") if message is None else ("POST", json.dumps(message).encode())
         head = {**ACCEPT, **self.headers, "host": parts.netloc, "content-length": str(len(body))}
