@@ -13,7 +13,8 @@ import click
 
 from flux2_tool.cli.exit_codes import DONE
 from flux2_tool.cli.interpreter import this_python
-from flux2_tool.cli.mcp_hosts import FIXED_LIMITS_S, HOST_TIMEOUT_S, HOSTS, Launch
+from flux2_tool.cli.mcp_hosts import FIXED_LIMITS_S, HOSTS
+from flux2_tool.cli.mcp_launch import HOST_TIMEOUT_S, Launch
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.engine.host_profile import MCP
 from flux2_tool.exceptions import ConfigurationError
@@ -34,15 +35,27 @@ _PROXIES: Final = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "http
 
 
 @click.group(invoke_without_command=True)
+@click.option(
+    "--http",
+    "address",
+    metavar="[HOST:]PORT",
+    help="Serve many clients over HTTP instead, at this address; other than on this machine only with a token.",
+)
 @click.pass_context
-def mcp(ctx: click.Context) -> int:
+def mcp(ctx: click.Context, address: str | None) -> int:
     """Serve the tools over MCP on stdin and stdout, for Claude Code, Codex, Cursor, OpenClaw and others.
 
-    The key and the settings come from the environment. It ends with its client.
+    The key and the settings come from the environment. It ends with its client; with --http it serves until it is
+    stopped, and clients send the token in FLUX2_TOOL_MCP_TOKEN, where that is set.
     """
     if ctx.invoked_subcommand is not None:
+        if address is not None:
+            raise click.UsageError("--http belongs to `mcp` alone", ctx)
         return DONE
-    server = _server_module()
+    server = _server_module("mcp_server" if address is None else "mcp_http.server")
+    if address is not None:
+        server.main(address, on_ready=write_line)
+        return DONE
     if sys.stdin.isatty():
         note("This waits for an MCP host to speak on stdin. To register it: flux2-tool mcp config --host HOST")
     server.main()
@@ -102,9 +115,9 @@ def _how_to_install() -> str:
     return install_extra_text("mcp", this_installation(), command=["mcp"])
 
 
-def _server_module() -> Any:
+def _server_module(name: str) -> Any:
     try:
-        module = importlib.import_module("flux2_tool.hosts.mcp_server")
+        module = importlib.import_module(f"flux2_tool.hosts.{name}")
         sdk()
     except ConfigurationError as exc:
         raise ConfigurationError(exc.message, hint=_how_to_install()) from exc

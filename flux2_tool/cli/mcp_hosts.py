@@ -9,41 +9,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from flux2_tool._files import is_folder
 from flux2_tool._folders import expanded, state_folder
+from flux2_tool.cli import mcp_editors as editors
+from flux2_tool.cli.mcp_launch import Launch
 
-# Longer than our own wait, so that a host never times out a call that is about to respond.
-HOST_TIMEOUT_S: Final = 180
 # Of hosts that cannot be told to wait longer.
 FIXED_LIMITS_S: Final[Mapping[str, int]] = {"cursor": 60, "claude-desktop": 60}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """How a host starts the server.
-
-    Attributes:
-        command: The program, by its absolute path where it has one that lasts.
-        key: The name of the key's variable.
-        variables: Other variables to pass.
-        timeout_s: How long the host should wait for a call.
-    """
-
-    name: str
-    command: str
-    arguments: list[str]
-    key: str
-    variables: Mapping[str, str]
-    timeout_s: int = HOST_TIMEOUT_S
-
-    def entry(self, reference: str) -> dict[str, Any]:
-        """Return the JSON entry that most hosts share; `reference` is the host's syntax for a variable."""
-        key = reference.format(self.key)
-        return {"command": self.command, "args": self.arguments, "env": {self.key: key, **self.variables}}
 
 
 def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
@@ -170,6 +145,12 @@ HOSTS: Final[Mapping[str, Callable[[Launch, Mapping[str, str]], tuple[str, str]]
     "codex": _codex,
     "cursor": _cursor,
     "claude-desktop": _claude_desktop,
+    "vs-code": editors.vs_code,
+    "windsurf": editors.windsurf,
+    "zed": editors.zed,
+    "roo": editors.roo,
+    "cline": editors.cline,
+    "librechat": editors.librechat,
     "openai-agents": _openai_agents,
     "langchain": _langchain,
     "smolagents": _smolagents,

@@ -92,8 +92,9 @@ class Engine:
             webhook_inbox=self._webhook_inbox,
             runtime=runtime,
             is_peer_in_process=is_peer_in_process,
+            is_delivery_told=host.tells_delivery,
         )
-        self.received = self._registry.received
+        self.received, self.lost = self._registry.received, self._registry.lost
         self._saver = saver_of(settings, host, runtime, self._registry.kept, self._accounts)
         self._pictures = Pictures(self._saver, self._accounts)
         self._earlier = EarlierImages(self._registry.families)

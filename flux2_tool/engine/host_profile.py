@@ -34,6 +34,8 @@ class HostProfile:
             link; "program", which shows it as it likes.
         adds_arguments: Whether hosts of this kind add arguments of their own to those of the model.
         asks_before_paying: Whether a person has to agree to what costs more than the setting `ask_above_usd`.
+        tells_delivery: Whether the host tells of each result whether it was received, by `received` and `lost`.
+        shares_files: Whether the caller reads this machine's files, so that a path is of use to it.
     """
 
     wait_s: float
@@ -45,6 +47,8 @@ class HostProfile:
     delivery: Delivery = "program"
     adds_arguments: bool = False
     asks_before_paying: bool = False
+    tells_delivery: bool = False
+    shares_files: bool = True
 
     def longest_wait_s(self, settings: Settings) -> float:
         """Return how long a call waits that says nothing itself, in seconds."""
@@ -86,6 +90,8 @@ MCP: Final = HostProfile(
     adds_arguments=True,
     asks_before_paying=True,
 )
+# Over HTTP each session has a name of its own; whoever calls may be on another machine.
+MCP_HTTP: Final = replace(MCP, tells_delivery=True, shares_files=False)
 # A model's calls in code that people wrote: that code asks, where it wants to.
 PYTHON_AGENT: Final = replace(MCP, asks_before_paying=False)
 # The command line, and code that people wrote.

@@ -112,7 +112,7 @@ def _on_waiting(waiting: Sequence[ImageTask], *, is_rest: bool) -> Iterator[str]
 
 def _delivery(images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> str:
     """Return who brings a finished picture to the user, and how; a host that attaches it says so itself."""
-    path = images[0].path if images else None
+    path = images[0].path if images and host.shares_files else None
     if host.delivery == "host":
         return f"The picture is ready. In your caption {told}."
     if host.delivery == "parent":
@@ -126,7 +126,7 @@ def _delivery(images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> s
 
 def _delivery_of_set(some: str, images: Sequence[ImageInfo], *, host: HostProfile, told: str) -> str:
     """Return the same for the pictures of a set that are ready."""
-    are_saved = bool(images) and all(image.path for image in images)
+    are_saved = bool(images) and host.shares_files and all(image.path for image in images)
     if host.delivery == "host":
         return f"{some} ready. In your caption {told}."
     if host.delivery == "parent":

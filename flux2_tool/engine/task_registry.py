@@ -21,6 +21,7 @@ def registry_of(
     webhook_inbox: WebhookInbox | None,
     runtime: Runtime,
     is_peer_in_process: bool,
+    is_delivery_told: bool,
 ) -> Registry:
     """Return an engine's registry; for the arguments see `Engine` and `Registry`."""
     return Registry(
@@ -29,6 +30,7 @@ def registry_of(
         owner=runtime.owner,
         opener=runtime.opener,
         is_peer_in_process=is_peer_in_process,
+        is_delivery_told=is_delivery_told,
         dependencies=TaskDependencies(
             clock=runtime.clock,
             random=runtime.random,

@@ -8,9 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from typing import Protocol
 
+from flux2_tool.hosts.mcp_requests import ToolRequest
 from flux2_tool.hosts.pipes import LineWriter
 from flux2_tool.hosts.worker.json_rpc import RequestId
+
+
+class Answers(Protocol):
+    """What becomes of the answers to a server's calls."""
+
+    def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
+        """Remember that the answer to a request will bring the results of tasks."""
+
+    def take(self) -> Collection[str]:
+        """Return the tasks whose results were received since the last time."""
+
+    async def take_within(self, timeout_s: float) -> Collection[str]:
+        """As `take`, after giving the host some time to read."""
 
 
 class ReadAnswers:
@@ -25,10 +40,10 @@ class ReadAnswers:
         self._begun: dict[RequestId, Collection[str]] = {}
         self._written: set[str] = set()
 
-    def expect(self, request_id: RequestId, task_ids: Collection[str]) -> None:
+    def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
         if task_ids:
-            self._begun[request_id] = task_ids
+            self._begun[request.request_id] = task_ids
 
     def written(self, request_id: RequestId) -> None:
         """Note that the answer to a request was handed to the output."""

@@ -9,34 +9,41 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from flux2_tool.schema.money import cost_text
 
 # OpenClaw's clients (openclaw-bundle-mcp, openclaw-node-host) show a model the structured content and every text that
 # is not the same JSON. As observed with OpenClaw 2026.9.6.
-_SHOWS_OBJECT: Final = "openclaw"
+SHOWS_OBJECT: Final = "openclaw"
 _PLAIN_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _MODEL_CHARS: Final = 80
 
 
-def as_tool_result(result: Mapping[str, Any], *, client: str = "") -> dict[str, Any]:
+_SMALL_COPY: Final = "A small copy is beside this text, for hosts that show it; the picture itself is at the link."
+
+
+def as_tool_result(
+    result: Mapping[str, Any], *, client: str = "", pictures: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """Return a result object as a `CallToolResult`. A lone surrogate, which UTF-8 cannot encode, becomes a "?".
 
     Args:
         result: A result or `{"error": {…}}`.
         client: The client's name. To OpenClaw's the text is `JSON.stringify` of the object with an indent of 2, which
             its model reads once; so whole numbers have no decimal point.
+        pictures: Image contents, see `mcp_pictures.py`.
     """
     encoded = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
     found = json.loads(encoded, parse_float=_javascript_number)
-    if client.startswith(_SHOWS_OBJECT):
+    if client.startswith(SHOWS_OBJECT):
         text = json.dumps(found, ensure_ascii=False, indent=2)
     else:
         text = "\n".join(_failure_lines(found["error"]) if "error" in found else _lines_of(found))
+        text += f"\n{_SMALL_COPY}" if pictures else ""
     return {
-        "content": [{"type": "text", "text": text}],
+        "content": [{"type": "text", "text": text}, *pictures],
         "structuredContent": found,
         "isError": "error" in result,
     }

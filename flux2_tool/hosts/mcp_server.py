@@ -2,8 +2,9 @@
 
 It needs the extra `mcp`; nothing else imports that package. The SDK's low-level server passes on our own JSON
 Schemas unchanged and does not validate arguments, so that a model reads our violations instead of the SDK's. A tool's
-failure is a result with `isError`; a JSON-RPC error is for a protocol fault. The session is the connection, and the
-process ends with it. Source: the MCP specification, 2025-11-25 and 2026-07-28, server/tools and basic/utilities.
+failure is a result with `isError`; a JSON-RPC error is for a protocol fault. Over stdio the session is the connection,
+and the process ends with it; for HTTP see `mcp_http/`. Source: the MCP specification, 2025-11-25 and 2026-07-28,
+server/tools and basic/utilities.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +27,17 @@ from flux2_tool.context import Approval, CallContext, working_folder, workspace_
 from flux2_tool.credentials import Credentials, resolve_credentials
 from flux2_tool.engine.approvals import declined
 from flux2_tool.engine.engine import Engine
-from flux2_tool.engine.host_profile import MCP
+from flux2_tool.engine.host_profile import MCP, HostProfile
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, NotApprovedError
 from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
-from flux2_tool.hosts.mcp_answers import ReadAnswers
+from flux2_tool.hosts.mcp_answers import Answers, ReadAnswers
+from flux2_tool.hosts.mcp_icon import ICONS
+from flux2_tool.hosts.mcp_pictures import SmallCopies, most_bytes
+from flux2_tool.hosts.mcp_requests import InputNeededError, ServerInfo, ToolRequest, UnknownToolError, UserAnswer
 from flux2_tool.hosts.mcp_result import as_tool_result
-from flux2_tool.hosts.mcp_sdk import InputNeededError, ServerInfo, ToolRequest, sdk
+from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, message_streams
 from flux2_tool.hosts.outcome import result_object
 from flux2_tool.hosts.pipes import LineReader, LineWriter, protocol_output
@@ -42,7 +46,9 @@ from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.recent import CallResult
 from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.validation import without_nulls
+from flux2_tool.schema.value_text import nearest, shown
 from flux2_tool.settings import Settings, load_settings
+from flux2_tool.tasks.delivery import DELIVERY_DELAY_S
 
 logger = logging.getLogger(__name__)
 
@@ -51,35 +57,40 @@ STOP_GRACE_S: Final = 3.0
 LAST_READ_S: Final = 0.5
 # MCP requires every progress value to exceed the one before, even if two changes coincide.
 PROGRESS_STEP_S: Final = 0.001
+# For small copies: less than the time after which a result counts as delivered where the host does not tell.
+PICTURES_WITHIN_S: Final = 0.75 * DELIVERY_DELAY_S
+PICTURES_WITHIN_TOLD_S: Final = 6.0
 
 
 class ToolServer:
-    """Answers one connection's requests.
+    """Answers requests: those of one connection, or of all sessions over HTTP.
 
     The server starts even with wrong settings: every call then returns the error, where an agent can read it.
 
     Args:
         environ: Settings and key.
         answers: Which results the host has received.
-        folder: The folder the host started the server in; None when it was deleted.
+        host: How its host calls.
+        caller: Whoever calls, and the folders whose pictures they may use as sources.
+
+    Attributes:
+        engine: Runs the tools; None with wrong settings.
     """
 
-    def __init__(self, environ: Mapping[str, str], answers: ReadAnswers, *, folder: Path | None) -> None:
+    def __init__(self, environ: Mapping[str, str], answers: Answers, *, host: HostProfile, caller: CallContext) -> None:
         self._environ = environ
         self._answers = answers
         self._manifest = load_manifest()
         self._settings: Settings | None = None
         self._fault: ConfigurationError | None = None
-        self._tool: Engine | None = None
+        self._host = host
+        self._caller = caller
+        self.engine: Engine | None = None
         self._calls: dict[asyncio.Task[dict[str, Any]], CancelToken] = {}
-        self._caller = CallContext(
-            is_owner=MCP.callers_are_owners,
-            workspace_dir=workspace_of(folder, environ),
-            state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
-        )
+        self._small_copies = SmallCopies()
         try:
             self._settings = load_settings(environ)
-            self._tool = Engine(settings=self._settings, host=MCP, manifest=self._manifest)
+            self.engine = Engine(settings=self._settings, host=host, manifest=self._manifest)
             if self._settings.spenders != "everyone" or self._settings.sender_daily_cap_usd is not None:
                 logger.warning(
                     "spenders and sender_daily_cap_usd have no effect over MCP: a host does not identify the "
@@ -97,30 +108,39 @@ class ToolServer:
             version=self._manifest.version,
             title=self._manifest.name,
             instructions=self._manifest.description,
+            icons=ICONS,
         )
 
     async def list_tools(self) -> list[dict[str, Any]]:
         """Answer `tools/list` with the tool definitions."""
-        if self._settings is None:
-            return export(self._manifest, "mcp", tiers=self._manifest.default_tiers, wait_s=MCP.wait_s)
-        return export(
+        settings = self._settings
+        tools = export(
             self._manifest,
             "mcp",
-            tiers=self._settings.tiers,
-            callback_hosts=self._settings.callback_hosts,
-            wait_s=MCP.longest_wait_s(self._settings),
+            tiers=self._manifest.default_tiers if settings is None else settings.tiers,
+            callback_hosts=() if settings is None else settings.callback_hosts,
+            wait_s=self._host.wait_s if settings is None else self._host.longest_wait_s(settings),
         )
+        return [{**tool, "icons": ICONS} for tool in tools]
 
     async def call_tool(self, request: ToolRequest) -> dict[str, Any]:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
         self._note_received(self._answers.take())
-        try:
-            consent = await self._consent(request)
-        except NotApprovedError as exc:
-            return as_tool_result(as_object(exc))
+        if request.name not in self._manifest.tools:
+            near = nearest(request.name, self._manifest.tools)
+            raise UnknownToolError(f"Unknown tool: {shown(request.name)}" + (f" (nearest: {near})" if near else ""))
         cancel = CancelToken()
+        caller = self._caller
+        if request.exchange is not None:
+            request.exchange.on_gone(cancel.set)
+            caller = replace(caller, session=request.exchange.conversation(request.client))
+        try:
+            consent = await self._consent(request, caller)
+        except NotApprovedError as exc:
+            return as_tool_result(as_object(exc), client=request.client)
         progress_queue: asyncio.Queue[Progress | None] = asyncio.Queue()
-        call = asyncio.create_task(result_object(self._run(request, consent, cancel, progress_queue.put_nowait)))
+        caller = replace(caller, approval=consent)
+        call = asyncio.create_task(result_object(self._run(request, caller, cancel, progress_queue.put_nowait)))
         self._calls[call] = cancel
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: progress_queue.put_nowait(None))
@@ -132,43 +152,66 @@ class ToolServer:
         finally:
             # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
-        return as_tool_result(call.result(), client=request.client)
+        return await self._answer(request, call.result())
 
     async def aclose(self) -> None:
         """Stop every wait and close the connections. Tasks at RunAPI continue."""
-        for cancel in self._calls.values():
-            cancel.set()
+        self.stop_waiting()
         if self._calls:
             await asyncio.wait(self._calls, timeout=STOP_GRACE_S)
-        if self._tool is not None:
+        if self.engine is not None:
             self._note_received(await self._answers.take_within(LAST_READ_S))
             # What the client has not read when it closes the connection, an equal call gets again.
-            await self._tool.aclose(delivered=False)
+            await self.engine.aclose(delivered=False)
+        await self._small_copies.aclose()
+
+    def stop_waiting(self) -> None:
+        """End the wait of every call, which then answers at once."""
+        for cancel in self._calls.values():
+            cancel.set()
 
     def _note_received(self, task_ids: Collection[str]) -> None:
-        if task_ids and self._tool is not None:
-            self._tool.received(task_ids)
+        if task_ids and self.engine is not None:
+            self.engine.received(task_ids)
 
-    async def _consent(self, request: ToolRequest) -> Approval | None:
+    async def _answer(self, request: ToolRequest, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a call, with small copies of its pictures where the host shows them."""
+        images, pictures = result.get("images") or [], []
+        bound_bytes = most_bytes(None if self._settings is None else self._settings.mcp_image_kib, request.client)
+        if images and bound_bytes and self.engine is not None:
+            within_s = PICTURES_WITHIN_TOLD_S if self._host.tells_delivery else PICTURES_WITHIN_S
+            try:
+                pictures = await self._small_copies.contents(
+                    images, base_url=self._credentials().base_url, within_s=within_s, bound_bytes=bound_bytes
+                )
+            except asyncio.CancelledError:
+                self.engine.lost([task["id"] for task in result["tasks"]])  # there will be no answer
+                raise
+        if not self._host.shares_files:
+            lists = {name: result[name] for name in ("images", "recent") if name in result}
+            result |= {name: [{**image, "path": None} for image in found] for name, found in lists.items()}
+        return as_tool_result(result, client=request.client, pictures=pictures)
+
+    async def _consent(self, request: ToolRequest, caller: CallContext) -> Approval | None:
         """Ask the user whether to pay, if this call needs that and the host can ask; the wait has not begun yet.
 
         Raises:
             NotApprovedError: The user does not agree.
             InputNeededError: The host has to ask, and to send the request again.
         """
-        if self._tool is None or request.ask_user is None:
+        if self.engine is None or request.ask_user is None:
             return None
-        question = await self._tool.question(
+        question = await self.engine.question(
             request.name,
             without_nulls(request.arguments or {}),
             credentials=self._credentials,
-            caller=self._caller,
+            caller=caller,
         )
         if question is None:
             return None
         state = json.dumps(asdict(question.approval))
         try:
-            answer = await request.ask_user(f"{question.title} {question.text}", state)
+            answer = await _unless_gone(request, request.ask_user(f"{question.title} {question.text}", state))
         except InputNeededError:
             raise
         except Exception:
@@ -187,26 +230,41 @@ class ToolServer:
     async def _run(
         self,
         request: ToolRequest,
-        consent: Approval | None,
+        caller: CallContext,
         cancel: CancelToken,
         on_progress: Callable[[Progress], None],
     ) -> CallResult:
-        if self._tool is None or self._settings is None:
+        if self.engine is None or self._settings is None:
             raise self._fault or ConfigurationError("there are no settings")
-        settings = self._settings
-        result = await self._tool.call(
+        result = await self.engine.call(
             request.name,
             without_nulls(request.arguments or {}),
             credentials=self._credentials,
             # A host has a timeout of its own, whatever the model asked for.
-            longest_wait_s=MCP.longest_wait_s(settings),
-            caller=replace(self._caller, approval=consent),
+            longest_wait_s=self._host.longest_wait_s(self._settings),
+            caller=caller,
             on_progress=on_progress,
             cancel=cancel,
         )
         if isinstance(result, ToolResult):
-            self._answers.expect(request.request_id, [task.id for task in result.tasks if task.id is not None])
+            self._answers.expect(request, [task.id for task in result.tasks if task.id is not None])
         return result
+
+
+async def _unless_gone(request: ToolRequest, asking: Awaitable[UserAnswer]) -> UserAnswer:
+    """Return the user's answer; a client that has closed its connection meanwhile has not answered."""
+    if request.exchange is None:
+        return await asking
+    question = asyncio.ensure_future(asking)
+    request.exchange.on_gone(question.cancel)
+    try:
+        return await question
+    except asyncio.CancelledError:
+        if not question.cancelled() or (current := asyncio.current_task()) is None or current.cancelling():
+            raise
+        return UserAnswer(action="cancel", state="")
+    finally:
+        question.cancel()
 
 
 def _approval_of(state: str) -> Approval | None:
@@ -220,7 +278,12 @@ def _approval_of(state: str) -> Approval | None:
 async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path | None) -> None:
     """Serve stdin and the given output until the client closes them, a signal comes, or the parent process dies."""
     answers = ReadAnswers(output)
-    tools = ToolServer(environ, answers, folder=folder)
+    caller = CallContext(
+        is_owner=MCP.callers_are_owners,
+        workspace_dir=workspace_of(folder, environ),
+        state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
+    )
+    tools = ToolServer(environ, answers, host=MCP, caller=caller)
     server = sdk().server(tools.info, tools)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -124,9 +124,7 @@ class Lines:
             ProtocolFaultError: It is nested too deep, or no message of JSON-RPC 2.0.
         """
         if _levels(decoded) > MAX_LEVELS:
-            raise ProtocolFaultError(
-                INVALID_PARAMS, f"the message is nested too deep; at most {MAX_LEVELS} levels are read"
-            )
+            raise _too_deep()
         try:
             return self._sdk.received(_sendable(decoded))
         except ValueError as exc:  # also pydantic's
@@ -168,6 +166,22 @@ async def message_streams(
         group.start_soon(lines.receive, to_server)
         group.start_soon(lines.send, from_server)
         yield of_peer, to_peer
+
+
+def checked_message(body: bytes) -> dict[str, Any]:
+    """Return the object of a message that arrived whole; the SDK can read it.
+
+    Raises:
+        ProtocolFaultError: It is too long or too deep, no JSON or no object.
+    """
+    message = _decoded(body)
+    if _levels(message) > MAX_LEVELS:
+        raise _too_deep()
+    return message
+
+
+def _too_deep() -> ProtocolFaultError:
+    return ProtocolFaultError(INVALID_PARAMS, f"the message is nested too deep; at most {MAX_LEVELS} levels are read")
 
 
 def _decoded(line: bytes) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class Settings:
     wait_s: float | None = None
     tiers: tuple[Tier, ...] = ("pro", "flex")
     safety_checker: bool | None = None
+    mcp_image_kib: int | None = None
     callback_hosts: tuple[str, ...] = ()
     callback_public_url: str | None = None
     callback_secret: str | None = field(default=None, repr=False)

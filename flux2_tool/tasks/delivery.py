@@ -22,10 +22,12 @@ class DeliveryLog:
     Args:
         clock: Measures.
         is_peer_in_process: Whether the caller runs in this process, so that no result can be lost in transit.
+        is_told: Whether the host tells of each result whether it was received; then nothing else is a sign of it.
     """
 
-    def __init__(self, clock: Clock, *, is_peer_in_process: bool) -> None:
+    def __init__(self, clock: Clock, *, is_peer_in_process: bool, is_told: bool = False) -> None:
         self._clock = clock
+        self._is_told = is_told
         self._is_peer_in_process = is_peer_in_process
         self._pending: dict[tuple[str, str | None], RecordHandle] = {}
         self._confirmation: asyncio.Task[None] | None = None
@@ -37,6 +39,8 @@ class DeliveryLog:
             elsewhere: The session that they were returned to, where it is not the record's own.
         """
         self._pending[record_handle.record.record_id, elsewhere] = record_handle
+        if self._is_told:
+            return
         if self._confirmation is None or self._confirmation.done():
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
 
@@ -54,6 +58,8 @@ class DeliveryLog:
             session: Only those of this session.
             task_ids: Only those of these tasks.
         """
+        if self._is_told and task_ids is None:
+            return []
         confirmed = []
         for (record_id, elsewhere), record_handle in list(self._pending.items()):
             record = record_handle.record
@@ -63,6 +69,11 @@ class DeliveryLog:
                 record_handle.delivered(elsewhere=elsewhere)
                 confirmed.append(record_handle)
         return confirmed
+
+    def drop(self, task_ids: Collection[str]) -> None:
+        """Forget returned images of tasks whose answer was lost: an equal call gets them again."""
+        for key in [key for key, handle in self._pending.items() if handle.record.task_id in task_ids]:
+            del self._pending[key]
 
     async def aclose(self, *, delivered: bool) -> None:
         """Stop waiting; the pending images are marked by the next `confirm`, or dropped if not `delivered`."""

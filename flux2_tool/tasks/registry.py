@@ -59,6 +59,7 @@ class Registry:
         dependencies: Shared by all image tasks of the process.
         opener: Opens the journal.
         is_peer_in_process: Whether the caller runs in this process, so that no result can be lost in transit.
+        is_delivery_told: Whether the host calls `received` or `lost` for each result.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Registry:
         dependencies: TaskDependencies,
         opener: OpenJournal = open_threaded_journal,
         is_peer_in_process: bool = False,
+        is_delivery_told: bool = False,
     ) -> None:
         self._deps = dependencies
         self._clock = dependencies.clock
         self._owner = owner
         self._live = LiveTasks()
-        self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process)
+        self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process, is_told=is_delivery_told)
+        self.lost = self._deliveries.drop
         self._journals = JournalWithFallback(
             folder=folder,
             mode=mode,

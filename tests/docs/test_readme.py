@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from flux2_tool.cli import cli
+from flux2_tool.hosts.mcp_http.access import TOKEN_VARIABLE
 from flux2_tool.journal import RecordState
 from flux2_tool.openclaw.install import consent_text
 from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
@@ -217,7 +218,7 @@ def test_the_result_shown_is_one_the_tools_return() -> None:
 def test_each_variable_named_is_a_setting() -> None:
     """A misspelt variable is read by nobody."""
     manifest = load_manifest()
-    known = {hint.env for hint in manifest.settings.values()} | set(manifest.environment)
+    known = {hint.env for hint in manifest.settings.values()} | set(manifest.environment) | {TOKEN_VARIABLE}
 
     named = set(re.findall(r"\b(?:FLUX2_TOOL|RUNAPI)_[A-Z_]+\b", ALL))
 

@@ -42,8 +42,11 @@ def sandbox() -> Iterator[tuple[str, Sandbox]]:
 
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> World:
-    """A world without the plugin, where the MCP server is registered by the command that `mcp config` prints."""
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    """A world without the plugin, where the MCP server is registered by the command that `mcp config` prints.
+
+    Its operator has switched small copies on, which OpenClaw must not get all the same.
+    """
+    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0], FLUX2_TOOL_MCP_IMAGE_KIB="64")
     printed = made.openclaw.flux2_tool("mcp", "config", "--host", "openclaw")
     assert printed.returncode == 0, printed.stderr
     command, *arguments = shlex.split(printed.stdout)
@@ -108,11 +111,15 @@ def test_tool_search_finds_the_tools_by_purpose(world: World) -> None:
 
 
 def test_over_mcp_a_picture_is_made_once_and_reported_once(world: World) -> None:
-    """The same object as text and as structured content must not fill the model's context twice."""
+    """The same object as text and as structured content must not fill the model's context twice.
+
+    Nor must a picture: behind its tool search OpenClaw gives a model the letters of the picture's base64.
+    """
     _turn, [result] = run(world, [call("text_to_image", prompt="a red fox"), Say(text="Here is your fox.")])
 
     assert said(result, "state") == "completed"
     assert result.count('"type": "text"') == 1
+    assert '"type": "image"' not in result
     assert len([task for task in world.sandbox.ledger.tasks.values() if task.arguments["prompt"] == "a red fox"]) == 1
 
 

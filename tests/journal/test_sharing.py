@@ -289,6 +289,26 @@ def test_of_several_results_only_what_was_read_is_delivered(home: Path, runapi: 
     assert read[0] != read[1]
 
 
+def test_where_the_host_tells_nothing_else_is_a_sign_of_delivery(home: Path, runapi: SandboxTransport) -> None:
+    """Over HTTP an answer may be under way for long, and calls come at once: only its end says who has it."""
+
+    async def main() -> list[str]:
+        async with opened_tool(home, runapi, host="mcp-http") as server:
+            first = await ask(server, session="s")
+            await asyncio.sleep(60.0)
+            under_way = await ask(server, session="s")
+            server.engine.lost(ids(first))
+            lost = await ask(server, session="s")
+            server.engine.received(ids(first))
+            return ids(first, under_way, lost, await ask(server, session="s"))
+
+    first, under_way, lost, received = run_virtual(main())
+
+    assert first == under_way == lost
+    assert received != first
+    assert runapi.billed == 2
+
+
 def test_closing_a_tool_releases_its_own_tasks_only(home: Path, runapi: SandboxTransport) -> None:
     """A script may open a second tool beside the first for one call, and close it."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from flux2_tool.context import CallContext
 from flux2_tool.credentials import Credentials
 from flux2_tool.engine.engine import Engine
+from flux2_tool.engine.host_profile import MCP_HTTP
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.hosts.outcome import outcome_of, result_object
 from flux2_tool.hosts.worker.server import HOSTS
@@ -59,8 +60,13 @@ def hosted(settings: Settings, account: Credentials, *, host: str = "cli", **rep
     """Return an engine behind the hosts' edge.
 
     Args:
-        host: As the worker's protocol names the kinds of hosts.
+        host: As the worker's protocol names the kinds of hosts; or "mcp-http".
         replaced: Parts of `Runtime`.
     """
-    engine = Engine(settings=settings, credentials=lambda: account, host=HOSTS[host], runtime=Runtime(**replaced))
+    engine = Engine(
+        settings=settings,
+        credentials=lambda: account,
+        host={**HOSTS, "mcp-http": MCP_HTTP}[host],
+        runtime=Runtime(**replaced),
+    )
     return HostedEngine(engine)

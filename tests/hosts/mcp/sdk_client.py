@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 from typing import Any, Final
 
@@ -49,18 +49,25 @@ class Client1:
 
 
 @asynccontextmanager
-async def opened(parameters: StdioServerParameters, **options: Any) -> AsyncIterator[Any]:
-    """Start the server and connect to it; `mode` means something to version 2 alone."""
-    if MAJOR == 2:
-        async with importlib.import_module("mcp").Client(stdio_client(parameters), **options) as client:
-            yield client
-        return
-    options.pop("mode", None)
-    async with (
-        stdio_client(parameters) as (read, write),
-        importlib.import_module("mcp").ClientSession(read, write, **options) as session,
-    ):
-        await session.initialize()
+async def opened(
+    target: StdioServerParameters | str, *, headers: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[Any]:
+    """Start the server, or find that of a URL, and connect to it; `mode` means something to version 2 alone."""
+    async with AsyncExitStack() as stack:
+        if isinstance(target, str):
+            make = importlib.import_module("mcp.shared._httpx_utils").create_mcp_http_client
+            http = await stack.enter_async_context(make(headers=headers))
+            over = importlib.import_module("mcp.client.streamable_http").streamable_http_client
+            streams = over(target, http_client=http)
+        else:
+            streams = stdio_client(target)
+        if MAJOR == 2:
+            yield await stack.enter_async_context(importlib.import_module("mcp").Client(streams, **options))
+            return
+        options.pop("mode", None)
+        read, write, *_session_id = await stack.enter_async_context(streams)
+        session = importlib.import_module("mcp").ClientSession(read, write, **options)
+        await (await stack.enter_async_context(session)).initialize()
         yield Client1(session)
 
 

@@ -16,7 +16,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
+from flux2_tool.cli.mcp_hosts import HOSTS as CONFIGS
+from flux2_tool.cli.mcp_launch import Launch
 from flux2_tool.schema.install_text import install_extra_text
 from flux2_tool.schema.installation import this_installation
 from tests.hosts.mcp.host import talk
@@ -203,6 +206,53 @@ def test_openclaws_operator_is_told_that_everybody_counts_as_the_owner(environ: 
 
     assert "spenders" in note
     assert "sender_daily_cap_usd" in note
+
+
+def of_vs_code(text: str) -> dict[str, Any]:
+    """Read `.vscode/mcp.json`, whose key VS Code asks for."""
+    found = json.loads(text)
+    [asked] = found["inputs"]
+    assert (asked["type"], asked["password"]) == ("promptString", True)
+    entry: dict[str, Any] = found["servers"]["flux2"]
+    assert entry["env"]["RUNAPI_API_KEY"] == f"${{input:{asked['id']}}}"
+    return entry
+
+
+EDITORS: dict[str, tuple[Callable[[str], dict[str, Any]], str, int | None]] = {
+    "vs-code": (of_vs_code, "${input:runapi-api-key}", None),
+    "windsurf": (of_json, "${env:RUNAPI_API_KEY}", None),
+    "zed": (lambda text: dict(json.loads(text)["context_servers"]["flux2"]), "put-your-key-here", 180),
+    "roo": (of_json, "${env:RUNAPI_API_KEY}", 180),
+    "cline": (of_json, "put-your-key-here", 180),
+    "librechat": (lambda text: dict(yaml.safe_load(text)["mcpServers"]["flux2"]), "${RUNAPI_API_KEY}", 180_000),
+}
+
+
+@pytest.mark.parametrize("host", EDITORS)
+def test_an_editor_gets_the_same_in_its_own_format(host: str) -> None:
+    """What starts it is that of Cursor, which is tried above; the key by name, and the time-out in the host's unit."""
+    launch = Launch(
+        name="flux2",
+        command="/usr/bin/my python",
+        arguments=["-P", "-m", "flux2_tool", "mcp"],
+        key="RUNAPI_API_KEY",
+        variables={"FLUX2_TOOL_WAIT_S": "50", "XDG_DATA_HOME": "/data: #1"},
+    )
+    wanted = of_json(CONFIGS["cursor"](launch, {})[0])
+    read, reference, timeout = EDITORS[host]
+
+    entry = read(CONFIGS[host](launch, {})[0])
+
+    assert (entry["command"], entry["args"]) == (wanted["command"], wanted["args"])
+    assert entry["env"] == {**wanted["env"], "RUNAPI_API_KEY": reference}
+    assert entry.get("timeout") == timeout
+
+
+def test_every_host_is_known_to_the_docs() -> None:
+    """Whoever looks for theirs finds the command."""
+    page = (Path(__file__).parents[3] / "docs" / "mcp.md").read_text(encoding="utf-8")
+
+    assert [host for host in CONFIGS if f"mcp config --host {host}\n" not in page] == []
 
 
 def test_without_the_extra_it_says_what_to_install(environ: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ LIGHT_START = """
 import importlib, pkgutil, sys
 import flux2_tool
 for found in pkgutil.walk_packages(flux2_tool.__path__, "flux2_tool."):
-    if found.name not in ("flux2_tool.hosts.mcp_server", "flux2_tool.__main__"):
+    if found.name not in ("flux2_tool.hosts.mcp_server", "flux2_tool.hosts.mcp_http.server", "flux2_tool.__main__"):
         importlib.import_module(found.name)
 print([name for name in sys.modules if name.split(".")[0] in ("mcp", "mcp_types")])
 """

@@ -9,36 +9,37 @@ from typing import Any
 import pytest
 
 from flux2_tool.engine.host_profile import MCP
+from flux2_tool.hosts.mcp_icon import ICONS
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.export import export
 from flux2_tool.schema.manifest import load_manifest
 from tests.hosts.mcp.host import FOX, connected, result_of, talk
-from tests.hosts.mcp.sdk_client import is_progress, named
+from tests.hosts.mcp.sdk_client import MAJOR, PROTOCOL_ERROR, is_progress, named
 from tests.support.command import SandboxClock
 from tests.support.keys import KEY
+
+
+async def offered(client: Any) -> list[dict[str, Any]]:
+    """Return the tools that are offered, without the icons that each of them has."""
+    found = [
+        tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in (await client.list_tools()).tools
+    ]
+    assert [tool.pop("icons") for tool in found] == [ICONS] * len(found)
+    return found
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_the_tools_are_offered_as_the_manifest_has_them(environ: dict[str, str], mode: str) -> None:
     """Names, descriptions, both schemas and annotations, unchanged, over both image tasks of the protocol."""
-
-    async def listed(client: Any) -> list[dict[str, Any]]:
-        found = await client.list_tools()
-        return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found.tools]
-
-    assert talk(environ, listed, mode=mode) == export(load_manifest(), "mcp", tiers=("pro", "flex"), wait_s=MCP.wait_s)
+    assert talk(environ, offered, mode=mode) == export(load_manifest(), "mcp", tiers=("pro", "flex"), wait_s=MCP.wait_s)
 
 
 def test_the_environments_settings_decide_what_is_offered(environ: dict[str, str]) -> None:
     """There is no other place to set the tiers for an MCP host."""
     environ |= {"FLUX2_TOOL_TIERS": "max", "FLUX2_TOOL_CALLBACK_HOSTS": "hooks.example.com"}
 
-    async def listed(client: Any) -> list[dict[str, Any]]:
-        found = await client.list_tools()
-        return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found.tools]
-
     wanted = export(load_manifest(), "mcp", tiers=("max",), callback_hosts=("hooks.example.com",), wait_s=MCP.wait_s)
-    assert talk(environ, listed) == wanted
+    assert talk(environ, offered) == wanted
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -100,25 +101,39 @@ def test_wrong_arguments_come_back_as_our_violations(environ: dict[str, str], sa
     assert not sandbox.ledger.creates
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "said"),
-    [
-        pytest.param("text_to_image", None, "prompt is missing", id="no arguments at all"),
-        pytest.param("text_to_imag", FOX, "text_to_image", id="no such tool"),
-    ],
-)
-def test_a_misdirected_call_is_answered_for_the_model(
-    environ: dict[str, str], tool: str, arguments: dict[str, Any] | None, said: str
-) -> None:
-    """A protocol error would stop at the host; the model must read what to call instead."""
+def test_a_call_without_arguments_is_answered_for_the_model(environ: dict[str, str]) -> None:
+    """A protocol error would stop at the host; the model must read what is missing."""
 
     async def call(client: Any) -> dict[str, Any]:
-        return result_of(await client.call_tool(tool, arguments))
+        return result_of(await client.call_tool("text_to_image", None))
 
     error = talk(environ, call)["error"]
 
     assert error["code"] == "invalid_arguments"
-    assert said in error["message"]
+    assert "prompt is missing" in error["message"]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_an_unknown_tool_is_an_error_of_the_protocol(environ: dict[str, str], mode: str) -> None:
+    """As the specification has it, with the nearest name; hosts know how to tell their model."""
+
+    async def call(client: Any) -> tuple[str, int]:
+        with pytest.raises(PROTOCOL_ERROR) as caught:
+            await client.call_tool("text_to_imag", FOX)
+        return str(caught.value), caught.value.error.code  # type: ignore[attr-defined]
+
+    assert talk(environ, call, mode=mode) == ('Unknown tool: "text_to_imag" (nearest: text_to_image)', -32602)
+
+
+@pytest.mark.skipif(MAJOR == 1, reason="version 1 of the SDK does not know them")
+def test_the_list_of_tools_may_be_kept_for_a_while(environ: dict[str, str]) -> None:
+    """It stays the same while the process runs; a client of 2026 need not ask again before every turn."""
+
+    async def listed(client: Any) -> tuple[int, str]:
+        found = await client.list_tools()
+        return found.ttl_ms, found.cache_scope
+
+    assert talk(environ, listed, mode="auto") == (300_000, "private")
 
 
 def test_an_empty_account_is_an_error_with_a_hint(environ: dict[str, str], sandbox: Sandbox) -> None:

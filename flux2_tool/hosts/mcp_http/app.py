@@ -1,0 +1,305 @@
+"""What stands before the SDK's HTTP transport, as an ASGI application: access, bounds, and whose request it is.
+
+A request whose sender may not speak is refused before its body is read. Sessions are kept here, because not every
+version of the SDK ends them or bounds their number. Source: the MCP specification, 2025-11-25 and 2026-07-28,
+basic/transports, Streamable HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from flux2_tool._net import is_loopback
+from flux2_tool.hosts.mcp_http.access import Access, Refusal
+from flux2_tool.hosts.mcp_http.address import PATH
+from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send, SentAnswers
+from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
+from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
+from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message
+from flux2_tool.hosts.worker.json_rpc import INVALID_REQUEST, METHOD_NOT_FOUND, ProtocolFaultError, request_id_of
+
+logger = logging.getLogger(__name__)
+
+HEALTH_PATH: Final = "/health"
+MAX_BODY_BYTES: Final = MAX_LINE_BYTES
+# Of all clients together.
+MAX_BODIES_BYTES: Final = 4 * MAX_BODY_BYTES
+BODY_WITHIN_S: Final = 60.0
+SWEEP_EVERY_S: Final = 60.0
+_METHODS: Final = ("GET", "POST", "DELETE")
+_SESSION_HEADER: Final = "mcp-session-id"
+
+Scope = dict[str, Any]
+
+
+class _RefusedError(Exception):
+    """A request is answered here."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        code: int = INVALID_REQUEST,
+        request_id: str | int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.request_id = status, code, request_id
+        # What is still coming of a large body is not read.
+        self.headers = {**(headers or {}), **({"connection": "close"} if status in (408, 413, 503) else {})}
+
+
+class McpApp:
+    """The ASGI application.
+
+    Args:
+        manager: The SDK's, which runs while the application is used.
+        sdk: The SDK.
+        access: Who may speak.
+        sessions: The open sessions.
+        answers: Takes what becomes of results.
+    """
+
+    def __init__(self, manager: Any, *, sdk: AnySdk, access: Access, sessions: Sessions, answers: SentAnswers) -> None:
+        self._manager = manager
+        self._sdk = sdk
+        self._access = access
+        self._sessions = sessions
+        self._answers = answers
+        self._stopped = asyncio.Event()
+        self._bodies_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        held_bytes = 0
+        try:
+            headers = _headers_of(scope)
+            if scope["path"] == HEALTH_PATH and scope["method"] in ("GET", "HEAD"):
+                await _respond(send, 200, {"status": "ok"})
+                return
+            refusal = self._access.refusal(headers) or _misdirected(scope)
+            if refusal is not None:
+                raise _RefusedError(refusal.status, refusal.message, headers=refusal.headers)
+            body = b""
+            if scope["method"] == "POST":
+                held_bytes = self._reserved(headers)
+                body = await _body_of(receive, most_bytes=held_bytes)
+                # It may have been announced without a length.
+                self._bodies_bytes -= held_bytes - len(body)
+                held_bytes = len(body)
+            await self._serve(scope, receive, send, headers=headers, body=body)
+        except _RefusedError as exc:
+            await _refuse(send, exc)
+        except ConnectionError:
+            logger.debug("a client left before its request was whole")
+        finally:
+            self._bodies_bytes -= held_bytes
+
+    def stop(self) -> None:
+        """End the streams that have no end of their own."""
+        self._stopped.set()
+
+    async def sweep(self) -> None:
+        """End sessions that nobody uses any more, again and again."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            for session_id in self._sessions.idle():
+                await self._end(session_id)
+
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, *, headers: Mapping[str, Sequence[str]], body: bytes
+    ) -> None:
+        message = self._message(body) if scope["method"] == "POST" else {}
+        address = _address_of(scope, headers)
+        session, is_opening = None, False
+        if not self._sdk.is_stateless(_one(headers, "mcp-protocol-version")):
+            session = self._session(headers)
+            is_opening = session is None
+            if is_opening and message.get("method") != "initialize":
+                raise _RefusedError(400, "a session begins with initialize; then send its Mcp-Session-Id")
+            if is_opening:
+                await self._make_room()
+
+        def name(client: str) -> str:
+            return stateless_conversation(client, address) if session is None else session.conversation
+
+        exchange = Exchange(
+            receive,
+            send,
+            body=body,
+            answers=self._answers,
+            name=name,
+            transport=(scope.get("state") or {}).get("transport"),
+            until=self._stopped if scope["method"] == "GET" else None,
+        )
+        opened = _Opened(exchange.send)
+        if session is not None:
+            self._sessions.begin(session)
+            exchange.on_gone(partial(self._sessions.leave, session))
+        try:
+            inner = {**scope, EXCHANGE_KEY: exchange}
+            await self._manager.handle_request(inner, exchange.receive, opened.send if is_opening else exchange.send)
+        finally:
+            await exchange.end()
+            if session is not None:
+                self._sessions.finish(session, is_left=exchange.is_gone)
+        if is_opening and opened.session_id is not None:
+            self._sessions.opened(opened.session_id, client=_client_name(message), address=address)
+        if session is not None and scope["method"] == "DELETE":
+            self._forget(session.session_id)
+
+    def _message(self, body: bytes) -> dict[str, Any]:
+        try:
+            message = checked_message(body)
+        except ProtocolFaultError as exc:
+            raise _RefusedError(400, str(exc), code=exc.code, request_id=exc.request_id) from exc
+        method = message.get("method")
+        if "id" in message and isinstance(method, str) and not self._sdk.answers(method):
+            request_id = request_id_of(message)
+            raise _RefusedError(200, "Method not found", code=METHOD_NOT_FOUND, request_id=request_id)
+        return message
+
+    def _session(self, headers: Mapping[str, Sequence[str]]) -> Session | None:
+        session_id = _one(headers, _SESSION_HEADER)
+        if session_id is None:
+            return None
+        session = self._sessions.find(session_id)
+        if session is None:
+            raise _RefusedError(404, "this session is over, or was never begun; begin another with initialize")
+        return session
+
+    async def _make_room(self) -> None:
+        yielding = self._sessions.yielding()
+        if yielding is not None:
+            await self._end(yielding)
+        if self._sessions.is_full:
+            raise _RefusedError(503, f"{len(self._sessions)} sessions are open", headers={"retry-after": "60"})
+
+    async def _end(self, session_id: str) -> None:
+        """End a session as its client would."""
+        headers = [(_SESSION_HEADER.encode(), session_id.encode("latin-1"))]
+        scope = {"type": "http", "method": "DELETE", "path": PATH, "query_string": b"", "headers": headers}
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(_message: Message) -> None:
+            pass
+
+        self._forget(session_id)
+        await self._manager.handle_request(scope, receive, send)
+        self._forget(session_id)
+
+    def _forget(self, session_id: str) -> None:
+        self._sessions.ended(session_id)
+        # Version 1.24 of the SDK keeps sessions that its client has ended.
+        kept = getattr(self._manager, "_server_instances", {})
+        if getattr(kept.get(session_id), "is_terminated", False):
+            kept.pop(session_id, None)
+
+    def _reserved(self, headers: Mapping[str, Sequence[str]]) -> int:
+        """Return how large a body may be, and count it among the bodies that are held."""
+        try:
+            length = int(_one(headers, "content-length") or MAX_BODY_BYTES)
+        except ValueError:
+            length = -1
+        if not 0 <= length <= MAX_BODY_BYTES:
+            raise _RefusedError(413, f"a message may be at most {MAX_BODY_BYTES} bytes long")
+        if self._bodies_bytes + length > MAX_BODIES_BYTES:
+            raise _RefusedError(503, "too many large messages at once", headers={"retry-after": "5"})
+        self._bodies_bytes += length
+        return length
+
+
+class _Opened:
+    """Looks for the id of a new session in the answer that opens it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.session_id: str | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            found = [value for name, value in message.get("headers", ()) if name.lower() == _SESSION_HEADER.encode()]
+            self.session_id = found[0].decode("latin-1") if found else None
+        await self._send(message)
+
+
+def _misdirected(scope: Scope) -> Refusal | None:
+    if scope["path"].rstrip("/") != PATH:
+        return Refusal(status=404, message=f"the MCP server is at {PATH}")
+    if scope["method"] not in _METHODS:
+        return Refusal(status=405, message="no such method", headers={"allow": ", ".join(_METHODS)})
+    return None
+
+
+async def _body_of(receive: Receive, *, most_bytes: int) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        ConnectionError: The client has left.
+        _RefusedError: It is too long, or takes too long.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ConnectionResetError
+                body += message.get("body", b"")
+                if len(body) > most_bytes:
+                    raise _RefusedError(413, f"a message may be at most {MAX_BODY_BYTES} bytes long")
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise _RefusedError(408, f"a message is sent within {BODY_WITHIN_S:.0f} s") from None
+
+
+def _headers_of(scope: Scope) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def _one(headers: Mapping[str, Sequence[str]], name: str) -> str | None:
+    return headers[name][0] if headers.get(name) else None
+
+
+def _address_of(scope: Scope, headers: Mapping[str, Sequence[str]]) -> str:
+    """Return the client's address; behind a proxy of this machine the one that the proxy tells."""
+    address = str((scope.get("client") or ("unknown",))[0])
+    told = (_one(headers, "x-forwarded-for") or "").rpartition(",")[2].strip()
+    return told[:45] if told and is_loopback(address) else address
+
+
+def _client_name(message: Mapping[str, Any]) -> str:
+    params = message.get("params")
+    info = params.get("clientInfo") if isinstance(params, dict) else None
+    name = info.get("name") if isinstance(info, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+async def _refuse(send: Send, refusal: _RefusedError) -> None:
+    error = {"code": refusal.code, "message": str(refusal)}
+    body = {"jsonrpc": "2.0", "id": refusal.request_id, "error": error}
+    await _respond(send, refusal.status, body, refusal.headers)
+
+
+async def _respond(send: Send, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+    data = json.dumps(body).encode("ascii")
+    all_headers = {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": data})
