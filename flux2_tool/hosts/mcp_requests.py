@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -22,8 +22,8 @@ class HttpExchange(Protocol):
             client: The name that the client gives itself.
         """
 
-    def expect(self, task_id: str | None) -> None:
-        """Remember that the answer will bring the result of a task."""
+    def expect(self, task_ids: Collection[str]) -> None:
+        """Remember that the answer will bring the results of tasks."""
 
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Call back once when the client has closed the connection before it had the answer."""
