@@ -203,7 +203,7 @@ def test_every_argument_of_a_tool_can_be_given() -> None:
     for command, tool, own in (
         (generate, "text_to_image", {"session", "new"}),
         (remix, "remix_image", {"session", "new"}),
-        (task, "get_image_task", {"raw"}),
+        (task, "get_image_task", {"raw", "session"}),
     ):
         arguments = set(load_manifest().tools[tool].input_schema["properties"])
 

@@ -105,6 +105,7 @@ def test_the_json_list_holds_all_that_a_script_may_want(command: Command) -> Non
         "images": [
             {"url": result["images"][0]["url"], "expires_at": result["images"][0]["expires_at"], "expired": False}
         ],
+        "set": None,
         "error": None,
     }
 

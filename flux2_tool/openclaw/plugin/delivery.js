@@ -1,9 +1,9 @@
 // How a finished picture reaches its conversation.
 //
 // A channel gets the link, and OpenClaw fetches the picture. It refuses an address on this machine, which is where the
-// sandbox's pictures are, and a link that has ended leads nowhere: for those it gets our copy. In WebChat a picture that a tool attaches takes the place of the
-// agent's words; there the agent writes the line that OpenClaw turns into the picture, which keeps both together, and
-// what the tool attaches counts only where that line is missing.
+// sandbox's pictures are, and a link that has ended leads nowhere: for those it gets our copy. In WebChat a picture that
+// a tool attaches takes the place of the agent's words; there the agent writes the line that OpenClaw turns into the
+// picture, which keeps both together, and what the tool attaches counts only where that line is missing.
 
 import { access, constants, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
@@ -62,17 +62,17 @@ export async function deliver(result, due, channel, { folder, isLate }) {
   const delivery = { mediaUrls: [], lines: [], unattached: [] };
   for (const image of due) {
     const isFetchable = isPublic(image.url) && !hasEnded(image);
+    const id = refOf(image, result)?.replace(/^task:/, "") ?? "picture";
     if (image.path && !isFetchable) {
       // A kept copy is in no folder that OpenClaw shows files of.
       const isKept = !image.path.startsWith(folder);
-      const path = isKept ? await named(image.path, folder, task.id ?? "picture", basename(image.path)).catch(() => null) : null;
+      const path = isKept ? await named(image.path, folder, id, basename(image.path)).catch(() => null) : null;
       remember(shared.copies, image.url, path ?? image.path, MAX_COPIES);
     }
     // Of the copies that stand for a link OpenClaw takes those of a turn that a person began.
     if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
       // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
       const name = titleOf(result.task.title) + (isLate ? extname(image.path) : "");
-      const id = refOf(image, result)?.replace(/^task:/, "") ?? "picture";
       // A paid picture is shown by its own file where a copy cannot be written.
       const path = await named(image.path, folder, id, name).catch(() => image.path);
       delivery.lines.push(`MEDIA:"${path}"`);

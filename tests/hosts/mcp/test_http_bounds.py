@@ -77,19 +77,19 @@ def test_a_sent_answer_is_received_and_one_that_was_left_is_lost() -> None:
     async def main() -> None:
         answers = answers_of(told)
         sent = exchange(answers)
-        sent.expect("tsk_1")
+        sent.expect(["tsk_1"])
         assert await sent.receive() == {"type": "http.request", "body": b"{}", "more_body": False}
         await sent.send(dict(END))
         await sent.end()
 
         left = exchange(answers, receive=client_leaves)
-        left.expect("tsk_2")
+        left.expect(["tsk_2"])
         left.on_gone(lambda: gone.append("at once"))
         await left.receive()
         await left.receive()
         left.on_gone(lambda: gone.append("later"))
         await left.end()
-        left.expect("tsk_3")
+        left.expect(["tsk_3"])
 
     asyncio.run(main())
 
@@ -106,7 +106,7 @@ def test_a_result_is_not_lost_while_another_answer_brings_it() -> None:
         answers = answers_of(told)
         first, second = exchange(answers), exchange(answers)
         for one in (first, second):
-            one.expect("tsk_1")
+            one.expect(["tsk_1"])
         await first.end()
         assert told.lost_ids == []
         await second.send(dict(END))
@@ -124,7 +124,7 @@ def test_a_client_that_does_not_take_its_answer_is_gone(monkeypatch: pytest.Monk
 
     async def main() -> None:
         stalled = exchange(answers_of(told), send=never_taken)
-        stalled.expect("tsk_1")
+        stalled.expect(["tsk_1"])
         await stalled.send(dict(END))
         assert stalled.is_gone
         await stalled.end()
