@@ -54,7 +54,7 @@ class Album:
         self._count += 1
         body = json.dumps({"prompt": prompt}, ensure_ascii=True).encode()
         intent = self._machine.intent(f"{self._count}", body=body, **values)
-        assert self._journal.claim(intent, NEVER, now=at).outcome == "new"
+        assert self._journal.claim([intent], NEVER, now=at).outcome == "new"
         task_id = f"tsk_{self._count}"
         self._journal.note_accepted(intent.record_id, now=at, task_id=task_id, status_url=None, request_id=None)
         outcome = Outcome(state="completed", images=((url, expires_at),), cost_usd=cost_usd)

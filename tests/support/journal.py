@@ -112,8 +112,8 @@ class Machine:
 
     def set_of(self, count: int, dedup_key: str = "a fox", **values: Any) -> list[Intent]:
         """Return the intents of one call for several pictures; one picture is in no set."""
-        self._made += 1
-        of_set = {} if count == 1 else {"set_id": f"set-{self._made}", "set_size": count}
+        # Named after its first picture.
+        of_set = {} if count == 1 else {"set_id": f"set-{self._made + 1}", "set_size": count}
         indexed: list[dict[str, Any]] = [{**of_set, **({"set_index": i} if of_set else {})} for i in range(count)]
         return [self.intent(dedup_key, **one, **values) for one in indexed]
 
