@@ -31,7 +31,8 @@ def sandbox() -> Iterator[tuple[str, Sandbox]]:
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[str, Sandbox]) -> Iterator[World]:
     """A gateway with a group chat and an owner, and without heartbeats."""
-    made = make_world(config={"wait_s": 1}, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+    # Long enough to save a picture on a busy machine, and shorter than one takes.
+    made = make_world(config={"wait_s": 3}, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
     made.openclaw.configure(
         channels={"telegram": telegram.channel(owner=OWNER)},
         commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 
 const { FLUX2_TEST_PLAYWRIGHT: packages, FLUX2_TEST_CHROMIUM: executablePath, FLUX2_TEST_SHOTS: shots } = process.env;
 const { chromium } = createRequire(join(packages, "index.js"))("playwright-core");
-const WAIT_MS = 60_000;
+const WAIT_MS = 120_000; // a busy machine; what is there is seen at once
 const browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
 const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
 

@@ -49,7 +49,7 @@ class WebChat:
         self._ask("say", text=text)
 
     def until(self, text: str, *, pictures: int = 0) -> Seen:
-        """Return what is shown once these words and so many pictures are, or after a minute."""
+        """Return what is shown once these words and so many pictures are, or after two minutes."""
         return Seen(**self._ask("until", text=text, pictures=pictures))
 
     def go(self, path: str) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 """How long something may take before it counts as stuck; no test measures less."""
 
 _LOOK_EVERY_S: Final = 0.005
