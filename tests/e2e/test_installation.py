@@ -37,7 +37,7 @@ def newer_version(folder: Path, *, version: str) -> Path:
     shutil.copytree(Path(flux2_tool.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     text = manifest_path().read_text(encoding="utf-8")
     text = text.replace(f'version: "{load_manifest().version}"', f'version: "{version}"')
-    text = text.replace("Make one new picture from text", "Make one brand-new picture from text")
+    text = text.replace("Make a picture from text", "Make a brand-new picture from text")
     (package / manifest_path().name).write_text(text, encoding="utf-8")
     return folder / "bin" / "python"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.schema.manifest import load_manifest
 from tests.openclaw.conftest import PluginHost, text_of
 
 MakePlugin = Callable[..., Path]
@@ -161,7 +162,7 @@ def test_the_descriptions_say_what_a_refusal_costs(host: PluginHost, make_plugin
 
 def test_the_definitions_fit_in_their_tokens_with_everything_on(host: PluginHost, make_plugin: MakePlugin) -> None:
     """As the model reads them, with the note; a token is taken as 4 characters of compact JSON."""
-    config = {**ASKING, "tiers": ["pro", "flex", "max"], "callback_hosts": ["hooks.example.com"]}
+    config = {**ASKING, "tiers": list(load_manifest().tiers), "callback_hosts": ["hooks.example.com"]}
     host.register(make_plugin(), name="everything", config=config)
 
     definitions = [
