@@ -95,17 +95,18 @@ def test_the_pictures_are_a_tab_of_the_control_ui(world: World, chat: WebChat) -
     The copies that were kept meanwhile serve the pictures, whatever becomes of the links.
     """
     kept = world.openclaw.state / "flux2-tool" / "pictures"
-    wait_until(lambda: kept.is_dir() and len(list(kept.glob("*.png"))) == 2)
+    made = len(world.sandbox.ledger.billed_tasks)
+    wait_until(lambda: kept.is_dir() and len(list(kept.glob("*.png"))) == made)
     address = f"http://127.0.0.1:{world.openclaw.port}/flux2/gallery"
 
-    seen = chat.tab("flux2", "gallery", "/flux2/gallery", pictures=2)
+    seen = chat.tab("flux2", "gallery", "/flux2/gallery", pictures=made)
     with httpx.Client() as stranger:
         refused = [stranger.get(address).status_code, stranger.get(f"{address}/picture/a-0").status_code]
         operator = {"Authorization": f"Bearer {TOKEN}"}
         nothing = [stranger.get(f"{address}/{name}", headers=operator).status_code for name in ("x", "picture/a-0")]
 
-    assert [one["loaded"] for one in seen["pictures"]] == [True, True], seen["text"]
-    assert {one["alt"] for one in seen["pictures"]} == {FOX, "a green parrot"}
+    assert [one["loaded"] for one in seen["pictures"]] == [True] * made, seen["text"]
+    assert {FOX, "a green parrot"} <= {one["alt"] for one in seen["pictures"]}
     assert "sandbox, no real cost" in seen["text"]
     assert seen["opened"] == {"status": 200, "type": "image/png"}
     assert refused == [401, 401]
