@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,12 +41,14 @@ class KeptFile:
 
     Attributes:
         made_at: When its picture was finished, in seconds since 1970.
+        is_as_written: Whether its date is the one that we gave it, so that its content is certainly ours.
     """
 
     path: Path
     seal: str
     made_at: float
     size_bytes: int
+    is_as_written: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,12 @@ def kept_copy(path: Path, folder: Path, stem: str) -> Path:
     try:
         with path.open("rb") as file:
             shutil.copyfileobj(file, part.file)
-        return part.publish(f"-{seal_of(part.file)}{path.suffix.lower() or '.bin'}")
+        copy = part.publish(f"-{seal_of(part.file)}{path.suffix.lower() or '.bin'}")
     finally:
         part.discard()
+    if (match := _OURS.fullmatch(copy.name)) is not None:
+        os.utime(copy, (time.time(), _made_at(match)))
+    return copy
 
 
 def kept_files(folder: Path) -> list[KeptFile]:
@@ -104,7 +110,8 @@ def prune_kept(
         spared: Files that stay whatever the bounds say.
     """
     _remove_parts(folder, now=now)
-    found = kept_files(folder)
+    # What a person has changed is neither removed nor in the way of what is ours.
+    found = [file for file in kept_files(folder) if file.is_as_written or _is_unchanged(file)]
     size_bytes = sum(file.size_bytes for file in found)
     removed = []
     for file in found:
@@ -134,9 +141,18 @@ def _named(folder: Path) -> Iterator[KeptFile]:
         match = _OURS.fullmatch(entry.name)
         with contextlib.suppress(OSError, ValueError):
             if match is not None and entry.is_file(follow_symlinks=False):
-                made_at = datetime.strptime(match["stamp"], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
-                size_bytes = entry.stat(follow_symlinks=False).st_size
-                yield KeptFile(path=folder / entry.name, seal=match["seal"], made_at=made_at, size_bytes=size_bytes)
+                made_at, found = _made_at(match), entry.stat(follow_symlinks=False)
+                yield KeptFile(
+                    path=folder / entry.name,
+                    seal=match["seal"],
+                    made_at=made_at,
+                    size_bytes=found.st_size,
+                    is_as_written=found.st_mtime == made_at,
+                )
+
+
+def _made_at(name: re.Match[str]) -> float:
+    return datetime.strptime(name["stamp"], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
 
 
 def _is_unchanged(file: KeptFile) -> bool:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from flux2_tool.engine.keeping import END_GRACE_S, KEEP_DELAY_S
-from tests.support.harness import FOX, PICTURE_URL, MockService, Seen, numbered, opened_tool
+from flux2_tool.engine.kept_report import kept_report
+from tests.support.harness import FOX, PICTURE_URL, MockService, Seen, numbered, opened_tool, settings_at
 from tests.support.pictures import picture
 from tests.support.virtual_time import run_virtual
 
@@ -97,6 +98,18 @@ def test_elsewhere_no_copy_is_kept(home: Path, tmp_path: Path, options: dict[str
     played(home, Service(), a_picture(), **options)
 
     assert kept_in(home) == [], why
+
+
+@pytest.mark.parametrize("options", [{"keep_days": 0}, {"save_dir": "album"}], ids=["switched off", "save_dir"])
+def test_copies_of_before_are_still_reported(home: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    """They take room until somebody deletes them, so nothing may deny them."""
+    played(home, Service(), a_picture())
+    options = {"save_dir": str(tmp_path / "album")} if "save_dir" in options else options
+
+    report = kept_report(settings_at(home, **options))
+
+    assert report.count == 1
+    assert f"1 from before, 0.0 MB, stay in {home / 'pictures'} until you delete them" in report.text
 
 
 def test_the_answer_does_not_wait_for_the_copy(home: Path) -> None:

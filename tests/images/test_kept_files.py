@@ -90,6 +90,16 @@ def test_what_a_person_put_there_stays(folder: Path) -> None:
     assert elsewhere.is_file()
 
 
+def test_an_edited_picture_drives_no_other_out(folder: Path) -> None:
+    """It counts against no bound, as it is not ours any more; one whose date alone is another still does."""
+    first, second = kept(folder, day=18), kept(folder, day=19)
+    os.utime(first, (NOON, NOON))
+    kept(folder, day=20).write_bytes(b"much larger" * 10_000)
+
+    assert pruned(folder, most_bytes=first.stat().st_size + second.stat().st_size) == []
+    assert pruned(folder, most_bytes=second.stat().st_size) == [first]
+
+
 def test_what_a_killed_process_left_behind_is_removed_after_a_day(folder: Path) -> None:
     """A half picture of another process that still writes stays."""
     folder.mkdir()
