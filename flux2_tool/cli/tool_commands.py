@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from flux2_tool.schema.recent import CallResult
 
 _MANIFEST = load_manifest()
+# In the place of an id: the last pictures; see `engine/looking_back.py`.
+RECENT = "recent"
 
 
 def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text: str) -> click.Command:
@@ -36,8 +38,10 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
         from flux2_tool.cli.run import run_call, run_raw
         from flux2_tool.schema.results import ToolResult
 
-        if raw and "task_id" not in given_arguments(values):
-            raise click.UsageError("--raw needs the ID of a task.")
+        if tool_name == "get_image_task" and values["task_id"] in (None, RECENT):
+            of_one = {"--raw": raw, "--output": output is not None, "--open": show}
+            if given := [option for option, is_given in of_one.items() if is_given]:
+                raise click.UsageError(f"{given[0]} needs the ID of a task.")
         if raw:
             return run_raw(values["task_id"], show=partial(print_raw, tool=tool))
 

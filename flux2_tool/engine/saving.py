@@ -279,7 +279,8 @@ def _infos(image_task: ImageTask, copies: Mapping[int, SavedCopy]) -> list[Image
             path=copies[index].path if index in copies else None,
             width_px=copies[index].width_px or None if index in copies else None,
             height_px=copies[index].height_px or None if index in copies else None,
-            task_ref=TaskRef.text_of(image_task.task_id),
+            # A reference as a source is the task's first picture; another of the same task has only its link.
+            task_ref=TaskRef.text_of(image_task.task_id) if index == 0 else None,
         )
         for index, link in enumerate(_links(image_task))
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.results import Frozen, ToolResult
 
 RecentState = Literal["completed", "processing", "sending", "unknown"]
@@ -81,7 +82,11 @@ CallResult = ToolResult | RecentImages
 
 
 def one_task(result: CallResult) -> ToolResult:
-    """Return the result of a call that names a task or makes one."""
+    """Return the result of a call that names a task or makes one.
+
+    Raises:
+        InvalidArgumentsError: The call asked for the last pictures.
+    """
     if isinstance(result, RecentImages):
-        raise TypeError("the last pictures are not one task")
+        raise InvalidArgumentsError('"recent" names no task', hint="The method recent() returns the last pictures.")
     return result

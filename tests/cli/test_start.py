@@ -311,3 +311,13 @@ def test_a_prompt_that_begins_with_a_dash_is_hinted_at(bare: Command, arguments:
 def test_a_misspelt_option_is_not_taken_for_a_prompt(bare: Command) -> None:
     """Its own suggestion is the better one."""
     assert "goes after" not in bare.run("generate", "--aspct-ratio", "1:1", "a fox").stderr
+
+
+@pytest.mark.parametrize("options", [["--raw"], ["--output", "x.png"], ["--open"]])
+@pytest.mark.parametrize("named", [[], ["recent"]])
+def test_what_needs_one_task_is_refused_without_an_id(bare: Command, named: list[str], options: list[str]) -> None:
+    """The list of the last pictures has no picture of its own; nothing may be left out in silence."""
+    done = bare.run("task", *named, *options)
+
+    assert done.returncode == 2
+    assert f"{options[0]} needs the ID of a task" in done.stderr

@@ -319,7 +319,7 @@ class Flux2Tool(FrameworkTools):
 
 def _source(source: Source) -> str:
     if isinstance(source, ImageInfo):
-        return source.task_ref or source.url
+        return source.task_ref or source.path or source.url
     if not isinstance(source, ToolResult):
         return str(source)
     if len(source.tasks) > 1:

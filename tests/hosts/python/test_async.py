@@ -32,6 +32,9 @@ from flux2_tool.sandbox import Fault
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.results import error_object
 from tests.hosts.python.conftest import Service
+from tests.support.harness import DONE, numbered
+from tests.support.keys import KEY
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 
 def test_a_picture_from_text_is_a_typed_frozen_result(service: Service) -> None:
@@ -79,6 +82,36 @@ def test_several_pictures_are_one_result_and_one_of_them_is_a_source(service: Se
     assert "this result has 3 pictures" in refused.message
     assert "result.images[0]" in refused.hint
     assert again.task.ref == foxes.tasks[0].ref
+
+
+def test_another_picture_of_the_same_task_is_a_source_by_its_link() -> None:
+    """A reference means a task's first picture; RunAPI's answers may name several."""
+    links = [{"url": f"https://cdn.example/{name}.png"} for name in ("one", "two")]
+    service = numbered({**DONE, "images": links})
+
+    async def main() -> ToolResult:
+        environ = {"FLUX2_TOOL_JOURNAL": "off"}
+        async with Flux2Tool(api_key=KEY, environ=environ, transport=service, clock=VirtualClock()) as flux:
+            foxes = await flux.text_to_image("two red foxes")
+            await flux.remix_image("make it night", foxes.images[1])
+            return foxes
+
+    foxes = run_virtual(main())
+
+    assert [image.task_ref for image in foxes.images] == [foxes.task.ref, None]
+    assert json.loads(service.posts[-1].body)["source_image_urls"] == ["https://cdn.example/two.png"]
+
+
+def test_recent_in_the_place_of_an_id_is_an_argument_error(service: Service) -> None:
+    """It names no task; the error says which method is meant."""
+
+    async def main() -> None:
+        async with service.tool() as flux:
+            await flux.get_image_task("recent")
+
+    with pytest.raises(InvalidArgumentsError, match="names no task") as caught:
+        asyncio.run(main())
+    assert "recent()" in caught.value.hint
 
 
 def test_an_edit_takes_results_files_and_references(service: Service, picture: Callable[[str], Path]) -> None:
