@@ -18,6 +18,7 @@ from flux2_tool._net import is_loopback
 from flux2_tool.hosts.mcp_http.access import Access, Refusal
 from flux2_tool.hosts.mcp_http.address import PATH
 from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send, SentAnswers
+from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
 from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message
@@ -32,7 +33,6 @@ MAX_BODIES_BYTES: Final = 4 * MAX_BODY_BYTES
 BODY_WITHIN_S: Final = 60.0
 SWEEP_EVERY_S: Final = 60.0
 _METHODS: Final = ("GET", "POST", "DELETE")
-_SESSION_HEADER: Final = "mcp-session-id"
 
 Scope = dict[str, Any]
 
@@ -142,19 +142,22 @@ class McpApp:
             transport=(scope.get("state") or {}).get("transport"),
             until=self._stopped if scope["method"] == "GET" else None,
         )
-        opened = _Opened(exchange.send)
+        opening = None
+        if is_opening:
+            on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
+            opening = Opening(exchange.send, on_session)
         if session is not None:
             self._sessions.begin(session)
             exchange.on_gone(partial(self._sessions.leave, session))
         try:
             inner = {**scope, EXCHANGE_KEY: exchange}
-            await self._manager.handle_request(inner, exchange.receive, opened.send if is_opening else exchange.send)
+            await self._manager.handle_request(inner, exchange.receive, (opening or exchange).send)
         finally:
             await exchange.end()
             if session is not None:
                 self._sessions.finish(session, is_left=exchange.is_gone)
-        if is_opening and opened.session_id is not None:
-            self._sessions.opened(opened.session_id, client=_client_name(message), address=address)
+            if opening is not None and opening.session_id is not None and opening.has_failed:
+                await self._end(opening.session_id)
         if session is not None and scope["method"] == "DELETE":
             self._forget(session.session_id)
 
@@ -170,7 +173,7 @@ class McpApp:
         return message
 
     def _session(self, headers: Mapping[str, Sequence[str]]) -> Session | None:
-        session_id = _one(headers, _SESSION_HEADER)
+        session_id = _one(headers, SESSION_HEADER)
         if session_id is None:
             return None
         session = self._sessions.find(session_id)
@@ -187,7 +190,7 @@ class McpApp:
 
     async def _end(self, session_id: str) -> None:
         """End a session as its client would."""
-        headers = [(_SESSION_HEADER.encode(), session_id.encode("latin-1"))]
+        headers = [(SESSION_HEADER.encode(), session_id.encode("latin-1"))]
         scope = {"type": "http", "method": "DELETE", "path": PATH, "query_string": b"", "headers": headers}
 
         async def receive() -> Message:
@@ -219,20 +222,6 @@ class McpApp:
             raise _RefusedError(503, "too many large messages at once", headers={"retry-after": "5"})
         self._bodies_bytes += length
         return length
-
-
-class _Opened:
-    """Looks for the id of a new session in the answer that opens it."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.session_id: str | None = None
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 200:
-            found = [value for name, value in message.get("headers", ()) if name.lower() == _SESSION_HEADER.encode()]
-            self.session_id = found[0].decode("latin-1") if found else None
-        await self._send(message)
 
 
 def _misdirected(scope: Scope) -> Refusal | None:
