@@ -131,9 +131,11 @@ class ToolServer:
             raise UnknownToolError(f"Unknown tool: {shown(request.name)}" + (f" (nearest: {near})" if near else ""))
         cancel = CancelToken()
         caller = self._caller
-        if request.exchange is not None:
-            request.exchange.on_gone(cancel.set)
-            caller = replace(caller, session=request.exchange.conversation(request.client))
+        if (exchange := request.exchange) is not None:
+            if exchange.arguments is not None:
+                request = replace(request, arguments=exchange.arguments)
+            exchange.on_gone(cancel.set)
+            caller = replace(caller, session=exchange.conversation(request.client))
         try:
             consent = await self._consent(request, caller)
         except NotApprovedError as exc:

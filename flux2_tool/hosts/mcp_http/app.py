@@ -21,7 +21,7 @@ from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send,
 from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
-from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message
+from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message, readable_message
 from flux2_tool.hosts.worker.json_rpc import INVALID_REQUEST, METHOD_NOT_FOUND, ProtocolFaultError, request_id_of
 
 logger = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ class McpApp:
         self, scope: Scope, receive: Receive, send: Send, *, headers: Mapping[str, Sequence[str]], body: bytes
     ) -> None:
         message = self._message(body) if scope["method"] == "POST" else {}
+        readable = readable_message(message)
         address = _address_of(scope, headers)
         session, is_opening = None, False
         if not self._sdk.is_stateless(_one(headers, "mcp-protocol-version")):
@@ -136,12 +137,13 @@ class McpApp:
         exchange = Exchange(
             receive,
             send,
-            body=body,
+            body=body if readable is None else readable[0],
             answers=self._answers,
             name=name,
             transport=(scope.get("state") or {}).get("transport"),
             until=self._stopped if scope["method"] == "GET" else None,
         )
+        exchange.arguments = None if readable is None else readable[1]
         opening = None
         if is_opening:
             on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
@@ -166,9 +168,11 @@ class McpApp:
             message = checked_message(body)
         except ProtocolFaultError as exc:
             raise _RefusedError(400, str(exc), code=exc.code, request_id=exc.request_id) from exc
-        method = message.get("method")
+        method, request_id = message.get("method"), request_id_of(message)
+        # A response to what could not be read has the id null.
+        if "id" in message and request_id is None and ("method" in message or message["id"] is not None):
+            raise _RefusedError(400, "id must be a string or a whole number")
         if "id" in message and isinstance(method, str) and not self._sdk.answers(method):
-            request_id = request_id_of(message)
             raise _RefusedError(200, "Method not found", code=METHOD_NOT_FOUND, request_id=request_id)
         return message
 
