@@ -12,7 +12,7 @@ from typing import Final
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.engine.host_profile import HostProfile
-from flux2_tool.engine.next_step import Asked, advice_on, gone
+from flux2_tool.engine.next_step import Asked, advice_on, gone, out_of_reach
 from flux2_tool.engine.picture_sets import failure_warnings, leading
 from flux2_tool.journal import RecordState
 from flux2_tool.runapi.text import quoted
@@ -78,11 +78,17 @@ def report(
     expired = [image for image in images if image.expires_at is not None and image.expires_at <= iso_utc(now)]
     if expired:
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
-    is_gone = bool(expired) and len(expired) == len(images) and not any(image.path for image in images)
+    has_ended = bool(expired) and len(expired) == len(images)
+    is_saved = any(image.path for image in images)
     host = replace(host, delivery="parent") if handed_over else host
     can_edit = bool(manifest.tools["remix_image"].enabled_models(tiers))
     asked = Asked(host=host, joined=joined, fetched=fetched, can_edit=can_edit)
-    advice = gone() if is_gone else advice_on(image_tasks, cost, images, asked)
+    if has_ended and not is_saved:
+        advice = gone()
+    elif has_ended and not host.shares_files:
+        advice = out_of_reach(TaskRef.text_of(lead.task_id), can_edit=can_edit)
+    else:
+        advice = advice_on(image_tasks, cost, images, asked)
     return ToolResult(
         task=TaskInfo(
             id=lead.task_id,

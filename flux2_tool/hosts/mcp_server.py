@@ -189,9 +189,8 @@ class ToolServer:
             except asyncio.CancelledError:
                 self.engine.lost([task["id"] for task in result["tasks"]])  # there will be no answer
                 raise
-        if not self._host.shares_files:
-            lists = {name: result[name] for name in ("images", "recent") if name in result}
-            result |= {name: [{**image, "path": None} for image in found] for name, found in lists.items()}
+        if images and not self._host.shares_files:
+            result |= {"images": [{**image, "path": None} for image in images]}
         return as_tool_result(result, client=request.client, pictures=pictures)
 
     async def _consent(self, request: ToolRequest, caller: CallContext) -> Approval | None:
