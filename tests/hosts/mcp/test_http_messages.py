@@ -81,7 +81,7 @@ def test_a_lone_surrogate_elsewhere_does_not_hide_the_answer(tmp_path: Path) -> 
     assert (refused["id"], "error" in refused) == (9, True)
 
 
-def test_a_request_whose_id_is_none_is_refused_and_not_left_without_an_answer(tmp_path: Path) -> None:
+def test_a_request_whose_id_is_none_is_refused_and_not_left_open(tmp_path: Path) -> None:
     """Its sender would wait for ever."""
     ids = [b"true", b"NaN", b"1e400", b"1.5", b"null", b"[]", b"{}", b"1" * 5000]
     requests = [b'{"jsonrpc":"2.0","id":%s,"method":"tools/list"}' % one for one in ids]
