@@ -309,8 +309,9 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
     in_application(tmp_path, talking)
 
 
-# Version 1.24 of the SDK leaves streams of its own open when the application ends.
+# Version 1.24 of the SDK leaves streams of its own open when the application ends: see `collected`.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
 def test_a_full_server_ends_the_session_that_is_idle_longest(tmp_path: Path) -> None:
     """Its client opens another; while all are in use, one more is told when to come back."""
 

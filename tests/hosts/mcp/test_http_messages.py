@@ -17,8 +17,11 @@ from tests.support.keys import KEY
 
 from flux2_tool.hosts.mcp_http.sessions import Sessions  # isort: skip - after http_host.py, which skips without mcp
 
-# Version 1.24 of the SDK leaves streams of its own open when the application ends.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Version 1.24 of the SDK leaves streams of its own open when the application ends: see `collected`.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 CALL = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"text_to_image","arguments":{%s}}}'
 

@@ -14,8 +14,11 @@ from tests.hosts.mcp.test_process import handshake
 
 from flux2_tool.hosts.mcp_http.sessions import Sessions  # isort: skip - after http_host.py, which skips without mcp
 
-# Version 1.24 of the SDK leaves streams of its own open when the application ends.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Version 1.24 of the SDK leaves streams of its own open when the application ends: see `collected`.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def environ_at(home: Path) -> dict[str, str]:
