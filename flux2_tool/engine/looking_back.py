@@ -35,6 +35,10 @@ _NO_CONVERSATION: Final = (
     "can be fetched with get_image_task."
 )
 _NONE_YET: Final = "No picture of this conversation is known."
+_OUT_OF_REACH: Final = (
+    "Of some whose link has ended the server has a saved copy on its machine, which you cannot reach; remix_image with "
+    "the ref can still edit them."
+)
 _JOURNAL_OFF: Final = (
     "journal_unavailable: the task journal is off, so only pictures and spending since this process began are known"
 )
@@ -82,9 +86,13 @@ class LookingBack:
         records = await self._tasks.records(call.account, caller, limit=MAX_LISTED) if is_known else []
         now = self._clock.now()
         images = recent_images(records, now=now)
+        is_out_of_reach = not self._host.shares_files and any(image.path and not image.url for image in images)
+        if not self._host.shares_files:
+            images = tuple(image.model_copy(update={"path": None}) for image in images)
         is_owner_alone = caller.is_owner and (caller.is_private or self._host.callers_are_owners)
         budget, budget_text = await self._budget.of(call, caller, with_balance=is_owner_alone)
         said = [*_said(images, now=now)] if images else [_NONE_YET if is_known else _NO_CONVERSATION]
+        said += [_OUT_OF_REACH] if is_out_of_reach else []
         off = [_JOURNAL_OFF] if self._is_journal_off else []
         earlier = await self._earlier.warnings(caller, call.cancel, own_ids=frozenset())
         return RecentImages(

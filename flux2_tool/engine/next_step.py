@@ -54,6 +54,15 @@ def gone() -> Iterator[str]:
     yield "Tell the user so. Making it again pays for a new image: do so only if they agree."
 
 
+def out_of_reach(ref: str | None, *, can_edit: bool) -> Iterator[str]:
+    """Yield the sentences about pictures whose links have ended, and whose copies the caller cannot read."""
+    yield "The picture's link has expired. A saved copy is on the server's machine, where you cannot reach it: tell the"
+    yield "user so; whoever runs the server can hand it over."
+    if ref and can_edit:
+        yield f'It can still be edited: remix_image takes the copy, with source_image_urls ["{ref}"].'
+    yield "Making it again pays for a new image: do so only if they agree."
+
+
 def _on_one(image_task: ImageTask, cost: Cost, images: Sequence[ImageInfo], asked: Asked) -> Iterator[str]:
     ref = TaskRef.text_of(image_task.task_id)
     if image_task.state != "completed":

@@ -6,13 +6,13 @@ Pure: reads image tasks and the manifest, does no I/O. The sentences of `next` a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from flux2_tool._clock import iso_utc
 from flux2_tool.engine.host_profile import HostProfile
-from flux2_tool.engine.next_step import Asked, advice_on, gone
+from flux2_tool.engine.next_step import Asked, advice_on, gone, out_of_reach
 from flux2_tool.engine.picture_sets import failure_warnings, leading
 from flux2_tool.journal import RecordState
 from flux2_tool.runapi.text import quoted
@@ -78,11 +78,11 @@ def report(
     expired = [image for image in images if image.expires_at is not None and image.expires_at <= iso_utc(now)]
     if expired:
         all_warnings.append("expired_url: the image's link has expired; the picture can no longer be fetched from it")
-    is_gone = bool(expired) and len(expired) == len(images) and not any(image.path for image in images)
     host = replace(host, delivery="parent") if handed_over else host
     can_edit = bool(manifest.tools["remix_image"].enabled_models(tiers))
     asked = Asked(host=host, joined=joined, fetched=fetched, can_edit=can_edit)
-    advice = gone() if is_gone else advice_on(image_tasks, cost, images, asked)
+    has_ended = bool(expired) and len(expired) == len(images)
+    advice = _on_ended(images, lead, asked) if has_ended else None
     return ToolResult(
         task=TaskInfo(
             id=lead.task_id,
@@ -98,8 +98,17 @@ def report(
         cost=cost,
         timing=_timing(image_tasks, now=now),
         warnings=tuple(all_warnings),
-        next=" ".join(advice),
+        next=" ".join(advice or advice_on(image_tasks, cost, images, asked)),
     )
+
+
+def _on_ended(images: Sequence[ImageInfo], lead: ImageTask, asked: Asked) -> Iterator[str] | None:
+    """Return the sentences about pictures whose links have all ended; None where the caller can read a saved copy."""
+    if not any(image.path for image in images):
+        return gone()
+    if not asked.host.shares_files:
+        return out_of_reach(TaskRef.text_of(lead.task_id), can_edit=asked.can_edit)
+    return None
 
 
 def _picture_task(image_task: ImageTask) -> PictureTask:

@@ -13,7 +13,13 @@ NO_FIELDS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 
 
 class HttpExchange(Protocol):
-    """One request over HTTP, as the server sees it: whose it is, and what becomes of its answer."""
+    """One request over HTTP, as the server sees it: whose it is, and what becomes of its answer.
+
+    Attributes:
+        arguments: A tool's, as they were read, where the SDK cannot read them; else None.
+    """
+
+    arguments: Mapping[str, Any] | None
 
     def conversation(self, client: str) -> str:
         """Return the name of the request's conversation.

@@ -21,7 +21,7 @@ _PLAIN_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _MODEL_CHARS: Final = 80
 
 
-_SMALL_COPY: Final = "A small copy is beside this text, for hosts that show it; the picture itself is at the link."
+_SMALL_COPY: Final = "A small copy is beside this text, for hosts that show it; it is not the picture itself."
 
 
 def as_tool_result(

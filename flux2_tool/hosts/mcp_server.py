@@ -131,9 +131,11 @@ class ToolServer:
             raise UnknownToolError(f"Unknown tool: {shown(request.name)}" + (f" (nearest: {near})" if near else ""))
         cancel = CancelToken()
         caller = self._caller
-        if request.exchange is not None:
-            request.exchange.on_gone(cancel.set)
-            caller = replace(caller, session=request.exchange.conversation(request.client))
+        if (exchange := request.exchange) is not None:
+            if exchange.arguments is not None:
+                request = replace(request, arguments=exchange.arguments)
+            exchange.on_gone(cancel.set)
+            caller = replace(caller, session=exchange.conversation(request.client))
         try:
             consent = await self._consent(request, caller)
         except NotApprovedError as exc:
@@ -187,9 +189,8 @@ class ToolServer:
             except asyncio.CancelledError:
                 self.engine.lost([task["id"] for task in result["tasks"]])  # there will be no answer
                 raise
-        if not self._host.shares_files:
-            lists = {name: result[name] for name in ("images", "recent") if name in result}
-            result |= {name: [{**image, "path": None} for image in found] for name, found in lists.items()}
+        if images and not self._host.shares_files:
+            result |= {"images": [{**image, "path": None} for image in images]}
         return as_tool_result(result, client=request.client, pictures=pictures)
 
     async def _consent(self, request: ToolRequest, caller: CallContext) -> Approval | None:

@@ -8,6 +8,7 @@ specification, 2025-11-25, basic/transports; https://www.jsonrpc.org/specificati
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -178,6 +179,32 @@ def checked_message(body: bytes) -> dict[str, Any]:
     if _levels(message) > MAX_LEVELS:
         raise _too_deep()
     return message
+
+
+def readable_message(message: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any] | None] | None:
+    """Return a checked message as JSON that the SDK can read, and the tool's arguments, which are not in it.
+
+    Its parser refuses what validation would refuse by name: lone surrogates, and numbers that are none. Where nothing
+    is like that this returns None; the arguments are None where there are none.
+    """
+    if _is_plain(message):
+        return None
+    params = message.get("params")
+    arguments = params.get("arguments") if isinstance(params, dict) else None
+    if isinstance(params, dict) and isinstance(arguments, dict) and message.get("method") == "tools/call":
+        message = {**message, "params": {**params, "arguments": {}}}
+        arguments = _sendable(arguments, is_argument=True)
+    else:
+        arguments = None
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"), arguments
+
+
+def _is_plain(message: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # also that of the encoding
+        return False
+    return True
 
 
 def _too_deep() -> ProtocolFaultError:

@@ -88,7 +88,8 @@ class Access:
         if self._digest is None and not _is_here(host):
             return Refusal(status=421, message="without a token this server answers only to localhost and addresses")
         for origin in headers.get("origin", ()):
-            named = _host_name(urlsplit(origin).netloc) if "://" in origin else ""
+            scheme, _, netloc = origin.partition("://")
+            named = _host_name(netloc) if scheme else ""
             if not named or (named != host and not is_loopback(named)):
                 return Refusal(status=403, message="web pages of another origin may not use this server")
         if self._digest is None:

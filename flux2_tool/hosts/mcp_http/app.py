@@ -18,9 +18,10 @@ from flux2_tool._net import is_loopback
 from flux2_tool.hosts.mcp_http.access import Access, Refusal
 from flux2_tool.hosts.mcp_http.address import PATH
 from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send, SentAnswers
+from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
-from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message
+from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message, readable_message
 from flux2_tool.hosts.worker.json_rpc import INVALID_REQUEST, METHOD_NOT_FOUND, ProtocolFaultError, request_id_of
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ MAX_BODIES_BYTES: Final = 4 * MAX_BODY_BYTES
 BODY_WITHIN_S: Final = 60.0
 SWEEP_EVERY_S: Final = 60.0
 _METHODS: Final = ("GET", "POST", "DELETE")
-_SESSION_HEADER: Final = "mcp-session-id"
 
 Scope = dict[str, Any]
 
@@ -120,6 +120,7 @@ class McpApp:
         self, scope: Scope, receive: Receive, send: Send, *, headers: Mapping[str, Sequence[str]], body: bytes
     ) -> None:
         message = self._message(body) if scope["method"] == "POST" else {}
+        readable = readable_message(message)
         address = _address_of(scope, headers)
         session, is_opening = None, False
         if not self._sdk.is_stateless(_one(headers, "mcp-protocol-version")):
@@ -136,25 +137,29 @@ class McpApp:
         exchange = Exchange(
             receive,
             send,
-            body=body,
+            body=body if readable is None else readable[0],
             answers=self._answers,
             name=name,
             transport=(scope.get("state") or {}).get("transport"),
             until=self._stopped if scope["method"] == "GET" else None,
         )
-        opened = _Opened(exchange.send)
+        exchange.arguments = None if readable is None else readable[1]
+        opening = None
+        if is_opening:
+            on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
+            opening = Opening(exchange.send, on_session)
         if session is not None:
             self._sessions.begin(session)
             exchange.on_gone(partial(self._sessions.leave, session))
         try:
             inner = {**scope, EXCHANGE_KEY: exchange}
-            await self._manager.handle_request(inner, exchange.receive, opened.send if is_opening else exchange.send)
+            await self._manager.handle_request(inner, exchange.receive, (opening or exchange).send)
         finally:
             await exchange.end()
             if session is not None:
                 self._sessions.finish(session, is_left=exchange.is_gone)
-        if is_opening and opened.session_id is not None:
-            self._sessions.opened(opened.session_id, client=_client_name(message), address=address)
+            if opening is not None and opening.session_id is not None and opening.has_failed:
+                await self._end(opening.session_id)
         if session is not None and scope["method"] == "DELETE":
             self._forget(session.session_id)
 
@@ -163,14 +168,16 @@ class McpApp:
             message = checked_message(body)
         except ProtocolFaultError as exc:
             raise _RefusedError(400, str(exc), code=exc.code, request_id=exc.request_id) from exc
-        method = message.get("method")
+        method, request_id = message.get("method"), request_id_of(message)
+        # A response to what could not be read has the id null.
+        if "id" in message and request_id is None and ("method" in message or message["id"] is not None):
+            raise _RefusedError(400, "id must be a string or a whole number")
         if "id" in message and isinstance(method, str) and not self._sdk.answers(method):
-            request_id = request_id_of(message)
             raise _RefusedError(200, "Method not found", code=METHOD_NOT_FOUND, request_id=request_id)
         return message
 
     def _session(self, headers: Mapping[str, Sequence[str]]) -> Session | None:
-        session_id = _one(headers, _SESSION_HEADER)
+        session_id = _one(headers, SESSION_HEADER)
         if session_id is None:
             return None
         session = self._sessions.find(session_id)
@@ -187,7 +194,7 @@ class McpApp:
 
     async def _end(self, session_id: str) -> None:
         """End a session as its client would."""
-        headers = [(_SESSION_HEADER.encode(), session_id.encode("latin-1"))]
+        headers = [(SESSION_HEADER.encode(), session_id.encode("latin-1"))]
         scope = {"type": "http", "method": "DELETE", "path": PATH, "query_string": b"", "headers": headers}
 
         async def receive() -> Message:
@@ -219,20 +226,6 @@ class McpApp:
             raise _RefusedError(503, "too many large messages at once", headers={"retry-after": "5"})
         self._bodies_bytes += length
         return length
-
-
-class _Opened:
-    """Looks for the id of a new session in the answer that opens it."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.session_id: str | None = None
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 200:
-            found = [value for name, value in message.get("headers", ()) if name.lower() == _SESSION_HEADER.encode()]
-            self.session_id = found[0].decode("latin-1") if found else None
-        await self._send(message)
 
 
 def _misdirected(scope: Scope) -> Refusal | None:

@@ -13,7 +13,7 @@ import logging
 import struct
 import termios
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any, Final, Protocol, TypeAlias
 
 from flux2_tool.hosts.mcp_requests import ToolRequest
@@ -119,6 +119,7 @@ class Exchange:
         self._on_gone: list[Callable[[], object]] = []
         self._has_begun = False
         self._is_over = False
+        self.arguments: Mapping[str, Any] | None = None
         self.is_sent = False
         self.is_gone = False
 

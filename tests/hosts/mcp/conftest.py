@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,10 @@ def environ(tmp_path: Path, service: tuple[str, Sandbox]) -> dict[str, str]:
         "RUNAPI_API_KEY": KEY,
         "RUNAPI_BASE_URL": f"{service[0]}/v1",
     }
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Let what a test has left behind be noticed in that test, and not in whichever comes later."""
+    yield
+    gc.collect()

@@ -131,6 +131,9 @@ def test_other_machines_need_a_token() -> None:
         pytest.param(None, {"host": "localhost", "origin": "http://localhost:5173"}, None, id="a page of this machine"),
         pytest.param(None, {"host": "localhost", "origin": "https://evil.example"}, 403, id="a page of another"),
         pytest.param(None, {"host": "localhost", "origin": "null"}, 403, id="a page from nowhere"),
+        pytest.param(None, {"host": "localhost", "origin": "http://[::1"}, 403, id="a page with nonsense for a name"),
+        pytest.param(None, {"host": "localhost", "origin": "://localhost"}, 403, id="a page without a scheme"),
+        pytest.param(None, {"host": "localhost", "origin": "http://[::1]:5173"}, None, id="a page of this address"),
         pytest.param(TOKEN, {"host": "mcp.example", "authorization": f"Bearer {TOKEN}"}, None, id="the token"),
         pytest.param(TOKEN, {"host": "mcp.example", "authorization": f"bearer  {TOKEN}"}, None, id="in other letters"),
         pytest.param(TOKEN, {"host": "mcp.example"}, 401, id="no token"),
@@ -229,17 +232,20 @@ def test_sessions_end_when_nobody_uses_them() -> None:
 
 
 @asynccontextmanager
-async def application(sessions: Sessions, environ: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield a client of the application itself, without a network."""
+async def application(sessions: Sessions, environ: dict[str, str]) -> AsyncIterator[McpApp]:
+    """Run the application itself, without a network."""
     answers = SentAnswers()
     tools = ToolServer(environ, answers, host=MCP_HTTP, caller=CallContext(is_owner=True))
     manager = sdk().http(sdk().server(tools.info, tools), max_body_bytes=app_module.MAX_BODY_BYTES)
     app = McpApp(manager, sdk=sdk(), access=Access(None), sessions=sessions, answers=answers)
     async with manager.run():
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            yield client
+        yield app
     await tools.aclose()
+
+
+def client_of(app: Any) -> httpx.AsyncClient:
+    """Return a client of an application."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost")
 
 
 def in_application(
@@ -250,7 +256,7 @@ def in_application(
 
     async def main() -> None:
         environ = {"HOME": str(tmp_path), "FLUX2_TOOL_HOME": str(tmp_path / "data")}
-        async with application(Sessions(clock, most=most), environ) as client:
+        async with application(Sessions(clock, most=most), environ) as app, client_of(app) as client:
             await talking(client, clock)
 
     asyncio.run(main())
@@ -288,13 +294,13 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
-        assert (await client_of[0].post("/mcp", content=b"x" * 900, headers=ACCEPT)).status_code == 503
+        assert (await clients[0].post("/mcp", content=b"x" * 900, headers=ACCEPT)).status_code == 503
         yield b"}"
 
-    client_of: list[httpx.AsyncClient] = []
+    clients: list[httpx.AsyncClient] = []
 
     async def talking(client: httpx.AsyncClient, _clock: Moved) -> None:
-        client_of.append(client)
+        clients.append(client)
         assert (await client.post("/mcp", content=b"x" * 1001, headers=ACCEPT)).status_code == 413
         assert (await client.post("/mcp", content=endless(), headers=ACCEPT)).status_code == 413
         assert (await client.post("/mcp", content=slow(), headers=ACCEPT)).status_code == 400
@@ -303,8 +309,9 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
     in_application(tmp_path, talking)
 
 
-# Version 1.24 of the SDK leaves streams of its own open when the application ends.
+# Version 1.24 of the SDK leaves streams of its own open when the application ends: see `collected`.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
 def test_a_full_server_ends_the_session_that_is_idle_longest(tmp_path: Path) -> None:
     """Its client opens another; while all are in use, one more is told when to come back."""
 

@@ -81,4 +81,4 @@ def test_the_text_says_that_there_is_a_copy() -> None:
     answer = as_tool_result(result(), pictures=[content])
 
     assert answer["content"][1:] == [content]
-    assert answer["content"][0]["text"].endswith("the picture itself is at the link.")
+    assert answer["content"][0]["text"].endswith("it is not the picture itself.")
