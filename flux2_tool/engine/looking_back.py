@@ -145,7 +145,8 @@ def _said(images: Sequence[RecentImage], *, now: float) -> Iterator[str]:
     if any(image.state == "completed" and image.url is None and image.path is None for image in images):
         yield (
             f'One marked "{LINK_ENDED}" (in JSON its url and path are null): get_image_task with its ref may still '
-            "fetch it; if not, say that it cannot be shown any more, and make it again only if the user agrees to pay again."
+            "fetch it; if not, say that it cannot be shown any more, and make it again only if the user agrees to pay "
+            "again."
         )
     if any(image.state == "processing" for image in images):
         yield 'One that is "processing" is not finished: get_image_task with its ref waits for it.'
