@@ -6,7 +6,7 @@ from datetime import datetime
 
 from flux2_tool.cli.terminal import note, write_line
 from flux2_tool.schema.money import usd_text
-from flux2_tool.schema.recent import CapUse, RecentImage, RecentImages
+from flux2_tool.schema.recent import LINK_ENDED, CapUse, RecentImage, RecentImages
 
 _CAPS = {"image": "per image", "day": "today", "session": "in this conversation", "sender": "today for this person"}
 
@@ -30,7 +30,7 @@ def print_recent(result: RecentImages) -> None:
 
 def _line(image: RecentImage) -> str:
     made = datetime.fromisoformat(image.made_at).strftime("%Y-%m-%d %H:%M")
-    where = image.path or image.url or ("link ended" if image.state == "completed" else "")
+    where = image.path or image.url or (LINK_ENDED if image.state == "completed" else "")
     facts = [image.ref or "no task id", image.state, made, usd_text(image.usd), image.title, where]
     return "  ".join(fact for fact in facts if fact)
 

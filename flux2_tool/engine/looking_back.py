@@ -21,7 +21,7 @@ from flux2_tool.engine.host_profile import HostProfile
 from flux2_tool.engine.wait import ToolCall
 from flux2_tool.journal import Record
 from flux2_tool.runapi.image_links import url_expiry
-from flux2_tool.schema.recent import RecentImage, RecentImages
+from flux2_tool.schema.recent import LINK_ENDED, RecentImage, RecentImages
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.recent_tasks import RecentTasks
@@ -152,8 +152,9 @@ def _said(images: Sequence[RecentImage], *, now: float) -> Iterator[str]:
         yield "To show one again call get_image_task with its ref, which is free; to edit it, remix_image with the ref."
     if any(image.state == "completed" and image.url is None and image.path is None for image in images):
         yield (
-            "One without url and path: its link has ended, and get_image_task with its ref may still fetch it; if not, "
-            "say that it cannot be shown any more, and make it again only if the user agrees to pay again."
+            f'One marked "{LINK_ENDED}" (in JSON its url and path are null): get_image_task with its ref may still '
+            "fetch it; if not, say that it cannot be shown any more, and make it again only if the user agrees to pay "
+            "again."
         )
     if any(image.state == "processing" for image in images):
         yield 'One that is "processing" is not finished: get_image_task with its ref waits for it.'

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from flux2_tool.schema.money import cost_text
+from flux2_tool.schema.recent import LINK_ENDED
 
 # OpenClaw's clients (openclaw-bundle-mcp, openclaw-node-host) show a model the structured content and every text that
 # is not the same JSON. As observed with OpenClaw 2026.9.6.
@@ -60,8 +61,10 @@ def _recent_lines(result: Mapping[str, Any]) -> Iterator[str]:
         cost = "cost unknown" if image["usd"] is None else f"{image['usd']} USD"
         title = json.dumps(image["title"] or "", ensure_ascii=False)
         facts = [image["ref"] or "no task id", title, image["made_at"], cost, _model_text(image["model"])]
-        yield f"{number}. {', '.join(fact for fact in (*facts, image['state']) if fact)}"
-        if where := image["path"] or image["url"]:
+        where = image["path"] or image["url"]
+        ended = LINK_ENDED if image["state"] == "completed" and not where else None
+        yield f"{number}. {', '.join(fact for fact in (*facts, image['state'], ended) if fact)}"
+        if where:
             yield f"   {where}"
     for warning in result["warnings"]:
         yield f"Note: {warning}"

@@ -91,6 +91,7 @@ _HAND_WRITTEN = {
     "dist/install_faults.js": "install_faults.js",
     "dist/lock.js": "lock.js",
     "dist/private_python.js": "private_python.js",
+    "dist/provided_images.js": "provided_images.js",
     "dist/python_choice.js": "python_choice.js",
     "dist/python_search.js": "python_search.js",
     "dist/python_text.js": "python_text.js",

@@ -4,10 +4,13 @@ manifest's `output_schema`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.results import Frozen, ToolResult
+
+LINK_ENDED: Final = "link ended"
+"""Marks in every text a finished picture that neither a link nor a file leads to; `next` speaks of the mark."""
 
 RecentState = Literal["completed", "processing", "sending", "unknown"]
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox
+from flux2_tool.sandbox.faults import Fault
 from flux2_tool.sandbox.objects import stored_bytes
 from tests.e2e.conftest import KEY, World
 from tests.e2e.scripted_model import Say, SeenRequest, ToolCall
@@ -86,11 +87,15 @@ def test_image_generate_delivers_in_a_second_turn(world: World, private_folder: 
 
 
 def test_several_pictures_by_one_call_of_openclaws_own_tool(world: World, private_folder: Path) -> None:
-    """Its parameter count reaches RunAPI as so many requests."""
-    generate(world, "whales", prompt="three whales", count=3)
+    """Its parameter count reaches RunAPI as so many requests; what of them failed, OpenClaw's model reads."""
+    world.sandbox.faults.queue(Fault(kind="failed", on="create", value="too wild"))
 
-    assert len(managed_images(world, "whales")) == 3
+    woken = generate(world, "whales", prompt="three whales", count=3)
+
+    assert len(managed_images(world, "whales")) == 2
     assert len(tasks_of(world, "three whales")) == 3
+    assert "2 of 3 pictures came; not_made: " in woken.said
+    assert "too wild" in woken.said
     assert list(private_folder.glob("flux2-*")) == []
 
 

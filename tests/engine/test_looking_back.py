@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.looking_back import recent_images
+from flux2_tool.hosts.mcp_result import as_tool_result
 from flux2_tool.runapi import contract
 from flux2_tool.sandbox import SandboxOptions
 from flux2_tool.schema.manifest import load_manifest
@@ -198,7 +199,9 @@ def test_an_ended_link_is_left_out_and_said(home: Path, runapi: SandboxTransport
 
     [image] = result["recent"]
     assert (image["url"], image["path"]) == (None, None)
-    assert "its link has ended, and get_image_task with its ref may still fetch it" in result["next"]
+    assert 'One marked "link ended"' in result["next"]
+    assert "get_image_task with its ref may still fetch it" in result["next"]
+    assert str(as_tool_result(result)["content"][0]["text"]).splitlines()[1].endswith("completed, link ended")
 
 
 def test_a_saved_copy_outlives_the_link(home: Path, runapi: SandboxTransport, tmp_path: Path) -> None:
@@ -215,9 +218,9 @@ def test_a_saved_copy_outlives_the_link(home: Path, runapi: SandboxTransport, tm
     kept, lost = run_virtual(main())
 
     assert kept["recent"][0]["url"] is None
-    assert "its link has ended" not in kept["next"]
+    assert "link ended" not in str(as_tool_result(kept)["content"])
     assert lost["recent"][0]["path"] is None
-    assert "its link has ended" in lost["next"]
+    assert "link ended" in lost["next"]
 
 
 def test_pictures_of_unknown_outcome_are_listed_as_such(home: Path) -> None:

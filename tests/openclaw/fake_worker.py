@@ -38,6 +38,16 @@ RECENT = {
             "path": None,
             "model": "flux-2-max-text-to-image",
         },
+        {
+            "ref": "task:tsk_1",
+            "state": "completed",
+            "title": "a fox",
+            "made_at": "2026-10-01T18:00:00+02:00",
+            "usd": 0.05,
+            "url": None,
+            "path": None,
+            "model": "flux-2-pro-text-to-image",
+        },
     ],
     "budget": None,
     "warnings": ["a warning"],
@@ -160,10 +170,14 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
         result["images"][0]["expires_at"] = "2020-01-01T00:00:00Z"
     if word == "kept":
         result["images"][0] |= {"expires_at": "2020-01-01T00:00:00Z", "path": arguments["prompt"].split(" ", 1)[1]}
+    if word == "unshowable":
+        result["task"]["title"] = 7  # which no worker of ours does
     if word == "titled":
         result["task"]["title"] = arguments["prompt"].split(" ", 1)[1]
+    if word == "some":
+        result = some(arguments["count"], *arguments["prompt"].split(" ")[1:])
     if params.get("output_dir") and word != "unsaved" and task_id != "lost":
-        for image in result["images"]:
+        for image in [image for image in result["images"] if image.get("task_ref") != "task:lost"]:
             number = image["task_ref"].removeprefix("task:tsk_") if arguments.get("count", 1) > 1 else ""
             path = Path(params["output_dir"], f"picture{number}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,6 +241,19 @@ def several(count: int, ready: int) -> dict[str, Any]:
     images = [{**image, "task_ref": one["task"]["ref"]} for one in each for image in one["images"]]
     tasks = [{name: one["task"][name] for name in ("id", "ref", "state")} for one in each]
     return {**lead, "tasks": tasks, "images": images, "cost": {"usd": 0.05 * count, "basis": "billed"}}
+
+
+def some(count: int, came: str, last: str = "") -> dict[str, Any]:
+    """Return a result of several pictures: the first came, of which the last may be lost; the rest failed."""
+    result = several(count, int(came))
+    lead = completed("completed", task_id="tsk_1")["task"]
+    tasks = [task | {"state": "completed" if task["state"] == "completed" else "failed"} for task in result["tasks"]]
+    numbers = range(int(came) + 1, count + 1)
+    warnings = [f"not_made: picture {one} of {count} was not made: It is too wild. (charged: no)" for one in numbers]
+    if last:
+        result["images"][-1]["task_ref"] = f"task:{last}"
+        warnings.append("not_saved: the picture could not be fetched")
+    return {**result, "task": lead, "tasks": tasks, "warnings": warnings}
 
 
 def error(code: str, message: str, *, task_ref: str | None = None, request_id: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { pathToFileURL } from "node:url";
+import { URL, pathToFileURL } from "node:url";
 
 const plugins = new Map(); // name -> { tools, service }
 let entry; // of the plugin in the host's config; a plugin is registered with the config of its own
@@ -182,7 +182,9 @@ const operations = {
     try {
       const response = await globalThis.fetch(`http://127.0.0.1:${server.address().port}${path}`, { method });
       const bytes = Buffer.from(await response.arrayBuffer());
-      return { status: response.status, headers: Object.fromEntries(response.headers), body: bytes.toString("latin1") };
+      const { pathname, search } = new URL(response.url); // after redirects
+      const headers = Object.fromEntries(response.headers);
+      return { status: response.status, headers, body: bytes.toString("latin1"), address: pathname + search };
     } finally {
       server.closeAllConnections();
       server.close();

@@ -232,6 +232,21 @@ def test_a_folder_that_cannot_be_made_refuses_no_picture(
     assert "already attached" in text_of(outcome)
 
 
+def test_what_could_not_be_shown_is_shown_when_it_is_fetched(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """It is paid for: an error must not count as shown, and names what to fetch instead of paying again."""
+    host.register(make_plugin())
+    same_turn: dict[str, Any] = {"context": WEBCHAT, "turn": 1}
+
+    failed = host.call("unshowable", **same_turn)
+    fetched = host.call("", tool="get_image_task", args={"task_id": "tsk_1"}, **same_turn)
+    again = host.call("", tool="get_image_task", args={"task_id": "tsk_1"}, **same_turn)
+
+    assert 'Call get_image_task with task_id "task:tsk_1", which is free' in text_of(failed)
+    assert "(internal_error, charged: yes, retryable: no, task:tsk_1)" in text_of(failed)
+    assert len(lines_of(fetched)) == 1
+    assert lines_of(again) == []
+
+
 def test_a_copy_that_cannot_be_written_loses_no_picture(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
+from flux2_tool.hosts.worker.gallery import ROUTE
 from tests.openclaw.conftest import PluginHost
 from tests.support.pictures import picture
 
@@ -50,7 +52,15 @@ def test_the_page_is_sent_and_stays_nowhere(asked: Callable[..., dict[str, Any]]
     assert found["headers"]["content-type"] == "text/html; charset=utf-8"
     assert found["headers"]["cache-control"] == "private, no-store"
     assert found["headers"]["x-content-type-options"] == "nosniff"
-    assert asked("/")["body"] == PAGE
+
+
+def test_the_pages_links_work_with_a_slash_after_its_address(asked: Callable[..., dict[str, Any]]) -> None:
+    """They are relative, so that they work behind a proxy's prefix, and a slash would make dead links of them."""
+    found = asked("/?from=tab")
+
+    assert (found["status"], found["body"], found["address"]) == (200, PAGE, "/flux2/gallery?from=tab")
+    link = urljoin(found["address"], f"{ROUTE}/fox-0")
+    assert asked(link.removeprefix("/flux2/gallery"))["body"] == "what is in a file without a suffix"
 
 
 def test_a_picture_is_sent_whole(asked: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -173,6 +173,27 @@ def test_several_pictures_come_back_in_their_order(serving: PluginHost) -> None:
     assert [image["metadata"]["task"] for image in made["images"]] == ["task:tsk_1", "task:tsk_2", "task:tsk_3"]
 
 
+def test_pictures_of_a_set_that_failed_are_told_behind_the_models_name(serving: PluginHost) -> None:
+    """OpenClaw shows its model that name and the number of pictures, and none of the metadata."""
+    made = generate(serving, "some 2", count=4)
+
+    assert [image["bytes"] for image in made["images"]] == ["the picture's bytes1", "the picture's bytes2"]
+    assert made["model"] == (
+        "flux-2-pro (tell the user: 2 of 4 pictures came; "
+        "not_made: picture 3 of 4 was not made: It is too wild. (charged: no); "
+        "not_made: picture 4 of 4 was not made: It is too wild. (charged: no))"
+    )
+
+
+def test_a_picture_of_a_set_that_cannot_be_fetched_takes_no_other_with_it(serving: PluginHost) -> None:
+    """All of them are paid, and counted as given once: an error would lose those that came."""
+    made = generate(serving, "some 2 lost", count=2)
+
+    assert [image["bytes"] for image in made["images"]] == ["the picture's bytes1"]
+    assert "1 of 2 pictures came; not_saved: the picture could not be fetched; task:lost was made" in made["model"]
+    assert "and paid, but not fetched. Its link: https://images.example/tsk_2.png" in made["model"]
+
+
 def test_a_set_that_is_late_is_fetched_whole_by_the_same_call(serving: PluginHost) -> None:
     """What is ready is not given alone: the same call brings all of it, and pays for none again."""
     refused = generate(serving, "partly 1", count=3)["threw"]
@@ -213,6 +234,7 @@ def test_options_that_do_not_apply_become_warnings(
     [warning] = made["metadata"]["warnings"]
     assert note in warning
     assert ["warn", f"flux2: image_generate: {warning}"] in host.ask("logs")
+    assert made["model"] == f"{model} (tell the user: {warning})"
     [call] = calls(host)
     assert call["params"]["arguments"] == {"prompt": "fox", "model": f"{model}-text-to-image", **arguments}
 
@@ -255,6 +277,7 @@ def test_a_picture_whose_download_failed_is_fetched_again(serving: PluginHost) -
     """It is paid for."""
     made = generate(serving, "unsaved")
 
+    assert made["model"] == "flux-2-pro"
     assert made["images"][0]["bytes"] == "the picture's bytes"
     assert [call["params"]["tool"] for call in calls(serving)] == ["text_to_image", "get_image_task"]
     assert calls(serving)[1]["params"]["arguments"] == {"task_id": "task:tsk_1"}

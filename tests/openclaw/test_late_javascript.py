@@ -117,6 +117,26 @@ def test_the_rest_of_a_set_is_not_waited_for_too_long(gateway: PluginHost) -> No
     assert '"task:tsk_2"' in later["text"]
 
 
+def test_fetching_one_of_a_set_silences_no_other(gateway: PluginHost, tmp_path: Path) -> None:
+    """The other is paid, too, and nobody else tells of it."""
+    gateway.call("partly 0", context=IN_GROUP, args={"prompt": "partly 0", "count": 2})
+    gate = tmp_path / "gate"
+    call = gateway.begin(f"until {gate}", context=IN_GROUP, tool="get_image_task", args={"task_id": "tsk_9"})
+    gateway.wait_for_progress(call)
+    finish(gateway, task="tsk_1")
+    finish(gateway, task="tsk_2")
+    gateway.ask("settle")
+
+    gateway.call("", context=IN_GROUP, **FETCH)  # both are over, and neither is told yet
+    gateway.ask("settle")
+    gate.touch()
+    gateway.ask("end", call=call)
+
+    event, _wake = events(gateway, 2)
+    assert '"task:tsk_2"' in event["text"]
+    assert "task:tsk_1" not in event["text"]
+
+
 def test_webchat_is_woken_without_a_message_to_anybody_else(gateway: PluginHost) -> None:
     """OpenClaw would send the answer to the operator's direct messages."""
     gateway.call("processing", context=IN_WEBCHAT)

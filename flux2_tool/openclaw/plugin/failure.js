@@ -1,6 +1,8 @@
 // A failed call: the same error object as the worker's, and its text for the model.
 
-/** @import { Charged, Failure } from "./types.d.ts" */
+import { isCompleted, isProcessing, readyImages, refsOf } from "./picture_set.js";
+
+/** @import { Charged, Failure, Success } from "./types.d.ts" */
 
 const RETRY_HINT =
   "If the task is known, call get_image_task with it, else make the same call again, once and unchanged: " +
@@ -34,6 +36,20 @@ export function interruptedCall(code, message, taskRef) {
   const fetch = `Call get_image_task with task_id "${taskRef}" to fetch the image; do not request it again.`;
   const hint = taskRef ? fetch : RETRY_HINT;
   return failure(code, `${message} ${consequence}`, hint, "unknown", code === "worker_stopped", taskRef);
+}
+
+/**
+ * Returns the error of a call whose pictures were made or are being made, and which failed on the way to the
+ * conversation.
+ *
+ * @param {Success} result
+ */
+export function unpresented(result) {
+  const refs = refsOf(result, (state) => isCompleted(state) || isProcessing(state));
+  const named = refs.map((ref) => `"${ref}"`).join(", then ");
+  const hint = refs.length ? `Call get_image_task with task_id ${named}, which is free; do not request it again.` : RETRY_HINT;
+  const message = "The plugin failed to show what was made; see the gateway's log.";
+  return failure("internal_error", message, hint, readyImages(result).length ? "yes" : "unknown", false, refs[0] ?? null);
 }
 
 /**

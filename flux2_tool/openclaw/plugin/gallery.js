@@ -61,9 +61,11 @@ export function registerGallery(api, startedWorker) {
  */
 async function answer(request, response, startedWorker) {
   if (request.method !== "GET" && request.method !== "HEAD") return say(response, 405, "Only GET and HEAD.");
-  const { pathname } = new URL(request.url ?? "/", "http://gateway");
+  const { pathname, search } = new URL(request.url ?? "/", "http://gateway");
   const key = PICTURE.exec(pathname)?.[1];
-  if (!key && pathname.replace(/\/$/, "") !== PATH) return say(response, 404, "There is no such page.");
+  if (!key && pathname !== PATH && pathname !== `${PATH}/`) return say(response, 404, "There is no such page.");
+  // The page's links are relative, and right from the address without the slash alone.
+  if (pathname === `${PATH}/`) return say(response, 302, "The gallery is here.", { Location: `../${basename(PATH)}${search}` });
   const worker = await startedWorker();
   if (typeof worker === "string") return say(response, 503, worker);
   const found = key ? await worker.resultOf("gallery_picture", { key }) : await worker.resultOf("gallery", {});
@@ -111,8 +113,9 @@ async function send(response, method, path, type) {
  * @param {HttpResponse} response
  * @param {number} status
  * @param {string} text
+ * @param {Record<string, string>} [more] Headers.
  */
-function say(response, status, text) {
-  response.writeHead(status, { ...HEADERS, "Content-Type": "text/plain; charset=utf-8" });
+function say(response, status, text, more = {}) {
+  response.writeHead(status, { ...HEADERS, ...more, "Content-Type": "text/plain; charset=utf-8" });
   response.end(`${text}\n`);
 }

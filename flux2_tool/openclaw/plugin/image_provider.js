@@ -4,18 +4,20 @@
 // does not tell the provider the conversation or the requester, so an agent's calls are one session, marked as
 // unattributed: an equal call joins a picture that took longer than allowed.
 
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, extname, join } from "node:path";
+import { join } from "node:path";
 
 import { accountOf, hostContext } from "./account.js";
 import { explain } from "./failure.js";
 import { MAX_COUNT, toArguments } from "./image_request.js";
+import { readImages, toldModel } from "./provided_images.js";
 import { isProcessing, refOf, refsOf } from "./picture_set.js";
 import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
+import { toldWarnings } from "./tool_result.js";
 
-/** @import { Bundle, BundledImageProvider, CallParams, CallWorker, GeneratedImage, Image } from "./types.d.ts" */
+/** @import { Bundle, BundledImageProvider, CallParams, CallWorker, Image } from "./types.d.ts" */
 /** @import { ImageModel, ImageProvider, ImageRequest, PluginApi, Resolution } from "./types.d.ts" */
 /** @import { SourceImage, Success, ToolResult } from "./types.d.ts" */
 
@@ -24,8 +26,6 @@ import { settingsOf } from "./settings.js";
 
 const DEFAULT_TIMEOUT_MS = 180_000;
 const FETCHING_MS = 2_000; // the part of the time allowed that is reserved for fetching the finished picture
-/** @type {Record<string, string>} */
-const MIME_TYPES = { ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".avif": "image/avif" };
 // The worker knows it as the one session that every conversation of the agent may look at (hosts/worker/calls.py).
 const SESSION = "image_generate";
 
@@ -138,10 +138,12 @@ async function generate(api, model, request, callWorker) {
     const sources = await writeSources(request.inputImages ?? [], folder);
     const { args, notes } = toArguments(request, model, sources);
     const result = await finish(call, sources.length ? "remix_image" : "text_to_image", args, timeoutMs, stop.signal);
-    const images = await Promise.all(result.images.map((image) => readImage(image, result)));
-    const warnings = [...notes, ...result.warnings];
+    const { images, faults } = await readImages(result);
+    const warnings = [...notes, ...result.warnings, ...faults];
     for (const warning of warnings) api.logger.warn(`flux2: image_generate: ${warning}`);
-    return { images, model: model.name, metadata: { task: result.task.ref, cost: result.cost, warnings } };
+    const missed = faults.length ? result.warnings : toldWarnings(result, settingsOf(api));
+    const told = toldModel(model.name, result, images.length, [...notes, ...missed, ...faults]);
+    return { images, model: told, metadata: { task: result.task.ref, cost: result.cost, warnings } };
   } finally {
     clearTimeout(timer);
     await rm(folder, { recursive: true, force: true });
@@ -207,22 +209,4 @@ async function writeSources(inputImages, folder) {
       return path;
     }),
   );
-}
-
-/**
- * @param {Image} image
- * @param {Success} result
- * @returns {Promise<GeneratedImage>}
- */
-async function readImage(image, result) {
-  const { path, url, expires_at } = image;
-  const { warnings } = result;
-  const ref = refOf(image, result);
-  if (!path) throw new Error(`${ref} was made and paid, but not fetched: ${warnings.join("; ")}. Its link: ${url}`);
-  return {
-    buffer: await readFile(path),
-    mimeType: MIME_TYPES[extname(path)] ?? "application/octet-stream",
-    fileName: basename(path),
-    metadata: { task: ref, url, expires_at },
-  };
 }

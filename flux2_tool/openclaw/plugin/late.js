@@ -163,8 +163,9 @@ export class LatePictures {
     await this.#sets.together(picture, result);
     do await pause(QUIET_MS);
     while (this.#isWanted(picture) && this.#calls.has(conversationOf(picture)));
+    if (!this.#isWanted(picture)) return this.#sets.drop(picture);
     const ended = this.#sets.take(picture);
-    if (!this.#isWanted(picture) || !ended.length) return;
+    if (!ended.length) return undefined;
     const { agentId, sessionKey, route, ref } = picture;
     for (const [one, { error }] of ended) {
       one.told += 1;
@@ -180,6 +181,7 @@ export class LatePictures {
     const heartbeat = channel === WEBCHAT || !to ? { target: "none" } : { target: channel, to, accountId };
     const wake = /** @type {const} */ ({ source: "background-task", intent: "immediate", reason: "background-task" });
     system.requestHeartbeat({ ...wake, sessionKey, agentId, heartbeat, coalesceMs: 0 });
+    return undefined;
   }
 
   /** @param {LatePicture} picture */
@@ -189,6 +191,7 @@ export class LatePictures {
 
   /** @param {LatePicture} picture */
   #forget(picture) {
+    this.#sets.drop(picture);
     this.#pictures.delete(keyOf(picture, picture.ref));
     this.#write();
   }

@@ -30,7 +30,7 @@ export class LateSets {
 
   /**
    * Returns the pictures of a call that are over and not told yet, with their ends; from now on they count as told. None
-   * if the picture itself was told with another one.
+   * if the picture itself was told with another one. Only for a picture that is still waited for.
    *
    * @param {LatePicture} picture
    * @returns {[LatePicture, ToolResult][]}
@@ -41,6 +41,15 @@ export class LateSets {
     const found = [...this.#over].filter(([one]) => one === picture || (wanted.has(one) && areOfOneSet(one, picture)));
     for (const [one] of found) this.#over.delete(one);
     return found;
+  }
+
+  /**
+   * Forgets how a picture ended, which its conversation knows; the others of its call are still to be told.
+   *
+   * @param {LatePicture} picture
+   */
+  drop(picture) {
+    this.#over.delete(picture);
   }
 
   /** @param {LatePicture} picture */

@@ -41,12 +41,15 @@ export function isPrivate({ sessionKey = "", senderIsOwner, messageChannel }) {
 }
 
 /**
- * Returns a picture's line. It has no link: a signed one reaches the model cut, and the ref says it all.
+ * Returns a picture's line. It has no link: a signed one reaches the model cut, and the ref says it all. What neither
+ * a link nor a file leads to is marked, and `next` says what to do with such a one.
  *
  * @param {RecentImage} image
  * @param {number} index
  */
-function recentText({ ref, title, made_at, usd, model, state }, index) {
+function recentText({ ref, title, made_at, usd, model, state, url, path }, index) {
   const cost = usd === null ? "cost unknown" : `${usd} USD`;
-  return `${index + 1}. ${[ref ?? "no task id", JSON.stringify(title ?? ""), made_at, cost, model, state].join(", ")}`;
+  const facts = [ref ?? "no task id", JSON.stringify(title ?? ""), made_at, cost, model, state];
+  if (state === "completed" && !url && !path) facts.push("link ended");
+  return `${index + 1}. ${facts.join(", ")}`;
 }

@@ -14,13 +14,14 @@ let lastTurn = 0;
 /**
  * Returns the images of a result that are to be shown now, and remembers them: the first time in their session, and
  * again when they are fetched in a later turn. OpenClaw does not report whether an attachment was delivered, and a turn
- * may end before it is; somebody who asks for a picture again does not see it.
+ * may end before it is; somebody who asks for a picture again does not see it. They are remembered at once, so that no
+ * equal call shows them too; where they could not be shown, `undo` forgets that.
  *
  * @param {Success} result
  * @param {Image[]} images Of the result.
  * @param {string} tool
  * @param {ToolContext} ctx
- * @returns {Image[]}
+ * @returns {{ images: Image[], undo: () => void }}
  */
 export function takeDue(result, images, tool, ctx) {
   const isFetched = tool === "get_image_task";
@@ -28,13 +29,20 @@ export function takeDue(result, images, tool, ctx) {
   const turn = turnOf(ctx);
   /** @type {Map<string, number>} By task. */
   const counts = new Map();
-  return images.filter((image) => {
+  /** @type {[string, number | undefined][]} */
+  const taken = [];
+  const due = images.filter((image) => {
     // The same picture, whether it is one of several here or was fetched alone.
     const task = refOf(image, result) ?? image.url;
     const index = counts.get(task) ?? 0;
     counts.set(task, index + 1);
-    return take(JSON.stringify([agentId, sessionKey, sessionId, task, index]), turn, isFetched);
+    const key = JSON.stringify([agentId, sessionKey, sessionId, task, index]);
+    const before = shared.shown.get(key);
+    const isDue = take(key, turn, isFetched);
+    if (isDue) taken.push([key, before]);
+    return isDue;
   });
+  return { images: due, undo: () => taken.forEach(([key, before]) => restore(key, before, turn)) };
 }
 
 /**
@@ -47,6 +55,17 @@ function take(key, turn, isFetched) {
   if (before !== undefined && (before === turn || !isFetched)) return false;
   remember(shared.shown, key, turn, MAX_REMEMBERED);
   return true;
+}
+
+/**
+ * @param {string} key
+ * @param {number | undefined} before
+ * @param {number} turn
+ */
+function restore(key, before, turn) {
+  if (shared.shown.get(key) !== turn) return;
+  if (before === undefined) shared.shown.delete(key);
+  else shared.shown.set(key, before);
 }
 
 /**

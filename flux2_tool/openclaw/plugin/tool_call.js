@@ -3,7 +3,7 @@
 import { accountOf } from "./account.js";
 import { withConsent } from "./approval.js";
 import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./delivery.js";
-import { failure } from "./failure.js";
+import { failure, unpresented } from "./failure.js";
 import { placeOf } from "./family.js";
 import { isProcessing, readyImages, refsOf } from "./picture_set.js";
 import { isPrivate, isRecent, recentCall } from "./recent.js";
@@ -12,9 +12,9 @@ import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
 import { shared } from "./shared.js";
 import { takeDue } from "./shown.js";
-import { failedCall, finishedCall, progressReporter } from "./tool_result.js";
+import { failedCall, finishedCall, progressReporter, toldWarnings } from "./tool_result.js";
 
-/** @import { AgentTool, CallParams, CallPlace, CallWorker, PluginApi, Success, ToolContext } from "./types.d.ts" */
+/** @import { AgentTool, CallParams, CallPlace, CallWorker, Image, PluginApi, Success, ToolContext } from "./types.d.ts" */
 
 /**
  * Returns the `execute` of a tool in one context.
@@ -81,22 +81,46 @@ export function paramsOf(api, ctx, tool, args, callId, place = placeOf(api, ctx)
   };
 }
 
+/** @typedef {{ tool: string, callId: string, isStopped: boolean }} Call */
+
+/**
+ * Returns a result for the conversation. Pictures that could not be shown count as not shown, and are named: they are
+ * paid for.
+ *
+ * @param {PluginApi} api
+ * @param {ToolContext} ctx
+ * @param {CallPlace} place
+ * @param {Call} call
+ * @param {Success} result
+ */
+async function present(api, ctx, place, call, result) {
+  const isNobodys = call.isStopped || place.isHandedOver;
+  const due = takeDue(result, isNobodys ? [] : readyImages(result), call.tool, ctx);
+  try {
+    return await prepared(api, ctx, place, call, result, due.images);
+  } catch (error) {
+    due.undo();
+    api.logger.error(`flux2: ${call.tool}: ${error instanceof Error ? error.stack : error}`);
+    return failedCall(unpresented(result));
+  }
+}
+
 /**
  * Returns a result for the conversation: its pictures prepared for the channel, or its conversation noted as waiting.
  *
  * @param {PluginApi} api
  * @param {ToolContext} ctx
  * @param {CallPlace} place
- * @param {{ tool: string, callId: string, isStopped: boolean }} call
+ * @param {Call} call
  * @param {Success} result
+ * @param {Image[]} due
  */
-async function present(api, ctx, place, { tool, callId, isStopped }, result) {
+async function prepared(api, ctx, place, { callId, isStopped }, result, due) {
   const { isHandedOver, home } = place;
   const over = refsOf(result, (one) => !isProcessing(one));
   const isLate = !isStopped && settingsOf(api).late_pictures !== false && result.task.state !== "completed";
   const isFollowed = isLate && shared.late?.add(home, result) === true;
   const late = over.map((ref) => shared.late?.find(home, ref)).find((one) => one && one.told > 0);
-  const due = isStopped || isHandedOver ? [] : takeDue(result, readyImages(result), tool, ctx);
   const copies = { folder: copiesFolder(api), isLate: late !== undefined };
   // In a turn that we began, OpenClaw names the operator's channel, whatever conversation it is.
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
@@ -104,14 +128,8 @@ async function present(api, ctx, place, { tool, callId, isStopped }, result) {
   if (!isStopped) for (const ref of over) shared.late?.settle(home, ref);
   // A subagent's picture is named in its answer, or else its run's end shows that nobody knows of it.
   if (delivery || (isHandedOver && !isStopped)) shared.unshown?.add(ctx, callId, result, home);
-  // A copy that only we asked for is nothing that a person misses.
-  const warnings = settingsOf(api).save_dir ? result.warnings : result.warnings.filter((text) => !isUnsaved(text));
+  const warnings = toldWarnings(result, settingsOf(api));
   return finishedCall({ ...result, warnings }, delivery, { isStopped, isFollowed, isHandedOver });
-}
-
-/** @param {string} warning */
-function isUnsaved(warning) {
-  return warning.startsWith("not_saved: ");
 }
 
 /**

@@ -3,7 +3,7 @@
 import { explain } from "./failure.js";
 import { isCompleted, isProcessing, readyImages, refsOf, tasksOf } from "./picture_set.js";
 
-/** @import { AgentToolResult, Delivery, Failure, OnProgress, OnUpdate, Success } from "./types.d.ts" */
+/** @import { AgentToolResult, Delivery, Failure, OnProgress, OnUpdate, Settings, Success } from "./types.d.ts" */
 
 const PROGRESS_EVERY_MS = 2_000;
 
@@ -122,6 +122,16 @@ function deliveryText(isStopped, delivery) {
     if (path) texts.push(`It is saved on this machine as ${path}`);
   }
   return texts.join("\n");
+}
+
+/**
+ * Returns the warnings that are told. A copy that only we asked for is nothing that a person misses.
+ *
+ * @param {Success} result
+ * @param {Pick<Settings, "save_dir">} settings
+ */
+export function toldWarnings({ warnings }, { save_dir }) {
+  return save_dir ? warnings : warnings.filter((text) => !text.startsWith("not_saved: "));
 }
 
 /**

@@ -492,6 +492,8 @@ export interface RecentImage {
   title: string | null;
   made_at: string;
   usd: number | null;
+  url: string | null;
+  path: string | null;
   model: string;
 }
 
