@@ -19,6 +19,12 @@ _MANIFEST = load_manifest()
 RECENT = "recent"
 
 
+def _check_is_of_many(of_one: dict[str, bool]) -> None:
+    """Refuse options, by whether they are given, that mean one task where the last pictures are asked for."""
+    if given := [option for option, is_given in of_one.items() if is_given]:
+        raise click.UsageError(f"{given[0]} needs the ID of a task.")
+
+
 def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text: str) -> click.Command:
     """Build the command of a tool; `positional` maps arguments to how help shows them."""
     tool = _MANIFEST.tools[tool_name]
@@ -39,9 +45,7 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
         from flux2_tool.schema.results import ToolResult
 
         if tool_name == "get_image_task" and values["task_id"] in (None, RECENT):
-            of_one = {"--raw": raw, "--output": output is not None, "--open": show}
-            if given := [option for option, is_given in of_one.items() if is_given]:
-                raise click.UsageError(f"{given[0]} needs the ID of a task.")
+            _check_is_of_many({"--raw": raw, "--output": output is not None, "--open": show})
         if raw:
             return run_raw(values["task_id"], show=partial(print_raw, tool=tool))
 

@@ -16,8 +16,9 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 from tests.fuzz.runs import RunResult, play_answers, play_arguments, play_lines, play_probe
@@ -29,17 +30,29 @@ KINDS: Final[dict[str, Callable[[int], RunResult]]] = {
     "probe": play_probe,
 }
 _CHUNK: Final = 50
+_COLLECT_EVERY: Final = 20
 _SHOWN: Final = 10
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def play_all(kind: str, seeds: Sequence[int], *, processes: int = 1) -> RunResult:
     """Play all seeds of a kind and return what they came to together."""
     total = RunResult()
-    # What earlier tests left to be finalised could not be, where a response is nested to the limit of recursion.
-    gc.collect()
     if processes == 1:
-        for seed in seeds:
-            total.add(KINDS[kind](seed))
+        for number, seed in enumerate(seeds):
+            # Where a response is nested to the limit of recursion, nothing could be finalised: only between them.
+            if number % _COLLECT_EVERY == 0:
+                gc.collect()
+            with _without_collection():
+                total.add(KINDS[kind](seed))
         return total
     with ProcessPoolExecutor(processes) as pool:
         for played in pool.map(KINDS[kind], seeds, chunksize=_CHUNK):
