@@ -275,6 +275,7 @@ def test_a_stopped_wait_names_every_task(home: Path) -> None:
     assert '"tsk_1", then "tsk_2"' in error["hint"]
 
 
+@pytest.mark.transport_only("the polls that see them end come one after the other; a sentence is of those in one state")
 def test_a_set_left_behind_is_told_of_at_once(home: Path) -> None:
     """In one sentence, and not in four."""
     states = dict.fromkeys((1, 2, 3, 4), "processing")
