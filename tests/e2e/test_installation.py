@@ -118,7 +118,7 @@ def test_an_upgrade_keeps_settings_and_calls_in_flight(
         assert worker not in old
         assert str(newer) in gateway.process_text(worker, "cmdline")
     offered = world.model.requests[-1].tools["text_to_image"]
-    assert offered["description"].startswith("Make one brand-new picture")
+    assert offered["description"].startswith("Make a brand-new picture")
     assert offered["parameters"]["properties"]["model"]["enum"] == ["flux-2-pro-text-to-image"]
 
 
