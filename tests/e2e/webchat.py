@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.openclaw_host import TOKEN, OpenClaw
+from tests.support import page_driver
 
 INSTALL = 'install it with: eval "$(.ci/install-browser)"'
 
@@ -83,15 +83,7 @@ class WebChat:
             self._ask("shot", path=str(self._shots / f"webchat-{name}.png"))
 
     def _ask(self, op: str, **options: Any) -> Any:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps({"op": op, **options}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, "the browser has ended"
-        found = json.loads(line)
-        assert "failed" not in found, found["failed"]
-        return found["answer"]
+        return page_driver.ask(self._process, op, **options)
 
 
 def as_told(words: str) -> Callable[[Sequence[str]], str]:

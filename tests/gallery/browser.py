@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import page_driver
 
 INSTALL = 'install them with: eval "$(.ci/install-openclaw)"; eval "$(.ci/install-browser)"'
 
@@ -36,15 +37,7 @@ class Browser:
 
     def ask(self, op: str, **options: Any) -> Any:
         """Send one command and return its answer."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps({"op": op, **options}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, "the browser has ended"
-        found = json.loads(line)
-        assert "failed" not in found, found["failed"]
-        return found["answer"]
+        return page_driver.ask(self._process, op, **options)
 
 
 @contextmanager
