@@ -65,7 +65,12 @@ const operations = {
     if (!(await shown.count())) return { text: await page.evaluate(() => document.body.innerText), pictures: [], opened: null };
     const frame = await (await shown.elementHandle()).contentFrame();
     await frame.waitForURL((url) => url.pathname === path, { timeout: WAIT_MS });
-    const isThere = (count) => [...document.images].filter((image) => image.naturalWidth > 0).length >= count;
+    // A picture is loaded once it is scrolled to, as a person does.
+    const isThere = (count) => {
+      const images = [...document.images];
+      images.find((image) => !image.naturalWidth)?.scrollIntoView();
+      return images.filter((image) => image.naturalWidth > 0).length >= count;
+    };
     await frame.waitForFunction(isThere, pictures, { timeout: WAIT_MS }).catch(() => {});
     const found = await frame.evaluate(() => ({
       text: document.body.innerText,
