@@ -81,7 +81,7 @@ def test_a_wrong_history_costs_little(median_s: float, sigma: float, lie_s: floa
 
 
 @pytest.mark.parametrize("seen", ["ended far from it", "outlived it"])
-def test_one_contradiction_puts_the_estimate_in_doubt_until_the_next_duration_agrees(seen: str) -> None:
+def test_one_contradiction_is_doubted_until_the_next_duration_agrees(seen: str) -> None:
     """A straggler costs the tasks beside it, and not what was learned."""
     learner = DurationEstimator(prior_s=8.0)
     for _ in range(30):
@@ -102,7 +102,7 @@ def test_one_contradiction_puts_the_estimate_in_doubt_until_the_next_duration_ag
     assert after.median_s == pytest.approx(before.median_s, rel=0.06)
 
 
-def test_a_task_that_outlived_the_estimate_contradicts_it_again_when_it_ends() -> None:
+def test_the_end_of_a_task_that_outlived_the_estimate_lifts_no_doubt() -> None:
     """Whatever it was first known by: its own end is not the agreement that lifts the doubt."""
     learner = DurationEstimator(prior_s=8.0)
     for _ in range(30):
@@ -191,7 +191,7 @@ def test_an_end_that_nothing_is_known_of_is_in_the_middle(earliest_s: float, lat
     assert Expectation(10.0, 0.2).within_s(earliest_s, latest_s) == (earliest_s + latest_s) / 2
 
 
-def test_where_webhooks_are_known_to_arrive_polling_begins_when_a_task_is_overdue() -> None:
+def test_where_webhooks_arrive_polling_begins_when_a_task_is_overdue() -> None:
     """Where they are not, sooner; and never later than a bound."""
     expectation = Expectation(10.0, 0.2)
 
