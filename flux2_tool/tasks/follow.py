@@ -188,12 +188,14 @@ class Follower:
 
     def _duration_s(self, *, is_notified: bool) -> float | None:
         gap_s = self._deps.clock.monotonic() - self._seen_running_s
-        if not self._task.is_submitted_here or (gap_s >= 2.0 * MAX_GAP_S and not is_notified):
+        if not self._task.is_submitted_here:
             return None
         latest_s = self._age_s()
         if is_notified:
             return latest_s
-        # It ended between the last two polls.
+        # It ended between the last two polls, which were far apart where no call waited.
+        if gap_s >= 2.0 * MAX_GAP_S:
+            return None
         earliest_s = max(0.0, latest_s - gap_s)
         expectation = self._schedule().expectation
         return (earliest_s + latest_s) / 2.0 if expectation is None else expectation.within_s(earliest_s, latest_s)
