@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
+from flux2_tool.images.data_url import BASE64_BEGINNINGS
+
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "<": ">"}
 _LINKS: Final = ("http:", "https:")
 _REFERENCES: Final = ("file:", "data:", "task:", "media:")
 _TASK_ID: Final = re.compile(
     r"(?:ts?k|task)[_-][A-Za-z0-9_-]{3,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,200}"
 )
-# The first bytes of a PNG, JPEG, WebP and GIF, in base64.
-_BASE64: Final = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD")
 _SHOWN_CHARS: Final = 200
 
 # The advice for a text that looks like a path.
@@ -72,7 +72,7 @@ def advice_for(source: str) -> str:
     text = _unquoted(source.strip())
     if _TASK_ID.fullmatch(text):
         return f'If this is the id of a task, write "task:{text}".'
-    if text.startswith(_BASE64) and len(text) > _SHOWN_CHARS:
+    if text.startswith(BASE64_BEGINNINGS) and len(text) > _SHOWN_CHARS:
         return "If this is a picture in base64, write data:image/png;base64, before it."
     if text.lower().startswith(_LINKS):
         return "Write the link without quotes."
