@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -235,6 +236,7 @@ def test_the_systems_trust_store_counts(
     [
         ("SSL_CERT_FILE", "missing", "does not exist"),
         ("SSL_CERT_FILE", "folder", "is a folder"),
+        ("SSL_CERT_FILE", "pipe", "is no file"),
         ("SSL_CERT_FILE", "text", "contains no certificate in PEM format"),
         ("SSL_CERT_FILE", "empty", "contains no certificate in PEM format"),
         ("SSL_CERT_DIR", "missing", "is not a folder"),
@@ -247,6 +249,7 @@ def test_a_bad_file_is_named_with_its_variable(tmp_path: Path, variable: str, ki
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("not a certificate")
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(ConfigurationError) as caught:
         open_http("https://runapi.ai", environ={variable: str(tmp_path / kind)})
