@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIXES: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif"}
-HEIC_HINT: Final = (
-    'Send it as JPEG (on an iPhone: Settings, Camera, Formats, "Most Compatible"); or the operator installs '
-    "flux2-tool with the extra heic, which reads it."
-)
+SEND_AS_JPEG: Final = 'Send it as JPEG (on an iPhone: Settings, Camera, Formats, "Most Compatible")'
+HEIC_HINT: Final = f"{SEND_AS_JPEG}; or the operator installs flux2-tool with the extra heic, which reads it."
 
 
 class PictureError(Exception):
