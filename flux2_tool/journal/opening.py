@@ -12,8 +12,8 @@ from flux2_tool._folders import earlier_data_folder, is_state_data_folder
 from flux2_tool.journal.errors import JournalError, failure_reason
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
+from flux2_tool.journal.sqlite_database import connect
 from flux2_tool.journal.sqlite_files import clear_remains, close_lost, identity
-from flux2_tool.journal.sqlite_table import connect
 from flux2_tool.journal.taken_along import take_along
 
 # OpenClaw's backup copies a database as one, with its WAL, only under such a name (measured with 2026.9.6).

@@ -1,8 +1,8 @@
-"""The journal's schema in PostgreSQL, as named steps: tables, indexes, and the triggers that keep the sums of spending.
+"""The journal's schema in PostgreSQL, as named steps: tables, indexes, and triggers that keep the sums of spending.
 
-The columns are those of SQLite (`migrations.py`), so that one set of statements serves both stores. Each step is applied
-once, in one transaction, under an advisory lock, because many processes begin at the same time. As with SQLite, a step
-may add but never drop or rename what a published version uses, and an older version refuses a newer schema.
+The columns are those of SQLite (`migrations.py`), so that one set of statements serves both stores. Each step is
+applied once, in one transaction, under an advisory lock, because many processes begin at the same time. As with SQLite,
+a step may add but never drop or rename what a published version uses, and an older version refuses a newer schema.
 """
 
 from __future__ import annotations
@@ -121,10 +121,12 @@ _SPENDING: Final = f"""
             WHEN 'failed' THEN nano(coalesce(row_.cost_usd, 0)) ELSE 0 END;
     CREATE FUNCTION reserved_of(row_ records) RETURNS BIGINT LANGUAGE sql IMMUTABLE
         RETURN CASE WHEN row_.state IN ('sending', 'processing', 'unknown') THEN nano(row_.reserved_usd) ELSE 0 END;
+    CREATE FUNCTION is_real(row_ records) RETURNS INTEGER LANGUAGE sql IMMUTABLE
+        RETURN CASE WHEN row_.base_url LIKE 'http://%' THEN 0 ELSE 1 END;
     CREATE FUNCTION add_spending(row_ records, spent_ BIGINT, reserved_ BIGINT, pruned_ BIGINT)
         RETURNS VOID LANGUAGE sql AS $body$
         INSERT INTO spending (scope, name, slot, is_real, spent, reserved, pruned)
-        SELECT scope, name, slot, CASE WHEN (row_).base_url LIKE 'http://%' THEN 0 ELSE 1 END, spent_, reserved_, pruned_
+        SELECT scope, name, slot, is_real(row_), spent_, reserved_, pruned_
         FROM (VALUES
             ('all', '', floor((row_).created_at / {_SLOT_S})::bigint),
             ('sender', coalesce('=' || (row_).sender, ''), floor((row_).created_at / {_SLOT_S})::bigint),
@@ -154,7 +156,16 @@ _SPENDING: Final = f"""
     CREATE TRIGGER spending_of_records AFTER INSERT OR DELETE
         OR UPDATE OF state, cost_usd, reserved_usd, session, sender, created_at, base_url ON records
         FOR EACH ROW EXECUTE FUNCTION count_spending();
-"""
+"""  # noqa: S608 - own numbers
+
+SUMS_OF_RECORDS: Final = (
+    "SELECT scope, name, slot, is_real(records) AS is_real, sum(spent_of(records))::bigint AS spent,"  # noqa: S608
+    " sum(reserved_of(records))::bigint AS reserved FROM records CROSS JOIN LATERAL (VALUES"
+    f" ('all', '', floor(created_at / {_SLOT_S})::bigint),"
+    f" ('sender', coalesce('=' || sender, ''), floor(created_at / {_SLOT_S})::bigint),"
+    " ('session', coalesce('=' || session, ''), 0::bigint)) AS places (scope, name, slot)"
+    " GROUP BY scope, name, slot, is_real(records)"
+)
 
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (("0001_records", _RECORDS), ("0002_spending", _SPENDING))
 

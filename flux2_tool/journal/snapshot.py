@@ -23,9 +23,10 @@ from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.model import Record
 from flux2_tool.journal.opening import journal_file, open_journal
 from flux2_tool.journal.process_id import ThisProcess
+from flux2_tool.journal.record_table import all_records
 from flux2_tool.journal.spending_sums import SpentAt, spent_since
+from flux2_tool.journal.sqlite_database import BUSY_TIMEOUT_S
 from flux2_tool.journal.sqlite_files import identity
-from flux2_tool.journal.sqlite_table import BUSY_TIMEOUT_S, all_records
 
 _STEPS: Final = frozenset(name for name, _ in MIGRATIONS)
 

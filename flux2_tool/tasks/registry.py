@@ -26,8 +26,8 @@ from flux2_tool.journal import (
     open_threaded_journal,
 )
 from flux2_tool.journal.errors import unavailable
+from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
-from flux2_tool.journal.sqlite_leases import LEASE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.claims import PreparedRequest, TaskHandle, raise_refusal

@@ -1,0 +1,61 @@
+"""The journal in PostgreSQL: one schema that the processes of many machines share.
+
+Leases are measured on the server's clock, which is the same for all. A lease alone decides who owns a record, but for a
+process of this very machine that has certainly ended. Whoever has lost a lease finds it out in the transaction in which
+it would send or write.
+"""
+
+from __future__ import annotations
+
+from flux2_tool.journal.model import Record
+from flux2_tool.journal.postgres_database import PostgresDatabase
+from flux2_tool.journal.process_id import Liveness, Moment, Owner
+from flux2_tool.journal.store import SqlJournal
+
+SERVER_CLOCK = "server"
+
+
+class PostgresJournal(SqlJournal):
+    """The `Journal` of one process over a schema in PostgreSQL.
+
+    Args:
+        database: Open.
+        owner: This process.
+    """
+
+    def __init__(self, database: PostgresDatabase, owner: Owner) -> None:
+        super().__init__(database, ServerTimed(owner, database))
+
+    def is_in_place(self) -> bool:
+        return True
+
+    def is_moved(self) -> bool:
+        return False
+
+    def salvage(self) -> list[Record]:
+        return []
+
+
+class ServerTimed:
+    """A process whose leases are measured on the server's clock.
+
+    Args:
+        owner: The process.
+        database: Its connection to the server.
+    """
+
+    def __init__(self, owner: Owner, database: PostgresDatabase) -> None:
+        self._owner = owner
+        self._database = database
+
+    @property
+    def name(self) -> str:
+        return self._owner.name
+
+    def liveness(self, name: str) -> Liveness:
+        """Return "dead" for a process of this machine that has ended; of any other the lease tells."""
+        return "dead" if self._owner.liveness(name) == "dead" else "unknown"
+
+    def moment(self) -> Moment:
+        with self._database.reading():
+            return Moment(SERVER_CLOCK, self._database.time_s())
