@@ -40,6 +40,8 @@ class ClaimTable(LeaseTable):
     def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float) -> Claim:
         intent = intents[0]  # what decides is the same for all
         with self._transaction(synced=True, alone=True):
+            if not rules.is_trial and (made := self._made_before(intents)):
+                return Claim(outcome="new", records=made)
             if rules.join != "never":
                 joined = self._joinable(intent, rules, now) or self._inherited(intent, rules, now)
                 if joined is not None:
@@ -72,6 +74,11 @@ class ClaimTable(LeaseTable):
             ids = tuple(one.record_id for one in intents)
             records = self._select(f"record_id IN ({', '.join('?' * len(ids))})", ids)
             return Claim(outcome="new", records=tuple(records))
+
+    def _made_before(self, intents: Sequence[Intent]) -> tuple[Record, ...]:
+        """Return what this very claim has recorded, if its answer was lost on the way and it is made once more."""
+        ids = tuple(one.record_id for one in intents)
+        return tuple(self._select(f"record_id IN ({', '.join('?' * len(ids))}) AND owner = ?", (*ids, self._name)))
 
     def _set_of(self, record: Record) -> tuple[Record, ...]:
         """Return the records of a record's set, in their order; a single one is a set of its own."""

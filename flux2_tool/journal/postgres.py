@@ -7,7 +7,6 @@ it would send or write.
 
 from __future__ import annotations
 
-from flux2_tool.journal.model import Record
 from flux2_tool.journal.postgres_database import PostgresDatabase
 from flux2_tool.journal.process_id import Liveness, Moment, Owner
 from flux2_tool.journal.store import SqlJournal
@@ -25,15 +24,6 @@ class PostgresJournal(SqlJournal):
 
     def __init__(self, database: PostgresDatabase, owner: Owner) -> None:
         super().__init__(database, ServerTimed(owner, database))
-
-    def is_in_place(self) -> bool:
-        return True
-
-    def is_moved(self) -> bool:
-        return False
-
-    def salvage(self) -> list[Record]:
-        return []
 
 
 class ServerTimed:

@@ -107,7 +107,7 @@ class SessionTable(ClaimTable):
     def _inherited_sessions(self, fingerprint: str, base_url: str, prefix: str) -> Iterator[str]:
         """Yield an account's sessions of dead owners that have images, newest first."""
         for (session,) in self._database.execute(
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
+            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"  # noqa: S608
             f" AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max({self._database.order}) DESC",
             (fingerprint, base_url, len(prefix), prefix),
         ):

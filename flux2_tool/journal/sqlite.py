@@ -39,8 +39,7 @@ class SqliteJournal(SqlJournal):
     def is_moved(self) -> bool:
         return self._sqlite.files.were_moved()
 
-    def set_busy_timeout(self, seconds: float) -> None:
-        """Wait this long for another connection's lock."""
+    def set_lock_timeout(self, seconds: float) -> None:
         self._sqlite.set_busy_timeout(seconds)
 
     def salvage(self) -> list[Record]:

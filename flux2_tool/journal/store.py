@@ -207,6 +207,21 @@ class SqlJournal(SessionTable):
         with self._guarded():
             return wrong_sums(self._database)
 
+    # ---- what a database on a server has nothing of ------------------------------------------------------------------
+
+    def set_lock_timeout(self, seconds: float) -> None:
+        """Wait this long for another process's lock."""
+
+    def is_in_place(self) -> bool:
+        return True
+
+    def is_moved(self) -> bool:
+        return False
+
+    def salvage(self) -> list[Record]:
+        self._database.close()
+        return []
+
     def close(self, *, release: bool = True) -> None:
         if release:
             with contextlib.suppress(JournalError), self._transaction():
