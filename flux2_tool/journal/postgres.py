@@ -7,6 +7,8 @@ it would send or write.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flux2_tool.journal.postgres_database import PostgresDatabase
 from flux2_tool.journal.process_id import Liveness, Moment, Owner
 from flux2_tool.journal.store import SqlJournal
@@ -20,10 +22,11 @@ class PostgresJournal(SqlJournal):
     Args:
         database: Open.
         owner: This process.
+        time_s: Returns the seconds since 1970 that leases are measured by; by default the server's.
     """
 
-    def __init__(self, database: PostgresDatabase, owner: Owner) -> None:
-        super().__init__(database, ServerTimed(owner, database))
+    def __init__(self, database: PostgresDatabase, owner: Owner, *, time_s: Callable[[], float] | None = None) -> None:
+        super().__init__(database, ServerTimed(owner, database, time_s=time_s))
 
 
 class ServerTimed:
@@ -32,11 +35,13 @@ class ServerTimed:
     Args:
         owner: The process.
         database: Its connection to the server.
+        time_s: See `PostgresJournal`.
     """
 
-    def __init__(self, owner: Owner, database: PostgresDatabase) -> None:
+    def __init__(self, owner: Owner, database: PostgresDatabase, *, time_s: Callable[[], float] | None = None) -> None:
         self._owner = owner
         self._database = database
+        self._time_s = time_s
 
     @property
     def name(self) -> str:
@@ -47,5 +52,7 @@ class ServerTimed:
         return "dead" if self._owner.liveness(name) == "dead" else "unknown"
 
     def moment(self) -> Moment:
+        if self._time_s is not None:
+            return Moment(SERVER_CLOCK, self._time_s())
         with self._database.reading():
             return Moment(SERVER_CLOCK, self._database.time_s())

@@ -25,11 +25,8 @@ from flux2_tool.journal import (
     Owner,
     Record,
     SqliteJournal,
-    open_journal,
     open_threaded_journal,
 )
-from flux2_tool.journal.postgres import PostgresJournal
-from flux2_tool.journal.postgres_database import open_database
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support import stores
 
@@ -83,7 +80,7 @@ class Machine:
         """Return the journal as a process sees it, in containers of one host or, with another `boot`, elsewhere."""
         self.uptime_s.setdefault(boot, 0.0)
         owner = Named(name, self.dead, alive=self.alive, moment=lambda: Moment(boot, self.uptime_s[boot]))
-        journal = _opened(self.home, owner, lambda: NOON + self.uptime_s["a boot"])
+        journal = stores.open_store(self.home, owner=owner, now=NOON, time_s=lambda: NOON + self.uptime_s["a boot"])
         self._open.append(journal)
         return journal
 
@@ -134,14 +131,6 @@ class Machine:
         """Close what was opened."""
         for journal in self._open:
             journal.close()
-
-
-def _opened(home: Path, owner: Owner, server_time: Callable[[], float]) -> Any:
-    if stores.chosen() == "sqlite":
-        return open_journal(home, owner=owner, now=NOON)
-    database = open_database(stores.url(), schema=stores.schema_of(home), now=NOON)
-    database.time_s = server_time
-    return PostgresJournal(database, owner)
 
 
 def begun(claim: Claim) -> Record:

@@ -61,13 +61,14 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, and return when it takes connections."""
         options = [text for name, value in _OPTIONS.items() for text in ("-c", f"{name}={value}")]
-        self._process = subprocess.Popen(
-            [self._programs / "postgres", "-D", self.folder, "-p", str(self.port), "-k", self.folder, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "server.log").open("ab"),
-            **_as_ordinary_user(),
-        )
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.folder, "-p", str(self.port), "-k", self.folder, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                **_as_ordinary_user(),
+            )
         self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "60", retry=True)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
