@@ -26,12 +26,14 @@ class Database(Protocol):
         order: The column that counts rows in the order of insertion.
         same: The operator that takes two NULLs for equal.
         for_update: What ends a query whose rows stay locked until the end of the transaction.
+        lock_records: A statement that keeps every other transaction from changing a record; "" where none is needed.
         sums: A query of the sums of spending as the records say them; see `spending_sums.py`.
     """
 
     order: str
     same: str
     for_update: str
+    lock_records: str
     sums: str
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:

@@ -58,6 +58,7 @@ class PostgresDatabase:
     order = ORDER
     same = "IS NOT DISTINCT FROM"
     for_update = "FOR UPDATE"
+    lock_records = "LOCK TABLE records IN EXCLUSIVE MODE"
     sums = SUMS_OF_RECORDS
 
     def __init__(self, pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]], *, name: str, schema: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -206,6 +206,37 @@ class SqlJournal(SessionTable):
         """Return how many sums of spending differ from what the records say."""
         with self._guarded():
             return wrong_sums(self._database)
+
+    # ---- for a copy, see `copying.py` --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from writing; one transaction of this one."""
+        with self._transaction(synced=True, alone=True):
+            if self._database.lock_records:
+                self._database.execute(self._database.lock_records)
+            yield
+
+    def is_held(self, record: Record, *, now: float) -> bool:
+        """Whether a process owns a record, or may own it; only while the journal is held."""
+        return self._is_held(record, now)
+
+    def put(self, record: Record) -> None:
+        """Add a record; only while the journal is held."""
+        self._insert(row_of(record))
+
+    def rows_of(self, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return what a table has; only while the journal is held."""
+        return [tuple(row) for row in self._database.execute(f"SELECT {', '.join(columns)} FROM {table}")]  # noqa: S608
+
+    def put_rows(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, anew: bool = False
+    ) -> None:
+        """Add rows to a table, or replace all that it has; only while the journal is held."""
+        if anew:
+            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - own names
+        marks = ", ".join("?" * len(columns))
+        self._database.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
 
     # ---- what a database on a server has nothing of ------------------------------------------------------------------
 
