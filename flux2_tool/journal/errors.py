@@ -109,6 +109,12 @@ def unavailable(exc: JournalError) -> Flux2Error:
             hint="Upgrade flux2-tool to that version here too, or set FLUX2_TOOL_HOME to another folder, "
             "which counts its own caps.",
         )
+    if exc.reason == "connection":
+        return JournalUnavailableError(
+            f"The task journal cannot be used, so nothing was sent: {exc}.",
+            hint="Try again in a minute. The operator starts the database of the setting journal_url, or corrects that "
+            "address; `flux2-tool doctor` checks it. Or set journal to best_effort.",
+        )
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",
         # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.

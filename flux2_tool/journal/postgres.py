@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flux2_tool.journal.postgres_database import PostgresDatabase
+from flux2_tool.journal.postgres_database import PostgresDatabase, ServerFacts
 from flux2_tool.journal.process_id import Liveness, Moment, Owner
 from flux2_tool.journal.store import SqlJournal
 
@@ -27,6 +27,11 @@ class PostgresJournal(SqlJournal):
 
     def __init__(self, database: PostgresDatabase, owner: Owner, *, time_s: Callable[[], float] | None = None) -> None:
         super().__init__(database, ServerTimed(owner, database, time_s=time_s))
+        self._server = database
+
+    def server_facts(self, *, clock: Callable[[], float], timer: Callable[[], float]) -> ServerFacts:
+        """Ask the server about itself; see `PostgresDatabase.facts`."""
+        return self._server.facts(clock=clock, timer=timer)
 
 
 class ServerTimed:

@@ -10,8 +10,11 @@ https://www.psycopg.org/psycopg3/docs/advanced/pool.html.
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool.journal.errors import JournalError, JournalFailureReason
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 # As many operations as run at once in one process.
 POOL_SIZE: Final = 4
 CONNECT_TIMEOUT_S: Final = 5.0
+APPLICATION: Final = "flux2-tool"
+_ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
 _LOCK_TIMEOUT_S: Final = 2.0
 _STATEMENT_TIMEOUT_S: Final = 10.0
@@ -44,6 +49,23 @@ _REASONS: Final[dict[str, JournalFailureReason]] = {
     "XX": "damaged",
     "22": "damaged",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What can be said of a server.
+
+    Attributes:
+        version: Such as "15.4".
+        latency_s: The shortest of a few round trips, in seconds.
+        clock_ahead_s: How far its clock is ahead of this machine's, in seconds, give or take the latency.
+        others: How many other processes of this package are connected to the database, by the name of their host.
+    """
+
+    version: str
+    latency_s: float
+    clock_ahead_s: float
+    others: Mapping[str, int]
 
 
 class PostgresDatabase:
@@ -98,6 +120,33 @@ class PostgresDatabase:
         [(seconds,)] = self.execute("SELECT extract(epoch FROM clock_timestamp())::double precision")
         return float(seconds)
 
+    def facts(self, *, clock: Callable[[], float], timer: Callable[[], float]) -> ServerFacts:
+        """Ask the server about itself.
+
+        Args:
+            clock: Returns this machine's time in seconds since 1970.
+            timer: Measures the round trips.
+        """
+        with self._connected() as connection:
+            rounds = []
+            for _ in range(_ROUND_TRIPS):
+                begun_s = timer()
+                ahead_s = self.time_s() - clock()
+                rounds.append((timer() - begun_s, ahead_s))
+            latency_s, ahead_s = min(rounds)
+            rows = self.execute(
+                "SELECT split_part(application_name, ' ', 2), count(DISTINCT application_name) FROM pg_stat_activity"
+                " WHERE starts_with(application_name, ?) AND application_name != ? AND datname = current_database()"
+                " GROUP BY 1 ORDER BY 1",
+                (f"{APPLICATION} ", _application_name()),
+            )
+            return ServerFacts(
+                version=connection.info.parameter_status("server_version") or "?",
+                latency_s=latency_s,
+                clock_ahead_s=ahead_s,
+                others={str(host): int(count) for host, count in rows},
+            )
+
     def checkpoint(self) -> None:
         """Nothing: a commit is all that another process needs."""
 
@@ -132,6 +181,11 @@ class PostgresDatabase:
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
             raise JournalError(text, reason=_reason(exc)) from exc
+
+
+def _application_name() -> str:
+    """Return what the server's views show of this process; PostgreSQL cuts it after 63 bytes."""
+    return f"{APPLICATION} {socket.gethostname()[:40]} {os.getpid()}"
 
 
 def _statement(sql: str) -> LiteralString:
@@ -176,7 +230,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
     name = shown_url(url)
     options: dict[str, Any] = {
         "connect_timeout": round(CONNECT_TIMEOUT_S),
-        "application_name": "flux2-tool",
+        "application_name": _application_name(),
         "autocommit": True,
     }
     try:

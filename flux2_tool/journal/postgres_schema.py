@@ -190,9 +190,9 @@ def migrate(connection: Any, *, schema: str, now: float) -> None:
         if exists is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at DOUBLE PRECISION NOT NULL)"
-        )
+        # IF NOT EXISTS would need the right to create tables also where nothing is created.
+        if connection.execute("SELECT to_regclass('migrations')").fetchone() == (None,):
+            connection.execute("CREATE TABLE migrations (name TEXT PRIMARY KEY, applied_at DOUBLE PRECISION NOT NULL)")
         applied = {name for (name,) in connection.execute("SELECT name FROM migrations")}
         newer = sorted(applied - {name for name, _ in MIGRATIONS})
         if newer:

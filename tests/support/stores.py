@@ -58,7 +58,7 @@ def break_connections() -> None:
     with psycopg.connect(url(), autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'flux2-tool' AND pid != pg_backend_pid()"
+            " WHERE application_name LIKE 'flux2-tool %' AND pid != pg_backend_pid()"
         )
 
 
