@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from flux2_tool._database_url import shown_url
 from flux2_tool._folders import data_folder, expanded, state_data_folder
 from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
 from flux2_tool.exceptions import ConfigurationError
@@ -204,9 +204,7 @@ def _folder(text: str) -> Path:
 
 
 def _database_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
-        raise ValueError("must be a PostgreSQL address such as postgresql://user@host/db")
+    shown_url(text)
     return text
 
 

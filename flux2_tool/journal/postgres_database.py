@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
+from flux2_tool._database_url import shown_url
 from flux2_tool.journal.errors import JournalError, JournalFailureReason
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
 
@@ -227,7 +228,10 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         from psycopg_pool import ConnectionPool
     except ImportError as exc:
         raise JournalError(f"the extra postgres is not installed ({exc.name} is missing)", reason="other") from exc
-    name = shown_url(url)
+    try:
+        name = shown_url(url)
+    except ValueError as exc:
+        raise JournalError(f"the address of the journal {exc}", reason="other") from exc
     options: dict[str, Any] = {
         "connect_timeout": round(CONNECT_TIMEOUT_S),
         "application_name": _application_name(),
@@ -258,15 +262,3 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         open=True,
     )
     return PostgresDatabase(pool, name=name, schema=schema)
-
-
-def shown_url(url: str) -> str:
-    """Return the host, port and database of a URL, without user and password."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        parts = conninfo_to_dict(url)
-    except Exception:  # noqa: BLE001 - whatever it is, it is not shown
-        return "in PostgreSQL"
-    host = parts.get("host") or parts.get("hostaddr") or "localhost"
-    return f"postgresql://{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
