@@ -16,7 +16,7 @@ from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.record_table import row_of
 from flux2_tool.journal.session_table import SessionTable
-from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
+from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums, spent_since, wrong_sums
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
 
@@ -201,6 +201,11 @@ class SqlJournal(SessionTable):
             count_anew(self._database)
             drop_old_sums(self._database, before=before)
             return int(cursor.rowcount)
+
+    def spent_since(self, since: float) -> list[SpentAt]:
+        """Return what was spent since a time, by quarters of an hour, oldest first."""
+        with self._guarded():
+            return list(spent_since(self._database, since))
 
     def wrong_sums(self) -> int:
         """Return how many sums of spending differ from what the records say."""
