@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from flux2_tool._database_url import shown_url
 from flux2_tool._folders import data_folder, expanded, state_data_folder
 from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
 from flux2_tool.exceptions import ConfigurationError
@@ -202,6 +203,11 @@ def _folder(text: str) -> Path:
     return folder
 
 
+def _database_url(text: str) -> str:
+    shown_url(text)
+    return text
+
+
 def _webhook_secret(text: str) -> str:
     webhook_key(text)
     return text.strip()
@@ -216,6 +222,7 @@ NORMALIZERS: Final[Mapping[str, Callable[[str], str | Path]]] = MappingProxyType
         "host_name": str.lower,
         "public_url": normalized_public_url,
         "webhook_secret": _webhook_secret,
+        "database_url": _database_url,
     }
 )
 """Functions that normalize a text of each kind for `Settings`; of a list, each item."""

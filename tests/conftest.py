@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import network
+from tests.support import network, stores
 from tests.support.harness import SandboxTransport
 
 
@@ -17,6 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=network.WAYS,
         default="transport",
         help="How requests reach the service: through a transport in process, or over real sockets on loopback.",
+    )
+    parser.addoption(
+        "--journal", choices=stores.STORES, default="sqlite", help="Which store the journal's own tests use."
     )
 
 
@@ -29,6 +32,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "transport_only(reason): skipped with --network=sockets, for the reason given")
     network.choose(config.getoption("--network"))
+    stores.choose(config.getoption("--journal"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "probe": ("flux2_tool.cli.probe", "probe", "Pay for one image; record RunAPI's responses."),
     "demo": ("flux2_tool.cli.demo", "demo", "Run a full example against a sandbox, without a key."),
     "sandbox": ("flux2_tool.cli.sandbox", "sandbox", "Serve a mock of RunAPI on this machine."),
+    "journal": ("flux2_tool.cli.journal", "journal", "Copy the task journal to PostgreSQL, and back."),
     "openclaw": ("flux2_tool.cli.openclaw", "openclaw", "Install into OpenClaw, show the state, remove."),
     "mcp": ("flux2_tool.cli.mcp", "mcp", "Serve the tools to Claude Code, Codex, Cursor and other MCP hosts."),
     "manifest": ("flux2_tool.cli.manifest", "manifest", "Check the manifest, export tool definitions."),

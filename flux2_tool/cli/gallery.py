@@ -64,12 +64,13 @@ def _made(settings: Settings, home: Path, *, offline: bool, since: float | None)
     from flux2_tool.gallery.entries import file_address
     from flux2_tool.gallery.making import GalleryMaker
     from flux2_tool.images.decoder import shared_decoder
-    from flux2_tool.journal import JournalError
+    from flux2_tool.journal import JournalError, place_of
     from flux2_tool.schema.manifest import load_manifest
 
     with progress() as report:
         maker = GalleryMaker(
             home=home,
+            place=place_of(settings) or home,
             cap_usd=_cap_usd(settings, home),
             manifest=load_manifest(),
             decoder=shared_decoder(),

@@ -10,7 +10,7 @@ from typing import Final
 
 from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT
 from flux2_tool.exceptions import ConfigurationError, JournalUnavailableError
-from flux2_tool.journal import JournalError, SqliteJournal, ThisProcess, open_journal
+from flux2_tool.journal import JournalError, SqlJournal, ThisProcess, open_journal, place_of
 from flux2_tool.settings import Settings
 
 JOURNAL_HINT: Final = (
@@ -32,15 +32,15 @@ def data_folder_of(settings: Settings) -> Path:
 
 
 @contextmanager
-def opened_journal(settings: Settings) -> Iterator[SqliteJournal]:
-    """Open the journal of the data folder for the block.
+def opened_journal(settings: Settings) -> Iterator[SqlJournal]:
+    """Open the journal of the settings for the block.
 
     Raises:
         ConfigurationError: There is no data folder.
         JournalUnavailableError: It cannot be opened, or one of the block's operations on it fails.
     """
     try:
-        journal = open_journal(data_folder_of(settings), owner=ThisProcess(), now=time.time())
+        journal = open_journal(place_of(settings) or data_folder_of(settings), owner=ThisProcess(), now=time.time())
         try:
             yield journal
         finally:

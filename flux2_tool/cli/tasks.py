@@ -21,7 +21,7 @@ from flux2_tool.schema.money import cost_text, usd_text
 from flux2_tool.schema.task_ref import TaskRef
 
 if TYPE_CHECKING:
-    from flux2_tool.journal import Record, SqliteJournal
+    from flux2_tool.journal import Record, SqlJournal
     from flux2_tool.settings import Settings
 
 _STATES = ("sending", "processing", "completed", "failed", "not_created", "unknown")
@@ -63,7 +63,7 @@ def _note_lost(found: Sequence[Record]) -> None:
         note(f"hint:  flux2-tool tasks forget {name} settles it, once the RunAPI dashboard has shown its outcome")
 
 
-def _mark_unconfirmed(journal: SqliteJournal, settings: Settings) -> None:
+def _mark_unconfirmed(journal: SqlJournal, settings: Settings) -> None:
     """Mark as unknown the requests of dead processes that are too old to be sent again automatically."""
     from flux2_tool.journal import JournalError
 
@@ -240,7 +240,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _journal() -> Iterator[tuple[SqliteJournal, Settings]]:
+def _journal() -> Iterator[tuple[SqlJournal, Settings]]:
     """Open the journal with the settings that name it."""
     from flux2_tool.cli.open_journal import opened_journal
     from flux2_tool.settings import load_settings

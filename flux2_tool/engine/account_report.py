@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from flux2_tool._files import is_file
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import Flux2Error
-from flux2_tool.journal import JournalError, Spending, ThisProcess, open_journal
+from flux2_tool.journal import JournalError, Spending, ThisProcess, open_journal, place_of
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.runapi.account_check import ask_service
 from flux2_tool.runapi.client import HttpTimeouts
@@ -66,10 +67,11 @@ def spent_today(settings: Settings, *, base_url: str, now: float) -> Spending:
         JournalError: The journal cannot be used.
     """
     cap = day_cap(settings, base_url=base_url, now=now)
-    path = None if settings.home is None else settings.home / FILE_NAME
-    if settings.journal == "off" or path is None or not is_file(path):
+    place = place_of(settings)
+    is_there = is_file(place / FILE_NAME) if isinstance(place, Path) else place is not None
+    if settings.journal == "off" or not is_there:
         return Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
-    with closing(open_journal(path.parent, owner=ThisProcess(), now=now)) as opened:
+    with closing(open_journal(place, owner=ThisProcess(), now=now)) as opened:
         return opened.spending(cap)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flux2_tool.engine.runtime import Runtime
+from flux2_tool.journal import place_of
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.schema.manifest import Manifest
@@ -25,7 +26,7 @@ def registry_of(
 ) -> Registry:
     """Return an engine's registry; for the arguments see `Engine` and `Registry`."""
     return Registry(
-        folder=settings.home,
+        place=place_of(settings),
         mode=settings.journal,
         owner=runtime.owner,
         opener=runtime.opener,

@@ -16,6 +16,7 @@ from flux2_tool.gallery.page import Content, page
 from flux2_tool.gallery.spending import first_instant, spending_by_day
 from flux2_tool.gallery.thumbnails import FETCHING_S, Thumbnails
 from flux2_tool.images.decoder import Decoder
+from flux2_tool.journal import JournalPlace
 from flux2_tool.journal.snapshot import Snapshot, read_snapshot
 from flux2_tool.runapi.client import open_http
 from flux2_tool.schema.manifest import Manifest
@@ -46,7 +47,8 @@ class GalleryMaker:
     """Makes pages of one data folder.
 
     Attributes:
-        home: The data folder.
+        home: The data folder, for thumbnails.
+        place: Where the journal is.
         cap_usd: The cap per day, for the chart.
         manifest: For list prices and the version.
         decoder: Makes the thumbnails.
@@ -60,6 +62,7 @@ class GalleryMaker:
     """
 
     home: Path
+    place: JournalPlace
     cap_usd: float
     manifest: Manifest
     decoder: Decoder
@@ -78,7 +81,7 @@ class GalleryMaker:
         Raises:
             JournalError: The journal cannot be read.
         """
-        snapshot = await asyncio.to_thread(read_snapshot, self.home, since=first_instant(now=now))
+        snapshot = await asyncio.to_thread(read_snapshot, self.place, since=first_instant(now=now))
         records = (snapshot or Snapshot()).records
         every = await asyncio.to_thread(entries_of, records, self.manifest, now=now)
         shown = [entry for entry in every.shown if self.since is None or entry.made_at >= self.since]

@@ -2,7 +2,8 @@
 
 In: intents and outcomes. Out: records, and which process may send or resume one. `Journal` is the interface for
 an event loop, and `open_threaded_journal` returns its implementation: SQLite in a file or in memory, in its own thread.
-Commands without an event loop use that store directly, from `open_journal`.
+Commands without an event loop use that store directly, from `open_journal`. Several machines may share one in
+PostgreSQL, by the same statements.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from flux2_tool.journal.model import (
     Spending,
 )
 from flux2_tool.journal.opening import open_journal
+from flux2_tool.journal.place import DatabaseUrl, JournalPlace, place_of
 from flux2_tool.journal.process_id import Liveness, Moment, Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.sqlite import SqliteJournal
+from flux2_tool.journal.store import SqlJournal
 from flux2_tool.journal.threaded import ThreadedJournal, open_threaded_journal
 
 __all__ = [
@@ -34,11 +37,13 @@ __all__ = [
     "Claim",
     "ClaimRules",
     "Conversation",
+    "DatabaseUrl",
     "Failure",
     "Intent",
     "Journal",
     "JournalError",
     "JournalFailureReason",
+    "JournalPlace",
     "JournalWithFallback",
     "Liveness",
     "Moment",
@@ -51,10 +56,12 @@ __all__ = [
     "RecordState",
     "SavedCopy",
     "Spending",
+    "SqlJournal",
     "SqliteJournal",
     "ThisProcess",
     "ThreadedJournal",
     "failure_reason",
     "open_journal",
     "open_threaded_journal",
+    "place_of",
 ]

@@ -16,6 +16,7 @@ from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT
 from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavailableError
 
 # locked       another process holds the file
+# connection   the database does not answer, or the connection broke: what was asked for may have been done
 # disk         the disk is full or broken
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
@@ -25,7 +26,7 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # no_folder    this user has no home folder, and no setting names another
 # other        none of these, or unknown
 JournalFailureReason = Literal[
-    "locked", "disk", "permissions", "damaged", "replaced", "moved", "newer", "no_folder", "other"
+    "locked", "connection", "disk", "permissions", "damaged", "replaced", "moved", "newer", "no_folder", "other"
 ]
 
 LOST: Final[frozenset[JournalFailureReason]] = frozenset(("replaced", "moved"))
@@ -107,6 +108,12 @@ def unavailable(exc: JournalError) -> Flux2Error:
             f"The task journal cannot be used, so nothing was sent: {exc}.",
             hint="Upgrade flux2-tool to that version here too, or set FLUX2_TOOL_HOME to another folder, "
             "which counts its own caps.",
+        )
+    if exc.reason == "connection":
+        return JournalUnavailableError(
+            f"The task journal cannot be used, so nothing was sent: {exc}.",
+            hint="Try again in a minute. The operator starts the database of the setting journal_url, or corrects that "
+            "address; `flux2-tool doctor` checks it. Or set journal to best_effort.",
         )
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Final, TypeVar
 
 from flux2_tool._folders import NO_DATA_FOLDER
 from flux2_tool.journal.errors import LOST, JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
+from flux2_tool.journal.place import JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.spent_records import SpentRecords
@@ -34,7 +34,7 @@ class JournalWithFallback:
     """Chooses the journal at each use.
 
     Args:
-        folder: The data folder that holds the file; None when there is none.
+        place: The data folder that holds the file, or the database; None when there is neither.
         mode: Whether money may be spent without the file.
         owner: This process.
         now: Returns the wall-clock time.
@@ -45,14 +45,14 @@ class JournalWithFallback:
     def __init__(
         self,
         *,
-        folder: Path | None,
+        place: JournalPlace | None,
         mode: JournalMode,
         owner: Owner,
         now: Callable[[], float],
         opener: OpenJournal,
         record_handles: Callable[[], Iterable[RecordHandle]],
     ) -> None:
-        self._folder = folder
+        self._place = place
         self._mode = mode
         self._owner = owner
         self._now = now
@@ -242,10 +242,10 @@ class JournalWithFallback:
                 await self._retire_file()
                 if not is_moved:
                     self._warn()
-            if self._folder is None:
+            if self._place is None:
                 raise JournalError(f"there is no folder for it: {NO_DATA_FOLDER}", reason="no_folder")
             if self._file is None:
-                journal = await self._open(self._folder, owner=self._owner, now=self._now())
+                journal = await self._open(self._place, owner=self._owner, now=self._now())
                 try:
                     await journal.carry_over(self._salvaged)
                     await self._carry_to(journal)

@@ -130,7 +130,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     (
-        # What is kept of deleted records, so that a task stays its conversation's; see sqlite_conversations.py.
+        # What is kept of deleted records, so that a task stays its conversation's; see task_conversations.py.
         "0011_task_conversations",
         """
         CREATE TABLE task_conversations (task_key TEXT NOT NULL, session TEXT);

@@ -1,4 +1,4 @@
-"""Open the journal of a data folder, and take an earlier one along when the folder has changed."""
+"""Open the journal of a data folder or a database; take an earlier one along when the folder has changed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Final
 
 from flux2_tool._folders import earlier_data_folder, is_state_data_folder
 from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.place import DatabaseUrl, JournalPlace
+from flux2_tool.journal.postgres import PostgresJournal
+from flux2_tool.journal.postgres_database import open_database
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
+from flux2_tool.journal.sqlite_database import connect
 from flux2_tool.journal.sqlite_files import clear_remains, close_lost, identity
-from flux2_tool.journal.sqlite_table import connect
+from flux2_tool.journal.store import SqlJournal
 from flux2_tool.journal.taken_along import take_along
 
 # OpenClaw's backup copies a database as one, with its WAL, only under such a name (measured with 2026.9.6).
@@ -30,13 +34,21 @@ def journal_file(folder: Path) -> Path:
     return _target(path) if path.is_symlink() else path
 
 
-def open_journal(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
-    """Open the journal of a data folder, or one in memory for `None`; create it if missing.
-
-    A data folder in OpenClaw's state folder gets what is in the user's own, which it replaces.
+def open_journal(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
+    """Open the journal of a data folder or a database, or one in memory for `None`; create it if missing.
 
     Raises:
-        JournalError: The folder or the file cannot be used; nothing was changed.
+        JournalError: The folder, the file or the server cannot be used; nothing was changed.
+    """
+    if isinstance(place, DatabaseUrl):
+        return PostgresJournal(open_database(place.url, schema=place.schema, now=now), owner)
+    return _open_file(place, owner=owner, now=now)
+
+
+def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
+    """Open a data folder's journal.
+
+    A data folder in OpenClaw's state folder gets what is in the user's own, which it replaces.
     """
     if folder is None:
         return SqliteJournal(connect(":memory:", now=now), None, owner)

@@ -3,7 +3,7 @@
 A process counts as dead only on proof, because a living one may have a paid request in flight. Proof needs the same
 boot and the same PID namespace, and then one of: kill(2) finds no such process; it is a zombie; a process with this id
 started at another time. Where that cannot be told (another host or container, no /proc, a /proc of another namespace,
-one that hides other users' processes) the answer is "unknown", and the lease decides (`sqlite_leases.py`).
+one that hides other users' processes) the answer is "unknown", and the lease decides (`lease_table.py`).
 """
 
 from __future__ import annotations

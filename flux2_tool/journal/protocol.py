@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 from flux2_tool.journal.model import (
@@ -18,6 +17,7 @@ from flux2_tool.journal.model import (
     SavedCopy,
     Spending,
 )
+from flux2_tool.journal.place import JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.runapi import contract
 
@@ -210,6 +210,6 @@ class Journal(Protocol):
 
 
 class OpenJournal(Protocol):
-    """Opens the journal of a data folder, or for `None` one in memory."""
+    """Opens the journal of a data folder or a database, or for `None` one in memory."""
 
-    async def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal: ...
+    async def __call__(self, place: JournalPlace | None, *, owner: Owner, now: float) -> Journal: ...

@@ -22,10 +22,12 @@ from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.model import Record
 from flux2_tool.journal.opening import journal_file, open_journal
+from flux2_tool.journal.place import DatabaseUrl, JournalPlace
 from flux2_tool.journal.process_id import ThisProcess
+from flux2_tool.journal.record_table import all_records
 from flux2_tool.journal.spending_sums import SpentAt, spent_since
+from flux2_tool.journal.sqlite_database import BUSY_TIMEOUT_S
 from flux2_tool.journal.sqlite_files import identity
-from flux2_tool.journal.sqlite_table import BUSY_TIMEOUT_S, all_records
 
 _STEPS: Final = frozenset(name for name, _ in MIGRATIONS)
 
@@ -43,17 +45,20 @@ class Snapshot:
     spent: tuple[SpentAt, ...] = ()
 
 
-def read_snapshot(folder: Path, *, since: float) -> Snapshot | None:
-    """Return the journal of a data folder, None where there is none yet.
+def read_snapshot(place: JournalPlace, *, since: float) -> Snapshot | None:
+    """Return the journal of a data folder or a database, None where a folder has none yet.
 
     Args:
-        folder: The data folder.
+        place: The data folder, or the database.
         since: The spending from then on is wanted.
 
     Raises:
         JournalError: It cannot be read.
     """
-    path = _path_in(folder)
+    if isinstance(place, DatabaseUrl):
+        with closing(open_journal(place, owner=ThisProcess(), now=time.time())) as journal:
+            return Snapshot(records=tuple(journal.records()), spent=tuple(journal.spent_since(since)))
+    path = _path_in(place)
     if path is None:
         return None
     with _guarded(path), SQLITE.operation():

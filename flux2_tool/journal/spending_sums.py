@@ -8,10 +8,10 @@ what is added and subtracted leaves no remainder. Deleting a record keeps what w
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from flux2_tool.journal.database import Database, Executes
 from flux2_tool.journal.model import Cap, Spending
 
 SLOT_S: Final = 900
@@ -84,6 +84,7 @@ def _of_records(row: str = "records") -> str:
     )
 
 
+SUMS_OF_RECORDS: Final = _of_records()
 _COUNTED: Final = "state, cost_usd, reserved_usd, session, sender, created_at, base_url"
 
 SPENDING_SUMS: Final = ";\n".join(
@@ -91,7 +92,7 @@ SPENDING_SUMS: Final = ";\n".join(
         "CREATE TABLE spending (scope TEXT NOT NULL, name TEXT NOT NULL, slot INTEGER NOT NULL,"
         " is_real INTEGER NOT NULL, spent INTEGER NOT NULL, reserved INTEGER NOT NULL, pruned INTEGER NOT NULL,"
         " PRIMARY KEY (scope, name, slot, is_real)) WITHOUT ROWID",
-        f"INSERT INTO spending SELECT *, 0 FROM ({_of_records()})",  # noqa: S608 - own names
+        f"INSERT INTO spending SELECT *, 0 FROM ({SUMS_OF_RECORDS})",  # noqa: S608 - own names
         _trigger(
             "spending_of_new", "INSERT", *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES)
         ),
@@ -113,7 +114,7 @@ SPENDING_SUMS: Final = ";\n".join(
 )
 
 
-def spending_of(connection: sqlite3.Connection, cap: Cap) -> Spending:
+def spending_of(database: Database, cap: Cap) -> Spending:
     """Return the use of a cap, from at most two sums for each quarter of an hour of its day."""
     if cap.kind == "image":
         return Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
@@ -122,12 +123,12 @@ def spending_of(connection: sqlite3.Connection, cap: Cap) -> Spending:
     has_slots = _KEY[scope][1]
     first = int(cap.since // SLOT_S) if has_slots and cap.since is not None else -(2**62)
     last = -int(-cap.until // SLOT_S) if has_slots and cap.until is not None else 2**62
-    spent, reserved = connection.execute(
+    spent, reserved = database.execute(
         "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0) FROM spending"
         " WHERE scope = ? AND name = ? AND slot >= ? AND slot < ? AND is_real >= ?",
         (scope, "" if named is None else f"={named}", first, last, int(cap.excludes_loopback)),
     ).fetchone()
-    return Spending(cap=cap, spent_usd=spent / _NANO, reserved_usd=reserved / _NANO)
+    return Spending(cap=cap, spent_usd=int(spent) / _NANO, reserved_usd=int(reserved) / _NANO)
 
 
 class SpentAt(NamedTuple):
@@ -144,9 +145,9 @@ class SpentAt(NamedTuple):
     reserved_usd: float
 
 
-def spent_since(connection: sqlite3.Connection, since: float) -> Iterator[SpentAt]:
+def spent_since(database: Executes, since: float) -> Iterator[SpentAt]:
     """Yield what was spent since a time, oldest first."""
-    rows = connection.execute(
+    rows = database.execute(
         "SELECT slot, is_real, spent, reserved FROM spending WHERE scope = 'all' AND slot >= ? ORDER BY slot",
         (int(since // SLOT_S),),
     )
@@ -154,32 +155,32 @@ def spent_since(connection: sqlite3.Connection, since: float) -> Iterator[SpentA
         yield SpentAt(slot * SLOT_S, bool(is_real), spent / _NANO, reserved / _NANO)
 
 
-def wrong_sums(connection: sqlite3.Connection) -> int:
+def wrong_sums(database: Database) -> int:
     """Return how many sums differ from what the records say, apart from what deleted ones had spent."""
-    found = connection.execute(
+    found = database.execute(
         "SELECT count(*) FROM ("  # noqa: S608 - own names
         "SELECT scope, name, slot, is_real, sum(spent) AS spent, sum(reserved) AS reserved FROM ("
-        f"SELECT * FROM ({_of_records()}) UNION ALL"
-        " SELECT scope, name, slot, is_real, pruned - spent, -reserved FROM spending)"
-        " GROUP BY scope, name, slot, is_real HAVING sum(spent) != 0 OR sum(reserved) != 0)"
+        f"SELECT * FROM ({database.sums}) AS counted UNION ALL"
+        " SELECT scope, name, slot, is_real, pruned - spent, -reserved FROM spending"
+        ") AS differences GROUP BY scope, name, slot, is_real HAVING sum(spent) != 0 OR sum(reserved) != 0) AS wrong"
     ).fetchone()
     return int(found[0])
 
 
-def count_anew(connection: sqlite3.Connection) -> None:
+def count_anew(database: Database) -> None:
     """Set the sums to what the records say and what deleted ones had spent."""
-    connection.execute("UPDATE spending SET spent = pruned, reserved = 0")
-    connection.execute(
+    database.execute("UPDATE spending SET spent = pruned, reserved = 0")
+    database.execute(
         "INSERT INTO spending (scope, name, slot, is_real, spent, reserved, pruned)"  # noqa: S608 - own names
-        f" SELECT *, 0 FROM ({_of_records()}) WHERE true"
-        " ON CONFLICT (scope, name, slot, is_real) DO UPDATE SET spent = spent + excluded.spent,"
+        f" SELECT counted.*, 0 FROM ({database.sums}) AS counted WHERE true"
+        " ON CONFLICT (scope, name, slot, is_real) DO UPDATE SET spent = spending.spent + excluded.spent,"
         " reserved = excluded.reserved"
     )
 
 
-def drop_old_sums(connection: sqlite3.Connection, *, before: float) -> None:
+def drop_old_sums(database: Database, *, before: float) -> None:
     """Delete the sums of whole days that no cap counts any more and that no record is part of."""
-    connection.execute(
+    database.execute(
         "DELETE FROM spending WHERE scope != 'session' AND slot < ? AND spent = pruned AND reserved = 0",
         (int((before - LONGEST_DAY_S) // SLOT_S),),
     )

@@ -1,4 +1,4 @@
-"""The journal in SQLite: one file, several processes, every write committed before the caller continues.
+"""The journal in SQLite: one file that the processes of a machine share.
 
 Writes that prevent a second payment are also synced to the disk first, so they survive a power failure; data that can
 be fetched from RunAPI again is not synced, because a sync delays every other call.
@@ -6,248 +6,50 @@ be fetched from RunAPI again is not synced, because a sync delays every other ca
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Final
+import sqlite3
+from pathlib import Path
+from typing import Final
 
 from flux2_tool._folders import JOURNAL_NAME
-from flux2_tool.journal.errors import JournalError, OwnershipLostError
-from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
-from flux2_tool.journal.spending_sums import count_anew, drop_old_sums, wrong_sums
-from flux2_tool.journal.sqlite_conversations import conversations_of, keep_conversations
-from flux2_tool.journal.sqlite_sessions import SessionTable
-from flux2_tool.journal.sqlite_table import row_of
-from flux2_tool.runapi import contract
+from flux2_tool.journal.errors import JournalError
+from flux2_tool.journal.model import Record
+from flux2_tool.journal.process_id import Owner
+from flux2_tool.journal.sqlite_database import SqliteDatabase
+from flux2_tool.journal.store import SqlJournal
 
 FILE_NAME: Final = JOURNAL_NAME
-_PRUNABLE: Final = (
-    "created_at < ? AND (state IN ('failed', 'not_created') OR (state = 'completed' AND delivered_at IS NOT NULL))"
-)
 
 
-class SqliteJournal(SessionTable):
-    """The `Journal` of one process over one SQLite database. Not for use from several threads at once."""
+class SqliteJournal(SqlJournal):
+    """The `Journal` of one process over one SQLite database. Not for use from several threads at once.
 
-    def take_over(self, record_id: str, *, now: float) -> Record | None:
-        with self._transaction():
-            record = self._one("record_id = ?", (record_id,))
-            if record is None or record.is_over or self._is_held_by_another(record, now):
-                return None
-            orphaned = record.orphaned or record.owner != self._name
-            self._update(record_id, **self._lease(now), orphaned=int(orphaned), abandoned=0)
-            self._connection.execute("DELETE FROM watched_leases WHERE record_id = ?", (record_id,))
-            return self._one("record_id = ?", (record_id,))
+    Args:
+        connection: The database, from `connect`.
+        path: The journal's file, None for one in memory.
+        owner: This process.
+    """
 
-    def release(self, record_id: str, *, abandoned: bool = False) -> None:
-        with self._transaction():
-            self._connection.execute(
-                "UPDATE records SET owner = NULL, lease_until = NULL, abandoned = max(abandoned, ?)"
-                " WHERE record_id = ? AND owner = ?",
-                (int(abandoned), record_id, self._name),
-            )
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, owner: Owner) -> None:
+        self._sqlite = SqliteDatabase(connection, path)
+        super().__init__(self._sqlite, owner)
 
-    def note_orphaned(self, record_id: str) -> None:
-        with self._transaction():
-            self._update(record_id, orphaned=1)
+    def is_in_place(self) -> bool:
+        return self._sqlite.files.are_in_place()
 
-    def heartbeat(self, *, now: float) -> None:
-        with self._transaction():
-            lease = self._lease(now)
-            self._connection.execute(
-                f"UPDATE records SET {', '.join(f'{name} = ?' for name in lease)} WHERE owner = ?",  # noqa: S608
-                (*lease.values(), self._name),
-            )
+    def is_moved(self) -> bool:
+        return self._sqlite.files.were_moved()
 
-    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
-        with self._transaction(synced=True):
-            record = self._check_owned(record_id)
-            if record.task_id is not None or record.is_over:
-                raise OwnershipLostError(f"record {record_id} is {record.state}")
-            values = self._lease(now)
-            if (record.route, record.state) != (route, "sending"):
-                values |= {"route": route, "state": "sending"}
-            self._update(record_id, **values)
-
-    def note_accepted(
-        self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
-    ) -> None:
-        with self._transaction(synced=True):
-            record = self._known(record_id)
-            if record.state in ("completed", "failed") or record.owner not in (None, self._name):
-                return
-            self._update(
-                record_id,
-                state="processing",
-                task_id=task_id,
-                status_url=status_url,
-                accepted_at=now,
-                request_id=request_id,
-                **self._lease(now),
-            )
-
-    def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
-        with self._transaction():
-            record = self._known(record_id)
-            if not self._may_end(record, outcome.state):
-                return
-            self._update(record_id, **row_of(outcome), finished_at=None if outcome.state == "unknown" else now)
-            if outcome.state != "completed":
-                self._update(record_id, owner=None, lease_until=None)
-
-    def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
-        with self._transaction():
-            self._update(record_id, saved=json.dumps([asdict(copy) for copy in copies]))
-
-    def carry_over(self, records: Sequence[Record]) -> None:
-        with self._transaction(synced=True):
-            for record in records:
-                known = self._one("record_id = ?", (record.record_id,))
-                if known is None or (
-                    known.owner in (None, self._name, record.owner) and _progress(known) <= _progress(record)
-                ):
-                    self._insert(row_of(record), or_update=True)
-
-    def get(self, record_id: str) -> Record | None:
-        with self._guarded():
-            return self._one("record_id = ?", (record_id,))
-
-    def find_task(self, task_id: str, *, fingerprint: str, base_url: str) -> Record | None:
-        with self._guarded():
-            return self._one("task_id = ? AND fingerprint = ? AND base_url = ?", (task_id, fingerprint, base_url))
-
-    def has_other(self, task_id: str, *, base_url: str, than: str) -> bool:
-        with self._guarded():
-            return self._one("task_id = ? AND base_url = ? AND record_id != ?", (task_id, base_url, than)) is not None
-
-    def conversations_of(self, task_id: str) -> list[str | None]:
-        with self._guarded():
-            return conversations_of(self._connection, task_id)
-
-    def unowned(
-        self, *, fingerprint: str, base_url: str, now: float, resend_since: float, include_abandoned: bool = False
-    ) -> list[Record]:
-        with self._guarded():
-            unfinished = self._select(
-                "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND abandoned <= ?",
-                (fingerprint, base_url, int(include_abandoned)),
-            )
-        return [
-            record
-            for record in unfinished
-            if self._may_be_orphaned(record, now)
-            and (
-                record.task_id is not None
-                or (record.age_s(now, self._owner.moment()) <= now - resend_since and not record.conflict)
-            )
-        ]
-
-    def records(
-        self, *, states: Sequence[RecordState] = (), since: float | None = None, ended_since: float | None = None
-    ) -> list[Record]:
-        conditions, values = ["1"], list[Any]()
-        if states:
-            conditions.append(f"state IN ({', '.join('?' * len(states))})")
-            values += states
-        if since is not None:
-            conditions.append("created_at >= ?")
-            values.append(since)
-        if ended_since is not None:
-            conditions.append("finished_at >= ?")
-            values.append(ended_since)
-        with self._guarded():
-            return self._select(" AND ".join(conditions), tuple(values))
-
-    def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
-        with self._guarded():
-            rows = self._connection.execute(
-                "SELECT duration_s FROM records WHERE base_url = ? AND model = ? AND resolution = ?"
-                " AND duration_s IS NOT NULL ORDER BY rowid DESC LIMIT ?",
-                (base_url, model, resolution, limit),
-            )
-            return [row[0] for row in rows][::-1]
-
-    def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
-        with self._transaction():
-            for record in self._select("state = 'sending'", ()):
-                is_late = record.age_s(now, self._owner.moment()) > now - sent_before
-                if is_late and not self._is_held(record, now):
-                    self._update(
-                        record.record_id,
-                        state="unknown",
-                        owner=None,
-                        lease_until=None,
-                        error_code="unexpected_answer",
-                        error_message="The process that sent the request ended before the response arrived.",
-                    )
-
-    def forget(self, record_id: str, *, now: float) -> bool:
-        with self._transaction():
-            record = self._one("record_id = ? AND state = 'unknown'", (record_id,))
-            if record is None or self._is_held(record, now):
-                return False
-            keep_conversations(self._connection, "record_id = ?", (record_id,))
-            self._connection.execute("DELETE FROM records WHERE record_id = ?", (record_id,))
-            return True
-
-    def prune(self, *, before: float) -> int:
-        with self._transaction():
-            keep_conversations(self._connection, _PRUNABLE, (before,))
-            cursor = self._connection.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
-            self._connection.execute(
-                "DELETE FROM watched_leases WHERE record_id NOT IN (SELECT record_id FROM records WHERE owner NOT NULL)"
-            )
-            self._connection.execute(
-                "DELETE FROM shown_elsewhere WHERE record_id NOT IN (SELECT record_id FROM records)"
-            )
-            count_anew(self._connection)
-            drop_old_sums(self._connection, before=before)
-            return cursor.rowcount
-
-    def wrong_sums(self) -> int:
-        """Return how many sums of spending differ from what the records say."""
-        with self._guarded():
-            return wrong_sums(self._connection)
+    def set_lock_timeout(self, seconds: float) -> None:
+        self._sqlite.set_busy_timeout(seconds)
 
     def salvage(self) -> list[Record]:
         """See `Journal.salvage`. Raises JournalError only for a lock, so that the caller may try again."""
         saved: list[Record] = []
-        if self._files.is_only_wal_lost():
+        if self._sqlite.files.is_only_wal_lost():
             try:
                 saved = self.records()
             except JournalError as exc:
                 if exc.reason == "locked":
                     raise
-        self._files.close()
+        self._sqlite.close()
         return saved
-
-    def close(self, *, release: bool = True) -> None:
-        if release:
-            with contextlib.suppress(JournalError), self._transaction():
-                self._connection.execute(
-                    "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
-                )
-        self._files.close()
-
-    # ---- private -----------------------------------------------------------------------------------------------------
-
-    def _may_end(self, record: Record, state: RecordState) -> bool:
-        """Whether an outcome may replace the record's state; that of a stalled process may be outdated."""
-        if record.owner not in (None, self._name):
-            return False
-        if record.state in ("completed", "failed"):
-            return state == "completed"
-        return state in ("completed", "failed") or record.owner == self._name or record.task_id is None
-
-
-def _progress(record: Record) -> tuple[int, bool]:
-    """Return a request's progress, to compare two journals' records of it; the greater is the later."""
-    steps: tuple[tuple[RecordState, ...], ...] = (
-        ("sending",),
-        ("unknown", "not_created"),
-        ("processing",),
-        ("failed",),
-        ("completed",),
-    )
-    return next(index for index, states in enumerate(steps) if record.state in states), record.delivered_at is not None

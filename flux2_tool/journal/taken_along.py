@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.record_table import all_records
 from flux2_tool.journal.spending_sums import LONGEST_DAY_S, SLOT_S
 from flux2_tool.journal.sqlite import SqliteJournal
+from flux2_tool.journal.sqlite_database import connect
 from flux2_tool.journal.sqlite_files import SUFFIXES, identity
-from flux2_tool.journal.sqlite_table import all_records, connect
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
-from flux2_tool.journal.errors import JournalError, OwnershipLostError
+from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
     Cap,
@@ -33,9 +32,11 @@ from flux2_tool.journal.model import (
     Spending,
 )
 from flux2_tool.journal.opening import open_journal
+from flux2_tool.journal.place import DatabaseUrl, JournalPlace
+from flux2_tool.journal.postgres_database import POOL_SIZE
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
-from flux2_tool.journal.sqlite import SqliteJournal
+from flux2_tool.journal.store import SqlJournal
 from flux2_tool.runapi import contract
 
 T = TypeVar("T")
@@ -43,20 +44,23 @@ T = TypeVar("T")
 # One attempt at a locked file occupies the thread, and the pause after it does not.
 _ATTEMPT_S: Final = 0.03
 _PAUSE_S: Final = 0.03
+# What an operation is tried again for; each may be carried out twice.
+_PASSING: Final[frozenset[JournalFailureReason]] = frozenset(("locked", "connection"))
 
 
 async def open_threaded_journal(
-    folder: Path | None, *, owner: Owner, now: float, clock: Clock | None = None
+    place: JournalPlace | None, *, owner: Owner, now: float, clock: Clock | None = None
 ) -> ThreadedJournal:
-    """Open the journal of a data folder, or one in memory for `None`; create it if missing.
+    """Open the journal of a data folder or a database, or one in memory for `None`; create it if missing.
 
     Raises:
-        JournalError: The folder or the file cannot be used; nothing was changed.
+        JournalError: The folder, the file or the server cannot be used; nothing was changed.
     """
-    executor = ThreadPoolExecutor(1, thread_name_prefix="flux2-tool-journal")
+    threads = POOL_SIZE if isinstance(place, DatabaseUrl) else 1
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="flux2-tool-journal")
     loop = asyncio.get_running_loop()
     try:
-        opening = loop.run_in_executor(executor, lambda: _open(folder, owner=owner, now=now))
+        opening = loop.run_in_executor(executor, lambda: _open(place, owner=owner, now=now))
     except RuntimeError as exc:  # no thread can be started, for instance because Python ends
         raise JournalError(f"the journal cannot be opened: {exc}") from exc
     try:
@@ -67,14 +71,14 @@ async def open_threaded_journal(
     return ThreadedJournal(store, executor, clock=clock or SystemClock())
 
 
-def _open(folder: Path | None, *, owner: Owner, now: float) -> SqliteJournal:
+def _open(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
     with SQLITE.operation():
-        store = open_journal(folder, owner=owner, now=now)
-        store.set_busy_timeout(_ATTEMPT_S)
+        store = open_journal(place, owner=owner, now=now)
+        store.set_lock_timeout(_ATTEMPT_S)
     return store
 
 
-def _drop(opening: asyncio.Future[SqliteJournal], executor: ThreadPoolExecutor) -> None:
+def _drop(opening: asyncio.Future[SqlJournal], executor: ThreadPoolExecutor) -> None:
     """Close what was opened for a call that does not wait for it any more."""
     if not opening.cancelled() and opening.exception() is None:
         store = opening.result()
@@ -83,15 +87,15 @@ def _drop(opening: asyncio.Future[SqliteJournal], executor: ThreadPoolExecutor) 
 
 
 class ThreadedJournal:
-    """`Journal` over a `SqliteJournal` in one thread.
+    """`Journal` over a `SqlJournal` in threads: one for SQLite, several for a server.
 
     Args:
-        store: The open journal; used in the thread only.
-        executor: The thread.
+        store: The open journal; used in the threads only.
+        executor: The threads.
         clock: Measures the waits for a lock.
     """
 
-    def __init__(self, store: SqliteJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
+    def __init__(self, store: SqlJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
         self._store = store
         self._executor = executor
         self._clock = clock
@@ -257,7 +261,7 @@ class ThreadedJournal:
             try:
                 return await self._submitted(operation)
             except JournalError as exc:
-                if exc.reason != "locked" or self._clock.monotonic() >= until_s:
+                if exc.reason not in _PASSING or self._clock.monotonic() >= until_s:
                     raise
             await self._clock.sleep(_PAUSE_S)
 
@@ -277,7 +281,11 @@ class ThreadedJournal:
             except (JournalError, OwnershipLostError) as exc:
                 if cancelled is not None:
                     raise cancelled from exc
-                if not isinstance(exc, JournalError) or exc.reason != "locked" or self._clock.monotonic() >= until_s:
+                if (
+                    not isinstance(exc, JournalError)
+                    or exc.reason not in _PASSING
+                    or self._clock.monotonic() >= until_s
+                ):
                     raise
             else:
                 if cancelled is not None:
@@ -311,7 +319,7 @@ def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio
 class _Claiming:
     """A claim in the thread; one that was made for a call that has left is ended as not sent."""
 
-    def __init__(self, store: SqliteJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
+    def __init__(self, store: SqlJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
         self._store = store
         self._intents = intents
         self._rules = rules

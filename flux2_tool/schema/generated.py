@@ -79,6 +79,7 @@ class Settings:
     callback_public_url: str | None = None
     callback_secret: str | None = field(default=None, repr=False)
     journal: Journal = "required"
+    journal_url: str | None = field(default=None, repr=False)
     repeat_max: int = 4
     repeat_window_s: float = 600.0
     resend_window_s: float = 600.0

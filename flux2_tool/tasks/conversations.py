@@ -29,7 +29,7 @@ def spellings_of(task_id: str) -> frozenset[str]:
 def task_key(task_id: str) -> str:
     """Return what equal ids share, in any letter case and with or without a UUID's punctuation.
 
-    The journal compares the same, see `journal/sqlite_conversations.py`.
+    The journal compares the same, see `journal/task_conversations.py`.
     """
     return task_id.translate({ord(mark): None for mark in "-{}"}).lower()
 

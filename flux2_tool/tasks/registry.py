@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Final
 
 from flux2_tool.context import CallContext
@@ -18,6 +17,7 @@ from flux2_tool.journal import (
     ClaimRules,
     Journal,
     JournalError,
+    JournalPlace,
     JournalWithFallback,
     OpenJournal,
     Owner,
@@ -26,8 +26,8 @@ from flux2_tool.journal import (
     open_threaded_journal,
 )
 from flux2_tool.journal.errors import unavailable
+from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
-from flux2_tool.journal.sqlite_leases import LEASE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.claims import PreparedRequest, TaskHandle, raise_refusal
@@ -53,7 +53,7 @@ class Registry:
     """The image tasks of one process.
 
     Args:
-        folder: The data folder that holds the journal; None when there is none.
+        place: The data folder or the database that holds the journal; None when there is neither.
         mode: Whether money may be spent without a usable journal file.
         owner: This process, as the owner of records.
         dependencies: Shared by all image tasks of the process.
@@ -65,7 +65,7 @@ class Registry:
     def __init__(
         self,
         *,
-        folder: Path | None,
+        place: JournalPlace | None,
         mode: JournalMode,
         owner: Owner,
         dependencies: TaskDependencies,
@@ -80,7 +80,7 @@ class Registry:
         self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process, is_told=is_delivery_told)
         self.lost = self._deliveries.drop
         self._journals = JournalWithFallback(
-            folder=folder,
+            place=place,
             mode=mode,
             owner=owner,
             now=self._clock.now,

@@ -32,6 +32,7 @@ from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import load_settings
 from tests.support.fast_clock import FastClock
 from tests.support.hosted import hosted
+from tests.support.stores import Opener
 
 ATTEMPT_S: Final = 1.5
 STAYS_S: Final = 0.5
@@ -46,6 +47,7 @@ async def _call(order: dict[str, Any]) -> None:
         timeouts=HttpTimeouts(connect_s=ATTEMPT_S, read_s=ATTEMPT_S, attempt_s=ATTEMPT_S),
         clock=clock,
         owner=_FastProcess(clock),
+        opener=Opener(clock.now),
     )
     while order["go"] is not None and not Path(order["go"]).exists():  # noqa: ASYNC110, ASYNC240 - it stands at the start
         await asyncio.sleep(0.001)

@@ -30,6 +30,7 @@ from tests.chaos.schedules import RunResult, draw_fault
 from tests.chaos.workers import WorkerProcess
 from tests.chaos.world import ImageWanted, check_invariants, keys_on_disk, records_of
 from tests.support.fast_clock import FastClock
+from tests.support.stores import is_postgres
 
 SPEED: Final = 20.0
 LANES: Final = 6
@@ -167,7 +168,8 @@ class _KillSchedule:
 
     async def play(self) -> RunResult:
         rng, sandbox = self._rng, self._lane.sandbox
-        self._with_worker = self._seed % WORKER_EVERY == 0
+        # A worker has its own clock, and its leases would be measured by the fast one of the others.
+        self._with_worker = self._seed % WORKER_EVERY == 0 and not is_postgres()
         host = rng.choice(["native", "native", "cli"])
         wish = ImageWanted(
             prompt=f"a red fox {self._seed}",

@@ -21,9 +21,10 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.journal import Journal, Liveness, Moment, Owner, ThreadedJournal, open_threaded_journal
+from flux2_tool.journal import Journal, Liveness, Moment, Owner, ThreadedJournal
 from flux2_tool.settings import load_settings
 from tests.support.hosted import HostedEngine, hosted
+from tests.support.stores import Opener
 from tests.support.virtual_time import VirtualClock
 
 _CURRENT: contextvars.ContextVar[SimulatedProcess | None] = contextvars.ContextVar("process", default=None)
@@ -141,7 +142,7 @@ class SimulatedProcess:
 
     async def _open_journal(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
         self.step("before the journal is opened")
-        journal = await open_threaded_journal(folder, owner=owner, now=now)
+        journal = await Opener()(folder, owner=owner, now=now)
         self._journals.append(journal)
         return cast("Journal", _Steps(self, journal))
 

@@ -16,13 +16,14 @@ from typing import Any, Final, cast
 
 from flux2_tool.engine.saving import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
-from flux2_tool.journal import Liveness, Record, ThisProcess, open_journal
+from flux2_tool.journal import Liveness, Record, ThisProcess
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
 from flux2_tool.settings import Settings
 from tests.chaos.simulated_process import ProcessDiedError, SimulatedProcess, adopt_tasks
 from tests.support.harness import SandboxTransport
+from tests.support.stores import break_connections, is_postgres, open_store
 from tests.support.virtual_time import VirtualClock, VirtualLoop
 
 KEY: Final = "sk-chaos-0123456789abcdef"
@@ -130,7 +131,11 @@ class World:
                 process.clock_offset_s = self._offsets_s[host]
 
     def lose_files(self, *suffixes: str) -> None:
-        """Delete some of the journal's files while processes have them open."""
+        """Delete some of the journal's files while processes have them open; a server's connections break instead."""
+        if is_postgres():
+            self.troubles["broken_connections"] += 1
+            break_connections()
+            return
         self.troubles["lost_" + "".join(suffix.strip("-") or "journal" for suffix in suffixes)] += 1
         for suffix in suffixes:
             (self.home / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
@@ -207,7 +212,7 @@ class World:
 
     def records_exist(self) -> bool:
         """Whether anybody has made the journal yet."""
-        return (self.home / FILE_NAME).exists()
+        return is_postgres() or (self.home / FILE_NAME).exists()
 
     def records(self) -> list[Record]:
         """What the journal on disk says now."""
@@ -236,7 +241,7 @@ class World:
 
 @contextmanager
 def _reading(home: Path) -> Iterator[Any]:
-    journal = open_journal(home, owner=ThisProcess(), now=0.0)
+    journal = open_store(home, owner=ThisProcess(), now=0.0)
     try:
         yield journal
     finally:

@@ -91,6 +91,7 @@ def made(
     """Make the page of a data folder."""
     maker = GalleryMaker(
         home=home,
+        place=home,
         cap_usd=cap_usd,
         manifest=load_manifest(),
         decoder=shared_decoder(),

@@ -9,7 +9,7 @@ import pytest
 
 from flux2_tool.journal import Outcome, Record, SqliteJournal
 from flux2_tool.journal.sqlite import FILE_NAME
-from flux2_tool.journal.sqlite_table import connect
+from flux2_tool.journal.sqlite_database import connect
 from tests.support.journal import NOON, SESSION, Machine, Named, begun
 
 Operation = Callable[[SqliteJournal, Record, Machine], object]

@@ -12,7 +12,7 @@ import pytest
 
 from flux2_tool._platform import look_up_without_proc
 from flux2_tool.journal import Failure, OwnershipLostError, ThisProcess
-from flux2_tool.journal.sqlite_leases import LEASE_S
+from flux2_tool.journal.lease_table import LEASE_S
 from tests.support.journal import NOON, ORPHANED, Machine, accept, begun, complete, end
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken
-from flux2_tool.journal.sqlite_leases import LEASE_S
+from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.sandbox import SandboxOptions
 from tests.chaos.world import World
 from tests.support.harness import (

@@ -23,7 +23,7 @@ _KINDS: Final[dict[str, str]] = {
 }
 _SINGLE: Final[dict[str, str]] = {
     r"journal/errors\.py failure_reason operand dropped 'exc\.errno or 0'": "no reason has the number None, either",
-    r"journal/sqlite_sessions\.py SessionTable\.newest constant 'False'": (
+    r"journal/session_table\.py SessionTable\.newest constant 'False'": (
         "a default; the registry always says which it wants"
     ),
     r"tasks/registry\.py Registry\._joined operand dropped 'shared is not None and": (

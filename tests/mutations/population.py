@@ -40,7 +40,7 @@ AREAS: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
             "flux2_tool/engine/source_checks.py",
             "flux2_tool/images/safe_open.py",
             "flux2_tool/images/source_paths.py",
-            "flux2_tool/journal/sqlite_conversations.py",
+            "flux2_tool/journal/task_conversations.py",
             "flux2_tool/runapi/image_links.py",
             "flux2_tool/tasks/conversations.py",
             "flux2_tool/tasks/live_tasks.py",

@@ -16,13 +16,14 @@ import httpx
 from pydantic import SecretStr
 
 from flux2_tool.credentials import Credentials
-from flux2_tool.journal import OpenJournal, open_threaded_journal
+from flux2_tool.journal import OpenJournal
 from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.sandbox import ConnectionDropped, Fault, Sandbox, SandboxOptions, create_app
 from flux2_tool.settings import Settings, load_settings
 from tests.support.hosted import HostedEngine, hosted
 from tests.support.keys import KEY
 from tests.support.network import network_of
+from tests.support.stores import Opener
 from tests.support.virtual_time import START_S, VirtualClock, VirtualProcess, run_virtual
 
 BASE_URL: Final = "https://runapi.test"
@@ -49,7 +50,7 @@ async def opened_tool(
     key: str = KEY,
     base_url: str = BASE_URL,
     timeouts: HttpTimeouts | None = None,
-    opener: OpenJournal = open_threaded_journal,
+    opener: OpenJournal | None = None,
     **overrides: Any,
 ) -> AsyncIterator[HostedEngine]:
     """Open a tool on virtual time; two on one `home` stand for two processes, one after the other."""
@@ -62,7 +63,7 @@ async def opened_tool(
         clock=VirtualClock(),
         random=random.Random(7),  # noqa: S311 - jitter
         owner=VirtualProcess(),
-        opener=opener,
+        opener=opener or Opener(),
     )
     try:
         yield tool

@@ -25,10 +25,10 @@ from flux2_tool.journal import (
     Owner,
     Record,
     SqliteJournal,
-    open_journal,
     open_threaded_journal,
 )
 from flux2_tool.journal.sqlite import FILE_NAME
+from tests.support import stores
 
 NOON: Final = 1_795_435_200.0
 SESSION: Final = ClaimRules(join="session")
@@ -80,7 +80,7 @@ class Machine:
         """Return the journal as a process sees it, in containers of one host or, with another `boot`, elsewhere."""
         self.uptime_s.setdefault(boot, 0.0)
         owner = Named(name, self.dead, alive=self.alive, moment=lambda: Moment(boot, self.uptime_s[boot]))
-        journal = open_journal(self.home, owner=owner, now=NOON)
+        journal = stores.open_store(self.home, owner=owner, now=NOON, time_s=lambda: NOON + self.uptime_s["a boot"])
         self._open.append(journal)
         return journal
 

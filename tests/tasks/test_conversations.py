@@ -379,7 +379,7 @@ def test_python_and_sql_compare_ids_alike() -> None:
     try:
         for task_id in ("TSK_a-1", "{A-b}", "--", "tsk_é", UUID.upper()):
             expression = "SELECT lower(replace(replace(replace(?, '-', ''), '{', ''), '}', ''))"
-            [key] = journal._connection.execute(expression, (task_id,)).fetchone()
+            [key] = journal._database.execute(expression, (task_id,)).fetchone()
             assert key == task_key(task_id)
     finally:
         journal.close()
@@ -389,7 +389,7 @@ def test_the_lookup_by_id_reads_no_other_record(home: Path) -> None:
     """It runs before every lookup, also in a journal of years."""
     journal = journal_at(home)
     try:
-        plan = journal._connection.execute(
+        plan = journal._database.execute(
             "EXPLAIN QUERY PLAN SELECT session FROM records"
             " WHERE lower(replace(replace(replace(task_id, '-', ''), '{', ''), '}', '')) = 'tsk_1'"
         ).fetchall()

@@ -18,7 +18,8 @@ from flux2_tool._files import is_file
 from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT, earlier_data_folder
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
-from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal
+from flux2_tool.diagnostics.doctor.shared_journal import check_shared_journal
+from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal, place_of
 from flux2_tool.journal.opening import journal_file
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
 from flux2_tool.schema.manifest import Manifest
@@ -34,6 +35,8 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
     if settings.journal == "off":
         message = "off: a paid image may be lost or paid twice when a process ends"
         return warning("journal", message, "set the setting journal to required")
+    if settings.journal_url is not None:
+        return check_shared_journal(settings.journal_url, now=now)
     if settings.home is None:
         return failure("journal", f"there is no folder for it: {NO_DATA_FOLDER}", NO_DATA_FOLDER_HINT)
     path = settings.home / JOURNAL_FILE
@@ -135,9 +138,11 @@ def check_budget(settings: Settings, manifest: Manifest, *, base_url: str, now: 
     _, ends = local_day(now)
     cap = day_cap(settings, base_url=base_url, now=now)
     spending = Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
-    if settings.journal != "off" and settings.home is not None and is_file(settings.home / JOURNAL_FILE):
+    place = place_of(settings)
+    is_there = is_file(place / JOURNAL_FILE) if isinstance(place, Path) else place is not None
+    if settings.journal != "off" and is_there:
         try:
-            with closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as opened:
+            with closing(open_journal(place, owner=ThisProcess(), now=now)) as opened:
                 spending = opened.spending(cap)
         except JournalError:
             return warning("budget", "today's spending is not known without the journal", "fix the journal first")

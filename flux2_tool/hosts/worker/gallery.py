@@ -20,7 +20,7 @@ from flux2_tool.gallery.making import FOLDER, GalleryMaker
 from flux2_tool.gallery.writing import written
 from flux2_tool.images.decoder import shared_decoder
 from flux2_tool.images.kept_files import prune_kept
-from flux2_tool.journal import JournalError
+from flux2_tool.journal import JournalError, place_of
 from flux2_tool.journal.snapshot import read_snapshot
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
@@ -44,6 +44,7 @@ async def gallery_page(settings: Settings, manifest: Manifest) -> dict[str, Any]
     await asyncio.to_thread(_prune, settings)
     maker = GalleryMaker(
         home=home,
+        place=place_of(settings) or home,
         cap_usd=settings.daily_cap_usd,
         manifest=manifest,
         decoder=shared_decoder(),
@@ -71,7 +72,7 @@ async def gallery_picture(settings: Settings, manifest: Manifest, *, key: str) -
 def _copy_of(settings: Settings, manifest: Manifest, key: str) -> Path | None:
     now = time.time()
     try:
-        snapshot = read_snapshot(_home(settings), since=now)
+        snapshot = read_snapshot(place_of(settings) or _home(settings), since=now)
     except JournalError:
         return None
     records = () if snapshot is None else snapshot.records

@@ -18,7 +18,7 @@ from flux2_tool.credentials import Credentials
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import BudgetExceededError, Flux2Error
-from flux2_tool.journal import JournalError, Record, Spending, ThisProcess, open_journal
+from flux2_tool.journal import JournalError, Record, Spending, ThisProcess, open_journal, place_of
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.runapi.balance import read_balance
 from flux2_tool.schema.manifest import Manifest
@@ -73,7 +73,7 @@ def _of_journal(settings: Settings, caller: CallContext, account: Credentials) -
     except BudgetExceededError:  # whoever asks may not spend, and may see the conversation's tasks
         caps = (day_cap(settings, base_url=account.base_url, now=now),)
     try:
-        with SQLITE.operation(), closing(open_journal(settings.home, owner=ThisProcess(), now=now)) as journal:
+        with SQLITE.operation(), closing(open_journal(place_of(settings), owner=ThisProcess(), now=now)) as journal:
             spawned = frozenset(journal.descendants_of(caller.session) if caller.session is not None else ())
             records = [one for one in journal.records() if one.session == caller.session or one.session in spawned]
             spendings = [journal.spending(cap) for cap in caps if cap.kind in _CAPS]

@@ -68,7 +68,7 @@ _STARTER: Final = edits(
     ),
 )
 _CLAIMS: Final = edits(
-    "flux2_tool/journal/sqlite_claims.py",
+    "flux2_tool/journal/claim_table.py",
     (
         "the claim does not ask for consent",
         '            if rules.needs_approval:\n                return Claim(outcome="unapproved")\n',

@@ -8,7 +8,7 @@ from tests.mutations.mutant import edits
 
 ISOLATION: Final = (
     *edits(
-        "flux2_tool/journal/sqlite_sessions.py",
+        "flux2_tool/journal/session_table.py",
         (
             "the last picture is one of any key",
             "of_account = \"fingerprint = ? AND base_url = ? AND state = 'completed'\"",
@@ -66,7 +66,7 @@ ISOLATION: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite.py",
+        "flux2_tool/journal/store.py",
         (
             "a task is found for any key",
             '"task_id = ? AND fingerprint = ? AND base_url = ?"',
@@ -94,7 +94,7 @@ ISOLATION: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite_conversations.py",
+        "flux2_tool/journal/task_conversations.py",
         (
             "a task of another spelling belongs to nobody",
             "replace(replace(replace({}, '-', ''), '{{', ''), '}}', '')",

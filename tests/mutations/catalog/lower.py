@@ -167,7 +167,7 @@ LOWER: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite_sessions.py",
+        "flux2_tool/journal/session_table.py",
         (
             "only this process's connection is inherited",
             "            if not found and inherited_session_prefix is not None:\n",
@@ -180,7 +180,7 @@ LOWER: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite_claims.py",
+        "flux2_tool/journal/claim_table.py",
         (
             "what a dead connection left is not inherited",
             "            if (is_dead or is_released or record.orphaned) and not (\n",

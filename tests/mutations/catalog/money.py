@@ -347,7 +347,7 @@ _STATUS: Final = edits(
 
 _JOURNAL: Final = (
     *edits(
-        "flux2_tool/journal/sqlite.py",
+        "flux2_tool/journal/store.py",
         (
             "the flag of an abandoned task is lost",
             "self._update(record_id, **row_of(outcome), finished_at=",
@@ -430,7 +430,7 @@ _JOURNAL: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite_claims.py",
+        "flux2_tool/journal/claim_table.py",
         (
             "the intent is not synced",
             "        with self._transaction(synced=True):\n            if rules.join",
@@ -488,7 +488,7 @@ _JOURNAL: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/sqlite_leases.py",
+        "flux2_tool/journal/lease_table.py",
         (
             "a living owner in mid-POST loses its record with its lease",
             '        if liveness == "alive" and record.task_id is None:\n'

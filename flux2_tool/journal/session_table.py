@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from flux2_tool.journal.claim_table import ClaimTable
 from flux2_tool.journal.model import Conversation, Record, RecordState
-from flux2_tool.journal.sqlite_claims import ClaimTable
 
 _SHOWN_IN: Final = "SELECT record_id FROM shown_elsewhere WHERE session = ?"
 
@@ -22,31 +22,32 @@ class SessionTable(ClaimTable):
     def note_ancestors(self, session: str, ancestors: Sequence[str]) -> None:
         rows = [(session, ancestor) for ancestor in ancestors]
         with self._guarded():
-            known = {tuple(row) for row in self._connection.execute(
+            known = {tuple(row) for row in self._database.execute(
                 "SELECT session, ancestor FROM session_ancestors WHERE session = ?", (session,)
             )}  # fmt: skip
         if not known.issuperset(rows):
             with self._transaction(synced=True):
-                self._connection.executemany(
-                    "INSERT OR IGNORE INTO session_ancestors (session, ancestor) VALUES (?, ?)", rows
+                self._database.executemany(
+                    "INSERT INTO session_ancestors (session, ancestor) VALUES (?, ?) ON CONFLICT DO NOTHING", rows
                 )
 
     def descendants_of(self, session: str) -> list[str]:
         with self._guarded():
-            rows = self._connection.execute("SELECT session FROM session_ancestors WHERE ancestor = ?", (session,))
+            rows = self._database.execute("SELECT session FROM session_ancestors WHERE ancestor = ?", (session,))
             return [row[0] for row in rows]
 
     def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> None:
         with self._transaction():
-            self._connection.execute(
+            self._database.execute(
                 "UPDATE records SET delivered_at = coalesce(delivered_at, ?),"
                 # Who still follows it has to write its end.
                 " owner = CASE WHEN state = 'completed' THEN NULL ELSE owner END WHERE record_id = ?",
                 (now, record_id),
             )
             if elsewhere is not None:
-                self._connection.execute(
-                    "INSERT OR IGNORE INTO shown_elsewhere (session, record_id) VALUES (?, ?)", (elsewhere, record_id)
+                self._database.execute(
+                    "INSERT INTO shown_elsewhere (session, record_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                    (elsewhere, record_id),
                 )
 
     def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
@@ -74,14 +75,15 @@ class SessionTable(ClaimTable):
         inherited_session_prefix: str | None = None,
     ) -> Record | None:
         of_account = "fingerprint = ? AND base_url = ? AND state = 'completed'"
-        own = "(session IS ? OR record_id IN (SELECT record_id FROM shown_elsewhere WHERE session = ?))"
-        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}rowid DESC LIMIT 1"
+        shown = "record_id IN (SELECT record_id FROM shown_elsewhere WHERE session = ?)"
+        own = f"(session {self._database.same} ? OR {shown})"
+        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}{self._database.order} DESC LIMIT 1"
         with self._guarded():
             found = self._select(f"{of_account} AND {own}", (fingerprint, base_url, session, session), order)
             if not found and inherited_session_prefix is not None:
                 for other_session in self._inherited_sessions(fingerprint, base_url, inherited_session_prefix):
                     values = (fingerprint, base_url, other_session)
-                    found = self._select(f"{of_account} AND session IS ?", values, order)
+                    found = self._select(f"{of_account} AND session {self._database.same} ?", values, order)
                     break
             return found[0] if found else None
 
@@ -94,18 +96,19 @@ class SessionTable(ClaimTable):
                 )
                 others += itertools.islice(inherited, 1)
             marks = ", ".join("?" * len(others))
-            theirs = f"(session IS ? OR session IN ({marks}) OR record_id IN ({_SHOWN_IN}))"
+            in_others = f" OR session IN ({marks})" if others else ""
+            theirs = f"(session {self._database.same} ?{in_others} OR record_id IN ({_SHOWN_IN}))"
             return self._select(
                 f"fingerprint = ? AND base_url = ? AND state NOT IN ('failed', 'not_created') AND {theirs}",
                 (wanted.fingerprint, wanted.base_url, wanted.session, *others, wanted.session),
-                f"rowid DESC LIMIT {limit:d}",
+                f"{self._database.order} DESC LIMIT {limit:d}",
             )
 
     def _inherited_sessions(self, fingerprint: str, base_url: str, prefix: str) -> Iterator[str]:
         """Yield an account's sessions of dead owners that have images, newest first."""
-        for (session,) in self._connection.execute(
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"
-            " AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max(rowid) DESC",
+        for (session,) in self._database.execute(
+            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"  # noqa: S608
+            f" AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max({self._database.order}) DESC",
             (fingerprint, base_url, len(prefix), prefix),
         ):
             if self._owner.liveness(session.removeprefix(prefix)) == "dead":

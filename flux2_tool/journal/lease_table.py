@@ -1,4 +1,4 @@
-"""Who owns a record in SQLite: the process that submits and follows it, until it ends, releases it or is lost.
+"""Who owns a record: the process that submits and follows it, until it ends, releases it or is lost.
 
 On one machine it matters only whether the owner lives. Where that cannot be told (another container or host), the
 lease decides, and it is measured on monotonic clocks: on the clock of this boot if the owner has the same one, else by
@@ -7,14 +7,13 @@ watching from here that it was not renewed for its whole length. So nobody who s
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool.journal.database import Database
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Record
 from flux2_tool.journal.process_id import Owner
-from flux2_tool.journal.sqlite_table import RecordTable
+from flux2_tool.journal.record_table import RecordTable
 
 # A process owns a record for this long after its last heartbeat.
 LEASE_S: Final = 30.0
@@ -24,13 +23,12 @@ class LeaseTable(RecordTable):
     """The table of records with the rules of ownership.
 
     Args:
-        connection: The database, from `connect`.
-        path: The journal's file, None for one in memory.
+        database: An open database.
         owner: This process.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, owner: Owner) -> None:
-        super().__init__(connection, path)
+    def __init__(self, database: Database, owner: Owner) -> None:
+        super().__init__(database)
         self._owner = owner
         self._name = owner.name
 
@@ -85,7 +83,7 @@ class LeaseTable(RecordTable):
         return record
 
     def _known(self, record_id: str) -> Record:
-        record = self._one("record_id = ?", (record_id,))
+        record = self._locked(record_id)
         if record is None:
             raise JournalError(f"record {record_id} is not in the journal any more", reason="replaced")
         return record
@@ -109,14 +107,15 @@ class LeaseTable(RecordTable):
         """Whether this boot's processes have seen the same lease for its whole length; begins to watch it if not."""
         moment = self._owner.moment()
         lease = f"{record.owner} {record.lease_until} {record.lease_until_s}"
-        row = self._connection.execute(
+        row = self._database.execute(
             "SELECT lease, since_s FROM watched_leases WHERE record_id = ? AND clock = ?",
             (record.record_id, moment.clock),
         ).fetchone()
-        if row is not None and row["lease"] == lease:
-            return bool(moment.s - row["since_s"] >= LEASE_S)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO watched_leases VALUES (?, ?, ?, ?)",
+        if row is not None and row[0] == lease:
+            return bool(moment.s - row[1] >= LEASE_S)
+        self._database.execute(
+            "INSERT INTO watched_leases (record_id, clock, lease, since_s) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (record_id, clock) DO UPDATE SET lease = excluded.lease, since_s = excluded.since_s",
             (record.record_id, moment.clock, lease, moment.s),
         )
         return False

@@ -1,4 +1,4 @@
-"""Claims in SQLite: whether a new request joins a record, repeats too often, or exceeds a cap.
+"""Claims: whether a new request joins a record, repeats too often, or exceeds a cap.
 
 One transaction checks this and writes the new record, so that concurrent processes neither make one image twice nor
 exceed a cap together.
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool._files import is_file
+from flux2_tool.journal.lease_table import LeaseTable
 from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
 from flux2_tool.journal.spending_sums import spending_of
-from flux2_tool.journal.sqlite_leases import LeaseTable
 from flux2_tool.runapi import contract
 
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
@@ -28,18 +28,20 @@ class ClaimTable(LeaseTable):
         claim = self._claim(intents, rules, now)
         if claim.outcome == "new":
             # A process that opens the journal after its WAL was deleted must still find what is being paid for.
-            self._checkpoint()
+            self._database.checkpoint()
         return claim
 
     def spending(self, cap: Cap) -> Spending:
         with self._guarded():
-            return spending_of(self._connection, cap)
+            return spending_of(self._database, cap)
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
     def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float) -> Claim:
         intent = intents[0]  # what decides is the same for all
-        with self._transaction(synced=True):
+        with self._transaction(synced=True, alone=True):
+            if not rules.is_trial and (made := self._made_before(intents)):
+                return Claim(outcome="new", records=made)
             if rules.join != "never":
                 joined = self._joinable(intent, rules, now) or self._inherited(intent, rules, now)
                 if joined is not None:
@@ -52,7 +54,7 @@ class ClaimTable(LeaseTable):
                 )
                 if len(equal) + len(intents) > rules.repeat_max:
                     return Claim(outcome="repeated", repeated=tuple(equal))
-            spendings = tuple(spending_of(self._connection, cap) for cap in rules.caps)
+            spendings = tuple(spending_of(self._database, cap) for cap in rules.caps)
             if not all(spending.has_room_for(intent.reserved_usd, images=len(intents)) for spending in spendings):
                 return Claim(outcome="over_budget", spendings=spendings)
             if rules.needs_approval:
@@ -72,6 +74,11 @@ class ClaimTable(LeaseTable):
             ids = tuple(one.record_id for one in intents)
             records = self._select(f"record_id IN ({', '.join('?' * len(ids))})", ids)
             return Claim(outcome="new", records=tuple(records))
+
+    def _made_before(self, intents: Sequence[Intent]) -> tuple[Record, ...]:
+        """Return what this very claim has recorded, if its answer was lost on the way and it is made once more."""
+        ids = tuple(one.record_id for one in intents)
+        return tuple(self._select(f"record_id IN ({', '.join('?' * len(ids))}) AND owner = ?", (*ids, self._name)))
 
     def _set_of(self, record: Record) -> tuple[Record, ...]:
         """Return the records of a record's set, in their order; a single one is a set of its own."""

@@ -1,0 +1,264 @@
+"""The journal's database in PostgreSQL 14 or newer: a pool of connections, and transactions of many processes at once.
+
+Transactions are READ COMMITTED. A claim reads what it decides by and writes what follows from it, so claims take one
+advisory lock, one after the other, as SQLite's writers do; every other transaction changes a record whose row it locks
+first. So a claim is right whatever runs beside it, and nothing has to be tried again but deadlocks, which are reported
+as a lock. Source: https://www.postgresql.org/docs/current/explicit-locking.html and
+https://www.psycopg.org/psycopg3/docs/advanced/pool.html.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
+
+from flux2_tool._database_url import shown_url
+from flux2_tool.journal.errors import JournalError, JournalFailureReason
+from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg_pool import ConnectionPool
+
+# As many operations as run at once in one process.
+POOL_SIZE: Final = 4
+CONNECT_TIMEOUT_S: Final = 5.0
+APPLICATION: Final = "flux2-tool"
+_ROUND_TRIPS: Final = 3
+# How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
+_LOCK_TIMEOUT_S: Final = 2.0
+_STATEMENT_TIMEOUT_S: Final = 10.0
+
+# By SQLSTATE, or its class. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html.
+_REASONS: Final[dict[str, JournalFailureReason]] = {
+    "40001": "locked",
+    "40P01": "locked",
+    "55P03": "locked",
+    "53100": "disk",
+    "25006": "permissions",
+    "42501": "permissions",
+    "08": "connection",
+    "28": "permissions",
+    "53": "connection",
+    "57": "connection",
+    "58": "disk",
+    "XX": "damaged",
+    "22": "damaged",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What can be said of a server.
+
+    Attributes:
+        version: Such as "15.4".
+        latency_s: The shortest of a few round trips, in seconds.
+        clock_ahead_s: How far its clock is ahead of this machine's, in seconds, give or take the latency.
+        others: How many other processes of this package are connected to the database, by the name of their host.
+    """
+
+    version: str
+    latency_s: float
+    clock_ahead_s: float
+    others: Mapping[str, int]
+
+
+class PostgresDatabase:
+    """A schema of one database. May be used from several threads, each of which has a transaction of its own.
+
+    Args:
+        pool: Of connections whose search path is the schema.
+        name: The address without its password, for messages.
+        schema: The schema's name.
+    """
+
+    order = ORDER
+    same = "IS NOT DISTINCT FROM"
+    for_update = "FOR UPDATE"
+    lock_records = "LOCK TABLE records IN EXCLUSIVE MODE"
+    sums = SUMS_OF_RECORDS
+
+    def __init__(self, pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]], *, name: str, schema: str) -> None:
+        self._pool = pool
+        self._name = name
+        self._schema = schema
+        self._here = threading.local()
+
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
+        return self._connection.execute(_statement(sql), [_value(value) for value in values])
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_statement(sql), [[_value(value) for value in row] for row in rows])
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        if getattr(self._here, "connection", None) is not None:  # within a transaction
+            yield
+            return
+        with self._connected():
+            yield
+
+    @contextlib.contextmanager
+    def writing(self, *, synced: bool = False, alone: bool = False) -> Iterator[None]:
+        with self._connected() as connection, connection.transaction():
+            if not synced:
+                connection.execute("SET LOCAL synchronous_commit = off")
+            if alone:
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))", (
+                    self._schema,
+                ))  # fmt: skip
+            yield
+
+    def time_s(self) -> float:
+        """Return the server's time in seconds since 1970; within a transaction, of this moment."""
+        [(seconds,)] = self.execute("SELECT extract(epoch FROM clock_timestamp())::double precision")
+        return float(seconds)
+
+    def facts(self, *, clock: Callable[[], float], timer: Callable[[], float]) -> ServerFacts:
+        """Ask the server about itself.
+
+        Args:
+            clock: Returns this machine's time in seconds since 1970.
+            timer: Measures the round trips.
+        """
+        with self._connected() as connection:
+            rounds = []
+            for _ in range(_ROUND_TRIPS):
+                begun_s = timer()
+                ahead_s = self.time_s() - clock()
+                rounds.append((timer() - begun_s, ahead_s))
+            latency_s, ahead_s = min(rounds)
+            rows = self.execute(
+                "SELECT split_part(application_name, ' ', 2), count(DISTINCT application_name) FROM pg_stat_activity"
+                " WHERE starts_with(application_name, ?) AND application_name != ? AND datname = current_database()"
+                " GROUP BY 1 ORDER BY 1",
+                (f"{APPLICATION} ", _application_name()),
+            )
+            return ServerFacts(
+                version=connection.info.parameter_status("server_version") or "?",
+                latency_s=latency_s,
+                clock_ahead_s=ahead_s,
+                others={str(host): int(count) for host, count in rows},
+            )
+
+    def checkpoint(self) -> None:
+        """Nothing: a commit is all that another process needs."""
+
+    def close(self) -> None:
+        self._pool.close(timeout=CONNECT_TIMEOUT_S)
+
+    # ---- private -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return cast("psycopg.Connection[tuple[Any, ...]]", self._here.connection)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """Take a connection for this thread.
+
+        Raises:
+            JournalError: There is none, or what was done with it failed.
+        """
+        import psycopg
+        from psycopg_pool import PoolClosed, PoolTimeout
+
+        try:
+            with self._pool.connection() as connection:
+                self._here.connection = connection
+                try:
+                    yield connection
+                finally:
+                    self._here.connection = None
+        except (PoolTimeout, PoolClosed) as exc:
+            raise JournalError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
+        except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
+            text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
+            raise JournalError(text, reason=_reason(exc)) from exc
+
+
+def _application_name() -> str:
+    """Return what the server's views show of this process; PostgreSQL cuts it after 63 bytes."""
+    return f"{APPLICATION} {socket.gethostname()[:40]} {os.getpid()}"
+
+
+def _statement(sql: str) -> LiteralString:
+    """Return a statement with psycopg's placeholders; all statements are this package's own."""
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _value(value: Any) -> Any:
+    """Return a value as PostgreSQL can have it, whose texts have no NUL."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+
+
+def _reason(exc: Exception) -> JournalFailureReason:
+    import psycopg
+
+    if not isinstance(exc, psycopg.Error):
+        return "damaged"
+    code = exc.sqlstate or ""
+    if not code:  # the connection broke without a word
+        return "connection" if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) else "other"
+    return _REASONS.get(code) or _REASONS.get(code[:2], "other")
+
+
+def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -> PostgresDatabase:
+    """Connect, bring the schema up to date, and return the database.
+
+    Args:
+        url: As PostgreSQL's own programs take it.
+        schema: The name of the schema that has the journal's tables.
+        now: The time that is noted of applied steps, in seconds since 1970.
+        most: How many connections at most.
+
+    Raises:
+        JournalError: The server cannot be reached, refuses, is too old, or a newer version of this package wrote it.
+    """
+    try:
+        import psycopg
+        from psycopg import sql
+        from psycopg_pool import ConnectionPool
+    except ImportError as exc:
+        raise JournalError(f"the extra postgres is not installed ({exc.name} is missing)", reason="other") from exc
+    try:
+        name = shown_url(url)
+    except ValueError as exc:
+        raise JournalError(f"the address of the journal {exc}", reason="other") from exc
+    options: dict[str, Any] = {
+        "connect_timeout": round(CONNECT_TIMEOUT_S),
+        "application_name": _application_name(),
+        "autocommit": True,
+    }
+    try:
+        with psycopg.connect(url, **options) as connection:
+            if connection.info.server_version < 140000:
+                raise JournalError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
+            migrate(connection, schema=schema, now=now)
+    except psycopg.Error as exc:
+        raise JournalError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
+
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
+        connection.execute(f"SET lock_timeout = {round(_LOCK_TIMEOUT_S * 1000)}")
+        connection.execute(f"SET statement_timeout = {round(_STATEMENT_TIMEOUT_S * 1000)}")
+
+    pool = ConnectionPool(
+        url,
+        kwargs=options,
+        min_size=1,
+        max_size=most,
+        timeout=CONNECT_TIMEOUT_S,
+        configure=configure,
+        check=ConnectionPool.check_connection,
+        name="flux2-tool-journal",
+        open=True,
+    )
+    return PostgresDatabase(pool, name=name, schema=schema)
