@@ -29,7 +29,7 @@ class SqlJournal(SessionTable):
     """The `Journal` of one process over one database. Not for use from several threads at once, unless that is."""
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
-        with self._transaction():
+        with self._transaction(timed=True):
             record = self._locked(record_id)
             if record is None or record.is_over or self._is_held_by_another(record, now):
                 return None
@@ -59,7 +59,7 @@ class SqlJournal(SessionTable):
             )
 
     def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
-        with self._transaction(synced=True):
+        with self._transaction(synced=True, timed=True):
             record = self._check_owned(record_id)
             if record.task_id is not None or record.is_over:
                 raise OwnershipLostError(f"record {record_id} is {record.state}")
@@ -71,7 +71,7 @@ class SqlJournal(SessionTable):
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
-        with self._transaction(synced=True):
+        with self._transaction(synced=True, timed=True):
             record = self._known(record_id)
             if record.state in ("completed", "failed") or record.owner not in (None, self._name):
                 return
@@ -167,7 +167,7 @@ class SqlJournal(SessionTable):
             return [row[0] for row in rows][::-1]
 
     def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
-        with self._transaction():
+        with self._transaction(timed=True):
             for record in self._select("state = 'sending'", ()):
                 is_late = record.age_s(now, self._owner.moment()) > now - sent_before
                 if is_late and not self._is_held(record, now):
@@ -181,7 +181,7 @@ class SqlJournal(SessionTable):
                     )
 
     def forget(self, record_id: str, *, now: float) -> bool:
-        with self._transaction():
+        with self._transaction(timed=True):
             record = self._locked(record_id)
             if record is None or record.state != "unknown" or self._is_held(record, now):
                 return False
@@ -200,7 +200,7 @@ class SqlJournal(SessionTable):
             self._database.execute("DELETE FROM shown_elsewhere WHERE record_id NOT IN (SELECT record_id FROM records)")
             count_anew(self._database)
             drop_old_sums(self._database, before=before)
-            return int(cursor.rowcount)
+        return int(cursor.rowcount)
 
     def spent_since(self, since: float) -> list[SpentAt]:
         """Return what was spent since a time, by quarters of an hour, oldest first."""
