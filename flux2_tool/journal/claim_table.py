@@ -14,13 +14,12 @@ from typing import Any, Final, NamedTuple
 
 from flux2_tool._files import is_file
 from flux2_tool.journal.lease_table import LeaseTable
+from flux2_tool.journal.migrations import IS_OPEN
 from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
 from flux2_tool.journal.spending_sums import asked_spending, spending_of
 from flux2_tool.runapi import contract
 
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
-# Word for word the condition of the indexes of open requests; see `0015_open_requests` in migrations.py.
-IS_OPEN: Final = "(state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))"
 _UNKNOWN_YET: Final[dict[str, Any]] = {
     **dict.fromkeys(("task_id", "status_url", "accepted_at", "finished_at", "delivered_at")),
     **dict.fromkeys(("cost_usd", "error", "raw", "request_id")),
