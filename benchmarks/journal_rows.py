@@ -1,4 +1,4 @@
-"""Fill a journal with made-up requests of the past, as many as wanted: written by the database itself, in one statement.
+"""Fill a journal with made-up requests of the past, as many as wanted, by one statement that the database carries out.
 
 Two mixes. "spread" is what a year of use leaves: many conversations, days, people, and three accounts. "alike" is what
 would make a sum or a guard scan: one account, one conversation, one day, and one prompt over and over, though not in
@@ -46,7 +46,11 @@ _MIXES: dict[Mix, dict[str, str]] = {
         "state": "'completed'",
     },
 }
-_ID = "substr(CAST((i * 2654435761) % 4294967296 AS TEXT) || '-0000-4000-8000-{filler}', 1, 26) || CAST(1000000000 + i AS TEXT)"
+# As scattered as random ids, and as long.
+_ID = (
+    "substr(CAST((i * 2654435761) % 4294967296 AS TEXT) || '-0000-4000-8000-{filler}', 1, 26)"
+    " || CAST(1000000000 + i AS TEXT)"
+)
 _SAME = {
     "record_id": _ID,
     "idempotency_key": f"'k' || {_ID}",
