@@ -228,9 +228,6 @@ PaidOnce.TestCase.settings = settings(
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
 )
 
 

@@ -355,8 +355,8 @@ _JOURNAL: Final = (
         ),
         (
             "a record in use can be forgotten",
-            "if record is None or self._is_held(record, now):\n                return False\n            keep",
-            "if record is None:\n                return False\n            keep",
+            'if record is None or record.state != "unknown" or self._is_held(record, now):',
+            'if record is None or record.state != "unknown":',
         ),
         (
             "carry-over overwrites another owner's record",
