@@ -433,8 +433,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/claim_table.py",
         (
             "the intent is not synced",
-            "        with self._transaction(synced=True):\n            if rules.join",
-            "        with self._transaction():\n            if rules.join",
+            "        with self._transaction(synced=True, alone=True):\n            if not rules.is_trial",
+            "        with self._transaction(alone=True):\n            if not rules.is_trial",
         ),
         (
             "the price of the new image does not count for a cap",
