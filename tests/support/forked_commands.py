@@ -59,18 +59,35 @@ class ForkedCommand:
             code = int(replies.readline())
         return (code, *(self._printed(output) for output in self.outputs))  # type: ignore[return-value]
 
+    def drop(self) -> None:
+        """Forget it, when it was killed."""
+        self.connection.close()
+        for output in self.outputs:
+            output.close()
+
     def _printed(self, output: BinaryIO) -> str:
         with output:
             output.seek(0)
             return output.read().decode("utf-8")
 
 
-def start(arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str], stdin: str = "") -> ForkedCommand:
-    """Start a command in a folder, with exactly this environment."""
+def start(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    stdin: str = "",
+    server: Server | None = None,
+) -> ForkedCommand:
+    """Start a command in a folder, with exactly this environment.
+
+    Args:
+        server: Forks it; by default the one of this process.
+    """
     outputs = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - read when it has ended
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE_S)
-    connection.connect(_server())
+    connection.connect((server or _server()).path)
     with tempfile.TemporaryFile() as given:
         given.write(stdin.encode("utf-8"))
         given.seek(0)
@@ -80,27 +97,38 @@ def start(arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str],
     return ForkedCommand(connection=connection, outputs=outputs)
 
 
+class Server:
+    """A process that forks for each command.
+
+    Args:
+        prefix: The command that starts it, such as one that gives it a host name of its own.
+    """
+
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="flux2-commands-")
+        self.path = str(Path(self._folder.name) / "socket")
+        python_path = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", __name__, self.path],
+            env={**base_environ(), "PYTHONPATH": os.pathsep.join(python_path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def end(self) -> None:
+        """End it; commands that run go on."""
+        self.process.communicate()
+        self._folder.cleanup()
+
+
 @cache
-def _server() -> str:
-    """Start the server of this process, and return its socket's path."""
-    folder = tempfile.TemporaryDirectory(prefix="flux2-commands-")
-    path = str(Path(folder.name) / "socket")
-    python_path = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__, path],
-        env={**base_environ(), "PYTHONPATH": os.pathsep.join(python_path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-
-    def end() -> None:
-        process.communicate()
-        folder.cleanup()
-
-    atexit.register(end)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return path
+def _server() -> Server:
+    """Return the server of this process."""
+    server = Server()
+    atexit.register(server.end)
+    return server
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------
