@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
+from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
+from flux2_tool.journal.claiming import Claiming
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
@@ -23,7 +24,6 @@ from flux2_tool.journal.model import (
     Claim,
     ClaimRules,
     Conversation,
-    Failure,
     Intent,
     Outcome,
     Record,
@@ -31,13 +31,16 @@ from flux2_tool.journal.model import (
     SavedCopy,
     Spending,
 )
+from flux2_tool.journal.news_channel import NewsChannel
 from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
-from flux2_tool.journal.postgres_database import POOL_SIZE
+from flux2_tool.journal.postgres_database import POOL_SIZE, listener_of
+from flux2_tool.journal.postgres_listener import PostgresListener
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.rate_limit import PaceChange
 
 T = TypeVar("T")
 
@@ -68,7 +71,8 @@ async def open_threaded_journal(
     except BaseException:
         opening.add_done_callback(lambda done: _drop(done, executor))
         raise
-    return ThreadedJournal(store, executor, clock=clock or SystemClock())
+    listener = listener_of(place.url, schema=place.schema) if isinstance(place, DatabaseUrl) else None
+    return ThreadedJournal(store, executor, clock=clock or SystemClock(), listener=listener)
 
 
 def _open(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
@@ -93,12 +97,21 @@ class ThreadedJournal:
         store: The open journal; used in the threads only.
         executor: The threads.
         clock: Measures the waits for a lock.
+        listener: Hears what other processes say, where the store can tell.
     """
 
-    def __init__(self, store: SqlJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: SqlJournal,
+        executor: ThreadPoolExecutor,
+        *,
+        clock: Clock,
+        listener: PostgresListener | None = None,
+    ) -> None:
         self._store = store
         self._executor = executor
         self._clock = clock
+        self._news = NewsChannel(listener)
         self._is_closed = False
 
     # ---- what must be written before something is done ---------------------------------------------------------------
@@ -106,7 +119,7 @@ class ThreadedJournal:
     async def claim(
         self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
     ) -> Claim:
-        claiming = _Claiming(self._store, intents, rules, now=now)
+        claiming = Claiming(self._store, intents, rules, now=now)
         try:
             return await self._run(claiming, within_s=within_s)
         except asyncio.CancelledError:
@@ -117,8 +130,12 @@ class ThreadedJournal:
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
         return await self._run(lambda: self._store.take_over(record_id, now=now))
 
-    async def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
-        await self._finish(lambda: self._store.note_route(record_id, route, now=now))
+    async def note_route(
+        self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
+    ) -> Turn:
+        turn, pace = await self._finish(lambda: self._store.note_route(record_id, route, now=now, creates=creates))
+        self._news.hear([] if pace is None else [pace])
+        return turn
 
     # ---- what has happened, and is written whatever becomes of the call ----------------------------------------------
 
@@ -155,11 +172,23 @@ class ThreadedJournal:
     async def carry_over(self, records: Sequence[Record]) -> None:
         await self._finish(lambda: self._store.carry_over(records))
 
+    async def give_back_slot(self, record_id: str) -> None:
+        await self._finish(lambda: self._store.give_back_slot(record_id))
+
+    async def note_pace(self, change: PaceChange, *, base_url: str, fingerprint: str) -> AccountPace:
+        return await self._finish(lambda: self._store.note_pace(change, base_url=base_url, fingerprint=fingerprint))
+
     async def heartbeat(self, *, now: float) -> None:
-        await self._run(lambda: self._store.heartbeat(now=now))
+        self._news.hear(await self._run(lambda: self._store.heartbeat(now=now)))
 
     async def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         await self._run(lambda: self._store.mark_unconfirmed(sent_before=sent_before, now=now))
+
+    # ---- what other processes say ------------------------------------------------------------------------------------
+
+    async def listen(self, hear: Callable[[Sequence[News]], None]) -> None:
+        self._news.begin(hear, read=lambda: self._run(self._store.paces))
+        hear(await self._run(self._store.paces))
 
     # ---- reads -------------------------------------------------------------------------------------------------------
 
@@ -243,6 +272,7 @@ class ThreadedJournal:
             await self._finish(lambda: self._store.close(release=release))
         finally:
             self._is_closed = True
+            self._news.end()
             self._executor.shutdown(wait=False)
 
     def close_now(self) -> None:
@@ -250,6 +280,7 @@ class ThreadedJournal:
         with contextlib.suppress(RuntimeError):  # it is closed already
             self._executor.submit(_guarded, lambda: self._store.close(release=False)).result()
         self._is_closed = True
+        self._news.end()
         self._executor.shutdown()
 
     # ---- private -----------------------------------------------------------------------------------------------------
@@ -288,6 +319,7 @@ class ThreadedJournal:
                 ):
                     raise
             else:
+                self._news.hear(self._store.take_woken())
                 if cancelled is not None:
                     raise cancelled
                 return result
@@ -314,40 +346,3 @@ def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio
     except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
         future.set_exception(exc)
     return future
-
-
-class _Claiming:
-    """A claim in the thread; one that was made for a call that has left is ended as not sent."""
-
-    def __init__(self, store: SqlJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
-        self._store = store
-        self._intents = intents
-        self._rules = rules
-        self._now = now
-        self._lock = threading.Lock()
-        self._is_abandoned = False
-        self._claim: Claim | None = None
-
-    def __call__(self) -> Claim:
-        claim = self._store.claim(self._intents, self._rules, now=self._now)
-        with self._lock:
-            self._claim = claim
-            is_abandoned = self._is_abandoned
-        if is_abandoned:
-            self._disown()
-        return claim
-
-    def abandon(self, executor: ThreadPoolExecutor) -> None:
-        """End the record of this claim, now or as soon as there is one."""
-        with self._lock:
-            self._is_abandoned = True
-            is_made = self._claim is not None
-        if is_made:
-            executor.submit(_guarded, self._disown)
-
-    def _disown(self) -> None:
-        if self._claim is None or self._claim.outcome != "new":
-            return
-        error = Failure(code="cancelled", message="The call ended before the image was requested.")
-        for record in self._claim.records:
-            self._store.note_end(record.record_id, Outcome(state="not_created", error=error), now=self._now)
