@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
-from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome
 from flux2_tool.journal.store import SqlJournal
 
@@ -32,18 +30,17 @@ class Claiming:
             self._disown()
         return claim
 
-    def abandon(self, executor: ThreadPoolExecutor) -> None:
+    def abandon(self, submit: Callable[[Callable[[], None]], object]) -> None:
         """End the record of this claim, now or as soon as there is one."""
         with self._lock:
             self._is_abandoned = True
             is_made = self._claim is not None
         if is_made:
-            executor.submit(self._disown)
+            submit(self._disown)
 
     def _disown(self) -> None:
         if self._claim is None or self._claim.outcome != "new":
             return
         error = Failure(code="cancelled", message="The call ended before the image was requested.")
-        with SQLITE.operation():
-            for record in self._claim.records:
-                self._store.note_end(record.record_id, Outcome(state="not_created", error=error), now=self._now)
+        for record in self._claim.records:
+            self._store.note_end(record.record_id, Outcome(state="not_created", error=error), now=self._now)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
@@ -113,6 +113,7 @@ class ThreadedJournal:
         self._clock = clock
         self._news = NewsChannel(listener)
         self._is_closed = False
+        self._at_work: set[Future[Any]] = set()
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class ThreadedJournal:
             return await self._run(claiming, within_s=within_s)
         except asyncio.CancelledError:
             # It may be recorded all the same, a moment later; nobody would ever send it.
-            claiming.abandon(self._executor)
+            claiming.abandon(self._submit)
             raise
 
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
@@ -268,8 +269,9 @@ class ThreadedJournal:
         return await self._finish(self._store.salvage)
 
     async def close(self, *, release: bool = True) -> None:
+        others = list(self._at_work)
         try:
-            await self._finish(lambda: self._store.close(release=release))
+            await self._finish(lambda: self._close_after(others, release=release))
         finally:
             self._is_closed = True
             self._news.end()
@@ -278,7 +280,8 @@ class ThreadedJournal:
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
-            self._executor.submit(_guarded, lambda: self._store.close(release=False)).result()
+            others = list(self._at_work)
+            self._executor.submit(_guarded, lambda: self._close_after(others, release=False)).result()
         self._is_closed = True
         self._news.end()
         self._executor.shutdown()
@@ -325,12 +328,23 @@ class ThreadedJournal:
                 return result
             await self._clock.sleep(_PAUSE_S)
 
+    def _submit(self, operation: Callable[[], T]) -> Future[T]:
+        future = self._executor.submit(_guarded, operation)
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return future
+
+    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
+        """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
+        wait(others)
+        self._store.close(release=release)
+
     def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         if self._is_closed:
             raise JournalError("the journal is closed")
         try:
-            return loop.run_in_executor(self._executor, _guarded, operation)
+            return asyncio.wrap_future(self._submit(operation), loop=loop)
         except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
             return _done_here(operation, loop.create_future())
 

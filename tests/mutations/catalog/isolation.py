@@ -21,8 +21,8 @@ ISOLATION: Final = (
         ),
         (
             "the last picture is one of any conversation",
-            'own = "(session IS ? OR record_id IN',
-            'own = "(true OR session IS ? OR record_id IN',
+            'own = f"(session {self',
+            'own = f"(true OR session {self',
         ),
         (
             "a session of any key is inherited",
@@ -51,8 +51,8 @@ ISOLATION: Final = (
         ),
         (
             "the last pictures are those of any conversation",
-            'theirs = f"(session IS ? OR session IN',
-            'theirs = f"(true OR session IS ? OR session IN',
+            'theirs = f"(session {self',
+            'theirs = f"(true OR session {self',
         ),
         (
             "everybody has spawned everything",
@@ -61,8 +61,8 @@ ISOLATION: Final = (
         ),
         (
             "a subagent may use what its parent may",
-            '"INSERT OR IGNORE INTO session_ancestors (session, ancestor) VALUES (?, ?)"',
-            '"INSERT OR IGNORE INTO session_ancestors (ancestor, session) VALUES (?, ?)"',
+            '"INSERT INTO session_ancestors (session, ancestor) VALUES',
+            '"INSERT INTO session_ancestors (ancestor, session) VALUES',
         ),
     ),
     *edits(
@@ -84,12 +84,12 @@ ISOLATION: Final = (
         ),
         (
             "what is pruned belongs to nobody",
-            "            keep_conversations(self._connection, _PRUNABLE, (before,))\n",
+            "            keep_conversations(self._database, _PRUNABLE, (before,))\n",
             "",
         ),
         (
             "what is forgotten belongs to nobody",
-            '            keep_conversations(self._connection, "record_id = ?", (record_id,))\n',
+            '            keep_conversations(self._database, "record_id = ?", (record_id,))\n',
             "",
         ),
     ),

@@ -155,8 +155,8 @@ LOWER: Final = (
         ),
         (
             "sessions are inherited oldest first",
-            "GROUP BY session ORDER BY max(rowid) DESC",
-            "GROUP BY session ORDER BY max(rowid)",
+            "ORDER BY max({self._database.order}) DESC",
+            "ORDER BY max({self._database.order})",
         ),
     ),
     *edits(

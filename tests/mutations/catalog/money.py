@@ -355,8 +355,8 @@ _JOURNAL: Final = (
         ),
         (
             "a record in use can be forgotten",
-            "if record is None or self._is_held(record, now):\n                return False\n            keep",
-            "if record is None:\n                return False\n            keep",
+            'if record is None or record.state != "unknown" or self._is_held(record, now):',
+            'if record is None or record.state != "unknown":',
         ),
         (
             "carry-over overwrites another owner's record",
@@ -433,8 +433,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/claim_table.py",
         (
             "the intent is not synced",
-            "        with self._transaction(synced=True):\n            if rules.join",
-            "        with self._transaction():\n            if rules.join",
+            "        with self._transaction(synced=True, alone=True):\n            if not rules.is_trial",
+            "        with self._transaction(alone=True):\n            if not rules.is_trial",
         ),
         (
             "the price of the new image does not count for a cap",
