@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, FreeTurn, Turn
 from flux2_tool.journal.database import Database
@@ -36,10 +37,10 @@ class PaceTable(SessionTable):
 
     def note_pace(self, change: PaceChange, *, base_url: str, fingerprint: str) -> AccountPace:
         """Write what this process has met, tell the others, and return what holds now."""
-        with self._transaction():
+        with self._transaction(timed=True):
             self._lock_account(base_url, fingerprint)
             moment = self._owner.moment()
-            known = self._pace_row(base_url, fingerprint, moment)
+            known = self._pace_row(base_url, fingerprint)(moment)
             is_over = known.closed_s <= -PACE_LIFE_S
             if is_over:
                 known = replace(known, in_a_row=0, gap_s=0.0)
@@ -102,15 +103,16 @@ class PaceTable(SessionTable):
             " ON CONFLICT (record_id) DO UPDATE SET owner = excluded.owner",
             (record.record_id, *account, self._name),
         )
-        queued = self._database.execute(
+        queued = self._database.ask(
             "SELECT own.waits, count(other.place), count(CASE WHEN other.owner = own.owner THEN 1 END)"
             " FROM create_slots AS own LEFT JOIN create_slots AS other ON other.base_url = own.base_url"
             " AND other.fingerprint = own.fingerprint AND other.place < own.place"
             " WHERE own.record_id = ? GROUP BY own.place, own.waits",
             (record.record_id,),
         )
-        pace = self._pace_row(*account, moment)
-        [(waits, all_ahead, own_ahead)] = queued.fetchall()
+        known_pace = self._pace_row(*account)
+        [(waits, all_ahead, own_ahead)] = queued()
+        pace = known_pace(moment)
         most, own = limit.most, min(own_ahead, limit.own)
         ahead = all_ahead - own_ahead + own
         if ahead >= most:
@@ -122,18 +124,26 @@ class PaceTable(SessionTable):
         if waits:
             self._database.execute("UPDATE create_slots SET waits = 0 WHERE record_id = ?", (record.record_id,))
             if ahead + 1 < most:  # two that became free at once were both offered to this one
-                self._wake_next(*account)
+                self._wake(
+                    self._database.ask(
+                        "SELECT record_id FROM create_slots WHERE base_url = ? AND fingerprint = ? AND waits = 1"
+                        " ORDER BY place LIMIT 1",
+                        account,
+                    )()
+                )
         known = self._with_owners(*account, pace, moment) if pace.closed_s > -PACE_LIFE_S else None
         return Turn(is_free=pace.closed_s <= 0.0, closed_s=max(0.0, pace.closed_s)), known
 
     def _free_slot(self, record_id: str) -> None:
         """Give this process's place back, if the record has one."""
-        rows = self._database.execute(
-            "SELECT base_url, fingerprint FROM create_slots WHERE record_id = ? AND owner = ?", (record_id, self._name)
-        ).fetchall()
-        for base_url, fingerprint in rows:
-            self._database.execute("DELETE FROM create_slots WHERE record_id = ?", (record_id,))
-            self._wake_next(base_url, fingerprint)
+        waiting = self._database.ask(
+            "SELECT next.record_id FROM create_slots AS own JOIN create_slots AS next ON next.base_url = own.base_url"
+            " AND next.fingerprint = own.fingerprint AND next.place != own.place AND next.waits = 1"
+            " WHERE own.record_id = ? AND own.owner = ? ORDER BY next.place LIMIT 1",
+            (record_id, self._name),
+        )
+        self._database.execute("DELETE FROM create_slots WHERE record_id = ? AND owner = ?", (record_id, self._name))
+        self._wake(waiting())
 
     def _free_all_slots(self) -> None:
         """Give back the places of all records of this process."""
@@ -146,12 +156,13 @@ class PaceTable(SessionTable):
     def _lock_account(self, base_url: str, fingerprint: str) -> None:
         self._database.lock(f"{fingerprint} {base_url}")
 
-    def _pace_row(self, base_url: str, fingerprint: str, moment: Moment) -> Pace:
-        rows = self._database.execute(
+    def _pace_row(self, base_url: str, fingerprint: str) -> Callable[[Moment], Pace]:
+        """Return what reads an account's pace at a moment, see `Database.ask`."""
+        rows = self._database.ask(
             f"SELECT {_PACE} FROM account_pace WHERE base_url = ? AND fingerprint = ?",  # noqa: S608 - own names
             (base_url, fingerprint),
-        ).fetchall()
-        return _pace_of(rows[0], moment) if rows else _NEW
+        )
+        return lambda moment: _pace_of(row, moment) if (row := next(iter(rows()), None)) else _NEW
 
     def _with_owners(self, base_url: str, fingerprint: str, pace: Pace, moment: Moment) -> AccountPace:
         rows = self._database.execute(
@@ -162,13 +173,8 @@ class PaceTable(SessionTable):
         owners = sorted(str(row[0]) for row in rows)
         return AccountPace(base_url=base_url, fingerprint=fingerprint, pace=pace, owners=tuple(owners))
 
-    def _wake_next(self, base_url: str, fingerprint: str) -> None:
-        rows = self._database.execute(
-            "SELECT record_id FROM create_slots WHERE base_url = ? AND fingerprint = ? AND waits = 1"
-            " ORDER BY place LIMIT 1",
-            (base_url, fingerprint),
-        ).fetchall()
-        for (record_id,) in rows:
+    def _wake(self, waiting: Sequence[Sequence[str]]) -> None:
+        for (record_id,) in waiting:
             self._database.notify(FreeTurn(record_id).message())
             self._woken.append(FreeTurn(record_id))
 
@@ -206,7 +212,7 @@ class PaceTable(SessionTable):
         return clock == moment.clock and until_s is not None and until_s > moment.s
 
 
-def _pace_of(row: tuple[int, int, int, float, str, float], moment: Moment) -> Pace:
+def _pace_of(row: Sequence[Any], moment: Moment) -> Pace:
     version, refusals, in_a_row, gap_s, clock, until_s = row
     closed_s = until_s - moment.s if clock == moment.clock else -PACE_LIFE_S
     return Pace(version=version, refusals=refusals, in_a_row=in_a_row, gap_s=gap_s, closed_s=closed_s)

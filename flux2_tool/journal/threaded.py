@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
 from flux2_tool.journal.claiming import Claiming
-from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
+from flux2_tool.journal.errors import JournalError
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
     Cap,
@@ -39,16 +39,12 @@ from flux2_tool.journal.postgres_listener import PostgresListener
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
+from flux2_tool.journal.store_threads import StoreThreads, guarded
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.rate_limit import PaceChange
 
-T = TypeVar("T")
-
-# One attempt at a locked file occupies the thread, and the pause after it does not.
+# One attempt at a locked file occupies the thread.
 _ATTEMPT_S: Final = 0.03
-_PAUSE_S: Final = 0.03
-# What an operation is tried again for; each may be carried out twice.
-_PASSING: Final[frozenset[JournalFailureReason]] = frozenset(("locked", "connection"))
 
 
 async def open_threaded_journal(
@@ -86,11 +82,11 @@ def _drop(opening: asyncio.Future[SqlJournal], executor: ThreadPoolExecutor) -> 
     """Close what was opened for a call that does not wait for it any more."""
     if not opening.cancelled() and opening.exception() is None:
         store = opening.result()
-        executor.submit(_guarded, lambda: store.close(release=False))
+        executor.submit(guarded, lambda: store.close(release=False))
     executor.shutdown(wait=False)
 
 
-class ThreadedJournal:
+class ThreadedJournal(StoreThreads):
     """`Journal` over a `SqlJournal` in threads: one for SQLite, several for a server.
 
     Args:
@@ -108,12 +104,8 @@ class ThreadedJournal:
         clock: Clock,
         listener: PostgresListener | None = None,
     ) -> None:
-        self._store = store
-        self._executor = executor
-        self._clock = clock
+        super().__init__(store, executor, clock=clock)
         self._news = NewsChannel(listener)
-        self._is_closed = False
-        self._at_work: set[Future[Any]] = set()
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
@@ -281,82 +273,10 @@ class ThreadedJournal:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
             others = list(self._at_work)
-            self._executor.submit(_guarded, lambda: self._close_after(others, release=False)).result()
+            self._executor.submit(guarded, lambda: self._close_after(others, release=False)).result()
         self._is_closed = True
         self._news.end()
         self._executor.shutdown()
 
-    # ---- private -----------------------------------------------------------------------------------------------------
-
-    async def _run(self, operation: Callable[[], T], *, within_s: float = LOCK_PATIENCE_S) -> T:
-        """Carry out an operation; a cancel leaves it at once."""
-        until_s = self._clock.monotonic() + within_s
-        while True:
-            try:
-                return await self._submitted(operation)
-            except JournalError as exc:
-                if exc.reason not in _PASSING or self._clock.monotonic() >= until_s:
-                    raise
-            await self._clock.sleep(_PAUSE_S)
-
-    async def _finish(self, operation: Callable[[], T]) -> T:
-        """Carry out an operation; a cancel is raised only when the attempt that runs has ended."""
-        until_s = self._clock.monotonic() + LOCK_PATIENCE_S
-        while True:
-            attempt = self._submitted(operation)
-            cancelled: asyncio.CancelledError | None = None
-            while not attempt.done():
-                try:
-                    await asyncio.wait([attempt])
-                except asyncio.CancelledError as exc:
-                    cancelled = exc
-            try:
-                result = attempt.result()
-            except (JournalError, OwnershipLostError) as exc:
-                if cancelled is not None:
-                    raise cancelled from exc
-                if (
-                    not isinstance(exc, JournalError)
-                    or exc.reason not in _PASSING
-                    or self._clock.monotonic() >= until_s
-                ):
-                    raise
-            else:
-                self._news.hear(self._store.take_woken())
-                if cancelled is not None:
-                    raise cancelled
-                return result
-            await self._clock.sleep(_PAUSE_S)
-
-    def _submit(self, operation: Callable[[], T]) -> Future[T]:
-        future = self._executor.submit(_guarded, operation)
-        self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
-        return future
-
-    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
-        """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
-        wait(others)
-        self._store.close(release=release)
-
-    def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
-        loop = asyncio.get_running_loop()
-        if self._is_closed:
-            raise JournalError("the journal is closed")
-        try:
-            return asyncio.wrap_future(self._submit(operation), loop=loop)
-        except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
-            return _done_here(operation, loop.create_future())
-
-
-def _guarded(operation: Callable[[], T]) -> T:
-    with SQLITE.operation():
-        return operation()
-
-
-def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio.Future[T]:
-    try:
-        future.set_result(operation())
-    except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
-        future.set_exception(exc)
-    return future
+    def _after_write(self) -> None:
+        self._news.hear(self._store.take_woken())
