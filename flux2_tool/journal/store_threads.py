@@ -95,10 +95,30 @@ class StoreThreads:
         loop = asyncio.get_running_loop()
         if self._is_closed:
             raise JournalError("the journal is closed")
+        ended: Future[None] = Future()
+        self._at_work.add(ended)
+
+        def noted() -> T:
+            is_awaited = ended.set_running_or_notify_cancel()
+            try:
+                return guarded(operation)
+            finally:
+                self._at_work.discard(ended)
+                if is_awaited:
+                    ended.set_result(None)
+
         try:
-            return asyncio.wrap_future(self._submit(operation), loop=loop)
+            attempt = loop.run_in_executor(self._executor, noted)
         except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
+            self._at_work.discard(ended)
             return _done_here(operation, loop.create_future())
+        attempt.add_done_callback(lambda _: self._forget(ended))
+        return attempt
+
+    def _forget(self, ended: Future[None]) -> None:
+        """Do not wait for an operation that was cancelled before it began."""
+        if ended.cancel():
+            self._at_work.discard(ended)
 
 
 def guarded(operation: Callable[[], T]) -> T:

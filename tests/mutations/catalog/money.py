@@ -80,8 +80,8 @@ _SUBMIT: Final = edits(
     ),
     (
         "the intent is not recorded before a POST",
-        "                await self._callbacks.before_attempt(self._attempts, route)\n",
-        "                pass\n",
+        "                queued = await self._callbacks.before_attempt(self._attempts, route)\n",
+        "                queued = None\n",
     ),
     (
         "a 409 about other input is asked again",
