@@ -388,10 +388,8 @@ _JOURNAL: Final = (
         ),
         (
             "the intent to send is not synced",
-            "    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:\n"
-            "        with self._transaction(synced=True):",
-            "    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:\n"
-            "        with self._transaction():",
+            "        with self._transaction(synced=True, timed=True):\n            record = self._check_owned(record_id)",
+            "        with self._transaction(timed=True):\n            record = self._check_owned(record_id)",
         ),
         (
             "carry-over is not synced",
@@ -400,8 +398,8 @@ _JOURNAL: Final = (
         ),
         (
             "an acceptance is not synced",
-            "    ) -> None:\n        with self._transaction(synced=True):\n            record = self._known(record_id)",
-            "    ) -> None:\n        with self._transaction():\n            record = self._known(record_id)",
+            "        with self._transaction(synced=True, timed=True):\n            record = self._known(record_id)",
+            "        with self._transaction(timed=True):\n            record = self._known(record_id)",
         ),
         (
             "who lost a record may send",
