@@ -61,7 +61,7 @@ class SessionTable(ClaimTable):
     def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
         marks = ", ".join("?" * len(sessions))
         # In a transaction, because looking at another process's lease may note what was seen.
-        with self._transaction():
+        with self._transaction(timed=True):
             found = self._select(
                 f"session IN ({marks}) AND created_at >= ? AND delivered_at IS NULL AND task_id IS NOT NULL"
                 " AND state IN ('processing', 'completed') AND coalesce(told, '') != state",
@@ -141,7 +141,8 @@ class SessionTable(ClaimTable):
 
     def _inherited_sessions(self, fingerprint: str, base_url: str, prefix: str) -> Iterator[str]:
         """Yield an account's sessions of dead owners that have images, newest first; of the newest images only."""
-        starts = f"substr(session, 1, {len(prefix):d}) = '{prefix}'"  # as in the index records_of_connections
+        # Word for word as in the index records_of_connections.
+        starts = "substr(session, 1, {:d}) = '{}'".format(len(prefix), prefix.replace("'", "''"))
         for (session,) in self._database.ask(
             "SELECT session FROM (SELECT session, "  # noqa: S608 - own names
             f"{self._database.order} AS place FROM records WHERE fingerprint = ? AND base_url = ?"

@@ -155,8 +155,8 @@ LOWER: Final = (
         ),
         (
             "sessions are inherited oldest first",
-            "ORDER BY max({self._database.order}) DESC",
-            "ORDER BY max({self._database.order})",
+            "ORDER BY max(place) DESC",
+            "ORDER BY max(place)",
         ),
     ),
     *edits(

@@ -431,8 +431,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/claim_table.py",
         (
             "the intent is not synced",
-            "        with self._transaction(synced=True, alone=True):\n            if not rules.is_trial",
-            "        with self._transaction(alone=True):\n            if not rules.is_trial",
+            "with self._transaction(synced=True, alone=True, timed=True):",
+            "with self._transaction(alone=True, timed=True):",
         ),
         (
             "the price of the new image does not count for a cap",
@@ -446,8 +446,8 @@ _JOURNAL: Final = (
         ),
         (
             "a picture joins a set",
-            "dedup_key = ? AND set_size = ? AND (state IN",
-            "dedup_key = ? AND ? > 0 AND (state IN",
+            'f"dedup_key = ? AND set_size = ? AND {IS_OPEN}"',
+            'f"dedup_key = ? AND ? > 0 AND {IS_OPEN}"',
         ),
         (
             "a call joins only the picture of a set that it found",
@@ -470,11 +470,6 @@ _JOURNAL: Final = (
             "if len(equal) + 1 > rules.repeat_max:",
         ),
         (
-            "a request of unknown outcome is paid again",
-            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing', 'unknown')\"",
-            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing')\"",
-        ),
-        (
             "an abandoned record is inherited from a living owner",
             'record.state != "unknown" and not record.abandoned and not self._is_held(record, now)',
             'record.state != "unknown" and not self._is_held(record, now)',
@@ -483,6 +478,14 @@ _JOURNAL: Final = (
             "an inherited record stays joinable by other sessions",
             "owned = {} if is_done or self._is_held(record, now) else self._lease(now)",
             "owned = {}",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/migrations.py",
+        (
+            "a request of unknown outcome is paid again",
+            "IS_OPEN: Final = \"(state IN ('sending', 'processing', 'unknown') OR",
+            "IS_OPEN: Final = \"(state IN ('sending', 'processing') OR",
         ),
     ),
     *edits(
