@@ -141,9 +141,9 @@ class PaceTable(SessionTable):
             " AND next.fingerprint = own.fingerprint AND next.place != own.place AND next.waits = 1"
             " WHERE own.record_id = ? AND own.owner = ? ORDER BY next.place LIMIT 1",
             (record_id, self._name),
-        )
+        )()
         self._database.execute("DELETE FROM create_slots WHERE record_id = ? AND owner = ?", (record_id, self._name))
-        self._wake(waiting())
+        self._wake(waiting)
 
     def _free_all_slots(self) -> None:
         """Give back the places of all records of this process."""
