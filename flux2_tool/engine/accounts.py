@@ -10,8 +10,8 @@ import httpx
 from flux2_tool.credentials import Credentials
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import InternalError
+from flux2_tool.journal import AccountPaces
 from flux2_tool.runapi.client import RunapiClient, open_http
-from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.tasks.resume import Account
 
 # Called when a call needs them; raises MissingApiKeyError or ConfigurationError.
@@ -32,7 +32,7 @@ class Accounts:
         self._user_agent = user_agent
         self._runtime = runtime
         self._http: dict[str, httpx.AsyncClient] = {}
-        self._rate_limiters: dict[tuple[str, str], RateLimiter] = {}
+        self.paces = AccountPaces(runtime.clock, name=runtime.owner.name)
 
     def open(self, credentials: CredentialsSource | None = None) -> Account:
         """Return the account of these credentials, else of the default ones.
@@ -45,14 +45,13 @@ class Accounts:
         if source is None:
             raise InternalError("no credentials were given to this call")
         chosen = source()
-        limits_of = (chosen.base_url, chosen.fingerprint)
         client = RunapiClient(
             self.http(chosen.base_url),
             base_url=chosen.base_url,
             api_key=chosen.api_key,
             user_agent=self._user_agent,
             attempt_timeout_s=self._runtime.timeouts.attempt_s,
-            rate_limiter=self._rate_limiters.setdefault(limits_of, RateLimiter(self._runtime.clock)),
+            rate_limiter=self.paces.limiter(chosen.base_url, chosen.fingerprint),
         )
         return Account(client=client, fingerprint=chosen.fingerprint)
 

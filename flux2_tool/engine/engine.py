@@ -91,6 +91,7 @@ class Engine:
             routes=routes,
             webhook_inbox=self._webhook_inbox,
             runtime=runtime,
+            paces=self._accounts.paces,
             is_peer_in_process=is_peer_in_process,
             is_delivery_told=host.tells_delivery,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flux2_tool.engine.runtime import Runtime
-from flux2_tool.journal import place_of
+from flux2_tool.journal import AccountPaces, place_of
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.schema.manifest import Manifest
@@ -21,6 +21,7 @@ def registry_of(
     routes: RouteCache,
     webhook_inbox: WebhookInbox | None,
     runtime: Runtime,
+    paces: AccountPaces,
     is_peer_in_process: bool,
     is_delivery_told: bool,
 ) -> Registry:
@@ -38,6 +39,7 @@ def registry_of(
             route_cache=routes,
             poll_scheduler=PollScheduler(typical_s=manifest.typical_s),
             create_slots=ConcurrencyLimiter(settings.max_creates),
+            paces=paces,
             webhook_inbox=webhook_inbox,
             route=settings.route,
             resend_window_s=settings.resend_window_s,

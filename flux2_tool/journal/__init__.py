@@ -8,9 +8,10 @@ PostgreSQL, by the same statements.
 
 from __future__ import annotations
 
+from flux2_tool.journal.account_pace import AccountPace, AccountPaces, CreateLimit, News, Turn
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError, failure_reason
 from flux2_tool.journal.fallback import JournalWithFallback
-from flux2_tool.journal.handle import RecordHandle
+from flux2_tool.journal.handle import Queued, RecordHandle
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -33,10 +34,13 @@ from flux2_tool.journal.store import SqlJournal
 from flux2_tool.journal.threaded import ThreadedJournal, open_threaded_journal
 
 __all__ = [
+    "AccountPace",
+    "AccountPaces",
     "Cap",
     "Claim",
     "ClaimRules",
     "Conversation",
+    "CreateLimit",
     "DatabaseUrl",
     "Failure",
     "Intent",
@@ -47,10 +51,12 @@ __all__ = [
     "JournalWithFallback",
     "Liveness",
     "Moment",
+    "News",
     "OpenJournal",
     "Outcome",
     "Owner",
     "OwnershipLostError",
+    "Queued",
     "Record",
     "RecordHandle",
     "RecordState",
@@ -60,6 +66,7 @@ __all__ = [
     "SqliteJournal",
     "ThisProcess",
     "ThreadedJournal",
+    "Turn",
     "failure_reason",
     "open_journal",
     "open_threaded_journal",

@@ -70,6 +70,14 @@ class Database(Protocol):
         """
         ...
 
+    def lock(self, name: str) -> None:
+        """Let no other transaction that locks this name go on before this one has ended."""
+        ...
+
+    def notify(self, message: str) -> None:
+        """Tell every process that listens, where the database can, when this transaction is committed."""
+        ...
+
     def checkpoint(self) -> None:
         """Move what was written to where a process that opens the database anew certainly finds it."""
         ...

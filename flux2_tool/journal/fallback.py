@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from flux2_tool._folders import NO_DATA_FOLDER
+from flux2_tool.journal.account_pace import AccountPaces
 from flux2_tool.journal.errors import LOST, JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
@@ -40,6 +41,7 @@ class JournalWithFallback:
         now: Returns the wall-clock time.
         opener: Opens a journal.
         record_handles: Returns this process's records, oldest first.
+        paces: What is shared of its accounts' pace, through the file or the database.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class JournalWithFallback:
         now: Callable[[], float],
         opener: OpenJournal,
         record_handles: Callable[[], Iterable[RecordHandle]],
+        paces: AccountPaces | None = None,
     ) -> None:
         self._place = place
         self._mode = mode
@@ -58,6 +61,7 @@ class JournalWithFallback:
         self._now = now
         self._open = opener
         self._record_handles = record_handles
+        self._paces = paces
         self._file: Journal | None = None
         self._memory: Journal | None = None
         self._current: Journal | None = None
@@ -187,6 +191,8 @@ class JournalWithFallback:
                 await self._on_disk()
             except JournalError as exc:
                 logger.warning("%s", exc)
+        if self._paces is not None:
+            await self._paces.aclose()
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
             await self._flush()
@@ -253,6 +259,8 @@ class JournalWithFallback:
                     await journal.close(release=False)
                     raise
                 self._file, self._salvaged = journal, []
+                if self._paces is not None:
+                    await self._paces.attach(journal)
             await self._carry_to(self._file)
             return self._file
 
@@ -282,6 +290,8 @@ class JournalWithFallback:
         if self._file is not None:
             self._retired.append(self._file)
             self._file = None
+            if self._paces is not None:
+                self._paces.detach()
         if not list(self._record_handles()):
             # SQLite repairs its files when the last process that has them open closes them.
             await self._close_retired()

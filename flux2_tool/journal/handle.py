@@ -12,8 +12,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
+from flux2_tool.journal.account_pace import CreateLimit, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError, unavailable
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Moment
@@ -32,6 +33,24 @@ REPLACED: Final = (
     "process were carried over, those of others may be missing"
 )
 _Write = Callable[[Journal], Awaitable[None]]
+# How soon a queued request looks again without being told; those further back seldom have to.
+_FIRST_LOOK_S: Final = 0.5
+_LOOK_PER_PLACE_S: Final = 0.25
+_LONGEST_LOOK_S: Final = 10.0
+
+
+class Queued(NamedTuple):
+    """A create POST has to wait for other processes.
+
+    Attributes:
+        freed: Is set when its turn may have come.
+        again_s: After how long to look in any case, in seconds.
+        is_closed: Whether the account may send nothing yet; otherwise its create slots are taken.
+    """
+
+    freed: asyncio.Event
+    again_s: float
+    is_closed: bool
 
 
 class RecordHandle:
@@ -66,6 +85,7 @@ class RecordHandle:
         self._has_unwritten_changes = False
         self._queue: deque[_Write] = deque()
         self._writer: asyncio.Task[None] | None = None
+        self.turn_freed = asyncio.Event()
         self.record = record
         self.is_ours = is_ours
         self.warnings: list[str] = []
@@ -76,8 +96,14 @@ class RecordHandle:
 
     # ---- before money is spent ---------------------------------------------------------------------------------------
 
-    async def before_post(self, route: contract.Route) -> None:
+    async def before_post(self, route: contract.Route, *, creates: CreateLimit | None = None) -> Queued | None:
         """Record the route of a POST, before it is sent.
+
+        Args:
+            creates: See `Journal.note_route`.
+
+        Returns:
+            None if it may be sent now, else what to wait for before this is called again.
 
         Raises:
             OwnershipLostError: Another process has taken the record over, so the POST must not be sent.
@@ -86,10 +112,15 @@ class RecordHandle:
         await self.settled()
         known = self.record
         self.record = noted = replace(known, route=route, state="sending")
+        self.turn_freed.clear()
+        turn = Turn(is_free=True)
+
+        async def note(journal: Journal) -> None:
+            nonlocal turn
+            turn = await journal.note_route(known.record_id, route, now=self._now(), creates=creates)
+
         try:
-            failed = await self._perform(
-                lambda journal: journal.note_route(known.record_id, route, now=self._now()), is_check=True
-            )
+            failed = await self._perform(note, is_check=True)
         except OwnershipLostError:
             self.is_ours = False
             if self.record is noted:
@@ -97,6 +128,14 @@ class RecordHandle:
             raise
         if failed is not None and self._is_required:
             raise unavailable(failed) from failed
+        if failed is not None or turn.is_free:
+            return None
+        again_s = turn.closed_s or min(_LONGEST_LOOK_S, _FIRST_LOOK_S + _LOOK_PER_PLACE_S * turn.ahead)
+        return Queued(freed=self.turn_freed, again_s=again_s, is_closed=turn.closed_s > 0.0)
+
+    def give_back_slot(self) -> None:
+        """Let another request send while this one's pauses between two POSTs."""
+        self._note(lambda journal: journal.give_back_slot(self.record.record_id))
 
     async def take_over(self) -> bool:
         """Become the owner unless another living process is; return whether this process owns it now."""

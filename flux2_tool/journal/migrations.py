@@ -188,6 +188,31 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         DROP INDEX records_by_session;
         """,
     ),
+    (
+        # The accounts' pace after a 429, and the queue for create slots; see pace_table.py.
+        "0016_one_pace",
+        """
+        CREATE TABLE account_pace (
+            base_url       TEXT NOT NULL,
+            fingerprint    TEXT NOT NULL,
+            version        INTEGER NOT NULL,
+            refusals       INTEGER NOT NULL,
+            in_a_row       INTEGER NOT NULL,
+            gap_s          REAL NOT NULL,
+            clock          TEXT NOT NULL,
+            closed_until_s REAL NOT NULL,
+            PRIMARY KEY (base_url, fingerprint)
+        ) WITHOUT ROWID;
+        CREATE TABLE create_slots (
+            place       INTEGER PRIMARY KEY,
+            record_id   TEXT NOT NULL UNIQUE,
+            base_url    TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            owner       TEXT NOT NULL,
+            waits       INTEGER NOT NULL DEFAULT 0
+        );
+        """,
+    ),
 )
 
 

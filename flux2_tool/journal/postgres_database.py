@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
 from flux2_tool.journal.errors import JournalError, JournalFailureReason
+from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
 
 if TYPE_CHECKING:
@@ -191,6 +192,14 @@ class PostgresDatabase:
                 others={str(host): int(count) for host, count in rows},
             )
 
+    def lock(self, name: str) -> None:
+        self.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool account ' || ?, 0))", (f"{self._schema} {name}",)
+        )
+
+    def notify(self, message: str) -> None:
+        self.execute("SELECT pg_notify(?, ?)", (channel_of(self._schema), message))
+
     def checkpoint(self) -> None:
         """Nothing: a commit is all that another process needs."""
 
@@ -263,6 +272,12 @@ def _reason(exc: Exception) -> JournalFailureReason:
     if not code:  # the connection broke without a word
         return "connection" if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) else "other"
     return _REASONS.get(code) or _REASONS.get(code[:2], "other")
+
+
+def listener_of(url: str, *, schema: str) -> PostgresListener:
+    """Return what hears the processes of a journal; it connects when it is started."""
+    options = {"connect_timeout": round(CONNECT_TIMEOUT_S), "application_name": _application_name(), "autocommit": True}
+    return PostgresListener(url, schema=schema, options=options)
 
 
 def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -> PostgresDatabase:

@@ -179,10 +179,35 @@ _FLAT_COSTS: Final = f"""
     DROP INDEX records_by_session;
 """
 
+# The accounts' pace after a 429, and the queue for create slots; see `pace_table.py`.
+_PACE: Final = """
+    CREATE TABLE account_pace (
+        base_url       TEXT NOT NULL,
+        fingerprint    TEXT NOT NULL,
+        version        BIGINT NOT NULL,
+        refusals       BIGINT NOT NULL,
+        in_a_row       INTEGER NOT NULL,
+        gap_s          DOUBLE PRECISION NOT NULL,
+        clock          TEXT NOT NULL,
+        closed_until_s DOUBLE PRECISION NOT NULL,
+        PRIMARY KEY (base_url, fingerprint)
+    );
+    CREATE TABLE create_slots (
+        place       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        record_id   TEXT NOT NULL UNIQUE,
+        base_url    TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        owner       TEXT NOT NULL,
+        waits       INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX create_slots_by_account ON create_slots (base_url, fingerprint, place);
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0001_records", _RECORDS),
     ("0002_spending", _SPENDING),
     ("0003_flat_costs", _FLAT_COSTS),
+    ("0004_one_pace", _PACE),
 )
 
 

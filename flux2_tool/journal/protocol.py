@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -20,6 +21,7 @@ from flux2_tool.journal.model import (
 from flux2_tool.journal.place import JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.rate_limit import PaceChange
 
 LOCK_PATIENCE_S: Final = 5.0
 """How long an operation waits for a lock that another process holds, unless its call says otherwise, in seconds."""
@@ -63,8 +65,32 @@ class Journal(Protocol):
         """Renew the leases of all records this process owns."""
         ...
 
-    async def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
+    async def listen(self, hear: Callable[[Sequence[News]], None]) -> None:
+        """Hand on what is known of the accounts' pace now and whenever something is said of it, until it is closed.
+
+        Besides what other processes say, that is what any operation happens to read.
+        """
+        ...
+
+    async def note_pace(self, change: PaceChange, *, base_url: str, fingerprint: str) -> AccountPace:
+        """Write what this process has met, tell the others, and return what holds for the account now."""
+        ...
+
+    async def give_back_slot(self, record_id: str) -> None:
+        """Let another request send while this one's pauses between two POSTs."""
+        ...
+
+    async def note_route(
+        self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
+    ) -> Turn:
         """Record the route of the next POST, before it is sent, and renew the lease.
+
+        Args:
+            creates: How many create POSTs may be in flight; whatever notes this one's outcome gives its slot back. None
+                if it needs no slot.
+
+        Returns:
+            Whether it may be sent now. If not, this is to be called again, and the record keeps its place in the queue.
 
         Raises:
             OwnershipLostError: This process does not own the record any more, or it is settled: it must not send.

@@ -135,6 +135,12 @@ class SqliteDatabase:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def lock(self, name: str) -> None:
+        """Nothing: a transaction is the only one that writes."""
+
+    def notify(self, message: str) -> None:
+        """Nothing: SQLite tells nobody."""
+
     def checkpoint(self) -> None:
         """Copy what is in the WAL to the main file, as far as no other process is reading it."""
         with contextlib.suppress(JournalError), self.reading():

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from flux2_tool.journal.account_pace import AccountPace, CreateLimit, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
+from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
+from flux2_tool.journal.pace_table import PaceTable
+from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.record_table import row_of
-from flux2_tool.journal.session_table import SessionTable
 from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums, spent_since, wrong_sums
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
@@ -27,7 +30,7 @@ _PRUNABLE: Final = (
 _NEVER: Final = 1e12
 
 
-class SqlJournal(SessionTable):
+class SqlJournal(PaceTable):
     """The `Journal` of one process over one database. Not for use from several threads at once, unless that is."""
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
@@ -47,20 +50,26 @@ class SqlJournal(SessionTable):
                 " abandoned = CASE WHEN ? = 1 THEN 1 ELSE abandoned END WHERE record_id = ? AND owner = ?",
                 (int(abandoned), record_id, self._name),
             )
+            self._free_slot(record_id)
 
     def note_orphaned(self, record_id: str) -> None:
         with self._transaction():
             self._update(record_id, orphaned=1)
 
-    def heartbeat(self, *, now: float) -> None:
+    def heartbeat(self, *, now: float) -> list[AccountPace]:
+        """Renew the leases, and return what `paces` does."""
         with self._transaction():
             lease = self._lease(now)
             self._database.execute(
                 f"UPDATE records SET {', '.join(f'{name} = ?' for name in lease)} WHERE owner = ?",  # noqa: S608
                 (*lease.values(), self._name),
             )
+            return self._paces(_moment_of(lease))
 
-    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
+    def note_route(
+        self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
+    ) -> tuple[Turn, AccountPace | None]:
+        """See `Journal.note_route`; also returns the account's pace, if a 429 may still have an effect."""
         with self._transaction(synced=True, timed=True):
             record = self._check_owned(record_id)
             if record.task_id is not None or record.is_over:
@@ -69,12 +78,16 @@ class SqlJournal(SessionTable):
             if (record.route, record.state) != (route, "sending"):
                 values |= {"route": route, "state": "sending"}
             self._update(record_id, **values)
+            if creates is None:
+                return Turn(is_free=True), None
+            return self._take_slot(record, creates, _moment_of(values))
 
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
         with self._transaction(synced=True, timed=True):
             record = self._known(record_id)
+            self._free_slot(record_id)
             if record.state in ("completed", "failed") or record.owner not in (None, self._name):
                 return
             self._update(
@@ -90,6 +103,7 @@ class SqlJournal(SessionTable):
     def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
         with self._transaction():
             record = self._known(record_id)
+            self._free_slot(record_id)
             if not self._may_end(record, outcome.state):
                 return
             self._update(record_id, **row_of(outcome), finished_at=None if outcome.state == "unknown" else now)
@@ -273,6 +287,7 @@ class SqlJournal(SessionTable):
                 self._database.execute(
                     "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
                 )
+                self._free_all_slots()
         self._database.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
@@ -284,6 +299,11 @@ class SqlJournal(SessionTable):
         if record.state in ("completed", "failed"):
             return state == "completed"
         return state in ("completed", "failed") or record.owner == self._name or record.task_id is None
+
+
+def _moment_of(lease: dict[str, Any]) -> Moment:
+    """Return when a lease was made."""
+    return Moment(lease["lease_clock"], lease["lease_until_s"] - LEASE_S)
 
 
 def _progress(record: Record) -> tuple[int, bool]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from flux2_tool._clock import Clock, SystemClock
+from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
 from flux2_tool.journal.claiming import Claiming
-from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
+from flux2_tool.journal.errors import JournalError
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
     Cap,
@@ -30,21 +31,20 @@ from flux2_tool.journal.model import (
     SavedCopy,
     Spending,
 )
+from flux2_tool.journal.news_channel import NewsChannel
 from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
-from flux2_tool.journal.postgres_database import POOL_SIZE
+from flux2_tool.journal.postgres_database import POOL_SIZE, listener_of
+from flux2_tool.journal.postgres_listener import PostgresListener
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
+from flux2_tool.journal.store_threads import StoreThreads, guarded
 from flux2_tool.runapi import contract
+from flux2_tool.runapi.rate_limit import PaceChange
 
-T = TypeVar("T")
-
-# One attempt at a locked file occupies the thread, and the pause after it does not.
+# One attempt at a locked file occupies the thread.
 _ATTEMPT_S: Final = 0.03
-_PAUSE_S: Final = 0.03
-# What an operation is tried again for; each may be carried out twice.
-_PASSING: Final[frozenset[JournalFailureReason]] = frozenset(("locked", "connection"))
 
 
 async def open_threaded_journal(
@@ -67,7 +67,8 @@ async def open_threaded_journal(
     except BaseException:
         opening.add_done_callback(lambda done: _drop(done, executor))
         raise
-    return ThreadedJournal(store, executor, clock=clock or SystemClock())
+    listener = listener_of(place.url, schema=place.schema) if isinstance(place, DatabaseUrl) else None
+    return ThreadedJournal(store, executor, clock=clock or SystemClock(), listener=listener)
 
 
 def _open(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
@@ -81,25 +82,30 @@ def _drop(opening: asyncio.Future[SqlJournal], executor: ThreadPoolExecutor) -> 
     """Close what was opened for a call that does not wait for it any more."""
     if not opening.cancelled() and opening.exception() is None:
         store = opening.result()
-        executor.submit(_guarded, lambda: store.close(release=False))
+        executor.submit(guarded, lambda: store.close(release=False))
     executor.shutdown(wait=False)
 
 
-class ThreadedJournal:
+class ThreadedJournal(StoreThreads):
     """`Journal` over a `SqlJournal` in threads: one for SQLite, several for a server.
 
     Args:
         store: The open journal; used in the threads only.
         executor: The threads.
         clock: Measures the waits for a lock.
+        listener: Hears what other processes say, where the store can tell.
     """
 
-    def __init__(self, store: SqlJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
-        self._store = store
-        self._executor = executor
-        self._clock = clock
-        self._is_closed = False
-        self._at_work: set[Future[Any]] = set()
+    def __init__(
+        self,
+        store: SqlJournal,
+        executor: ThreadPoolExecutor,
+        *,
+        clock: Clock,
+        listener: PostgresListener | None = None,
+    ) -> None:
+        super().__init__(store, executor, clock=clock)
+        self._news = NewsChannel(listener)
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
@@ -117,8 +123,12 @@ class ThreadedJournal:
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
         return await self._run(lambda: self._store.take_over(record_id, now=now))
 
-    async def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
-        await self._finish(lambda: self._store.note_route(record_id, route, now=now))
+    async def note_route(
+        self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
+    ) -> Turn:
+        turn, pace = await self._finish(lambda: self._store.note_route(record_id, route, now=now, creates=creates))
+        self._news.hear([] if pace is None else [pace])
+        return turn
 
     # ---- what has happened, and is written whatever becomes of the call ----------------------------------------------
 
@@ -155,11 +165,23 @@ class ThreadedJournal:
     async def carry_over(self, records: Sequence[Record]) -> None:
         await self._finish(lambda: self._store.carry_over(records))
 
+    async def give_back_slot(self, record_id: str) -> None:
+        await self._finish(lambda: self._store.give_back_slot(record_id))
+
+    async def note_pace(self, change: PaceChange, *, base_url: str, fingerprint: str) -> AccountPace:
+        return await self._finish(lambda: self._store.note_pace(change, base_url=base_url, fingerprint=fingerprint))
+
     async def heartbeat(self, *, now: float) -> None:
-        await self._run(lambda: self._store.heartbeat(now=now))
+        self._news.hear(await self._run(lambda: self._store.heartbeat(now=now)))
 
     async def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
         await self._run(lambda: self._store.mark_unconfirmed(sent_before=sent_before, now=now))
+
+    # ---- what other processes say ------------------------------------------------------------------------------------
+
+    async def listen(self, hear: Callable[[Sequence[News]], None]) -> None:
+        self._news.begin(hear, read=lambda: self._run(self._store.paces))
+        hear(await self._run(self._store.paces))
 
     # ---- reads -------------------------------------------------------------------------------------------------------
 
@@ -244,86 +266,17 @@ class ThreadedJournal:
             await self._finish(lambda: self._close_after(others, release=release))
         finally:
             self._is_closed = True
+            self._news.end()
             self._executor.shutdown(wait=False)
 
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
             others = list(self._at_work)
-            self._executor.submit(_guarded, lambda: self._close_after(others, release=False)).result()
+            self._executor.submit(guarded, lambda: self._close_after(others, release=False)).result()
         self._is_closed = True
+        self._news.end()
         self._executor.shutdown()
 
-    # ---- private -----------------------------------------------------------------------------------------------------
-
-    async def _run(self, operation: Callable[[], T], *, within_s: float = LOCK_PATIENCE_S) -> T:
-        """Carry out an operation; a cancel leaves it at once."""
-        until_s = self._clock.monotonic() + within_s
-        while True:
-            try:
-                return await self._submitted(operation)
-            except JournalError as exc:
-                if exc.reason not in _PASSING or self._clock.monotonic() >= until_s:
-                    raise
-            await self._clock.sleep(_PAUSE_S)
-
-    async def _finish(self, operation: Callable[[], T]) -> T:
-        """Carry out an operation; a cancel is raised only when the attempt that runs has ended."""
-        until_s = self._clock.monotonic() + LOCK_PATIENCE_S
-        while True:
-            attempt = self._submitted(operation)
-            cancelled: asyncio.CancelledError | None = None
-            while not attempt.done():
-                try:
-                    await asyncio.wait([attempt])
-                except asyncio.CancelledError as exc:
-                    cancelled = exc
-            try:
-                result = attempt.result()
-            except (JournalError, OwnershipLostError) as exc:
-                if cancelled is not None:
-                    raise cancelled from exc
-                if (
-                    not isinstance(exc, JournalError)
-                    or exc.reason not in _PASSING
-                    or self._clock.monotonic() >= until_s
-                ):
-                    raise
-            else:
-                if cancelled is not None:
-                    raise cancelled
-                return result
-            await self._clock.sleep(_PAUSE_S)
-
-    def _submit(self, operation: Callable[[], T]) -> Future[T]:
-        future = self._executor.submit(_guarded, operation)
-        self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
-        return future
-
-    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
-        """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
-        wait(others)
-        self._store.close(release=release)
-
-    def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
-        loop = asyncio.get_running_loop()
-        if self._is_closed:
-            raise JournalError("the journal is closed")
-        try:
-            return asyncio.wrap_future(self._submit(operation), loop=loop)
-        except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
-            return _done_here(operation, loop.create_future())
-
-
-def _guarded(operation: Callable[[], T]) -> T:
-    with SQLITE.operation():
-        return operation()
-
-
-def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio.Future[T]:
-    try:
-        future.set_result(operation())
-    except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
-        future.set_exception(exc)
-    return future
+    def _after_write(self) -> None:
+        self._news.hear(self._store.take_woken())

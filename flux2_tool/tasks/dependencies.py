@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flux2_tool._clock import Clock
+from flux2_tool.journal import AccountPaces
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.tasks.poll_schedule import PollSchedule, WebhookTrust
@@ -21,6 +22,7 @@ class TaskDependencies:
     Attributes:
         route_cache: Which create route and status path worked for a base URL.
         create_slots: Limits the create POSTs in flight.
+        paces: What is shared with other processes of the accounts' pace; None where nothing is.
         webhook_inbox: Receives RunAPI's webhooks; None where there are none.
         route: The configured create route; "auto" tries the one that worked before first.
         resend_window_s: How long after its first POST a request with a lost response may be resent, in seconds.
@@ -31,6 +33,7 @@ class TaskDependencies:
     route_cache: RouteCache
     poll_scheduler: PollScheduler
     create_slots: ConcurrencyLimiter
+    paces: AccountPaces | None = None
     webhook_inbox: WebhookInbox | None = None
     route: Literal["auto", "guide", "service"]
     resend_window_s: float

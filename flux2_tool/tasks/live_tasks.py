@@ -39,6 +39,12 @@ class LiveTasks:
                 return image_task
         return None
 
+    def free_turn(self, record_id: str) -> None:
+        """Have a request that is queued for a create slot look at once."""
+        image_task = self._recorded.get(record_id)
+        if image_task is not None and image_task.record_handle is not None:
+            image_task.record_handle.turn_freed.set()
+
     def add(self, record_id: str, image_task: ImageTask) -> None:
         """Store the image task of a record."""
         self._recorded[record_id] = image_task

@@ -86,7 +86,10 @@ class Registry:
             now=self._clock.now,
             opener=opener,
             record_handles=lambda: self._live.record_handles,
+            paces=dependencies.paces,
         )
+        if dependencies.paces is not None:
+            dependencies.paces.on_free_turn = self._live.free_turn
         self._resumer = Resumer(self._journals, adopt=self._adopt, dependencies=dependencies)
         self._heartbeat: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()

@@ -22,6 +22,7 @@ from flux2_tool.exceptions import (
     InvalidArgumentsError,
     UnexpectedAnswerError,
 )
+from flux2_tool.journal import Queued
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import BACKOFF_CEILING_S, RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import HttpResponse, RunapiClient
@@ -49,7 +50,7 @@ MAX_UNREADABLE: Final = 3
 # After so many attempts one that is in progress is asked for at the back-off's ceiling only.
 CONFLICTS_AT_BACKOFF: Final = 4
 
-# What a POST is queued for: a free create slot of this process, or the account's rate limit after a 429.
+# What a POST is queued for: a free create slot of this process or the account, or its rate limit after a 429.
 QueuedFor = Literal["create_slot", "rate_limit"]
 
 
@@ -78,14 +79,16 @@ class SubmissionCallbacks:
         has_waiters: Called before each POST; False ends a submission that cannot have arrived.
         on_queued: Called when `queued_for` has changed.
         before_attempt: Called with the attempt's number and route before each POST; may raise a Flux2Error or
-            SubmissionError to prevent it.
+            SubmissionError to prevent it, or return what to wait for before it is called again.
+        before_pause: Called before each pause between two POSTs.
         is_task_of_another: Whether another request has the task of an id.
     """
 
     can_wait: Callable[[float], bool]
     has_waiters: Callable[[], bool]
     on_queued: Callable[[], None]
-    before_attempt: Callable[[int, contract.Route], Awaitable[None]]
+    before_attempt: Callable[[int, contract.Route], Awaitable[Queued | None]]
+    before_pause: Callable[[], None]
     is_task_of_another: Callable[[str], Awaitable[bool]]
 
 
@@ -195,19 +198,7 @@ class Submission:
         """Send once, when a create slot is free and the account's rate limit allows it."""
         self._set_queued_for("create_slot" if self._create_slots.is_full else None)
         async with self._create_slots:
-            self._set_queued_for("rate_limit" if self._client.is_slowed else None)
-            permit = await self._client.acquire_permit()
-            self._set_queued_for(None)
-            if not (self._maybe_sent or self._callbacks.has_waiters()):
-                raise self._failed(
-                    CancelledCallError("No call waits for this image any more, so it was not requested.", charged="no")
-                )
-            self._attempts += 1
-            try:
-                await self._callbacks.before_attempt(self._attempts, route)
-            except Flux2Error as exc:
-                exc.charged = self._charged
-                raise self._failed(exc) from exc
+            permit = await self._turn(route)
             self._is_sending = True
             try:
                 return await self._client.send(
@@ -223,6 +214,30 @@ class Submission:
                 raise
             finally:
                 self._is_sending = False
+
+    async def _turn(self, route: contract.Route) -> float | None:
+        """Wait until this account may send, in all its processes, and return the permit."""
+        self._attempts += 1
+        waits_for: QueuedFor | None = None
+        while True:
+            self._set_queued_for("rate_limit" if self._client.is_slowed else waits_for)
+            permit = await self._client.acquire_permit()
+            self._set_queued_for(waits_for)
+            if not (self._maybe_sent or self._callbacks.has_waiters()):
+                raise self._failed(
+                    CancelledCallError("No call waits for this image any more, so it was not requested.", charged="no")
+                )
+            try:
+                queued = await self._callbacks.before_attempt(self._attempts, route)
+            except Flux2Error as exc:
+                exc.charged = self._charged
+                raise self._failed(exc) from exc
+            if queued is None:
+                self._set_queued_for(None)
+                return permit
+            waits_for = "rate_limit" if queued.is_closed else "create_slot"
+            self._set_queued_for(waits_for)
+            await self._clock.wait(queued.freed, queued.again_s)
 
     def _set_queued_for(self, queued_for: QueuedFor | None) -> None:
         if queued_for != self.queued_for:
@@ -314,6 +329,7 @@ class Submission:
         if not self._callbacks.can_wait(delay_s):
             raise self._failed(error)
         delay_s = min(delay_s, RETRY_AFTER_CEILING_S)
+        self._callbacks.before_pause()
         logger.info("create attempt %d: %s; next in %.1f s", self._attempts, error.code, delay_s)
         await self._clock.sleep(delay_s)
 

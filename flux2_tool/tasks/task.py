@@ -19,7 +19,7 @@ from flux2_tool.exceptions import (
     TaskNotFoundError,
     UnexpectedAnswerError,
 )
-from flux2_tool.journal import OwnershipLostError, RecordHandle, RecordState
+from flux2_tool.journal import CreateLimit, OwnershipLostError, Queued, RecordHandle, RecordState
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import failure_of
@@ -212,6 +212,7 @@ class ImageTask(TaskStatus):
             has_waiters=lambda: self.waiters.has_waiters,
             on_queued=self.waiters.notify,
             before_attempt=self._before_attempt,
+            before_pause=self._before_pause,
             is_task_of_another=self._is_task_of_another,
         )
         self._submission = Submission(self.client, request, dependencies=self._deps, callbacks=callbacks)
@@ -245,12 +246,17 @@ class ImageTask(TaskStatus):
         # Without a waiting call it continues only to resolve a POST whose response was lost.
         return is_resend
 
-    async def _before_attempt(self, attempt: int, route: contract.Route) -> None:
+    async def _before_attempt(self, attempt: int, route: contract.Route) -> Queued | None:
         self._check_resend()
-        self.attempt = attempt
-        if self.record_handle is not None:
-            await self.record_handle.before_post(route)
+        self.attempt, handle, slots = attempt, self.record_handle, self._deps.create_slots
+        limit = CreateLimit(most=slots.count, own=slots.taken - 1)
+        queued = None if handle is None else await handle.before_post(route, creates=limit)
         self.waiters.notify()
+        return queued
+
+    def _before_pause(self) -> None:
+        if self.record_handle is not None:
+            self.record_handle.give_back_slot()
 
     async def _is_task_of_another(self, task_id: str) -> bool:
         return self.record_handle is not None and await self.record_handle.is_task_of_another(task_id)

@@ -267,8 +267,8 @@ ISOLATION: Final = (
         "flux2_tool/engine/accounts.py",
         (
             "keys share a rate limit",
-            "limits_of = (chosen.base_url, chosen.fingerprint)",
-            'limits_of = (chosen.base_url, "")',
+            "rate_limiter=self.paces.limiter(chosen.base_url, chosen.fingerprint)",
+            'rate_limiter=self.paces.limiter(chosen.base_url, "")',
         ),
     ),
 )

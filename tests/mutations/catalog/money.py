@@ -80,8 +80,8 @@ _SUBMIT: Final = edits(
     ),
     (
         "the intent is not recorded before a POST",
-        "                await self._callbacks.before_attempt(self._attempts, route)\n",
-        "                pass\n",
+        "                queued = await self._callbacks.before_attempt(self._attempts, route)\n",
+        "                queued = None\n",
     ),
     (
         "a 409 about other input is asked again",
@@ -388,10 +388,8 @@ _JOURNAL: Final = (
         ),
         (
             "the intent to send is not synced",
-            "    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:\n"
-            "        with self._transaction(synced=True, timed=True):",
-            "    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:\n"
-            "        with self._transaction(timed=True):",
+            "        with self._transaction(synced=True, timed=True):\n            record = self._check_owned(record_id)",
+            "        with self._transaction(timed=True):\n            record = self._check_owned(record_id)",
         ),
         (
             "carry-over is not synced",
