@@ -82,7 +82,7 @@ def _made(settings: Settings, home: Path, *, offline: bool, since: float | None)
         try:
             return asyncio.run(maker.make(now=time.time()))
         except JournalError as exc:
-            raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc
+            raise JournalUnavailableError(f"{exc}.", hint=exc.hint or JOURNAL_HINT) from exc
 
 
 def _cap_usd(settings: Settings, home: Path) -> float:

@@ -46,4 +46,4 @@ def opened_journal(settings: Settings) -> Iterator[SqlJournal]:
         finally:
             journal.close()
     except JournalError as exc:
-        raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc
+        raise JournalUnavailableError(f"{exc}.", hint=exc.hint or JOURNAL_HINT) from exc
