@@ -1,0 +1,157 @@
+"""Two real OpenClaw gateways with a state folder each, as on two machines, and one journal in PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flux2_tool.sandbox import Sandbox
+from tests.e2e.conftest import KEY, World
+from tests.e2e.openclaw_host import Gateway
+from tests.e2e.scripted_model import Say, Step, ToolCall
+from tests.e2e.test_never_twice import interrupt, tasks_of
+from tests.e2e.test_turns import run, task_of
+from tests.support.postgres import INSTALL, programs, running_postgres
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(programs() is None, reason=f"there is no PostgreSQL here: {INSTALL}"),
+]
+
+PASSWORD = "hunter2-of-this-test"
+SESSION = "shared"
+TASK_S = 8.0
+"""How long a picture takes that outlives its gateway."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """Two worlds, each with its gateway, and the address that they share."""
+
+    worlds: tuple[World, World]
+    gateways: tuple[Gateway, Gateway]
+    url: str
+
+    def command(self, index: int, *arguments: str) -> str:
+        """Run `flux2-tool` on a machine whose shell has the address, and return what it prints."""
+        openclaw = self.worlds[index].openclaw
+        openclaw.environ["FLUX2_TOOL_JOURNAL_URL"] = self.url
+        try:
+            done = openclaw.flux2_tool(*arguments)
+        finally:
+            del openclaw.environ["FLUX2_TOOL_JOURNAL_URL"]
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def machines(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Iterator[Machines]:
+    """Set up as docs/postgresql.md says: the address in OpenClaw's `.env`, its name in the plugin's config."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running_postgres())
+        server.query(f"CREATE ROLE gateways LOGIN PASSWORD '{PASSWORD}'")
+        server.query("CREATE DATABASE flux2 OWNER gateways")
+        url = f"postgresql://gateways:{PASSWORD}@127.0.0.1:{server.port}/flux2"
+        worlds, gateways = [], []
+        for _ in range(2):
+            made = make_world(config={"daily_cap_usd": 0.25}, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+            (made.openclaw.state / ".env").write_text(f"FLUX2_TOOL_JOURNAL_URL={url}\n")
+            made.openclaw.add_plugin()
+            setting = "plugins.entries.flux2.config.journal_url"
+            made.openclaw.run("config", "set", setting, "${FLUX2_TOOL_JOURNAL_URL}")
+            worlds.append(made)
+            gateways.append(stack.enter_context(made.openclaw.gateway()))
+        yield Machines(worlds=(worlds[0], worlds[1]), gateways=(gateways[0], gateways[1]), url=url)
+
+
+def test_two_gateways_share_conversations_caps_and_what_a_killed_one_was_making(machines: Machines) -> None:
+    """A picture of the first is edited through the second; killed in mid-generation, its picture comes, paid once.
+
+    Then both have spent what the cap is for, and neither can spend more.
+    """
+    first, second = machines.worlds
+    gateway = machines.gateways[0]
+    _, made = run(first, [picture("a red fox"), Say(text="A fox.")], session=SESSION)
+    turn, edited = run(second, [remix("make it night"), Say(text="At night.")], session=SESSION)
+
+    fox = task_of(made[0]).removeprefix("task:")
+    [create] = [c for c in second.sandbox.ledger.creates if c.task_id == task_of(edited[0]).removeprefix("task:")]
+    assert first.sandbox.ledger.tasks[fox].image_id in create.body.decode()
+    assert len(turn.media_urls) == 1
+
+    checked = {one["area"]: one for one in json.loads(machines.command(1, "doctor", "--json"))["findings"]}
+    for area in ("journal", "gateway journal"):
+        assert checked[area]["state"] == "ok", checked[area]
+        assert checked[area]["facts"]["tasks"] == 2
+        # Its own worker, or the shell, is not another one.
+        assert sum(checked[area]["facts"]["others"].values()) == {"journal": 2, "gateway journal": 1}[area]
+    titles = [gateway.process_text(pid, name) for pid in gateway.workers() for name in ("cmdline", "comm", "environ")]
+
+    first.sandbox.options = first.sandbox.options.changed({"duration_s": TASK_S})
+    task = interrupt(first, gateway, "a broken vase", lambda: os.killpg(gateway.process.pid, signal.SIGKILL))
+    turn, results = run(
+        second,
+        [
+            ToolCall(tool="get_image_task", arguments={}),
+            lambda results: ToolCall(
+                tool="get_image_task", arguments={"task_id": newest(results), "timeoutSeconds": 60}
+            ),
+            Say(text="Here it is, after all."),
+        ],
+        session="a-broken-vase",
+    )
+    first.sandbox.options = first.sandbox.options.changed({"duration_s": 1.0})
+
+    assert task.image_id in turn.media_urls[0], results
+    assert len(tasks_of(first, "a broken vase")) == 1
+    assert task.billed_cents == 5
+
+    _, results = run(second, [picture("a cap", count=3), Say(text="No.")], session=SESSION)
+    _, again = run(second, [picture("a last one", count=2), Say(text="Both.")], session=SESSION)
+    with first.openclaw.gateway():
+        _, refused = run(first, [picture("one too many"), Say(text="No.")], session="elsewhere")
+    assert "budget_exceeded" in results[0]
+    assert "0.10 USD (billed)" in again[0]
+    assert "budget_exceeded" in refused[0]
+    assert sum(one.billed_cents for one in first.sandbox.ledger.billed_tasks) == 25
+
+    assert "a-broken-vase" in machines.command(0, "tasks")
+    assert "nothing was interrupted" in machines.command(0, "resume")
+    assert "forgot 0 tasks" in machines.command(0, "tasks", "prune")
+    page = Path(machines.command(0, "gallery").splitlines()[0]).read_text()
+    assert "broken vase" in page
+    assert "no problems found" in machines.command(1, "openclaw", "status")
+    assert PASSWORD not in "".join([*made, *edited, *results, *refused, *titles, *checked_texts(machines)])
+
+
+def picture(prompt: str, **more: int) -> ToolCall:
+    return ToolCall(tool="text_to_image", arguments={"prompt": prompt, **more})
+
+
+def remix(prompt: str) -> Step:
+    return ToolCall(tool="remix_image", arguments={"prompt": prompt, "source_image_urls": ["task:last"]})
+
+
+def newest(results: tuple[str, ...]) -> str:
+    [line] = [line for line in results[0].splitlines() if line.startswith("1. ")]
+    return task_of(line)
+
+
+def checked_texts(machines: Machines) -> list[str]:
+    """Return everything that both machines have written but for the file that has the password by intention."""
+    found = []
+    for world in machines.worlds:
+        home = world.openclaw.home
+        for path in [*home.glob("*.log"), *world.openclaw.state.rglob("*")]:
+            if path.is_file() and path.name != ".env":
+                found.append(path.read_bytes().decode(errors="replace"))
+        found += [machines.command(0, name) for name in ("doctor", "tasks")]
+    return found
