@@ -18,7 +18,7 @@ from tests.e2e.openclaw_host import Gateway
 from tests.e2e.scripted_model import Say, Step, ToolCall
 from tests.e2e.test_never_twice import interrupt, tasks_of
 from tests.e2e.test_turns import run, task_of
-from tests.support.postgres import INSTALL, programs, running_postgres
+from tests.support.postgres import INSTALL, PostgresServer, programs, running_postgres
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -39,6 +39,7 @@ class Machines:
     worlds: tuple[World, World]
     gateways: tuple[Gateway, Gateway]
     url: str
+    server: PostgresServer
 
     def command(self, index: int, *arguments: str) -> str:
         """Run `flux2-tool` on a machine whose shell has the address, and return what it prints."""
@@ -62,14 +63,13 @@ def machines(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> 
         url = f"postgresql://gateways:{PASSWORD}@127.0.0.1:{server.port}/flux2"
         worlds, gateways = [], []
         for _ in range(2):
-            made = make_world(config={"daily_cap_usd": 0.25}, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
+            config = {"daily_cap_usd": 0.25, "journal_url": "${FLUX2_TOOL_JOURNAL_URL}"}
+            made = make_world(config=config, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
             (made.openclaw.state / ".env").write_text(f"FLUX2_TOOL_JOURNAL_URL={url}\n")
             made.openclaw.add_plugin()
-            setting = "plugins.entries.flux2.config.journal_url"
-            made.openclaw.run("config", "set", setting, "${FLUX2_TOOL_JOURNAL_URL}")
             worlds.append(made)
             gateways.append(stack.enter_context(made.openclaw.gateway()))
-        yield Machines(worlds=(worlds[0], worlds[1]), gateways=(gateways[0], gateways[1]), url=url)
+        yield Machines(worlds=(worlds[0], worlds[1]), gateways=(gateways[0], gateways[1]), url=url, server=server)
 
 
 def test_two_gateways_share_conversations_caps_and_what_a_killed_one_was_making(machines: Machines) -> None:
@@ -96,7 +96,7 @@ def test_two_gateways_share_conversations_caps_and_what_a_killed_one_was_making(
     titles = [gateway.process_text(pid, name) for pid in gateway.workers() for name in ("cmdline", "comm", "environ")]
 
     first.sandbox.options = first.sandbox.options.changed({"duration_s": TASK_S})
-    task = interrupt(first, gateway, "a broken vase", lambda: os.killpg(gateway.process.pid, signal.SIGKILL))
+    task = interrupt(first, gateway, "a broken vase", lambda: kill_once_accepted(machines, gateway))
     turn, results = run(
         second,
         [
@@ -132,6 +132,12 @@ def test_two_gateways_share_conversations_caps_and_what_a_killed_one_was_making(
     assert PASSWORD not in "".join([*made, *edited, *results, *refused, *titles, *checked_texts(machines)])
 
 
+def kill_once_accepted(machines: Machines, gateway: Gateway) -> None:
+    """Kill a gateway with its worker as soon as the shared journal has its task's id."""
+    wait_until(lambda: machines.server.query("SELECT 1 FROM flux2_tool.records WHERE state = 'processing'", "flux2"))
+    os.killpg(gateway.process.pid, signal.SIGKILL)
+
+
 def picture(prompt: str, **more: int) -> ToolCall:
     return ToolCall(tool="text_to_image", arguments={"prompt": prompt, **more})
 
@@ -147,11 +153,10 @@ def newest(results: tuple[str, ...]) -> str:
 
 def checked_texts(machines: Machines) -> list[str]:
     """Return everything that both machines have written but for the file that has the password by intention."""
-    found = []
+    found = [machines.command(0, name) for name in ("doctor", "tasks")]
     for world in machines.worlds:
         home = world.openclaw.home
         for path in [*home.glob("*.log"), *world.openclaw.state.rglob("*")]:
             if path.is_file() and path.name != ".env":
                 found.append(path.read_bytes().decode(errors="replace"))
-        found += [machines.command(0, name) for name in ("doctor", "tasks")]
     return found
