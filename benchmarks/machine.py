@@ -8,7 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("flux2-tool", "httpx", "httpcore", "runapi-flux-2", "runapi-core", "uvicorn", "httptools", "h11")
+_PACKAGES = (
+    "flux2-tool",
+    "httpx",
+    "httpcore",
+    "runapi-flux-2",
+    "runapi-core",
+    "psycopg",
+    "uvicorn",
+    "httptools",
+    "h11",
+)
 
 
 def describe() -> dict[str, Any]:
@@ -22,6 +32,17 @@ def describe() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
     }
+
+
+def disk_of(folder: Path) -> str:
+    """Return the device and the file system of a folder, such as "/dev/vda (ext4)"."""
+    found = "?"
+    longest = -1
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        device, mount, kind = line.split()[:3]
+        if folder.resolve().is_relative_to(mount) and len(mount) > longest:
+            found, longest = f"{device} ({kind})", len(mount)
+    return found
 
 
 def _processor() -> str:

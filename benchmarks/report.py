@@ -46,7 +46,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _lateness(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "### Lateness and polls\n"
-    yield from _header(
+    yield from header(
         "history",
         "kind",
         "tasks each",
@@ -64,18 +64,18 @@ def _lateness(entries: list[dict[str, Any]]) -> Iterator[str]:
             conditions = {"history": history} | ({} if kind == _ALL else {"kind": kind})
             ours, theirs = (of_client(entries, client, **conditions) for client in (OURS, THEIRS))
             if ours.finished and theirs.finished:
-                yield _row(history, kind, _count(ours, theirs), *_lateness_cells(ours, theirs))
+                yield row(history, kind, _count(ours, theirs), *_lateness_cells(ours, theirs))
 
 
 def _push(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "### With webhooks\n"
-    yield from _header("client", "finished", "mean lateness, ms", "p95, ms", "slowest, ms", "polls a task")
+    yield from header("client", "finished", "mean lateness, ms", "p95, ms", "slowest, ms", "polls a task")
     for client in (OURS, THEIRS):
         samples = of_client(entries, client)
         if samples.finished:
             late_s = (samples.mean_lateness_s, samples.p95_lateness_s, max(samples.lateness_s))
             cells = [f"{seconds * 1000:.0f}" for seconds in late_s]
-            yield _row(client, str(samples.finished), *cells, f"{samples.mean_polls:.2f}")
+            yield row(client, str(samples.finished), *cells, f"{samples.mean_polls:.2f}")
 
 
 def _lateness_cells(ours: Samples, theirs: Samples) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _count(ours: Samples, theirs: Samples) -> str:
 
 def _concurrency(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "### In flight\n"
-    yield from _header(
+    yield from header(
         *("in flight", "client", "finished", "most at once", "mean lateness, s", "p95, s", "polls a task"),
         *("CPU a task, ms", "peak memory, MB", "pictures a second", "sandbox's CPU"),
     )
@@ -104,7 +104,7 @@ def _concurrency(entries: list[dict[str, Any]]) -> Iterator[str]:
             found = [entry for entry in entries if entry["in_flight"] == level and entry["client"] == client]
             samples = of_client(found, client)
             tasks, wall_s = (sum(entry[name] for entry in found) for name in ("tasks", "wall_s"))
-            yield _row(
+            yield row(
                 str(level),
                 client,
                 f"{samples.finished} of {tasks}",
@@ -124,9 +124,9 @@ def _concurrency(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:
     yield "### Ten thousand calls through one worker\n" if leaks["steps"][-1]["calls"] >= 10_000 else "### Leaks\n"
-    yield from _header("calls", "memory, MB", "open files", "threads", "CPU a call, ms")
+    yield from header("calls", "memory, MB", "open files", "threads", "CPU a call, ms")
     for step in leaks["steps"]:
-        yield _row(
+        yield row(
             str(step["calls"]),
             f"{step['rss_bytes'] / 1e6:.1f}",
             str(step["open_files"]),
@@ -137,13 +137,13 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:
 
 def _pictures(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "### Eight worst pictures at once\n"
-    yield from _header(
+    yield from header(
         *("picture", "file, kB", "outcome", "peak memory with children, MB", "CPU, s", "seconds"),
         *("answered where the wait is 2 s, after, s", "CPU in the second second after it, s"),
     )
     for entry in entries:
         outcomes = "; ".join(f"{count} x {outcome}" for outcome, count in entry["outcomes"].items())
-        yield _row(
+        yield row(
             entry["attack"],
             f"{entry['file_bytes'] / 1000:.0f}",
             outcomes,
@@ -158,13 +158,13 @@ def _pictures(entries: list[dict[str, Any]]) -> Iterator[str]:
 def _simulation(kinds: Mapping[str, Any]) -> Iterator[str]:
     yield "### Simulated: polls a task and mean lateness in seconds\n"
     histories = list(next(iter(kinds.values()))["ours"])
-    yield from _header("kind", "fixed 2 s", *histories, "least lateness for the polls of fixed 2 s")
+    yield from header("kind", "fixed 2 s", *histories, "least lateness for the polls of fixed 2 s")
     for name, points in kinds.items():
         polls, lateness_s = points["fixed"]["2"]
         best_s = _between(points["optimum"], polls)
         cells = [f"{polls:.2f}: {lateness_s:.2f}"]
         cells += ["{:.2f}: {:.2f}".format(*points["ours"][history]) for history in histories]
-        yield _row(name, *cells, "-" if best_s is None else f"{polls:.2f}: {best_s:.2f}")
+        yield row(name, *cells, "-" if best_s is None else f"{polls:.2f}: {best_s:.2f}")
 
 
 def _between(curve: Sequence[Sequence[float]], polls: float) -> float | None:
@@ -179,16 +179,18 @@ def _targets(results: Mapping[str, Any]) -> Iterator[str]:
     targets = check(results)
     missed = sum(not target.is_met for target in targets)
     yield f"### Targets: {len(targets) - missed} met, {missed} missed\n"
-    yield from _header("target", "at most", "measured", "")
+    yield from header("target", "at most", "measured", "")
     for target in targets:
         limit = f"{target.limit:g}{target.unit}" + ("" if target.wished is None else f" (try {target.wished:g})")
-        yield _row(target.name, limit, f"{target.measured:.2f}{target.unit}", "met" if target.is_met else "**missed**")
+        yield row(target.name, limit, f"{target.measured:.2f}{target.unit}", "met" if target.is_met else "**missed**")
 
 
-def _header(*columns: str) -> Iterator[str]:
-    yield _row(*columns)
-    yield _row(*("---" for _ in columns))
+def header(*columns: str) -> Iterator[str]:
+    """Yield the first two lines of a table."""
+    yield row(*columns)
+    yield row(*("---" for _ in columns))
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """Return a line of a table."""
     return f"| {' | '.join(cells)} |"

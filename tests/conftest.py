@@ -31,11 +31,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "transport_only(reason): skipped with --network=sockets, for the reason given")
+    config.addinivalue_line(
+        "markers", "sqlite_only(reason): left out with --journal=postgres, because only a file is like that"
+    )
     network.choose(config.getoption("--network"))
     stores.choose(config.getoption("--journal"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--journal") != "sqlite":
+        of_files = [item for item in items if item.get_closest_marker("sqlite_only") is not None]
+        config.hook.pytest_deselected(items=of_files)
+        items[:] = [item for item in items if item not in of_files]
     if config.getoption("--network") != "sockets":
         return
     for item in items:

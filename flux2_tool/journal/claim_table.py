@@ -6,19 +6,42 @@ exceed a cap together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from flux2_tool._files import is_file
 from flux2_tool.journal.lease_table import LeaseTable
+from flux2_tool.journal.migrations import IS_OPEN
 from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
-from flux2_tool.journal.spending_sums import spending_of
+from flux2_tool.journal.spending_sums import asked_spending, spending_of
 from flux2_tool.runapi import contract
 
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))
+_UNKNOWN_YET: Final[dict[str, Any]] = {
+    **dict.fromkeys(("task_id", "status_url", "accepted_at", "finished_at", "delivered_at")),
+    **dict.fromkeys(("cost_usd", "error", "raw", "request_id")),
+    "conflict": False,
+    "abandoned": False,
+    "images": (),
+    "polls": 0,
+}
+
+
+class _Asked(NamedTuple):
+    """What a claim decides by; each is read when it is needed."""
+
+    made_before: Callable[[], Sequence[Record]]
+    equal_open: Callable[[], Sequence[Record]]
+    equal_elsewhere: Callable[[], Sequence[Record]]
+    equal_lately: Callable[[], Sequence[Record]]
+    spendings: Sequence[Callable[[], Spending]]
+
+
+def _nothing() -> Sequence[Record]:
+    return ()
 
 
 class ClaimTable(LeaseTable):
@@ -39,46 +62,66 @@ class ClaimTable(LeaseTable):
 
     def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float) -> Claim:
         intent = intents[0]  # what decides is the same for all
-        with self._transaction(synced=True, alone=True):
-            if not rules.is_trial and (made := self._made_before(intents)):
-                return Claim(outcome="new", records=made)
-            if rules.join != "never":
-                joined = self._joinable(intent, rules, now) or self._inherited(intent, rules, now)
-                if joined is not None:
-                    return Claim(outcome="joined", records=self._set_of(joined))
+        with self._transaction(synced=True, alone=True, timed=True):
+            asked = self._asked_for(intents, rules, now)
+            if made := asked.made_before():
+                return Claim(outcome="new", records=tuple(made))
+            joined = self._joinable(asked.equal_open(), rules, now)
+            if joined is None:
+                joined = self._inherited(asked.equal_elsewhere(), intent, rules, now)
+            if joined is not None:
+                return Claim(outcome="joined", records=self._set_of(joined))
             if rules.repeat_max is not None:
-                equal = self._select(
-                    "dedup_key = ? AND created_at > ? AND created_at < ? AND state != 'not_created'",
-                    # A clock that was ahead for a while must not make a repeat of everything until then.
-                    (intent.dedup_key, now - rules.repeat_window_s, now + rules.repeat_window_s),
-                )
+                equal = asked.equal_lately()
                 if len(equal) + len(intents) > rules.repeat_max:
                     return Claim(outcome="repeated", repeated=tuple(equal))
-            spendings = tuple(spending_of(self._database, cap) for cap in rules.caps)
+            spendings = tuple(spending() for spending in asked.spendings)
             if not all(spending.has_room_for(intent.reserved_usd, images=len(intents)) for spending in spendings):
                 return Claim(outcome="over_budget", spendings=spendings)
             if rules.needs_approval:
                 return Claim(outcome="unapproved")
             if rules.is_trial:
                 return Claim(outcome="new")
-            for one in intents:
-                values = {name: getattr(one, name) for name in _INTENT_COLUMNS}
-                moment = self._owner.moment()
-                values |= {
-                    "state": "sending",
-                    "created_at": now,
-                    "created_clock": moment.clock,
-                    "created_at_s": moment.s,
-                }
-                self._insert(values | self._lease(now))
-            ids = tuple(one.record_id for one in intents)
-            records = self._select(f"record_id IN ({', '.join('?' * len(ids))})", ids)
-            return Claim(outcome="new", records=tuple(records))
+            return Claim(outcome="new", records=tuple(self._new(one, now) for one in intents))
 
-    def _made_before(self, intents: Sequence[Intent]) -> tuple[Record, ...]:
-        """Return what this very claim has recorded, if its answer was lost on the way and it is made once more."""
+    def _new(self, intent: Intent, now: float) -> Record:
+        """Write the record of an intent."""
+        moment = self._owner.moment()
+        values = {name: getattr(intent, name) for name in _INTENT_COLUMNS}
+        values |= {"state": "sending", "created_at": now, "created_clock": moment.clock, "created_at_s": moment.s}
+        values |= self._lease(now)
+        self._insert(values)
+        return Record(**_UNKNOWN_YET, **values)
+
+    def _asked_for(self, intents: Sequence[Intent], rules: ClaimRules, now: float) -> _Asked:
+        """Ask for all that a claim may decide by, at once: while it waits for a server, no other claim is made."""
+        intent = intents[0]
         ids = tuple(one.record_id for one in intents)
-        return tuple(self._select(f"record_id IN ({', '.join('?' * len(ids))}) AND owner = ?", (*ids, self._name)))
+        prefix = rules.inherited_session_prefix
+        joins, inherits = rules.join != "never", prefix is not None and intent.cross_session_dedup_key is not None
+        return _Asked(
+            # Of this very claim, if its answer was lost on the way and it is made once more.
+            made_before=_nothing
+            if rules.is_trial
+            else self._asked(f"record_id IN ({', '.join('?' * len(ids))}) AND owner = ?", (*ids, self._name)),
+            equal_open=self._asked(f"dedup_key = ? AND set_size = ? AND {IS_OPEN}", (intent.dedup_key, intent.set_size))
+            if joins
+            else _nothing,
+            equal_elsewhere=self._asked(
+                f"cross_session_dedup_key = ? AND set_size = ? AND substr(session, 1, ?) = ? AND {IS_OPEN}",
+                (intent.cross_session_dedup_key, intent.set_size, len(prefix or ""), prefix),
+            )
+            if joins and inherits
+            else _nothing,
+            equal_lately=_nothing
+            if rules.repeat_max is None
+            else self._asked(
+                "dedup_key = ? AND created_at > ? AND created_at < ? AND state != 'not_created'",
+                # A clock that was ahead for a while must not make a repeat of everything until then.
+                (intent.dedup_key, now - rules.repeat_window_s, now + rules.repeat_window_s),
+            ),
+            spendings=[asked_spending(self._database, cap) for cap in rules.caps],
+        )
 
     def _set_of(self, record: Record) -> tuple[Record, ...]:
         """Return the records of a record's set, in their order; a single one is a set of its own."""
@@ -86,16 +129,11 @@ class ClaimTable(LeaseTable):
             return (record,)
         return tuple(self._select("set_id = ?", (record.set_id,), "set_index"))
 
-    def _joinable(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
+    def _joinable(self, candidates: Sequence[Record], rules: ClaimRules, now: float) -> Record | None:
         """Return the newest equal record that a new request joins instead of paying for a second image.
 
         A set joins a set of its size as a whole, if it may join any picture of it.
         """
-        candidates = self._select(
-            "dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing', 'unknown')"
-            " OR (state = 'completed' AND delivered_at IS NULL))",
-            (intent.dedup_key, intent.set_size),
-        )
         for record in reversed(candidates):
             if record.state == "completed" and self._is_unreachable(record, now):
                 continue
@@ -104,25 +142,13 @@ class ClaimTable(LeaseTable):
                 return record
         return None
 
-    def _inherited(self, intent: Intent, rules: ClaimRules, now: float) -> Record | None:
+    def _inherited(self, candidates: Sequence[Record], intent: Intent, rules: ClaimRules, now: float) -> Record | None:
         """Move an equal record from a session that can be inherited to the intent's session, and return it.
 
         The other pictures of its set move with it. A trial only returns it.
         """
-        if rules.inherited_session_prefix is None or intent.cross_session_dedup_key is None:
-            return None
-        candidates = self._select(
-            "cross_session_dedup_key = ? AND set_size = ? AND substr(session, 1, ?) = ?"
-            " AND (state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))",
-            (
-                intent.cross_session_dedup_key,
-                intent.set_size,
-                len(rules.inherited_session_prefix),
-                rules.inherited_session_prefix,
-            ),
-        )
         for record in reversed(candidates):
-            owner = (record.session or "").removeprefix(rules.inherited_session_prefix)
+            owner = (record.session or "").removeprefix(rules.inherited_session_prefix or "")
             is_dead = self._owner.liveness(owner) == "dead"
             # Its owner has closed normally, or its lease has expired.
             is_released = record.state != "unknown" and not record.abandoned and not self._is_held(record, now)

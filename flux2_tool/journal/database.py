@@ -6,7 +6,7 @@ The tables, the rules of claims and leases and their statements are written once
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -37,7 +37,17 @@ class Database(Protocol):
     sums: str
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:
-        """Run a statement, in which each value is a "?", and return its cursor; only within `reading` or `writing`."""
+        """Run a statement, in which each value is a "?", and return its cursor; only within `reading` or `writing`.
+
+        How many rows were changed is certain after the transaction.
+        """
+        ...
+
+    def ask(self, sql: str, values: Sequence[Any] = (), /) -> Callable[[], Sequence[Sequence[Any]]]:
+        """Return what reads a query's rows, later in the same `reading` or `writing`.
+
+        Several that are asked before the first is read cost one round trip to a server.
+        """
         ...
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -48,12 +58,15 @@ class Database(Protocol):
         """Read; raises JournalError when the database cannot be used."""
         ...
 
-    def writing(self, *, synced: bool = False, alone: bool = False) -> AbstractContextManager[None]:
+    def writing(
+        self, *, synced: bool = False, alone: bool = False, timed: bool = False
+    ) -> AbstractContextManager[None]:
         """One transaction, rolled back on failure; raises JournalError when the database cannot be used.
 
         Args:
             synced: Whether it must survive a power failure.
             alone: Whether no other transaction of this kind may run meanwhile, in any process.
+            timed: Whether it will ask for the time of leases: a server tells it with the first statement's result.
         """
         ...
 

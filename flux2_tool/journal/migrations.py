@@ -13,6 +13,10 @@ from typing import Final
 
 from flux2_tool.journal.spending_sums import SPENDING_SUMS
 
+# A query finds an index only by the words of its condition, so they are written once.
+IS_OPEN: Final = "(state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))"
+IS_OF_CONNECTION: Final = "state = 'completed' AND substr(session, 1, 11) = 'connection:'"
+
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     (
         "0001_records",
@@ -167,6 +171,21 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         ALTER TABLE records ADD COLUMN set_size INTEGER NOT NULL DEFAULT 1;
         ALTER TABLE records ADD COLUMN set_index INTEGER NOT NULL DEFAULT 0;
         CREATE INDEX records_by_set ON records (set_id, set_index) WHERE set_id IS NOT NULL;
+        """,
+    ),
+    (
+        # What a claim, a look-up and each periodic operation cost does not depend on how many records there are, nor
+        # on how many of them are of one conversation, prompt or day.
+        "0015_flat_costs",
+        f"""
+        CREATE INDEX records_open_by_dedup_key ON records (dedup_key) WHERE {IS_OPEN};
+        CREATE INDEX records_open_by_cross_session_dedup_key ON records (cross_session_dedup_key) WHERE {IS_OPEN};
+        CREATE INDEX records_in_session ON records (session);
+        CREATE INDEX records_of_connections ON records (state) WHERE {IS_OF_CONNECTION};
+        CREATE INDEX records_by_end ON records (finished_at) WHERE finished_at IS NOT NULL;
+        CREATE INDEX records_by_kind ON records (base_url, model, resolution) WHERE duration_s IS NOT NULL;
+        DROP INDEX records_by_request_key;
+        DROP INDEX records_by_session;
         """,
     ),
 )

@@ -3,14 +3,17 @@
 Transactions are READ COMMITTED. A claim reads what it decides by and writes what follows from it, so claims take one
 advisory lock, one after the other, as SQLite's writers do; every other transaction changes a record whose row it locks
 first. So a claim is right whatever runs beside it, and nothing has to be tried again but deadlocks, which are reported
-as a lock. Source: https://www.postgresql.org/docs/current/explicit-locking.html and
-https://www.psycopg.org/psycopg3/docs/advanced/pool.html.
+as a lock. Statements of a transaction are sent together up to the first whose result is read (pipeline mode), because
+each wait for the server costs a round trip, and other claims wait meanwhile. Source:
+https://www.postgresql.org/docs/current/explicit-locking.html, https://www.psycopg.org/psycopg3/docs/advanced/pool.html
+and https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +37,8 @@ _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
 _LOCK_TIMEOUT_S: Final = 2.0
 _STATEMENT_TIMEOUT_S: Final = 10.0
+_LOCK_CLAIMS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))"
+_TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
 # By SQLSTATE, or its class. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html.
 _REASONS: Final[dict[str, JournalFailureReason]] = {
@@ -72,6 +77,28 @@ class ServerFacts:
     tasks: int
 
 
+class _Here(threading.local):
+    """What this thread is in the middle of.
+
+    Attributes:
+        connection: Its connection, None outside of transactions and reads.
+        asks_time: Whether the server's time is asked for with the next statement.
+        time: The cursor that has it, once it is read.
+        time_s: It was read.
+    """
+
+    connection: psycopg.Connection[tuple[Any, ...]] | None = None
+    asks_time = False
+    time: psycopg.Cursor[tuple[Any, ...]] | None = None
+    time_s: float | None = None
+
+    def begin(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self.connection, self.asks_time, self.time, self.time_s = connection, False, None, None
+
+    def end(self) -> None:
+        self.connection = self.time = None
+
+
 class PostgresDatabase:
     """A schema of one database. May be used from several threads, each of which has a transaction of its own.
 
@@ -91,10 +118,16 @@ class PostgresDatabase:
         self._pool = pool
         self._name = name
         self._schema = schema
-        self._here = threading.local()
+        self._here = _Here()
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
-        return self._connection.execute(_statement(sql), [_value(value) for value in values])
+        cursor = self._connection.execute(_statement(sql), [_value(value) for value in values])
+        if self._here.asks_time:  # behind the statement that waits for what others have locked
+            self._here.asks_time, self._here.time = False, self._connection.execute(_TIME)
+        return cursor
+
+    def ask(self, sql: str, values: Sequence[Any] = (), /) -> Callable[[], Sequence[Sequence[Any]]]:
+        return self.execute(sql, values).fetchall
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with self._connection.cursor() as cursor:
@@ -102,27 +135,36 @@ class PostgresDatabase:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        if getattr(self._here, "connection", None) is not None:  # within a transaction
+        if self._here.connection is not None:  # within a transaction
             yield
             return
         with self._connected():
             yield
 
     @contextlib.contextmanager
-    def writing(self, *, synced: bool = False, alone: bool = False) -> Iterator[None]:
-        with self._connected() as connection, connection.transaction():
+    def writing(self, *, synced: bool = False, alone: bool = False, timed: bool = False) -> Iterator[None]:
+        # The pool rolls back what an error leaves behind.
+        with self._connected() as connection, connection.pipeline():
+            connection.execute("BEGIN")
             if not synced:
                 connection.execute("SET LOCAL synchronous_commit = off")
             if alone:
-                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))", (
-                    self._schema,
-                ))  # fmt: skip
+                connection.execute(_LOCK_CLAIMS, (self._schema,))
+            self._here.asks_time = timed
             yield
+            connection.execute("COMMIT")  # sent together with what was written last
 
     def time_s(self) -> float:
-        """Return the server's time in seconds since 1970; within a transaction, of this moment."""
-        [(seconds,)] = self.execute("SELECT extract(epoch FROM clock_timestamp())::double precision")
-        return float(seconds)
+        """Return the server's time in seconds since 1970.
+
+        Within a transaction or a read the time of one moment of it: where it began to be `timed`, or was first asked.
+        """
+        if self._here.time_s is None:
+            asked = self._here.time or self._connection.execute(_TIME)
+            self._here.asks_time = False
+            [(seconds,)] = asked.fetchall()
+            self._here.time_s = float(seconds)
+        return self._here.time_s
 
     def facts(self, *, clock: Callable[[], float], timer: Callable[[], float]) -> ServerFacts:
         """Ask the server about itself.
@@ -134,6 +176,7 @@ class PostgresDatabase:
         with self._connected() as connection:
             rounds = []
             for _ in range(_ROUND_TRIPS):
+                self._here.time_s = None
                 begun_s = timer()
                 ahead_s = self.time_s() - clock()
                 rounds.append((timer() - begun_s, ahead_s))
@@ -177,16 +220,28 @@ class PostgresDatabase:
 
         try:
             with self._pool.connection() as connection:
-                self._here.connection = connection
+                self._here.begin(connection)
                 try:
                     yield connection
                 finally:
-                    self._here.connection = None
+                    self._here.end()
         except (PoolTimeout, PoolClosed) as exc:
             raise ServerError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
             raise ServerError(text, reason=_reason(exc)) from exc
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Raise psycopg.Error for a connection that has ended. Costs a round trip only where the server has said something.
+
+    An idle connection has nothing to read until the server ends it, or, seldom, tells of a setting that has changed.
+    One that ends unseen fails in its first statement, which is tried again.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.fileno(), selectors.EVENT_READ)
+        if selector.select(0):
+            connection.execute("")
 
 
 def _application_name() -> str:
@@ -251,9 +306,11 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
 
     def configure(connection: psycopg.Connection[Any]) -> None:
-        connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
-        connection.execute(f"SET lock_timeout = {round(_LOCK_TIMEOUT_S * 1000)}")
-        connection.execute(f"SET statement_timeout = {round(_STATEMENT_TIMEOUT_S * 1000)}")
+        connection.execute(
+            sql.SQL("SET search_path TO {}; SET lock_timeout = {}; SET statement_timeout = {}").format(
+                sql.Identifier(schema), round(_LOCK_TIMEOUT_S * 1000), round(_STATEMENT_TIMEOUT_S * 1000)
+            )
+        )
 
     pool = ConnectionPool(
         url,
@@ -262,7 +319,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         max_size=most,
         timeout=CONNECT_TIMEOUT_S,
         configure=configure,
-        check=ConnectionPool.check_connection,
+        check=_check,
         name="flux2-tool-journal",
         open=True,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from flux2_tool.journal.migrations import IS_OF_CONNECTION, IS_OPEN
 from flux2_tool.journal.server_errors import ServerError
 
 # The order of insertion, which SQLite has as rowid.
@@ -167,7 +168,22 @@ SUMS_OF_RECORDS: Final = (
     " GROUP BY scope, name, slot, is_real(records)"
 )
 
-MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (("0001_records", _RECORDS), ("0002_spending", _SPENDING))
+# See `0015_flat_costs` in migrations.py.
+_FLAT_COSTS: Final = f"""
+    CREATE INDEX records_open_by_dedup_key ON records (dedup_key) WHERE {IS_OPEN};
+    CREATE INDEX records_open_by_cross_session_dedup_key ON records (cross_session_dedup_key) WHERE {IS_OPEN};
+    CREATE INDEX records_in_session ON records (session, seq);
+    CREATE INDEX records_of_connections ON records (seq) WHERE {IS_OF_CONNECTION};
+    CREATE INDEX records_by_end ON records (finished_at) WHERE finished_at IS NOT NULL;
+    DROP INDEX records_by_cross_session_dedup_key;
+    DROP INDEX records_by_session;
+"""
+
+MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
+    ("0001_records", _RECORDS),
+    ("0002_spending", _SPENDING),
+    ("0003_flat_costs", _FLAT_COSTS),
+)
 
 
 def migrate(connection: Any, *, schema: str, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, Final
@@ -54,12 +54,16 @@ class RecordTable:
         return found[0] if found else None
 
     def _select(self, condition: str, values: tuple[Any, ...], order: str | None = None) -> list[Record]:
-        rows = self._database.execute(
+        return self._asked(condition, values, order)()
+
+    def _asked(self, condition: str, values: tuple[Any, ...], order: str | None = None) -> Callable[[], list[Record]]:
+        """Return what reads the records that match a condition, see `Database.ask`."""
+        rows = self._database.ask(
             f"SELECT {', '.join(RECORD_COLUMNS)} FROM records WHERE {condition}"  # noqa: S608 - own names
             f" ORDER BY {order or self._database.order}",
             values,
         )
-        return [record_of(row) for row in rows]
+        return lambda: [record_of(row) for row in rows()]
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -67,9 +71,9 @@ class RecordTable:
             yield
 
     @contextmanager
-    def _transaction(self, *, synced: bool = False, alone: bool = False) -> Iterator[None]:
+    def _transaction(self, *, synced: bool = False, alone: bool = False, timed: bool = False) -> Iterator[None]:
         """One transaction, rolled back on failure. Only a synced one must survive a power failure."""
-        with self._database.writing(synced=synced, alone=alone):
+        with self._database.writing(synced=synced, alone=alone, timed=timed):
             yield
 
 

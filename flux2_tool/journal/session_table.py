@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from flux2_tool.journal.claim_table import ClaimTable
 from flux2_tool.journal.model import Conversation, Record, RecordState
 
 _SHOWN_IN: Final = "SELECT record_id FROM shown_elsewhere WHERE session = ?"
+
+
+# So that SQLite looks up the conversation, and not all that are completed.
+_COMPLETED: Final = "state || '' = 'completed'"
+# How many conversations are looked up each by itself; SQLite combines at most 500 queries.
+_SINGLY: Final = 100
+# Among so many of the newest images of connections one looks for what it inherits.
+_INHERITED_OF: Final = 1000
 
 
 class SessionTable(ClaimTable):
@@ -53,7 +61,7 @@ class SessionTable(ClaimTable):
     def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
         marks = ", ".join("?" * len(sessions))
         # In a transaction, because looking at another process's lease may note what was seen.
-        with self._transaction():
+        with self._transaction(timed=True):
             found = self._select(
                 f"session IN ({marks}) AND created_at >= ? AND delivered_at IS NULL AND task_id IS NOT NULL"
                 " AND state IN ('processing', 'completed') AND coalesce(told, '') != state",
@@ -74,42 +82,81 @@ class SessionTable(ClaimTable):
         delivered_first: bool = False,
         inherited_session_prefix: str | None = None,
     ) -> Record | None:
-        of_account = "fingerprint = ? AND base_url = ? AND state = 'completed'"
-        shown = "record_id IN (SELECT record_id FROM shown_elsewhere WHERE session = ?)"
-        own = f"(session {self._database.same} ? OR {shown})"
-        order = f"{'delivered_at IS NULL, ' if delivered_first else ''}{self._database.order} DESC LIMIT 1"
+        first = "delivered_at IS NULL, " if delivered_first else ""
         with self._guarded():
-            found = self._select(f"{of_account} AND {own}", (fingerprint, base_url, session, session), order)
+            found = self._newest(fingerprint, base_url, _COMPLETED, [session], session, first=first)
             if not found and inherited_session_prefix is not None:
                 for other_session in self._inherited_sessions(fingerprint, base_url, inherited_session_prefix):
-                    values = (fingerprint, base_url, other_session)
-                    found = self._select(f"{of_account} AND session {self._database.same} ?", values, order)
+                    found = self._newest(fingerprint, base_url, _COMPLETED, [other_session], first=first)
                     break
             return found[0] if found else None
 
     def recent(self, wanted: Conversation, *, limit: int) -> list[Record]:
         with self._guarded():
-            others = list(wanted.descendants)
+            sessions = [wanted.session, *wanted.descendants]
             if wanted.inherited_session_prefix is not None:
                 inherited = self._inherited_sessions(
                     wanted.fingerprint, wanted.base_url, wanted.inherited_session_prefix
                 )
-                others += itertools.islice(inherited, 1)
-            marks = ", ".join("?" * len(others))
-            in_others = f" OR session IN ({marks})" if others else ""
-            theirs = f"(session {self._database.same} ?{in_others} OR record_id IN ({_SHOWN_IN}))"
-            return self._select(
-                f"fingerprint = ? AND base_url = ? AND state NOT IN ('failed', 'not_created') AND {theirs}",
-                (wanted.fingerprint, wanted.base_url, wanted.session, *others, wanted.session),
-                f"{self._database.order} DESC LIMIT {limit:d}",
+                sessions += itertools.islice(inherited, 1)
+            return self._newest(
+                wanted.fingerprint,
+                wanted.base_url,
+                "state NOT IN ('failed', 'not_created')",
+                sessions,
+                wanted.session,
+                limit=limit,
             )
 
+    def _newest(
+        self,
+        fingerprint: str,
+        base_url: str,
+        condition: str,
+        sessions: Sequence[str | None],
+        shown_in: str | None = None,
+        *,
+        first: str = "",
+        limit: int = 1,
+    ) -> list[Record]:
+        """Return an account's newest records of sessions, and of what was shown in one.
+
+        The newest of each session are looked up by themselves, so that it does not matter how many there are.
+        """
+        order, account = self._database.order, (fingerprint, base_url)
+        wanted = f"fingerprint = ? AND base_url = ? AND {condition}"
+        parts, values = [_SHOWN_IN], list[Any]([shown_in])
+        for own, its in _conditions(sessions):
+            for more in ("", " AND delivered_at IS NOT NULL")[: 2 if first else 1]:
+                parts.append(
+                    f"SELECT record_id FROM (SELECT record_id FROM records WHERE {own} AND {wanted}{more}"  # noqa: S608
+                    f" ORDER BY {order} DESC LIMIT {limit:d}) AS newest"
+                )
+                values += (*its, *account)
+        return self._select(
+            f"record_id IN ({' UNION ALL '.join(parts)}) AND {wanted}",
+            (*values, *account),
+            f"{first}{order} DESC LIMIT {limit:d}",
+        )
+
     def _inherited_sessions(self, fingerprint: str, base_url: str, prefix: str) -> Iterator[str]:
-        """Yield an account's sessions of dead owners that have images, newest first."""
-        for (session,) in self._database.execute(
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ? AND state = 'completed'"  # noqa: S608
-            f" AND substr(session, 1, ?) = ? GROUP BY session ORDER BY max({self._database.order}) DESC",
-            (fingerprint, base_url, len(prefix), prefix),
-        ):
+        """Yield an account's sessions of dead owners that have images, newest first; of the newest images only."""
+        # Word for word as in the index records_of_connections.
+        starts = "substr(session, 1, {:d}) = '{}'".format(len(prefix), prefix.replace("'", "''"))
+        for (session,) in self._database.ask(
+            "SELECT session FROM (SELECT session, "  # noqa: S608 - own names
+            f"{self._database.order} AS place FROM records WHERE fingerprint = ? AND base_url = ?"
+            f" AND state = 'completed' AND {starts} ORDER BY {self._database.order} DESC LIMIT {_INHERITED_OF:d})"
+            " AS newest GROUP BY session ORDER BY max(place) DESC",
+            (fingerprint, base_url),
+        )():
             if self._owner.liveness(session.removeprefix(prefix)) == "dead":
                 yield session
+
+
+def _conditions(sessions: Sequence[str | None]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield a condition for each session and its values; from the hundredth on one for all others together."""
+    for session in sessions[:_SINGLY]:
+        yield ("session IS NULL", ()) if session is None else ("session = ?", (session,))
+    if others := tuple(session for session in sessions[_SINGLY:] if session is not None):
+        yield f"session IN ({', '.join('?' * len(others))})", others

@@ -8,7 +8,7 @@ what is added and subtracted leaves no remainder. Deleting a record keeps what w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from flux2_tool.journal.database import Database, Executes
@@ -116,19 +116,29 @@ SPENDING_SUMS: Final = ";\n".join(
 
 def spending_of(database: Database, cap: Cap) -> Spending:
     """Return the use of a cap, from at most two sums for each quarter of an hour of its day."""
+    return asked_spending(database, cap)()
+
+
+def asked_spending(database: Database, cap: Cap) -> Callable[[], Spending]:
+    """Return what reads the use of a cap, see `Database.ask`."""
     if cap.kind == "image":
-        return Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
+        return lambda: Spending(cap=cap, spent_usd=0.0, reserved_usd=0.0)
     scope = "all" if cap.kind == "day" else cap.kind
     named = {"day": None, "session": cap.session, "sender": cap.sender}[cap.kind]
     has_slots = _KEY[scope][1]
     first = int(cap.since // SLOT_S) if has_slots and cap.since is not None else -(2**62)
     last = -int(-cap.until // SLOT_S) if has_slots and cap.until is not None else 2**62
-    spent, reserved = database.execute(
+    sums = database.ask(
         "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0) FROM spending"
         " WHERE scope = ? AND name = ? AND slot >= ? AND slot < ? AND is_real >= ?",
         (scope, "" if named is None else f"={named}", first, last, int(cap.excludes_loopback)),
-    ).fetchone()
-    return Spending(cap=cap, spent_usd=int(spent) / _NANO, reserved_usd=int(reserved) / _NANO)
+    )
+
+    def read() -> Spending:
+        [(spent, reserved)] = sums()
+        return Spending(cap=cap, spent_usd=int(spent) / _NANO, reserved_usd=int(reserved) / _NANO)
+
+    return read
 
 
 class SpentAt(NamedTuple):

@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +92,9 @@ class SqliteDatabase:
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> sqlite3.Cursor:
         return self._connection.execute(sql, values)
 
+    def ask(self, sql: str, values: Sequence[Any] = (), /) -> Callable[[], Sequence[Sequence[Any]]]:
+        return lambda: self._connection.execute(sql, values).fetchall()  # what is never read is not looked up
+
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         self._connection.executemany(sql, rows)
 
@@ -106,7 +109,7 @@ class SqliteDatabase:
             raise JournalError(f"{name} cannot be used: {exc}", reason=failure_reason(exc, self._path)) from exc
 
     @contextlib.contextmanager
-    def writing(self, *, synced: bool = False, alone: bool = False) -> Iterator[None]:
+    def writing(self, *, synced: bool = False, alone: bool = False, timed: bool = False) -> Iterator[None]:
         """One transaction; it is always alone.
 
         Raises:

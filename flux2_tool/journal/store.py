@@ -23,13 +23,15 @@ from flux2_tool.runapi import contract
 _PRUNABLE: Final = (
     "created_at < ? AND (state IN ('failed', 'not_created') OR (state = 'completed' AND delivered_at IS NOT NULL))"
 )
+# Later than any time, in seconds since 1970.
+_NEVER: Final = 1e12
 
 
 class SqlJournal(SessionTable):
     """The `Journal` of one process over one database. Not for use from several threads at once, unless that is."""
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
-        with self._transaction():
+        with self._transaction(timed=True):
             record = self._locked(record_id)
             if record is None or record.is_over or self._is_held_by_another(record, now):
                 return None
@@ -59,7 +61,7 @@ class SqlJournal(SessionTable):
             )
 
     def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:
-        with self._transaction(synced=True):
+        with self._transaction(synced=True, timed=True):
             record = self._check_owned(record_id)
             if record.task_id is not None or record.is_over:
                 raise OwnershipLostError(f"record {record_id} is {record.state}")
@@ -71,7 +73,7 @@ class SqlJournal(SessionTable):
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
-        with self._transaction(synced=True):
+        with self._transaction(synced=True, timed=True):
             record = self._known(record_id)
             if record.state in ("completed", "failed") or record.owner not in (None, self._name):
                 return
@@ -131,29 +133,33 @@ class SqlJournal(SessionTable):
                 "fingerprint = ? AND base_url = ? AND state IN ('sending', 'processing', 'unknown') AND abandoned <= ?",
                 (fingerprint, base_url, int(include_abandoned)),
             )
-        return [
-            record
-            for record in unfinished
-            if self._may_be_orphaned(record, now)
-            and (
-                record.task_id is not None
-                or (record.age_s(now, self._owner.moment()) <= now - resend_since and not record.conflict)
-            )
-        ]
+            return [
+                record
+                for record in unfinished
+                if self._may_be_orphaned(record, now)
+                and (
+                    record.task_id is not None
+                    or (record.age_s(now, self._owner.moment()) <= now - resend_since and not record.conflict)
+                )
+            ]
 
     def records(
         self, *, states: Sequence[RecordState] = (), since: float | None = None, ended_since: float | None = None
     ) -> list[Record]:
         conditions, values = ["1 = 1"], list[Any]()
+        state, created_at = "state", "created_at"
+        if ended_since is not None:
+            # Few have ended since; many have the same state, or are of the same day. So no index of these is used, and
+            # a range that has two ends tells SQLite that it is a short one.
+            conditions.append("finished_at >= ? AND finished_at < ?")
+            values += [ended_since, _NEVER]
+            state, created_at = "state || ''", "created_at + 0"
         if states:
-            conditions.append(f"state IN ({', '.join('?' * len(states))})")
+            conditions.append(f"{state} IN ({', '.join('?' * len(states))})")
             values += states
         if since is not None:
-            conditions.append("created_at >= ?")
+            conditions.append(f"{created_at} >= ?")
             values.append(since)
-        if ended_since is not None:
-            conditions.append("finished_at >= ?")
-            values.append(ended_since)
         with self._guarded():
             return self._select(" AND ".join(conditions), tuple(values))
 
@@ -167,10 +173,13 @@ class SqlJournal(SessionTable):
             return [row[0] for row in rows][::-1]
 
     def mark_unconfirmed(self, *, sent_before: float, now: float) -> None:
-        with self._transaction():
-            for record in self._select("state = 'sending'", ()):
-                is_late = record.age_s(now, self._owner.moment()) > now - sent_before
-                if is_late and not self._is_held(record, now):
+        with self._transaction(timed=True):
+            for seen in self._select("state = 'sending'", ()):
+                is_late = seen.age_s(now, self._owner.moment()) > now - sent_before
+                if not is_late or self._is_held(seen, now):
+                    continue
+                record = self._locked(seen.record_id)  # its owner may have written to it, or renewed its lease
+                if record is not None and record.state == "sending" and not self._is_held(record, now):
                     self._update(
                         record.record_id,
                         state="unknown",
@@ -181,7 +190,7 @@ class SqlJournal(SessionTable):
                     )
 
     def forget(self, record_id: str, *, now: float) -> bool:
-        with self._transaction():
+        with self._transaction(timed=True):
             record = self._locked(record_id)
             if record is None or record.state != "unknown" or self._is_held(record, now):
                 return False
@@ -200,7 +209,7 @@ class SqlJournal(SessionTable):
             self._database.execute("DELETE FROM shown_elsewhere WHERE record_id NOT IN (SELECT record_id FROM records)")
             count_anew(self._database)
             drop_old_sums(self._database, before=before)
-            return int(cursor.rowcount)
+        return int(cursor.rowcount)
 
     def spent_since(self, since: float) -> list[SpentAt]:
         """Return what was spent since a time, by quarters of an hour, oldest first."""

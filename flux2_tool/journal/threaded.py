@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
+from flux2_tool.journal.claiming import Claiming
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
@@ -23,7 +23,6 @@ from flux2_tool.journal.model import (
     Claim,
     ClaimRules,
     Conversation,
-    Failure,
     Intent,
     Outcome,
     Record,
@@ -100,18 +99,19 @@ class ThreadedJournal:
         self._executor = executor
         self._clock = clock
         self._is_closed = False
+        self._at_work: set[Future[Any]] = set()
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
     async def claim(
         self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
     ) -> Claim:
-        claiming = _Claiming(self._store, intents, rules, now=now)
+        claiming = Claiming(self._store, intents, rules, now=now)
         try:
             return await self._run(claiming, within_s=within_s)
         except asyncio.CancelledError:
             # It may be recorded all the same, a moment later; nobody would ever send it.
-            claiming.abandon(self._executor)
+            claiming.abandon(self._submit)
             raise
 
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
@@ -239,8 +239,9 @@ class ThreadedJournal:
         return await self._finish(self._store.salvage)
 
     async def close(self, *, release: bool = True) -> None:
+        others = list(self._at_work)
         try:
-            await self._finish(lambda: self._store.close(release=release))
+            await self._finish(lambda: self._close_after(others, release=release))
         finally:
             self._is_closed = True
             self._executor.shutdown(wait=False)
@@ -248,7 +249,8 @@ class ThreadedJournal:
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
-            self._executor.submit(_guarded, lambda: self._store.close(release=False)).result()
+            others = list(self._at_work)
+            self._executor.submit(_guarded, lambda: self._close_after(others, release=False)).result()
         self._is_closed = True
         self._executor.shutdown()
 
@@ -293,12 +295,23 @@ class ThreadedJournal:
                 return result
             await self._clock.sleep(_PAUSE_S)
 
+    def _submit(self, operation: Callable[[], T]) -> Future[T]:
+        future = self._executor.submit(_guarded, operation)
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return future
+
+    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
+        """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
+        wait(others)
+        self._store.close(release=release)
+
     def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         if self._is_closed:
             raise JournalError("the journal is closed")
         try:
-            return loop.run_in_executor(self._executor, _guarded, operation)
+            return asyncio.wrap_future(self._submit(operation), loop=loop)
         except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
             return _done_here(operation, loop.create_future())
 
@@ -314,40 +327,3 @@ def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio
     except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
         future.set_exception(exc)
     return future
-
-
-class _Claiming:
-    """A claim in the thread; one that was made for a call that has left is ended as not sent."""
-
-    def __init__(self, store: SqlJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
-        self._store = store
-        self._intents = intents
-        self._rules = rules
-        self._now = now
-        self._lock = threading.Lock()
-        self._is_abandoned = False
-        self._claim: Claim | None = None
-
-    def __call__(self) -> Claim:
-        claim = self._store.claim(self._intents, self._rules, now=self._now)
-        with self._lock:
-            self._claim = claim
-            is_abandoned = self._is_abandoned
-        if is_abandoned:
-            self._disown()
-        return claim
-
-    def abandon(self, executor: ThreadPoolExecutor) -> None:
-        """End the record of this claim, now or as soon as there is one."""
-        with self._lock:
-            self._is_abandoned = True
-            is_made = self._claim is not None
-        if is_made:
-            executor.submit(_guarded, self._disown)
-
-    def _disown(self) -> None:
-        if self._claim is None or self._claim.outcome != "new":
-            return
-        error = Failure(code="cancelled", message="The call ended before the image was requested.")
-        for record in self._claim.records:
-            self._store.note_end(record.record_id, Outcome(state="not_created", error=error), now=self._now)

@@ -28,9 +28,9 @@ from flux2_tool.engine.wait import SUBMIT_GRACE_S
 from flux2_tool.sandbox import Ledger, Sandbox, SandboxOptions, running_sandbox
 from tests.chaos.schedules import RunResult, draw_fault
 from tests.chaos.workers import WorkerProcess
-from tests.chaos.world import ImageWanted, check_invariants, keys_on_disk, records_of
+from tests.chaos.world import ImageWanted, check_invariants, keys_on_disk
 from tests.support.fast_clock import FastClock
-from tests.support.stores import is_postgres
+from tests.support.stores import is_postgres, records_of
 
 SPEED: Final = 20.0
 LANES: Final = 6

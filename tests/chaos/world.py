@@ -8,22 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
 from flux2_tool.engine.saving import SAVE_GRACE_S
 from flux2_tool.engine.wait import SUBMIT_GRACE_S, CancelToken
-from flux2_tool.journal import Liveness, Record, ThisProcess
+from flux2_tool.journal import Liveness, Record
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.sandbox import Ledger, SandboxOptions
 from flux2_tool.sandbox.ledger import CreateRecord
 from flux2_tool.settings import Settings
 from tests.chaos.simulated_process import ProcessDiedError, SimulatedProcess, adopt_tasks
 from tests.support.harness import SandboxTransport
-from tests.support.stores import break_connections, is_postgres, open_store
+from tests.support.stores import break_connections, contents, is_postgres, records_of
 from tests.support.virtual_time import VirtualClock, VirtualLoop
 
 KEY: Final = "sk-chaos-0123456789abcdef"
@@ -239,27 +238,9 @@ class World:
         return "dead" if any(one.name == process and one.is_dead for one in self.processes) else "alive"
 
 
-@contextmanager
-def _reading(home: Path) -> Iterator[Any]:
-    journal = open_store(home, owner=ThisProcess(), now=0.0)
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-def records_of(home: Path) -> list[Record]:
-    """Return everything the journal of a data folder lists."""
-    with _reading(home) as journal:
-        found: list[Record] = journal.records()
-    return found
-
-
 def keys_on_disk(home: Path, key: str) -> list[str]:
-    """Name every file of a data folder that holds the API key."""
-    return [
-        f"the key is in {path.name}" for path in home.iterdir() if path.is_file() and key.encode() in path.read_bytes()
-    ]
+    """Name everything of a data folder and its journal that holds the API key."""
+    return [f"the key is in {name}" for name, kept in contents(home) if key.encode() in kept]
 
 
 def check_invariants(

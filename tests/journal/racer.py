@@ -12,20 +12,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from flux2_tool.journal import Intent, JournalError, SqliteJournal, ThisProcess, open_journal
+from flux2_tool.journal import Intent, JournalError, SqlJournal, ThisProcess
 from tests.support.journal import NOON, SESSION, Machine
+from tests.support.stores import is_postgres, open_store
 
 
 def main() -> None:
     """Race until stdin ends."""
-    held: list[SqliteJournal] = []
+    held: list[SqlJournal] = []
     owner = ThisProcess()
     for line in sys.stdin:
         path, count = line.rstrip("\n").split("\t")
         folder = Path(path)
         machine = Machine(folder)
         try:
-            journal = open_journal(folder, owner=owner, now=NOON)
+            journal = open_store(folder, owner=owner, now=NOON)
+            if is_postgres() and held:
+                held.pop().close(release=False)  # else there would be more than a server takes
             held.append(journal)
             intents = [_own(intent) for intent in machine.set_of(int(count), "one fox")]
             claim = journal.claim(intents, SESSION, now=NOON)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from flux2_tool.journal import Conversation, Failure
-from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, Machine, accept, begun, complete, end
+from tests.support.stores import raw
 
 
 def test_what_prune_and_forget_keep_says_whose_a_task_was(machine: Machine) -> None:
@@ -31,11 +30,10 @@ def test_what_prune_and_forget_keep_says_whose_a_task_was(machine: Machine) -> N
     assert sorted(map(str, journal.conversations_of("tsk1"))) == ["None", "a session"]
     assert journal.conversations_of("tsk2") == ["another"]
     assert journal.conversations_of("tsk3") == []
-    with sqlite3.connect(machine.home / FILE_NAME) as file:
-        columns = [row[1] for row in file.execute("PRAGMA table_info(task_conversations)")]
-        assert columns == ["task_key", "session"]
-        assert file.execute("SELECT count(*) FROM task_conversations").fetchone() == (3,)
-    file.close()
+    with raw(machine.home) as database:
+        kept = database.execute("SELECT * FROM task_conversations")
+        assert [column[0] for column in kept.description] == ["task_key", "session"]
+        assert len(kept.fetchall()) == 3
 
 
 @pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])

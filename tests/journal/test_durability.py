@@ -12,6 +12,8 @@ from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.journal.sqlite_database import connect
 from tests.support.journal import NOON, SESSION, Machine, Named, begun
 
+pytestmark = pytest.mark.sqlite_only("SQLite's own way to sync a transaction")
+
 Operation = Callable[[SqliteJournal, Record, Machine], object]
 
 SYNCED: dict[str, Operation] = {

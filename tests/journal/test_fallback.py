@@ -19,7 +19,6 @@ from flux2_tool.journal import (
     Record,
     RecordHandle,
     ThreadedJournal,
-    open_journal,
     open_threaded_journal,
 )
 from flux2_tool.journal.fallback import JournalWithFallback
@@ -28,8 +27,10 @@ from flux2_tool.journal.protocol import Journal
 from flux2_tool.journal.spent_records import SpentRecords
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.settings import JournalMode
-from tests.journal.test_threaded import locked
 from tests.support.journal import NEVER, NOON, Machine, Named, accept, begun, complete, open_elsewhere
+from tests.support.stores import locked, open_store
+
+of_files = pytest.mark.sqlite_only("a file is deleted or broken")
 
 
 class PausingClock(SystemClock):
@@ -70,7 +71,7 @@ def _journals(
     home: Path, disk: BadDisk, handles: list[RecordHandle], mode: JournalMode = "required"
 ) -> JournalWithFallback:
     return JournalWithFallback(
-        folder=home,
+        place=home,
         mode=mode,
         owner=Named("p1"),
         now=lambda: NOON,
@@ -90,6 +91,7 @@ def _handle(journals: JournalWithFallback, journal: Journal, record: Record) -> 
     )
 
 
+@of_files
 def test_a_file_that_takes_no_records_is_closed_and_tried_again(home: Path, machine: Machine) -> None:
     """A request that is in flight must be in the file before the next one is paid for, and no file may stay open."""
     disk, handles = BadDisk(), list[RecordHandle]()
@@ -118,6 +120,7 @@ def test_a_file_that_takes_no_records_is_closed_and_tried_again(home: Path, mach
     asyncio.run(main())
 
 
+@of_files
 @pytest.mark.parametrize("lost", ["-wal", "all"])
 def test_a_journal_that_is_closed_after_its_files_were_lost_gives_up_its_records(
     home: Path, machine: Machine, lost: str
@@ -143,6 +146,7 @@ def test_a_journal_that_is_closed_after_its_files_were_lost_gives_up_its_records
     asyncio.run(main())
 
 
+@of_files
 @pytest.mark.parametrize("mode", ["required", "best_effort"])
 def test_a_claim_on_a_file_that_was_given_up_is_made_in_its_successor(
     home: Path, machine: Machine, mode: JournalMode
@@ -170,6 +174,7 @@ def test_a_claim_on_a_file_that_was_given_up_is_made_in_its_successor(
     asyncio.run(main())
 
 
+@of_files
 @pytest.mark.parametrize("mode", ["required", "best_effort"])
 def test_a_claim_that_finds_its_file_gone_is_made_in_a_new_one(home: Path, machine: Machine, mode: JournalMode) -> None:
     """The files were lost after they were looked at: a new journal is at hand, so that nothing is in the way."""
@@ -194,6 +199,7 @@ def test_a_claim_that_finds_its_file_gone_is_made_in_a_new_one(home: Path, machi
     asyncio.run(main())
 
 
+@of_files
 def test_a_broken_file_that_no_record_needs_is_closed_at_once(home: Path) -> None:
     """SQLite repairs a journal when the last process closes it: who keeps it open keeps it broken."""
 
@@ -211,6 +217,7 @@ def test_a_broken_file_that_no_record_needs_is_closed_at_once(home: Path) -> Non
     asyncio.run(main())
 
 
+@of_files
 def test_what_was_only_in_a_lost_wal_is_saved_for_everybody(home: Path, machine: Machine) -> None:
     """Of another process's task the id, without which it would be paid again.
 
@@ -234,6 +241,7 @@ def test_what_was_only_in_a_lost_wal_is_saved_for_everybody(home: Path, machine:
     asyncio.run(main())
 
 
+@of_files
 @pytest.mark.parametrize("mode", ["required", "best_effort"])
 def test_a_record_of_a_file_that_was_given_up_goes_on_in_its_successor(
     home: Path, machine: Machine, mode: JournalMode
@@ -261,6 +269,7 @@ def test_a_record_of_a_file_that_was_given_up_goes_on_in_its_successor(
     asyncio.run(main())
 
 
+@of_files
 def test_what_is_read_of_a_file_that_was_given_up_is_read_of_its_successor(home: Path) -> None:
     """Whose task it is must be known before it is shown; a file that was replaced meanwhile is no reason to refuse."""
 
@@ -306,7 +315,7 @@ def test_what_was_spent_is_read_once_and_counts_all_of_it(home: Path, machine: M
     async def main() -> None:
         nonlocal now
         journal = CountingJournal(
-            open_journal(home, owner=Named("p1"), now=NOON), ThreadPoolExecutor(1), clock=SystemClock()
+            open_store(home, owner=Named("p1"), now=NOON), ThreadPoolExecutor(1), clock=SystemClock()
         )
         spent = SpentRecords()
         for number in range(40):

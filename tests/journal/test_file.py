@@ -16,12 +16,15 @@ from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
 
+of_files = pytest.mark.sqlite_only("permissions, versions and damage of a file")
+
 
 def mode_of(path: Path) -> int:
     """Return a file's permission bits."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@of_files
 def test_only_the_user_may_read_the_journal(machine: Machine, home: Path) -> None:
     """It holds prompts and links to pictures."""
     old = os.umask(0)
@@ -35,6 +38,7 @@ def test_only_the_user_may_read_the_journal(machine: Machine, home: Path) -> Non
     assert files == {FILE_NAME: 0o600, f"{FILE_NAME}-wal": 0o600, f"{FILE_NAME}-shm": 0o600}
 
 
+@of_files
 def test_a_journal_is_created_once_and_kept(machine: Machine, home: Path) -> None:
     """Migrations are applied once each, in order, and what is written survives the process."""
     first = machine.open("p1")
@@ -50,6 +54,7 @@ def test_a_journal_is_created_once_and_kept(machine: Machine, home: Path) -> Non
     assert applied == [name for name, _ in MIGRATIONS]
 
 
+@of_files
 def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, home: Path) -> None:
     """People upgrade; what they paid for stays listed."""
     home.mkdir(mode=0o700)
@@ -71,6 +76,7 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, 
     begun(machine.begin(journal))
 
 
+@of_files
 def test_an_open_journal_that_a_newer_version_extends_is_still_used(machine: Machine, home: Path) -> None:
     """During an upgrade the old worker finishes its calls beside the new one."""
     older = machine.open("older")
@@ -85,6 +91,7 @@ def test_an_open_journal_that_a_newer_version_extends_is_still_used(machine: Mac
     assert wisdom == "some"
 
 
+@of_files
 def test_a_journal_of_a_newer_version_is_refused_and_unchanged(machine: Machine, home: Path) -> None:
     """It may count on what this version would not keep; what is refused says which file and what to do."""
     machine.begin(machine.open("newer"))
@@ -104,6 +111,7 @@ def _extend(home: Path) -> None:
         raw.execute("ALTER TABLE records ADD COLUMN wisdom TEXT NOT NULL DEFAULT 'all of it'")
 
 
+@of_files
 def test_a_file_that_is_no_journal_is_refused_and_unchanged(home: Path) -> None:
     """It may be somebody's file, or the remains of a journal that a person can still read."""
     home.mkdir()
@@ -115,6 +123,7 @@ def test_a_file_that_is_no_journal_is_refused_and_unchanged(home: Path) -> None:
     assert (home / FILE_NAME).read_bytes().startswith(b"this is not a database")
 
 
+@of_files
 def test_a_folder_in_the_files_place_is_refused(home: Path) -> None:
     """The error names the path."""
     (home / FILE_NAME).mkdir(parents=True)
@@ -123,6 +132,7 @@ def test_a_folder_in_the_files_place_is_refused(home: Path) -> None:
         open_journal(home, owner=Named("p1", set()), now=NOON)
 
 
+@of_files
 def test_a_file_in_the_folders_place_is_refused(home: Path) -> None:
     """The same the other way round."""
     home.write_text("not a folder")
@@ -131,12 +141,14 @@ def test_a_file_in_the_folders_place_is_refused(home: Path) -> None:
         open_journal(home, owner=Named("p1", set()), now=NOON)
 
 
+@of_files
 def test_a_folder_that_cannot_be_made_is_refused() -> None:
     """A read-only system: here one where nobody can make a folder, not even the administrator."""
     with pytest.raises(JournalError, match="cannot be opened"):
         open_journal(Path("/proc/flux2-tool"), owner=Named("p1", set()), now=NOON)
 
 
+@of_files
 def test_a_damaged_page_is_an_error(machine: Machine, home: Path) -> None:
     """Corrupted data must not make an equal request look new."""
     journal = machine.open()
@@ -157,7 +169,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_record_unwritten(machine: Machin
     journal = machine.open()
     before = begun(machine.begin(journal, dedup_key="before"))
 
-    with full_disk(), pytest.raises(JournalError, match=r"full|I/O") as caught:
+    with full_disk(), pytest.raises(JournalError, match=r"full|I/O|no space") as caught:
         machine.begin(journal, dedup_key="while it is full")
     assert caught.value.reason == "disk"
     after = begun(machine.begin(journal, dedup_key="after"))
@@ -165,6 +177,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_record_unwritten(machine: Machin
     assert {record.record_id for record in machine.open("p2").records()} == {before.record_id, after.record_id}
 
 
+@of_files
 def test_a_deleted_or_replaced_file_is_noticed(machine: Machine, home: Path) -> None:
     """Writing on to a file that nobody can open any more would lose everything at the process's end."""
     journal = machine.open()
@@ -314,3 +327,17 @@ def test_an_image_is_not_lost_to_a_late_end(machine: Machine, state: str) -> Non
     assert before is not None
     assert before.state == "failed"
     assert [(record.state, len(record.images)) for record in records if record] == [("completed", 1)] * 2
+
+
+def test_records_are_ordered_by_insertion_and_not_by_date(machine: Machine) -> None:
+    """The clock was a year ahead for an hour: what was made then is not the newest for a year."""
+    journal = machine.open()
+    ahead = begun(machine.begin(journal, dedup_key="made in next year", at_s=365 * 86400.0))
+    today = begun(machine.begin(journal, dedup_key="made today", at_s=60.0))
+    for record in (ahead, today):
+        accept(journal, record, f"tsk_{record.record_id}")
+        complete(journal, record, at_s=61.0)
+    newest = journal.newest(fingerprint=today.fingerprint, base_url=today.base_url, session="a session")
+
+    assert newest is not None
+    assert newest.dedup_key == "made today"

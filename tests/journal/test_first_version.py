@@ -13,10 +13,12 @@ import pytest
 from flux2_tool.journal import ClaimRules, Failure, JournalError, SavedCopy
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.chaos.world import records_of
 from tests.support.harness import BASE_URL, CREATED, MockService, credentials, numbered, opened_tool
 from tests.support.journal import NOON, ORPHANED, SESSION, Machine, full_disk
+from tests.support.stores import records_of
 from tests.support.virtual_time import START_S, run_virtual
+
+pytestmark = pytest.mark.sqlite_only("only a file can be of the first version")
 
 # All that 0.1.0 had; the ninth step renames columns.
 FIRST_VERSION: Final = MIGRATIONS[:8]

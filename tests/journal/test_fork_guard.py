@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from flux2_tool.journal.fork_guard import ForkGuard
+from tests.support.stores import is_postgres, url
 
 ROOT = Path(__file__).resolve().parents[2]
 FORKS = 40
@@ -17,6 +18,7 @@ import asyncio, itertools, os, sys, threading
 from pathlib import Path
 from flux2_tool.journal import ThisProcess, open_threaded_journal
 from tests.support.journal import NEVER, NOON, Machine
+from tests.support.stores import place_of
 
 home = Path(sys.argv[1])
 machine = Machine(home)
@@ -25,7 +27,7 @@ async def claim_one(journal, own):
     return (await journal.claim([machine.intent(own, record_id=own, idempotency_key=own)], NEVER, now=NOON)).outcome
 
 async def write_until(ended):
-    journal = await open_threaded_journal(home, owner=ThisProcess(), now=NOON)
+    journal = await open_threaded_journal(place_of(home), owner=ThisProcess(), now=NOON)
     for number in itertools.count():
         if ended.is_set():
             break
@@ -34,7 +36,7 @@ async def write_until(ended):
     await journal.close()
 
 async def of_child(own):
-    journal = await open_threaded_journal(home, owner=ThisProcess(), now=NOON)
+    journal = await open_threaded_journal(place_of(home), owner=ThisProcess(), now=NOON)
     print(await claim_one(journal, own), flush=True)
     await journal.close()
 
@@ -54,7 +56,12 @@ thread.join()
 
 
 def test_a_child_forked_while_its_parent_writes_has_a_journal(tmp_path: Path) -> None:
-    """SQLite keeps locks in the memory of the process; a child would inherit one that nobody can release."""
+    """SQLite keeps locks in the memory of the process; a child would inherit one that nobody can release.
+
+    A child has the sockets of its parent's connections to a server too, and must leave them alone.
+    """
+    if is_postgres():
+        url()
     done = subprocess.run(
         [sys.executable, "-c", FORKED_WHILE_WRITING, str(tmp_path), str(FORKS)],
         cwd=ROOT,

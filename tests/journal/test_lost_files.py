@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.journal import JournalError, Outcome
+from flux2_tool.journal import JournalError
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.chaos.world import records_of
 from tests.support.harness import (
     CREATED,
     DONE,
@@ -27,8 +26,11 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
-from tests.support.journal import NOON, Machine, accept, begun, open_elsewhere
+from tests.support.journal import Machine, accept, begun, open_elsewhere
+from tests.support.stores import records_of
 from tests.support.virtual_time import run_virtual
+
+pytestmark = pytest.mark.sqlite_only("files are deleted or replaced")
 
 Vanish = Callable[[Path], None]
 
@@ -211,25 +213,3 @@ def test_the_next_call_is_warned_and_pays_within_the_cap(home: Path, runapi: San
 
     assert any(said.startswith("journal_replaced") for said in second["warnings"])
     assert third["error"]["code"] == "budget_exceeded"
-
-
-def test_records_are_ordered_by_insertion_and_not_by_date(machine: Machine) -> None:
-    """The clock was a year ahead for an hour: what was made then is not the newest for a year."""
-    journal = machine.open()
-    ahead = begun(machine.begin(journal, dedup_key="made in next year", at_s=365 * 86400.0))
-    today = begun(machine.begin(journal, dedup_key="made today", at_s=60.0))
-    for record in (ahead, today):
-        accept(journal, record, f"tsk_{record.record_id}")
-        journal.note_end(
-            record.record_id,
-            _completed(record.record_id),
-            now=NOON + 61.0,
-        )
-    newest = journal.newest(fingerprint=today.fingerprint, base_url=today.base_url, session="a session")
-
-    assert newest is not None
-    assert newest.dedup_key == "made today"
-
-
-def _completed(name: str) -> Any:
-    return Outcome(state="completed", images=((f"https://cdn.example/{name}.png", None),), cost_usd=0.05)

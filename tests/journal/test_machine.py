@@ -22,6 +22,7 @@ from flux2_tool.sandbox import SandboxOptions
 from tests.chaos.schedules import draw_fault
 from tests.chaos.simulated_process import SimulatedProcess
 from tests.chaos.world import KEY, ImageWanted, World, check_invariants, keys_on_disk, now
+from tests.support.stores import is_postgres
 from tests.support.virtual_time import VirtualLoop
 
 LANES = ("native here", "native there", "mcp here", "cli here")
@@ -223,7 +224,10 @@ def _was_begun(world: World, wish: ImageWanted) -> bool:
 
 
 PaidOnce.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40 if is_postgres() else 150,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 

@@ -15,6 +15,8 @@ from flux2_tool.journal import Failure, OwnershipLostError, ThisProcess
 from flux2_tool.journal.lease_table import LEASE_S
 from tests.support.journal import NOON, ORPHANED, Machine, accept, begun, complete, end
 
+on_one_machine = pytest.mark.sqlite_only("in a shared database the lease alone decides, whoever lives")
+
 
 def test_a_living_process_owns_its_records_while_it_sends_heartbeats(machine: Machine) -> None:
     """Two processes that follow one task would poll twice and could disagree."""
@@ -351,6 +353,7 @@ def test_an_owner_of_another_host_is_watched_for_a_whole_lease(machine: Machine,
     assert machine.open("p3", boot="another boot").take_over(record.record_id, now=now + 3 * LEASE_S) is not None
 
 
+@on_one_machine
 def test_a_living_owner_keeps_a_request_in_flight_however_long_it_is_stopped(machine: Machine) -> None:
     """Somebody pressed Ctrl-Z in the middle of the POST; its task may be followed by others once it is known."""
     machine.alive.add("p1")
@@ -366,6 +369,7 @@ def test_a_living_owner_keeps_a_request_in_flight_however_long_it_is_stopped(mac
     assert other.take_over(record.record_id, now=NOON + 86400.0) is not None
 
 
+@on_one_machine
 def test_only_a_task_of_a_stopped_owner_may_be_followed_by_others(machine: Machine) -> None:
     """A request that a living process may be sending is nobody else's, and is not joined as one that was left."""
     machine.alive.add("p1")
@@ -383,6 +387,7 @@ def test_only_a_task_of_a_stopped_owner_may_be_followed_by_others(machine: Machi
     assert [claim.outcome for claim in claims] == ["new", "joined"]
 
 
+@on_one_machine
 def test_what_may_be_orphaned_is_joined_but_not_sent(machine: Machine) -> None:
     """After a reboot nobody can tell whether the old process lives elsewhere: join it, and watch it first."""
     left = begun(machine.begin(machine.open("p1"), ORPHANED, session=None))

@@ -1,12 +1,10 @@
-"""Several real processes on one journal file, at the same moment."""
+"""Several real processes on one journal, at the same moment."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from flux2_tool.journal import ThisProcess, open_journal
+from flux2_tool.journal import ThisProcess, postgres_schema
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, SESSION, Machine
+from tests.support.stores import is_postgres, open_store, raw, url
 
 ROOT = Path(__file__).resolve().parents[2]
 RACERS = 5
@@ -65,6 +64,8 @@ class Racers:
 @pytest.fixture(scope="module")
 def racers() -> Iterator[Racers]:
     """Processes at the start."""
+    if is_postgres():
+        url()  # a server for all of them
     racers = Racers()
     racers.race(Path(os.devnull))
     yield racers
@@ -94,14 +95,16 @@ def test_racing_processes_share_a_whole_set(racers: Racers, tmp_path: Path) -> N
 def test_racing_processes_migrate_a_new_journal_once(racers: Racers, tmp_path: Path) -> None:
     """A gateway, a terminal and a cron job may start together after an upgrade."""
     racers.race(tmp_path / "home")
-    with contextlib.closing(sqlite3.connect(tmp_path / "home" / FILE_NAME)) as raw:
-        applied = [row[0] for row in raw.execute("SELECT name FROM migrations ORDER BY rowid")]
-        rows = raw.execute("SELECT count(*) FROM records").fetchone()[0]
+    order, migrations = ("name", postgres_schema.MIGRATIONS) if is_postgres() else ("rowid", MIGRATIONS)
+    with raw(tmp_path / "home") as journal:
+        applied = [row[0] for row in journal.execute(f"SELECT name FROM migrations ORDER BY {order}")]  # noqa: S608
+        rows = journal.execute("SELECT count(*) FROM records").fetchone()[0]
 
-    assert applied == [name for name, _ in MIGRATIONS]
+    assert applied == [name for name, _ in migrations]
     assert rows == 1
 
 
+@pytest.mark.sqlite_only("a file is deleted or emptied")
 @pytest.mark.parametrize("lose", [lambda file: os.truncate(file, 0), Path.unlink], ids=["emptied", "deleted"])
 def test_a_journal_lost_under_idle_processes_is_begun_anew(
     racers: Racers, tmp_path: Path, lose: Callable[[Path], None]
@@ -129,7 +132,7 @@ def test_records_of_a_killed_process_survive_and_are_unowned_at_once(tmp_path: P
         process.send_signal(signal.SIGKILL)
         process.wait()
     machine = Machine(folder)
-    journal = open_journal(folder, owner=ThisProcess(), now=NOON)
+    journal = open_store(folder, owner=ThisProcess(), now=NOON)
     taken = journal.take_over(record_id, now=NOON + 0.5)
     again = journal.claim([machine.intent("one fox")], SESSION, now=NOON + 0.5)
     journal.close()

@@ -14,7 +14,7 @@ from flux2_tool.engine.wait import CancelToken
 from flux2_tool.journal import Record
 from flux2_tool.sandbox import Fault, SandboxOptions
 from flux2_tool.tasks.poll_schedule import UNATTENDED_LIFE_S
-from tests.chaos.world import World, records_of
+from tests.chaos.world import World
 from tests.support.harness import (
     CREATED,
     DONE,
@@ -27,6 +27,7 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
+from tests.support.stores import contents, records_of
 from tests.support.virtual_time import run_virtual
 
 OPTIONS = SandboxOptions(duration_s=6.0, drawn_images=False, seed=1)
@@ -63,7 +64,7 @@ def test_the_key_is_in_no_file_of_the_folder(home: Path, runapi: SandboxTranspor
     runapi.fault("status", status=401, times=1)
     run_call(home, runapi)
     run_call(home, runapi)
-    files = {path.name: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    files = dict(contents(home))
     forms = [KEY.encode(), base64.b64encode(KEY.encode()), KEY.encode().hex().encode()]
 
     assert "journal.db" in files

@@ -177,7 +177,7 @@ def test_a_set_moves_whole_to_another_journal(machine: Machine, tmp_path: Path) 
     journal = other.open()
     journal.carry_over(records)
 
-    joined = other.begin(journal, count=4, at_s=1.0)
+    joined = machine.begin(journal, count=4, at_s=1.0)
 
     assert joined.outcome == "joined"
     assert [record.set_index for record in joined.records] == [0, 1, 2, 3]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux2_tool.journal import Cap, ClaimRules, SqliteJournal
-from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NEVER, NOON, Machine, accept, begun, complete, end
+from tests.support.stores import raw
 
 DAY = Cap(kind="day", limit_usd=1.0, since=NOON - 12 * 3600.0, until=NOON + 12 * 3600.0)
 SESSION_CAP = Cap(kind="session", limit_usd=1.0, session="a session")
@@ -101,6 +99,7 @@ def test_a_record_that_moves_to_another_session_takes_its_spending_along(machine
     assert [used(heir, cap) for cap in sessions] == [(0.0, 0.0), (0.0, 0.05)]
 
 
+@pytest.mark.sqlite_only("the first schema in PostgreSQL has the sums")
 def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, home: Path) -> None:
     """The first claim after an upgrade must know what was spent before it."""
     journal = machine.open()
@@ -109,13 +108,13 @@ def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, 
     expected = [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)]
     journal.close()
     name = "0012_spending_sums"
-    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as raw:
+    with raw(home) as old:
         for trigger in ("new", "changed", "deleted"):
-            raw.execute(f"DROP TRIGGER spending_of_{trigger}")
-        raw.execute("DROP TABLE spending")
-        raw.execute("DROP INDEX records_by_session")
-        raw.execute("CREATE INDEX records_spending_by_service ON records (created_at)")
-        raw.execute("DELETE FROM migrations WHERE name = ?", (name,))
+            old.execute(f"DROP TRIGGER spending_of_{trigger}")
+        old.execute("DROP TABLE spending")
+        old.execute("DROP INDEX records_by_session")
+        old.execute("CREATE INDEX records_spending_by_service ON records (created_at)")
+        old.execute("DELETE FROM migrations WHERE name = ?", (name,))
     upgraded = machine.open("p2")
 
     assert [used(upgraded, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)] == expected
@@ -130,8 +129,8 @@ def test_wrong_sums_are_found_and_counted_anew(machine: Machine, home: Path) -> 
         complete(journal, record)
         journal.note_delivered(record.record_id, now=NOON + 1.0)
     journal.prune(before=NOON + 1.0)
-    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
-        raw.execute("UPDATE spending SET spent = spent + 1 WHERE scope = 'all'")
+    with raw(home) as edited:
+        edited.execute("UPDATE spending SET spent = spent + 1 WHERE scope = 'all'")
     wrong = journal.wrong_sums()
     journal.prune(before=NOON - 1.0)
 

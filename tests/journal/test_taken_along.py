@@ -19,6 +19,8 @@ from flux2_tool.journal.opening import BACKED_UP_NAME
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support.journal import NOON, SESSION, Machine, accept, begun, complete, open_elsewhere
 
+pytestmark = pytest.mark.sqlite_only("a data folder is moved")
+
 DAY = Cap(kind="day", limit_usd=0.12, since=NOON - 43200, until=NOON + 43200)
 WITHIN_THE_DAY = replace(SESSION, caps=(DAY,))
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,28 +19,15 @@ from flux2_tool.journal import (
     Record,
     RecordHandle,
     ThreadedJournal,
-    open_journal,
     open_threaded_journal,
 )
-from flux2_tool.journal.sqlite import FILE_NAME
-from tests.support.journal import NEVER, NOON, Machine, Named, full_disk
+from tests.support.journal import NEVER, NOON, Machine, Named
+from tests.support.stores import drop_records, full_disk, locked, open_store, place_of, records_of
 from tests.support.virtual_time import run_virtual
 
 
-@contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Hold the write lock, as another program does that never ends its transaction."""
-    other = sqlite3.connect(home / FILE_NAME, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
 async def opened(home: Path) -> ThreadedJournal:
-    return await open_threaded_journal(home, owner=Named("p1", set()), now=NOON)
+    return await open_threaded_journal(place_of(home), owner=Named("p1", set()), now=NOON)
 
 
 def claiming(journal: ThreadedJournal, machine: Machine, *, within_s: float = 60.0) -> asyncio.Task[Claim]:
@@ -97,11 +81,9 @@ def test_a_cancelled_claim_leaves_nothing_to_be_sent(home: Path, machine: Machin
             await asyncio.sleep(0)
         claim.cancel()
         outcome = (await asyncio.gather(claim, return_exceptions=True))[0]
-        await journal.records()  # whatever the thread still had to do is done
-        states = [record.state for record in await journal.records()]
+        await journal.close()  # whatever a thread still had to do is done
         assert isinstance(outcome, asyncio.CancelledError)
-        assert states in ([], ["not_created"])
-        await journal.close()
+        assert [record.state for record in records_of(home)] in ([], ["not_created"])
 
     asyncio.run(main())
 
@@ -116,8 +98,8 @@ def test_a_cancel_does_not_wait_for_the_lock(home: Path, machine: Machine) -> No
             await journal.records()
             claim.cancel()
             await asyncio.wait([claim])
-        assert [record.state for record in await journal.records()] in ([], ["not_created"])
         await journal.close()
+        assert [record.state for record in records_of(home)] in ([], ["not_created"])
 
     asyncio.run(main())
 
@@ -178,11 +160,10 @@ def test_at_pythons_end_an_operation_is_still_done(home: Path, is_broken: bool) 
 
     async def main() -> list[Record]:
         threads = ThreadPoolExecutor(1)
-        journal = ThreadedJournal(open_journal(home, owner=Named("p1"), now=NOON), threads, clock=SystemClock())
+        journal = ThreadedJournal(open_store(home, owner=Named("p1"), now=NOON), threads, clock=SystemClock())
         threads.shutdown()
         if is_broken:
-            with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
-                raw.execute("DROP TABLE records")
+            drop_records(home)
         try:
             return await journal.records()
         finally:

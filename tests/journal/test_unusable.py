@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import pytest
 
 from flux2_tool.context import CallContext
 from flux2_tool.journal.sqlite import FILE_NAME
-from tests.chaos.world import records_of
 from tests.support.harness import (
     CREATED,
     DONE,
@@ -29,7 +26,7 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
-from tests.support.journal import full_disk
+from tests.support.stores import drop_records, full_disk, name_of, raw, records_of
 from tests.support.virtual_time import run_virtual
 
 
@@ -59,7 +56,14 @@ def disk_is_full(_home: Path) -> Iterator[None]:
 
 
 Trouble = Callable[[Path], contextlib.AbstractContextManager[None]]
-TROUBLES = [corrupt, a_folder_in_its_place, a_file_in_the_folders_place, disk_is_full]
+of_files = pytest.mark.sqlite_only("another file or folder is in the journal's place")
+TROUBLES = [
+    *(
+        pytest.param(trouble, marks=of_files)
+        for trouble in (corrupt, a_folder_in_its_place, a_file_in_the_folders_place)
+    ),
+    disk_is_full,
+]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -73,11 +77,12 @@ def test_by_default_nothing_is_spent_without_a_usable_journal(
 
     assert error["code"] == "journal_unavailable"
     assert error["charged"] == "no"
-    assert FILE_NAME in error["message"]
+    assert name_of(home) in error["message"]
     assert "best_effort" in error["hint"]
     assert runapi.sandbox.ledger.creates == []
 
 
+@of_files
 def test_nothing_is_spent_with_a_read_only_home(runapi: SandboxTransport) -> None:
     """Here a place where nobody can write, not even the administrator."""
     error = run_call(Path("/proc/flux2-tool"), runapi)["error"]
@@ -126,11 +131,9 @@ def test_journal_off_writes_no_file_and_warns(home: Path, runapi: SandboxTranspo
 
 @contextlib.contextmanager
 def _disk_that_fills_up() -> Iterator[Callable[[], None]]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with contextlib.ExitStack() as until_then:
+        full = [full_disk()]
+        yield lambda: until_then.enter_context(full.pop()) if full else None
 
 
 def test_after_acceptance_a_failing_journal_keeps_the_image(home: Path) -> None:
@@ -229,6 +232,7 @@ def test_a_full_disk_after_a_lost_response_may_have_been_charged(home: Path) -> 
     assert len(transport.posts) == 1
 
 
+@of_files
 def test_without_a_journal_the_last_image_is_an_error(home: Path, runapi: SandboxTransport) -> None:
     """ "There is none" would be wrong, and would hide the cause that the operator has to fix."""
 
@@ -257,6 +261,7 @@ def _replace_with_a_folder(home: Path) -> None:
     (home / FILE_NAME).mkdir()
 
 
+@of_files
 @pytest.mark.parametrize("vanish", [_delete, _delete_the_folder])
 def test_a_deleted_journal_is_recreated_with_the_tasks_in_flight(
     home: Path, runapi: SandboxTransport, vanish: Callable[[Path], None]
@@ -278,6 +283,7 @@ def test_a_deleted_journal_is_recreated_with_the_tasks_in_flight(
     assert runapi.billed == 1
 
 
+@of_files
 def test_nothing_is_spent_after_the_journal_was_replaced(home: Path, runapi: SandboxTransport) -> None:
     """The task in flight is followed to its end."""
 
@@ -296,11 +302,12 @@ def test_nothing_is_spent_after_the_journal_was_replaced(home: Path, runapi: San
 
 
 def _drop_the_table(home: Path) -> None:
-    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
-        raw.execute("DROP TABLE records")
+    drop_records(home)
 
 
-@pytest.mark.parametrize(("harm", "is_noticed"), [(_drop_the_table, True), (_replace_with_a_folder, False)])
+@pytest.mark.parametrize(
+    ("harm", "is_noticed"), [(_drop_the_table, True), pytest.param(_replace_with_a_folder, False, marks=of_files)]
+)
 def test_a_journal_that_breaks_costs_neither_the_image_nor_a_lookup(
     home: Path, harm: Callable[[Path], None], is_noticed: bool
 ) -> None:
@@ -418,8 +425,8 @@ def test_best_effort_sends_on_another_route_without_writing_it(home: Path) -> No
 def test_a_corrupted_record_makes_the_journal_unusable(home: Path, runapi: SandboxTransport, column: str) -> None:
     """What cannot be read might be the paid image of this very request."""
     run_call(home, runapi, session="s", wait_s=0)
-    with contextlib.closing(sqlite3.connect(home / FILE_NAME)) as raw, raw:
-        raw.execute(f"UPDATE records SET {column} = 'x'")  # noqa: S608
+    with raw(home) as broken:
+        broken.execute(f"UPDATE records SET {column} = 'x'")  # noqa: S608
 
     required = run_call(home, runapi, session="s")
     best_effort = run_call(home, runapi, session="s", journal="best_effort")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from flux2_tool.journal import (
     Intent,
     Journal,
     JournalError,
+    JournalPlace,
     Liveness,
     Moment,
     OpenJournal,
@@ -25,10 +25,10 @@ from flux2_tool.journal import (
     Owner,
     Record,
     SqliteJournal,
-    open_threaded_journal,
 )
 from flux2_tool.journal.sqlite import FILE_NAME
 from tests.support import stores
+from tests.support.stores import Opener, full_disk
 
 NOON: Final = 1_795_435_200.0
 SESSION: Final = ClaimRules(join="session")
@@ -159,8 +159,8 @@ def end(journal: SqliteJournal, record: Record, state: Any, *, at_s: float = 1.0
 def slow_at(operation: str, *, seconds: float) -> OpenJournal:
     """Return an opener of journals in which one operation takes so long, as on a disk that hangs."""
 
-    async def opened(folder: Path | None, *, owner: Owner, now: float) -> Journal:
-        return cast("Journal", _Slow(await open_threaded_journal(folder, owner=owner, now=now), operation, seconds))
+    async def opened(folder: JournalPlace | None, *, owner: Owner, now: float) -> Journal:
+        return cast("Journal", _Slow(await Opener()(folder, owner=owner, now=now), operation, seconds))
 
     return opened
 
@@ -202,17 +202,6 @@ def open_elsewhere(home: Path, *, locked: bool = False) -> Iterator[None]:
         assert program.stdout.readline()
         yield
         program.communicate(b"\n")
-
-
-@contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file of this process grow, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 __all__ = [

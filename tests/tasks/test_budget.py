@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from flux2_tool.context import CallContext
-from flux2_tool.journal import ThisProcess, open_journal
+from flux2_tool.journal import ThisProcess
 from flux2_tool.settings import load_settings
 from flux2_tool.tasks.budget import local_day
 from tests.support.harness import (
@@ -29,6 +28,7 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
+from tests.support.stores import open_store, raw
 from tests.support.virtual_time import START_S, run_virtual
 
 
@@ -431,7 +431,7 @@ def test_a_conversations_cap_holds_after_a_prune(home: Path) -> None:
     """It "does not reset by itself", whatever is deleted from the journal."""
     caller = CallContext(session="one")
     first, refused = calls(home, scripted(), *prompts(2, caller), session_cap_usd=0.05)
-    with contextlib.closing(open_journal(home, owner=ThisProcess(), now=START_S)) as journal:
+    with contextlib.closing(open_store(home, owner=ThisProcess(), now=START_S)) as journal:
         pruned = journal.prune(before=START_S + 1e6)
     (after,) = calls(home, scripted(), *prompts(1, caller), session_cap_usd=0.05)
 
@@ -445,8 +445,8 @@ def test_the_cap_ignores_what_a_wrong_clock_put_into_the_future(home: Path) -> N
     """The clock was a year ahead once; each day until then must have its whole cap."""
     service = numbered()
     calls(home, service, *prompts(1), daily_cap_usd=0.05)
-    with contextlib.closing(sqlite3.connect(home / "journal.db")) as raw, raw:
-        raw.execute("UPDATE records SET created_at = created_at + 365 * 86400")
+    with raw(home) as edited:
+        edited.execute("UPDATE records SET created_at = created_at + 365 * 86400")
     results = calls(home, service, ({"prompt": "a fox of today"}, None), *prompts(1), daily_cap_usd=0.05)
 
     assert [("task" in result) for result in results] == [True, False]

@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from flux2_tool.context import CallContext
-from flux2_tool.journal import SqliteJournal, ThisProcess, open_journal
+from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.tasks.conversations import spellings_of, task_key
-from tests.chaos.world import records_of
 from tests.support.harness import (
     CREATED,
     DONE,
@@ -28,8 +27,8 @@ from tests.support.harness import (
     scripted,
 )
 from tests.support.hosted import HostedEngine
-from tests.support.journal import full_disk
 from tests.support.keys import KEY
+from tests.support.stores import full_disk, open_store, records_of
 from tests.support.virtual_time import START_S, run_virtual
 
 ALICE, MALLORY = CallContext(session="alice"), CallContext(session="mallory")
@@ -38,14 +37,9 @@ ROTATED = credentials(KEY + "-rotated")
 RESPELT = credentials(base_url="https://RUNAPI.test:443")
 
 
-def journal_at(home: Path, *, at_s: float = START_S) -> SqliteJournal:
-    """Return the journal as a command opens it."""
-    return open_journal(home, owner=ThisProcess(), now=at_s)
-
-
 def prune(home: Path) -> None:
     """Forget everything, as `tasks prune` does later."""
-    journal = journal_at(home)
+    journal = open_store(home, owner=ThisProcess(), now=START_S)
     try:
         assert journal.prune(before=START_S + 86400.0) == 1
     finally:
@@ -229,6 +223,7 @@ def test_a_lookup_that_began_before_the_task_was_recorded_is_refused(home: Path)
     assert_refused(run_virtual(main()))
 
 
+@pytest.mark.sqlite_only("a folder is in the journal's place")
 def test_without_a_readable_journal_no_task_is_looked_up(home: Path) -> None:
     """What nobody can say whose it is, is nobody's; the owner may still fetch it."""
     transport = scripted()
@@ -362,7 +357,7 @@ def test_only_the_account_that_sent_a_request_sends_it_again(home: Path, options
     async def main() -> dict[str, Any]:
         async with opened_tool(home, MockService(lambda _: httpx.ReadError("lost"))) as tool:
             await tool.call("text_to_image", FOX, caller=ALICE, wait_s=20)
-        journal = journal_at(home)
+        journal = open_store(home, owner=ThisProcess(), now=START_S)
         [record] = journal.records()
         journal.close()
         async with opened_tool(home, service, **options) as other:
@@ -385,9 +380,10 @@ def test_python_and_sql_compare_ids_alike() -> None:
         journal.close()
 
 
+@pytest.mark.sqlite_only("EXPLAIN QUERY PLAN is SQLite's")
 def test_the_lookup_by_id_reads_no_other_record(home: Path) -> None:
     """It runs before every lookup, also in a journal of years."""
-    journal = journal_at(home)
+    journal = open_store(home, owner=ThisProcess(), now=START_S)
     try:
         plan = journal._database.execute(
             "EXPLAIN QUERY PLAN SELECT session FROM records"

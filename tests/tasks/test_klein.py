@@ -13,7 +13,6 @@ from flux2_tool.runapi.cache import ROUTES_FILE
 from flux2_tool.runapi.services import current_model, routes_of, service_of
 from flux2_tool.sandbox import SandboxOptions
 from flux2_tool.schema.manifest import load_manifest
-from tests.chaos.world import records_of
 from tests.support.harness import (
     BASE_URL,
     DONE,
@@ -26,6 +25,7 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
+from tests.support.stores import records_of
 from tests.support.virtual_time import run_virtual
 
 KLEIN = {**FOX, "model": "flux-2-klein"}

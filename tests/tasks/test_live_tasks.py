@@ -18,6 +18,7 @@ from flux2_tool.tasks.poll_schedule import PollScheduler
 from flux2_tool.tasks.task import ImageTask
 from tests.support.harness import BASE_URL, numbered, opened_tool
 from tests.support.journal import NEVER, NOON, Machine, Named, begun, end
+from tests.support.stores import place_of
 from tests.support.virtual_time import run_virtual
 
 
@@ -27,7 +28,7 @@ def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) 
     store = machine.open()
 
     async def main() -> None:
-        journal = await open_threaded_journal(home, owner=Named("p1"), now=NOON)
+        journal = await open_threaded_journal(place_of(home), owner=Named("p1"), now=NOON)
         dependencies = TaskDependencies(
             clock=SystemClock(),
             random=random.Random(7),  # noqa: S311 - jitter

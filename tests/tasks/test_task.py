@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flux2_tool.engine.wait import CancelToken
-from tests.chaos.world import records_of
 from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, json_answer, opened_tool, run_call, scripted
 from tests.support.journal import slow_at
+from tests.support.stores import records_of
 from tests.support.virtual_time import run_virtual
 
 

@@ -10,29 +10,14 @@ ISOLATION: Final = (
     *edits(
         "flux2_tool/journal/session_table.py",
         (
-            "the last picture is one of any key",
-            "of_account = \"fingerprint = ? AND base_url = ? AND state = 'completed'\"",
-            "of_account = \"? != '' AND base_url = ? AND state = 'completed'\"",
-        ),
-        (
-            "the last picture is one of any base URL",
-            "of_account = \"fingerprint = ? AND base_url = ? AND state = 'completed'\"",
-            "of_account = \"fingerprint = ? AND ? != '' AND state = 'completed'\"",
-        ),
-        (
-            "the last picture is one of any conversation",
-            'own = "(session IS ? OR record_id IN',
-            'own = "(true OR session IS ? OR record_id IN',
-        ),
-        (
             "a session of any key is inherited",
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ?",
-            "SELECT session FROM records WHERE ? != '' AND base_url = ?",
+            "AS place FROM records WHERE fingerprint = ? AND base_url = ?",
+            "AS place FROM records WHERE ? != '' AND base_url = ?",
         ),
         (
             "a session of any base URL is inherited",
-            "SELECT session FROM records WHERE fingerprint = ? AND base_url = ?",
-            "SELECT session FROM records WHERE fingerprint = ? AND ? != ''",
+            "AS place FROM records WHERE fingerprint = ? AND base_url = ?",
+            "AS place FROM records WHERE fingerprint = ? AND ? != ''",
         ),
         (
             "a session of a living process is inherited",
@@ -41,18 +26,18 @@ ISOLATION: Final = (
         ),
         (
             "the last pictures are those of any key",
-            'f"fingerprint = ? AND base_url = ? AND state NOT IN',
-            "f\"? != '' AND base_url = ? AND state NOT IN",
+            'wanted = f"fingerprint = ? AND base_url = ? AND {condition}"',
+            "wanted = f\"? != '' AND base_url = ? AND {condition}\"",
         ),
         (
             "the last pictures are those of any base URL",
-            'f"fingerprint = ? AND base_url = ? AND state NOT IN',
-            "f\"fingerprint = ? AND ? != '' AND state NOT IN",
+            'wanted = f"fingerprint = ? AND base_url = ? AND {condition}"',
+            "wanted = f\"fingerprint = ? AND ? != '' AND {condition}\"",
         ),
         (
             "the last pictures are those of any conversation",
-            'theirs = f"(session IS ? OR session IN',
-            'theirs = f"(true OR session IS ? OR session IN',
+            '("session IS NULL", ()) if session is None else ("session = ?", (session,))',
+            '("1 = 1", ())',
         ),
         (
             "everybody has spawned everything",
@@ -61,8 +46,8 @@ ISOLATION: Final = (
         ),
         (
             "a subagent may use what its parent may",
-            '"INSERT OR IGNORE INTO session_ancestors (session, ancestor) VALUES (?, ?)"',
-            '"INSERT OR IGNORE INTO session_ancestors (ancestor, session) VALUES (?, ?)"',
+            '"INSERT INTO session_ancestors (session, ancestor) VALUES',
+            '"INSERT INTO session_ancestors (ancestor, session) VALUES',
         ),
     ),
     *edits(
@@ -84,12 +69,12 @@ ISOLATION: Final = (
         ),
         (
             "what is pruned belongs to nobody",
-            "            keep_conversations(self._connection, _PRUNABLE, (before,))\n",
+            "            keep_conversations(self._database, _PRUNABLE, (before,))\n",
             "",
         ),
         (
             "what is forgotten belongs to nobody",
-            '            keep_conversations(self._connection, "record_id = ?", (record_id,))\n',
+            '            keep_conversations(self._database, "record_id = ?", (record_id,))\n',
             "",
         ),
     ),

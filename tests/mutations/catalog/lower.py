@@ -155,8 +155,8 @@ LOWER: Final = (
         ),
         (
             "sessions are inherited oldest first",
-            "GROUP BY session ORDER BY max(rowid) DESC",
-            "GROUP BY session ORDER BY max(rowid)",
+            "ORDER BY max(place) DESC",
+            "ORDER BY max(place)",
         ),
     ),
     *edits(

@@ -355,8 +355,8 @@ _JOURNAL: Final = (
         ),
         (
             "a record in use can be forgotten",
-            "if record is None or self._is_held(record, now):\n                return False\n            keep",
-            "if record is None:\n                return False\n            keep",
+            'if record is None or record.state != "unknown" or self._is_held(record, now):',
+            'if record is None or record.state != "unknown":',
         ),
         (
             "carry-over overwrites another owner's record",
@@ -389,9 +389,9 @@ _JOURNAL: Final = (
         (
             "the intent to send is not synced",
             "    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:\n"
-            "        with self._transaction(synced=True):",
+            "        with self._transaction(synced=True, timed=True):",
             "    def note_route(self, record_id: str, route: contract.Route, *, now: float) -> None:\n"
-            "        with self._transaction():",
+            "        with self._transaction(timed=True):",
         ),
         (
             "carry-over is not synced",
@@ -400,8 +400,8 @@ _JOURNAL: Final = (
         ),
         (
             "an acceptance is not synced",
-            "    ) -> None:\n        with self._transaction(synced=True):\n            record = self._known(record_id)",
-            "    ) -> None:\n        with self._transaction():\n            record = self._known(record_id)",
+            "        with self._transaction(synced=True, timed=True):\n            record = self._known(record_id)",
+            "        with self._transaction(timed=True):\n            record = self._known(record_id)",
         ),
         (
             "who lost a record may send",
@@ -433,8 +433,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/claim_table.py",
         (
             "the intent is not synced",
-            "        with self._transaction(synced=True):\n            if rules.join",
-            "        with self._transaction():\n            if rules.join",
+            "with self._transaction(synced=True, alone=True, timed=True):",
+            "with self._transaction(alone=True, timed=True):",
         ),
         (
             "the price of the new image does not count for a cap",
@@ -448,8 +448,8 @@ _JOURNAL: Final = (
         ),
         (
             "a picture joins a set",
-            "dedup_key = ? AND set_size = ? AND (state IN",
-            "dedup_key = ? AND ? > 0 AND (state IN",
+            'f"dedup_key = ? AND set_size = ? AND {IS_OPEN}"',
+            'f"dedup_key = ? AND ? > 0 AND {IS_OPEN}"',
         ),
         (
             "a call joins only the picture of a set that it found",
@@ -472,11 +472,6 @@ _JOURNAL: Final = (
             "if len(equal) + 1 > rules.repeat_max:",
         ),
         (
-            "a request of unknown outcome is paid again",
-            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing', 'unknown')\"",
-            "\"dedup_key = ? AND set_size = ? AND (state IN ('sending', 'processing')\"",
-        ),
-        (
             "an abandoned record is inherited from a living owner",
             'record.state != "unknown" and not record.abandoned and not self._is_held(record, now)',
             'record.state != "unknown" and not self._is_held(record, now)',
@@ -485,6 +480,14 @@ _JOURNAL: Final = (
             "an inherited record stays joinable by other sessions",
             "owned = {} if is_done or self._is_held(record, now) else self._lease(now)",
             "owned = {}",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/migrations.py",
+        (
+            "a request of unknown outcome is paid again",
+            "IS_OPEN: Final = \"(state IN ('sending', 'processing', 'unknown') OR",
+            "IS_OPEN: Final = \"(state IN ('sending', 'processing') OR",
         ),
     ),
     *edits(
