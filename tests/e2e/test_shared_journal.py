@@ -72,7 +72,7 @@ def machines(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> 
         yield Machines(worlds=(worlds[0], worlds[1]), gateways=(gateways[0], gateways[1]), url=url, server=server)
 
 
-def test_two_gateways_share_conversations_caps_and_what_a_killed_one_was_making(machines: Machines) -> None:
+def test_two_gateways_share_tasks_and_caps(machines: Machines) -> None:
     """A picture of the first is edited through the second; killed in mid-generation, its picture comes, paid once.
 
     Then both have spent what the cap is for, and neither can spend more.
