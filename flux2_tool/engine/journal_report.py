@@ -51,7 +51,7 @@ def journal_report(opened: PostgresJournal) -> JournalReport:
     facts = opened.server_facts(clock=time.time, timer=time.perf_counter)
     states = [record.state for record in opened.records(states=("sending", "processing", "unknown"))]
     return JournalReport(
-        server_version=facts.version,
+        server_version=facts.version.partition(" ")[0],  # without the packager's own
         latency_s=facts.latency_s,
         clock_ahead_s=facts.clock_ahead_s,
         others=dict(facts.others),

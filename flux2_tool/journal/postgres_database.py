@@ -50,6 +50,7 @@ _REASONS: Final[dict[str, JournalFailureReason]] = {
     "42501": "permissions",
     "08": "connection",
     "28": "permissions",
+    "3F": "permissions",
     "53": "connection",
     "57": "connection",
     "58": "disk",

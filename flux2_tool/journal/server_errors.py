@@ -10,7 +10,7 @@ from flux2_tool.schema.installation import this_installation
 
 _DOCS: Final = "see docs/postgresql.md"
 _HINTS: Final[dict[JournalFailureReason, str]] = {
-    "connection": "start the database, or correct the host, user or password of the address in journal_url "
+    "connection": "start the database, or correct the host, database, user or password in journal_url "
     "(FLUX2_TOOL_JOURNAL_URL)",
     "permissions": "give the user of journal_url what docs/postgresql.md lists; where the server only reads, name the "
     "one that writes",
@@ -22,10 +22,13 @@ _HINTS: Final[dict[JournalFailureReason, str]] = {
 
 
 class ServerError(JournalError):
-    """A journal in PostgreSQL cannot be read or written; `hint` is what fixes it."""
+    """A journal in PostgreSQL cannot be read or written; `hint` is what fixes it.
+
+    The statement that libpq quotes in its message is left out.
+    """
 
     def __init__(self, message: str, *, reason: JournalFailureReason = "other") -> None:
-        super().__init__(message, reason=reason, hint=_HINTS.get(reason, _DOCS))
+        super().__init__(message.partition("\nLINE ")[0], reason=reason, hint=_HINTS.get(reason, _DOCS))
 
 
 def missing_package(name: str) -> JournalError:

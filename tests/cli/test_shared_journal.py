@@ -91,7 +91,7 @@ def test_a_database_that_is_away_is_named_with_its_fix(command: Command, words: 
 
     assert done.returncode == 3
     assert "the journal postgresql://127.0.0.1:9/flux2 cannot be opened" in done.stderr
-    assert "tart the database, or correct the host, user or password of the address in journal_url" in done.stderr
+    assert "tart the database, or correct the host, database, user or password in journal_url" in done.stderr
     assert "FLUX2_TOOL_HOME" not in done.stderr
     assert PASSWORD not in done.stdout + done.stderr
     assert command.billed() == 0
