@@ -51,7 +51,7 @@ def refuse_other_journal(settings: Settings, environ: Mapping[str, str]) -> None
     Raises:
         ConfigurationError: The plugin's journal is in a database, and these settings name none.
     """
-    if _is_shared_by_the_plugin(settings, environ):
+    if _is_elsewhere(settings, environ):
         raise ConfigurationError(
             f"{_ELSEWHERE}, and this shell names none: it would count its caps apart, so nothing was sent",
             hint=_NAME_IT,
@@ -60,20 +60,16 @@ def refuse_other_journal(settings: Settings, environ: Mapping[str, str]) -> None
 
 def note_other_journal(settings: Settings) -> None:
     """Say so where a command reads another journal than the gateway of this state folder."""
-    if _is_shared_by_the_plugin(settings, os.environ):
+    if _is_elsewhere(settings, os.environ):
         note(f"note:  {_ELSEWHERE}; this is the file in {settings.home}")
         note(f"hint:  {_NAME_IT}")
 
 
-def _is_shared_by_the_plugin(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether the plugin's own record says that it had `journal_url` last, which these settings have not."""
-    from flux2_tool._folders import is_state_data_folder
-    from flux2_tool.openclaw.settings_record import read_record
+def _is_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:
+    # Imported here because most commands open no journal.
+    from flux2_tool.openclaw.settings_record import is_plugins_journal_elsewhere
 
-    home = settings.home
-    if home is None or settings.journal_url is not None or settings.journal == "off":
-        return False
-    return is_state_data_folder(home, environ) and bool((read_record(home.parent) or {}).get("journal_url"))
+    return is_plugins_journal_elsewhere(settings, environ)
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._folders import state_data_folder
+from flux2_tool._folders import is_state_data_folder, state_data_folder
 from flux2_tool.schema.entries import Setting
 from flux2_tool.schema.guards import MASK, guards_in_force, loosened
 from flux2_tool.schema.manifest import Manifest
+from flux2_tool.settings import Settings
 
 RECORD_FILE: Final = "settings.json"
 _COPIES: Final = ("openclaw.json.bak", *(f"openclaw.json.bak.{number}" for number in range(1, 10)))
@@ -80,6 +81,19 @@ def read_record(state: Path) -> dict[str, Any] | None:
     """Return the guards that were in force last and are no defaults; None where there is no record."""
     guards = _object(state_data_folder(state) / RECORD_FILE).get("guards")
     return guards if isinstance(guards, dict) else None
+
+
+def is_plugins_journal_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Return whether the plugin of this state folder had its journal in a database last, and these settings name none.
+
+    Args:
+        settings: Of a process outside the gateway.
+        environ: Its environment variables.
+    """
+    home = settings.home
+    if home is None or settings.journal_url is not None or settings.journal == "off":
+        return False
+    return is_state_data_folder(home, environ) and bool((read_record(home.parent) or {}).get("journal_url"))
 
 
 def write_record(state: Path | None, config: Mapping[str, Any], manifest: Manifest) -> None:

@@ -152,6 +152,7 @@ def test_a_shell_beside_a_gateway_with_a_shared_journal_spends_by_no_other(
     """Its cap would be counted apart; one who asked for a folder of its own has meant that."""
     refused = command.run("generate", "a red fox", **beside_a_plugin)
     listed = command.run("tasks", **beside_a_plugin)
+    checked = command.run("doctor", "--no-openclaw", **beside_a_plugin)
     served = command.run("mcp", **beside_a_plugin)
     apart = command.run("generate", "a red fox", FLUX2_TOOL_HOME=str(tmp_path / "apart"))
 
@@ -161,5 +162,6 @@ def test_a_shell_beside_a_gateway_with_a_shared_journal_spends_by_no_other(
         assert "export FLUX2_TOOL_JOURNAL_URL with the same address" in one.stderr
     assert listed.returncode == 0
     assert "note:  the journal of OpenClaw's plugin here is in PostgreSQL" in listed.stderr
+    assert "warning  journal   that of OpenClaw's plugin here is in PostgreSQL (journal_url)" in checked.stdout
     assert apart.returncode == 0
     assert command.billed() == 1
