@@ -18,7 +18,7 @@ from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.pace_table import PaceTable
 from flux2_tool.journal.process_id import Moment
-from flux2_tool.journal.record_table import row_of
+from flux2_tool.journal.record_table import newest_records, row_of
 from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums, spent_since, wrong_sums
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
@@ -176,6 +176,11 @@ class SqlJournal(PaceTable):
             values.append(since)
         with self._guarded():
             return self._select(" AND ".join(conditions), tuple(values))
+
+    def newest_records(self, most: int, *, record_id: str | None = None) -> list[Record]:
+        """Return the newest records, or the one with an id, in the order of insertion."""
+        with self._guarded():
+            return newest_records(self._database, self._database.order, most, record_id=record_id)
 
     def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
         with self._guarded():

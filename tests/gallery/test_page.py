@@ -258,11 +258,24 @@ def test_a_journal_is_only_read(album: Album, home: Path) -> None:
     """While another process writes to it: it neither waits nor is anything written."""
     album.add()
     with album._journal._transaction():
-        album._journal._connection.execute("UPDATE records SET polls = 7")
+        album._journal._database.execute("UPDATE records SET polls = 7")
         snapshot = read_snapshot(home, since=0.0)
 
     assert snapshot is not None
     assert [record.polls for record in snapshot.records] == [0]
+
+
+def test_only_the_newest_requests_are_read(album: Album, home: Path) -> None:
+    """A journal that gateways share may have a million, more than a page can show or memory can hold."""
+    for _ in range(3):
+        album.add()
+
+    newest, every = (read_snapshot(home, since=0.0, most=most) for most in (2, 3))
+
+    assert newest is not None
+    assert every is not None
+    assert (newest.records, newest.has_more) == (every.records[1:], True)
+    assert every.has_more is False
 
 
 def test_a_newer_journal_is_refused_by_name(album: Album, home: Path) -> None:

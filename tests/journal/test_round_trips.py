@@ -76,7 +76,7 @@ def counter(home: Path) -> Iterator[Counter]:
     counter.close()
 
 
-def test_each_operation_waits_for_the_server_as_seldom_as_it_can(counter: Counter, machine: Machine) -> None:
+def test_operations_wait_for_the_server_once_or_twice(counter: Counter, machine: Machine) -> None:
     """Once to read, or to write what needs no look; twice where it writes by what it has read."""
     journal = open_journal(counter.place, owner=Named("me"), now=NOON)
     intent = machine.intent()
