@@ -167,11 +167,7 @@ class JournalWithFallback:
 
     async def heartbeat(self) -> None:
         """Renew the leases of this process's records, and retry the writes that failed before."""
-        if self._file is not None:
-            try:
-                await self._on_disk()
-            except JournalError as exc:
-                logger.warning("%s", exc)
+        await self._return_to_disk()
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
@@ -182,11 +178,8 @@ class JournalWithFallback:
 
     async def close(self) -> None:
         """Retry the writes that failed before, and release this process's records, also those that lost their file."""
-        if self._file is not None and any(True for _ in self._record_handles()):
-            try:
-                await self._on_disk()
-            except JournalError as exc:
-                logger.warning("%s", exc)
+        if any(True for _ in self._record_handles()):
+            await self._return_to_disk()
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
             await self._flush()
@@ -227,6 +220,15 @@ class JournalWithFallback:
     async def _for_required_reading(self) -> Journal:
         journal = await self.for_reading()
         return await self._on_disk() if journal is None else journal
+
+    async def _return_to_disk(self) -> None:
+        """Open the file anew if it was lost or given up while this process has records, which are written then."""
+        if self._mode == "off" or not (self._file or self._retired or self._memory):
+            return
+        try:
+            await self._on_disk()
+        except JournalError as exc:
+            logger.warning("%s", exc)
 
     async def _flush(self) -> None:
         for record_handle in self._record_handles():

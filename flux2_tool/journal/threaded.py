@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.claiming import Claiming
@@ -99,7 +100,9 @@ class ThreadedJournal:
         self._executor = executor
         self._clock = clock
         self._is_closed = False
-        self._at_work: set[Future[Any]] = set()
+        # The last operation found no server: until one does, none waits for it, so that tasks are followed on meanwhile.
+        self._is_away = False
+        self._at_work: dict[int, Future[None]] = {}
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
@@ -239,9 +242,8 @@ class ThreadedJournal:
         return await self._finish(self._store.salvage)
 
     async def close(self, *, release: bool = True) -> None:
-        others = list(self._at_work)
         try:
-            await self._finish(lambda: self._close_after(others, release=release))
+            await self._finish(lambda: self._close_store(release=release))
         finally:
             self._is_closed = True
             self._executor.shutdown(wait=False)
@@ -249,8 +251,7 @@ class ThreadedJournal:
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
-            others = list(self._at_work)
-            self._executor.submit(_guarded, lambda: self._close_after(others, release=False)).result()
+            self._submit(lambda: self._close_store(release=False)).result()
         self._is_closed = True
         self._executor.shutdown()
 
@@ -258,18 +259,21 @@ class ThreadedJournal:
 
     async def _run(self, operation: Callable[[], T], *, within_s: float = LOCK_PATIENCE_S) -> T:
         """Carry out an operation; a cancel leaves it at once."""
-        until_s = self._clock.monotonic() + within_s
+        begun_s = self._clock.monotonic()
         while True:
             try:
-                return await self._submitted(operation)
+                result = await self._submitted(operation)
             except JournalError as exc:
-                if exc.reason not in _PASSING or self._clock.monotonic() >= until_s:
+                if self._is_final(exc, begun_s, within_s):
                     raise
+            else:
+                self._is_away = False
+                return result
             await self._clock.sleep(_PAUSE_S)
 
     async def _finish(self, operation: Callable[[], T]) -> T:
         """Carry out an operation; a cancel is raised only when the attempt that runs has ended."""
-        until_s = self._clock.monotonic() + LOCK_PATIENCE_S
+        begun_s = self._clock.monotonic()
         while True:
             attempt = self._submitted(operation)
             cancelled: asyncio.CancelledError | None = None
@@ -283,27 +287,41 @@ class ThreadedJournal:
             except (JournalError, OwnershipLostError) as exc:
                 if cancelled is not None:
                     raise cancelled from exc
-                if (
-                    not isinstance(exc, JournalError)
-                    or exc.reason not in _PASSING
-                    or self._clock.monotonic() >= until_s
-                ):
+                if not isinstance(exc, JournalError) or self._is_final(exc, begun_s, LOCK_PATIENCE_S):
                     raise
             else:
+                self._is_away = False
                 if cancelled is not None:
                     raise cancelled
                 return result
             await self._clock.sleep(_PAUSE_S)
 
-    def _submit(self, operation: Callable[[], T]) -> Future[T]:
-        future = self._executor.submit(_guarded, operation)
-        self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
-        return future
+    def _is_final(self, exc: JournalError, begun_s: float, within_s: float) -> bool:
+        """Whether an operation is not tried again: a lock ends with its transaction, a server may stay away for long."""
+        if exc.reason == "connection":
+            within_s = 0.0 if self._is_away else min(within_s, LOCK_PATIENCE_S)
+        if exc.reason in _PASSING and self._clock.monotonic() < begun_s + within_s:
+            return False
+        self._is_away = exc.reason == "connection"
+        return True
 
-    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
+    def _submit(self, operation: Callable[[], T]) -> Future[T]:
+        return self._executor.submit(self._work, operation)
+
+    def _work(self, operation: Callable[[], T]) -> T:
+        """Carry out an operation in a thread, and note that it runs."""
+        thread, ended = threading.get_ident(), Future[None]()
+        self._at_work[thread] = ended
+        try:
+            return _guarded(operation)
+        finally:
+            self._at_work.pop(thread, None)
+            ended.set_result(None)
+
+    def _close_store(self, *, release: bool) -> None:
         """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
-        wait(others)
+        self._at_work.pop(threading.get_ident(), None)
+        wait(list(self._at_work.values()))
         self._store.close(release=release)
 
     def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
@@ -311,7 +329,7 @@ class ThreadedJournal:
         if self._is_closed:
             raise JournalError("the journal is closed")
         try:
-            return asyncio.wrap_future(self._submit(operation), loop=loop)
+            return loop.run_in_executor(self._executor, self._work, operation)
         except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
             return _done_here(operation, loop.create_future())
 
