@@ -15,9 +15,10 @@ from typing import Any
 from benchmarks.bench import LEARNING_TASKS
 from benchmarks.kinds import KINDS, Kind
 from benchmarks.lateness import LIES
-from benchmarks.optimum import Cost, Durations, best_plans, fixed_interval, spaced_by_hazard
+from benchmarks.optimum import Cost, Durations, best_plans, fixed_interval, least_lateness_s, spaced_by_hazard
 from flux2_tool.schema.manifest import load_manifest
-from flux2_tool.tasks.poll_schedule import PollSchedule, PollScheduler
+from flux2_tool.tasks.poll_schedule import PollSchedule
+from flux2_tool.tasks.poll_scheduler import PollScheduler, TaskKind
 
 TASKS = 4000
 PRICES_S = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09, 0.065, 0.045, 0.03)
@@ -28,7 +29,8 @@ _WIDEST_SIGMAS = 3.0
 
 
 def simulate(seed: int) -> dict[str, Any]:
-    """Return, for each kind, points of (polls a task, mean lateness in seconds)."""
+    """Return, for each kind, points of (polls a task, mean lateness in seconds), and the least lateness for the polls
+    of the warm plan."""
     return {kind.name: _of_kind(kind, seed) for kind in KINDS}
 
 
@@ -44,13 +46,14 @@ def _of_kind(kind: Kind, seed: int) -> dict[str, Any]:
         "ours": {name: _point(cost) for name, cost in ours.items()},
         "fixed": {f"{interval_s:g}": _point(fixed_interval(durations, interval_s)) for interval_s in FIXED_S},
         "by_hazard": [_point(spaced_by_hazard(durations, budget)) for budget in BUDGETS],
+        "least_s": round(least_lateness_s(durations, ours["warm"].polls), 4),
         "optimum": [_point(cost) for cost in best_plans(durations, PRICES_S)],
     }
 
 
 def _one_plan(kind: Kind, history: list[float], rng: random.Random) -> Cost:
     """Return the cost of the plan that a history leads to, before anything new is learned."""
-    plan = _paces(kind, history).schedule(_ADDRESS, kind.model, kind.resolution)
+    plan = _paces(kind, history).schedule(_kind_of(kind))
     seen = [_follow(plan, _draw_s(kind, rng), rng) for _ in range(TASKS)]
     return _mean(seen)
 
@@ -60,28 +63,34 @@ def _learning(kind: Kind, rng: random.Random) -> Cost:
     poll_scheduler = _paces(kind, [_draw_s(kind, rng) for _ in range(LEARNING_TASKS)])
     seen = []
     for _ in range(TASKS):
-        plan = poll_scheduler.schedule(_ADDRESS, kind.model, kind.resolution)
+        plan = poll_scheduler.schedule(_kind_of(kind))
         one = _follow(plan, _draw_s(kind, rng), rng)
         seen.append(one)
-        poll_scheduler.learn(_ADDRESS, kind.model, kind.resolution, one[2])
+        poll_scheduler.learn(_kind_of(kind), one[2])
     return _mean(seen)
 
 
 def _follow(plan: PollSchedule, duration_s: float, rng: random.Random) -> tuple[int, float, float]:
     """Return how often a task is polled, how late its end is seen, and how long the client thinks that it took."""
-    polls, last_s, at_s = 1, 0.0, plan.delay_s(0.0)
+    polls, last_s, at_s = 1, 0.0, plan.delay_s(0.0, jitter=rng.uniform(-1, 1))
     while at_s < duration_s:
         last_s = at_s
-        at_s += plan.delay_s(at_s) * (0.95 + 0.1 * rng.random())
+        at_s += plan.delay_s(at_s, jitter=rng.uniform(-1, 1))
         polls += 1
-    return polls, at_s - duration_s, (last_s + at_s) / 2
+    expected = plan.expectation
+    thought_s = (last_s + at_s) / 2 if expected is None else expected.within_s(last_s, at_s)
+    return polls, at_s - duration_s, thought_s
 
 
 def _paces(kind: Kind, history: list[float]) -> PollScheduler:
     typical = load_manifest().models[kind.model].typical_s
     scheduler = PollScheduler(typical_s=lambda _model, resolution: typical[resolution])
-    scheduler.learn_history((_ADDRESS, kind.model, kind.resolution), history)
+    scheduler.learn_history(_kind_of(kind), history)
     return scheduler
+
+
+def _kind_of(kind: Kind) -> TaskKind:
+    return _ADDRESS, kind.model, kind.resolution
 
 
 def _draw_s(kind: Kind, rng: random.Random) -> float:

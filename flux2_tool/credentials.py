@@ -29,6 +29,8 @@ MAX_KEY_CHARS = 4096
 MAX_FILE_BYTES = 65_536
 
 # Unfilled placeholders of templates, shells and instructions.
+# As "$(cat FILE)" brings it in from a file of a Windows editor; the second one where the locale is not UTF-8.
+_MARK = re.compile("^(?:\ufeff|\udcef\udcbb\udcbf)")
 _PLACEHOLDER = re.compile(r"\$\{.*|\$\w+|%\w+%|\{\{.*\}\}|<.*>", re.DOTALL)
 _SET_KEY = f"set {KEY_VARIABLE} to a key from https://runapi.ai"
 
@@ -132,7 +134,9 @@ def _first_key(
 
 
 def _checked(text: str, where: str) -> str:
-    key = text.strip()
+    key = _MARK.sub("", text.strip()).strip()
+    if not key:
+        raise MissingApiKeyError(f"{where} holds a byte order mark and no key", hint=_SET_KEY)
     if _PLACEHOLDER.fullmatch(key):
         raise MissingApiKeyError(
             f"{where} holds a placeholder such as ${{{KEY_VARIABLE}}} instead of a key: nothing filled it in",
@@ -172,7 +176,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
             f"cannot read {path}: {exc.strerror}", hint=f"make it readable, or set {KEY_VARIABLE}"
         ) from exc
     try:
-        found = json.loads(data.decode("utf-8-sig")) if len(data) <= MAX_FILE_BYTES else None
+        # By its bytes, because editors and PowerShell write UTF-16 or a byte order mark.
+        found = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
     except (ValueError, RecursionError):
         # Without the cause: a JSON error carries the whole text, which holds the key.
         found = None

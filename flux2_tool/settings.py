@@ -20,6 +20,7 @@ from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.generated import Journal as JournalMode
 from flux2_tool.schema.generated import Settings
+from flux2_tool.schema.guards import MASK
 from flux2_tool.schema.manifest import Manifest, Setting, load_manifest
 from flux2_tool.schema.value_text import allowed, kind_of, nearest, nearest_bound, shown, shown_address
 
@@ -138,6 +139,9 @@ def _unknown(key: str, settings: Mapping[str, Setting]) -> str:
 
 def _problems(value: Any, setting: Setting) -> Iterator[str]:
     """Yield a value's problems, each as the end of a sentence that begins with its source."""
+    if setting.sensitive and value == MASK:
+        yield " is gone from the config, and what it was is not recorded, because it is a secret: set it again"
+        return
     found = list(_schema_problems(value, setting))
     yield from (f": {problem}" for problem in found)
     if found:

@@ -241,3 +241,22 @@ def test_a_byte_order_mark_before_the_file_is_no_part_of_it(tmp_path: Path, end:
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"api_key": KEY}).encode() + end.encode())
 
     assert resolve_credentials(environ={}, config_home=tmp_path).api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_the_file_may_be_as_windows_programs_write_it(tmp_path: Path, encoding: str) -> None:
+    """PowerShell's ">" writes UTF-16."""
+    path = _stored(tmp_path)
+    path.write_bytes(f'{{"api_key": "{KEY}"}}\r\n'.encode(encoding))
+
+    assert resolve_credentials(environ={}, config_home=tmp_path).api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\udcef\udcbb\udcbf"])
+def test_a_byte_order_mark_before_a_key_is_no_part_of_it(mark: str) -> None:
+    """`export RUNAPI_API_KEY="$(cat key.txt)"`, with a file that an editor wrote on Windows."""
+    found = resolve_credentials(environ={"RUNAPI_API_KEY": f"{mark}{KEY}\r"})
+
+    assert found.api_key.get_secret_value() == KEY
+    with pytest.raises(MissingApiKeyError, match="byte order mark and no key"):
+        resolve_credentials(environ={"RUNAPI_API_KEY": mark})

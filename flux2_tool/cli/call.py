@@ -5,6 +5,7 @@ One JSON object on stdout in every case, all else on stderr.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any
@@ -81,9 +82,10 @@ def parse_arguments(text: str) -> Any:
         if len(data) > MAX_ARGUMENTS_BYTES:
             raise no_arguments(f"the arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")
         try:
-            text = data.decode("utf-8-sig")
+            # PowerShell writes UTF-16 into pipes and files.
+            text = data.decode(json.detect_encoding(data))
         except UnicodeDecodeError as exc:
-            raise no_arguments(f"the arguments are not UTF-8 (byte {exc.start})") from exc
+            raise no_arguments(f"the arguments are not {exc.encoding.upper()} (byte {exc.start})") from exc
     return arguments_of_json(typed_text(text).removeprefix("\ufeff"))
 
 

@@ -35,7 +35,7 @@ def gallery(output: str | None, show: bool, offline: bool, since: float | None) 
     its saved copy, else from its link while that works. The page is for its owner alone (mode 600).
     """
     # Imported here because `--help` must not pay for it.
-    from flux2_tool.cli.open_journal import data_folder_of
+    from flux2_tool.cli.open_journal import data_folder_of, note_other_journal
     from flux2_tool.settings import load_settings
 
     if output == "-" and show:
@@ -43,6 +43,7 @@ def gallery(output: str | None, show: bool, offline: bool, since: float | None) 
     settings = load_settings(os.environ)
     home = data_folder_of(settings)
     target = None if output == "-" else _target(output, home)
+    note_other_journal(settings)
     made = _made(settings, home, offline=offline, since=since)
     if not made.has_journal:
         note(f"no tasks in {home} yet")
@@ -82,7 +83,7 @@ def _made(settings: Settings, home: Path, *, offline: bool, since: float | None)
         try:
             return asyncio.run(maker.make(now=time.time()))
         except JournalError as exc:
-            raise JournalUnavailableError(f"{exc}.", hint=JOURNAL_HINT) from exc
+            raise JournalUnavailableError(f"{exc}.", hint=exc.hint or JOURNAL_HINT) from exc
 
 
 def _cap_usd(settings: Settings, home: Path) -> float:

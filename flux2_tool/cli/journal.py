@@ -52,7 +52,7 @@ def copy(source: str, target: str) -> int:
         finally:
             opened.close()
     except JournalError as exc:
-        raise JournalUnavailableError(f"Nothing was copied: {exc}.", hint=JOURNAL_HINT) from exc
+        raise JournalUnavailableError(f"Nothing was copied: {exc}.", hint=exc.hint or JOURNAL_HINT) from exc
     note(f"copied {copied.records} tasks, which cost {usd_text(copied.spent_usd)} with those that were deleted")
     if target == SHARED or "://" in target:
         note("set journal_url (FLUX2_TOOL_JOURNAL_URL) for every gateway and command of this account")

@@ -52,6 +52,7 @@ def mcp(ctx: click.Context, address: str | None) -> int:
         if address is not None:
             raise click.UsageError("--http belongs to `mcp` alone", ctx)
         return DONE
+    _refuse_other_journal()
     server = _server_module("mcp_server" if address is None else "mcp_http.server")
     if address is not None:
         server.main(address, on_ready=write_line)
@@ -89,10 +90,20 @@ def config(host: str) -> int:
         write_line(line)
     note(instructions)
     if left_out:
-        note(f"Left out, because it contains a password: {', '.join(left_out)}. Set it where the host starts servers.")
+        note(f"Left out, because of a password: {', '.join(left_out)}. Set it where the host starts servers.")
     if importlib.util.find_spec("mcp") is None and not installation.is_temporary:
         note(f"The server needs {VERSIONS_TEXT}, which is not installed: {_how_to_install()}")
     return DONE
+
+
+def _refuse_other_journal() -> None:
+    from flux2_tool.cli.open_journal import refuse_other_journal
+
+    try:
+        settings = load_settings(os.environ)
+    except ConfigurationError:
+        return  # each call says what is wrong
+    refuse_other_journal(settings, os.environ)
 
 
 def _server_command(installation: Installation) -> list[str]:
@@ -107,7 +118,9 @@ def _variables(manifest: Manifest, environ: Mapping[str, str]) -> tuple[dict[str
     """Return this environment's variables for the server, and the names of those that must not be printed."""
     names = [hint.env for hint in manifest.settings.values() if hint.env and not hint.sensitive]
     found = {name: environ[name] for name in [*names, *_ALSO, *_PROXIES] if environ.get(name, "").strip()}
+    secrets = [hint.env for hint in manifest.settings.values() if hint.env and hint.kind == "database_url"]
     left_out = [name for name in _PROXIES if "@" in found.get(name, "")]
+    left_out += [name for name in secrets if environ.get(name, "").strip()]
     return {name: text for name, text in found.items() if name not in left_out}, left_out
 
 

@@ -20,6 +20,7 @@ from flux2_tool.cli.terminal import (
 )
 from flux2_tool.engine.saving import NOT_SAVED as UNSAVED
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
+from flux2_tool.journal.errors import FILE_HINT
 from flux2_tool.schema.manifest import Tool
 from flux2_tool.schema.money import cost_text
 from flux2_tool.schema.recent import CallResult, RecentImages
@@ -162,7 +163,7 @@ def print_failure(error: Flux2Error, *, tool: Tool | None) -> int:
         hint = _fetch_command(error.task_id)
     elif error.code == "cancelled" and error.charged == "unknown":
         hint = "find out and fetch the image with: flux2-tool resume"
-    elif error.code == "journal_unavailable":
+    elif error.code == "journal_unavailable" and error.hint == FILE_HINT:
         hint = JOURNAL_HINT
     request = f" (request {error.request_id})" if error.request_id else ""
     print_error(f"{last}{request}", hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flux2_tool.cli.terminal import note, write_line
+from flux2_tool.cli.terminal import clean, note, write_path
 from flux2_tool.schema.money import usd_text
 from flux2_tool.schema.recent import LINK_ENDED, CapUse, RecentImage, RecentImages
 
@@ -14,7 +14,7 @@ _CAPS = {"image": "per image", "day": "today", "session": "in this conversation"
 def print_recent(result: RecentImages) -> None:
     """Print one picture a line on stdout, newest first, and what is left to spend on stderr."""
     for image in result.recent:
-        write_line(_line(image))
+        write_path(_line(image))
     if not result.recent:
         note("no pictures; flux2-tool tasks lists those of every conversation")
     for warning in result.warnings:
@@ -31,8 +31,9 @@ def print_recent(result: RecentImages) -> None:
 def _line(image: RecentImage) -> str:
     made = datetime.fromisoformat(image.made_at).strftime("%Y-%m-%d %H:%M")
     where = image.path or image.url or (LINK_ENDED if image.state == "completed" else "")
-    facts = [image.ref or "no task id", image.state, made, usd_text(image.usd), image.title, where]
-    return "  ".join(fact for fact in facts if fact)
+    facts = [image.ref or "no task id", image.state, made, usd_text(image.usd), image.title]
+    # The place stays as it is: a path of other letters than this locale's has to lead to the file.
+    return "  ".join([*(clean(fact) for fact in facts if fact), *([where] if where else [])])
 
 
 def _cap(cap: CapUse) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from flux2_tool.cli.open_journal import opened_journal
+from flux2_tool.cli.open_journal import opened_journal, refuse_other_journal
 from flux2_tool.cli.options import typed_text
 from flux2_tool.cli.terminal import Reporter, output_failure, progress
 from flux2_tool.context import CallContext, working_folder, workspace_of
@@ -155,6 +155,7 @@ def _run(
 
     async def worked(cancel: CancelToken, report: Reporter) -> Result:
         settings = load_settings(environ) if account is None else account[0]
+        refuse_other_journal(settings, environ)
         # Resolved after the arguments are checked: argument errors are reported first.
         credentials = (
             partial(resolve_credentials, environ=environ, settings_base_url=settings.base_url)

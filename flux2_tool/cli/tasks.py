@@ -37,6 +37,8 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     """List requests: state, reference, cost, and the start of the prompt, oldest first."""
     if ctx.invoked_subcommand is not None:
         return 0
+    from flux2_tool.cli.open_journal import shown_place
+
     with _journal() as (journal, settings):
         _mark_unconfirmed(journal, settings)
         found = journal.records(states=states, since=since)  # type: ignore[arg-type]
@@ -46,7 +48,7 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     for record in found:
         write_line(_line(record_object(record)))
     if not found:
-        note(f"no tasks in {settings.home}")
+        note(f"no tasks in {shown_place(settings)}")
     if any(record.state in ("sending", "processing") for record in found):
         note("hint:  flux2-tool resume resumes tasks without a running owner")
     _note_lost(found)
@@ -242,9 +244,10 @@ def _line(record: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def _journal() -> Iterator[tuple[SqlJournal, Settings]]:
     """Open the journal with the settings that name it."""
-    from flux2_tool.cli.open_journal import opened_journal
+    from flux2_tool.cli.open_journal import note_other_journal, opened_journal
     from flux2_tool.settings import load_settings
 
     settings = load_settings(os.environ)
+    note_other_journal(settings)
     with opened_journal(settings) as journal:
         yield journal, settings

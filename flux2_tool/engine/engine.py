@@ -305,6 +305,7 @@ class Engine:
         await self._starter.raise_error_of(call, image_tasks)
         images, warnings = await self._pictures.of(call, image_tasks, targets)
         ready = [image_task for image_task in image_tasks if image_task.state == "completed"]
+        self._starter.note_bills(call, ready)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links, and only all together.
         is_all_there = all(image_task.is_over for image_task in image_tasks) and all(image.path for image in images)
         if (is_all_there or not caller.source_dirs) and not (call.cancel.is_set or caller.is_watching):

@@ -17,10 +17,12 @@ from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.data_url import DataUrlError, data_of, is_data_url
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import Decoder, PictureCopy
-from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.inspect import HEIC_HINT, SEND_AS_JPEG, PictureError
 from flux2_tool.images.open_files import nameless_file, opened
 from flux2_tool.images.safe_open import ELSE, SourcePlaces, ask_for_it, inbound_folder, too_large
 from flux2_tool.images.source_paths import open_named
+from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 
 _LIMITS_HINT: Final = "Use a PNG, JPEG or WebP picture within the limits."
 # RunAPI publishes no limit; another reseller of the same model names this one.
@@ -91,13 +93,23 @@ async def checked_file(
     else:
         file = await opened(partial(open_named, source, places, where=where))
     with file:
-        picture = await checked_picture(file, where, decoder=decoder, keep_metadata=keep_metadata)
+        by_person = places.roots is None
+        picture = await checked_picture(file, where, decoder=decoder, keep_metadata=keep_metadata, by_person=by_person)
     identity = f"sha256:{picture.facts.source_sha256}"
     return CheckedSource(identity=identity, picture=picture, warnings=_warnings_of(picture, where))
 
 
-async def checked_picture(file: BinaryIO, where: str, *, decoder: Decoder, keep_metadata: bool) -> PictureCopy:
+async def checked_picture(
+    file: BinaryIO, where: str, *, decoder: Decoder, keep_metadata: bool, by_person: bool = False
+) -> PictureCopy:
     """Return a copy of a file's picture as the service may have it, see `Decoder.copy`.
+
+    Args:
+        file: The picture's file.
+        where: The argument's name, for errors.
+        decoder: Decodes it.
+        keep_metadata: Whether a file of a usual format is used as it is.
+        by_person: Whether a person reads the errors, who can install what is missing; a chat's agent cannot.
 
     Raises:
         SourceRefusedError: It is no picture within the limits.
@@ -106,6 +118,8 @@ async def checked_picture(file: BinaryIO, where: str, *, decoder: Decoder, keep_
         return await decoder.copy(file, keep_metadata=keep_metadata)
     except PictureError as exc:
         hint = exc.hint or _LIMITS_HINT
+        if by_person and hint == HEIC_HINT:
+            hint = f"{SEND_AS_JPEG}; or {install_extra_text('heic', this_installation(), command=['remix'])}"
         raise SourceRefusedError(f"{where} was refused: it {exc}. Nothing was sent.", hint=hint) from exc
 
 

@@ -9,7 +9,7 @@ from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.dependencies import TaskDependencies
-from flux2_tool.tasks.poll_schedule import PollScheduler
+from flux2_tool.tasks.poll_scheduler import PollScheduler
 from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.webhook_inbox import WebhookInbox
 

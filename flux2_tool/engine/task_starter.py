@@ -142,6 +142,17 @@ class TaskStarter:
             return question_of(approval, cost, what=what, count=call.count, prompt=prompt)
         return None
 
+    def note_bills(self, call: ToolCall, made: Sequence[ImageTask]) -> None:
+        """Remember what images were billed, as the expected price of the next ones."""
+        for image_task in made:
+            if image_task.final is not None and image_task.model and image_task.resolution:
+                self.prices.note_bill(
+                    call.account.client,
+                    model=image_task.model,
+                    resolution=image_task.resolution,
+                    usd=image_task.final.cost_usd,
+                )
+
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""
         await self.prices.aclose()
@@ -231,10 +242,7 @@ class TaskStarter:
         is_listed = list_price(self._manifest, model, resolution).usd is not None
         if not is_listed or self._approvals.applies(caller):
             return await self.prices.price_of(client, model=model, resolution=resolution)
-        price = await self.prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
-        if price.basis != "quote":
-            self.prices.prefetch(client, model=model, resolution=resolution)
-        return price
+        return await self.prices.price_of(client, model=model, resolution=resolution, timeout_s=0.0)
 
     def _route_order(self, call: ToolCall) -> tuple[contract.Route, ...]:
         model, _ = self._manifest.image_kind(call.tool, call.arguments)

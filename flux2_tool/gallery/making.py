@@ -16,7 +16,7 @@ from flux2_tool.gallery.page import Content, page
 from flux2_tool.gallery.spending import first_instant, spending_by_day
 from flux2_tool.gallery.thumbnails import FETCHING_S, Thumbnails
 from flux2_tool.images.decoder import Decoder
-from flux2_tool.journal import JournalPlace
+from flux2_tool.journal import JournalPlace, place_text
 from flux2_tool.journal.snapshot import Snapshot, read_snapshot
 from flux2_tool.runapi.client import open_http
 from flux2_tool.schema.manifest import Manifest
@@ -109,7 +109,7 @@ class GalleryMaker:
             notes=notes,
             now=now,
             version=self.manifest.version,
-            place=str(self.home),
+            place=place_text(self.place),
             is_framed=self.is_framed,
         )
         html = await asyncio.to_thread(page, content, file_of=self.file_of)

@@ -17,11 +17,12 @@ from flux2_tool.images.deep_png import deep_turned, is_deep
 from flux2_tool.images.icc import colours_of
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import with_code_points, with_colours_of
-from flux2_tool.images.turning import turned
+from flux2_tool.images.turning import swaps_sides, turned
 from flux2_tool.images.webp import lossy_quality
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
 
 HIGH_QUALITY: Final = 95
 # Tried one after the other where a file is too large.
@@ -62,7 +63,7 @@ def encoded_again(data: bytes, image: Image.Image, kind: str, *, transpose: str 
         deep, size_px = deep_turned(data, partial(turned, operation=transpose))
         if len(deep) <= MAX_SOURCE_BYTES:
             return Encoded(data=deep, kind="PNG", width_px=size_px[0], height_px=size_px[1])
-    own = _own_options(data, image, kind)
+    own = _own_options(data, image, kind, transpose)
     upright = image if transpose is None else turned(image, transpose)
     return encoded(upright, dict(image.info), [(kind, own)], colours_from=data if kind == "PNG" else None)
 
@@ -130,7 +131,7 @@ def _is_checked(profile: bytes) -> bool:
     return True
 
 
-def _own_options(data: bytes, image: Image.Image, kind: str) -> dict[str, Any]:
+def _own_options(data: bytes, image: Image.Image, kind: str, transpose: str | None) -> dict[str, Any]:
     if kind == "WEBP":
         quality = lossy_quality(data)
         return {"lossless": True, "exact": True} if quality is None else {"quality": quality}
@@ -142,8 +143,25 @@ def _own_options(data: bytes, image: Image.Image, kind: str) -> dict[str, Any]:
         return {"quality": HIGH_QUALITY}
     is_progressive = bool(image.info.get("progressive")) and image.size[0] * image.size[1] <= _MAX_PROGRESSIVE_PX
     options: dict[str, Any] = {"qtables": image.quantization, "progressive": is_progressive}
-    sampling = JpegImagePlugin.get_sampling(image)
-    return options if sampling == -1 else {**options, "subsampling": sampling}
+    return {**options, **_own_sampling(image, transpose)}
+
+
+def _own_sampling(image: JpegImageFile, transpose: str | None) -> dict[str, Any]:
+    """Return how the colours of a JPEG are coded, as Pillow's options: as finely as they were, in both directions.
+
+    Pillow does not write every sampling, and a quarter turn makes one of another: then the next finer one is taken.
+    Source: ITU-T T.81; which JPEG holds red, green and blue is libjpeg's rule.
+    """
+    if len(image.layer) != 3:
+        return {}
+    ids = tuple(layer[0] for layer in image.layer)
+    is_rgb = image.info.get("adobe_transform") == 0 if "adobe" in image.info else ids == (82, 71, 66)
+    if is_rgb and "jfif" not in image.info:
+        return {"keep_rgb": True}
+    across, down = (image.layer[0][at] // max(layer[at] for layer in image.layer[1:]) for at in (1, 2))
+    if swaps_sides(transpose):
+        across, down = down, across
+    return {"subsampling": 0 if across < 2 else 1 if down < 2 else 2}
 
 
 def in_srgb(image: Image.Image, profile: bytes, info: Mapping[Any, Any]) -> Image.Image:

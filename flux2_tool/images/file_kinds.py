@@ -6,10 +6,13 @@ Pure, and reads a few thousand bytes at most. Sources: the formats' own specific
 from __future__ import annotations
 
 import codecs
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from flux2_tool.images.data_url import BASE64_BEGINNINGS
 
 # What becomes of a file: it may be sent, it is converted first, it is a picture that cannot be read, or none at all.
 Use = Literal["sent", "converted", "unreadable", "none"]
@@ -64,7 +67,12 @@ _HTML: Final = FileKind("an HTML page", advice=_LINK)
 _XML: Final = FileKind("an XML document, such as a storage's error message", advice=_LINK)
 _SVG: Final = FileKind("an SVG drawing", advice=_EXPORT)
 _PDF: Final = FileKind("a PDF document", advice=_PAGE)
-_POINTER: Final = FileKind("a Git LFS pointer instead of the picture", advice="Run git lfs pull, then use the file.")
+_POINTER: Final = FileKind("a Git LFS pointer", advice="Run git lfs pull, then use the file.")
+_CODED: Final = FileKind(
+    "the text of a picture in base64", advice="Decode it into a file, or give that text as a data: URL."
+)
+_TARGA: Final = FileKind("a Targa picture (TGA)", "unreadable", ".tga", advice=_EXPORT)
+_NETPBM: Final = FileKind("a Netpbm picture", "converted", ".ppm", "PPM", _EXPORT)
 UNKNOWN: Final = FileKind("of no known kind", advice=_OTHER)
 
 _MAGIC: Final[tuple[tuple[bytes, FileKind], ...]] = (
@@ -73,7 +81,11 @@ _MAGIC: Final[tuple[tuple[bytes, FileKind], ...]] = (
     (b"GIF87a", GIF),
     (b"GIF89a", GIF),
     (b"\0\0\1\0", ICO),
+    # A pointer says here how many it holds.
+    (b"\0\0\2\0\0\0\0\0", _TARGA),
+    (b"\0\0\x0a\0\0\0\0\0", _TARGA),
     (b"\0\0\2\0", FileKind("a mouse pointer (CUR)", advice=_EXPORT)),
+    (b"\x0a\5\1\x08", FileKind("a PCX picture", "unreadable", ".pcx", advice=_EXPORT)),
     (b"\0\0\0\x0cjP  \r\n\x87\n", JPEG_2000),
     (b"\xff\x4f\xff\x51", JPEG_2000),
     (b"\0\0\0\x0cJXL \r\n\x87\n", _JPEG_XL),
@@ -112,7 +124,7 @@ _MAGIC: Final[tuple[tuple[bytes, FileKind], ...]] = (
     (b"MZ\x90", FileKind("a program")),
     (
         b"\0\x05\x16\x07",
-        FileKind("a Mac's companion file, not the picture", advice="Use the file without ._ before it."),
+        FileKind("a Mac's companion file (AppleDouble)", advice="Use the file without ._ before it."),
     ),
 )
 _BRANDS: Final[tuple[tuple[tuple[bytes, ...], FileKind], ...]] = (
@@ -123,6 +135,10 @@ _BRANDS: Final[tuple[tuple[tuple[bytes, ...], FileKind], ...]] = (
     ((b"M4A ", b"M4B "), FileKind("a sound recording (M4A)")),
 )
 _OFFICE: Final = ((b"word/", "a Word document"), (b"xl/", "an Excel document"), (b"ppt/", "a PowerPoint document"))
+_IS_NETPBM: Final = re.compile(rb"P[1-6]\s+[#0-9]")
+_IS_CODED: Final = re.compile(
+    rf"\s*(?:data:image/[^,\s]{{1,100}},\s*)?(?:{'|'.join(BASE64_BEGINNINGS)})[A-Za-z0-9+/_-]{{20}}".encode()
+)
 _PAGE_TAGS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<meta", b"<div", b"<p>")
 
 
@@ -169,6 +185,8 @@ def _of_container(head: bytes) -> FileKind | None:
         return _RAW if _is_raw(head) else TIFF
     if head[:2] == b"BM" and len(head) > 18 and int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124):
         return BMP
+    if _IS_NETPBM.match(head):
+        return _NETPBM
     return _PDF if b"%PDF-" in head[:1024] else None
 
 
@@ -224,6 +242,8 @@ def _of_text(head: bytes) -> FileKind | None:
         return None
     if start.startswith(b"version https://git-lfs"):
         return _POINTER
+    if _IS_CODED.match(text):
+        return _CODED
     return _JSON if start[:1] in (b"{", b"[") else _TEXT
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from flux2_tool.images.convert import CannotConvertError, can_decode, converted
 from flux2_tool.images.decode_limits import MAX_PIXELS, MAX_SOURCE_BYTES, MIB, MIN_SIDE_PX
 from flux2_tool.images.encode import Encoded, TooLargeError, encoded_again
-from flux2_tool.images.file_kinds import HEIC, FileKind, kind_of, unreadable_because
+from flux2_tool.images.file_kinds import HEIC, UNKNOWN, FileKind, kind_of, unreadable_because
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import without_broken_notes
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIXES: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif"}
-HEIC_HINT: Final = (
-    'Send it as JPEG (on an iPhone: Settings, Camera, Formats, "Most Compatible"); or the operator installs '
-    "flux2-tool with the extra heic, which reads it."
-)
+SEND_AS_JPEG: Final = 'Send it as JPEG (on an iPhone: Settings, Camera, Formats, "Most Compatible")'
+HEIC_HINT: Final = f"{SEND_AS_JPEG}; or the operator installs flux2-tool with the extra heic, which reads it."
 
 
 class PictureError(Exception):
@@ -193,7 +191,8 @@ def _too_large() -> PictureError:
 def _no_picture(kind: FileKind) -> PictureError:
     if kind.use == "unreadable":
         return PictureError(f"is {kind.name}, which cannot be used as it is", hint=kind.advice)
-    return PictureError(f"is {kind.name}, not a picture", hint=kind.advice, is_broken=True)
+    what = f"is {kind.name}" if kind is UNKNOWN else f"is {kind.name}, not a picture"
+    return PictureError(what, hint=kind.advice, is_broken=True)
 
 
 def _moves(data: bytes, decoder: str) -> bool:

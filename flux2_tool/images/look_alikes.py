@@ -6,12 +6,14 @@ Sources: Unicode Standard Annex 15 (normalization), openat(2).
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from typing import Final
 
 from flux2_tool.images.source_names import shown
 
 _INVISIBLE: Final = "\u200b\u200e\u200f\ufeff"
+_SPACES: Final = re.compile(" {2,}")
 
 
 class AmbiguousNameError(Exception):
@@ -21,12 +23,12 @@ class AmbiguousNameError(Exception):
 def look(name: str) -> str:
     """Return what a name looks like: equal for two names that differ in how Unicode writes the same letters or spaces.
 
-    So are the two of an "ü" in one character and in two, as macOS writes it, and of a space and the narrow one before
-    "PM" in the names of its screenshots.
+    So are the two of an "ü" in one character and in two, as macOS writes it, of a space and the narrow one before
+    "PM" in the names of its screenshots, and of one space and several, of which a chat or a page shows one.
     """
     composed = unicodedata.normalize("NFC", name)
     kept = (" " if unicodedata.category(one) == "Zs" else one for one in composed if one not in _INVISIBLE)
-    return "".join(kept)
+    return _SPACES.sub(" ", "".join(kept))
 
 
 def twin_of(name: str, folder: int) -> str | None:

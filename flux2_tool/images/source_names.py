@@ -6,9 +6,12 @@ Pure text, no I/O: `safe_open.py` says what exists. Sources: RFC 8089 (file: URL
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
+
+from flux2_tool.images.data_url import BASE64_BEGINNINGS
 
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "<": ">"}
 _LINKS: Final = ("http:", "https:")
@@ -16,9 +19,12 @@ _REFERENCES: Final = ("file:", "data:", "task:", "media:")
 _TASK_ID: Final = re.compile(
     r"(?:ts?k|task)[_-][A-Za-z0-9_-]{3,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,200}"
 )
-# The first bytes of a PNG, JPEG, WebP and GIF, in base64.
-_BASE64: Final = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD")
 _SHOWN_CHARS: Final = 200
+_LONGEST_PATH_CHARS: Final = 4096
+# A name with a host's ending, and a path below it; "//" alone before it is a link without its scheme.
+_LINK_WITHOUT_SCHEME: Final = re.compile(
+    r"(?://[\w-]+(?:\.[\w-]+)+|www\.[\w-]+(?:\.[\w-]+)+)(?:[:/?#].*)?", re.IGNORECASE
+)
 
 # The advice for a text that looks like a path.
 CHECK_PATH: Final = "Check the path."
@@ -38,7 +44,7 @@ def spellings(source: str) -> list[str]:
     found: list[str] = []
     stripped = source.strip()
     unquoted = _unquoted(stripped)
-    for text in (source, stripped, unquoted, re.sub(r"\\(.)", r"\1", unquoted)):
+    for text in (source, stripped, unquoted, re.sub(r"\\(.)", r"\1", unquoted), *_of_shell(stripped)):
         found += _of_file_url(text) if text.lower().startswith("file:") else [text]
     return [text for text in dict.fromkeys(found) if text]
 
@@ -72,10 +78,12 @@ def advice_for(source: str) -> str:
     text = _unquoted(source.strip())
     if _TASK_ID.fullmatch(text):
         return f'If this is the id of a task, write "task:{text}".'
-    if text.startswith(_BASE64) and len(text) > _SHOWN_CHARS:
+    if text.startswith(BASE64_BEGINNINGS) and len(text) > _SHOWN_CHARS:
         return "If this is a picture in base64, write data:image/png;base64, before it."
     if text.lower().startswith(_LINKS):
         return "Write the link without quotes."
+    if _LINK_WITHOUT_SCHEME.fullmatch(text):
+        return f'If this is a link, write "https://{text.removeprefix("//")}".'
     return CHECK_PATH
 
 
@@ -83,6 +91,18 @@ def _unquoted(text: str) -> str:
     if len(text) > 2 and _QUOTES.get(text[0]) == text[-1]:
         return text[1:-1].strip()
     return text
+
+
+def _of_shell(text: str) -> Iterator[str]:
+    """Yield the one word that a shell would read, as a terminal or `shlex.quote` writes a name with quotes in it."""
+    if len(text) > _LONGEST_PATH_CHARS or not any(quote in text for quote in "'\""):
+        return
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote without its other half belongs to the name
+        return
+    if len(words) == 1:
+        yield words[0]
 
 
 def _of_file_url(text: str) -> Iterator[str]:

@@ -41,6 +41,11 @@ def transpose_of(image: Image.Image) -> str | None:
         return None
 
 
+def swaps_sides(operation: str | None) -> bool:
+    """Return whether one of Pillow's transpose operations makes rows of columns."""
+    return operation in _SWAPPING
+
+
 def turned(image: Image.Image, operation: str, *, large_px: int = _LARGE_PX, band_px: int = _BAND_PX) -> Image.Image:
     """Return a picture turned by one of Pillow's transpose operations; a large one's pixels are given up for it.
 

@@ -26,7 +26,7 @@ from flux2_tool.journal.model import (
     Spending,
 )
 from flux2_tool.journal.opening import open_journal
-from flux2_tool.journal.place import DatabaseUrl, JournalPlace, place_of
+from flux2_tool.journal.place import DatabaseUrl, JournalPlace, place_of, place_text
 from flux2_tool.journal.process_id import Liveness, Moment, Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
 from flux2_tool.journal.sqlite import SqliteJournal
@@ -71,4 +71,5 @@ __all__ = [
     "open_journal",
     "open_threaded_journal",
     "place_of",
+    "place_text",
 ]

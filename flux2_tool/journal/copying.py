@@ -65,10 +65,16 @@ class JournalCopy:
     def _check(self, records: Sequence[Record], *, now: float) -> None:
         there = len(self._target.records())
         if there:
-            raise JournalError(f"the journal to copy into is not empty: it has {there} tasks")
+            raise JournalError(
+                f"the journal to copy into is not empty: it has {there} tasks",
+                hint="name another place to copy into; what is in this one is not overwritten",
+            )
         held = [record for record in records if not record.is_over and self._source.is_held(record, now=now)]
         if held:
-            raise JournalError(f"{len(held)} tasks are being followed by a running process, such as {held[0].label}")
+            raise JournalError(
+                f"{len(held)} tasks are being followed by a running process, such as {held[0].label}",
+                hint="end the gateway and every other process that uses this journal, then copy again",
+            )
 
     def _compare(self, records: Sequence[Record]) -> None:
         """Raise JournalError, which undoes the copy, unless it says what the source says."""

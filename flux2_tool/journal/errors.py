@@ -23,10 +23,21 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
 # moved        the journal is at another place now, to which a link leads
 # newer        a newer version of this package wrote the file
+# extra        a package is not installed: the extra postgres
 # no_folder    this user has no home folder, and no setting names another
 # other        none of these, or unknown
 JournalFailureReason = Literal[
-    "locked", "connection", "disk", "permissions", "damaged", "replaced", "moved", "newer", "no_folder", "other"
+    "locked",
+    "connection",
+    "disk",
+    "permissions",
+    "damaged",
+    "replaced",
+    "moved",
+    "newer",
+    "extra",
+    "no_folder",
+    "other",
 ]
 
 LOST: Final[frozenset[JournalFailureReason]] = frozenset(("replaced", "moved"))
@@ -53,17 +64,28 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
 }
 
 
+# Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
+FILE_HINT: Final = (
+    "Free space on the disk, fix the permissions, or set FLUX2_TOOL_HOME to a folder that is yours; "
+    "`flux2-tool doctor` names the cause and the command that fixes it. Or set journal to best_effort."
+)
+
+
 class JournalError(Exception):
     """The journal cannot be read or written. The message says what failed and where; `reason` is its category.
 
     Args:
         path: The file, where it is not the data folder's own.
+        hint: The command that fixes it, where only whoever raises it knows.
     """
 
-    def __init__(self, message: str, *, reason: JournalFailureReason = "other", path: Path | None = None) -> None:
+    def __init__(
+        self, message: str, *, reason: JournalFailureReason = "other", path: Path | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message)
         self.reason: JournalFailureReason = reason
         self.path = path
+        self.hint = hint
 
 
 class OwnershipLostError(Exception):
@@ -103,21 +125,19 @@ def unavailable(exc: JournalError) -> Flux2Error:
         return ConfigurationError(
             f"there is no folder for the task journal: {NO_DATA_FOLDER}", hint=NO_DATA_FOLDER_HINT
         )
+    if exc.hint:
+        return JournalUnavailableError(
+            f"The task journal cannot be used, so nothing was sent: {exc}.",
+            hint=f"{exc.hint[0].upper()}{exc.hint[1:]}. `flux2-tool doctor` checks it. Or set journal to best_effort, "
+            "with which each process counts its caps alone.",
+        )
     if exc.reason == "newer":
         return JournalUnavailableError(
             f"The task journal cannot be used, so nothing was sent: {exc}.",
             hint="Upgrade flux2-tool to that version here too, or set FLUX2_TOOL_HOME to another folder, "
             "which counts its own caps.",
         )
-    if exc.reason == "connection":
-        return JournalUnavailableError(
-            f"The task journal cannot be used, so nothing was sent: {exc}.",
-            hint="Try again in a minute. The operator starts the database of the setting journal_url, or corrects that "
-            "address; `flux2-tool doctor` checks it. Or set journal to best_effort.",
-        )
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",
-        # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
-        hint="Free space on the disk, fix the permissions, or set FLUX2_TOOL_HOME to a folder that is yours; "
-        "`flux2-tool doctor` names the cause and the command that fixes it. Or set journal to best_effort.",
+        hint=FILE_HINT,
     )

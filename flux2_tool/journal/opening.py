@@ -65,6 +65,8 @@ def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJourna
         journal = SqliteJournal(connection, path, owner)
     except (OSError, sqlite3.Error) as exc:
         message = exc.strerror if isinstance(exc, OSError) else exc
+        if isinstance(exc, FileExistsError):  # where the folder would be
+            message = f"{folder} is not a folder"
         reason = failure_reason(exc, path)
         raise JournalError(f"the journal {path} cannot be opened: {message}", reason=reason) from exc
     earlier = earlier_data_folder(folder, os.environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flux2_tool._database_url import shown_url
 from flux2_tool.settings import Settings
 
 
@@ -22,6 +23,11 @@ class DatabaseUrl:
 
 
 JournalPlace = Path | DatabaseUrl
+
+
+def place_text(place: JournalPlace) -> str:
+    """Return a place for messages, of a database without user and password."""
+    return shown_url(place.url) if isinstance(place, DatabaseUrl) else str(place)
 
 
 def place_of(settings: Settings) -> JournalPlace | None:

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
-from flux2_tool.journal.errors import JournalError, JournalFailureReason
+from flux2_tool.journal.errors import JournalFailureReason
 from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
+from flux2_tool.journal.server_errors import ServerError, missing_package
 
 if TYPE_CHECKING:
     import psycopg
@@ -50,6 +51,7 @@ _REASONS: Final[dict[str, JournalFailureReason]] = {
     "42501": "permissions",
     "08": "connection",
     "28": "permissions",
+    "3F": "permissions",
     "53": "connection",
     "57": "connection",
     "58": "disk",
@@ -67,12 +69,14 @@ class ServerFacts:
         latency_s: The shortest of a few round trips, in seconds.
         clock_ahead_s: How far its clock is ahead of this machine's, in seconds, give or take the latency.
         others: How many other processes of this package are connected to the database, by the name of their host.
+        tasks: How many tasks the journal has.
     """
 
     version: str
     latency_s: float
     clock_ahead_s: float
     others: Mapping[str, int]
+    tasks: int
 
 
 class _Here(threading.local):
@@ -185,11 +189,13 @@ class PostgresDatabase:
                 " GROUP BY 1 ORDER BY 1",
                 (f"{APPLICATION} ", _application_name()),
             )
+            [(tasks,)] = self.execute("SELECT count(*) FROM records")
             return ServerFacts(
                 version=connection.info.parameter_status("server_version") or "?",
                 latency_s=latency_s,
                 clock_ahead_s=ahead_s,
                 others={str(host): int(count) for host, count in rows},
+                tasks=int(tasks),
             )
 
     def lock(self, name: str) -> None:
@@ -230,10 +236,10 @@ class PostgresDatabase:
                 finally:
                     self._here.end()
         except (PoolTimeout, PoolClosed) as exc:
-            raise JournalError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
+            raise ServerError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
-            raise JournalError(text, reason=_reason(exc)) from exc
+            raise ServerError(text, reason=_reason(exc)) from exc
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
@@ -297,11 +303,11 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         from psycopg import sql
         from psycopg_pool import ConnectionPool
     except ImportError as exc:
-        raise JournalError(f"the extra postgres is not installed ({exc.name} is missing)", reason="other") from exc
+        raise missing_package(exc.name or "psycopg") from exc
     try:
         name = shown_url(url)
     except ValueError as exc:
-        raise JournalError(f"the address of the journal {exc}", reason="other") from exc
+        raise ServerError(f"the address of the journal {exc}", reason="other") from exc
     options: dict[str, Any] = {
         "connect_timeout": round(CONNECT_TIMEOUT_S),
         "application_name": _application_name(),
@@ -310,10 +316,10 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
     try:
         with psycopg.connect(url, **options) as connection:
             if connection.info.server_version < 140000:
-                raise JournalError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
+                raise ServerError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
             migrate(connection, schema=schema, now=now)
     except psycopg.Error as exc:
-        raise JournalError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
+        raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
 
     def configure(connection: psycopg.Connection[Any]) -> None:
         connection.execute(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flux2_tool.journal.errors import JournalError
 from flux2_tool.journal.migrations import IS_OF_CONNECTION, IS_OPEN
+from flux2_tool.journal.server_errors import ServerError
 
 # The order of insertion, which SQLite has as rowid.
 ORDER: Final = "seq"
@@ -237,7 +237,7 @@ def migrate(connection: Any, *, schema: str, now: float) -> None:
         applied = {name for (name,) in connection.execute("SELECT name FROM migrations")}
         newer = sorted(applied - {name for name, _ in MIGRATIONS})
         if newer:
-            raise JournalError(
+            raise ServerError(
                 f"the schema {schema} was written by a newer version of flux2-tool: it has {newer[0]}", reason="newer"
             )
         for name, script in MIGRATIONS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from flux2_tool._net import normalized_base_url
+from flux2_tool.engine.journal_report import JournalReport
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli, OpenClawCommandError
 from flux2_tool.runapi.account_check import ServiceFacts
@@ -46,7 +48,20 @@ def _facts(value: Any) -> ServiceFacts | None:
         return None
 
 
+def _journal(value: Any) -> JournalReport | None:
+    """Return what a message says of a shared journal; its texts and names are shown at a terminal."""
+    if not isinstance(value, dict):
+        return None
+    shown = {name: printable(item, 400) if isinstance(item, str) else item for name, item in value.items()}
+    try:
+        found = _JOURNAL.validate_python(shown)
+    except ValidationError:
+        return None
+    return replace(found, others={printable(name, 60): count for name, count in found.others.items()})
+
+
 _FACTS: Final = TypeAdapter(ServiceFacts)
+_JOURNAL: Final = TypeAdapter(JournalReport)
 _Lenient = WrapValidator(_or_none)
 _Text = Annotated[str | None, _Lenient]
 KeySource = Literal["environment", "provider"]
@@ -97,6 +112,7 @@ class AccountReport(_Report):
 
     Attributes:
         home: The worker's data folder.
+        journal: Its journal, where that is in PostgreSQL.
         error: Why no key can be used.
     """
 
@@ -105,6 +121,7 @@ class AccountReport(_Report):
     service: Annotated[ServiceFacts | None, BeforeValidator(_facts)] = None
     spending: Annotated[SpendingReport | None, _Lenient] = None
     home: _Text = None
+    journal: Annotated[JournalReport | None, BeforeValidator(_journal)] = None
     error: Annotated[WorkerError | None, _Lenient] = None
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli
 from flux2_tool.openclaw.settings_record import Loosening, loosenings, value_text, write_record
-from flux2_tool.schema.guards import guards_in_force, unknown_settings
+from flux2_tool.schema.guards import MASK, guards_in_force, unknown_settings
 from flux2_tool.schema.manifest import Manifest
 
 # Shown although they are defaults: what a reader of a bill asks for first.
@@ -62,5 +62,5 @@ def guards_text(config: Mapping[str, Any], manifest: Manifest) -> str:
     shown = []
     for name, value in guards_in_force(config, manifest.settings).items():
         if name in _ALWAYS or value != manifest.settings[name].schema.get("default"):
-            shown.append(f"{name} {value_text(value)}")
+            shown.append(f"{name} {MASK if manifest.settings[name].sensitive else value_text(value)}")
     return ", ".join(shown)

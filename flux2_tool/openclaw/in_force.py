@@ -44,7 +44,11 @@ def differences(report: PluginReport, saved: Mapping[str, Any], manifest: Manife
         live, wanted = (
             config.get(name) if config.get(name) is not None else default for config in (report.settings, saved)
         )
-        if name in (report.kept or ()):
+        if name in (report.kept or ()) and setting.sensitive:
+            message = f"{where}.{name} is gone from the config; no image is made until it is set again"
+            fix = f"openclaw config set {where}.{name} '${{{setting.env}}}'   (or, to go without: "
+            yield Problem(message=message, fix=f"{fix}flux2-tool openclaw install --accept-looser-settings)")
+        elif name in (report.kept or ()):
             message = f"{where}.{name} is gone from the config; {_shown(live)} stays in force, as it was last"
             fix = f"openclaw config set {where}.{name} '{json.dumps(live)}'   (or, to go without: "
             yield Problem(message=message, fix=f"{fix}flux2-tool openclaw install --accept-looser-settings)")

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._folders import state_data_folder
-from flux2_tool.schema.guards import guards_in_force, loosened
+from flux2_tool._folders import is_state_data_folder, state_data_folder
+from flux2_tool.schema.entries import Setting
+from flux2_tool.schema.guards import MASK, guards_in_force, loosened
 from flux2_tool.schema.manifest import Manifest
+from flux2_tool.settings import Settings
 
 RECORD_FILE: Final = "settings.json"
 _COPIES: Final = ("openclaw.json.bak", *(f"openclaw.json.bak.{number}" for number in range(1, 10)))
@@ -28,19 +30,24 @@ class Loosening:
 
     Attributes:
         before: Its value then; None for an unset one, as is `after`, its value now.
+        variable: The environment variable of a secret, whose value is shown nowhere; empty for any other.
     """
 
     name: str
     before: Any
     after: Any
+    variable: str = ""
 
     def text(self) -> str:
         """What would change."""
+        if self.variable:
+            return f"{self.name} was set and would be unset"
         return f"{self.name} was {value_text(self.before)} and would be {value_text(self.after)}"
 
     def restore(self, plugin: str) -> str:
         """Return the command that sets it as it was."""
-        return f"openclaw config set plugins.entries.{plugin}.config.{self.name} '{json.dumps(self.before)}'"
+        value = f"${{{self.variable}}}" if self.variable else json.dumps(self.before)
+        return f"openclaw config set plugins.entries.{plugin}.config.{self.name} '{value}'"
 
 
 def value_text(value: Any) -> str:
@@ -63,7 +70,11 @@ def loosenings(state: Path | None, config: Mapping[str, Any], manifest: Manifest
     gone = [
         (name, *values) for name, values in found if config.get(name) in (None, settings[name].schema.get("default"))
     ]
-    return [Loosening(name=name, before=old, after=new) for name, old, new in gone]
+    return [Loosening(name=name, before=old, after=new, variable=_variable(settings[name])) for name, old, new in gone]
+
+
+def _variable(setting: Setting) -> str:
+    return (setting.env or "") if setting.sensitive else ""
 
 
 def read_record(state: Path) -> dict[str, Any] | None:
@@ -72,12 +83,29 @@ def read_record(state: Path) -> dict[str, Any] | None:
     return guards if isinstance(guards, dict) else None
 
 
+def is_plugins_journal_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Return whether the plugin of this state folder had its journal in a database last, and these settings name none.
+
+    Args:
+        settings: Of a process outside the gateway.
+        environ: Its environment variables.
+    """
+    home = settings.home
+    if home is None or settings.journal_url is not None or settings.journal == "off":
+        return False
+    return is_state_data_folder(home, environ) and bool((read_record(home.parent) or {}).get("journal_url"))
+
+
 def write_record(state: Path | None, config: Mapping[str, Any], manifest: Manifest) -> None:
     """Record the guards of a config. A record that cannot be written is none: then OpenClaw's copies tell."""
     if state is None:
         return
     values = guards_in_force(config, manifest.settings)
-    guards = {name: value for name, value in values.items() if value != manifest.settings[name].schema.get("default")}
+    guards = {
+        name: MASK if manifest.settings[name].sensitive else value
+        for name, value in values.items()
+        if value != manifest.settings[name].schema.get("default")
+    }
     path = state_data_folder(state) / RECORD_FILE
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from flux2_tool._folders import state_data_folder
 from flux2_tool.credentials import KEY_VARIABLE
 from flux2_tool.openclaw.install import plugin_folder
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli
+from flux2_tool.openclaw.settings_record import read_record
 from flux2_tool.schema.installation import this_installation
 from flux2_tool.schema.manifest import Manifest
 
@@ -55,6 +56,11 @@ def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
     for folder, contents in folders.items():
         if folder.is_dir() and any(folder.iterdir()):
             yield f"{folder} stays: {contents}. To remove it: rm -r {shlex.quote(str(folder))}"
+    if (read_record(state) or {}).get("journal_url"):
+        yield (
+            "The journal in PostgreSQL stays, which other gateways may use. To remove it once none does, in its "
+            "database: DROP SCHEMA flux2_tool CASCADE"
+        )
     env_file = state / ".env"
     if _has_key(env_file):  # a chat provider may need it
         yield f"The line {KEY_VARIABLE} in {env_file} stays; RunAPI as a chat provider needs it too"

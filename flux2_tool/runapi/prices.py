@@ -1,8 +1,9 @@
 """The expected price of an image, before it is requested, and the price's source.
 
-In order: a quote for action, model and resolution; a schedule whose `billing_config` is understood; the list price that
-ships with the manifest; else unknown, which is never zero. Quotes and schedules are requested without the key and
-cached in memory and on disk; a caller waits for them no longer than its timeout.
+In order: a quote for action, model and resolution; a schedule whose `billing_config` is understood; what the last
+image of the kind was billed; the list price that ships with the manifest; else unknown, which is never zero. Quotes and
+schedules are requested without the key and cached in memory and on disk, as bills are; a caller waits for them no
+longer than its timeout.
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ TIMEOUT_S: Final = 2.0
 PREFETCH_TIMEOUT_S: Final = 30.0
 QUOTE_LIFE_S: Final = 600.0
 SCHEDULE_LIFE_S: Final = 3600.0
-# A schedule that cannot be refreshed is still better than the list price that ships with the package.
+# A bill, or a schedule that cannot be refreshed, is still better than the list price that ships with the package.
+BILL_LIFE_S: Final = 30 * 24 * 3600.0
 STALE_SCHEDULE_LIFE_S: Final = 30 * 24 * 3600.0
+# A bill like the last one is written again only after this time.
+BILL_REWRITE_S: Final = 24 * 3600.0
+# How long closing waits for a price that was requested for the next call.
+PREFETCH_GRACE_S: Final = 1.0
 # A price request that failed or timed out is not repeated for this long.
 FAILURE_LIFE_S: Final = 300.0
 
-PriceBasis = Literal["quote", "schedule", "list price", "unknown"]
+PriceBasis = Literal["quote", "schedule", "last bill", "list price", "unknown"]
 
 # The service may validate a quote's parameters like a request's. No user's prompt is sent here.
 _QUOTE_PARAMS: Final = {"prompt": "a picture", "aspect_ratio": "1:1"}
@@ -101,11 +107,35 @@ class Prices:
         schedule = await self._fresh(
             schedule_key, SCHEDULE_LIFE_S, deadline_s, lambda: self._schedule(client, known, schedule_key)
         )
-        if schedule is None:
-            schedule = self._cached(schedule_key, STALE_SCHEDULE_LIFE_S)
         if schedule is not None and resolution in schedule.usd:
             return Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
+        earlier: list[tuple[PriceBasis, CachedPrices | None]] = [
+            ("schedule", self._cached(schedule_key, STALE_SCHEDULE_LIFE_S)),
+            ("last bill", self._cached(_bill_key(client, model, resolution), BILL_LIFE_S)),
+        ]
+        found = [(basis, prices) for basis, prices in earlier if prices is not None and resolution in prices.usd]
+        if found:
+            basis, newest = max(found, key=lambda one: one[1].asked_at)
+            return Price(usd=newest.usd[resolution], basis=basis, as_of=newest.as_of)
         return list_price(self._manifest, model, resolution)
+
+    def note_bill(self, client: RunapiClient, *, model: str, resolution: str, usd: float | None) -> None:
+        """Remember what an image was billed, for the next one; where the service does not tell, request its price in
+        the background.
+
+        Args:
+            usd: In US dollars; None when the response did not say. A free image says nothing of the next one's price.
+        """
+        if usd is None:
+            self.prefetch(client, model=model, resolution=resolution)
+            return
+        key, now = _bill_key(client, model, resolution), self._clock.now()
+        known = self._cached(key, BILL_REWRITE_S)
+        if usd <= 0 or (known is not None and known.usd == {resolution: usd}):
+            return
+        service = service_of(model).priced_as[0]
+        bill = CachedPrices(usd={resolution: usd}, asked_at=now, as_of=iso_utc(now), service=service, etag=None)
+        self._cache.put(key, bill)
 
     def prefetch(self, client: RunapiClient, *, model: str, resolution: str) -> None:
         """Request a price in the background and cache it for the next request."""
@@ -115,7 +145,9 @@ class Prices:
         task.add_done_callback(self._prefetching.discard)
 
     async def aclose(self) -> None:
-        """Cancel the requests in flight."""
+        """End the requests in flight, those for the next call after a short while."""
+        if self._prefetching:
+            await asyncio.wait(self._prefetching, timeout=PREFETCH_GRACE_S)
         tasks = [*self._prefetching, *self._requests.values()]
         for task in tasks:
             task.cancel()
@@ -207,6 +239,10 @@ class Prices:
         """Return the spellings of the name of a model's service, the one that worked before first."""
         names = service_of(model.slug).priced_as
         return sorted(names, key=lambda name: known is not None and name != known.service)
+
+
+def _bill_key(client: RunapiClient, model: str, resolution: str) -> str:
+    return f"bill {client.base_url} {model} {resolution}"
 
 
 async def _send(

@@ -83,7 +83,10 @@ def _load_chosen(context: ssl.SSLContext, file: str | None, folders: str | None)
     """Load the authorities of SSL_CERT_FILE and of the folders of SSL_CERT_DIR."""
     if file:
         if not is_file(Path(file)):
-            raise _unusable("SSL_CERT_FILE", file, "is a folder" if is_folder(Path(file)) else "does not exist")
+            what = (
+                "is a folder" if is_folder(Path(file)) else "is no file" if os.path.lexists(file) else "does not exist"
+            )
+            raise _unusable("SSL_CERT_FILE", file, what)
         try:
             context.load_verify_locations(cafile=file)
         except ssl.SSLError:
@@ -118,7 +121,7 @@ def describe_fault(fault: ssl.SSLCertVerificationError, host: str, environ: Mapp
         environ: The environment variables.
     """
     code = getattr(fault, "verify_code", 0)
-    reason = getattr(fault, "verify_message", "") or str(fault)
+    reason = (getattr(fault, "verify_message", "") or str(fault)).rstrip(".")
     message = f"the certificate of {host} is not accepted: {reason}"
     if code in (_NOT_YET_VALID, _EXPIRED):
         return message, f"check this machine's clock; if it is right, {host} needs a new certificate"

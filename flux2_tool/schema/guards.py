@@ -32,6 +32,8 @@ _MONEY: Final = frozenset(
         "owner",
     )
 )
+MASK: Final = "…"
+"""Takes the place of a secret's value where settings are recorded or shown (`openclaw/plugin/guards.js`)."""
 _PART: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 

@@ -10,7 +10,8 @@ from flux2_tool._clock import Clock
 from flux2_tool.journal import AccountPaces
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
-from flux2_tool.tasks.poll_schedule import PollSchedule, PollScheduler
+from flux2_tool.tasks.poll_schedule import PollSchedule, WebhookTrust
+from flux2_tool.tasks.poll_scheduler import PollScheduler, TaskKind
 from flux2_tool.tasks.webhook_inbox import WebhookInbox
 
 
@@ -37,11 +38,11 @@ class TaskDependencies:
     route: Literal["auto", "guide", "service"]
     resend_window_s: float
 
-    def webhook_expected(self, body: bytes) -> bool:
+    def webhook_trust(self, body: bytes) -> WebhookTrust:
         """Return whether a webhook is expected for a create request with this body."""
         inbox = self.webhook_inbox
-        return inbox is not None and inbox.is_trusted and inbox.covers(body)
+        return inbox.trust if inbox is not None and inbox.covers(body) else "none"
 
-    def poll_schedule(self, base_url: str, model: str | None, resolution: str | None, body: bytes) -> PollSchedule:
-        """Return the poll schedule of a task that was created with this body."""
-        return self.poll_scheduler.schedule(base_url, model, resolution, webhook_expected=self.webhook_expected(body))
+    def poll_schedule(self, kind: TaskKind | None, body: bytes) -> PollSchedule:
+        """Return the present poll schedule of a task of a kind that was created with this body."""
+        return self.poll_scheduler.schedule(kind, webhook=self.webhook_trust(body))

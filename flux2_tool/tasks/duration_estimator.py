@@ -1,7 +1,8 @@
 """Estimate how long a task takes, from the durations of earlier tasks of its kind.
 
-Durations are modelled as log-normal, with decaying weights of old samples and a typical duration as prior. Two outliers
-in a row disable the estimate until the durations agree again. Pure: no clock, no I/O.
+Durations are modelled as log-normal, with decaying weights of old samples and a typical duration as prior. What
+contradicts the estimate puts it in doubt: one outlier until the next duration agrees again, two in a row until several
+do. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ SPREAD_WEIGHT: Final = 0.3
 MIN_SIGMA: Final = 0.08
 # After this many newer samples a sample's weight is halved.
 HALF_LIFE_SAMPLES: Final = 25.0
-OUTLIER_Z: Final = 2.4
-OUTLIERS_TO_FIXED: Final = 2
+# Beyond this many standard deviations a duration contradicts the estimate.
+OUTLIER_Z: Final = 3.0
+OUTLIERS_TO_RESTART: Final = 2
 AGREEING_TO_LEARNED: Final = 5
 NORMAL: Final = NormalDist()
+_LEAST_SHARE: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,18 @@ class Expectation:
         """The mean duration, in seconds."""
         return self.median_s * math.exp(self.sigma**2 / 2.0)
 
+    def within_s(self, earliest_s: float, latest_s: float) -> float:
+        """Return the likely duration of a task that was seen running at one age, and ended at another, in seconds.
+
+        Polls are far apart where an end is unlikely, so the middle would be biased. Where the expectation says nothing
+        of such an interval it is the middle all the same.
+        """
+        low, high = self.z(earliest_s), self.z(latest_s)
+        share = NORMAL.cdf(high) - NORMAL.cdf(low)
+        if share < _LEAST_SHARE:
+            return (earliest_s + latest_s) / 2.0
+        return self.median_s * math.exp(self.sigma * (NORMAL.pdf(low) - NORMAL.pdf(high)) / share)
+
     def left_s(self, elapsed_s: float) -> float | None:
         """Return the median remaining time of a running task, in seconds; None when it is long overdue."""
         done = NORMAL.cdf(self.z(elapsed_s))
@@ -74,31 +89,42 @@ class DurationEstimator:
     _prior_weight: float = field(init=False, default=PRIOR_WEIGHT)
     _outliers: int = field(init=False, default=0)
     _agreeing: int = field(init=False, default=AGREEING_TO_LEARNED)
+    _is_outlived: bool = field(init=False, default=False)
 
     @property
     def is_fixed(self) -> bool:
-        """Whether outliers have disabled the estimate for now."""
-        return self._agreeing < AGREEING_TO_LEARNED
+        """Whether the estimate is in doubt, so that the fixed interval holds for now."""
+        return self._agreeing < AGREEING_TO_LEARNED or self._outliers > 0 or self._is_outlived
 
     def expectation(self) -> Expectation | None:
-        """Return the estimate for the next task, or None while it is disabled."""
+        """Return the estimate for the next task, or None while it is in doubt."""
         return None if self.is_fixed else self._fit()
+
+    def outlived(self, elapsed_s: float) -> bool:
+        """Return whether a task that still runs at this age, in seconds, contradicts the estimate, and note it."""
+        contradicts = self._fit().z(elapsed_s) > OUTLIER_Z
+        self._is_outlived = self._is_outlived or contradicts
+        return contradicts
 
     def learn(self, duration_s: float) -> None:
         """Learn a task's duration, in seconds; oldest first. Implausible durations are ignored."""
         if not math.isfinite(duration_s) or not 0.05 <= duration_s <= 86400.0:
             return
+        before = self._fit()
+        is_outlier = abs(before.z(duration_s)) > OUTLIER_Z
         self.samples += 1
-        is_outlier = abs(self._fit().z(duration_s)) > OUTLIER_Z
+        self._is_outlived = False
         self._outliers = self._outliers + 1 if is_outlier else 0
-        if self._outliers >= OUTLIERS_TO_FIXED:
-            # The estimate is wrong: restart from the last duration, with fixed intervals meanwhile.
+        # A lone outlier counts as the least one, because it says little of the next task.
+        value = math.log(before.median_s) + before.sigma * min(max(before.z(duration_s), -OUTLIER_Z), OUTLIER_Z)
+        if self._outliers >= OUTLIERS_TO_RESTART:
+            # The estimate is wrong: restart from the last duration.
             self._weight = self._sum = self._squares = self._prior_weight = 0.0
             self._agreeing = self._outliers = 0
-        elif self.is_fixed:
+            value = math.log(duration_s)
+        elif self._agreeing < AGREEING_TO_LEARNED:
             self._agreeing = 0 if is_outlier else self._agreeing + 1
         decay = 0.5 ** (1.0 / HALF_LIFE_SAMPLES)
-        value = math.log(duration_s)
         self._weight = self._weight * decay + 1.0
         self._sum = self._sum * decay + value
         self._squares = self._squares * decay + value * value

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from flux2_tool.journal import Intent, JournalError, JournalWithFallback
-from flux2_tool.tasks.poll_schedule import PollScheduler, TaskKind
+from flux2_tool.tasks.poll_scheduler import PollScheduler, TaskKind
 from flux2_tool.tasks.resume import Account
 
 logger = logging.getLogger(__name__)

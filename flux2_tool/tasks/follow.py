@@ -15,6 +15,7 @@ from flux2_tool.tasks.poll import Poller, PollFailure, PollLog
 from flux2_tool.tasks.poll_ends import EarlyEnd, lookup_failure
 from flux2_tool.tasks.poll_paths import poll_paths
 from flux2_tool.tasks.poll_schedule import EARLY_WEBHOOK_DELAY_S, MAX_GAP_S, PollSchedule
+from flux2_tool.tasks.poll_scheduler import TaskKind, kind_of
 from flux2_tool.tasks.waiters import Waiters
 
 
@@ -76,6 +77,12 @@ class Follower:
         self._seen_running_s = dependencies.clock.monotonic()
         self._polls_since_webhook = 0
         self._last_status: str | None = None
+        record = task.record
+        self._kind: TaskKind | None = None
+        if record is not None:
+            self._kind = kind_of(client.base_url, record.model, record.resolution)
+        self._is_replanned = False
+        self._has_outlived = False
 
     async def run(self) -> TaskEnd | None:
         """Poll until the task ends; return None when no call has waited for UNATTENDED_LIFE_S.
@@ -85,18 +92,20 @@ class Follower:
             AuthenticationError: RunAPI refuses the key again and again.
             ConfigurationError: The network's settings or certificates lead nowhere, again and again.
         """
-        schedule = self._schedule()
-        poller = self._poller(schedule)
+        with self._deps.poll_scheduler.told(self._kind, self._replan):
+            return await self._poll_to_the_end(self._poller())
+
+    async def _poll_to_the_end(self, poller: Poller) -> TaskEnd | None:
         retry_after_s = min(self._task.retry_after_s or 0.0, RETRY_AFTER_CEILING_S)
-        delay_s = max(schedule.delay_s(0.0), retry_after_s) if self._task.is_submitted_here else 0.0
+        delay_s = max(self._schedule().delay_s(0.0), retry_after_s) if self._task.is_submitted_here else 0.0
         has_retry_after = retry_after_s > 0
         early_end = EarlyEnd(self._task.task_id)
         inbox = self._deps.webhook_inbox
         if inbox is not None and inbox.was_notified_of(self._task.task_id):
             self._waiters.notify_finished()
-        while await self._waiters.pause(delay_s, can_be_woken=not has_retry_after):
+        while await self._pause(poller, delay_s, can_be_woken=not has_retry_after):
             is_notified = self._waiters.finish_notified.is_set()
-            was_webhook_expected = self._deps.webhook_expected(self._body)
+            was_webhook_expected = self._deps.webhook_trust(self._body) != "none"
             self._waiters.finish_notified.clear()
             was_path_proven = poller.is_path_proven
             outcome = await poller.poll()
@@ -106,6 +115,7 @@ class Follower:
                         inbox.note_end(was_notified=is_notified or self._polls_since_webhook > 0)
                     return TaskEnd(response=outcome, duration_s=self._duration_s(is_notified=is_notified))
                 self._seen_running_s = self._deps.clock.monotonic()
+                self._note_outlived()
             else:
                 self._check_lookup(poller, outcome)
             self._notify(outcome)
@@ -122,13 +132,31 @@ class Follower:
                 self._polls_since_webhook += 1
         return None
 
-    def _schedule(self) -> PollSchedule:
-        record = self._task.record
-        if record is None:
-            return PollSchedule(None)
-        return self._deps.poll_schedule(self._client.base_url, record.model, record.resolution, record.body)
+    async def _pause(self, poller: Poller, delay_s: float, *, can_be_woken: bool) -> bool:
+        """Pause, for less when the schedule is put in doubt meanwhile; see `Waiters.pause`."""
+        self._is_replanned = False
+        due_s = self._deps.clock.monotonic() + delay_s
+        goes_on = await self._waiters.pause(delay_s, can_be_woken=can_be_woken)
+        left_s = due_s - self._deps.clock.monotonic()
+        if self._is_replanned and can_be_woken and goes_on and left_s > 0:
+            return await self._waiters.pause(min(left_s, poller.replanned_delay_s()))
+        return goes_on
 
-    def _poller(self, schedule: PollSchedule) -> Poller:
+    def _replan(self) -> None:
+        """End the pause: what it was planned by is in doubt."""
+        if self._waiters.has_waiters and self._deps.webhook_trust(self._body) == "none":
+            self._is_replanned = True
+            self._waiters.wake()
+
+    def _note_outlived(self) -> None:
+        """Tell the others of its kind, once, that this task outlives what was expected of them."""
+        if self._task.is_submitted_here and not self._has_outlived:
+            self._has_outlived = self._deps.poll_scheduler.outlived(self._kind, self._age_s())
+
+    def _schedule(self) -> PollSchedule:
+        return self._deps.poll_schedule(self._kind, self._body)
+
+    def _poller(self) -> Poller:
         task, deps, base_url = self._task, self._deps, self._client.base_url
         services = contract.SERVICES if task.record is None else (service_of(task.record.model),)
         first_route = deps.route if deps.route != "auto" else deps.route_cache.get(base_url, "create")
@@ -149,7 +177,7 @@ class Follower:
             paths,
             dependencies=deps,
             log=self._log,
-            schedule=schedule,
+            schedule=self._schedule,
             task_id=task.task_id,
             accepted_at_s=float("-inf") if task.record is None else deps.clock.monotonic() - self._age_s(),
         )
@@ -159,11 +187,18 @@ class Follower:
         return 0.0 if submitted_at is None else max(0.0, self._deps.clock.now() - submitted_at)
 
     def _duration_s(self, *, is_notified: bool) -> float | None:
-        # Without a webhook it ended between the last two polls.
-        gap_s = 0.0 if is_notified else (self._deps.clock.monotonic() - self._seen_running_s) / 2.0
-        if not self._task.is_submitted_here or gap_s >= MAX_GAP_S:
+        gap_s = self._deps.clock.monotonic() - self._seen_running_s
+        if not self._task.is_submitted_here:
             return None
-        return max(0.0, self._age_s() - gap_s)
+        latest_s = self._age_s()
+        if is_notified:
+            return latest_s
+        # It ended between the last two polls, which were far apart where no call waited.
+        if gap_s >= 2.0 * MAX_GAP_S:
+            return None
+        earliest_s = max(0.0, latest_s - gap_s)
+        expectation = self._schedule().expectation
+        return (earliest_s + latest_s) / 2.0 if expectation is None else expectation.within_s(earliest_s, latest_s)
 
     def _check_lookup(self, poller: Poller, failure: PollFailure) -> None:
         """Raise when a task that was created elsewhere cannot be found at any path."""

@@ -8,7 +8,7 @@ are defined in `runapi/contract.py`, intervals in `poll_schedule.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from flux2_tool.tasks.poll_schedule import (
     EMPTY_PATIENCE_S,
     FAILURES_BEFORE_LEAVING_PROVEN_PATH,
     FAILURES_BEFORE_NEXT_PATH,
+    FIXED_DELAY_S,
     GRACE_DELAY_S,
     MIN_RETRY_AFTER_S,
     NEXT_PATH_DELAY_S,
@@ -96,7 +97,7 @@ class Poller:
         paths: The possible paths of its status, the likeliest first; at least one.
         dependencies: Clock, jitter, and the cache of paths that worked.
         log: Updated by each poll.
-        schedule: When to poll, unless a Retry-After or a failure decides it.
+        schedule: Returns when to poll by what is known now, unless a Retry-After or a failure decides it.
         task_id: The task's id, None when it has none.
         accepted_at_s: When the task was accepted, on the monotonic clock; a 404 soon after may mean "not visible yet".
     """
@@ -108,7 +109,7 @@ class Poller:
         *,
         dependencies: TaskDependencies,
         log: PollLog,
-        schedule: PollSchedule,
+        schedule: Callable[[], PollSchedule],
         task_id: str | None,
         accepted_at_s: float,
     ) -> None:
@@ -214,12 +215,16 @@ class Poller:
         own_s = self._failure_delay_s(outcome, elapsed_s) if attended else UNATTENDED_DELAY_S
         return max(own_s, min(retry_after_s or 0.0, RETRY_AFTER_CEILING_S))
 
+    def replanned_delay_s(self) -> float:
+        """Return the pause from now, in seconds, when the schedule has changed: any part of the fixed interval, so that
+        the tasks that it concerns are not polled together."""
+        return FIXED_DELAY_S * self._random.random()
+
     def _scheduled_s(self, elapsed_s: float) -> float:
         if not math.isfinite(elapsed_s):
             # The age of a task that was created elsewhere is unknown: count from the first poll.
             elapsed_s = self._clock.monotonic() - self._started_s
-        # Jitter, so that tasks submitted together are not polled together.
-        return self._schedule.delay_s(elapsed_s) * (0.95 + 0.1 * self._random.random())
+        return self._schedule().delay_s(elapsed_s, jitter=2.0 * self._random.random() - 1.0)
 
     def _failure_delay_s(self, failure: PollFailure, elapsed_s: float) -> float:
         """Return a short pause before the next path, and back off after each round in which all paths failed."""

@@ -1,39 +1,45 @@
 """Decide when to poll; defines every interval and limit of polling.
 
 For a given number of polls the mean delay is least when their spacing is proportional to one over the square root of
-the hazard rate of the duration. The expected durations may be wrong, so gaps are bounded, and a task that outlasts the
-expectation is polled at a fixed interval. Pure: no clock, no I/O.
+the hazard rate of the duration; that comes within a few percent of the best possible plan (`benchmarks/optimum.py`).
+The expected durations may be wrong, so gaps are bounded, and a task that outlasts the expectation is polled at a fixed
+interval. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
-from flux2_tool.tasks.duration_estimator import NORMAL, DurationEstimator, Expectation
+from flux2_tool.tasks.duration_estimator import NORMAL, Expectation
 
 # ---- the planned polls of a running task ----------------------------------------------------------------------------
 FIXED_DELAY_S: Final = 2.0
 MIN_DELAY_S: Final = 0.25
 MAX_DELAY_S: Final = 8.0
 FIRST_DELAY_S: Final = 0.75
-# The longest gap between planned polls. Two outliers in a row disable the estimate; until then a wrong one delays an
-# image by half this gap on average, against 1 s with the fixed interval. While the estimate is cold, COLD_GAP_S holds.
-MAX_GAP_S: Final = 4.5
-COLD_GAP_S: Final = 2.0
+# The longest gap between planned polls. The first image that contradicts a wrong estimate has all others of its kind
+# polled at once; until then a wrong one delays an image by this gap at most. While the estimate is cold, COLD_GAP_S.
+MAX_GAP_S: Final = 9.0
+COLD_GAP_S: Final = 2.5
 LONGEST_PLAN_S: Final = 900.0
+PLANNED_SHARE: Final = 0.9975
 # The polls of a plan, relative to the fixed interval; a cold plan makes fewer than it plans.
-WARM_SHARE: Final = 1.05
-COLD_SHARE: Final = 1.15
+WARM_SHARE: Final = 1.0
+COLD_SHARE: Final = 1.2
+# How far chance moves a poll, so that tasks begun together are not polled together: in shares of the gap around it.
+JITTER: Final = 0.05
 _STEPS: Final = 240
 _SCALES: Final = (0.05, 60.0)
 _BISECTIONS: Final = 14
 
 # ---- webhooks -------------------------------------------------------------------------------------------------------
-# While webhooks are expected, polling only catches lost ones.
+# While webhooks are expected, polling only catches lost ones. Where they are known to arrive it begins when a task is
+# overdue, at the latest after this time.
 WEBHOOK_EXPECTED_DELAY_S: Final = 8.0
+WEBHOOK_PROVEN_DELAY_S: Final = 30.0
 # A webhook can arrive before the status changes: the first pause after it; each further pause is twice the last.
 EARLY_WEBHOOK_DELAY_S: Final = 0.125
 
@@ -59,45 +65,68 @@ MIN_RETRY_AFTER_S: Final = 0.5
 EMPTY_PATIENCE_S: Final = 15.0
 
 
+# none      there is no webhook, or webhooks do not arrive
+# expected  RunAPI was asked for one; whether webhooks arrive here is not known
+# proven    the last one that was expected arrived
+WebhookTrust = Literal["none", "expected", "proven"]
+
+
 class PollSchedule:
-    """The poll schedule of one task.
+    """The polls of a task, planned for an expected duration.
 
     Args:
         expectation: The expected duration; None for the fixed interval.
-        webhook_expected: Whether polling is only a fallback, because RunAPI sends a webhook at the end.
+        webhook: Whether polling is only a fallback, because RunAPI sends a webhook at the end.
     """
 
-    def __init__(self, expectation: Expectation | None, *, webhook_expected: bool = False) -> None:
+    def __init__(self, expectation: Expectation | None, *, webhook: WebhookTrust = "none") -> None:
         self.expectation = expectation
-        self._webhook_expected = webhook_expected
-        self._times = () if expectation is None or webhook_expected else _poll_times(expectation)
+        self._webhook = webhook
+        self._times = () if expectation is None or webhook != "none" else _poll_times(expectation)
 
-    def delay_s(self, elapsed_s: float) -> float:
-        """Return the pause from now until the next poll, in seconds, before jitter.
+    def delay_s(self, elapsed_s: float, *, jitter: float = 0.0) -> float:
+        """Return the pause from now until the next poll, in seconds.
 
         Args:
             elapsed_s: The time since the task was accepted, on this machine's clock.
+            jitter: From -1 to 1: how far to move the poll, relative to the most that it is moved.
         """
-        if self._webhook_expected:
-            return WEBHOOK_EXPECTED_DELAY_S
+        if self._webhook != "none":
+            return self._fallback_delay_s(elapsed_s) * (1.0 + JITTER * jitter)
         # A slightly early poll counts as the planned one.
         index = bisect.bisect_right(self._times, elapsed_s + MIN_DELAY_S / 2)
         if index < len(self._times):
-            return max(MIN_DELAY_S, self._times[index] - elapsed_s)
-        if elapsed_s < FIRST_DELAY_S:
-            return FIRST_DELAY_S
-        if elapsed_s < 120.0:
+            # A long first gap must not move the dense polls after it.
+            around_s = min(self._gap_s(index), self._gap_s(index + 1))
+            return max(MIN_DELAY_S, self._times[index] - elapsed_s + JITTER * around_s * jitter)
+        return _unplanned_delay_s(elapsed_s) * (1.0 + JITTER * jitter)
+
+    def _fallback_delay_s(self, elapsed_s: float) -> float:
+        if self._webhook == "expected" or self.expectation is None:
+            return WEBHOOK_EXPECTED_DELAY_S
+        overdue_s = min(WEBHOOK_PROVEN_DELAY_S, self.expectation.quantile_s(PLANNED_SHARE))
+        return max(WEBHOOK_EXPECTED_DELAY_S, overdue_s - elapsed_s)
+
+    def _gap_s(self, index: int) -> float:
+        """Return the gap before a planned poll; after the last one, that of the fixed interval."""
+        if index >= len(self._times):
             return FIXED_DELAY_S
-        return min(MAX_DELAY_S, elapsed_s / 60.0)
+        return self._times[index] - (self._times[index - 1] if index else 0.0)
+
+
+def _unplanned_delay_s(elapsed_s: float) -> float:
+    if elapsed_s < FIRST_DELAY_S:
+        return FIRST_DELAY_S
+    return FIXED_DELAY_S if elapsed_s < 120.0 else min(MAX_DELAY_S, elapsed_s / 60.0)
 
 
 def _poll_times(expectation: Expectation) -> tuple[float, ...]:
-    """Return the planned poll times, in seconds since acceptance, up to the 99.75 % quantile of the duration.
+    """Return the planned poll times, in seconds since acceptance, until PLANNED_SHARE of the tasks have ended.
 
     Their spacing is proportional to one over the square root of the hazard, with a longest gap; the factor is found by
     bisection, so that a task is polled about as often as with the fixed interval.
     """
-    end_s = min(LONGEST_PLAN_S, expectation.quantile_s(0.9975))
+    end_s = min(LONGEST_PLAN_S, expectation.quantile_s(PLANNED_SHARE))
     steps = max(_STEPS, math.ceil(end_s / MIN_DELAY_S))
     step_s = end_s / steps
     weights: list[float] = []
@@ -134,66 +163,3 @@ def _spaced(weights: Sequence[float], scale: float, *, step_s: float, gaps_s: tu
             polled.append(number)
             last_s, due, gap_s = at_s, max(0.0, due - 1.0), later_gap_s
     return polled
-
-
-# Base URL, model and resolution.
-TaskKind = tuple[str, str, str]
-
-
-class PollScheduler:
-    """The schedules of one process, learned for each base URL, model and resolution.
-
-    Args:
-        typical_s: Returns the typical duration of a model at a resolution, in seconds.
-    """
-
-    def __init__(self, *, typical_s: Callable[[str, str], float]) -> None:
-        self._typical_s = typical_s
-        self._estimators: dict[TaskKind, DurationEstimator] = {}
-        self._schedules: dict[TaskKind, tuple[int, PollSchedule]] = {}
-
-    def schedule(
-        self, base_url: str, model: str | None, resolution: str | None, *, webhook_expected: bool = False
-    ) -> PollSchedule:
-        """Return the schedule of a task of this kind; the fixed interval where model or resolution is unknown.
-
-        Args:
-            webhook_expected: Whether polling is only a fallback, because RunAPI sends a webhook at the end.
-        """
-        if webhook_expected:
-            learned = self.schedule(base_url, model, resolution)
-            return PollSchedule(learned.expectation, webhook_expected=True)
-        if model is None or resolution is None:
-            return PollSchedule(None)
-        kind = (base_url, model, resolution)
-        estimator = self._estimator(kind)
-        samples, schedule = self._schedules.get(kind, (-1, None))
-        # Planning costs more than a poll; one more sample among many hardly changes a schedule.
-        if (
-            schedule is None
-            or estimator.samples - samples > samples // 10
-            or estimator.is_fixed != (schedule.expectation is None)
-        ):
-            schedule = PollSchedule(estimator.expectation())
-            self._schedules[kind] = (estimator.samples, schedule)
-        return schedule
-
-    def learn(self, base_url: str, model: str | None, resolution: str | None, duration_s: float) -> None:
-        """Learn a task's duration, in seconds."""
-        if model is not None and resolution is not None:
-            self._estimator((base_url, model, resolution)).learn(duration_s)
-
-    def knows(self, kind: TaskKind) -> bool:
-        """Whether anything was learned or asked about tasks of this kind."""
-        return kind in self._estimators
-
-    def learn_history(self, kind: TaskKind, durations_s: Sequence[float]) -> None:
-        """Learn the durations of tasks before this process, oldest first, in seconds."""
-        for duration_s in durations_s:
-            self._estimator(kind).learn(duration_s)
-
-    def _estimator(self, kind: TaskKind) -> DurationEstimator:
-        estimator = self._estimators.get(kind)
-        if estimator is None:
-            estimator = self._estimators[kind] = DurationEstimator(prior_s=self._typical_s(kind[1], kind[2]))
-        return estimator

@@ -21,6 +21,7 @@ from flux2_tool.runapi.responses import TaskResponse
 from flux2_tool.runapi.text import printable
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll import PollLog
+from flux2_tool.tasks.poll_scheduler import TaskKind, kind_of
 
 TRANSITIONS: Final[Mapping[RecordState, frozenset[RecordState]]] = {
     "sending": frozenset({"processing", "completed", "failed", "not_created", "unknown"}),
@@ -145,6 +146,11 @@ class TaskStatus:
         return self.log.model if self.record is None else self.record.model
 
     @property
+    def kind(self) -> TaskKind | None:
+        """The kind of task that it is, for its poll schedule; None when it is not known."""
+        return kind_of(self.client.base_url, self.model, self.resolution)
+
+    @property
     def resolution(self) -> str | None:
         """The requested output resolution, when known; prices depend on it."""
         return None if self.record is None else self.record.resolution
@@ -165,7 +171,7 @@ class TaskStatus:
         record, submitted_at = self.record, self.submitted_at
         if record is None or submitted_at is None:
             return None
-        schedule = self._deps.poll_schedule(self.client.base_url, record.model, record.resolution, record.body)
+        schedule = self._deps.poll_schedule(self.kind, record.body)
         age_s = max(0.0, self._deps.clock.now() - submitted_at)
         return None if schedule.expectation is None else schedule.expectation.left_s(age_s)
 

@@ -324,7 +324,7 @@ class ImageTask(TaskStatus):
         error = failure_of(response, task_id=self.task_id, request_id=self.log.request_id)
         if error is None:
             if duration_s is not None:
-                self._deps.poll_scheduler.learn(self.client.base_url, self.model, self.resolution, duration_s)
+                self._deps.poll_scheduler.learn(self.kind, duration_s)
             self._end("completed", duration_s=duration_s)
         elif response.phase == "failed":
             self._end("failed", error=error)

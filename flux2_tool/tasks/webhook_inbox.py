@@ -15,6 +15,7 @@ from typing import Final
 
 from flux2_tool._clock import Clock
 from flux2_tool.runapi.webhooks import TOLERANCE_S, WebhookRefusedError, verify_webhook
+from flux2_tool.tasks.poll_schedule import WebhookTrust
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +40,16 @@ class WebhookInbox:
         self._secret = secret
         self._clock = clock
         self._misses = 0
+        self._has_arrived = False
         self._events: OrderedDict[str, float] = OrderedDict()
         self._notified: OrderedDict[str, float] = OrderedDict()
 
     @property
-    def is_trusted(self) -> bool:
-        """Whether webhooks have not been missing repeatedly."""
-        return self._misses < MISSES_TO_DISTRUST
+    def trust(self) -> WebhookTrust:
+        """Whether webhooks arrive, as far as is known."""
+        if self._misses >= MISSES_TO_DISTRUST:
+            return "none"
+        return "proven" if self._has_arrived and not self._misses else "expected"
 
     def covers(self, body: bytes) -> bool:
         """Return whether a create request's body contains our webhook address."""
@@ -63,7 +67,7 @@ class WebhookInbox:
         if webhook.event_id in self._events:
             return None
         self._events[webhook.event_id] = now
-        self._misses = 0
+        self._misses, self._has_arrived = 0, True
         task_id = webhook.task.task_id
         if task_id is None:
             logger.info("a webhook names no task")

@@ -220,6 +220,15 @@ def test_a_byte_order_mark_before_the_arguments_is_no_part_of_them(
     assert parse_arguments("-" if source == "stdin" else text) == {"prompt": "a red fox"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_arguments_may_come_as_powershell_writes_them(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Its ">" and its pipes write UTF-16."""
+    given = '{"prompt": "雪の中"}\r\n'.encode(encoding)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+
+    assert parse_arguments("-") == {"prompt": "雪の中"}
+
+
 def test_an_argument_is_utf8_also_where_the_locale_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """With LC_ALL=C Python hands on each byte of it as half a character."""
     monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.support.command import Command
 
@@ -26,6 +27,20 @@ def test_people_read_a_line_a_picture_and_what_is_left(command: Command) -> None
     assert "left today: 4.85 USD of 5.00 USD" in done.stderr
     assert "balance: " in done.stderr
     assert "that pays for one of: pro 1k, pro 2k, flex 1k, flex 2k" in done.stderr
+
+
+def test_the_path_of_a_picture_leads_to_it_in_every_locale(command: Command) -> None:
+    """With LC_ALL=C a letter of a folder's name is bytes; without them the line names another place."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command.run("generate", "a red fox", "--output", str(command.folder / "写真"), **plain)
+
+    for environ in (plain, {}):
+        done = command.run("task", **environ)
+
+        assert done.returncode == 0, done.stderr
+        path = Path(done.stdout.splitlines()[0].rpartition("  ")[2])
+        assert path.parent == command.folder / "写真"
+        assert path.is_file()
 
 
 def test_a_session_has_pictures_of_its_own(command: Command) -> None:

@@ -275,10 +275,10 @@ def test_the_newest_version_of_the_changelog_is_this_one() -> None:
     assert len(set(versions)) == len(versions)
 
 
-# The counts, each of one, keep this file from finding itself. "ada" is who lives in examples.
+# The counts, each of one, keep this file from finding itself. "ada" lives in examples, "node" in OpenClaw's image.
 FOREIGN = {
     "a path of somebody's machine": re.compile(
-        r"(?<![\w.$~/-])/(?:wor{1}k|roo{1}t|hom{1}e(?!/ada\b)|User{1}s|op{1}t|mn{1}t)/"
+        r"(?<![\w.$~/-])/(?:wor{1}k|roo{1}t|hom{1}e(?!/(?:ada|node)\b)|User{1}s|op{1}t|mn{1}t)/"
     ),
     "a package registry's host": re.compile(r"\b(?:pypi|npmjs|pythonhosted|yarnpkg|npmmirror)\.[a-z]{2,}\b"),
 }

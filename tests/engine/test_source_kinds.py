@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ import pytest
 from PIL import Image
 
 from flux2_tool.context import CallContext
-from flux2_tool.engine.source_checks import DOCUMENTED_BYTES
+from flux2_tool.engine.source_checks import DOCUMENTED_BYTES, checked_picture
+from flux2_tool.exceptions import SourceRefusedError
+from flux2_tool.images.decoder import Decoder
+from flux2_tool.schema.install_text import install_extra_text
+from flux2_tool.schema.installation import this_installation
 from tests.support.harness import SandboxTransport, opened_tool
 from tests.support.pictures import NO_PICTURES, data_urls, file_of, picture, scene
 from tests.support.virtual_time import run_virtual
@@ -157,3 +163,36 @@ def test_an_equal_picture_is_the_same_source_in_any_spelling(
             return links
 
     assert len(set(run_virtual(main()))) == 1
+
+
+@pytest.mark.parametrize("by_person", [False, True])
+def test_only_a_person_is_told_how_to_install_what_reads_a_heic_photo(tmp_path: Path, by_person: bool) -> None:
+    """The command that fits this installation; in a chat nobody could run it."""
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError")
+    (tmp_path / "photo.jpg").write_bytes(file_of("HEIF"))
+    python = tmp_path / "python"
+    # The folders of modules are the argument after the program.
+    python.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, sys\n"
+        "words = sys.argv[1:]\n"
+        "at = words.index('-c') + 2\n"
+        f"words[at] = json.dumps([{str(tmp_path)!r}, *json.loads(words[at])])\n"
+        "os.execv(sys.executable, [sys.executable, *words])\n"
+    )
+    python.chmod(0o755)
+    decoder = Decoder(interpreter=str(python))
+
+    async def main() -> None:
+        with (tmp_path / "photo.jpg").open("rb") as file:
+            await checked_picture(file, "photo", decoder=decoder, keep_metadata=False, by_person=by_person)
+
+    try:
+        with pytest.raises(SourceRefusedError, match="is a HEIC photo, which this installation cannot read") as caught:
+            asyncio.run(main())
+    finally:
+        decoder.close()
+
+    assert "Most Compatible" in caught.value.hint
+    assert (install_extra_text("heic", this_installation()) in caught.value.hint) == by_person
+    assert ("the operator installs" in caught.value.hint) != by_person

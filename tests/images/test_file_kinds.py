@@ -50,6 +50,7 @@ def test_only_pictures_are_kept_as_pictures(name: str) -> None:
         ("TIFF", {}, "a TIFF picture", "PNG", 0),
         ("TIFF", {"compression": "tiff_lzw"}, "a TIFF picture", "PNG", 0),
         ("BMP", {}, "a BMP picture", "PNG", 0),
+        ("PPM", {}, "a Netpbm picture", "PNG", 0),
         ("ICO", {"sizes": [(48, 32)]}, "an icon (ICO)", "PNG", 0),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.data_url import DataUrlError, data_of, is_data_url
 from flux2_tool.images.safe_open import SourcePlaces
-from flux2_tool.images.source_names import meant
+from flux2_tool.images.source_names import CHECK_PATH, advice_for, meant
 from flux2_tool.images.source_paths import open_named
 from tests.support.pictures import data_urls, file_of
 
@@ -56,6 +57,7 @@ def refusal(source: str, where: SourcePlaces) -> SourceRefusedError:
         pytest.param(SCREENSHOT, SCREENSHOT.replace("\u202f", " "), id="a narrow space"),
         pytest.param("a b.png", "a\u00a0b.png", id="a space that does not break"),
         pytest.param("a\u3000b.png", "a b.png", id="a wide space"),
+        pytest.param("a  b.png", "a b.png", id="two spaces, of which a page shows one"),
         pytest.param(nfd(UMLAUT), UMLAUT, id="stored in parts"),
         pytest.param(UMLAUT, nfd(UMLAUT), id="asked in parts"),
         pytest.param("が.png", nfd("が.png"), id="Japanese"),
@@ -67,6 +69,10 @@ def refusal(source: str, where: SourcePlaces) -> SourceRefusedError:
         pytest.param("my cat.png", "'my cat.png'", id="quoted once"),
         pytest.param("my cat.png", "“my cat.png”", id="quoted as in print"),
         pytest.param("my cat (1).png", r"my\ cat\ \(1\).png", id="as a shell writes it"),
+        pytest.param("cat's.png", r"'cat'\''s.png'", id="as a terminal writes a dragged file"),
+        pytest.param("cat's.png", shlex.quote("cat's.png"), id="as Python quotes for a shell"),
+        pytest.param('a "cat" $1.png', r'"a \"cat\" \$1.png"', id="escapes in double quotes"),
+        pytest.param("my cat.png", "{folder}/'my cat.png'", id="quoted in part"),
         pytest.param("cat.png", '"{folder}/cat.png"', id="an absolute path in quotes"),
         pytest.param("my cat.png", "file://{folder}/my%20cat.png", id="a URL"),
         pytest.param("my cat.png", "file://{folder}/my cat.png", id="a URL as people write it"),
@@ -82,6 +88,7 @@ def refusal(source: str, where: SourcePlaces) -> SourceRefusedError:
         pytest.param('"cat".png', '"cat".png', id="quotes that belong to the name"),
         pytest.param(r"a\b.png", r"a\b.png", id="a backslash that belongs to the name"),
         pytest.param(" cat.png", " cat.png", id="a space that belongs to the name"),
+        pytest.param("cat's.png", "cat's.png", id="an apostrophe that belongs to the name"),
     ],
 )
 def test_a_file_is_found_as_a_person_means_it(folder: Path, stored: str, asked: str) -> None:
@@ -140,6 +147,8 @@ def test_a_miss_shows_the_text_that_was_looked_for(folder: Path) -> None:
         ("0f8fad5b-d9cb-469f-a165-70867728950e", 'write "task:0f8fad5b'),
         ("iVBORw0KGgo" + "A" * 300, "data:image/png;base64,"),
         ("'https://cdn.example/x.png'", "without quotes"),
+        ("www.cdn.example/x.png", 'write "https://www.cdn.example/x.png"'),
+        ("www.cat.png", 'write "https://www.cat.png"'),
         ("cat.png", "check the path."),
     ],
 )
@@ -207,6 +216,12 @@ def test_a_folder_that_cannot_be_listed_has_no_look_alikes(folder: Path) -> None
         assert found("a\u00a0b.png", places(folder)) == "it"
     finally:
         folder.chmod(0o755)
+
+
+def test_a_link_without_its_scheme_is_told_from_a_path() -> None:
+    """Pages write links so."""
+    assert advice_for("//cdn.example/x.png?a=1") == 'If this is a link, write "https://cdn.example/x.png?a=1".'
+    assert advice_for("//x/cat.png") == advice_for("a/www.png") == CHECK_PATH
 
 
 @pytest.mark.parametrize(

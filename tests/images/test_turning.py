@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageChops, ImageOps, ImageStat, JpegImagePlugin
 
 from flux2_tool.images.inspect import without_metadata
 from tests.support.hiding import SRGB
@@ -30,21 +30,65 @@ def photo() -> Image.Image:
     )
 
 
-@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize(
+    ("subsampling", "orientation"),
+    [("4:4:4", 6), ("4:2:0", 6), ("4:4:4", 3), ("4:2:2", 3), ("4:2:0", 3)],
+)
 @pytest.mark.parametrize("quality", [40, 75, 95])
-def test_a_jpeg_keeps_its_subsampling_and_quality(subsampling: str, quality: int) -> None:
+def test_a_jpeg_keeps_its_subsampling_and_quality(subsampling: str, orientation: int, quality: int) -> None:
     """Thin red lines blur in 4:2:0, and a file twice as large may be refused."""
-    data = file_of("JPEG", photo(), subsampling=subsampling, quality=quality, exif=camera_notes(6))
+    data = file_of("JPEG", photo(), subsampling=subsampling, quality=quality, exif=camera_notes(orientation))
 
     clean = without_metadata(data)
 
     before, after = opened(data), opened(clean.data)
     assert isinstance(after, JpegImagePlugin.JpegImageFile)
     assert isinstance(before, JpegImagePlugin.JpegImageFile)
-    assert after.size == (96, 160)
+    assert after.size == ((96, 160) if orientation == 6 else (160, 96))
     assert JpegImagePlugin.get_sampling(after) == JpegImagePlugin.get_sampling(before)
     assert after.quantization == before.quantization
     assert len(clean.data) < 1.1 * len(data)
+
+
+def with_sampling(data: bytes, luma: int) -> bytes:
+    """Return a JPEG whose brightness has another sampling factor, and so shows the same blocks in another order."""
+    at = data.index(b"\xff\xc0") + 11
+    return data[:at] + bytes((luma,)) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("luma", "orientation", "wanted"),
+    [
+        pytest.param(0x21, 6, 0, id="4:2:2, as many cameras write it, a quarter turned"),
+        pytest.param(0x21, 8, 0, id="4:2:2, turned to the other side"),
+        pytest.param(0x12, 6, 1, id="4:4:0, as a 4:2:2 becomes by a lossless turn, turned back"),
+        pytest.param(0x12, 3, 0, id="4:4:0 upside down"),
+    ],
+)
+def test_colours_stay_as_fine_as_they_were(luma: int, orientation: int, wanted: int) -> None:
+    """Half of them were left across a photo; a quarter turn must not take half of them down it as well."""
+    data = file_of("JPEG", photo(), subsampling="4:2:2", quality=95, exif=camera_notes(orientation))
+    data = with_sampling(data, luma)
+
+    after = opened(without_metadata(data).data)
+
+    before = ImageOps.exif_transpose(opened(data))
+    assert before is not None
+    assert isinstance(after, JpegImagePlugin.JpegImageFile)
+    assert JpegImagePlugin.get_sampling(after) == wanted
+    assert max(ImageStat.Stat(ImageChops.difference(before, after.convert("RGB"))).mean) < 7
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_of_red_green_and_blue_stays_one(orientation: int) -> None:
+    """Converted to brightness and colour once more, its colours lose a little at every turn."""
+    data = file_of("JPEG", photo(), keep_rgb=True, quality=90, exif=camera_notes(orientation))
+
+    after = opened(without_metadata(data).data)
+
+    assert isinstance(after, JpegImagePlugin.JpegImageFile)
+    assert [layer[0] for layer in after.layer] == list(b"RGB")
+    assert after.size == ((96, 160) if orientation == 6 else (160, 96))
 
 
 def test_a_lossless_webp_stays_lossless() -> None:

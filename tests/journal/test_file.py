@@ -137,7 +137,7 @@ def test_a_file_in_the_folders_place_is_refused(home: Path) -> None:
     """The same the other way round."""
     home.write_text("not a folder")
 
-    with pytest.raises(JournalError, match="cannot be opened"):
+    with pytest.raises(JournalError, match=f"cannot be opened: {home} is not a folder"):
         open_journal(home, owner=Named("p1", set()), now=NOON)
 
 

@@ -36,7 +36,7 @@ _SINGLE: Final[dict[str, str]] = {
     r"runapi/responses\.py TaskResponse constant 'False' -> 'True' #2": (
         "asked of a completed response without images only, which always says it"
     ),
-    r"tasks/follow\.py Follower\._duration_s comparison 'gap_s >= MAX_GAP_S'": "a gap of exactly a tuned number",
+    r"tasks/follow\.py Follower\._duration_s comparison 'gap_s >= 2\.0 \* MAX_GAP_S'": "exactly a tuned number",
 }
 
 

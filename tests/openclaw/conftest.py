@@ -89,12 +89,17 @@ def manifest() -> Manifest:
 
 @pytest.fixture
 def start_host(node: str, tmp_path: Path) -> Iterator[Callable[..., PluginHost]]:
-    """Start hosts, each with exactly the environment given (and PATH)."""
+    """Start hosts, each with exactly the environment given, PATH, and a home folder of its own.
+
+    Without one, a worker finds that of the user who runs the tests, and takes the real journal along.
+    """
+    home = tmp_path / "home"
+    home.mkdir()
     with ExitStack() as stack:
 
         def start(**environ: str) -> PluginHost:
             command = [node, str(HERE / "plugin_host.mjs")]
-            env = {"PATH": "/usr/bin:/bin", **environ}
+            env = {"PATH": "/usr/bin:/bin", "HOME": str(home), **environ}
             process = subprocess.Popen(
                 command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
             )

@@ -471,6 +471,19 @@ def test_uninstall_removes_what_only_the_plugin_needs_and_says_what_stays(
     assert capsys.readouterr().out == f"{here} has no plugin flux2\n"
 
 
+def test_uninstall_says_that_a_shared_journal_stays(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Other gateways may use it."""
+    openclaw.change(config={"plugins.entries.flux2.config": {"journal_url": "postgresql://flux2@db/flux2"}})
+    main(["openclaw", "install", "--yes"])
+    capsys.readouterr()
+
+    assert main(["openclaw", "uninstall"]) == 0
+
+    assert "The journal in PostgreSQL stays, which other gateways may use." in capsys.readouterr().err
+
+
 def test_after_uninstall_openclaws_own_installer_enables_the_plugin(openclaw: FakeOpenClaw) -> None:
     """OpenClaw marks what was uninstalled as disabled, and would install it so; settings of a person's own stay."""
     main(["openclaw", "install", "--yes"])

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from flux2_tool.cli import main
+from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.guards import loosened, unknown_settings
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.settings import load_settings
 from tests.openclaw.conftest import FakeOpenClaw
 
 SETTINGS = load_manifest().settings
@@ -141,3 +143,29 @@ def test_an_unknown_key_may_be_meant_as_a_guard(name: str, nearest: str | None, 
     [found] = unknown_settings([name, "spenders"], SETTINGS)
 
     assert (found.nearest, found.guards_money) == (nearest, guards_money)
+
+
+def test_an_address_with_a_password_is_neither_shown_nor_recorded(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenClaw's copies of its config have it whole; whoever reads over a shoulder or a backup must not."""
+    url = "postgresql://flux2:hunter2@db.example/flux2"
+    openclaw.change(config={CONFIG: {"journal_url": url}})
+    assert main(["openclaw", "install", "--yes"]) == 0
+    recorded = record_of(openclaw).read_text()
+    record_of(openclaw).unlink()
+    copy = record_of(openclaw).parent.parent / "openclaw.json.bak"
+    copy.write_text(json.dumps({"plugins": {"entries": {"flux2": {"config": {"journal_url": url}}}}}))
+    openclaw.change(config={CONFIG: {}})
+
+    refused = main(["openclaw", "install", "--yes"])
+
+    said = capsys.readouterr()
+    assert refused == 3
+    assert "journal_url was set and would be unset; to keep it:" in said.err
+    assert f"openclaw config set {CONFIG}.journal_url '${{FLUX2_TOOL_JOURNAL_URL}}'" in said.err
+    assert "hunter2" not in said.out + said.err + recorded
+    with pytest.raises(
+        ConfigurationError, match="journal_url is gone from the config, and what it was is not recorded"
+    ):
+        load_settings({}, config=json.loads(recorded)["guards"])

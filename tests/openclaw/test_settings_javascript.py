@@ -187,3 +187,32 @@ def test_the_report_names_what_is_in_force(host: PluginHost, make_plugin: MakePl
 
     assert found["settings"] == {**STRICT, "callback_secret": "…"}
     assert found["needs_reload"] == ["tiers"]
+
+
+SECRET_URL = "postgresql://flux2:hunter2@db.example/flux2"
+
+
+def test_the_password_of_a_shared_journal_is_neither_recorded_nor_logged(
+    start_host: Callable[..., PluginHost], make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """The record is in OpenClaw's backups; a config without the address must not begin every cap anew."""
+    host = start_host(RUNAPI_API_KEY="sk-secret")
+    host.register(make_plugin(), config={"journal_url": SECRET_URL})
+    host.ask("start", plugin="plugin")
+    with_url = in_force(host)
+    recorded = (tmp_path / RECORD).read_text()
+    configured(host, {"wait_s": 9})
+    in_force(host)
+    (tmp_path / RECORD).write_text(recorded)  # as a config that was emptied while the plugin did not run leaves it
+    again = start_host(RUNAPI_API_KEY="sk-secret")
+    again.register(make_plugin(), config={"wait_s": 9})
+    again.ask("start", plugin="plugin")
+
+    assert with_url == {"journal_url": SECRET_URL}
+    assert json.loads(recorded) == {"guards": {"journal_url": "\N{HORIZONTAL ELLIPSIS}"}}
+    assert in_force(again)["journal_url"] == "\N{HORIZONTAL ELLIPSIS}"
+    assert "journal_url is looser than before: unset instead of" in "\n".join(warnings(host))
+    [gone] = [line for line in warnings(again) if "is gone" in line]
+    assert "no image is made until it is set again" in gone
+    assert "config.journal_url '${FLUX2_TOOL_JOURNAL_URL}'" in gone
+    assert "hunter2" not in json.dumps([host.ask("logs"), again.ask("logs")])

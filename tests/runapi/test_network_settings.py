@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -206,6 +207,7 @@ def test_a_certificate_that_is_not_accepted_is_final(
         asyncio.run(main())
 
     assert f"the certificate of {HOST} is not accepted" in str(caught.value)
+    assert ".." not in str(caught.value)
     assert reason in str(caught.value)
     assert remedy in caught.value.hint
     assert len(attempts) == 1
@@ -235,6 +237,7 @@ def test_the_systems_trust_store_counts(
     [
         ("SSL_CERT_FILE", "missing", "does not exist"),
         ("SSL_CERT_FILE", "folder", "is a folder"),
+        ("SSL_CERT_FILE", "pipe", "is no file"),
         ("SSL_CERT_FILE", "text", "contains no certificate in PEM format"),
         ("SSL_CERT_FILE", "empty", "contains no certificate in PEM format"),
         ("SSL_CERT_DIR", "missing", "is not a folder"),
@@ -247,6 +250,7 @@ def test_a_bad_file_is_named_with_its_variable(tmp_path: Path, variable: str, ki
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("not a certificate")
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(ConfigurationError) as caught:
         open_http("https://runapi.ai", environ={variable: str(tmp_path / kind)})

@@ -219,8 +219,52 @@ def test_without_patience_nobody_is_asked(home: Path) -> None:
     assert transport.seen == []
 
 
-def test_a_call_for_a_listed_model_prefetches_the_live_price(home: Path) -> None:
-    """Without a question nobody would ever see that the price has changed; the picture must not wait for it."""
+def test_a_bill_is_what_the_next_image_is_expected_to_cost(home: Path) -> None:
+    """Nobody asks for a price that the image's own response tells, in this process or the next."""
+    images = numbered({**DONE, "usage": {"cost": 0.07}})
+    transport = MockService(images.handler, has_prices=True)
+
+    for prompts in (["one", "two"], ["a third"]):
+
+        async def main(prompts: list[str] = prompts) -> None:
+            async with opened_tool(home, transport) as tool:
+                await asyncio.sleep(60.0 * len(prompts[0]))  # each process begins at the same virtual time
+                for prompt in prompts:
+                    await tool.call("text_to_image", {"prompt": prompt})
+
+        run_virtual(main())
+    with closing(open_journal(home, owner=ThisProcess(), now=1.0)) as journal:
+        reserved = [record.reserved_usd for record in journal.records()]
+
+    assert [request.path for request in transport.seen if request.path in (QUOTES, SCHEDULES)] == []
+    assert reserved == [0.05, 0.07, 0.07]
+
+
+def test_a_free_image_says_nothing_of_the_next_ones_price(home: Path) -> None:
+    """A replayed or promotional one costs nothing; a cap must not count the next one as free."""
+
+    async def play(prices: Prices, client: RunapiClient) -> Price:
+        prices.note_bill(client, model=PRO, resolution="1k", usd=0.0)
+        return await prices.price_of(client, model=PRO, resolution="1k", timeout_s=0)
+
+    assert _play(home, _service(), play) == Price(usd=0.05, basis="list price")
+
+
+@pytest.mark.parametrize(("later_s", "expected"), [(60.0, "quote"), (QUOTE_LIFE_S + 60, "last bill")])
+def test_a_bill_counts_once_a_quote_is_old(home: Path, later_s: float, expected: str) -> None:
+    """A quote says what the next image costs, a bill what the last one did."""
+
+    async def play(prices: Prices, client: RunapiClient) -> Price:
+        await prices.price_of(client, model=PRO, resolution="1k")
+        prices.note_bill(client, model=PRO, resolution="1k", usd=0.09)
+        await asyncio.sleep(later_s)
+        return await prices.price_of(client, model=PRO, resolution="1k", timeout_s=0)
+
+    assert _play(home, _service(quote_cents=6), play).basis == expected
+
+
+def test_where_no_bill_comes_the_next_image_has_the_live_price(home: Path) -> None:
+    """Without a question nobody would ever see that the price has changed; no picture waits for it."""
 
     def response(request: Seen) -> Answer:
         if request.path in (QUOTES, SCHEDULES):
@@ -235,6 +279,7 @@ def test_a_call_for_a_listed_model_prefetches_the_live_price(home: Path) -> None
         async with opened_tool(home, transport) as tool:
             first = await tool.call("text_to_image", FOX)
             sent_s = next(request.at_s for request in transport.seen if request.path not in (QUOTES, SCHEDULES))
+            await asyncio.sleep(1.0)
             return sent_s, [first, await tool.call("text_to_image", {"prompt": "another fox"})]
 
     sent_s, (first, second) = run_virtual(main())

@@ -2,11 +2,16 @@
 
 A server, `python -m tests.support.forked_commands SOCKET`, forks for each request, and ends with its stdin. Only the
 start of Python and the imports are shared; how a process begins is tested with real ones (`Command.start`).
+
+Where a host starts the process itself, `relayed` is the command for it: `relay.py` stands for the fork, with its
+pipes, signals and exit code. Only the fork's parent is another: what becomes of a server when its host dies is tested
+with real ones.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -17,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +36,8 @@ from tests.support.readme import ROOT
 PATIENCE_S: Final = 120.0
 # What calls, and the commands that the tests run most, import once for all.
 _PRELOADED: Final = ("cli.run", "cli.output", "cli.tool_commands", "cli.call", "cli.tasks", "cli.prices", "cli.doctor")
+_SERVERS: Final = ("cli.mcp", "hosts.mcp_server", "hosts.mcp_http.server")
+_RELAY: Final = Path(__file__).with_name("relay.py")
 # Read when an interpreter starts, so that a fork cannot have another value.
 _OF_THE_INTERPRETER: Final = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE_")
 
@@ -56,8 +64,14 @@ class ForkedCommand:
     def ended(self) -> tuple[int, str, str]:
         """Wait for its end; return its exit code and what it printed to stdout and stderr."""
         with self.connection, self.connection.makefile() as replies:
-            code = int(replies.readline())
+            _pid, code = int(replies.readline()), int(replies.readline())
         return (code, *(self._printed(output) for output in self.outputs))  # type: ignore[return-value]
+
+    def drop(self) -> None:
+        """Forget it, when it was killed."""
+        self.connection.close()
+        for output in self.outputs:
+            output.close()
 
     def _printed(self, output: BinaryIO) -> str:
         with output:
@@ -65,12 +79,23 @@ class ForkedCommand:
             return output.read().decode("utf-8")
 
 
-def start(arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str], stdin: str = "") -> ForkedCommand:
-    """Start a command in a folder, with exactly this environment."""
+def start(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    stdin: str = "",
+    server: Server | None = None,
+) -> ForkedCommand:
+    """Start a command in a folder, with exactly this environment.
+
+    Args:
+        server: Forks it; by default the one of this process.
+    """
     outputs = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - read when it has ended
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE_S)
-    connection.connect(_server())
+    connection.connect((server or _server()).path)
     with tempfile.TemporaryFile() as given:
         given.write(stdin.encode("utf-8"))
         given.seek(0)
@@ -80,37 +105,59 @@ def start(arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str],
     return ForkedCommand(connection=connection, outputs=outputs)
 
 
+class Server:
+    """A process that forks for each command.
+
+    Args:
+        prefix: The command that starts it, such as one that gives it a host name of its own.
+        kind: "servers" has also imported what the MCP servers need, which no command waits for.
+    """
+
+    def __init__(self, prefix: Sequence[str] = (), *, kind: str = "commands") -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="flux2-commands-")
+        self.path = str(Path(self._folder.name) / "socket")
+        python_path = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", __name__, self.path, kind],
+            env={**base_environ(), "PYTHONPATH": os.pathsep.join(python_path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def end(self) -> None:
+        """End it; commands that run go on."""
+        self.process.communicate()
+        self._folder.cleanup()
+
+
+def relayed(*arguments: str, environ: Mapping[str, str]) -> list[str]:
+    """Return what starts `flux2-tool` with these arguments in a fork, for a host that starts it with this environment.
+
+    Where a fork cannot have the environment, it is the real command.
+    """
+    if not is_startable(environ):
+        return [sys.executable, "-P", "-m", "flux2_tool", *arguments]
+    return [sys.executable, "-I", "-S", str(_RELAY), _server("servers").path, *arguments]
+
+
 @cache
-def _server() -> str:
-    """Start the server of this process, and return its socket's path."""
-    folder = tempfile.TemporaryDirectory(prefix="flux2-commands-")
-    path = str(Path(folder.name) / "socket")
-    python_path = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__, path],
-        env={**base_environ(), "PYTHONPATH": os.pathsep.join(python_path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-
-    def end() -> None:
-        process.communicate()
-        folder.cleanup()
-
-    atexit.register(end)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return path
+def _server(kind: str = "commands") -> Server:
+    """Return the server of this process, of one kind."""
+    server = Server(kind=kind)
+    atexit.register(server.end)
+    return server
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-def serve(path: str) -> None:
+def serve(path: str, kind: str) -> None:
     """Fork for each request until stdin ends."""
-    for name in _PRELOADED:
-        importlib.import_module(f"flux2_tool.{name}")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that answer
+    for name in _PRELOADED if kind == "commands" else (*_PRELOADED, *_SERVERS):
+        with contextlib.suppress(ModuleNotFoundError):  # an extra that this environment does not have
+            importlib.import_module(f"flux2_tool.{name}")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(100)
@@ -118,6 +165,7 @@ def serve(path: str) -> None:
         print("ready", flush=True)
         while True:
             ready, _, _ = select.select([listener, sys.stdin], [], [])
+            _reap()
             if sys.stdin in ready:
                 return
             connection, _ = listener.accept()
@@ -127,9 +175,15 @@ def serve(path: str) -> None:
             connection.close()
 
 
+def _reap() -> None:
+    """Take note of the processes that have answered, so that their time counts as this one's."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _answer(connection: socket.socket) -> NoReturn:
     """Run one command in a process of its own, and tell its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
     with connection.makefile() as lines:
         request = json.loads(lines.readline())
@@ -137,9 +191,20 @@ def _answer(connection: socket.socket) -> NoReturn:
     if pid == 0:
         connection.close()
         sys.exit(_run(files, **request))
+    for file in files:
+        os.close(file)
+    connection.sendall(f"{pid}\n".encode())
+    threading.Thread(target=_end_with, args=(connection, pid), daemon=True).start()
     _, status = os.waitpid(pid, 0)
     connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
+
+
+def _end_with(connection: socket.socket, pid: int) -> None:
+    """Kill a process when whoever asked for it is gone: what was killed was meant to be the process itself."""
+    with contextlib.suppress(OSError):
+        connection.recv(1)
+    os.kill(pid, signal.SIGKILL)
 
 
 def _run(files: Sequence[int], *, arguments: Sequence[str], folder: str, environ: Mapping[str, str]) -> Any:
@@ -157,4 +222,4 @@ def _run(files: Sequence[int], *, arguments: Sequence[str], folder: str, environ
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

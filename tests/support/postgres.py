@@ -7,6 +7,7 @@ PostgreSQL refuses root.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Final
 
 INSTALL: Final = "install PostgreSQL 14 or newer, for instance: apt-get install postgresql"
+# The role with a password; every other one is let in without.
+GUARDED: Final = "guarded"
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 # Tests crash the server on purpose; what they keep is checked, and a scratch folder need not survive a power failure.
 _OPTIONS: Final = {
@@ -40,6 +43,15 @@ def programs() -> Path | None:
     return None if on_path is None else Path(on_path).resolve().parent
 
 
+def why_not() -> str | None:
+    """Return why no server can be used here, and what to do; None where one can."""
+    if programs() is None:
+        return f"there is no PostgreSQL server; {INSTALL}"
+    if importlib.util.find_spec("psycopg") is None or importlib.util.find_spec("psycopg_pool") is None:
+        return "psycopg is missing; install flux2-tool with the extra postgres"
+    return None
+
+
 @dataclass(slots=True)
 class PostgresServer:
     """A server that runs, or can be started again.
@@ -54,9 +66,9 @@ class PostgresServer:
     _programs: Path
     _process: subprocess.Popen[bytes] | None = None
 
-    def url(self, database: str = "postgres") -> str:
-        """Return the address of a database, as `journal_url` takes it."""
-        return f"postgresql://flux2@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = "postgres", *, user: str = "flux2") -> str:
+        """Return the address of a database, as `journal_url` takes it; `user` may have a password."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         """Start it, and return when it takes connections."""
@@ -113,6 +125,8 @@ def running_postgres() -> Iterator[PostgresServer]:
             check=True,
             **_as_ordinary_user(),
         )
+        rules = folder / "pg_hba.conf"
+        rules.write_text(f"host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         server = PostgresServer(folder=folder, port=_free_port(), _programs=found)
         server.start()
         try:

@@ -19,6 +19,7 @@ _TOPICS = (
     "installing",
     "openclaw",
     "docker",
+    "postgresql",
     "webhooks",
     "tools",
     "costs",

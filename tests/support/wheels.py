@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -11,18 +11,27 @@ from flux2_tool.openclaw.wheel import requirements
 from flux2_tool.schema.installation import DISTRIBUTION
 
 
-def folder_of_wheels(folder: Path) -> Path:
-    """Fill a folder with a wheel of everything that this package needs, made from what is installed here."""
+def folder_of_wheels(folder: Path, *extras: str) -> Path:
+    """Fill a folder with a wheel of everything that this package needs, made from what is installed here.
+
+    Args:
+        folder: Created if missing.
+        extras: The extras of this package whose requirements are needed too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in sorted(_needed()):
+    for name in sorted(_needed(extras)):
         _repacked(metadata.distribution(name), folder)
     return folder
 
 
-def _needed() -> set[str]:
-    """Return the names of all required distributions that are installed, without this package and its extras."""
+def _needed(extras: Sequence[str]) -> set[str]:
+    """Return the names of all required distributions that are installed, without this package and its other extras."""
     found: set[str] = set()
-    waiting = [_name(text) for text in requirements().packages if "extra ==" not in text]
+    waiting = [
+        _name(text)
+        for text in requirements().packages
+        if "extra ==" not in text or any(f"extra == '{extra}'" in text.replace('"', "'") for extra in extras)
+    ]
     while waiting:
         name = waiting.pop()
         if name in found:

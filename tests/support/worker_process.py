@@ -81,16 +81,6 @@ class WorkerProcess:
                 return found
             self._kept.append(found)
 
-    def has_answered(self, *, within_s: float) -> bool:
-        """Return whether it answers anything within a time; the answer is kept."""
-        try:
-            found = self._answers.get(timeout=within_s)
-        except queue.Empty:
-            return False
-        assert found is not None, f"the worker ended: {self.stderr}"
-        self._kept.append(found)
-        return True
-
     def result(self, request_id: Any) -> dict[str, Any]:
         """Return a request's result; a protocol error fails the test."""
         found = self.answer(request_id)

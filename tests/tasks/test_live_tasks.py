@@ -14,7 +14,7 @@ from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.live_tasks import MAX_RECORDED, LiveTasks
-from flux2_tool.tasks.poll_schedule import PollScheduler
+from flux2_tool.tasks.poll_scheduler import PollScheduler
 from flux2_tool.tasks.task import ImageTask
 from tests.support.harness import BASE_URL, numbered, opened_tool
 from tests.support.journal import NEVER, NOON, Machine, Named, begun, end

@@ -87,6 +87,19 @@ def test_a_webhook_wakes_the_call_which_polls_once(home: Path) -> None:
     assert polls(transport) == 1
 
 
+def test_where_webhooks_arrive_a_slow_task_is_asked_for_once(home: Path) -> None:
+    """The first of them is asked for in between, in case webhooks do not arrive here."""
+
+    async def ask(tool: HostedEngine, _sandbox: Sandbox) -> list[dict[str, Any]]:
+        return [await tool.call("text_to_image", {"prompt": f"fox {number}"}) for number in range(3)]
+
+    results, transport, _gateway = play(home, ask, duration_s=12.0)
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 3
+    assert [task.polls for task in transport.sandbox.ledger.tasks.values()] == [2, 1, 1]
+    assert max(lateness_s(transport)) < 0.05
+
+
 def test_without_configuration_the_body_has_no_callback(home: Path) -> None:
     """The guide's arguments make exactly the guide's JSON."""
     _result, transport, gateway = play(home, one_picture, configured=False)

@@ -48,7 +48,7 @@ def run_checks(
             lowest_usd = environment.lowest_price_usd(manifest, settings.tiers)
             findings += asyncio.run(_check_service(base_url, credentials, manifest, environ, lowest_usd))
     findings.append(environment.check_routes(settings, base_url))
-    findings.append(journal.check_journal(settings, now=now))
+    findings.append(journal.other_than_the_plugins(settings, environ) or journal.check_journal(settings, now=now))
     if not checks.judges_budget:
         findings.append(journal.check_budget(settings, manifest, base_url=base_url, now=now))
     findings.append(environment.check_disk(settings))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from flux2_tool.diagnostics.doctor.shared_journal import check_shared_journal
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal, place_of
 from flux2_tool.journal.opening import journal_file
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
+from flux2_tool.openclaw.settings_record import is_plugins_journal_elsewhere
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.budget import day_cap, local_day
@@ -66,6 +67,16 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
     except (sqlite3.Error, JournalError) as exc:
         return _unusable(exc, path, now=now)
     return _contents_of(settings.home, now=now)
+
+
+def other_than_the_plugins(settings: Settings, environ: Mapping[str, str]) -> Finding | None:
+    """Return a warning where this shell would count its caps in the file, and the gateway beside it in a database."""
+    if not is_plugins_journal_elsewhere(settings, environ):
+        return None
+    message = (
+        "that of OpenClaw's plugin here is in PostgreSQL (journal_url), and this shell names none; it may not spend"
+    )
+    return warning("journal", message, "export FLUX2_TOOL_JOURNAL_URL with the same address")
 
 
 def _is_expected(folder: Path) -> bool:

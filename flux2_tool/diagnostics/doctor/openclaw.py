@@ -12,17 +12,19 @@ from flux2_tool.credentials import DEFAULT_BASE_URL, KEY_VARIABLE, Credentials
 from flux2_tool.diagnostics.doctor import gateway, journal
 from flux2_tool.diagnostics.doctor.environment import not_writable
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
+from flux2_tool.diagnostics.doctor.shared_journal import judge
 from flux2_tool.engine.kept_report import kept_report
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.images.kept_files import FOLDER
-from flux2_tool.openclaw.gateway_report import PluginReport
+from flux2_tool.openclaw.gateway_report import AccountReport, PluginReport
 from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
 from flux2_tool.openclaw.status import Status, get_status
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings, load_settings
 
-# Takes the place of a masked secret; base64, as a webhook secret is.
+# Take the place of a masked secret: base64, as a webhook secret is, and what is valid for settings of other kinds.
 _PLACEHOLDER: Final = "bWFza2Vk"
+_PLACEHOLDERS: Final = {"journal_url": "postgresql://masked/masked"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,10 @@ def _check_settings(config: Any, manifest: Manifest, environ: Mapping[str, str])
         # A key that is no setting is one of the status's problems.
         if key in properties and ("default" not in properties[key] or value != properties[key]["default"])
     }
-    shown = {key: _PLACEHOLDER if key in hints and hints[key].sensitive else value for key, value in entries.items()}
+    shown = {
+        key: _PLACEHOLDERS.get(key, _PLACEHOLDER) if key in hints and hints[key].sensitive else value
+        for key, value in entries.items()
+    }
     where = f"plugins.entries.{manifest.id}.config"
     try:
         settings = load_settings({}, config=shown, manifest=manifest, state=state_folder(environ))
@@ -140,7 +145,7 @@ def _check_journal(
     account = None if report is None else report.account
     if account is not None and account.home is not None:
         settings = replace(settings, home=Path(account.home))
-    yield replace(journal.check_journal(settings, now=now), area="gateway journal")
+    yield _gateway_journal(settings, account, now=now)
     yield _check_kept(settings)
     if account is not None and account.spending is not None:
         said, in_force = account.spending, (report.settings or {}) if report else {}
@@ -153,6 +158,16 @@ def _check_journal(
             spenders=str(in_force.get("spenders", settings.spenders)),
             tiers=in_force.get("tiers", settings.tiers),
         )
-    else:
+    elif settings.journal_url is None or settings.journal == "off":
         base_url = (report and report.address) or settings.base_url or DEFAULT_BASE_URL
         yield journal.check_budget(settings, manifest, base_url=base_url, now=now)
+
+
+def _gateway_journal(settings: Settings, account: AccountReport | None, *, now: float) -> Finding:
+    """Return the finding about the plugin's journal; only the gateway's worker knows the address of a shared one."""
+    if settings.journal_url is None or settings.journal == "off":
+        return replace(journal.check_journal(settings, now=now), area="gateway journal")
+    if account is not None and account.journal is not None:
+        return replace(judge(account.journal), area="gateway journal")
+    message = "in PostgreSQL, by the setting journal_url; only the gateway knows its address, and does not tell"
+    return warning("gateway journal", message, "openclaw gateway restart")

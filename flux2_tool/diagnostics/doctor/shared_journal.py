@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from contextlib import closing
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Final
 
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
+from flux2_tool.engine.journal_report import JournalReport, journal_report, unusable_report
 from flux2_tool.journal import DatabaseUrl, JournalError, ThisProcess, open_journal
 from flux2_tool.journal.postgres import PostgresJournal
-from flux2_tool.journal.postgres_database import ServerFacts
 
 # Caps and the order of tasks go by each machine's own clock; leases go by the server's.
 CLOCK_OFF_S: Final = 5.0
@@ -20,53 +19,46 @@ SLOW_S: Final = 0.1
 
 def check_shared_journal(url: str, *, now: float) -> Finding:
     """Check whether the database can be used, and count its open tasks; nothing is changed but a missing schema."""
-    place = DatabaseUrl(url)
     try:
-        with closing(open_journal(place, owner=ThisProcess(), now=now)) as opened:
+        with closing(open_journal(DatabaseUrl(url), owner=ThisProcess(), now=now)) as opened:
             assert isinstance(opened, PostgresJournal)  # noqa: S101 - what an address opens
-            facts = opened.server_facts(clock=time.time, timer=time.perf_counter)
-            states = [record.state for record in opened.records()]
-            wrong_sums = opened.wrong_sums()
+            report = journal_report(opened)
     except JournalError as exc:
-        return failure("journal", str(exc), _fix(exc))
-    running, unknown = sum(state in ("sending", "processing") for state in states), states.count("unknown")
-    others = ", ".join(f"{host} ({count})" for host, count in facts.others.items()) or "nobody"
+        report = unusable_report(exc)
+    return judge(report)
+
+
+def judge(report: JournalReport) -> Finding:
+    """Return the finding about a shared journal, as this process or the gateway's worker has found it."""
+    if report.error:
+        return failure("journal", report.error, report.hint, reason=report.reason)
     message = (
-        f"PostgreSQL {facts.version}, {facts.latency_s * 1000:.1f} ms away, clock {facts.clock_ahead_s:+.1f} s, also"
-        f" connected: {others}; {len(states)} tasks, {running} open, {unknown} of unknown outcome"
+        f"PostgreSQL {report.server_version}, {report.latency_s * 1000:.1f} ms away, its clock"
+        f" {_clock_text(report.clock_ahead_s)}; {_others_text(report)}; {report.tasks} tasks, {report.open} open,"
+        f" {report.unknown} of unknown outcome"
     )
-    told: Mapping[str, Any] = {
-        "server_version": facts.version,
-        "latency_s": facts.latency_s,
-        "clock_ahead_s": facts.clock_ahead_s,
-        "others": dict(facts.others),
-        "tasks": len(states),
-        "open": running,
-        "unknown": unknown,
-    }
-    if wrong_sums:
-        text = f"{message}; {wrong_sums} sums of spending differ from its tasks, so the caps count wrong amounts"
-        return warning("journal", text, "flux2-tool tasks prune   (it also counts them anew)", **told)
-    return _judged(message, facts, told, unknown=unknown)
+    facts = {key: value for key, value in asdict(report).items() if key not in ("error", "reason", "hint")}
+    if report.wrong_sums:
+        text = f"{message}; {report.wrong_sums} sums of spending differ from its tasks, so the caps count wrong amounts"
+        return warning("journal", text, "flux2-tool tasks prune   (it also counts them anew)", **facts)
+    if abs(report.clock_ahead_s) > CLOCK_OFF_S:
+        return warning("journal", message, "set this machine's clock and the server's, for instance by chrony", **facts)
+    if report.latency_s > SLOW_S:
+        return warning("journal", message, "run the database near the gateways: each image waits for it", **facts)
+    if report.unknown:
+        return warning("journal", message, "flux2-tool tasks --state unknown", **facts)
+    return ok("journal", message, **facts)
 
 
-def _judged(message: str, facts: ServerFacts, told: Mapping[str, Any], *, unknown: int) -> Finding:
-    if abs(facts.clock_ahead_s) > CLOCK_OFF_S:
-        return warning("journal", message, "set this machine's clock and the server's, for instance by chrony", **told)
-    if facts.latency_s > SLOW_S:
-        return warning("journal", message, "run the database near the gateways: each image waits for it", **told)
-    if unknown:
-        return warning("journal", message, "flux2-tool tasks --state unknown", **told)
-    return ok("journal", message, **told)
+def _clock_text(ahead_s: float) -> str:
+    if abs(ahead_s) < 0.05:
+        return "like this machine's"
+    return f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
 
 
-def _fix(exc: JournalError) -> str:
-    if exc.reason == "connection":
-        return "start the server, or correct the address in journal_url (FLUX2_TOOL_JOURNAL_URL)"
-    if exc.reason == "permissions":
-        return "give the user of journal_url what docs/postgresql.md lists"
-    if exc.reason == "newer":
-        return "upgrade flux2-tool here, as docs/installing.md says"
-    if exc.reason == "disk":
-        return "free space on the server's disk"
-    return "see docs/postgresql.md"
+def _others_text(report: JournalReport) -> str:
+    if not report.others:
+        return "no other process of flux2-tool is connected"
+    hosts = ", ".join(f"{count} on {host}" for host, count in report.others.items())
+    count = sum(report.others.values())
+    return f"{count} other process{'' if count == 1 else 'es'} of flux2-tool connected ({hosts})"

@@ -2,6 +2,9 @@
 
 /** @import { SettingRule, SettingRules, Settings } from "./types.d.ts" */
 
+/** Takes the place of a secret's value; the worker refuses it (`schema/guards.py`). */
+const MASK = "…";
+
 /**
  * Returns a config's value of a setting, else its default.
  *
@@ -77,7 +80,17 @@ function common(first, second) {
 }
 
 /**
- * Returns the values of what guards money that are not the defaults.
+ * Returns a setting's value as JSON for messages, never a secret.
+ *
+ * @param {unknown} value
+ * @param {SettingRule | undefined} rule
+ */
+export function shownValue(value, rule) {
+  return (value !== undefined && rule?.sensitive ? MASK : JSON.stringify(value)) ?? "unset";
+}
+
+/**
+ * Returns the values of what guards money that are not the defaults; of a secret only that there is one.
  *
  * @param {Settings} config
  * @param {SettingRules} rules
@@ -85,7 +98,7 @@ function common(first, second) {
  */
 export function guardsOf(config, rules) {
   const set = Object.entries(rules).filter(([name, rule]) => rule.guards && !isDefault(config[name], rule));
-  return Object.fromEntries(set.map(([name]) => [name, config[name]]));
+  return Object.fromEntries(set.map(([name, rule]) => [name, rule.sensitive ? MASK : config[name]]));
 }
 
 /**

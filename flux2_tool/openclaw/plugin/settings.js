@@ -6,7 +6,7 @@
 // did not run those of its record, and of a config that is saved but not yet in force the stricter values hold.
 
 import { stateFolderOf } from "./folders.js";
-import { guardsOf, loosened, strictest, valueOf } from "./guards.js";
+import { guardsOf, loosened, shownValue, strictest, valueOf } from "./guards.js";
 import { nearest } from "./nearest.js";
 import { readRecord, writeRecord } from "./record.js";
 import { savedEntry } from "./saved.js";
@@ -95,10 +95,12 @@ export function recordSettings(api) {
   if (record) warnOfLooser(api, record.guards, settings, state.rules);
   warnOfUnknown(api, settings, state);
   for (const [name, value] of Object.entries(state.kept)) {
+    const isSecret = state.rules[name]?.sensitive;
+    const last = isSecret ? "no image is made until it is set again" : `${JSON.stringify(value)} stays in force, as it was last`;
+    const again = isSecret ? `\${FLUX2_TOOL_${name.toUpperCase()}}` : JSON.stringify(value);
     api.logger.warn(
-      `flux2: ${CONFIG}.${name} is gone; ${JSON.stringify(value)} stays in force, as it was last. To keep it, run: ` +
-        `openclaw config set ${CONFIG}.${name} '${JSON.stringify(value)}'. To go without, run: ` +
-        "flux2-tool openclaw install --accept-looser-settings",
+      `flux2: ${CONFIG}.${name} is gone; ${last}. To keep it, run: openclaw config set ${CONFIG}.${name} '${again}'. ` +
+        "To go without, run: flux2-tool openclaw install --accept-looser-settings",
     );
   }
   keepRecord(api, settings, state);
@@ -161,7 +163,7 @@ function keepRecord(api, settings, { rules, kept }) {
  */
 function warnOfLooser(api, before, now, rules) {
   for (const name of loosened(before, now, rules)) {
-    const [old, value] = [before, now].map((config) => JSON.stringify(valueOf(config, rules, name)) ?? "unset");
+    const [old, value] = [before, now].map((config) => shownValue(valueOf(config, rules, name), rules[name]));
     api.logger.warn(`flux2: ${CONFIG}.${name} is looser than before: ${value} instead of ${old}`);
   }
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ import jsonschema
 from flux2_tool.hosts.mcp_result import as_tool_result
 from flux2_tool.schema.manifest import load_manifest
 from tests.hosts.mcp.sdk_client import opened
+from tests.support.forked_commands import relayed
 
 from mcp import StdioServerParameters  # isort: skip - after sdk_client.py, which skips these tests where it is missing
 
@@ -30,12 +30,14 @@ T = TypeVar("T")
 async def connected(
     environ: Mapping[str, str],
     *,
-    command: str = sys.executable,
-    arguments: tuple[str, ...] = ARGUMENTS,
+    command: str = "",
+    arguments: Sequence[str] = (),
     folder: Path | None = None,
     **options: Any,
 ) -> AsyncIterator[Any]:
-    """Start the server with this environment and connect to it."""
+    """Start the server with this environment, by default in a fork of a warm process, and connect to it."""
+    if not command:
+        command, *arguments = relayed("mcp", *arguments, environ=environ)
     parameters = StdioServerParameters(command=command, args=list(arguments), env=dict(environ), cwd=folder)
     async with opened(parameters, **options) as client:
         yield client

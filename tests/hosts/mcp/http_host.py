@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +14,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.hosts.mcp.host import ARGUMENTS, TALK_S
+from tests.hosts.mcp.host import TALK_S
 from tests.hosts.mcp.sdk_client import opened
 from tests.hosts.mcp.test_process import call, handshake
+from tests.support.forked_commands import relayed
 from tests.support.waiting import PATIENCE_S
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Served:
 @contextmanager
 def served(environ: Mapping[str, str], address: str = "0", **options: Any) -> Iterator[Served]:
     """Start a server over HTTP; it prints where it listens."""
-    command = [sys.executable, *ARGUMENTS, "--http", address]
+    command = relayed("mcp", "--http", address, environ=environ)
     with subprocess.Popen(command, env=dict(environ), stdout=subprocess.PIPE, text=True, **options) as process:
         assert process.stdout is not None
         yield Served(url=process.stdout.readline().strip(), process=process)

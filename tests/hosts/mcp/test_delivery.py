@@ -6,7 +6,6 @@ import fcntl
 import json
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from typing import IO, Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox
-from tests.hosts.mcp.host import ARGUMENTS, FOX, result_of, talk
+from tests.hosts.mcp.host import FOX, result_of, talk
 from tests.hosts.mcp.test_process import call, handshake
 from tests.support.command import SandboxClock
+from tests.support.forked_commands import relayed
 from tests.support.waiting import PATIENCE_S, wait_until
 
 SLOW = {"prompt": "[slow] a snail"}
@@ -67,7 +67,7 @@ class Connection:
 @contextmanager
 def connection(environ: Mapping[str, str]) -> Iterator[Connection]:
     """Start a server and open a connection to it."""
-    command = [sys.executable, *ARGUMENTS]
+    command = relayed("mcp", environ=environ)
     with subprocess.Popen(
         command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     ) as server:

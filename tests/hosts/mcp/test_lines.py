@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,8 +15,8 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox
-from tests.hosts.mcp.host import ARGUMENTS
 from tests.hosts.mcp.test_process import handshake
+from tests.support.forked_commands import relayed
 from tests.support.waiting import PATIENCE_S, wait_until
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
@@ -28,7 +27,7 @@ class RawClient:
 
     def __init__(self, environ: dict[str, str], **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *ARGUMENTS], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options
+            relayed("mcp", environ=environ), env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options
         )
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self.thread = threading.Thread(target=self._read, daemon=True)
@@ -192,7 +191,7 @@ def test_what_was_asked_before_the_input_ended_is_answered(environ: dict[str, st
     lines = [*(json.dumps(message).encode() for message in handshake()), *asked]
 
     done = subprocess.run(
-        [sys.executable, *ARGUMENTS], env=environ, input=b"\n".join([*lines, b""]), capture_output=True, check=True
+        relayed("mcp", environ=environ), env=environ, input=b"\n".join([*lines, b""]), capture_output=True, check=True
     )
 
     assert {json.loads(line)["id"] for line in done.stdout.splitlines()} == {1, 7, 8}

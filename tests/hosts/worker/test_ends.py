@@ -146,19 +146,35 @@ def test_a_closed_log_is_nobodys_error(pipe: tuple[int, int]) -> None:
 class Peer:
     """A writer to a pipe that nobody reads, on a clock that the test moves."""
 
-    def __init__(self, writing: int) -> None:
+    def __init__(self, output: FileIO) -> None:
         self.now_s = 0.0
         self.broken = 0
-        self.writer = LineWriter(FileIO(writing, "wb", closefd=False), monotonic=lambda: self.now_s)
+        self.writer = LineWriter(output, monotonic=lambda: self.now_s)
         self.writer.on_broken(self._on_broken)
 
     def _on_broken(self) -> None:
         self.broken += 1
 
 
-def test_a_peer_that_reads_nothing_for_long_is_gone(pipe: tuple[int, int]) -> None:
+@pytest.fixture
+def unread() -> Iterator[tuple[FileIO, Peer]]:
+    """The end of a pipe that nobody reads, and a peer that writes to the other.
+
+    The writer's thread ends before its end is closed: one that went on would write to whatever gets the same number
+    next, such as the stdin of another test's worker.
+    """
+    reading, writing = os.pipe()
+    with FileIO(reading, "rb") as source, FileIO(writing, "wb") as output:
+        peer = Peer(output)
+        yield source, peer
+        source.close()
+        peer.writer.close(timeout_s=PATIENCE_S)
+        assert not peer.writer._thread.is_alive()
+
+
+def test_a_peer_that_reads_nothing_for_long_is_gone(unread: tuple[FileIO, Peer]) -> None:
     """Its worker ends then, and the tasks stay in the journal."""
-    peer = Peer(pipe[1])
+    source, peer = unread
     peer.writer.check_reader()
     peer.writer.put(b"x" * 200_000 + b"\n")
     peer.now_s = LONGEST_UNREAD_S - 1
@@ -169,12 +185,12 @@ def test_a_peer_that_reads_nothing_for_long_is_gone(pipe: tuple[int, int]) -> No
     peer.writer.check_reader()
 
     assert peer.broken
-    os.read(pipe[0], 1 << 20)
+    source.read(1 << 20)
 
 
-def test_what_a_peer_leaves_unread_is_bounded(pipe: tuple[int, int]) -> None:
+def test_what_a_peer_leaves_unread_is_bounded(unread: tuple[FileIO, Peer]) -> None:
     """Progress is left out first; too many unread answers end the worker."""
-    peer = Peer(pipe[1])
+    _source, peer = unread
     line = b"x" * 100_000 + b"\n"
     for _ in range(10 * MAX_UNREAD_BEFORE_PROGRESS_BYTES // len(line)):
         peer.writer.put_progress(line)

@@ -84,21 +84,41 @@ LOWER: Final = (
     *edits(
         "flux2_tool/tasks/follow.py",
         (
+            "durations are learned from tasks that were submitted elsewhere",
+            "        if not self._task.is_submitted_here:\n            return None\n        latest_s",
+            "        latest_s",
+        ),
+        (
             "durations are learned from whatever was polled",
-            "        if not self._task.is_submitted_here or gap_s >= MAX_GAP_S:\n            return None\n",
+            "        if gap_s >= 2.0 * MAX_GAP_S:\n            return None\n",
+            "",
+        ),
+        (
+            "a duration is the middle of the last pause",
+            "(earliest_s + latest_s) / 2.0 if expectation is None else",
+            "(earliest_s + latest_s) / 2.0 if True else",
+        ),
+        (
+            "nobody is told of a contradiction",
+            "            self._is_replanned = True\n            self._waiters.wake()\n",
+            "            self._is_replanned = True\n",
+        ),
+        (
+            "a task that outlives the estimate contradicts nothing",
+            "                self._note_outlived()\n",
             "",
         ),
     ),
     *edits(
-        "flux2_tool/tasks/poll_schedule.py",
+        "flux2_tool/tasks/poll_scheduler.py",
         (
             "a process does not learn from its own tasks",
-            "            self._estimator((base_url, model, resolution)).learn(duration_s)\n",
-            "            pass\n",
+            "            learned.estimator.learn(duration_s)\n            self._tell",
+            "            self._tell",
         ),
         (
             "a plan is never made anew",
-            "            or estimator.samples - samples > samples // 10\n",
+            "            or estimator.samples - learned.planned_at > learned.planned_at // 10\n",
             "",
         ),
         (
@@ -108,8 +128,8 @@ LOWER: Final = (
         ),
         (
             "durations of before the process are not learned",
-            "            self._estimator(kind).learn(duration_s)\n\n    def _estimator",
-            "            pass\n\n    def _estimator",
+            "            self._learned(kind).estimator.learn(duration_s)\n\n    def _learned",
+            "            pass\n\n    def _learned",
         ),
     ),
     *edits(
