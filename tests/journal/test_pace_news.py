@@ -120,7 +120,7 @@ def test_a_slot_that_becomes_free_is_told_to_who_waits_for_it(home: Path) -> Non
     """The next in the queue looks at once, and nobody else."""
     machine = Machine(home)
     intents = [machine.intent(f"fox {number}") for number in range(3)]
-    limit = CreateLimit(most=1, own=0)
+    limit = CreateLimit(1, 0, BASE_URL, KEY)
 
     async def main() -> tuple[list[bool], News]:
         async with processes(home, 3) as opened:
