@@ -96,10 +96,14 @@ class CreateLimit(NamedTuple):
         most: Of the account, in all processes.
         own: How many of this process are, beside the one in question; more than that have ended, whether or not the
             journal says so already.
+        base_url: The account's address.
+        fingerprint: The account's key.
     """
 
     most: int
     own: int
+    base_url: str
+    fingerprint: str
 
 
 class Turn(NamedTuple):

@@ -7,6 +7,7 @@ watching from here that it was not renewed for its whole length. So nobody who s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from flux2_tool.journal.database import Database
@@ -70,20 +71,24 @@ class LeaseTable(RecordTable):
         expired = self._is_expired_here(record)
         return _is_over_by_wall_clock(record, now) if expired is None else expired
 
-    def _check_owned(self, record_id: str) -> Record:
+    def _check_owned(self, record_id: str, read: Callable[[], Record | None] | None = None) -> Record:
         """Return a record of which this process is the owner.
+
+        Args:
+            record_id: Its id.
+            read: Reads it, if it was asked for before.
 
         Raises:
             OwnershipLostError: Another process is, or nobody.
             JournalError: It is not in the journal any more.
         """
-        record = self._known(record_id)
+        record = self._known(record_id, read)
         if record.owner != self._name:
             raise OwnershipLostError(f"record {record_id} belongs to {record.owner or 'nobody'}")
         return record
 
-    def _known(self, record_id: str) -> Record:
-        record = self._locked(record_id)
+    def _known(self, record_id: str, read: Callable[[], Record | None] | None = None) -> Record:
+        record = self._locked(record_id) if read is None else read()
         if record is None:
             raise JournalError(f"record {record_id} is not in the journal any more", reason="replaced")
         return record

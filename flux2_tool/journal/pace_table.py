@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, FreeTurn, Turn
 from flux2_tool.journal.database import Database
-from flux2_tool.journal.model import Record
 from flux2_tool.journal.process_id import Moment, Owner
 from flux2_tool.journal.session_table import SessionTable
 from flux2_tool.runapi.rate_limit import FIRST_GAP_S, Pace, PaceChange, narrower, wider
@@ -64,12 +63,12 @@ class PaceTable(SessionTable):
     def paces(self) -> list[AccountPace]:
         """Return the pace of every account of which a 429 may still have an effect."""
         with self._guarded():
-            return self._paces(self._owner.moment())
+            return self._ask_paces()(self._owner.moment())
 
     def give_back_slot(self, record_id: str) -> None:
         """Let another request send while this one's pauses."""
         with self._transaction():
-            self._free_slot(record_id)
+            self._free_slot(record_id, self._ask_waiting(record_id))
 
     def take_woken(self) -> list[FreeTurn]:
         """Return the requests that a slot became free for, once."""
@@ -81,48 +80,68 @@ class PaceTable(SessionTable):
 
     # ---- within a transaction ----------------------------------------------------------------------------------------
 
-    def _paces(self, moment: Moment) -> list[AccountPace]:
-        rows = self._database.execute(
-            f"SELECT base_url, fingerprint, {_PACE} FROM account_pace WHERE clock = ? AND closed_until_s > ?",  # noqa: S608
-            (moment.clock, moment.s - PACE_LIFE_S),
-        ).fetchall()
-        return [self._with_owners(row[0], row[1], _pace_of(row[2:], moment), moment) for row in rows]
+    def _ask_paces(self) -> Callable[[Moment], list[AccountPace]]:
+        """Return what reads what `paces` returns, see `Database.ask`."""
+        rows = self._database.ask(f"SELECT base_url, fingerprint, {_PACE} FROM account_pace")  # noqa: S608 - own names
 
-    def _take_slot(self, record: Record, limit: CreateLimit, moment: Moment) -> tuple[Turn, AccountPace | None]:
-        """Return whether a record's POST may be sent now; it keeps its place in the queue until then.
+        def read(moment: Moment) -> list[AccountPace]:
+            known = [(*row[:2], _pace_of(row[2:], moment)) for row in rows()]
+            return [
+                self._with_owners(base_url, fingerprint, pace, moment)
+                for base_url, fingerprint, pace in known
+                if pace.closed_s > -PACE_LIFE_S
+            ]
 
-        Args:
-            record: Of this process.
-            limit: How many may be in flight.
-            moment: Now.
+        return read
+
+    def _ask_turn(self, record_id: str, limit: CreateLimit) -> Callable[[Moment], tuple[Turn, AccountPace | None]]:
+        """Give a record of this process a place in the queue, which it keeps until its POST may be sent.
+
+        Returns:
+            What reads, at a moment, whether it may be sent now, see `Database.ask`, and the account's pace, if a 429
+            may still have an effect.
         """
-        account = (record.base_url, record.fingerprint)
+        account = (limit.base_url, limit.fingerprint)
         self._lock_account(*account)
         self._database.execute(
             "INSERT INTO create_slots (record_id, base_url, fingerprint, owner) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (record_id) DO UPDATE SET owner = excluded.owner",
-            (record.record_id, *account, self._name),
+            (record_id, *account, self._name),
         )
         queued = self._database.ask(
             "SELECT own.waits, count(other.place), count(CASE WHEN other.owner = own.owner THEN 1 END)"
             " FROM create_slots AS own LEFT JOIN create_slots AS other ON other.base_url = own.base_url"
             " AND other.fingerprint = own.fingerprint AND other.place < own.place"
             " WHERE own.record_id = ? GROUP BY own.place, own.waits",
-            (record.record_id,),
+            (record_id,),
         )
-        known_pace = self._pace_row(*account)
-        [(waits, all_ahead, own_ahead)] = queued()
-        pace = known_pace(moment)
+        pace = self._pace_row(*account)
+        return lambda moment: self._turn(record_id, limit, queued()[0], pace(moment), moment)
+
+    def _turn(
+        self, record_id: str, limit: CreateLimit, queued: Sequence[int], pace: Pace, moment: Moment
+    ) -> tuple[Turn, AccountPace | None]:
+        """Return whether a record's POST may be sent now.
+
+        Args:
+            record_id: The record's id.
+            limit: How many may be in flight.
+            queued: Whether it waited before, how many are before it in the queue, and how many of those this process's.
+            pace: The account's.
+            moment: Now.
+        """
+        account = (limit.base_url, limit.fingerprint)
+        waits, all_ahead, own_ahead = queued
         most, own = limit.most, min(own_ahead, limit.own)
         ahead = all_ahead - own_ahead + own
         if ahead >= most:
-            ahead = self._others_ahead(record, moment) + own
+            ahead = self._others_ahead(record_id, account, moment) + own
         if ahead >= most:
             if not waits:
-                self._database.execute("UPDATE create_slots SET waits = 1 WHERE record_id = ?", (record.record_id,))
+                self._database.execute("UPDATE create_slots SET waits = 1 WHERE record_id = ?", (record_id,))
             return Turn(is_free=False, ahead=ahead - most), None
         if waits:
-            self._database.execute("UPDATE create_slots SET waits = 0 WHERE record_id = ?", (record.record_id,))
+            self._database.execute("UPDATE create_slots SET waits = 0 WHERE record_id = ?", (record_id,))
             if ahead + 1 < most:  # two that became free at once were both offered to this one
                 self._wake(
                     self._database.ask(
@@ -134,22 +153,26 @@ class PaceTable(SessionTable):
         known = self._with_owners(*account, pace, moment) if pace.closed_s > -PACE_LIFE_S else None
         return Turn(is_free=pace.closed_s <= 0.0, closed_s=max(0.0, pace.closed_s)), known
 
-    def _free_slot(self, record_id: str) -> None:
-        """Give this process's place back, if the record has one."""
-        waiting = self._database.ask(
+    def _ask_waiting(self, record_id: str) -> Callable[[], Sequence[Sequence[str]]]:
+        """Return what reads which request waits for a record's slot, see `Database.ask`."""
+        return self._database.ask(
             "SELECT next.record_id FROM create_slots AS own JOIN create_slots AS next ON next.base_url = own.base_url"
             " AND next.fingerprint = own.fingerprint AND next.place != own.place AND next.waits = 1"
             " WHERE own.record_id = ? AND own.owner = ? ORDER BY next.place LIMIT 1",
             (record_id, self._name),
-        )()
+        )
+
+    def _free_slot(self, record_id: str, waiting: Callable[[], Sequence[Sequence[str]]]) -> None:
+        """Give this process's place back, if the record has one, and wake who waits for it."""
+        woken = waiting()
         self._database.execute("DELETE FROM create_slots WHERE record_id = ? AND owner = ?", (record_id, self._name))
-        self._wake(waiting)
+        self._wake(woken)
 
     def _free_all_slots(self) -> None:
         """Give back the places of all records of this process."""
         rows = self._database.execute("SELECT record_id FROM create_slots WHERE owner = ?", (self._name,)).fetchall()
         for (record_id,) in rows:
-            self._free_slot(record_id)
+            self._free_slot(record_id, self._ask_waiting(record_id))
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
@@ -178,18 +201,18 @@ class PaceTable(SessionTable):
             self._database.notify(FreeTurn(record_id).message())
             self._woken.append(FreeTurn(record_id))
 
-    def _others_ahead(self, record: Record, moment: Moment) -> int:
+    def _others_ahead(self, record_id: str, account: tuple[str, str], moment: Moment) -> int:
         """Return how many places of other processes before a record's count, and remove those that do not."""
         rows = self._database.execute(
             "SELECT other.record_id, other.owner, records.owner, lease_clock, lease_until_s, state, task_id"
             " FROM create_slots AS other LEFT JOIN records ON records.record_id = other.record_id"
             " WHERE other.base_url = ? AND other.fingerprint = ? AND other.owner != ?"
             " AND place < (SELECT place FROM create_slots WHERE record_id = ?)",
-            (record.base_url, record.fingerprint, self._name, record.record_id),
+            (*account, self._name, record_id),
         ).fetchall()
         gone = [row[0] for row in rows if not self._is_sending(*row[1:], moment=moment)]
-        for record_id in gone:
-            self._database.execute("DELETE FROM create_slots WHERE record_id = ?", (record_id,))
+        for ended in gone:
+            self._database.execute("DELETE FROM create_slots WHERE record_id = ?", (ended,))
         return len(rows) - len(gone)
 
     def _is_sending(

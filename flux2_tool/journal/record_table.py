@@ -49,9 +49,13 @@ class RecordTable:
 
     def _locked(self, record_id: str) -> Record | None:
         """Return a record that no other transaction changes before the end of this one."""
+        return self._ask_locked(record_id)()
+
+    def _ask_locked(self, record_id: str) -> Callable[[], Record | None]:
+        """Return what reads such a record, see `Database.ask`; it is locked from now on."""
         order = f"{self._database.order} {self._database.for_update}"
-        found = self._select("record_id = ?", (record_id,), order)
-        return found[0] if found else None
+        found = self._asked("record_id = ?", (record_id,), order)
+        return lambda: next(iter(found()), None)
 
     def _select(self, condition: str, values: tuple[Any, ...], order: str | None = None) -> list[Record]:
         return self._asked(condition, values, order)()

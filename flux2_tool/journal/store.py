@@ -45,12 +45,13 @@ class SqlJournal(PaceTable):
 
     def release(self, record_id: str, *, abandoned: bool = False) -> None:
         with self._transaction():
+            waiting = self._ask_waiting(record_id)
             self._database.execute(
                 "UPDATE records SET owner = NULL, lease_until = NULL,"
                 " abandoned = CASE WHEN ? = 1 THEN 1 ELSE abandoned END WHERE record_id = ? AND owner = ?",
                 (int(abandoned), record_id, self._name),
             )
-            self._free_slot(record_id)
+            self._free_slot(record_id, waiting)
 
     def note_orphaned(self, record_id: str) -> None:
         with self._transaction():
@@ -58,36 +59,38 @@ class SqlJournal(PaceTable):
 
     def heartbeat(self, *, now: float) -> list[AccountPace]:
         """Renew the leases, and return what `paces` does."""
-        with self._transaction():
+        with self._transaction(timed=True):
+            paces = self._ask_paces()
             lease = self._lease(now)
             self._database.execute(
                 f"UPDATE records SET {', '.join(f'{name} = ?' for name in lease)} WHERE owner = ?",  # noqa: S608
                 (*lease.values(), self._name),
             )
-            return self._paces(_moment_of(lease))
+            return paces(_moment_of(lease))
 
     def note_route(
         self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
     ) -> tuple[Turn, AccountPace | None]:
         """See `Journal.note_route`; also returns the account's pace, if a 429 may still have an effect."""
         with self._transaction(synced=True, timed=True):
-            record = self._check_owned(record_id)
+            asked = self._ask_locked(record_id)
+            turn = None if creates is None else self._ask_turn(record_id, creates)
+            record = self._check_owned(record_id, asked)
             if record.task_id is not None or record.is_over:
                 raise OwnershipLostError(f"record {record_id} is {record.state}")
             values = self._lease(now)
             if (record.route, record.state) != (route, "sending"):
                 values |= {"route": route, "state": "sending"}
             self._update(record_id, **values)
-            if creates is None:
-                return Turn(is_free=True), None
-            return self._take_slot(record, creates, _moment_of(values))
+            return (Turn(is_free=True), None) if turn is None else turn(_moment_of(values))
 
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> None:
         with self._transaction(synced=True, timed=True):
-            record = self._known(record_id)
-            self._free_slot(record_id)
+            asked, waiting = self._ask_locked(record_id), self._ask_waiting(record_id)
+            record = self._known(record_id, asked)
+            self._free_slot(record_id, waiting)
             if record.state in ("completed", "failed") or record.owner not in (None, self._name):
                 return
             self._update(
@@ -102,8 +105,9 @@ class SqlJournal(PaceTable):
 
     def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
         with self._transaction():
-            record = self._known(record_id)
-            self._free_slot(record_id)
+            asked, waiting = self._ask_locked(record_id), self._ask_waiting(record_id)
+            record = self._known(record_id, asked)
+            self._free_slot(record_id, waiting)
             if not self._may_end(record, outcome.state):
                 return
             self._update(record_id, **row_of(outcome), finished_at=None if outcome.state == "unknown" else now)

@@ -249,7 +249,7 @@ class ImageTask(TaskStatus):
     async def _before_attempt(self, attempt: int, route: contract.Route) -> Queued | None:
         self._check_resend()
         self.attempt, handle, slots = attempt, self.record_handle, self._deps.create_slots
-        limit = CreateLimit(most=slots.count, own=slots.taken - 1)
+        limit = CreateLimit(slots.count, slots.taken - 1, self.client.base_url, self.account)
         queued = None if handle is None else await handle.before_post(route, creates=limit)
         self.waiters.notify()
         return queued

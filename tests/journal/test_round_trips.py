@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from flux2_tool.journal import Cap, ClaimRules, Conversation, Outcome, open_journal
+from flux2_tool.journal import Cap, ClaimRules, Conversation, CreateLimit, Outcome, open_journal
 from flux2_tool.journal.place import DatabaseUrl
 from tests.support import stores
 from tests.support.journal import NOON, Machine, Named
@@ -89,7 +89,8 @@ def test_operations_wait_for_the_server_once_or_twice(counter: Counter, machine:
 
     journal.get("nothing")  # waits for the first connection too
     count("claim", lambda: journal.claim([intent], RULES, now=NOON))
-    count("note_route", lambda: journal.note_route(record_id, "guide", now=NOON))
+    limit = CreateLimit(8, 0, intent.base_url, intent.fingerprint)
+    count("note_route", lambda: journal.note_route(record_id, "guide", now=NOON, creates=limit))
     count(
         "note_accepted",
         lambda: journal.note_accepted(record_id, now=NOON, task_id="t", status_url=None, request_id=None),

@@ -389,8 +389,8 @@ _JOURNAL: Final = (
         (
             "the intent to send is not synced",
             "        with self._transaction(synced=True, timed=True):\n"
-            "            record = self._check_owned(record_id)",
-            "        with self._transaction(timed=True):\n            record = self._check_owned(record_id)",
+            "            asked = self._ask_locked(record_id)\n",
+            "        with self._transaction(timed=True):\n            asked = self._ask_locked(record_id)\n",
         ),
         (
             "carry-over is not synced",
@@ -399,13 +399,13 @@ _JOURNAL: Final = (
         ),
         (
             "an acceptance is not synced",
-            "        with self._transaction(synced=True, timed=True):\n            record = self._known(record_id)",
-            "        with self._transaction(timed=True):\n            record = self._known(record_id)",
+            "        with self._transaction(synced=True, timed=True):\n            asked, waiting",
+            "        with self._transaction(timed=True):\n            asked, waiting",
         ),
         (
             "who lost a record may send",
-            "            record = self._check_owned(record_id)\n",
-            "            record = self._known(record_id)\n",
+            "            record = self._check_owned(record_id, asked)\n",
+            "            record = self._known(record_id, asked)\n",
         ),
         (
             "a record that another process owns is taken over",
