@@ -135,7 +135,7 @@ def test_what_is_written_over_a_broken_connection_is_written_once(
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
-def test_an_equal_request_of_another_process_joins_what_a_lost_answer_was_about(
+def test_an_equal_request_joins_what_a_lost_answer_was_about(
     place: DatabaseUrl, proxy: PostgresProxy, where: CutAt, tmp_path: Any
 ) -> None:
     """In between the claim is made, or it is not: whichever of the two comes first pays, and the other one joins."""

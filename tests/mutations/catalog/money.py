@@ -388,7 +388,8 @@ _JOURNAL: Final = (
         ),
         (
             "the intent to send is not synced",
-            "        with self._transaction(synced=True, timed=True):\n            record = self._check_owned(record_id)",
+            "        with self._transaction(synced=True, timed=True):\n"
+            "            record = self._check_owned(record_id)",
             "        with self._transaction(timed=True):\n            record = self._check_owned(record_id)",
         ),
         (
