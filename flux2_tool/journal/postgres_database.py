@@ -18,6 +18,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
@@ -47,6 +48,9 @@ _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
 _LOCK_TIMEOUT_S: Final = 2.0
 _STATEMENT_TIMEOUT_S: Final = 10.0
+# A process that stands still in the middle of a claim, or whose host is gone, would hold up the claims of all others.
+_PAUSE_TIMEOUT_S: Final = 10.0
+_OF_STATEMENT, _OF_PAUSE = "statement_timeout", "idle_in_transaction_session_timeout"
 _LOCK_CLAIMS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))"
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
@@ -123,6 +127,7 @@ class PostgresDatabase:
     same = "IS NOT DISTINCT FROM"
     for_update = "FOR UPDATE"
     lock_records = "LOCK TABLE records IN EXCLUSIVE MODE"
+    for_long: Sequence[str] = tuple(f"SELECT set_config('{name}', '0', true)" for name in (_OF_STATEMENT, _OF_PAUSE))
     sums = SUMS_OF_RECORDS
 
     def __init__(self, pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]], *, name: str, schema: str) -> None:
@@ -266,6 +271,15 @@ def _check(connection: psycopg.Connection[Any]) -> None:
             connection.execute("")
 
 
+def _configure(connection: psycopg.Connection[Any], *, schema: str) -> None:
+    from psycopg import sql
+
+    limits = {"lock_timeout": _LOCK_TIMEOUT_S, _OF_STATEMENT: _STATEMENT_TIMEOUT_S, _OF_PAUSE: _PAUSE_TIMEOUT_S}
+    settings = [sql.SQL("SET {} = {}").format(sql.Identifier(name), round(s * 1000)) for name, s in limits.items()]
+    path = sql.SQL("SET search_path TO {}").format(sql.Identifier(schema))
+    connection.execute(sql.SQL("; ").join([path, *settings]))
+
+
 def _application_name() -> str:
     """Return what the server's views show of this process; PostgreSQL cuts it after 63 bytes."""
     return f"{APPLICATION} {socket.gethostname()[:40]} {os.getpid()}"
@@ -312,7 +326,6 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
     """
     try:
         import psycopg
-        from psycopg import sql
         from psycopg.conninfo import conninfo_to_dict
         from psycopg_pool import ConnectionPool
     except ImportError as exc:
@@ -335,13 +348,6 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
     except psycopg.Error as exc:
         raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
 
-    def configure(connection: psycopg.Connection[Any]) -> None:
-        connection.execute(
-            sql.SQL("SET search_path TO {}; SET lock_timeout = {}; SET statement_timeout = {}").format(
-                sql.Identifier(schema), round(_LOCK_TIMEOUT_S * 1000), round(_STATEMENT_TIMEOUT_S * 1000)
-            )
-        )
-
     pool = ConnectionPool(
         url,
         kwargs=options,
@@ -349,7 +355,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         max_size=most,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_timeout=CONNECT_TIMEOUT_S,  # then whoever asks next has it tried anew, and not after a long pause
-        configure=configure,
+        configure=partial(_configure, schema=schema),
         check=_check,
         name="flux2-tool-journal",
         open=True,

@@ -223,6 +223,7 @@ class SqlJournal(PaceTable):
 
     def prune(self, *, before: float) -> int:
         with self._transaction():
+            self._begin_long()
             keep_conversations(self._database, _PRUNABLE, (before,))
             cursor = self._database.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
             self._database.execute(
@@ -250,6 +251,7 @@ class SqlJournal(PaceTable):
     def held(self) -> Iterator[None]:
         """Keep every other process from writing; one transaction of this one."""
         with self._transaction(synced=True, alone=True):
+            self._begin_long()
             if self._database.lock_records:
                 self._database.execute(self._database.lock_records)
             yield
@@ -300,6 +302,10 @@ class SqlJournal(PaceTable):
         self._database.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
+
+    def _begin_long(self) -> None:
+        for statement in self._database.for_long:
+            self._database.execute(statement)
 
     def _may_end(self, record: Record, state: RecordState) -> bool:
         """Whether an outcome may replace the record's state; that of a stalled process may be outdated."""

@@ -41,6 +41,7 @@ class Counted:
         self._database = database
         self.order, self.same = database.order, database.same
         self.for_update, self.lock_records, self.sums = database.for_update, database.lock_records, database.sums
+        self.for_long = database.for_long
         self.work = 0
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:

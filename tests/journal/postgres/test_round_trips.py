@@ -10,17 +10,13 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from flux2_tool.journal import Cap, ClaimRules, Conversation, CreateLimit, Outcome, open_journal
 from flux2_tool.journal.place import DatabaseUrl
-from tests.support import stores
 from tests.support.journal import NOON, Machine, Named
-
-pytestmark = pytest.mark.skipif(not stores.is_postgres(), reason="a file has no server: --journal=postgres")
 
 CAPS = (
     Cap(kind="session", limit_usd=1.0, session="a session"),
@@ -67,10 +63,8 @@ class Counter:
 
 
 @pytest.fixture
-def counter(home: Path) -> Iterator[Counter]:
+def counter(place: DatabaseUrl) -> Iterator[Counter]:
     """A way to the tests' server."""
-    place = stores.place_of(home)
-    assert isinstance(place, DatabaseUrl)
     counter = Counter(place)
     yield counter
     counter.close()
