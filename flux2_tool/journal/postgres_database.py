@@ -22,10 +22,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
-from flux2_tool.journal.errors import JournalFailureReason
 from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
-from flux2_tool.journal.server_errors import ServerError, missing_package
+from flux2_tool.journal.server_errors import ServerError, missing_package, reason_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,24 +52,6 @@ _PAUSE_TIMEOUT_S: Final = 10.0
 _OF_STATEMENT, _OF_PAUSE = "statement_timeout", "idle_in_transaction_session_timeout"
 _LOCK_CLAIMS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))"
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
-
-# By SQLSTATE, or its class. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html.
-_REASONS: Final[dict[str, JournalFailureReason]] = {
-    "40001": "locked",
-    "40P01": "locked",
-    "55P03": "locked",
-    "53100": "disk",
-    "25006": "permissions",
-    "42501": "permissions",
-    "08": "connection",
-    "28": "permissions",
-    "3F": "permissions",
-    "53": "connection",
-    "57": "connection",
-    "58": "disk",
-    "XX": "damaged",
-    "22": "damaged",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +237,7 @@ class PostgresDatabase:
             raise ServerError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
-            raise ServerError(text, reason=_reason(exc)) from exc
+            raise ServerError(text, reason=reason_of(exc)) from exc
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
@@ -293,17 +274,6 @@ def _statement(sql: str) -> LiteralString:
 def _value(value: Any) -> Any:
     """Return a value as PostgreSQL can have it, whose texts have no NUL."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
-
-
-def _reason(exc: Exception) -> JournalFailureReason:
-    import psycopg
-
-    if not isinstance(exc, psycopg.Error):
-        return "damaged"
-    code = exc.sqlstate or ""
-    if not code:  # the connection broke without a word
-        return "connection" if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) else "other"
-    return _REASONS.get(code) or _REASONS.get(code[:2], "other")
 
 
 def listener_of(url: str, *, schema: str) -> PostgresListener:
@@ -346,7 +316,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
                 raise ServerError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
             migrate(connection, schema=schema, now=now)
     except psycopg.Error as exc:
-        raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
+        raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=reason_of(exc)) from exc
 
     pool = ConnectionPool(
         url,
