@@ -61,14 +61,16 @@ def print_outcome(outcome: CallResult | Flux2Error, *, tool: Tool, as_json: bool
 
 
 def note_unwritten(*outcomes: CallResult | Flux2Error) -> None:
-    """Say on stderr what was not written to stdout: such a result counts as not shown, and its task shows it again."""
-    failure = take_output_failure()
+    """Say on stderr what was not written to stdout: such a result counts as not shown, and its task shows it again.
+
+    A look back shows nothing for the first time: it is a list like any other, of which `| head` wants no more.
+    """
+    results = [outcome for outcome in outcomes if not isinstance(outcome, RecentImages)]
+    failure = take_output_failure() if results else None
     if failure is None:
         return
     note(f"warning: stdout could not be written ({failure.strerror}), so the result counts as not shown")
-    for outcome in outcomes:
-        if isinstance(outcome, RecentImages):
-            continue
+    for outcome in results:
         for task_id in _task_ids(outcome):
             note(f"hint:  {_fetch_command(task_id)}")
 
@@ -94,7 +96,6 @@ def _print_recent(result: RecentImages, *, as_json: bool) -> int:
         write_json(as_object(result))
     else:
         print_recent(result)
-    note_unwritten(result)
     return DONE
 
 

@@ -123,6 +123,19 @@ def test_a_list_that_cannot_be_written_is_an_error_unless_nobody_wants_it(
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize(("streams", "code"), [(">gone", 0), with_full("> /dev/full", 3)])
+@pytest.mark.parametrize("words", [["task"], ["task", "--json"], ["call", "get_image_task", "{}"]])
+def test_looking_back_is_a_list_like_any_other(command: Command, words: list[str], streams: str, code: int) -> None:
+    """It shows no image for the first time."""
+    command.run("generate", "a red fox")
+
+    found, _, stderr = run(command, *words, streams=streams)
+
+    assert found == code
+    assert "counts as not shown" not in stderr
+    assert ("could not be written to stdout: No space left on device" in stderr) == (code == 3)
+
+
 @pytest.mark.parametrize("server", ["worker", "mcp"])
 @pytest.mark.parametrize(("streams", "code"), [(">&-", 3), ("<&-", 0)])
 def test_a_server_needs_stdout_and_ends_without_stdin(bare: Command, server: str, streams: str, code: int) -> None:

@@ -93,7 +93,7 @@ def start_host(node: str, tmp_path: Path) -> Iterator[Callable[..., PluginHost]]
 
     Without one, a worker finds that of the user who runs the tests, and takes the real journal along.
     """
-    home = tmp_path / "home"
+    home = tmp_path / "home-of-the-user"
     home.mkdir()
     with ExitStack() as stack:
 
