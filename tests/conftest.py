@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import network, stores
+from tests.support import network, reaching, stores
 from tests.support.harness import SandboxTransport
+
+REPEATED = ("engine", "journal", "tasks")
+"""The folders whose tests run over sockets, too."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     stores.choose(config.getoption("--journal"))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    is_repeated = item.path.parent.name in REPEATED
+    network.expect(not is_repeated or reaching.reaches_network(item))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--journal") != "sqlite":
         of_files = [item for item in items if item.get_closest_marker("sqlite_only") is not None]
@@ -45,6 +53,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in of_files]
     if config.getoption("--network") != "sockets":
         return
+    silent = [item for item in items if not reaching.reaches_network(item)]
+    config.hook.pytest_deselected(items=silent)
+    items[:] = [item for item in items if item not in set(silent)]
     for item in items:
         marker = item.get_closest_marker("transport_only")
         if marker is not None:

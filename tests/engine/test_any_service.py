@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux2_tool.schema.manifest import load_manifest
+from tests.support import network
 from tests.support.harness import CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, again, run_call
 
 _SCHEMA = load_manifest().tools["text_to_image"].output_schema
@@ -55,7 +56,9 @@ _answers = (
     | st.builds(lambda code, body: httpx.Response(code, content=body), _codes, st.binary(max_size=30))
     | st.sampled_from([httpx.ReadError("reset"), httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
 )
-_few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Over sockets each takes four times as long, and what differs there is found by few.
+_EXAMPLES = 150 if network.chosen() == "transport" else 40
+_few = settings(max_examples=_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def _service(posts: list[Any], gets: list[Any]) -> MockService:

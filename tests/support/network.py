@@ -13,6 +13,7 @@ import httpx
 
 WAYS: Final = ("transport", "sockets")
 _chosen = "transport"
+_is_expected = True
 
 
 def choose(way: str) -> None:
@@ -24,8 +25,20 @@ def choose(way: str) -> None:
         logging.getLogger("httpcore").setLevel(logging.INFO)
 
 
+def chosen() -> str:
+    """Return the way."""
+    return _chosen
+
+
+def expect(is_expected: bool) -> None:
+    """Say whether the test that comes next may use the network; see `reaching.py`."""
+    global _is_expected
+    _is_expected = is_expected
+
+
 def network_of(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
     """Return the network whose other end is this transport."""
+    assert _is_expected, "reaching.py does not see that this test sends requests; it would not run over sockets"
     if _chosen == "transport":
         return transport
     from tests.support.sockets import SocketTransport
