@@ -44,7 +44,8 @@ class PostgresListener:
         self._channel = channel_of(schema)
         self._options = {**options, **_ALIVE}
         self._stopped = threading.Event()
-        self._stop_here, self._stop_there = socket.socketpair()
+        # Made with the thread, which closes them: of a listener that never starts nothing stays open.
+        self._stops: tuple[socket.socket, socket.socket] | None = None
 
     def start(self, hear: Callable[[list[str]], None]) -> None:
         """Begin to listen.
@@ -53,17 +54,21 @@ class PostgresListener:
             hear: Called in the thread with the messages that came, and with none after each connecting: something may
                 have been missed before.
         """
-        threading.Thread(target=self._run, args=(hear,), name="flux2-tool-journal-listener", daemon=True).start()
+        self._stops = socket.socketpair()
+        threading.Thread(
+            target=self._run, args=(hear, self._stops), name="flux2-tool-journal-listener", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """End the thread soon, from any thread."""
         self._stopped.set()
-        with contextlib.suppress(OSError):
-            self._stop_here.send(b"\0")
+        if self._stops is not None:
+            with contextlib.suppress(OSError):
+                self._stops[0].send(b"\0")
 
     # ---- private, in the thread --------------------------------------------------------------------------------------
 
-    def _run(self, hear: Callable[[list[str]], None]) -> None:
+    def _run(self, hear: Callable[[list[str]], None], stops: tuple[socket.socket, socket.socket]) -> None:
         import psycopg
 
         failures = 0
@@ -73,20 +78,22 @@ class PostgresListener:
                     connection.execute(f'LISTEN "{self._channel}"')
                     failures = 0
                     hear([])
-                    self._listen(connection, hear)
+                    self._listen(connection, hear, stops[1])
             except (psycopg.Error, OSError) as exc:
                 logger.info("listening to the journal's database: %s", type(exc).__name__)
             if not self._stopped.is_set():
                 self._stopped.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
                 failures += 1
-        self._stop_here.close()
-        self._stop_there.close()
+        for one in stops:
+            one.close()
 
-    def _listen(self, connection: psycopg.Connection[Any], hear: Callable[[list[str]], None]) -> None:
+    def _listen(
+        self, connection: psycopg.Connection[Any], hear: Callable[[list[str]], None], stop: socket.socket
+    ) -> None:
         """Hand on what comes, until this is stopped or, with an error, the connection is lost."""
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
-            selector.register(self._stop_there, selectors.EVENT_READ)
+            selector.register(stop, selectors.EVENT_READ)
             while not self._stopped.is_set():
                 messages = []
                 connection.pgconn.consume_input()
