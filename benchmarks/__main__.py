@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import concurrency, lateness, leaks, machine, pictures, push
+from benchmarks import concurrency, lateness, leaks, machine, pictures, push, start
 from benchmarks.bench import Bench, say
 from benchmarks.plot import draw
 from benchmarks.report import as_markdown
@@ -30,7 +30,7 @@ from benchmarks.scale import FULL, QUICK
 from benchmarks.simulation import simulate
 from benchmarks.targets import check
 
-PARTS = ("lateness", "push", "concurrency", "leaks", "pictures", "simulation")
+PARTS = ("lateness", "push", "start", "concurrency", "leaks", "pictures", "simulation")
 PLOT = "lateness.svg"
 
 
@@ -75,6 +75,8 @@ async def _run(parts: Sequence[str], *, quick: bool, seed: int) -> dict[str, Any
                 results["lateness"] = await lateness.measure(bench)
             if "push" in parts:
                 results["push"] = await push.measure(bench)
+            if "start" in parts:
+                results["start"] = await start.measure(bench)
             if "concurrency" in parts:
                 results["concurrency"] = await concurrency.measure(bench)
             if "leaks" in parts:

@@ -7,6 +7,7 @@ conversation of its own; so with 100 of them 100 pictures are in hand at every m
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,8 @@ def measure(stores: Sequence[Store], levels: Sequence[int], *, turn_s: float, tu
             for store in stores:
                 say(f"{processes} processes, {store.name}, turn {turn + 1} of {turns}")
                 found.setdefault((processes, store.name), []).append(_turn(store, processes, turn_s=turn_s))
+        for store in stores:
+            say(json.dumps(_together(processes, store.name, found[processes, store.name])))
     return [_together(processes, name, entries) for (processes, name), entries in found.items()]
 
 
@@ -108,8 +111,7 @@ def _work(place: JournalPlace, session: str, barrier: Any, turn_s: float, end: C
 
 
 async def _pictures(place: JournalPlace, session: str, barrier: Any, turn_s: float) -> Worked:
-    journal = await open_threaded_journal(place, owner=ThisProcess(), now=time.time())
-    worked = Worked()
+    journal, worked = await _opened(place), Worked()
     for _ in range(WARM_UP):
         await _picture(journal, session, Worked())
     barrier.wait()
@@ -119,6 +121,16 @@ async def _pictures(place: JournalPlace, session: str, barrier: Any, turn_s: flo
     worked.cpu_s = time.process_time() - cpu_s
     journal.close_now()
     return worked
+
+
+async def _opened(place: JournalPlace) -> ThreadedJournal:
+    """Open the journal, which a hundred processes do at this moment; in use they come one by one."""
+    while True:
+        try:
+            return await open_threaded_journal(place, owner=ThisProcess(), now=time.time())
+        except JournalError as exc:
+            if exc.reason != "locked":
+                raise
 
 
 async def _picture(journal: ThreadedJournal, session: str, worked: Worked) -> None:

@@ -6,6 +6,7 @@ a claim, a look-up or a periodic operation costs must not depend on how many row
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ def measure(stores: Sequence[Store], sizes: Sequence[int], *, pictures: int, tur
                         **_figures(measured[store.name]),
                     }
                 )
+                say(json.dumps(found[-1]))
     return found
 
 

@@ -117,7 +117,6 @@ def _uncounted(journal: SqlJournal) -> Iterator[None]:
     with journal.held():
         triggers: list[tuple[str, str]] = []
         if is_server:
-            database.execute("SET LOCAL statement_timeout = 0")
             database.execute("ALTER TABLE records DISABLE TRIGGER USER")
         else:
             triggers = [
@@ -133,5 +132,7 @@ def _uncounted(journal: SqlJournal) -> Iterator[None]:
         for _, sql in triggers:
             database.execute(sql)
     if is_server:  # as the server does by itself within a minute
-        with database.reading():
-            database.execute("ANALYZE")
+        with database.writing():
+            for statement in database.for_long:
+                database.execute(statement)
+            database.execute("ANALYZE records, spending")

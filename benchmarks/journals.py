@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small numbers, for a look at the benchmark itself")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part to run; by default all")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="on the disk to measure; by default temporary files")
+    parser.add_argument("--turn", type=float, metavar="S", help="seconds of each turn of the processes (10)")
     parser.add_argument("--results", type=Path, metavar="FILE", help="where the raw figures go; by default a new file")
     chosen = parser.parse_args(arguments)
     path = chosen.results or Path(tempfile.mkdtemp(prefix="flux2-journals-")) / "results.json"
-    results = _run(chosen.only or PARTS, QUICK if chosen.quick else FULL, chosen.folder)
+    scale = QUICK if chosen.quick else FULL
+    if chosen.turn is not None:
+        scale = replace(scale, turn_s=chosen.turn)
+    results = _run(chosen.only or PARTS, scale, chosen.folder)
     results["quick"] = chosen.quick
     path.write_text(json.dumps(results, indent=1))
     say(f"raw figures: {path}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.figures import Samples, ratio_of_means
 from benchmarks.kinds import KINDS
 from benchmarks.lateness import HISTORIES
-from benchmarks.targets import OURS, THEIRS, check, cpu_ms, of_client
+from benchmarks.targets import OURS, THEIRS, beside_s, check, cpu_ms, of_client
 
 _ALL = "all four"
 
@@ -19,6 +20,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     parts: dict[str, Callable[[Any], Iterator[str]]] = {
         "lateness": _lateness,
         "push": _push,
+        "start": _start,
         "concurrency": _concurrency,
         "leaks": _leaks,
         "pictures": _pictures,
@@ -120,6 +122,18 @@ def _concurrency(entries: list[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         for failure, count in entry["failures"].items():
             yield f"\n{count} of {entry['client']} at {entry['in_flight']} failed: {failure}"
+
+
+def _start(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "### A process a picture: medians\n"
+    yield from header("client", "processes", "until the request, s", "after the picture, s", "together, s", "CPU, s")
+    for client in (OURS, THEIRS):
+        mine = [entry for entry in entries if entry["client"] == client]
+        before_s, after_s, cpu_s = (
+            statistics.median(entry[name] for entry in mine) for name in ("before_s", "after_s", "cpu_s")
+        )
+        cells = (before_s, after_s, beside_s(entries, client), cpu_s)
+        yield row(client, str(len(mine)), *(f"{cell:.2f}" for cell in cells))
 
 
 def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:

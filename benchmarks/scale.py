@@ -40,6 +40,7 @@ class Scale:
         leak_calls: Calls through one worker.
         leak_in_flight: How many at once.
         push_tasks: Tasks of each kind with a webhook, all in flight together.
+        starts: Processes of each client that make one picture.
     """
 
     rounds: int
@@ -52,6 +53,7 @@ class Scale:
     leak_calls: int
     leak_in_flight: int
     push_tasks: int
+    starts: int
 
 
 FULL = Scale(
@@ -70,6 +72,7 @@ FULL = Scale(
     leak_calls=10_000,
     leak_in_flight=200,
     push_tasks=40,
+    starts=20,
 )
 QUICK = Scale(
     rounds=1,
@@ -86,4 +89,5 @@ QUICK = Scale(
     leak_calls=1_000,
     leak_in_flight=100,
     push_tasks=10,
+    starts=3,
 )

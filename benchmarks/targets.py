@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ def check(results: Mapping[str, Any]) -> list[Target]:
     parts: dict[str, Callable[[Any], Iterator[Target]]] = {
         "lateness": _lateness,
         "push": _push,
+        "start": _start,
         "concurrency": _concurrency,
         "leaks": _leaks,
         "pictures": _pictures,
@@ -99,6 +101,17 @@ def _push(entries: list[dict[str, Any]]) -> Iterator[Target]:
     # One in each kind is asked for before it is known that webhooks arrive.
     yield Target(name="webhooks: polls a task", limit=1.15, measured=ours.mean_polls)
     yield _failed("webhooks", entries)
+
+
+def beside_s(entries: list[dict[str, Any]], client: str) -> float:
+    """Return the median time that a process takes beside its picture, in seconds."""
+    return statistics.median(one["before_s"] + one["after_s"] for one in entries if one["client"] == client)
+
+
+def _start(entries: list[dict[str, Any]]) -> Iterator[Target]:
+    ours_s, theirs_s = beside_s(entries, OURS), beside_s(entries, THEIRS)
+    yield Target(name="a command beside its picture", limit=0.30, measured=ours_s, unit=" s")
+    yield Target(name="a command beside its picture against the SDK's script", limit=1.5, measured=ours_s / theirs_s)
 
 
 def _concurrency(entries: list[dict[str, Any]]) -> Iterator[Target]:

@@ -101,6 +101,8 @@ class GalleryMaker:
             self._clients.clear()
         await asyncio.to_thread(thumbnails.forget_others, every.shown)
         notes = _notes(every, thumbnails, left_out=len(every.shown) - len(shown))
+        if snapshot is not None and snapshot.has_more:
+            notes.append(f"Only the newest {len(records)} requests are looked at; older pictures are left out.")
         content = Content(
             entries=shown,
             thumbnails=small,

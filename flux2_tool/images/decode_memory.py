@@ -16,6 +16,7 @@ from flux2_tool.images.decode_limits import (
 )
 from flux2_tool.images.file_kinds import kind_of
 from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.turning import LARGE_PX, transpose_of
 
 
 def memory_for(data: bytes, *, is_encoded_again: bool, most_bytes: int) -> int:
@@ -29,35 +30,40 @@ def memory_for(data: bytes, *, is_encoded_again: bool, most_bytes: int) -> int:
     Raises:
         PictureError: The header claims more pixels than are allowed.
     """
-    size_px, bytes_per_pixel = _claim(data)
+    size_px, bytes_per_pixel, turned_bytes_per_pixel = _claim(data)
     if size_px[0] * size_px[1] > MAX_PIXELS:
         raise PictureError(
             f"has {size_px[0]} x {size_px[1]} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
         )
-    least_bytes = int(size_px[0] * size_px[1] * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes
-    wanted_bytes = least_bytes + (2 * len(data) + PRODUCTION.overhead_bytes if is_encoded_again else 0)
+    pixels = size_px[0] * size_px[1]
+    least_bytes = int(pixels * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes
+    again_bytes = int(pixels * turned_bytes_per_pixel) + 2 * len(data) + PRODUCTION.overhead_bytes
+    wanted_bytes = least_bytes + (again_bytes if is_encoded_again else 0)
     return max(least_bytes, min(wanted_bytes, most_bytes))
 
 
-def _claim(data: bytes) -> tuple[tuple[int, int], float]:
-    """Return the size that a file claims, in pixels, and the bytes of memory that each pixel takes."""
+def _claim(data: bytes) -> tuple[tuple[int, int], float, float]:
+    """Return the size that a file claims, in pixels, the bytes of memory of each, and those to turn it upright."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp_size_px(data), WEBP_BYTES_PER_PIXEL
+        return _webp_size_px(data), WEBP_BYTES_PER_PIXEL, 0.0
     import warnings
 
     from PIL import Image
 
     kind = kind_of(data)
     if not kind.decoder or (kind.use == "converted" and not can_decode(kind.decoder)):
-        return (0, 0), 0.0
+        return (0, 0), 0.0, 0.0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of many pixels
             with Image.open(io.BytesIO(data), formats=(kind.decoder,)) as image:
                 bytes_per_pixel = CONVERTED_BYTES_PER_PIXEL.get(kind.decoder, BYTES_PER_PIXEL)
-                return image.size, bytes_per_pixel + _coefficients(image)
+                coefficients, turned = _coefficients(image), 0.0
+                if image.size[0] * image.size[1] < LARGE_PX and transpose_of(image) is not None:
+                    turned = BYTES_PER_PIXEL + coefficients
+                return image.size, bytes_per_pixel + coefficients, turned
     except Exception:  # noqa: BLE001 - decoders raise many types for invalid data; `read_picture` names the fault
-        return (0, 0), 0.0
+        return (0, 0), 0.0, 0.0
 
 
 def _coefficients(image: Any) -> float:

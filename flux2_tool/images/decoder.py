@@ -172,6 +172,9 @@ class Decoder:
             async with self._budget.reserved(granted_bytes):
                 reply = await self._asked(request, (file.fileno(), output.fileno()))
             needs_bytes = reply.get("needs_bytes")
+            if reply.get("over") == "memory" and granted_bytes < limits.memory_bytes:
+                # It took more than its header claims, for instance to be turned: that is no reason to refuse it.
+                needs_bytes = limits.memory_bytes
             if needs_bytes is None:
                 return _facts_of(reply, limits)
             if needs_bytes > limits.memory_bytes or needs_bytes <= granted_bytes:

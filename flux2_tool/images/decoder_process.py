@@ -11,7 +11,7 @@ group at once, whatever is being decoded, and so does whoever kills the group.
              {"refused": "text", …}       no picture as it must be; the text completes "it …"
              {"needs_bytes": N, "used_cpu_s": S}
                                           nothing was decoded: it takes more memory than was granted
-             {"over": "cpu" | "memory"}   it was stopped at a limit
+             {"over": "cpu" | "memory"}   it was stopped at a limit; of memory with "used_cpu_s" as well
              {"crashed": "SIGSEGV"}       the decoder died
 
 Linux enforces the memory limit (RLIMIT_AS). macOS does not: there the server watches the fork's resident memory and
@@ -136,8 +136,9 @@ def _in_a_fork(  # pragma: no cover - as `serve`
         if any(descriptor == channel.fileno() for descriptor, _event in _heard(told, pid, most_bytes)):
             os.killpg(0, signal.SIGKILL)
         text = pipe.read(MAX_MESSAGE_BYTES)
-    _pid, status = os.waitpid(pid, 0)
-    return outcome(text, status)
+    _pid, status, usage = os.wait4(pid, 0)
+    reply = outcome(text, status)
+    return {**reply, "used_cpu_s": usage.ru_utime + usage.ru_stime} if reply.get("over") == "memory" else reply
 
 
 def _heard(  # pragma: no cover - as `serve`

@@ -103,9 +103,7 @@ def encoded(
     if kept_profile is not None:
         kept["icc_profile"] = kept_profile
     for kind, options in (*wanted, *_coarser(image, has_transparency="transparency" in kept)):
-        output = io.BytesIO()
-        image.save(output, format=kind, **options, **kept)
-        written = output.getvalue()
+        written = _saved(image, kind, {**options, **kept})
         if kind == "PNG" and colours_from is not None and not is_converted:
             written = with_colours_of(colours_from, written)
         if kind == "PNG" and code_points is not None and not profile:
@@ -113,6 +111,26 @@ def encoded(
         if len(written) <= max_bytes:
             return Encoded(data=written, kind=kind, width_px=image.size[0], height_px=image.size[1])
     raise TooLargeError
+
+
+def _saved(image: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
+    """Return a file of a picture; a progressive JPEG becomes a baseline one of the same where memory does not suffice.
+
+    Raises:
+        MemoryError: It does not suffice in any way.
+    """
+    output = io.BytesIO()
+    try:
+        image.save(output, format=kind, **options)
+    except (MemoryError, OSError) as exc:
+        # libjpeg's lack of memory is a fault of the data to Pillow, which is not for the reader of this error.
+        if isinstance(exc, OSError) and not str(exc).endswith("when writing image file"):
+            raise
+        if not options.get("progressive"):
+            raise MemoryError from exc
+    else:
+        return output.getvalue()
+    return _saved(image, kind, {**options, "progressive": False})
 
 
 def _coarser(image: Image.Image, *, has_transparency: bool) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from PIL import Image
 
-# Below this, both fit side by side.
-_LARGE_PX: Final = 12_000_000
+# Below this, a picture and the turned one are held side by side.
+LARGE_PX: Final = 12_000_000
 _BAND_PX: Final = 2_000_000
 _MODES: Final = ("L", "RGB", "RGBA", "CMYK")
 _SWAPPING: Final = ("TRANSPOSE", "TRANSVERSE", "ROTATE_90", "ROTATE_270")
@@ -46,7 +46,7 @@ def swaps_sides(operation: str | None) -> bool:
     return operation in _SWAPPING
 
 
-def turned(image: Image.Image, operation: str, *, large_px: int = _LARGE_PX, band_px: int = _BAND_PX) -> Image.Image:
+def turned(image: Image.Image, operation: str, *, large_px: int = LARGE_PX, band_px: int = _BAND_PX) -> Image.Image:
     """Return a picture turned by one of Pillow's transpose operations; a large one's pixels are given up for it.
 
     Args:

@@ -27,6 +27,7 @@ class Database(Protocol):
         same: The operator that takes two NULLs for equal.
         for_update: What ends a query whose rows stay locked until the end of the transaction.
         lock_records: A statement that keeps every other transaction from changing a record; "" where none is needed.
+        for_long: Statements that begin a transaction which may take long, or wait for something else meanwhile.
         sums: A query of the sums of spending as the records say them; see `spending_sums.py`.
     """
 
@@ -34,6 +35,7 @@ class Database(Protocol):
     same: str
     for_update: str
     lock_records: str
+    for_long: Sequence[str]
     sums: str
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:

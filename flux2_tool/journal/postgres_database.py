@@ -18,13 +18,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
-from flux2_tool.journal.errors import JournalFailureReason
 from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
-from flux2_tool.journal.server_errors import ServerError, missing_package
+from flux2_tool.journal.server_errors import ServerError, missing_package, reason_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,31 +33,25 @@ if TYPE_CHECKING:
 # As many operations as run at once in one process.
 POOL_SIZE: Final = 4
 CONNECT_TIMEOUT_S: Final = 5.0
+# How long to wait for a connection after one could not be made: the pool goes on trying in the background.
+_AWAY_TIMEOUT_S: Final = 0.2
+# A network that swallows everything is noticed after this, where the address does not say otherwise.
+_LINE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 APPLICATION: Final = "flux2-tool"
 _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
 _LOCK_TIMEOUT_S: Final = 2.0
 _STATEMENT_TIMEOUT_S: Final = 10.0
+# A process that stands still in the middle of a claim, or whose host is gone, would hold up the claims of all others.
+_PAUSE_TIMEOUT_S: Final = 10.0
+_OF_STATEMENT, _OF_PAUSE = "statement_timeout", "idle_in_transaction_session_timeout"
 _LOCK_CLAIMS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))"
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
-
-# By SQLSTATE, or its class. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html.
-_REASONS: Final[dict[str, JournalFailureReason]] = {
-    "40001": "locked",
-    "40P01": "locked",
-    "55P03": "locked",
-    "53100": "disk",
-    "25006": "permissions",
-    "42501": "permissions",
-    "08": "connection",
-    "28": "permissions",
-    "3F": "permissions",
-    "53": "connection",
-    "57": "connection",
-    "58": "disk",
-    "XX": "damaged",
-    "22": "damaged",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +108,7 @@ class PostgresDatabase:
     same = "IS NOT DISTINCT FROM"
     for_update = "FOR UPDATE"
     lock_records = "LOCK TABLE records IN EXCLUSIVE MODE"
+    for_long: Sequence[str] = tuple(f"SELECT set_config('{name}', '0', true)" for name in (_OF_STATEMENT, _OF_PAUSE))
     sums = SUMS_OF_RECORDS
 
     def __init__(self, pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]], *, name: str, schema: str) -> None:
@@ -121,6 +116,7 @@ class PostgresDatabase:
         self._name = name
         self._schema = schema
         self._here = _Here()
+        self._is_away = False
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
         cursor = self._connection.execute(_statement(sql), [_value(value) for value in values])
@@ -229,17 +225,19 @@ class PostgresDatabase:
         from psycopg_pool import PoolClosed, PoolTimeout
 
         try:
-            with self._pool.connection() as connection:
+            with self._pool.connection(timeout=_AWAY_TIMEOUT_S if self._is_away else None) as connection:
                 self._here.begin(connection)
+                self._is_away = False
                 try:
                     yield connection
                 finally:
                     self._here.end()
         except (PoolTimeout, PoolClosed) as exc:
+            self._is_away = True
             raise ServerError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
-            raise ServerError(text, reason=_reason(exc)) from exc
+            raise ServerError(text, reason=reason_of(exc)) from exc
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
@@ -252,6 +250,15 @@ def _check(connection: psycopg.Connection[Any]) -> None:
         selector.register(connection.fileno(), selectors.EVENT_READ)
         if selector.select(0):
             connection.execute("")
+
+
+def _configure(connection: psycopg.Connection[Any], *, schema: str) -> None:
+    from psycopg import sql
+
+    limits = {"lock_timeout": _LOCK_TIMEOUT_S, _OF_STATEMENT: _STATEMENT_TIMEOUT_S, _OF_PAUSE: _PAUSE_TIMEOUT_S}
+    settings = [sql.SQL("SET {} = {}").format(sql.Identifier(name), round(s * 1000)) for name, s in limits.items()]
+    path = sql.SQL("SET search_path TO {}").format(sql.Identifier(schema))
+    connection.execute(sql.SQL("; ").join([path, *settings]))
 
 
 def _application_name() -> str:
@@ -267,17 +274,6 @@ def _statement(sql: str) -> LiteralString:
 def _value(value: Any) -> Any:
     """Return a value as PostgreSQL can have it, whose texts have no NUL."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
-
-
-def _reason(exc: Exception) -> JournalFailureReason:
-    import psycopg
-
-    if not isinstance(exc, psycopg.Error):
-        return "damaged"
-    code = exc.sqlstate or ""
-    if not code:  # the connection broke without a word
-        return "connection" if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) else "other"
-    return _REASONS.get(code) or _REASONS.get(code[:2], "other")
 
 
 def listener_of(url: str, *, schema: str) -> PostgresListener:
@@ -300,7 +296,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
     """
     try:
         import psycopg
-        from psycopg import sql
+        from psycopg.conninfo import conninfo_to_dict
         from psycopg_pool import ConnectionPool
     except ImportError as exc:
         raise missing_package(exc.name or "psycopg") from exc
@@ -314,19 +310,13 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         "autocommit": True,
     }
     try:
+        options |= {name: value for name, value in _LINE.items() if name not in conninfo_to_dict(url)}
         with psycopg.connect(url, **options) as connection:
             if connection.info.server_version < 140000:
                 raise ServerError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
             migrate(connection, schema=schema, now=now)
     except psycopg.Error as exc:
-        raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
-
-    def configure(connection: psycopg.Connection[Any]) -> None:
-        connection.execute(
-            sql.SQL("SET search_path TO {}; SET lock_timeout = {}; SET statement_timeout = {}").format(
-                sql.Identifier(schema), round(_LOCK_TIMEOUT_S * 1000), round(_STATEMENT_TIMEOUT_S * 1000)
-            )
-        )
+        raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=reason_of(exc)) from exc
 
     pool = ConnectionPool(
         url,
@@ -334,7 +324,8 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         min_size=1,
         max_size=most,
         timeout=CONNECT_TIMEOUT_S,
-        configure=configure,
+        reconnect_timeout=CONNECT_TIMEOUT_S,  # then whoever asks next has it tried anew, and not after a long pause
+        configure=partial(_configure, schema=schema),
         check=_check,
         name="flux2-tool-journal",
         open=True,

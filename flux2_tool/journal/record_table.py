@@ -87,6 +87,13 @@ def all_records(connection: Executes) -> list[Record]:
     return [record_of(row) for row in connection.execute(sql)]
 
 
+def newest_records(database: Executes, order: str, most: int, *, record_id: str | None = None) -> list[Record]:
+    """Return the newest records, or the one with an id, in the order of insertion."""
+    condition, values = ("1 = 1", []) if record_id is None else ("record_id = ?", [record_id])
+    sql = f"SELECT {', '.join(RECORD_COLUMNS)} FROM records WHERE {condition} ORDER BY {order} DESC LIMIT {most:d}"  # noqa: S608
+    return [record_of(row) for row in database.execute(sql, values)][::-1]
+
+
 def row_of(values_of: Record | Outcome) -> dict[str, Any]:
     """Return a record or an outcome as columns and their values."""
     values = {item.name: getattr(values_of, item.name) for item in fields(values_of)}

@@ -20,6 +20,24 @@ _HINTS: Final[dict[JournalFailureReason, str]] = {
     "damaged": "restore the database from a backup, as docs/postgresql.md says",
 }
 
+# By SQLSTATE, or its class. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html.
+_REASONS: Final[dict[str, JournalFailureReason]] = {
+    "40001": "locked",
+    "40P01": "locked",
+    "55P03": "locked",
+    "53100": "disk",
+    "25006": "permissions",
+    "42501": "permissions",
+    "08": "connection",
+    "28": "permissions",
+    "3F": "permissions",
+    "53": "connection",
+    "57": "connection",
+    "58": "disk",
+    "XX": "damaged",
+    "22": "damaged",
+}
+
 
 class ServerError(JournalError):
     """A journal in PostgreSQL cannot be read or written; `hint` is what fixes it.
@@ -38,3 +56,15 @@ def missing_package(name: str) -> JournalError:
         reason="extra",
         hint=install_extra_text("postgres", this_installation()),
     )
+
+
+def reason_of(exc: Exception) -> JournalFailureReason:
+    """Return why a journal in PostgreSQL cannot be used, from what psycopg raised."""
+    import psycopg
+
+    if not isinstance(exc, psycopg.Error):
+        return "damaged"
+    code = exc.sqlstate or ""
+    if not code:  # the connection broke without a word
+        return "connection" if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) else "other"
+    return _REASONS.get(code) or _REASONS.get(code[:2], "other")

@@ -108,6 +108,19 @@ class SessionTable(ClaimTable):
                 limit=limit,
             )
 
+    def last_of(self, sessions: Sequence[str | None], *, limit: int) -> tuple[list[Record], int]:
+        """Return the last records of sessions, oldest first, and how many there are in all."""
+        order, found, count = self._database.order, list[str](), 0
+        with self._guarded():
+            for own, its in _conditions(list(dict.fromkeys(sessions))):
+                counted = self._database.ask(f"SELECT count(*) FROM records WHERE {own}", its)  # noqa: S608 - own names
+                sql = f"SELECT record_id FROM records WHERE {own} ORDER BY {order} DESC LIMIT {limit:d}"  # noqa: S608
+                found += [record_id for (record_id,) in self._database.ask(sql, its)()]
+                count += int(counted()[0][0])
+            marks = ", ".join("?" * len(found)) or "''"
+            last = self._select(f"record_id IN ({marks})", tuple(found), f"{order} DESC LIMIT {limit:d}")
+            return last[::-1], count
+
     def _newest(
         self,
         fingerprint: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,13 @@ from flux2_tool.journal.model import Record
 from flux2_tool.journal.opening import journal_file, open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
 from flux2_tool.journal.process_id import ThisProcess
-from flux2_tool.journal.record_table import all_records
+from flux2_tool.journal.record_table import newest_records
 from flux2_tool.journal.spending_sums import SpentAt, spent_since
 from flux2_tool.journal.sqlite_database import BUSY_TIMEOUT_S
 from flux2_tool.journal.sqlite_files import identity
 
+# The newest requests that are read at once: a shared journal may have millions, and a page cannot show more.
+MOST_RECORDS: Final = 10_000
 _STEPS: Final = frozenset(name for name, _ in MIGRATIONS)
 
 
@@ -37,27 +39,34 @@ class Snapshot:
     """A journal at one moment.
 
     Attributes:
-        records: All, oldest first.
+        records: The newest, oldest first.
+        has_more: Whether there are older ones, which were not read.
         spent: What was spent, by quarters of an hour, also for requests that were forgotten since.
     """
 
     records: tuple[Record, ...] = ()
+    has_more: bool = False
     spent: tuple[SpentAt, ...] = ()
 
 
-def read_snapshot(place: JournalPlace, *, since: float) -> Snapshot | None:
+def read_snapshot(
+    place: JournalPlace, *, since: float, record_id: str | None = None, most: int = MOST_RECORDS
+) -> Snapshot | None:
     """Return the journal of a data folder or a database, None where a folder has none yet.
 
     Args:
         place: The data folder, or the database.
         since: The spending from then on is wanted.
+        record_id: The one record that is wanted, by default all.
+        most: How many records at most, the newest of them.
 
     Raises:
         JournalError: It cannot be read.
     """
     if isinstance(place, DatabaseUrl):
         with closing(open_journal(place, owner=ThisProcess(), now=time.time())) as journal:
-            return Snapshot(records=tuple(journal.records()), spent=tuple(journal.spent_since(since)))
+            found = journal.newest_records(most + 1, record_id=record_id)
+            return _snapshot(found, journal.spent_since(since), most)
     path = _path_in(place)
     if path is None:
         return None
@@ -66,7 +75,12 @@ def read_snapshot(place: JournalPlace, *, since: float) -> Snapshot | None:
             open_journal(path.parent, owner=ThisProcess(), now=time.time()).close()
         with closing(_reading(path)) as connection:
             connection.execute("BEGIN")
-            return Snapshot(records=tuple(all_records(connection)), spent=tuple(spent_since(connection, since)))
+            found = newest_records(connection, "rowid", most + 1, record_id=record_id)
+            return _snapshot(found, spent_since(connection, since), most)
+
+
+def _snapshot(found: Sequence[Record], spent: Iterable[SpentAt], most: int) -> Snapshot:
+    return Snapshot(records=tuple(found[-most:]), has_more=len(found) > most, spent=tuple(spent))
 
 
 def _path_in(folder: Path) -> Path | None:

@@ -74,6 +74,7 @@ class SqliteDatabase:
     order = "rowid"
     same = "IS"
     for_update = lock_records = ""  # a transaction is the only one that writes
+    for_long: Sequence[str] = ()
     sums = SUMS_OF_RECORDS
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:

@@ -18,7 +18,7 @@ from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.pace_table import PaceTable
 from flux2_tool.journal.process_id import Moment
-from flux2_tool.journal.record_table import row_of
+from flux2_tool.journal.record_table import newest_records, row_of
 from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums, spent_since, wrong_sums
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
@@ -181,6 +181,11 @@ class SqlJournal(PaceTable):
         with self._guarded():
             return self._select(" AND ".join(conditions), tuple(values))
 
+    def newest_records(self, most: int, *, record_id: str | None = None) -> list[Record]:
+        """Return the newest records, or the one with an id, in the order of insertion."""
+        with self._guarded():
+            return newest_records(self._database, self._database.order, most, record_id=record_id)
+
     def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
         with self._guarded():
             rows = self._database.execute(
@@ -218,6 +223,7 @@ class SqlJournal(PaceTable):
 
     def prune(self, *, before: float) -> int:
         with self._transaction():
+            self._begin_long()
             keep_conversations(self._database, _PRUNABLE, (before,))
             cursor = self._database.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
             self._database.execute(
@@ -245,6 +251,7 @@ class SqlJournal(PaceTable):
     def held(self) -> Iterator[None]:
         """Keep every other process from writing; one transaction of this one."""
         with self._transaction(synced=True, alone=True):
+            self._begin_long()
             if self._database.lock_records:
                 self._database.execute(self._database.lock_records)
             yield
@@ -295,6 +302,10 @@ class SqlJournal(PaceTable):
         self._database.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
+
+    def _begin_long(self) -> None:
+        for statement in self._database.for_long:
+            self._database.execute(statement)
 
     def _may_end(self, record: Record, state: RecordState) -> bool:
         """Whether an outcome may replace the record's state; that of a stalled process may be outdated."""

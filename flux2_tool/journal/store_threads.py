@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
-from flux2_tool.journal.fork_guard import SQLITE
+from flux2_tool.journal.postgres import PostgresJournal
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
+from flux2_tool.journal.worker_threads import WorkerThreads
 
 T = TypeVar("T")
 
 # Between two attempts at a locked file; it does not occupy the thread.
 _PAUSE_S: Final = 0.03
+# How long to wait for a server that did not answer the last time.
+_AWAY_S: Final = 1.0
 # What an operation is tried again for; each may be carried out twice.
 _PASSING: Final[frozenset[JournalFailureReason]] = frozenset(("locked", "connection"))
 
@@ -32,25 +35,30 @@ class StoreThreads:
 
     def __init__(self, store: SqlJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
         self._store = store
-        self._executor = executor
+        self._threads = WorkerThreads(executor)
         self._clock = clock
         self._is_closed = False
-        self._at_work: set[Future[Any]] = set()
+        self._has_server = isinstance(store, PostgresJournal)
+        # No server was found: until it is, nothing waits for it long, so that tasks are followed on meanwhile.
+        self._is_away = False
 
     async def _run(self, operation: Callable[[], T], *, within_s: float = LOCK_PATIENCE_S) -> T:
         """Carry out an operation; a cancel leaves it at once."""
-        until_s = self._clock.monotonic() + within_s
+        begun_s = self._clock.monotonic()
         while True:
             try:
-                return await self._submitted(operation)
+                result = await self._answered(self._submitted(operation))
             except JournalError as exc:
-                if exc.reason not in _PASSING or self._clock.monotonic() >= until_s:
+                if self._is_final(exc, begun_s, within_s):
                     raise
+            else:
+                self._is_away = False
+                return result
             await self._clock.sleep(_PAUSE_S)
 
     async def _finish(self, operation: Callable[[], T]) -> T:
         """Carry out an operation; a cancel is raised only when the attempt that runs has ended."""
-        until_s = self._clock.monotonic() + LOCK_PATIENCE_S
+        begun_s = self._clock.monotonic()
         while True:
             attempt = self._submitted(operation)
             cancelled: asyncio.CancelledError | None = None
@@ -64,13 +72,10 @@ class StoreThreads:
             except (JournalError, OwnershipLostError) as exc:
                 if cancelled is not None:
                     raise cancelled from exc
-                if (
-                    not isinstance(exc, JournalError)
-                    or exc.reason not in _PASSING
-                    or self._clock.monotonic() >= until_s
-                ):
+                if not isinstance(exc, JournalError) or self._is_final(exc, begun_s, LOCK_PATIENCE_S):
                     raise
             else:
+                self._is_away = False
                 self._after_write()
                 if cancelled is not None:
                     raise cancelled
@@ -80,56 +85,33 @@ class StoreThreads:
     def _after_write(self) -> None:
         """What to do after something that has happened was written."""
 
-    def _submit(self, operation: Callable[[], T]) -> Future[T]:
-        future = self._executor.submit(guarded, operation)
-        self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
-        return future
+    async def _answered(self, attempt: asyncio.Future[T]) -> T:
+        """Wait for an attempt; one to which a server does not answer is left, so that its call ends in time."""
+        if self._has_server:
+            try:
+                await asyncio.wait([attempt], timeout=_AWAY_S if self._is_away else LOCK_PATIENCE_S)
+            finally:
+                is_late = not attempt.done() and attempt.cancel()
+            if is_late:
+                self._is_away = True
+                raise JournalError("the journal's database does not answer", reason="connection")
+        return await attempt
 
-    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
+    def _is_final(self, exc: JournalError, begun_s: float, within_s: float) -> bool:
+        """Whether an operation is not tried again; a lock ends soon, and a server may be away for long."""
+        if exc.reason == "connection":
+            within_s = 0.0 if self._is_away else min(within_s, LOCK_PATIENCE_S)
+        if exc.reason in _PASSING and self._clock.monotonic() < begun_s + within_s:
+            return False
+        self._is_away = exc.reason == "connection"
+        return True
+
+    def _close_store(self, *, release: bool) -> None:
         """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
-        wait(others)
+        self._threads.wait_for_others()
         self._store.close(release=release)
 
     def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
-        loop = asyncio.get_running_loop()
         if self._is_closed:
             raise JournalError("the journal is closed")
-        ended: Future[None] = Future()
-        self._at_work.add(ended)
-
-        def noted() -> T:
-            is_awaited = ended.set_running_or_notify_cancel()
-            try:
-                return guarded(operation)
-            finally:
-                self._at_work.discard(ended)
-                if is_awaited:
-                    ended.set_result(None)
-
-        try:
-            attempt = loop.run_in_executor(self._executor, noted)
-        except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
-            self._at_work.discard(ended)
-            return _done_here(operation, loop.create_future())
-        attempt.add_done_callback(lambda _: self._forget(ended))
-        return attempt
-
-    def _forget(self, ended: Future[None]) -> None:
-        """Do not wait for an operation that was cancelled before it began."""
-        if ended.cancel():
-            self._at_work.discard(ended)
-
-
-def guarded(operation: Callable[[], T]) -> T:
-    """Carry out an operation while no process is forked."""
-    with SQLITE.operation():
-        return operation()
-
-
-def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio.Future[T]:
-    try:
-        future.set_result(operation())
-    except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
-        future.set_exception(exc)
-    return future
+        return self._threads.run(operation)

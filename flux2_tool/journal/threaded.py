@@ -3,7 +3,6 @@
 One thread carries out everything in order. While another process holds the lock, an operation is tried again in short
 attempts, so that reads and the operations of other calls go on in between. `now` is the wall clock when the call was
 made; the monotonic clock of the leases (`Owner.moment`) is read in the thread, within the transaction that it decides.
-At the end of Python its threads end before the event loops of others; what is left to do is then done without one.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
 from flux2_tool.journal.claiming import Claiming
 from flux2_tool.journal.errors import JournalError
-from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -39,7 +37,8 @@ from flux2_tool.journal.postgres_listener import PostgresListener
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
-from flux2_tool.journal.store_threads import StoreThreads, guarded
+from flux2_tool.journal.store_threads import StoreThreads
+from flux2_tool.journal.worker_threads import guarded
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.rate_limit import PaceChange
 
@@ -59,7 +58,7 @@ async def open_threaded_journal(
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flux2-tool-journal")
     loop = asyncio.get_running_loop()
     try:
-        opening = loop.run_in_executor(executor, lambda: _open(place, owner=owner, now=now))
+        opening = loop.run_in_executor(executor, lambda: guarded(lambda: _open(place, owner=owner, now=now)))
     except RuntimeError as exc:  # no thread can be started, for instance because Python ends
         raise JournalError(f"the journal cannot be opened: {exc}") from exc
     try:
@@ -72,9 +71,8 @@ async def open_threaded_journal(
 
 
 def _open(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
-    with SQLITE.operation():
-        store = open_journal(place, owner=owner, now=now)
-        store.set_lock_timeout(_ATTEMPT_S)
+    store = open_journal(place, owner=owner, now=now)
+    store.set_lock_timeout(_ATTEMPT_S)
     return store
 
 
@@ -115,9 +113,9 @@ class ThreadedJournal(StoreThreads):
         claiming = Claiming(self._store, intents, rules, now=now)
         try:
             return await self._run(claiming, within_s=within_s)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, JournalError):
             # It may be recorded all the same, a moment later; nobody would ever send it.
-            claiming.abandon(self._submit)
+            claiming.abandon(self._threads.submit)
             raise
 
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
@@ -261,22 +259,20 @@ class ThreadedJournal(StoreThreads):
         return await self._finish(self._store.salvage)
 
     async def close(self, *, release: bool = True) -> None:
-        others = list(self._at_work)
         try:
-            await self._finish(lambda: self._close_after(others, release=release))
+            await self._finish(lambda: self._close_store(release=release))
         finally:
             self._is_closed = True
             self._news.end()
-            self._executor.shutdown(wait=False)
+            self._threads.end(wait=False)
 
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
-            others = list(self._at_work)
-            self._executor.submit(guarded, lambda: self._close_after(others, release=False)).result()
+            self._threads.submit(lambda: self._close_store(release=False)).result()
         self._is_closed = True
         self._news.end()
-        self._executor.shutdown()
+        self._threads.end(wait=True)
 
     def _after_write(self) -> None:
         self._news.hear(self._store.take_woken())

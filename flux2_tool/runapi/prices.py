@@ -1,9 +1,9 @@
 """The expected price of an image, before it is requested, and the price's source.
 
-In order: a quote for action, model and resolution; a schedule whose `billing_config` is understood; what the last
-image of the kind was billed; the list price that ships with the manifest; else unknown, which is never zero. Quotes and
-schedules are requested without the key and cached in memory and on disk, as bills are; a caller waits for them no
-longer than its timeout.
+In order: a quote for action, model and resolution; a schedule whose `billing_config` is understood; the list price that
+ships with the manifest, or what the last image of the kind was billed if that was more; else unknown, which is never
+zero. Quotes and schedules are requested without the key and cached in memory and on disk, as bills are; a caller waits
+for them no longer than its timeout.
 """
 
 from __future__ import annotations
@@ -107,17 +107,19 @@ class Prices:
         schedule = await self._fresh(
             schedule_key, SCHEDULE_LIFE_S, deadline_s, lambda: self._schedule(client, known, schedule_key)
         )
+        if schedule is None:
+            schedule = self._cached(schedule_key, STALE_SCHEDULE_LIFE_S)
+        bill = self._cached(_bill_key(client, model, resolution), BILL_LIFE_S)
+        listed = list_price(self._manifest, model, resolution)
         if schedule is not None and resolution in schedule.usd:
-            return Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
-        earlier: list[tuple[PriceBasis, CachedPrices | None]] = [
-            ("schedule", self._cached(schedule_key, STALE_SCHEDULE_LIFE_S)),
-            ("last bill", self._cached(_bill_key(client, model, resolution), BILL_LIFE_S)),
-        ]
-        found = [(basis, prices) for basis, prices in earlier if prices is not None and resolution in prices.usd]
-        if found:
-            basis, newest = max(found, key=lambda one: one[1].asked_at)
-            return Price(usd=newest.usd[resolution], basis=basis, as_of=newest.as_of)
-        return list_price(self._manifest, model, resolution)
+            found = Price(usd=schedule.usd[resolution], basis="schedule", as_of=schedule.as_of)
+            if bill is None or bill.asked_at <= schedule.asked_at:
+                return found
+            listed = found
+        # Only when it was more: a reduced image says nothing of the next one, whose price a cap has to hold.
+        if bill is not None and bill.usd.get(resolution, 0.0) > (listed.usd or 0.0):
+            return Price(usd=bill.usd[resolution], basis="last bill", as_of=bill.as_of)
+        return listed
 
     def note_bill(self, client: RunapiClient, *, model: str, resolution: str, usd: float | None) -> None:
         """Remember what an image was billed, for the next one; where the service does not tell, request its price in

@@ -179,7 +179,7 @@ def test_behind_a_proxy_with_a_password_and_an_authority_of_its_own(
 
 # ---- in a bare root --------------------------------------------------------------------------------------------------
 
-# $1 is the new root, $2 the folder that becomes /w; the rest are folders that are there under their own names.
+# $1 is the new root, $2 the folder that becomes /srv; the rest are folders that are there under their own names.
 BARE = f"""\
 set -e
 root=$1 work=$2; shift 2
@@ -190,12 +190,12 @@ while [ "$1" != -- ]; do
   shift
 done
 shift
-mkdir -p "$root/dev" "$root/tmp" "$root/w"
+mkdir -p "$root/dev" "$root/tmp" "$root/srv"
 chmod 1777 "$root/tmp"
 touch "$root/dev/null"; mount --bind /dev/null "$root/dev/null"
-chown {UID}:{UID} "$work"; mount --bind "$work" "$root/w"
-cd "$root/w"
-exec chroot --userspec={UID}:{UID} "$root" sh -c 'cd /w; exec "$@"' sh "$@"
+chown {UID}:{UID} "$work"; mount --bind "$work" "$root/srv"
+cd "$root/srv"
+exec chroot --userspec={UID}:{UID} "$root" sh -c 'cd /srv; exec "$@"' sh "$@"
 """
 
 
@@ -223,7 +223,7 @@ def test_as_an_unknown_user_in_a_bare_root(command: Command, tmp_path: Path) -> 
     shared = dict.fromkeys(["/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, str(ours)])
     environ = {
         "PATH": "/usr/bin:/bin",
-        "FLUX2_TOOL_HOME": "/w/data",
+        "FLUX2_TOOL_HOME": "/srv/data",
         **{name: command.environ[name] for name in ("RUNAPI_API_KEY", "RUNAPI_BASE_URL")},
     }
     assigned = [f"{name}={text}" for name, text in environ.items()]

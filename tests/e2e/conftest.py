@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from tests.e2e.world import World, configure, quick_sandbox
 from tests.support.keys import KEY
 
 INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
+COMMON_GATEWAY = "common gateway"
+LONGEST_FIRST = (
+    "test_installation", "test_in_force", COMMON_GATEWAY, "test_readme", "test_mcp", "test_image_generate",
+    "test_people", "test_subagents", "test_never_twice", "test_home",
+)  # fmt: skip
+"""The modules that take a minute and more, so that they begin first."""
 __all__ = ["KEY", "World", "common_gateway"]
 
 
@@ -31,15 +38,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not installed, or not used
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Return what gives a worker whole modules, and those that share a gateway to the same one."""
+    """Return what gives a worker whole modules, those that share a gateway to the same one, and long ones first."""
     from xdist.scheduler import LoadFileScheduling
 
+    class LongestFirst(OrderedDict[str, Any]):
+        def popitem(self, last: bool = True) -> tuple[str, Any]:
+            scope = min(self, key=_rank)
+            return scope, self.pop(scope)
+
     class ByGateway(LoadFileScheduling):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.workqueue = LongestFirst()
+
         def _split_scope(self, nodeid: str) -> str:
             path: str = super()._split_scope(nodeid)
-            return "common gateway" if Path(path).stem in SHARING_MODULES else path
+            return COMMON_GATEWAY if Path(path).stem in SHARING_MODULES else path
 
     return ByGateway(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def _rank(scope: str) -> int:
+    """Return a module's place among those that are run: at the end no worker should have a long one left to do."""
+    stem = Path(scope).stem
+    if stem in LONGEST_FIRST:
+        return LONGEST_FIRST.index(stem)
+    return len(LONGEST_FIRST) + (0 if "e2e" in Path(scope).parts else 1)
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ def test_a_killed_gateway_loses_no_picture_and_pays_once(world: World) -> None:
 
         assert second.image_id in turn.media_urls[0], results
         [worker] = gateway.workers()
+        gateway.stop()
     wait_until(lambda: not gateway.process_text(worker, "cmdline"))
     for task in (first, second):
         assert len(tasks_of(world, task.arguments["prompt"])) == 1

@@ -65,7 +65,7 @@ def machines(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> 
         for _ in range(2):
             config = {"daily_cap_usd": 0.25, "journal_url": "${FLUX2_TOOL_JOURNAL_URL}"}
             made = make_world(config=config, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-            (made.openclaw.state / ".env").write_text(f"FLUX2_TOOL_JOURNAL_URL={url}\n")
+            (made.openclaw.state / ".env").write_text(f"FLUX2_TOOL_JOURNAL_URL='{url}'\n")
             made.openclaw.add_plugin()
             worlds.append(made)
             gateways.append(stack.enter_context(made.openclaw.gateway()))

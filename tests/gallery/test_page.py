@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from flux2_tool.gallery.page import MARK
 from flux2_tool.journal import JournalError
 from flux2_tool.journal.snapshot import read_snapshot
+from flux2_tool.journal.sqlite import FILE_NAME
 from tests.gallery.played import DAY_S, ENDED, HOSTILE, NOON, Album, made
 
 
@@ -257,12 +260,26 @@ def test_no_journal_is_an_empty_page_and_makes_none(home: Path) -> None:
 def test_a_journal_is_only_read(album: Album, home: Path) -> None:
     """While another process writes to it: it neither waits nor is anything written."""
     album.add()
-    with album._journal._transaction():
-        album._journal._connection.execute("UPDATE records SET polls = 7")
+    with closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE records SET polls = 7")
         snapshot = read_snapshot(home, since=0.0)
 
     assert snapshot is not None
     assert [record.polls for record in snapshot.records] == [0]
+
+
+def test_only_the_newest_requests_are_read(album: Album, home: Path) -> None:
+    """A journal that gateways share may have a million, more than a page can show or memory can hold."""
+    for _ in range(3):
+        album.add()
+
+    newest, every = (read_snapshot(home, since=0.0, most=most) for most in (2, 3))
+
+    assert newest is not None
+    assert every is not None
+    assert (newest.records, newest.has_more) == (every.records[1:], True)
+    assert every.has_more is False
 
 
 def test_a_newer_journal_is_refused_by_name(album: Album, home: Path) -> None:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpx
 import pytest
@@ -180,6 +180,27 @@ def test_a_photo_of_a_phone_is_turned_within_the_memory_limit() -> None:
         clean = asyncio.run(decoder.copy(file, keep_metadata=False))
 
     assert (clean.facts.width_px, clean.facts.height_px) == (6000, 8000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        pytest.param("JPEG", {}, id="JPEG"),
+        pytest.param("JPEG", {"progressive": True}, id="progressive JPEG"),
+        pytest.param("PNG", {"compress_level": 1}, id="PNG"),
+        pytest.param("WEBP", {"quality": 60, "method": 0}, id="WebP"),
+    ],
+)
+def test_a_photo_that_is_turned_in_memory_gets_the_memory_for_it(kind: str, options: dict[str, Any]) -> None:
+    """Below the size that is turned band by band, two pictures are held: more than the file's header tells."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    output = io.BytesIO()
+    Image.radial_gradient("L").resize((3900, 2500)).convert("RGB").save(output, kind, exif=exif, **options)
+    with decoder_with() as decoder, file_of(output.getvalue()) as file:
+        clean = asyncio.run(decoder.copy(file, keep_metadata=False))
+
+    assert (clean.facts.kind, clean.facts.width_px, clean.facts.height_px) == (kind, 2500, 3900)
 
 
 @pytest.mark.parametrize(

@@ -240,11 +240,12 @@ def test_a_bill_is_what_the_next_image_is_expected_to_cost(home: Path) -> None:
     assert reserved == [0.05, 0.07, 0.07]
 
 
-def test_a_free_image_says_nothing_of_the_next_ones_price(home: Path) -> None:
-    """A replayed or promotional one costs nothing; a cap must not count the next one as free."""
+@pytest.mark.parametrize("usd", [0.0, 0.01])
+def test_a_reduced_image_says_nothing_of_the_next_ones_price(home: Path, usd: float) -> None:
+    """A replayed or promotional one costs little; a cap must hold the price of the next one."""
 
     async def play(prices: Prices, client: RunapiClient) -> Price:
-        prices.note_bill(client, model=PRO, resolution="1k", usd=0.0)
+        prices.note_bill(client, model=PRO, resolution="1k", usd=usd)
         return await prices.price_of(client, model=PRO, resolution="1k", timeout_s=0)
 
     assert _play(home, _service(), play) == Price(usd=0.05, basis="list price")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,9 @@ def test_its_price_is_asked_of_its_service(home: Path) -> None:
 
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, MockService(answer, has_prices=True), tiers=TIERS) as tool:
-            return [await tool.call("text_to_image", {**KLEIN, "prompt": f"{word} fox"}) for word in ("a", "b")]
+            first = await tool.call("text_to_image", {**KLEIN, "prompt": "a fox"})
+            await asyncio.sleep(1.0)
+            return [first, await tool.call("text_to_image", {**KLEIN, "prompt": "b fox"})]
 
     run_virtual(main())
 

@@ -72,11 +72,12 @@ async def gallery_picture(settings: Settings, manifest: Manifest, *, key: str) -
 def _copy_of(settings: Settings, manifest: Manifest, key: str) -> Path | None:
     now = time.time()
     try:
-        snapshot = read_snapshot(place_of(settings) or _home(settings), since=now)
+        place, record_id = place_of(settings) or _home(settings), key.rpartition("-")[0]
+        snapshot = read_snapshot(place, since=now, record_id=record_id)
     except JournalError:
         return None
     records = () if snapshot is None else snapshot.records
-    for entry in entries_of([one for one in records if key.startswith(one.record_id)], manifest, now=now).shown:
+    for entry in entries_of(records, manifest, now=now).shown:
         # What the journal names and the system calls a plain file: no link in its place is followed.
         if entry.key == key and entry.path is not None and not os.path.islink(entry.path):  # noqa: PTH114 - as it is
             return entry.path

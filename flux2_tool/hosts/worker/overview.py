@@ -75,18 +75,17 @@ def _of_journal(settings: Settings, caller: CallContext, account: Credentials) -
     try:
         with SQLITE.operation(), closing(open_journal(place_of(settings), owner=ThisProcess(), now=now)) as journal:
             spawned = frozenset(journal.descendants_of(caller.session) if caller.session is not None else ())
-            records = [one for one in journal.records() if one.session == caller.session or one.session in spawned]
+            records, count = journal.last_of([caller.session, *spawned], limit=SHOWN_TASKS)
             spendings = [journal.spending(cap) for cap in caps if cap.kind in _CAPS]
     except JournalError as exc:
         return [f"{exc}. On the gateway's machine run: flux2-tool doctor"]
-    return [*_tasks(records, spawned), *(_spending(spending) for spending in reversed(spendings))]
+    return [*_tasks(records, spawned, count=count), *(_spending(spending) for spending in reversed(spendings))]
 
 
-def _tasks(records: Sequence[Record], spawned: frozenset[str]) -> list[str]:
-    if not records:
+def _tasks(last: Sequence[Record], spawned: frozenset[str], *, count: int) -> list[str]:
+    if not last:
         return ["No images in this conversation yet."]
-    last = records[-SHOWN_TASKS:]
-    head = "Images of this conversation" + (f", the last {len(last)} of {len(records)}:" if last != records else ":")
+    head = "Images of this conversation" + (f", the last {len(last)} of {count}:" if len(last) < count else ":")
     return [head, *(_task(record, is_subagents=record.session in spawned) for record in reversed(last))]
 
 

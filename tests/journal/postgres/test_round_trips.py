@@ -10,17 +10,13 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from flux2_tool.journal import Cap, ClaimRules, Conversation, CreateLimit, Outcome, open_journal
 from flux2_tool.journal.place import DatabaseUrl
-from tests.support import stores
 from tests.support.journal import NOON, Machine, Named
-
-pytestmark = pytest.mark.skipif(not stores.is_postgres(), reason="a file has no server: --journal=postgres")
 
 CAPS = (
     Cap(kind="session", limit_usd=1.0, session="a session"),
@@ -67,16 +63,14 @@ class Counter:
 
 
 @pytest.fixture
-def counter(home: Path) -> Iterator[Counter]:
+def counter(place: DatabaseUrl) -> Iterator[Counter]:
     """A way to the tests' server."""
-    place = stores.place_of(home)
-    assert isinstance(place, DatabaseUrl)
     counter = Counter(place)
     yield counter
     counter.close()
 
 
-def test_each_operation_waits_for_the_server_as_seldom_as_it_can(counter: Counter, machine: Machine) -> None:
+def test_operations_wait_for_the_server_once_or_twice(counter: Counter, machine: Machine) -> None:
     """Once to read, or to write what needs no look; twice where it writes by what it has read."""
     journal = open_journal(counter.place, owner=Named("me"), now=NOON)
     intent = machine.intent()
