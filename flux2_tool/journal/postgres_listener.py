@@ -44,8 +44,7 @@ class PostgresListener:
         self._channel = channel_of(schema)
         self._options = {**options, **_ALIVE}
         self._stopped = threading.Event()
-        # Made with the thread, which closes them: of a listener that never starts nothing stays open.
-        self._stops: tuple[socket.socket, socket.socket] | None = None
+        self._waker: tuple[socket.socket, socket.socket] | None = None
 
     def start(self, hear: Callable[[list[str]], None]) -> None:
         """Begin to listen.
@@ -54,21 +53,27 @@ class PostgresListener:
             hear: Called in the thread with the messages that came, and with none after each connecting: something may
                 have been missed before.
         """
-        self._stops = socket.socketpair()
-        threading.Thread(
-            target=self._run, args=(hear, self._stops), name="flux2-tool-journal-listener", daemon=True
-        ).start()
+        self._waker = (_, woken) = socket.socketpair()
+        thread = threading.Thread(target=self._run, args=(hear, woken), name="flux2-tool-journal-listener", daemon=True)
+        thread.start()
 
     def stop(self) -> None:
         """End the thread soon, from any thread."""
         self._stopped.set()
-        if self._stops is not None:
-            with contextlib.suppress(OSError):
-                self._stops[0].send(b"\0")
+        if self._waker is not None:
+            with contextlib.suppress(OSError):  # the thread has ended
+                self._waker[0].send(b"\0")
 
     # ---- private, in the thread --------------------------------------------------------------------------------------
 
-    def _run(self, hear: Callable[[list[str]], None], stops: tuple[socket.socket, socket.socket]) -> None:
+    def _run(self, hear: Callable[[list[str]], None], woken: socket.socket) -> None:
+        try:
+            self._listen_again_and_again(hear, woken)
+        finally:
+            for end in self._waker or ():
+                end.close()
+
+    def _listen_again_and_again(self, hear: Callable[[list[str]], None], woken: socket.socket) -> None:
         import psycopg
 
         failures = 0
@@ -78,22 +83,20 @@ class PostgresListener:
                     connection.execute(f'LISTEN "{self._channel}"')
                     failures = 0
                     hear([])
-                    self._listen(connection, hear, stops[1])
+                    self._listen(connection, hear, woken)
             except (psycopg.Error, OSError) as exc:
                 logger.info("listening to the journal's database: %s", type(exc).__name__)
             if not self._stopped.is_set():
                 self._stopped.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
                 failures += 1
-        for one in stops:
-            one.close()
 
     def _listen(
-        self, connection: psycopg.Connection[Any], hear: Callable[[list[str]], None], stop: socket.socket
+        self, connection: psycopg.Connection[Any], hear: Callable[[list[str]], None], woken: socket.socket
     ) -> None:
         """Hand on what comes, until this is stopped or, with an error, the connection is lost."""
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
-            selector.register(stop, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
             while not self._stopped.is_set():
                 messages = []
                 connection.pgconn.consume_input()

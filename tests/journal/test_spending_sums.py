@@ -112,7 +112,6 @@ def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, 
         for trigger in ("new", "changed", "deleted"):
             old.execute(f"DROP TRIGGER spending_of_{trigger}")
         old.execute("DROP TABLE spending")
-        old.execute("DROP INDEX records_by_session")
         old.execute("CREATE INDEX records_spending_by_service ON records (created_at)")
         old.execute("DELETE FROM migrations WHERE name = ?", (name,))
     upgraded = machine.open("p2")
