@@ -58,10 +58,19 @@ class JournalError(Exception):
 
     Args:
         path: The file, where it is not the data folder's own.
+        is_shared: Whether the journal is in a database.
     """
 
-    def __init__(self, message: str, *, reason: JournalFailureReason = "other", path: Path | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: JournalFailureReason = "other",
+        path: Path | None = None,
+        is_shared: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.is_shared = is_shared
         self.reason: JournalFailureReason = reason
         self.path = path
 
@@ -114,6 +123,12 @@ def unavailable(exc: JournalError) -> Flux2Error:
             f"The task journal cannot be used, so nothing was sent: {exc}.",
             hint="Try again in a minute. The operator starts the database of the setting journal_url, or corrects that "
             "address; `flux2-tool doctor` checks it. Or set journal to best_effort.",
+        )
+    if exc.is_shared:
+        return JournalUnavailableError(
+            f"The task journal cannot be used, so nothing was sent: {exc}.",
+            hint="The operator corrects this at the database of the setting journal_url, or corrects that address; "
+            "`flux2-tool doctor` checks it. Or set journal to best_effort.",
         )
     return JournalUnavailableError(
         f"The task journal cannot be used, so nothing was sent: {exc}.",

@@ -193,7 +193,7 @@ class PostgresDatabase:
             raise JournalError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
-            raise JournalError(text, reason=_reason(exc)) from exc
+            raise JournalError(text, reason=_reason(exc), is_shared=True) from exc
 
 
 def _application_name() -> str:
@@ -254,10 +254,11 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         options |= {name: value for name, value in _LINE.items() if name not in conninfo_to_dict(url)}
         with psycopg.connect(url, **options) as connection:
             if connection.info.server_version < 140000:
-                raise JournalError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
+                raise JournalError(f"the server of the journal {name} is older than PostgreSQL 14", is_shared=True)
             migrate(connection, schema=schema, now=now)
     except psycopg.Error as exc:
-        raise JournalError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=_reason(exc)) from exc
+        text = f"the journal {name} cannot be opened: {str(exc).strip()}"
+        raise JournalError(text, reason=_reason(exc), is_shared=True) from exc
 
     def configure(connection: psycopg.Connection[Any]) -> None:
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
