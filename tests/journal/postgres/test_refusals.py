@@ -73,7 +73,7 @@ def test_a_role_without_rights_on_the_schema_says_so(server: PostgresServer, pla
 
 
 @pytest.mark.parametrize("is_made", [False, True], ids=["first", "later"])
-def test_a_server_that_only_reads_is_refused_before_anything_is_sent(
+def test_a_server_that_only_reads_is_refused(
     server: PostgresServer, place: DatabaseUrl, role: str, is_made: bool, tmp_path: Path
 ) -> None:
     """A hot standby, or the primary after a failover that has the wrong address."""
