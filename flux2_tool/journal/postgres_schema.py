@@ -230,6 +230,8 @@ def migrate(connection: Any, *, schema: str, now: float) -> None:
         exists = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
         if exists is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        elif connection.execute("SELECT has_schema_privilege(%s, 'USAGE')", (schema,)).fetchone() == (False,):
+            raise ServerError(f"permission denied for schema {schema}", reason="permissions")
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
         # IF NOT EXISTS would need the right to create tables also where nothing is created.
         if connection.execute("SELECT to_regclass('migrations')").fetchone() == (None,):

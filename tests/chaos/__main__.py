@@ -10,6 +10,11 @@ lost, foreign pictures. A schedule in which an invariant does not hold is named 
 
 plays one schedule again: on virtual time exactly; with real processes (seeds that `--kills` names) as nearly as the
 machine allows. Run it from a checkout with the extra `dev` installed.
+
+    python -m tests.chaos --journal postgres --schedules 2000 --kills 300
+
+plays with journals in PostgreSQL: connections break instead of files that vanish, and servers are killed by SIGKILL and
+started again, under the processes that are killed too.
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ from typing import Final
 
 from tests.chaos.kills import ROOT, play_all
 from tests.chaos.schedules import RunResult, play
-from tests.chaos.world import Verdict
+from tests.chaos.world import KILLED_SERVER, Verdict
+from tests.support.stores import STORES, choose, own_environ
 
 SEEDS_PER_RUN: Final = 1_000_000
 KILL_SEEDS_FROM: Final = 500_000
@@ -46,6 +52,7 @@ class Totals:
     cuts: int = 0
     sigkills: int = 0
     killed_schedules: int = 0
+    server_kills: int = 0
     billed: int = 0
     billed_twice: int = 0
     lost: int = 0
@@ -56,6 +63,7 @@ class Totals:
         """Count one schedule."""
         self.schedules += 1
         self.faults.update(played.faults)
+        self.server_kills += self.faults.pop(KILLED_SERVER, 0)
         if is_real:
             self.sigkills += played.kills
             self.killed_schedules += bool(played.kills)
@@ -71,7 +79,8 @@ class Totals:
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.faults.most_common())
         return (
             f"{self.schedules} schedules; {self.faults.total()} faults ({kinds}); {self.cuts} deaths at injected "
-            f"points, {self.sigkills} by SIGKILL in {self.killed_schedules} schedules; {self.billed} billed, "
+            f"points, {self.sigkills} by SIGKILL in {self.killed_schedules} schedules, "
+            f"{self.server_kills} kills of the database's server; {self.billed} billed, "
             f"{self.billed_twice} billed twice, {self.lost} lost, {self.foreign} foreign pictures"
         )
 
@@ -102,7 +111,8 @@ async def _play_shard(start: int, count: int) -> list[RunResult]:
         *(sys.executable, "-m", "tests.chaos", "--shard", str(start), str(count)),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        # A server of its own, which it may kill.
+        env={**own_environ(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     output, _ = await process.communicate()
     if process.returncode != 0:
@@ -133,7 +143,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="which ones (1)")
     parser.add_argument("--replay", type=int, metavar="SEED", help="play one again, and log what the package does")
     parser.add_argument("--shard", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--journal", choices=STORES, help="which store the journals are in (sqlite)")
     options = parser.parse_args()
+    if options.journal is not None:
+        choose(options.journal)
     if options.shard:
         logging.disable(logging.CRITICAL)
         for played in _play_here(*options.shard):

@@ -28,9 +28,9 @@ from flux2_tool.engine.wait import SUBMIT_GRACE_S
 from flux2_tool.sandbox import Ledger, Sandbox, SandboxOptions, running_sandbox
 from tests.chaos.schedules import RunResult, draw_fault
 from tests.chaos.workers import WorkerProcess
-from tests.chaos.world import ImageWanted, check_invariants, keys_on_disk
+from tests.chaos.world import KILLED_SERVER, ImageWanted, check_invariants, keys_on_disk
 from tests.support.fast_clock import FastClock
-from tests.support.stores import is_postgres, records_of
+from tests.support.stores import is_postgres, records_of, server, url
 
 SPEED: Final = 20.0
 LANES: Final = 6
@@ -38,7 +38,11 @@ LANES: Final = 6
 WORKER_EVERY: Final = 15
 # What a busy machine may take for a process's start and end, in real seconds.
 REAL_SLACK_S: Final = 5.0
+# What a call may wait in addition for a server that is away; that is measured in real time too.
+AWAY_SLACK_S: Final = 25.0
 STUCK_AFTER_S: Final = 90.0
+# How often the database's server may be killed while somebody asks a last time.
+MOST_REFUSALS: Final = 20
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -138,10 +142,13 @@ async def play_all(first_seed: int, count: int, folder: Path) -> list[RunResult]
     async def work(lane: Lane) -> None:
         while sum(1 for one in played if one.kills) < count:
             seed = next(seeds)
-            async with asyncio.timeout(STUCK_AFTER_S):
-                played.append(await _KillSchedule(seed, folder / f"k{seed}", lane, fork_server).play())
+            async with asyncio.timeout(300.0 if is_postgres() else STUCK_AFTER_S):
+                played.append(await _KillSchedule(seed, folder / f"k{seed}", lane, fork_server, killer).play())
 
     with contextlib.ExitStack() as sandboxes:
+        if is_postgres():
+            url()  # a server for all of them
+        killer = ServerKiller(first_seed)
         async with open_fork_server() as fork_server:
             lanes = []
             for _ in range(LANES):
@@ -150,17 +157,55 @@ async def play_all(first_seed: int, count: int, folder: Path) -> list[RunResult]
                 clock = FastClock(epoch_s, SPEED).now
                 base_url, sandbox = sandboxes.enter_context(running_sandbox(options, clock=clock))
                 lanes.append(Lane(base_url=base_url, sandbox=sandbox, epoch_s=epoch_s))
-            await asyncio.gather(*(work(lane) for lane in lanes))
+            try:
+                await asyncio.gather(*(work(lane) for lane in lanes))
+            finally:
+                await killer.close()
+    if killer.kills:
+        played[-1].faults[KILLED_SERVER] = killer.kills
     return played
 
 
+class ServerKiller:
+    """Kills the database's server now and then, and starts it again.
+
+    Attributes:
+        kills: How many, by now.
+        is_down: Whether it is not there again yet.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.kills = 0
+        self.is_down = False
+        self._rng = random.Random(seed)  # noqa: S311
+        self._server = server() if is_postgres() else None
+        self._over = asyncio.Event()
+        self._work = asyncio.ensure_future(self._kill())
+
+    async def close(self) -> None:
+        """Kill no more."""
+        self._over.set()
+        await self._work
+
+    async def _kill(self) -> None:
+        while self._server is not None and not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), self._rng.uniform(2.0, 10.0))
+                return
+            self.kills += 1
+            self.is_down = True
+            await asyncio.to_thread(self._server.crash, self._rng.choice([0.0, 0.0, self._rng.uniform(0.0, 0.5)]))
+            self.is_down = False
+
+
 class _KillSchedule:
-    def __init__(self, seed: int, home: Path, lane: Lane, fork_server: ForkServer) -> None:
+    def __init__(self, seed: int, home: Path, lane: Lane, fork_server: ForkServer, killer: ServerKiller) -> None:
         self._seed = seed
         self._rng = random.Random(seed)  # noqa: S311
         self._home = home
         self._lane = lane
         self._fork_server = fork_server
+        self._killer = killer
         self._key = f"sk-kill-{seed}-{hashlib.sha256(str(seed).encode()).hexdigest()[:12]}"
         self._kills = 0
         self._overdue: list[str] = []
@@ -187,7 +232,7 @@ class _KillSchedule:
             sandbox.faults.clear()
             faults = dict(Counter(sandbox.faults.committed) - before)
             if not wish.images:
-                await self._ask(wish, wait_s=300.0)
+                await self._ask_a_last_time(wish)
             for child in self._children:
                 await child.ended
             now = FastClock(self._lane.epoch_s, SPEED).now()
@@ -263,6 +308,15 @@ class _KillSchedule:
         await child.answered.wait()
         self._take_from(wish, child)
 
+    async def _ask_a_last_time(self, wish: ImageWanted) -> None:
+        """Ask until the database's server has lived as long as who asks: all else is written later, by the next one."""
+        for _ in range(MOST_REFUSALS):
+            kills, was_down = self._killer.kills, self._killer.is_down
+            await self._ask(wish, wait_s=300.0)
+            await self._children[-1].ended
+            if (kills == self._killer.kills and not was_down) or wish.images:
+                return
+
     async def _first_post(self, child: Child, posts: int) -> None:
         while len(self._lane.sandbox.ledger.creates) == posts and not child.answered.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
@@ -283,7 +337,7 @@ class _KillSchedule:
             }
         )
         self._children.append(child)
-        child.budget_s = wait_s + SUBMIT_GRACE_S + REAL_SLACK_S * SPEED
+        child.budget_s = wait_s + SUBMIT_GRACE_S + (AWAY_SLACK_S if is_postgres() else REAL_SLACK_S) * SPEED
         return child
 
     def _take_from(self, wish: ImageWanted, child: Child) -> None:

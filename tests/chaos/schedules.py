@@ -18,6 +18,7 @@ from typing import Any, Final
 from flux2_tool.sandbox import Fault, SandboxOptions
 from tests.chaos.simulated_process import SimulatedProcess
 from tests.chaos.world import KEY, ImageWanted, Verdict, World, check_invariants, keys_on_disk, late_resends, now
+from tests.support.stores import is_postgres
 from tests.support.virtual_time import run_virtual
 
 MOST_CALLS: Final = 6
@@ -72,7 +73,7 @@ class _Schedule:
         # Since another boot the wall clock alone tells a request's age.
         if rng.random() < 0.3 and "there" not in self._machines:
             troubles.append(asyncio.ensure_future(self._set_clocks()))
-        if rng.random() < 0.2:
+        if rng.random() < (0.5 if is_postgres() else 0.2):
             troubles.append(asyncio.ensure_future(self._lose_the_wal()))
         await asyncio.gather(*(self._pursue(wish) for wish in wanted))
         for trouble in troubles:

@@ -22,10 +22,11 @@ from flux2_tool.sandbox.ledger import CreateRecord
 from flux2_tool.settings import Settings
 from tests.chaos.simulated_process import ProcessDiedError, SimulatedProcess, adopt_tasks
 from tests.support.harness import SandboxTransport
-from tests.support.stores import break_connections, contents, is_postgres, records_of
+from tests.support.stores import break_connections, contents, is_postgres, records_of, server
 from tests.support.virtual_time import VirtualClock, VirtualLoop
 
 KEY: Final = "sk-chaos-0123456789abcdef"
+KILLED_SERVER: Final = "killed_server"
 BASE_URL: Final = "http://127.0.0.1:9"
 # The machine's own time while virtual time stands still; nothing here waits for it.
 SLACK_S: Final = 0.01
@@ -132,12 +133,22 @@ class World:
     def lose_files(self, *suffixes: str) -> None:
         """Delete some of the journal's files while processes have them open; a server's connections break instead."""
         if is_postgres():
-            self.troubles["broken_connections"] += 1
-            break_connections()
+            self._break_database()
             return
         self.troubles["lost_" + "".join(suffix.strip("-") or "journal" for suffix in suffixes)] += 1
         for suffix in suffixes:
             (self.home / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
+
+    def _break_database(self) -> None:
+        """Break every connection, and every third time the server itself."""
+        owned = server()
+        number = self.troubles["broken_connections"] + self.troubles[KILLED_SERVER]
+        if owned is None or (self._seed + number) % 3:
+            self.troubles["broken_connections"] += 1
+            break_connections()
+        else:
+            self.troubles[KILLED_SERVER] += 1
+            owned.crash()
 
     def wish(self, prompt: str, *, session: str | None, host: str, count: int = 1) -> ImageWanted:
         """Somebody wants an image, or several by one call."""

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,12 @@ class PostgresServer:
         else:
             self._process.send_signal(how)
         self._process.wait(60)
+
+    def crash(self, down_s: float = 0.0) -> None:
+        """Kill every process of it, and start it again."""
+        self.stop(signal.SIGKILL)
+        time.sleep(down_s)
+        self.start()
 
     def query(self, sql: str, database: str = "postgres") -> str:
         """Return what psql prints for a statement."""

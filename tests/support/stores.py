@@ -13,6 +13,7 @@ import hashlib
 import os
 import resource
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from tests.support.postgres import PostgresServer, running_postgres
 
 STORES: Final = ("sqlite", "postgres")
 _STORE: Final = "FLUX2_TEST_JOURNAL"
+# What a server that was killed may take until it answers again.
+_RESTART_S: Final = 30.0
 _URL: Final = "FLUX2_TEST_JOURNAL_URL"
 _started: list[PostgresServer] = []
 _opened: list[str] = []
@@ -56,6 +59,17 @@ def url() -> str:
         atexit.register(stack.close)
         os.environ[_URL] = _started[0].url()
     return os.environ[_URL]
+
+
+def server() -> PostgresServer | None:
+    """Return the server that this process has started, which it may kill; None where another one has."""
+    url()
+    return _started[0] if _started else None
+
+
+def own_environ() -> dict[str, str]:
+    """Return the environment of a process that starts a server of its own, if it needs one."""
+    return {name: text for name, text in os.environ.items() if name != _URL}
 
 
 def schema_of(home: Path) -> str:
@@ -222,14 +236,16 @@ def _read(sql: str) -> list[Any]:
     """Read over a connection that is kept; what nobody has made yet is empty."""
     import psycopg
 
-    for attempt in range(2):
-        if not _reader or attempt:  # the server may have been started again
-            _reader[:] = [psycopg.connect(url(), autocommit=True, options="-c xmlbinary=hex")]
+    until_s = time.monotonic() + _RESTART_S
+    while True:
         try:
+            if not _reader:
+                _reader.append(psycopg.connect(url(), autocommit=True, options="-c xmlbinary=hex"))
             return list(_reader[0].execute(sql))
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return []
-        except psycopg.OperationalError:
-            if attempt:
+        except psycopg.OperationalError:  # it was killed, and is started again
+            if time.monotonic() > until_s:
                 raise
-    raise AssertionError
+            _reader.clear()
+            time.sleep(0.05)

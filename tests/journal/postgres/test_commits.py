@@ -108,7 +108,7 @@ def test_a_claim_is_made_once(place: DatabaseUrl, proxy: PostgresProxy, at: str,
 
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_is_written_over_a_broken_connection_is_written_once(
+def test_what_a_broken_connection_interrupts_is_written_once(
     place: DatabaseUrl, proxy: PostgresProxy, name: str, where: CutAt, tmp_path: Any
 ) -> None:
     """Done twice it says the same as done once, and never less."""
@@ -162,7 +162,7 @@ def test_an_equal_request_joins_what_a_lost_answer_was_about(
     other.close()
 
 
-def test_a_claim_that_its_call_left_is_ended_when_its_answer_was_lost(
+def test_a_claim_that_its_call_left_is_ended_all_the_same(
     place: DatabaseUrl, proxy: PostgresProxy, tmp_path: Any
 ) -> None:
     """Somebody presses stop while the connection breaks: nobody will send it, and the cap must not keep it."""

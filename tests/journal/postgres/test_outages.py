@@ -58,9 +58,7 @@ def gateway(home: Path, url: str, **settings: Any) -> Iterator[Gateway]:
         yield Gateway(home, url, base_url, sandbox, **settings)
 
 
-def test_a_killed_server_stops_the_next_image_and_not_the_one_in_flight(
-    server: PostgresServer, database: str, home: Path
-) -> None:
+def test_a_killed_server_stops_only_the_next_image(server: PostgresServer, database: str, home: Path) -> None:
     """What was accepted is followed to its end, shown, and written when the database is back."""
 
     async def main() -> tuple[dict[str, Any], ...]:
@@ -144,7 +142,7 @@ def test_best_effort_goes_on_within_the_cap_it_knew(server: PostgresServer, data
     assert server.query("SELECT count(*) FROM flux2_tool.records WHERE state = 'completed'", database) == "2"
 
 
-def test_while_the_database_hangs_the_loop_runs_and_calls_end_in_time(
+def test_while_the_database_hangs_calls_end_in_time(
     server: PostgresServer, database: str, proxy: PostgresProxy, home: Path
 ) -> None:
     """Other conversations go on; who waits is answered when the wait is over, and who presses stop at once."""
@@ -181,7 +179,7 @@ def test_while_the_database_hangs_the_loop_runs_and_calls_end_in_time(
     assert set(states[1:]) <= {"not_created"}
 
 
-def test_operations_of_a_journal_do_not_wait_for_one_that_is_locked(
+def test_reads_do_not_wait_for_a_claim_that_is_locked(
     server: PostgresServer, place: DatabaseUrl, tmp_path: Path
 ) -> None:
     """A backup that locks a row, or a slow claim, must not hold up what other calls read."""
@@ -213,7 +211,7 @@ def locked_claims(server: PostgresServer, place: DatabaseUrl) -> Iterator[None]:
         yield
 
 
-def test_a_server_without_a_free_connection_is_an_error_and_passes(server: PostgresServer, place: DatabaseUrl) -> None:
+def test_a_server_without_a_free_connection_is_an_error(server: PostgresServer, place: DatabaseUrl) -> None:
     """Too many gateways for `max_connections`: nothing is spent, and it goes on when there is room."""
     role = f"few_{place.schema}"
     server.query(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2; GRANT CREATE ON DATABASE postgres TO {role}")
