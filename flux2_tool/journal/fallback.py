@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # The file, the one that took its place meanwhile, and memory.
 _CLAIM_ATTEMPTS: Final = 3
+# A server that was not found is not looked for anew before, so that one call does not wait for it several times.
+_AWAY_S: Final = 5.0
 _OFF: Final = "journal_unavailable: the task journal is off, so tasks are forgotten when this process ends"
 
 
@@ -67,6 +69,8 @@ class JournalWithFallback:
         self._warnings: list[str] = []
         # Records of a lost WAL, until they are in another file.
         self._salvaged: list[Record] = []
+        # When no server was found, and the error.
+        self._away: tuple[float, str] | None = None
         # Calls that run side by side open one journal.
         self._changing = asyncio.Lock()
 
@@ -167,11 +171,7 @@ class JournalWithFallback:
 
     async def heartbeat(self) -> None:
         """Renew the leases of this process's records, and retry the writes that failed before."""
-        if self._file is not None:
-            try:
-                await self._on_disk()
-            except JournalError as exc:
-                logger.warning("%s", exc)
+        await self._return_to_disk()
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
@@ -182,11 +182,9 @@ class JournalWithFallback:
 
     async def close(self) -> None:
         """Retry the writes that failed before, and release this process's records, also those that lost their file."""
-        if self._file is not None and any(True for _ in self._record_handles()):
-            try:
-                await self._on_disk()
-            except JournalError as exc:
-                logger.warning("%s", exc)
+        if any(True for _ in self._record_handles()):
+            self._away = None
+            await self._return_to_disk()
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
         if journals:
             await self._flush()
@@ -228,6 +226,15 @@ class JournalWithFallback:
         journal = await self.for_reading()
         return await self._on_disk() if journal is None else journal
 
+    async def _return_to_disk(self) -> None:
+        """Open the file anew if it was lost or given up while this process has records, which are written then."""
+        if self._mode == "off" or not (self._file or self._retired or self._memory):
+            return
+        try:
+            await self._on_disk()
+        except JournalError as exc:
+            logger.warning("%s", exc)
+
     async def _flush(self) -> None:
         for record_handle in self._record_handles():
             await record_handle.flush()
@@ -245,7 +252,7 @@ class JournalWithFallback:
             if self._place is None:
                 raise JournalError(f"there is no folder for it: {NO_DATA_FOLDER}", reason="no_folder")
             if self._file is None:
-                journal = await self._open(self._place, owner=self._owner, now=self._now())
+                journal = await self._opened(self._place)
                 try:
                     await journal.carry_over(self._salvaged)
                     await self._carry_to(journal)
@@ -255,6 +262,18 @@ class JournalWithFallback:
                 self._file, self._salvaged = journal, []
             await self._carry_to(self._file)
             return self._file
+
+    async def _opened(self, place: JournalPlace) -> Journal:
+        now = self._now()
+        if self._away is not None and 0.0 <= now - self._away[0] < _AWAY_S:
+            raise JournalError(self._away[1], reason="connection")
+        self._away = None
+        try:
+            return await self._open(place, owner=self._owner, now=now)
+        except JournalError as exc:
+            if exc.reason == "connection":
+                self._away = (now, str(exc))
+            raise
 
     async def _in_memory(self) -> Journal:
         async with self._changing:

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 # As many operations as run at once in one process.
 POOL_SIZE: Final = 4
 CONNECT_TIMEOUT_S: Final = 5.0
+# How long to wait for a connection after one could not be made: the pool goes on trying in the background.
+_AWAY_TIMEOUT_S: Final = 0.2
+# A network that swallows everything is noticed after this, where the address does not say otherwise.
+_LINE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 APPLICATION: Final = "flux2-tool"
 _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
@@ -121,6 +130,7 @@ class PostgresDatabase:
         self._name = name
         self._schema = schema
         self._here = _Here()
+        self._is_away = False
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
         cursor = self._connection.execute(_statement(sql), [_value(value) for value in values])
@@ -219,13 +229,15 @@ class PostgresDatabase:
         from psycopg_pool import PoolClosed, PoolTimeout
 
         try:
-            with self._pool.connection() as connection:
+            with self._pool.connection(timeout=_AWAY_TIMEOUT_S if self._is_away else None) as connection:
                 self._here.begin(connection)
+                self._is_away = False
                 try:
                     yield connection
                 finally:
                     self._here.end()
         except (PoolTimeout, PoolClosed) as exc:
+            self._is_away = True
             raise JournalError(f"the journal {self._name} does not answer: {exc}", reason="connection") from exc
         except (psycopg.Error, ValueError, TypeError, OverflowError) as exc:
             text = f"the journal {self._name} cannot be used: {str(exc).strip()}"
@@ -293,6 +305,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
     """
     try:
         import psycopg
+        from psycopg.conninfo import conninfo_to_dict
         from psycopg_pool import ConnectionPool
     except ImportError as exc:
         raise JournalError(f"the extra postgres is not installed ({exc.name} is missing)", reason="other") from exc
@@ -306,6 +319,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         "autocommit": True,
     }
     try:
+        options |= {name: value for name, value in _LINE.items() if name not in conninfo_to_dict(url)}
         with psycopg.connect(url, **options) as connection:
             if connection.info.server_version < 140000:
                 raise JournalError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
@@ -319,6 +333,7 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         min_size=1,
         max_size=most,
         timeout=CONNECT_TIMEOUT_S,
+        reconnect_timeout=CONNECT_TIMEOUT_S,  # then whoever asks next has it tried anew, and not after a long pause
         configure=partial(_configure, schema=schema),
         check=_check,
         name="flux2-tool-journal",

@@ -3,7 +3,6 @@
 One thread carries out everything in order. While another process holds the lock, an operation is tried again in short
 attempts, so that reads and the operations of other calls go on in between. `now` is the wall clock when the call was
 made; the monotonic clock of the leases (`Owner.moment`) is read in the thread, within the transaction that it decides.
-At the end of Python its threads end before the event loops of others; what is left to do is then done without one.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.claiming import Claiming
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
-from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -32,10 +30,12 @@ from flux2_tool.journal.model import (
 )
 from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
+from flux2_tool.journal.postgres import PostgresJournal
 from flux2_tool.journal.postgres_database import POOL_SIZE
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
+from flux2_tool.journal.worker_threads import WorkerThreads, guarded
 from flux2_tool.runapi import contract
 
 T = TypeVar("T")
@@ -43,6 +43,8 @@ T = TypeVar("T")
 # One attempt at a locked file occupies the thread, and the pause after it does not.
 _ATTEMPT_S: Final = 0.03
 _PAUSE_S: Final = 0.03
+# How long to wait for a server that did not answer the last time.
+_AWAY_S: Final = 1.0
 # What an operation is tried again for; each may be carried out twice.
 _PASSING: Final[frozenset[JournalFailureReason]] = frozenset(("locked", "connection"))
 
@@ -59,7 +61,7 @@ async def open_threaded_journal(
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flux2-tool-journal")
     loop = asyncio.get_running_loop()
     try:
-        opening = loop.run_in_executor(executor, lambda: _open(place, owner=owner, now=now))
+        opening = loop.run_in_executor(executor, lambda: guarded(lambda: _open(place, owner=owner, now=now)))
     except RuntimeError as exc:  # no thread can be started, for instance because Python ends
         raise JournalError(f"the journal cannot be opened: {exc}") from exc
     try:
@@ -71,9 +73,8 @@ async def open_threaded_journal(
 
 
 def _open(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
-    with SQLITE.operation():
-        store = open_journal(place, owner=owner, now=now)
-        store.set_lock_timeout(_ATTEMPT_S)
+    store = open_journal(place, owner=owner, now=now)
+    store.set_lock_timeout(_ATTEMPT_S)
     return store
 
 
@@ -81,7 +82,7 @@ def _drop(opening: asyncio.Future[SqlJournal], executor: ThreadPoolExecutor) -> 
     """Close what was opened for a call that does not wait for it any more."""
     if not opening.cancelled() and opening.exception() is None:
         store = opening.result()
-        executor.submit(_guarded, lambda: store.close(release=False))
+        executor.submit(guarded, lambda: store.close(release=False))
     executor.shutdown(wait=False)
 
 
@@ -96,10 +97,12 @@ class ThreadedJournal:
 
     def __init__(self, store: SqlJournal, executor: ThreadPoolExecutor, *, clock: Clock) -> None:
         self._store = store
-        self._executor = executor
+        self._threads = WorkerThreads(executor)
         self._clock = clock
         self._is_closed = False
-        self._at_work: set[Future[Any]] = set()
+        self._has_server = isinstance(store, PostgresJournal)
+        # No server was found: until it is, nothing waits for it long, so that tasks are followed on meanwhile.
+        self._is_away = False
 
     # ---- what must be written before something is done ---------------------------------------------------------------
 
@@ -109,9 +112,9 @@ class ThreadedJournal:
         claiming = Claiming(self._store, intents, rules, now=now)
         try:
             return await self._run(claiming, within_s=within_s)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, JournalError):
             # It may be recorded all the same, a moment later; nobody would ever send it.
-            claiming.abandon(self._submit)
+            claiming.abandon(self._threads.submit)
             raise
 
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
@@ -239,37 +242,38 @@ class ThreadedJournal:
         return await self._finish(self._store.salvage)
 
     async def close(self, *, release: bool = True) -> None:
-        others = list(self._at_work)
         try:
-            await self._finish(lambda: self._close_after(others, release=release))
+            await self._finish(lambda: self._close_store(release=release))
         finally:
             self._is_closed = True
-            self._executor.shutdown(wait=False)
+            self._threads.end(wait=False)
 
     def close_now(self) -> None:
         """Close the store without an event loop; the records stay owned, as after a crash."""
         with contextlib.suppress(RuntimeError):  # it is closed already
-            others = list(self._at_work)
-            self._executor.submit(_guarded, lambda: self._close_after(others, release=False)).result()
+            self._threads.submit(lambda: self._close_store(release=False)).result()
         self._is_closed = True
-        self._executor.shutdown()
+        self._threads.end(wait=True)
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
     async def _run(self, operation: Callable[[], T], *, within_s: float = LOCK_PATIENCE_S) -> T:
         """Carry out an operation; a cancel leaves it at once."""
-        until_s = self._clock.monotonic() + within_s
+        begun_s = self._clock.monotonic()
         while True:
             try:
-                return await self._submitted(operation)
+                result = await self._answered(self._submitted(operation))
             except JournalError as exc:
-                if exc.reason not in _PASSING or self._clock.monotonic() >= until_s:
+                if self._is_final(exc, begun_s, within_s):
                     raise
+            else:
+                self._is_away = False
+                return result
             await self._clock.sleep(_PAUSE_S)
 
     async def _finish(self, operation: Callable[[], T]) -> T:
         """Carry out an operation; a cancel is raised only when the attempt that runs has ended."""
-        until_s = self._clock.monotonic() + LOCK_PATIENCE_S
+        begun_s = self._clock.monotonic()
         while True:
             attempt = self._submitted(operation)
             cancelled: asyncio.CancelledError | None = None
@@ -283,47 +287,42 @@ class ThreadedJournal:
             except (JournalError, OwnershipLostError) as exc:
                 if cancelled is not None:
                     raise cancelled from exc
-                if (
-                    not isinstance(exc, JournalError)
-                    or exc.reason not in _PASSING
-                    or self._clock.monotonic() >= until_s
-                ):
+                if not isinstance(exc, JournalError) or self._is_final(exc, begun_s, LOCK_PATIENCE_S):
                     raise
             else:
+                self._is_away = False
                 if cancelled is not None:
                     raise cancelled
                 return result
             await self._clock.sleep(_PAUSE_S)
 
-    def _submit(self, operation: Callable[[], T]) -> Future[T]:
-        future = self._executor.submit(_guarded, operation)
-        self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
-        return future
+    async def _answered(self, attempt: asyncio.Future[T]) -> T:
+        """Wait for an attempt; one to which a server does not answer is left, so that its call ends in time."""
+        if self._has_server:
+            try:
+                await asyncio.wait([attempt], timeout=_AWAY_S if self._is_away else LOCK_PATIENCE_S)
+            finally:
+                is_late = not attempt.done() and attempt.cancel()
+            if is_late:
+                self._is_away = True
+                raise JournalError("the journal's database does not answer", reason="connection")
+        return await attempt
 
-    def _close_after(self, others: Sequence[Future[Any]], *, release: bool) -> None:
+    def _is_final(self, exc: JournalError, begun_s: float, within_s: float) -> bool:
+        """Whether an operation is not tried again; a lock ends soon, and a server may be away for long."""
+        if exc.reason == "connection":
+            within_s = 0.0 if self._is_away else min(within_s, LOCK_PATIENCE_S)
+        if exc.reason in _PASSING and self._clock.monotonic() < begun_s + within_s:
+            return False
+        self._is_away = exc.reason == "connection"
+        return True
+
+    def _close_store(self, *, release: bool) -> None:
         """Close the store when what was begun before has ended: a claim that was left may have to end its record."""
-        wait(others)
+        self._threads.wait_for_others()
         self._store.close(release=release)
 
     def _submitted(self, operation: Callable[[], T]) -> asyncio.Future[T]:
-        loop = asyncio.get_running_loop()
         if self._is_closed:
             raise JournalError("the journal is closed")
-        try:
-            return asyncio.wrap_future(self._submit(operation), loop=loop)
-        except RuntimeError:  # Python ends: its threads have ended, so nobody else uses the store
-            return _done_here(operation, loop.create_future())
-
-
-def _guarded(operation: Callable[[], T]) -> T:
-    with SQLITE.operation():
-        return operation()
-
-
-def _done_here(operation: Callable[[], T], future: asyncio.Future[T]) -> asyncio.Future[T]:
-    try:
-        future.set_result(operation())
-    except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
-        future.set_exception(exc)
-    return future
+        return self._threads.run(operation)

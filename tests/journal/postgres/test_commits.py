@@ -30,6 +30,7 @@ from tests.support.postgres_proxy import CutAt, PostgresProxy
 Operation = Callable[[ThreadedJournal, Record], Awaitable[Any]]
 
 COMPLETED = Outcome(state="completed", images=(("https://cdn.example/fox.png", None),), cost_usd=0.05)
+COPY = SavedCopy(path="/fox.png", width_px=8, height_px=8)
 OPERATIONS: dict[str, Operation] = {
     "that a POST is sent": lambda journal, record: journal.note_route(record.record_id, "service", now=NOON + 1.0),
     "the task's id": lambda journal, record: journal.note_accepted(
