@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 from flux2_tool._database_url import shown_url
 from flux2_tool.journal.errors import JournalError, JournalFailureReason
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
+from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 
 if TYPE_CHECKING:
     import psycopg
@@ -44,7 +45,8 @@ _LINE: Final = {
 APPLICATION: Final = "flux2-tool"
 _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
-_LOCK_TIMEOUT_S: Final = 2.0
+# As long as whoever asks has patience: to wait anew would be to wait at the end of the queue again.
+_LOCK_TIMEOUT_S: Final = LOCK_PATIENCE_S
 _STATEMENT_TIMEOUT_S: Final = 10.0
 # A process that stands still in the middle of a claim, or whose host is gone, would hold up the claims of all others.
 _PAUSE_TIMEOUT_S: Final = 10.0
