@@ -264,7 +264,9 @@ def _configure(connection: psycopg.Connection[Any], *, schema: str) -> None:
     limits = {"lock_timeout": _LOCK_TIMEOUT_S, _OF_STATEMENT: _STATEMENT_TIMEOUT_S, _OF_PAUSE: _PAUSE_TIMEOUT_S}
     settings = [sql.SQL("SET {} = {}").format(sql.Identifier(name), round(s * 1000)) for name, s in limits.items()]
     path = sql.SQL("SET search_path TO {}").format(sql.Identifier(schema))
-    connection.execute(sql.SQL("; ").join([path, *settings]))
+    # A plan for any values looks for a conversation without pictures among all that there are.
+    plans = sql.SQL("SET plan_cache_mode = force_custom_plan")
+    connection.execute(sql.SQL("; ").join([path, plans, *settings]))
 
 
 def _application_name() -> str:
