@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 from flux2_tool._database_url import shown_url
 from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
+from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.server_errors import ServerError, missing_package, reason_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ _LINE: Final = {
 APPLICATION: Final = "flux2-tool"
 _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
-_LOCK_TIMEOUT_S: Final = 2.0
+# As long as whoever asks has patience: to wait anew would be to wait at the end of the queue again.
+_LOCK_TIMEOUT_S: Final = LOCK_PATIENCE_S
 _STATEMENT_TIMEOUT_S: Final = 10.0
 # A process that stands still in the middle of a claim, or whose host is gone, would hold up the claims of all others.
 _PAUSE_TIMEOUT_S: Final = 10.0
@@ -258,7 +260,9 @@ def _configure(connection: psycopg.Connection[Any], *, schema: str) -> None:
     limits = {"lock_timeout": _LOCK_TIMEOUT_S, _OF_STATEMENT: _STATEMENT_TIMEOUT_S, _OF_PAUSE: _PAUSE_TIMEOUT_S}
     settings = [sql.SQL("SET {} = {}").format(sql.Identifier(name), round(s * 1000)) for name, s in limits.items()]
     path = sql.SQL("SET search_path TO {}").format(sql.Identifier(schema))
-    connection.execute(sql.SQL("; ").join([path, *settings]))
+    # A plan for any values looks for a conversation without pictures among all that there are.
+    plans = sql.SQL("SET plan_cache_mode = force_custom_plan")
+    connection.execute(sql.SQL("; ").join([path, plans, *settings]))
 
 
 def _application_name() -> str:

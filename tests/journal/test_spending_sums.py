@@ -18,6 +18,15 @@ SESSION_CAP = Cap(kind="session", limit_usd=1.0, session="a session")
 ANN = Cap(kind="sender", limit_usd=1.0, sender="ann", since=DAY.since, until=DAY.until)
 NOBODY = Cap(kind="sender", limit_usd=1.0, sender=None, since=DAY.since, until=DAY.until)
 
+_INDEXES_OF_FLAT_COSTS = (
+    "records_open_by_dedup_key",
+    "records_open_by_cross_session_dedup_key",
+    "records_in_session",
+    "records_of_connections",
+    "records_by_end",
+    "records_by_kind",
+)
+
 
 def used(journal: SqliteJournal, cap: Cap) -> tuple[float, float]:
     """Return what is spent and what is reserved."""
@@ -107,13 +116,15 @@ def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, 
     begun(machine.begin(journal, NEVER, reserved_usd=0.07))
     expected = [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)]
     journal.close()
-    name = "0012_spending_sums"
     with raw(home) as old:
         for trigger in ("new", "changed", "deleted"):
             old.execute(f"DROP TRIGGER spending_of_{trigger}")
         old.execute("DROP TABLE spending")
+        for index in _INDEXES_OF_FLAT_COSTS:
+            old.execute(f"DROP INDEX {index}")
+        old.execute("CREATE INDEX records_by_request_key ON records (cross_session_dedup_key)")
         old.execute("CREATE INDEX records_spending_by_service ON records (created_at)")
-        old.execute("DELETE FROM migrations WHERE name = ?", (name,))
+        old.execute("DELETE FROM migrations WHERE name IN ('0012_spending_sums', '0015_flat_costs')")
     upgraded = machine.open("p2")
 
     assert [used(upgraded, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)] == expected
