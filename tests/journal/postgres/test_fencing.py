@@ -54,9 +54,7 @@ def test_a_lease_is_of_the_servers_clock(server: PostgresServer, place: Database
         journal.close()
 
 
-def test_a_living_process_that_renews_nothing_loses(
-    server: PostgresServer, place: DatabaseUrl, tmp_path: Path
-) -> None:
+def test_a_living_process_that_renews_nothing_loses(server: PostgresServer, place: DatabaseUrl, tmp_path: Path) -> None:
     """Also on the same machine: a stopped process looks to other hosts like one that is cut off."""
     mine = open_journal(place, owner=Named("p1"), now=NOON)
     other = open_journal(place, owner=Named("p2", alive=["p1"]), now=NOON)

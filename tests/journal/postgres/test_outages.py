@@ -58,9 +58,7 @@ def gateway(home: Path, url: str, **settings: Any) -> Iterator[Gateway]:
         yield Gateway(home, url, base_url, sandbox, **settings)
 
 
-def test_a_killed_server_stops_only_the_next_image(
-    server: PostgresServer, database: str, home: Path
-) -> None:
+def test_a_killed_server_stops_only_the_next_image(server: PostgresServer, database: str, home: Path) -> None:
     """What was accepted is followed to its end, shown, and written when the database is back."""
 
     async def main() -> tuple[dict[str, Any], ...]:
