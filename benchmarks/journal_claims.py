@@ -24,6 +24,7 @@ from flux2_tool.journal import JournalError, ThisProcess, ThreadedJournal, open_
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
 
 WARM_UP = 8
+START_S = 300.0
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -77,7 +78,7 @@ def _turn(store: Store, processes: int, *, turn_s: float) -> dict[str, Any]:
     # The schema exists before the processes begin, as it does in use.
     with closing(open_journal(place, owner=ThisProcess(), now=time.time())):
         pass
-    barrier = _FORK.Barrier(processes + 1)
+    barrier = _FORK.Barrier(processes + 1, timeout=START_S)  # one that cannot open ends all
     ends = [_FORK.Pipe(duplex=False) for _ in range(processes)]
     forks = [
         _FORK.Process(target=_work, args=(place, f"agent:main:chat:{number}", barrier, turn_s, end), daemon=True)
