@@ -9,14 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 import pytest
 
 from tests.support.network import network_of
+from tests.support.readme import ROOT
 
-_OURS: Final = "tests."
+_OURS: Final = ROOT / "tests"
 _NAMED: dict[int, tuple[Any, bool]] = {}
 
 
@@ -59,7 +61,7 @@ def _used_by(part: Any) -> list[Any]:
         attributes = [
             getattr(module, name)
             for module in (*used, *modules)
-            if isinstance(module, ModuleType) and module.__name__.startswith(_OURS)
+            if isinstance(module, ModuleType) and _is_ours(module.__name__)
             for name in _names(part.__code__)
             if hasattr(module, name)
         ]
@@ -78,10 +80,17 @@ def _parts(values: Iterable[Any]) -> Iterator[Any]:
         elif isinstance(value, Mapping):
             yield from _parts(value.values())
         elif isinstance(plain, (FunctionType, type, property)):
-            if isinstance(plain, property) or plain.__module__.startswith(_OURS):
+            if isinstance(plain, property) or _is_ours(plain.__module__):
                 yield plain
-        elif type(value).__module__.startswith(_OURS):
+        elif _is_ours(type(value).__module__):
             yield value
+
+
+@cache
+def _is_ours(module: str) -> bool:
+    """Return whether a module is in `tests`; pytest imports test files under shorter names than others do."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and Path(file).is_relative_to(_OURS)
 
 
 @cache
