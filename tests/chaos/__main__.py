@@ -157,7 +157,7 @@ def main() -> int:
         totals = Totals()
         if options.replay % SEEDS_PER_RUN >= KILL_SEEDS_FROM:
             with _scratch() as folder:
-                for played in asyncio.run(play_all(options.replay, 1, folder))[:1]:
+                for played in asyncio.run(play_all(options.replay, 1, folder, lanes_count=1))[:1]:
                     totals.add(played, is_real=True)
         else:
             totals.add(_play_here(options.replay, 1)[0], is_real=False)

@@ -134,14 +134,16 @@ class Lane:
     epoch_s: float
 
 
-async def play_all(first_seed: int, count: int, folder: Path) -> list[RunResult]:
-    """Play schedules until this many of them had a killed process."""
+async def play_all(first_seed: int, count: int, folder: Path, *, lanes_count: int = LANES) -> list[RunResult]:
+    """Play schedules until this many of them had a killed process, or three times as many were played."""
     seeds = iter(range(first_seed, first_seed + 3 * count))
     played: list[RunResult] = []
 
     async def work(lane: Lane) -> None:
         while sum(1 for one in played if one.kills) < count:
-            seed = next(seeds)
+            seed = next(seeds, None)
+            if seed is None:
+                return
             async with asyncio.timeout(300.0 if is_postgres() else STUCK_AFTER_S):
                 played.append(await _KillSchedule(seed, folder / f"k{seed}", lane, fork_server, killer).play())
 
@@ -151,7 +153,7 @@ async def play_all(first_seed: int, count: int, folder: Path) -> list[RunResult]
         killer = ServerKiller(first_seed)
         async with open_fork_server() as fork_server:
             lanes = []
-            for _ in range(LANES):
+            for _ in range(lanes_count):
                 epoch_s = time.time()
                 options = SandboxOptions(drawn_images=False, duration_s=6.0, seed=first_seed)
                 clock = FastClock(epoch_s, SPEED).now
