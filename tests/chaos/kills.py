@@ -315,7 +315,8 @@ class _KillSchedule:
         for _ in range(MOST_REFUSALS):
             kills, was_down = self._killer.kills, self._killer.is_down
             await self._ask(wish, wait_s=300.0)
-            await self._children[-1].ended
+            for child in self._children[-1:]:  # none where a worker was asked
+                await child.ended
             if (kills == self._killer.kills and not was_down) or wish.images:
                 return
 
