@@ -18,8 +18,10 @@ T = TypeVar("T")
 
 # Between two attempts at a locked file; it does not occupy the thread.
 _PAUSE_S: Final = 0.03
-# How long to wait for a server that did not answer the last time.
+# How long to wait for a server that did not answer the last time, and at least for any.
 _AWAY_S: Final = 1.0
+# It ends an operation that waits for a lock before this.
+_ANSWER_S: Final = LOCK_PATIENCE_S + 1.0
 # What an operation is tried again for; each may be carried out twice.
 _PASSING: Final[frozenset[JournalFailureReason]] = frozenset(("locked", "connection"))
 
@@ -47,7 +49,7 @@ class StoreThreads:
         begun_s = self._clock.monotonic()
         while True:
             try:
-                result = await self._answered(self._submitted(operation))
+                result = await self._answered(self._submitted(operation), within_s)
             except JournalError as exc:
                 if self._is_final(exc, begun_s, within_s):
                     raise
@@ -85,13 +87,17 @@ class StoreThreads:
     def _after_write(self) -> None:
         """What to do after something that has happened was written."""
 
-    async def _answered(self, attempt: asyncio.Future[T]) -> T:
+    async def _answered(self, attempt: asyncio.Future[T], within_s: float) -> T:
         """Wait for an attempt; one to which a server does not answer is left, so that its call ends in time."""
         if self._has_server:
+            longest_s = _AWAY_S if self._is_away else _ANSWER_S
+            patience_s = min(longest_s, max(_AWAY_S, within_s))
             try:
-                await asyncio.wait([attempt], timeout=_AWAY_S if self._is_away else LOCK_PATIENCE_S)
+                await asyncio.wait([attempt], timeout=patience_s)
             finally:
                 is_late = not attempt.done() and attempt.cancel()
+            if is_late and patience_s < longest_s:
+                raise JournalError("the journal's database has not answered in time", reason="locked")
             if is_late:
                 self._is_away = True
                 raise JournalError("the journal's database does not answer", reason="connection")

@@ -57,15 +57,15 @@ def test_reads_go_on_while_a_claim_waits_for_a_lock(home: Path, machine: Machine
 
 
 def test_a_claim_gives_up_when_its_own_time_is_over(home: Path, machine: Machine) -> None:
-    """Then nothing was recorded, so that nothing is sent."""
+    """Then nothing is sent: nothing was recorded, or what a server recorded after all is ended at once."""
 
     async def main() -> None:
         journal = await opened(home)
         with locked(home), pytest.raises(JournalError) as caught:
             await claiming(journal, machine, within_s=0.05)
         assert caught.value.reason == "locked"
-        assert await journal.records() == []
         await journal.close()
+        assert [record.state for record in records_of(home)] in ([], ["not_created"])
 
     asyncio.run(main())
 
