@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
 _SCHEMES: Final = ("postgresql", "postgres")
+# Several hosts may be named, which is more than a URL has.
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
 _HOSTS: Final = re.compile(r"[A-Za-z0-9._\-:,%\[\]]*")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _PARAMETERS: Final = frozenset(
@@ -31,22 +32,20 @@ def shown_url(url: str) -> str:
     """
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError("has a space or a line break in it")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if parts.scheme not in _SCHEMES:
+    parts = _URL.match(url)
+    if parts is None or parts[1].lower() not in _SCHEMES:
         raise ValueError("must begin with postgresql://")
-    user, _, hosts = parts.netloc.rpartition("@")
+    path, query = parts[3], parts[4] or ""
+    user, _, hosts = parts[2].rpartition("@")
     if "@" in user or not _HOSTS.fullmatch(hosts) or re.search(r"%(?![0-9A-Fa-f]{2})", url):
         raise ValueError('has a character that must be written as "%" and two hexadecimal digits, such as %40 for "@"')
     for host in filter(None, hosts.split(",")):
         _, colon, port = host.rpartition(":")
         if colon and not host.endswith("]") and not _PORT.fullmatch(port):
             raise ValueError("has a port that is not a number")
-    for name in (item.partition("=")[0] for item in parts.query.split("&") if item):
+    for name in (item.partition("=")[0] for item in query.split("&") if item):
         if name not in _PARAMETERS:
             raise ValueError("has a parameter that PostgreSQL does not know")
-    if parts.path in ("", "/") and "dbname=" not in parts.query:
+    if path in ("", "/") and "dbname=" not in query:
         raise ValueError("names no database")
-    return f"postgresql://{hosts}{parts.path}"
+    return f"postgresql://{hosts}{path}"
