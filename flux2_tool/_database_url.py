@@ -13,6 +13,7 @@ _SCHEMES: Final = ("postgresql", "postgres")
 # Several hosts may be named, which is more than a URL has.
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
 _HOSTS: Final = re.compile(r"[A-Za-z0-9._\-:,%\[\]]*")
+_HOST: Final = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::.*)?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _PARAMETERS: Final = frozenset(
     (
@@ -40,6 +41,8 @@ def shown_url(url: str) -> str:
     if "@" in user or not _HOSTS.fullmatch(hosts) or re.search(r"%(?![0-9A-Fa-f]{2})", url):
         raise ValueError('has a character that must be written as "%" and two hexadecimal digits, such as %40 for "@"')
     for host in filter(None, hosts.split(",")):
+        if not _HOST.fullmatch(host):
+            raise ValueError("is not a URL")
         _, colon, port = host.rpartition(":")
         if colon and not host.endswith("]") and not _PORT.fullmatch(port):
             raise ValueError("has a port that is not a number")
