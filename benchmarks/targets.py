@@ -63,24 +63,11 @@ def check(results: Mapping[str, Any]) -> list[Target]:
 
 
 def _lateness(entries: list[dict[str, Any]]) -> Iterator[Target]:
-    ours, theirs = (of_client(entries, client, history="warm") for client in (OURS, THEIRS))
-    yield Target(
-        name="warm: mean lateness against the SDK's",
-        limit=0.33,
-        measured=ratio_of_means(ours.lateness_s, theirs.lateness_s).value,
-    )
-    yield Target(
-        name="warm: polls against the SDK's", limit=1.0, measured=ratio_of_means(ours.polls, theirs.polls).value
-    )
-    ours, theirs = (of_client(entries, client, history="cold") for client in (OURS, THEIRS))
-    yield Target(
-        name="cold: mean lateness against the SDK's",
-        limit=0.75,
-        measured=ratio_of_means(ours.lateness_s, theirs.lateness_s).value,
-    )
-    yield Target(
-        name="cold: polls against the SDK's", limit=1.0, measured=ratio_of_means(ours.polls, theirs.polls).value
-    )
+    for history, most in (("warm", 0.33), ("cold", 0.75)):
+        ours, theirs = (of_client(entries, client, history=history) for client in (OURS, THEIRS))
+        lateness, polls = ratio_of_means(ours.lateness_s, theirs.lateness_s), ratio_of_means(ours.polls, theirs.polls)
+        yield Target(name=f"{history}: mean lateness against the SDK's", limit=most, measured=lateness.value)
+        yield Target(name=f"{history}: polls against the SDK's", limit=1.0, measured=polls.value)
     for how in (IN_USE, AT_ONCE):
         for lie in LIES:
             ours, theirs = (of_client(entries, client, history=lying(lie, how)) for client in (OURS, THEIRS))
