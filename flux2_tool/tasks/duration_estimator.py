@@ -111,12 +111,13 @@ class DurationEstimator:
         if not math.isfinite(duration_s) or not 0.05 <= duration_s <= 86400.0:
             return
         before = self._fit()
-        is_outlier = abs(before.z(duration_s)) > OUTLIER_Z
+        z = before.z(duration_s)
+        is_outlier = abs(z) > OUTLIER_Z
         self.samples += 1
         self._is_outlived = False
         self._outliers = self._outliers + 1 if is_outlier else 0
         # A lone outlier counts as the least one, because it says little of the next task.
-        value = math.log(before.median_s) + before.sigma * min(max(before.z(duration_s), -OUTLIER_Z), OUTLIER_Z)
+        value = math.log(before.median_s) + before.sigma * min(max(z, -OUTLIER_Z), OUTLIER_Z)
         if self._outliers >= OUTLIERS_TO_RESTART:
             # The estimate is wrong: restart from the last duration.
             self._weight = self._sum = self._squares = self._prior_weight = 0.0

@@ -79,16 +79,21 @@ async def processes(home: Path, count: int) -> AsyncIterator[list[Process]]:
             await process.journal.close()
 
 
+async def closed_pace(process: Process) -> AccountPace:
+    """Return the next that a process hears of an account that may send nothing."""
+    while True:
+        news = await process.next()
+        if isinstance(news, AccountPace) and news.pace.closed_s > 1.0:
+            return news
+
+
 def test_a_429_is_told_to_the_others_at_once(home: Path) -> None:
     """Within moments, and without that anybody asks."""
 
     async def main() -> News:
         async with processes(home, 2) as (one, two):
             await one.meets_429(40.0)
-            while True:
-                news = await two.next()
-                if isinstance(news, AccountPace) and news.pace.closed_s > 1.0:
-                    return news
+            return await closed_pace(two)
 
     news = asyncio.run(main())
 
@@ -105,10 +110,7 @@ def test_what_was_missed_while_the_connection_was_lost_is_read(home: Path) -> No
         async with processes(home, 2) as (one, two):
             stores.break_connections()
             await one.meets_429(50.0)
-            while True:
-                news = await two.next()
-                if isinstance(news, AccountPace) and news.pace.closed_s > 1.0:
-                    return news
+            return await closed_pace(two)
 
     news = asyncio.run(main())
 
