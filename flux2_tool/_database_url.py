@@ -52,3 +52,13 @@ def shown_url(url: str) -> str:
     if path in ("", "/") and "dbname=" not in query:
         raise ValueError("names no database")
     return f"postgresql://{hosts}{path}"
+
+
+def has_password(url: str) -> bool:
+    """Return whether an address has a password in it, before its hosts or among its parameters."""
+    parts = _URL.match(url)
+    if parts is None:
+        return False
+    user, _, _ = parts[2].rpartition("@")
+    names = {item.partition("=")[0] for item in (parts[4] or "").split("&")}
+    return ":" in user or not names.isdisjoint(("password", "sslpassword"))

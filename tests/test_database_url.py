@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flux2_tool._database_url import shown_url
+from flux2_tool._database_url import has_password, shown_url
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.journal import JournalError
 from flux2_tool.journal.postgres_database import open_database
@@ -68,3 +68,19 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password(url: str)
 
     assert SECRET not in str(caught.value)
     assert "postgresql://127.0.0.1:1/x" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (f"postgresql://me:{SECRET}@db.example/flux2", True),
+        (f"postgresql://me:{SECRET}@a:1,[::1]:2/flux2", True),
+        (f"postgresql://me@db.example/flux2?sslmode=require&password={SECRET}", True),
+        (f"postgresql://db.example/flux2?sslpassword={SECRET}", True),
+        ("postgresql://me@a:1,[::1]:2/flux2?passfile=/etc/pgpass", False),
+        ("postgresql://db.example:5433/flux2", False),
+    ],
+)
+def test_a_password_is_seen_wherever_it_stands(url: str, expected: bool) -> None:
+    """On a command line every user of the machine can read it."""
+    assert has_password(url) is expected

@@ -6,10 +6,10 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
+from flux2_tool._database_url import has_password
 from flux2_tool.cli.terminal import note
 from flux2_tool.exceptions import ConfigurationError, InvalidArgumentsError
 from flux2_tool.schema.money import usd_text
@@ -74,7 +74,7 @@ def _place(text: str) -> JournalPlace:
             raise ConfigurationError("the setting journal_url is not set", hint="set FLUX2_TOOL_JOURNAL_URL")
         return DatabaseUrl(url)
     if "://" in text:
-        if urlsplit(text).password:
+        if has_password(text):
             raise InvalidArgumentsError(
                 "an address on the command line must not have a password: every user of this machine can read it",
                 hint='set FLUX2_TOOL_JOURNAL_URL and name it as "shared", or use PGPASSWORD',

@@ -13,7 +13,7 @@ from flux2_tool.journal.postgres import PostgresJournal
 
 # Caps and the order of tasks go by each machine's own clock; leases go by the server's.
 CLOCK_OFF_S: Final = 5.0
-# A claim makes about five round trips.
+# A picture makes nine round trips, two of them in its claim.
 SLOW_S: Final = 0.1
 
 
