@@ -7,6 +7,7 @@ stands behind OpenClaw's tool search.
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox], privat
         RUNAPI_API_KEY=KEY,
         RUNAPI_BASE_URL=sandbox[0],
         TMPDIR=str(private_folder),
+        NODE_COMPILE_CACHE=str(Path(tempfile.gettempdir()) / "node-compile-cache"),  # else it would be empty in there
         config={"tiers": ["pro", "flex", "klein"]},
     )
     done = made.openclaw.flux2_tool("openclaw", "install", "--yes", "--image-generate")
