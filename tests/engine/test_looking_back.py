@@ -192,7 +192,8 @@ def test_an_ended_link_is_left_out_and_said(home: Path, runapi: SandboxTransport
     async def main() -> dict[str, Any]:
         async with opened_tool(home, runapi) as tool:
             await made(tool, "a fox", session="s")
-            await asyncio.sleep(contract.IMAGE_URL_LIFE_S + 3600.0)
+        await asyncio.sleep(contract.IMAGE_URL_LIFE_S + 3600.0)
+        async with opened_tool(home, runapi) as tool:
             return await looked_back(tool, session="s")
 
     result = run_virtual(main())
@@ -210,7 +211,8 @@ def test_a_saved_copy_outlives_the_link(home: Path, runapi: SandboxTransport, tm
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi, save_dir=str(tmp_path / "kept")) as tool:
             await made(tool, "a fox", session="s")
-            await asyncio.sleep(contract.IMAGE_URL_LIFE_S + 3600.0)
+        await asyncio.sleep(contract.IMAGE_URL_LIFE_S + 3600.0)
+        async with opened_tool(home, runapi) as tool:
             kept = await looked_back(tool, session="s")
             Path(kept["recent"][0]["path"]).unlink()  # noqa: ASYNC240
             return [kept, await looked_back(tool, session="s")]
