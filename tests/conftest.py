@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import network, reaching, stores
+from tests.support import network, reaching, shared_imports, stores
 from tests.support.harness import SandboxTransport
+
+# Where PYTHONDONTWRITEBYTECODE is set, each of the workers would compile all modules in every run.
+sys.dont_write_bytecode = False
 
 REPEATED = ("engine", "journal", "tasks")
 """The folders whose tests run over sockets, too."""
@@ -39,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     network.choose(config.getoption("--network"))
     stores.choose(config.getoption("--journal"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    shared_imports.import_share(session.config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
