@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
-from tests.e2e import loopback_media
 from tests.e2e.openclaw_host import OpenClaw
 from tests.e2e.scripted_model import Say, ToolCall, running_model
 from tests.e2e.telegram import Telegram, running_telegram
@@ -63,10 +62,7 @@ def main() -> None:
         openclaw.configure(
             channels={"telegram": telegram.channel(owner=OWNER)},
             commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
-            plugins={
-                "load": {"paths": [str(loopback_media.FOLDER)]},
-                "entries": {"flux2": ours, "loopback-media": {"enabled": True}},
-            },
+            plugins={"entries": {"flux2": ours}},
         )
         done = openclaw.flux2_tool("openclaw", "install", "--yes", "--image-generate")
         if done.returncode != 0:
