@@ -1,7 +1,7 @@
 """Cut a camera's JPEG without following its scan in Python, which takes two seconds for 12 megapixels.
 
 What is behind the last bit of a scan, or before a restart, decoders skip without a word. So the picture is decoded
-twice, once with the last byte of every such piece inverted: where that changes the last pixels, the piece holds nothing
+twice, once with the last byte of every such piece changed: where that changes the last pixels, the piece holds nothing
 behind them. The bits that fill up its last byte stay as they are. Any other file is left to `jpeg_scan.py`.
 Source: ITU-T T.81, annexes A.2 (order of blocks), B.1 and F.1.2.3 (byte stuffing).
 """
@@ -26,6 +26,8 @@ _SAMPLINGS: Final = ((1, 1), (2, 1), (2, 2))
 _LEAST_MCUS: Final = 8
 _MAX_PIECES: Final = 5_000
 _BLOCK_PX: Final = 8
+# The bits that are inverted, one after the other where nothing is seen of it: the first bit is always in use.
+_MASKS: Final = (0xFF, 0x80, 0xC0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +66,24 @@ def cut_photo(data: bytes) -> bytes:
 
     clean = cut_with(unfollowed, data)
     [found] = scans
-    coded = bytearray(found.coded)
-    for piece in reversed(found.pieces):
-        # An inverted byte may need a stuffed zero after it, or none any more.
-        inverted = coded[piece.last_at] ^ 0xFF
-        coded[piece.last_at : piece.end] = b"\xff\0" if inverted == 0xFF else bytes((inverted,))
-    changed = clean[: len(clean) - 2 - len(found.coded)] + bytes(coded) + clean[-2:]
-    if any(one == other for one, other in zip(_ends(clean, found), _ends(changed, found), strict=True)):
-        raise CannotCutError("its scan may hold more than its picture")
-    return clean
+    ends = _ends(clean, found.frame, found.pieces)
+    open_pieces = found.pieces
+    for mask in _MASKS:
+        changed = _ends(_with_changed(clean, found.coded, open_pieces, mask), found.frame, open_pieces)
+        open_pieces = [piece for piece in open_pieces if changed[piece] == ends[piece]]
+        if not open_pieces:
+            return clean
+    raise CannotCutError("its scan may hold more than its picture")
+
+
+def _with_changed(data: bytes, scan: bytes, pieces: list[_Piece], mask: int) -> bytes:
+    """Return a file with some bits inverted in the last byte of some pieces of its only scan."""
+    coded = bytearray(scan)
+    for piece in reversed(pieces):
+        # Such a byte may need a stuffed zero after it, or none any more.
+        changed = coded[piece.last_at] ^ mask
+        coded[piece.last_at : piece.end] = b"\xff\0" if changed == 0xFF else bytes((changed,))
+    return data[: len(data) - 2 - len(scan)] + bytes(coded) + data[-2:]
 
 
 def _pieces(coded: bytes, frame: Frame, restart_mcus: int) -> Iterator[_Piece]:
@@ -97,11 +108,11 @@ def _pieces(coded: bytes, frame: Frame, restart_mcus: int) -> Iterator[_Piece]:
         yield _Piece(last_at=end - last_bytes, end=end, last_mcu=min(frame.mcus, (number + 1) * per_piece) - 1)
 
 
-def _ends(data: bytes, found: _Found) -> list[bytes]:
-    """Return the pixels of the last MCU of each piece of a file's scan."""
+def _ends(data: bytes, frame: Frame, pieces: list[_Piece]) -> dict[_Piece, bytes]:
+    """Return the pixels of the last MCU of some pieces of a file's only scan."""
     from PIL import Image
 
-    frame, first = found.frame, found.frame.components[0]
+    first = frame.components[0]
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
         # At half the size, colours of which every second is coded have all their pixels, and none is made up.
@@ -116,11 +127,11 @@ def _ends(data: bytes, found: _Found) -> list[bytes]:
         raise CannotCutError("it is not decoded at the size that was asked for")
     width, height = (_BLOCK_PX * one // shrinking for one in (first.across, first.down))
     columns = ceil_div(image.size[0], width)
-    ends = []
-    for piece in found.pieces:
+    ends = {}
+    for piece in pieces:
         top, left = (
             number * side for number, side in zip(divmod(piece.last_mcu, columns), (height, width), strict=True)
         )
         box = (left, top, min(left + width, image.size[0]), min(top + height, image.size[1]))
-        ends.append(image.crop(box).tobytes())
+        ends[piece] = image.crop(box).tobytes()
     return ends
