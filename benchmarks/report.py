@@ -23,6 +23,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
         "start": _start,
         "concurrency": _concurrency,
         "leaks": _leaks,
+        "photos": _photos,
         "pictures": _pictures,
         "simulation": _simulation,
     }
@@ -147,6 +148,14 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:
             str(step["threads"]),
             f"{step['cpu_ms_per_call']:.2f}",
         )
+
+
+def _photos(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "### Eight photos of a phone at once\n"
+    yield from header("worker", "a file, kB", "peak memory with children, MB", "CPU, s", "seconds")
+    for number, entry in enumerate(entries, 1):
+        size, peak = f"{entry['file_bytes'] / 1000:.0f}", f"{entry['peak_bytes'] / 1e6:.0f}"
+        yield row(str(number), size, peak, f"{entry['cpu_s']:.2f}", f"{entry['wall_s']:.2f}")
 
 
 def _pictures(entries: list[dict[str, Any]]) -> Iterator[str]:

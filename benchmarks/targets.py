@@ -56,6 +56,7 @@ def check(results: Mapping[str, Any]) -> list[Target]:
         "start": _start,
         "concurrency": _concurrency,
         "leaks": _leaks,
+        "photos": _photos,
         "pictures": _pictures,
         "simulation": _simulation,
     }
@@ -151,6 +152,14 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[Target]:
         measured=last["cpu_ms_per_call"] / first["cpu_ms_per_call"],
     )
     yield Target(name="failed calls", limit=0, measured=leaks["failures"])
+
+
+def _photos(entries: list[dict[str, Any]]) -> Iterator[Target]:
+    middle_s, cpu_s = (statistics.median(entry[name] for entry in entries) for name in ("wall_s", "cpu_s"))
+    most = max(entry["peak_bytes"] for entry in entries)
+    yield Target(name="eight photos of a phone: seconds", limit=1.5, measured=middle_s, unit=" s")
+    yield Target(name="eight photos of a phone: CPU time", limit=3.0, wished=2.5, measured=cpu_s, unit=" s")
+    yield Target(name="eight photos of a phone: peak memory", limit=300.0, measured=most / 1e6, unit=" MB")
 
 
 def _pictures(entries: list[dict[str, Any]]) -> Iterator[Target]:

@@ -299,7 +299,8 @@ class Engine:
         else:
             begun = await self._starter.start(call, caller, new=new)
         image_tasks = begun.image_tasks
-        await wait_for(call, image_tasks, clock=self._clock)
+        with self._pictures.expected(targets):
+            await wait_for(call, image_tasks, clock=self._clock)
         for image_task in image_tasks:
             await self._registry.check_lookup(image_task, caller)
         await self._starter.raise_error_of(call, image_tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from flux2_tool._net import is_loopback_url
 from flux2_tool.engine.accounts import Accounts
@@ -25,6 +26,10 @@ class Pictures:
     def __init__(self, saver: PictureSaver, accounts: Accounts) -> None:
         self._saver = saver
         self._accounts = accounts
+
+    def expected(self, targets: Sequence[SaveTarget]) -> AbstractContextManager[None]:
+        """Return what makes ready, while the block waits for pictures, to check those that will be saved."""
+        return self._saver.decoder.kept_ready() if targets else nullcontext()
 
     async def of(
         self, call: ToolCall, image_tasks: Sequence[ImageTask], targets: Sequence[SaveTarget]

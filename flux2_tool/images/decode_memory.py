@@ -59,7 +59,10 @@ def _claim(data: bytes) -> tuple[tuple[int, int], float, float]:
             with Image.open(io.BytesIO(data), formats=(kind.decoder,)) as image:
                 bytes_per_pixel = CONVERTED_BYTES_PER_PIXEL.get(kind.decoder, BYTES_PER_PIXEL)
                 coefficients, turned = _coefficients(image), 0.0
-                if image.size[0] * image.size[1] < LARGE_PX and transpose_of(image) is not None:
+                # A baseline JPEG is turned band by band; so is any larger picture.
+                is_turned_whole = kind.decoder != "JPEG" or coefficients > 0
+                is_turned_whole &= image.size[0] * image.size[1] < LARGE_PX
+                if is_turned_whole and transpose_of(image) is not None:
                     turned = BYTES_PER_PIXEL + coefficients
                 return image.size, bytes_per_pixel + coefficients, turned
     except Exception:  # noqa: BLE001 - decoders raise many types for invalid data; `read_picture` names the fault

@@ -15,8 +15,10 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Literal
 
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 Task = Literal["check", "copy", "clean", "thumbnail"]
 
 _BLOCK_BYTES: Final = 256 * 1024
+# A picture that is there sooner was made long ago, or is a test's.
+READY_AFTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +126,29 @@ class Decoder:
         """
         return await self._copied("thumbnail", file)
 
+    @contextmanager
+    def kept_ready(self, *, after_s: float = READY_AFTER_S) -> Iterator[None]:
+        """Have a decoding process ready for the picture that the block waits for: starting one takes 0.2 s.
+
+        Args:
+            after_s: From when on; what is over sooner starts none.
+        """
+        is_over = asyncio.Event()
+        work = asyncio.ensure_future(self._keep_ready(is_over, after_s))
+        self._keeping.add(work)
+        work.add_done_callback(self._keeping.discard)
+        try:
+            yield
+        finally:
+            # A process that is starting is not stopped: it is needed now.
+            is_over.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a process waits for a picture."""
+        with self._lock:
+            return bool(self._idle)
+
     def close(self) -> None:
         """Kill every decoding process, for instance because this process ends."""
         for child in list(self._children):
@@ -138,7 +165,24 @@ class Decoder:
         self._lock = threading.Lock()
         self._children: set[DecodingProcess] = set()
         self._idle: list[DecodingProcess] = []
+        self._keeping: set[asyncio.Future[None]] = set()
+        self._ready_until_s = 0.0
         self._budget = DecodeBudget(self._limits.memory_bytes, at_once=self._limits.at_once)
+
+    async def _keep_ready(self, is_over: asyncio.Event, after_s: float) -> None:
+        pause_s = after_s
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(is_over.wait(), pause_s)
+                return
+            pause_s = self._limits.idle_s / 2
+            with self._lock:
+                # One process is enough for all that wait.
+                is_ready, now_s = time.monotonic() < self._ready_until_s, time.monotonic()
+                self._ready_until_s = self._ready_until_s if is_ready else now_s + 0.9 * pause_s
+            if not is_ready:
+                with contextlib.suppress(PictureError):  # whoever needs it is told
+                    await self._asked({"task": "stay"}, ())
 
     async def _copied(self, task: Task, file: BinaryIO) -> PictureCopy:
         try:

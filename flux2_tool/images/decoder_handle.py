@@ -59,7 +59,10 @@ class DecodingProcess:
         """
         try:
             channel = self._started()
-            socket.send_fds(channel, [line], list(descriptors))
+            if descriptors:
+                socket.send_fds(channel, [line], list(descriptors))
+            else:
+                channel.sendall(line)
             reply = b""
             while not reply.endswith(b"\n"):
                 if not (more := channel.recv(_MAX_REPLY_BYTES)) or len(reply) > _MAX_REPLY_BYTES:

@@ -1,9 +1,10 @@
 """The process that decodes pictures: a server that forks once for each of them. Started by `decoder.py`.
 
 Stdin is a socket. A request is a line of JSON with two descriptors, the picture's file and where its clean copy goes;
-the reply is a line of JSON. The forked process has limits on CPU time, memory and output, and nothing of the picture
-outlives it. The server only waits, so it always notices that the other side has gone: it then ends its whole process
-group at once, whatever is being decoded, and so does whoever kills the group.
+the reply is a line of JSON. One without descriptors asks the server to stay for the next picture. The forked process
+has limits on CPU time, memory and output, and nothing of the picture outlives it. The server only waits, so it always
+notices that the other side has gone: it then ends its whole process group at once, whatever is being decoded, and so
+does whoever kills the group.
 
     request  {"task": "check" | "copy" | "clean" | "thumbnail", "granted_bytes", "most_bytes", "cpu_s",
               "output_bytes", "watched"}
@@ -73,8 +74,11 @@ def serve(channel: socket.socket, *, idle_s: float) -> None:  # pragma: no cover
         if not request:
             return
         try:
-            _load_decoder_for(descriptors)
-            reply = _in_a_fork(channel, json.loads(request), descriptors)
+            if descriptors:
+                _load_decoder_for(descriptors)
+                reply = _in_a_fork(channel, json.loads(request), descriptors)
+            else:
+                reply = {}
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -255,14 +259,15 @@ def answer(
 
 
 def _facts(picture: Picture, data: bytes) -> dict[str, Any]:
+    source_sha256 = hashlib.sha256(data).hexdigest()
     return {
         "kind": picture.kind,
         "width_px": picture.width_px,
         "height_px": picture.height_px,
         "size_bytes": len(picture.data),
-        "sha256": hashlib.sha256(picture.data).hexdigest(),
+        "sha256": source_sha256 if picture.data is data else hashlib.sha256(picture.data).hexdigest(),
         "md5": base64.b64encode(hashlib.md5(picture.data, usedforsecurity=False).digest()).decode("ascii"),
-        "source_sha256": hashlib.sha256(data).hexdigest(),
+        "source_sha256": source_sha256,
         "suffix": picture.suffix,
         "came_as": picture.came_as,
         "moves": picture.moves,

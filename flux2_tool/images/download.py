@@ -12,6 +12,7 @@ import re
 import socket
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,7 +120,8 @@ async def download_image(
         async with asyncio.timeout(timeout_s), new_part(folder, stem) as part:
             media_type = await _fetch(http, url, part, loopback_allowed=loopback_allowed)
             stage = f"it arrived, but could not be checked and written within {timeout_s:.3g} s"
-            width_px, height_px, own_suffix = await _checked(part, media_type, decoder)
+            async with _flushed(part):
+                width_px, height_px, own_suffix = await _checked(part, media_type, decoder)
             seal = f"-{await asyncio.to_thread(seal_of, part.file)}" if sealed else ""
             path = await asyncio.to_thread(part.publish, seal + (own_suffix if suffix is None else suffix))
     except TimeoutError as exc:
@@ -138,6 +140,24 @@ async def download_image(
     except UnicodeEncodeError as exc:
         raise DownloadError(f"the locale has no such file name: {folder / stem}") from exc
     return SavedImage(path=path, width_px=width_px, height_px=height_px, own_suffix=own_suffix)
+
+
+@asynccontextmanager
+async def _flushed(part: PartFile) -> AsyncIterator[None]:
+    """Have a file on the disk by the end of the block, meanwhile.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    flushing = asyncio.ensure_future(asyncio.to_thread(part.flush))
+    try:
+        yield
+    finally:
+        # Nobody may close the file until then.
+        await asyncio.wait([flushing])
+        error = flushing.exception()
+    if error is not None:
+        raise error
 
 
 async def _checked(part: PartFile, media_type: str, decoder: Decoder) -> tuple[int, int, str]:

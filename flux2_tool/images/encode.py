@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.deep_png import deep_turned, is_deep
 from flux2_tool.images.icc import colours_of
+from flux2_tool.images.jpeg_bands import turned_jpeg
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import with_code_points, with_colours_of
 from flux2_tool.images.turning import swaps_sides, turned
@@ -64,6 +65,8 @@ def encoded_again(data: bytes, image: Image.Image, kind: str, *, transpose: str 
         if len(deep) <= MAX_SOURCE_BYTES:
             return Encoded(data=deep, kind="PNG", width_px=size_px[0], height_px=size_px[1])
     own = _own_options(data, image, kind, transpose)
+    if transpose is not None and kind == "JPEG" and not own.get("progressive") and _is_checked(profile):
+        return _turned_jpeg(image, transpose, [own, *({"quality": quality} for quality in _COARSER)])
     upright = image if transpose is None else turned(image, transpose)
     return encoded(upright, dict(image.info), [(kind, own)], colours_from=data if kind == "PNG" else None)
 
@@ -139,6 +142,16 @@ def _coarser(image: Image.Image, *, has_transparency: bool) -> Iterator[tuple[st
         yield from (("JPEG", {"quality": quality}) for quality in _COARSER)
     elif max(image.size) <= 16383:  # WebP's bound
         yield from (("WEBP", {"quality": quality}) for quality in _COARSER)
+
+
+def _turned_jpeg(image: Image.Image, transpose: str, wanted: list[dict[str, Any]]) -> Encoded:
+    """Return a picture turned upright in the first of the wanted ways that is not too large."""
+    profile = colours_of(image.info.get("icc_profile") or b"")
+    for options in wanted:
+        written, (width_px, height_px) = turned_jpeg(image, transpose, {**options, "icc_profile": profile})
+        if len(written) <= MAX_SOURCE_BYTES:
+            return Encoded(data=written, kind="JPEG", width_px=width_px, height_px=height_px)
+    raise TooLargeError
 
 
 def _is_checked(profile: bytes) -> bool:

@@ -17,6 +17,7 @@ from flux2_tool.images.convert import CannotConvertError, can_decode, converted
 from flux2_tool.images.decode_limits import MAX_PIXELS, MAX_SOURCE_BYTES, MIB, MIN_SIDE_PX
 from flux2_tool.images.encode import Encoded, TooLargeError, encoded_again
 from flux2_tool.images.file_kinds import HEIC, UNKNOWN, FileKind, kind_of, unreadable_because
+from flux2_tool.images.jpeg_photo import cut_photo
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import without_broken_notes
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif"}
 SEND_AS_JPEG: Final = 'Send it as JPEG (on an iPhone: Settings, Camera, Formats, "Most Compatible")'
+# A smaller file is followed bit by bit: it takes no longer than decoding it twice.
+_PHOTO_BYTES: Final = 64 * 1024
 HEIC_HINT: Final = f"{SEND_AS_JPEG}; or the operator installs flux2-tool with the extra heic, which reads it."
 
 
@@ -133,6 +136,8 @@ def without_metadata(
     kind = kind_of(data)
     if kind.use != "sent":
         raise _no_picture(kind)
+    if kind.decoder == "JPEG" and len(data) >= _PHOTO_BYTES and (photo := _cut_photo(data)) is not None:
+        return photo
     with opened_picture(data, kind) as (image, name, data):
         size_px, transpose = image.size, transpose_of(image)
         if transpose is not None:
@@ -148,6 +153,25 @@ def without_metadata(
         return Picture(data=clean, kind=name, width_px=size_px[0], height_px=size_px[1], suffix=SUFFIXES[name])
     with opened_picture(data, kind) as (image, name, data):
         return _encoded(data, image, name, None)
+
+
+def _cut_photo(data: bytes) -> Picture | None:
+    """Return a JPEG that is upright and can be cut quickly; None for any other, whatever is wrong with it."""
+    from PIL import Image
+
+    try:
+        with _quiet(), Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            _check_size(image)
+            (width_px, height_px), is_upright = image.size, transpose_of(image) is None
+        if not is_upright:
+            return None
+        clean = cut_photo(data)
+    except (CannotCutError, MemoryError) as exc:
+        logger.debug("a JPEG is not cut quickly: %s", exc)
+        return None
+    except Exception:  # noqa: BLE001 - decoders raise many types for invalid data, which `opened_picture` then names
+        return None
+    return Picture(data=clean, kind="JPEG", width_px=width_px, height_px=height_px, suffix=SUFFIXES["JPEG"])
 
 
 def _encoded(data: bytes, image: Image.Image, kind: str, transpose: str | None) -> Picture:

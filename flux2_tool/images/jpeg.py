@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from flux2_tool.images.icc import MAX_PROFILE_BYTES, colours_of
 from flux2_tool.images.jpeg_huffman import HuffmanTable
@@ -34,6 +34,8 @@ _S_PER_BYTE: Final = 0.4e-6
 _S_PER_PROGRESSIVE_BYTE: Final = 2e-6
 _S_PER_BLOCK: Final = 0.1e-6
 _MAX_S: Final = 6.0
+# Returns of a scan's coded data what its blocks need; takes the frame, the scan and the restart interval.
+Follow: TypeAlias = Callable[[bytes, Frame, Scan, int], bytes]
 _PHOTOSHOP_FLAGS: Final = (0, 0x4000, 0x8000, 0xC000)
 
 
@@ -67,6 +69,7 @@ class _Part:
 class _Reader:
     """What has been read of one file."""
 
+    follow: Follow
     parts: list[_Part] = field(default_factory=list)
     profile_pieces: list[bytes] = field(default_factory=list)
     profile_at: int = 0
@@ -87,7 +90,16 @@ def cut_jpeg(data: bytes) -> bytes:
         CannotCutError: See `only_the_picture`.
     """
     _check_cost(data)
-    reader = _Reader()
+    return cut_with(walk, data)
+
+
+def cut_with(follow: Follow, data: bytes) -> bytes:
+    """Return a JPEG's picture, with the scans that a function returns of the coded data in it.
+
+    Raises:
+        CannotCutError: See `only_the_picture`, or as the function does.
+    """
+    reader = _Reader(follow=follow)
     for part in _parts_of(data):
         _read(reader, part)
     if reader.frame is None or not reader.has_scans:
@@ -279,6 +291,6 @@ def _read_scan(reader: _Reader, part: _Part) -> None:
         scan.ac_tables.append(_table(reader, 1, numbers & 15).codes if last else None)
     if reader.interval is not None:
         reader.interval.is_used = True
-    part.coded = walk(part.coded, frame, scan, reader.restart_mcus)
+    part.coded = reader.follow(part.coded, frame, scan, reader.restart_mcus)
     reader.has_scans = True
     reader.parts.append(part)

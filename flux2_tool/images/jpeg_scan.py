@@ -93,7 +93,7 @@ def walk(coded: bytes, frame: Frame, scan: Scan, restart_mcus: int) -> bytes:
     Raises:
         CannotCutError: It is damaged, or codes again what an earlier scan has coded.
     """
-    _check(frame, scan)
+    check_scan(frame, scan)
     is_alone = len(scan.components) == 1
     units = scan.components[0].blocks if is_alone else frame.mcus
     frame.visited_blocks += sum(part.blocks for part in scan.components)
@@ -114,8 +114,12 @@ def walk(coded: bytes, frame: Frame, scan: Scan, restart_mcus: int) -> bytes:
     return b"".join(output)
 
 
-def _check(frame: Frame, scan: Scan) -> None:
-    """Check that a scan codes something new: each bit of each coefficient once."""
+def check_scan(frame: Frame, scan: Scan) -> None:
+    """Check that a scan codes something new: each bit of each coefficient once.
+
+    Raises:
+        CannotCutError: It does not.
+    """
     if not frame.is_progressive:
         is_valid = (scan.first, scan.last, scan.high, scan.low) == (0, 63, 0, 0)
     elif scan.first == 0:

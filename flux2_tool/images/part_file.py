@@ -65,9 +65,13 @@ class PartFile:
         while data:
             data = data[self.file.write(data) :]
 
+    def flush(self) -> None:
+        """Have all that was written on the disk."""
+        os.fsync(self.file.fileno())
+
     def publish(self, suffix: str) -> Path:
         """Give the file its name and return it; a number is added if another picture has it."""
-        os.fsync(self.file.fileno())
+        self.flush()
         for number in range(1, 1000):
             if self._is_discarded:
                 raise OSError(None, "it took too long")

@@ -6,6 +6,7 @@ The turned bands wait in a temporary file while the picture as it was is given u
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -57,23 +58,50 @@ def turned(image: Image.Image, operation: str, *, large_px: int = LARGE_PX, band
     """
     from PIL import Image
 
-    method, (width_px, height_px) = Image.Transpose[operation], image.size
-    if width_px * height_px < large_px or image.mode not in _MODES:
-        return image.transpose(method)
-    mode, rows = image.mode, width_px if operation in _SWAPPING else height_px
-    size = (height_px, width_px) if operation in _SWAPPING else image.size
-    step = max(1, band_px // size[0])
+    if image.size[0] * image.size[1] < large_px or image.mode not in _MODES:
+        return image.transpose(Image.Transpose[operation])
+    mode = image.mode
+    size, turned_bands = bands_of(image, operation, band_px=band_px)
     with tempfile.TemporaryFile() as bands:
-        for top in range(0, rows, step):
-            bottom = min(rows, top + step)
-            first, last = (rows - bottom, rows - top) if operation in _FROM_THE_END else (top, bottom)
-            box = (first, 0, last, height_px) if operation in _SWAPPING else (0, first, width_px, last)
-            bands.write(image.crop(box).transpose(method).tobytes())
+        for band in turned_bands:
+            bands.write(band.tobytes())
         image.close()
         bands.seek(0)
         result = Image.new(mode, size)
-        for top in range(0, rows, step):
-            band = (size[0], min(rows, top + step) - top)
-            data = bands.read(band[0] * band[1] * len(mode))
-            result.paste(Image.frombytes(mode, band, data), (0, top))
+        for top, bottom in _rows(size, band_px):
+            data = bands.read(size[0] * (bottom - top) * len(mode))
+            result.paste(Image.frombytes(mode, (size[0], bottom - top), data), (0, top))
     return result
+
+
+def bands_of(
+    image: Image.Image, operation: str, *, band_px: int, multiple_of: int = 1
+) -> tuple[tuple[int, int], Iterator[Image.Image]]:
+    """Return the size of a picture turned by one of Pillow's transpose operations, and its bands from top to bottom.
+
+    Args:
+        image: Loaded.
+        operation: The name of a member of Pillow's `Transpose`.
+        band_px: About how many pixels a band has.
+        multiple_of: Every band but the last has a multiple of so many rows.
+    """
+    width_px, height_px = image.size
+    size = (height_px, width_px) if operation in _SWAPPING else image.size
+    return size, _bands(image, operation, _rows(size, band_px, multiple_of))
+
+
+def _bands(image: Image.Image, operation: str, rows: Iterable[tuple[int, int]]) -> Iterator[Image.Image]:
+    from PIL import Image
+
+    method, (width_px, height_px) = Image.Transpose[operation], image.size
+    last_row = width_px if operation in _SWAPPING else height_px
+    for top, bottom in rows:
+        first, last = (last_row - bottom, last_row - top) if operation in _FROM_THE_END else (top, bottom)
+        box = (first, 0, last, height_px) if operation in _SWAPPING else (0, first, width_px, last)
+        yield image.crop(box).transpose(method)
+
+
+def _rows(size: tuple[int, int], band_px: int, multiple_of: int = 1) -> list[tuple[int, int]]:
+    """Return the first row of each band and the first after it."""
+    step = max(1, band_px // size[0] // multiple_of) * multiple_of
+    return [(top, min(size[1], top + step)) for top in range(0, size[1], step)]

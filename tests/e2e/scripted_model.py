@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class SeenRequest:
     said: str
     """The newest message of a person, with what OpenClaw says around it."""
     authorization: str
+    at: float = field(default_factory=time.time)
+    """Seconds since 1970."""
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
 from flux2_tool.images.decode_memory import memory_for
 from flux2_tool.images.decoder import Decoder, PictureFacts
+from flux2_tool.images.decoder_handle import DecodingProcess
 from flux2_tool.images.decoder_process import answer, cpu_bound, outcome
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.images.inspect import PictureError
@@ -318,6 +319,7 @@ def test_a_call_that_stops_waiting_ends_its_picture_at_once() -> None:
 _HOST = """
 import asyncio, sys
 from flux2_tool.images.decoder import shared_decoder
+from flux2_tool.images.decoder_handle import DecodingProcess
 asyncio.run(shared_decoder().check(open(sys.argv[1], "rb", buffering=0)))
 """
 
@@ -345,6 +347,49 @@ def test_a_decoding_process_without_work_ends_by_itself_and_the_next_picture_sta
         assert checked(decoder, picture()) == first
 
 
+def test_a_decoding_process_is_ready_for_a_picture_in_the_making() -> None:
+    """Starting one takes longer than anything else between a finished picture and the chat."""
+    with decoder_with() as decoder, file_of(picture()) as file:
+
+        async def wait_for_a_picture() -> tuple[set[int], set[int]]:
+            with decoder.kept_ready(after_s=0), decoder.kept_ready(after_s=0):
+                while not decoder.is_ready:  # noqa: ASYNC110 - a process begins, and tells nobody here
+                    await asyncio.sleep(0)
+                ready = set(decoding())
+            await decoder.check(file)
+            return ready, set(decoding())
+
+        ready, used = asyncio.run(wait_for_a_picture())
+
+    assert len(ready) == 1
+    assert used == ready
+
+
+def test_a_picture_that_is_there_at_once_starts_no_process() -> None:
+    """Most calls that save nothing new are over by then."""
+
+    async def take_it() -> bool:
+        with decoder.kept_ready():
+            await asyncio.sleep(0)
+        return decoder.is_ready
+
+    with decoder_with() as decoder:
+        assert not asyncio.run(take_it())
+        assert not decoding()
+
+
+def test_a_process_that_is_asked_to_stay_does_nothing_else() -> None:
+    """It ends by itself when nobody has asked anything for a while."""
+    process = DecodingProcess(sys.executable, idle_s=10)
+    try:
+        assert process.ask(b'{"task": "stay"}\n', ()) == {}
+        assert process.ask(b'{"task": "stay"}\n', ()) == {}
+        assert not process.has_ended()
+    finally:
+        process.kill()
+        process.reap()
+
+
 def test_a_decoding_process_that_somebody_kills_is_replaced() -> None:
     """Whoever runs out of memory kills what is largest."""
     with decoder_with() as decoder:
@@ -358,6 +403,7 @@ def test_a_decoding_process_that_somebody_kills_is_replaced() -> None:
 _FORKED = """
 import asyncio, os, sys, tempfile
 from flux2_tool.images.decoder import shared_decoder
+from flux2_tool.images.decoder_handle import DecodingProcess
 file = open(sys.argv[1], "rb", buffering=0)
 def size(): return asyncio.run(shared_decoder().check(file)).width_px
 assert size() == 32
