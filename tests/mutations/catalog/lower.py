@@ -83,6 +83,8 @@ LOWER: Final = (
     ),
     *edits(
         "flux2_tool/tasks/follow.py",
+        ("the first webhook frees no other task", "was_webhook_unproven and can_be_woken", "False and can_be_woken"),
+        ("a freed task is never polled", "pause(overdue_in_s)", "pause(10 * overdue_in_s)"),
         (
             "durations are learned from tasks that were submitted elsewhere",
             "        if not self._task.is_submitted_here:\n            return None\n        latest_s",
@@ -126,6 +128,13 @@ LOWER: Final = (
             "            or estimator.is_fixed != (schedule.expectation is None)\n",
             "",
         ),
+        (
+            "a task in flight is planned anew by each result",
+            "            return plan if is_believed",
+            "            return self.schedule(kind) if is_believed",
+        ),
+        ("a plan in doubt is followed", "not estimator.is_fixed and estimator.restarts", "estimator.restarts"),
+        ("a plan from a wrong estimate is used again", " and estimator.restarts == restarts", ""),
         (
             "durations of before the process are not learned",
             "            self._learned(kind).estimator.learn(duration_s)\n\n    def _learned",
