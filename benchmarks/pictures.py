@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import os
 import struct
 import time
 import zlib
@@ -22,15 +21,14 @@ from typing import Any, Final
 from PIL import Image
 
 from benchmarks.bench import Bench, say
+from benchmarks.family_costs import Costs
 
 AT_ONCE: Final = 8
 WAIT_S: Final = 120
 SHORT_WAIT_S: Final = 2
 LATE_S: Final = 1.0
-SAMPLE_S: Final = 0.02
 _MIB: Final = 1024 * 1024
 _NOTE: Final = b"Exif\0\0MM\0*\0\0\0\x08\0\0"
-_TICKS_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(bench: Bench) -> list[dict[str, Any]]:
@@ -48,9 +46,9 @@ async def measure(bench: Bench) -> list[dict[str, Any]]:
                 results = await asyncio.gather(
                     *(client.remix(source, workspace=home, wait_s=wait_s) for source in sources)  # noqa: B023 - awaited here
                 )
-                return Counter(_outcome(result) for result in results), time.monotonic() - begun_s
+                return Counter(outcome_of(result) for result in results), time.monotonic() - begun_s
 
-            costs = _Costs(client.meter.pid)
+            costs = Costs(client.meter.pid)
             watching = asyncio.create_task(costs.watch())
             _, answered_s = await calls(SHORT_WAIT_S)
             await asyncio.sleep(max(0.0, SHORT_WAIT_S + LATE_S - answered_s))
@@ -77,83 +75,12 @@ def _sources(home: Path, name: str, data: bytes) -> list[str]:
     return names
 
 
-def _outcome(result: Mapping[str, Any]) -> str:
+def outcome_of(result: Mapping[str, Any]) -> str:
+    """Return what became of a call's source picture."""
     if "error" not in result:
         return "used"
     message = str(result["error"]["message"])
     return message.partition("was refused: ")[2].partition(". Nothing")[0] or message
-
-
-class _Costs:
-    """What a process and everything below it takes."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._cpu_s: dict[int, float] = {}
-        self._before_s = 0.0
-        self.peak_bytes = 0
-        self._sample()
-        self._before_s = sum(self._cpu_s.values())
-
-    @property
-    def cpu_s(self) -> float:
-        """The CPU time since the beginning, in seconds, of children that have ended too."""
-        return sum(self._cpu_s.values()) - self._before_s
-
-    async def of_the_living(self, seconds: float) -> float:
-        """Return the CPU time of the processes that live at the end of this time, in seconds, since its beginning."""
-        before_s = {pid: _own_s(pid) for pid in self._below()}
-        await asyncio.sleep(seconds)
-        return sum(max(0.0, _own_s(pid) - before_s.get(pid, 0.0)) for pid in self._below())
-
-    async def watch(self) -> None:
-        """Sample until cancelled."""
-        try:
-            while True:
-                await asyncio.to_thread(self._sample)
-                await asyncio.sleep(SAMPLE_S)
-        finally:
-            self._sample()
-
-    def _sample(self) -> None:
-        below = self._below()
-        for pid, parent in below.items():
-            # A fork's time is its server's once it has ended.
-            if self._pid in (pid, parent):
-                self._cpu_s[pid] = max(self._cpu_s.get(pid, 0.0), _own_s(pid, with_children=pid != self._pid))
-        self.peak_bytes = max(self.peak_bytes, sum(_pss_bytes(pid) for pid in below))
-
-    def _below(self) -> dict[int, int]:
-        """Return the process and everything below it, each with its parent."""
-        parents = {
-            int(folder.name): int(fields[1])
-            for folder in Path("/proc").iterdir()
-            if folder.name.isdigit() and (fields := _stat(int(folder.name)))
-        }
-        below = {self._pid}
-        for _ in range(3):  # the worker, the servers, their forks
-            below |= {pid for pid, parent in parents.items() if parent in below}
-        return {pid: parents.get(pid, 0) for pid in below}
-
-
-def _own_s(pid: int, *, with_children: bool = False) -> float:
-    """Return a process's CPU time, and that of its children that it has waited for; 0 for one that has ended."""
-    return sum(int(field) for field in _stat(pid)[11 : 15 if with_children else 13]) * _TICKS_S
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _pss_bytes(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
 # ---- the pictures ----------------------------------------------------------------------------------------------------
