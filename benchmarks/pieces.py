@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks import concurrency, day, lateness, leaks, photos, pictures, push, simulation, start
+from benchmarks import concurrency, day, lateness, leaks, photos, pictures, push, simulation, start, virtual
 from benchmarks.bench import Bench
 
 LONGEST_S: Final = 300.0
@@ -33,6 +33,7 @@ async def _simulate(bench: Bench) -> dict[str, Any]:
 
 PIECES: Final = {
     "simulation": Piece(_simulate, "the plan of polls by itself, against the best possible", 0.5),
+    "virtual": Piece(virtual.measure, "the whole client on virtual time, 1,000 pictures a kind", 4.0),
     "warm": Piece(lateness.measure_warm, "lateness and polls with a history, 1,000 pictures a kind", 3.0),
     "cold": Piece(lateness.measure_cold, "the same without one, 400 a kind, begun together", 3.0),
     "lies": Piece(lateness.measure_lies, "the same with histories that lie", 4.0),

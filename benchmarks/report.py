@@ -23,6 +23,7 @@ def as_markdown(pieces: Mapping[str, Any], targets: Sequence[Target]) -> str:
         "warm": _lateness,
         "cold": _lateness,
         "lies": _lateness,
+        "virtual": _virtual,
         "simulation": _simulation,
         "webhooks": _webhooks,
         "start": _start,
@@ -67,6 +68,15 @@ def _machines(pieces: Mapping[str, Any]) -> Iterator[str]:
 
 def _lateness(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield f"### Lateness and polls: {', '.join(_histories(entries))}\n"
+    yield from _lateness_table(entries)
+
+
+def _virtual(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "### The whole client on virtual time, against a fixed interval of 2 s\n"
+    yield from _lateness_table(entries)
+
+
+def _lateness_table(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield from header(
         "history",
         "kind",

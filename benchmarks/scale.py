@@ -46,6 +46,8 @@ class Scale:
         starts: Processes of each client that make one picture.
         day_records: Records of one day in the journal, while pictures are added.
         day_turns: How often that is measured.
+        virtual_tasks: Tasks of each kind with a history, on virtual time.
+        virtual_rounds: How often the other histories are made there.
     """
 
     cold_rounds: int
@@ -64,6 +66,8 @@ class Scale:
     starts: int
     day_records: tuple[int, ...]
     day_turns: int
+    virtual_tasks: int
+    virtual_rounds: int
 
 
 FULL = Scale(
@@ -89,6 +93,8 @@ FULL = Scale(
     starts=18,
     day_records=(1, 1_000, 10_000, 100_000),
     day_turns=7,
+    virtual_tasks=1000,
+    virtual_rounds=6,
 )
 QUICK = Scale(
     cold_rounds=1,
@@ -110,4 +116,6 @@ QUICK = Scale(
     starts=3,
     day_records=(1, 1_000),
     day_turns=3,
+    virtual_tasks=12,
+    virtual_rounds=1,
 )
