@@ -42,7 +42,7 @@ def _against_the_fixed_interval(tasks: list[Task]) -> tuple[float, float]:
     return late_s / fixed_late_s, fmean(task.polls for task in tasks) / fmean(count + 1 for count in rounds)
 
 
-def test_pictures_begun_together_are_polled_no_more_than_at_the_fixed_interval(home: Path) -> None:
+def test_pictures_begun_together_cost_no_more_polls(home: Path) -> None:
     """The shortest end first, and would make the rest believe that they are overdue; with a history and without."""
     cold = _against_the_fixed_interval(_begun_together(home, seed=1))
     warm = _against_the_fixed_interval(_begun_together(home, seed=2))
