@@ -112,6 +112,22 @@ LOWER: Final = (
         ),
     ),
     *edits(
+        "flux2_tool/tasks/poll_schedule.py",
+        ("a webhook is trusted before one has arrived", 'if self._webhook != "proven":', 'if self._webhook == "none":'),
+        ("a proven webhook is not trusted in doubt", "overdue_s = WEBHOOK_PROVEN_DELAY_S", "overdue_s = 0.0"),
+    ),
+    *edits(
+        "flux2_tool/tasks/duration_estimator.py",
+        ("a rare straggler contradicts", "abs(z) > CONTRADICTION_Z", "abs(z) > OUTLIER_Z"),
+        ("a restart is not counted", "            self.restarts += 1\n", ""),
+        ("two outliers do not restart the estimate", "if self._outliers >= OUTLIERS_TO_RESTART:", "if False:"),
+        (
+            "a contradiction is doubted for ever",
+            "self._is_contradicted = abs(z)",
+            "self._is_contradicted = self._is_contradicted or abs(z)",
+        ),
+    ),
+    *edits(
         "flux2_tool/tasks/poll_scheduler.py",
         (
             "a process does not learn from its own tasks",
