@@ -83,6 +83,7 @@ async def _run(names: Sequence[str], *, quick: bool, seed: int) -> dict[str, Any
     measured: dict[str, Any] = {}
     for name in names:
         begun_s, about = time.monotonic(), machine.describe()
+        say(f"{name}: {PIECES[name].about}, about {PIECES[name].minutes:g} minutes")
         with tempfile.TemporaryDirectory(prefix="flux2-benchmark-homes-") as folder:
             sandbox = SandboxProcess(seed=seed, folder=Path(folder))
             await sandbox.start()

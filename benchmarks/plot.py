@@ -41,7 +41,8 @@ class Panel:
 
 def draw(results: Mapping[str, Any]) -> str:
     """Return the plot of pieces' figures, the simulation among them."""
-    entries = [*results.get("cold", []), *results.get("warm", [])]
+    # Where nothing was measured the points are those on virtual time.
+    entries = [*results.get("cold", []), *results.get("warm", [])] or results.get("virtual", [])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="13" role="img">',

@@ -27,7 +27,7 @@ COLD_GAP_S: Final = 2.5
 LONGEST_PLAN_S: Final = 900.0
 PLANNED_SHARE: Final = 0.9975
 # The polls of a plan, relative to the fixed interval; a cold plan makes fewer than it plans.
-WARM_SHARE: Final = 0.99
+WARM_SHARE: Final = 0.985
 COLD_SHARE: Final = 1.2
 # How far chance moves a poll, so that tasks begun together are not polled together: in shares of the gap around it.
 JITTER: Final = 0.05
