@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.client_process import Client
-from benchmarks.kinds import KINDS
-from benchmarks.load import make_all
+from benchmarks.history import write_history
+from benchmarks.kinds import LEARNING_TASKS as LEARNING_TASKS
 from benchmarks.our_client import OurClient
 from benchmarks.sandbox_process import SandboxProcess
 from benchmarks.scale import Scale
@@ -23,7 +21,6 @@ from benchmarks.vendor_client import VendorClient
 
 # What a client still does after it has answered (it writes down that a picture was handed over) counts as its cost.
 SETTLE_S = 2.0
-LEARNING_TASKS = 40
 BURST_RAMP_S = 2.5
 
 
@@ -45,33 +42,20 @@ class Bench:
     sandbox: SandboxProcess
     rng: random.Random = field(init=False)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    _learned: Path | None = None
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311 - which kind comes first is no secret
 
-    def new_home(self, *, learned: bool = False) -> Path:
-        """Return an empty folder for a client, or one with the journal that `learn` has filled."""
-        home = self.folder / f"client-{next(self._numbers)}"
-        if learned:
-            if self._learned is None:
-                raise RuntimeError("nothing was learned yet")
-            shutil.copytree(self._learned, home)
-        return home
+    def new_home(self, *, history: float | None = None) -> Path:
+        """Return a folder for a client that was not started yet.
 
-    async def learn(self) -> None:
-        """Fill a journal with durations by making pictures of every kind with our client; once."""
-        if self._learned is not None:
-            return
-        home = self.new_home()
-        say("learning durations from the sandbox")
-        async with self.ours(home=home) as client:
-            pictures = [kind for kind in KINDS for _ in range(LEARNING_TASKS)]
-            made = await make_all(client, pictures, in_flight=len(pictures), ramp_s=BURST_RAMP_S)
-            if failures := [one.failure for one in made if one.failure]:
-                raise RuntimeError(f"learning failed: {failures[0]}")
-            await asyncio.sleep(SETTLE_S)
-        self._learned = home
+        Args:
+            history: Its journal holds durations that are this many times the true ones; None for an empty one.
+        """
+        home = self.folder / f"client-{next(self._numbers)}"
+        if history is not None:
+            write_history(home, base_url=self.sandbox.base_url, factor=history, rng=self.rng)
+        return home
 
     @asynccontextmanager
     async def ours(self, *, home: Path | None = None, config: dict[str, Any] | None = None) -> AsyncIterator[OurClient]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.bench import SETTLE_S, Bench, say
 from benchmarks.client_process import Client, Made
-from benchmarks.figures import samples_of
+from benchmarks.figures import merged, samples_of, summary_of
 from benchmarks.kinds import FASTEST, TEN_SECONDS
 from benchmarks.load import make_all
 from benchmarks.our_client import OurClient
@@ -27,21 +27,50 @@ from benchmarks.vendor_client import VendorClient
 WARM_UP_TASKS = 10
 
 
-async def measure(bench: Bench) -> list[dict[str, Any]]:
-    """Return one entry for each client, level and turn."""
-    await bench.learn()
-    together = [level for level in bench.scale.levels if not level.in_turn]
-    say(f"in flight: {' and '.join(str(level.in_flight) for level in together)}, both clients")
+async def measure_few(bench: Bench) -> list[dict[str, Any]]:
+    """Return one entry for each client and level; all at the same time."""
+    say(f"few in flight: {' and '.join(str(level.in_flight) for level in bench.scale.few)}, both clients")
     runs = await asyncio.gather(
-        *(_run(bench, level, name) for level in together for name in (OurClient.name, VendorClient.name))
+        *(_run(bench, level, name) for level in bench.scale.few for name in (OurClient.name, VendorClient.name))
     )
-    for level in bench.scale.levels:
-        for _ in range(level.turns if level.in_turn else 0):
+    return await _entries(bench, runs)
+
+
+async def measure_many(bench: Bench) -> list[dict[str, Any]]:
+    """Return one entry for each client and level; the clients take turns."""
+    runs = []
+    for level in bench.scale.many:
+        for _ in range(level.turns):
             for name in (OurClient.name, VendorClient.name):
-                say(f"in flight: {level.in_flight}, {name}")
+                say(f"many in flight: {level.in_flight}, {name}")
                 runs.append(await _run(bench, level, name))
+    return await _entries(bench, runs)
+
+
+async def _entries(bench: Bench, runs: Sequence[Run]) -> list[dict[str, Any]]:
     ledger = await bench.sandbox.ledger()
-    return [run.as_entry(ledger) for run in runs]
+    of_level: dict[tuple[int, str], list[Run]] = {}
+    for run in runs:
+        of_level.setdefault((run.level.in_flight, run.client), []).append(run)
+    return [_entry(turns, ledger) for turns in of_level.values()]
+
+
+def _entry(turns: Sequence[Run], ledger: Ledger) -> dict[str, Any]:
+    """Return the figures of one client at one level, with the sandbox's ledger for what the client cannot know."""
+    made = [one for run in turns for one in run.made]
+    wall_s = sum(run.wall_s for run in turns)
+    most = max(most_at_once([ledger.tasks[one.task_id] for one in run.made if one.task_id]) for run in turns)
+    return {
+        "client": turns[0].client,
+        "in_flight": turns[0].level.in_flight,
+        "tasks": len(made),
+        "cpu_ms": round(sum(run.cpu_s for run in turns) / len(made) * 1000, 3),
+        "peak_bytes": max(run.peak_bytes for run in turns),
+        "pictures_per_s": round(len(made) / wall_s, 2),
+        "sandbox_cpu": round(sum(run.sandbox_cpu_s for run in turns) / wall_s, 3),
+        "most_at_once": most,
+        **asdict(summary_of(merged(samples_of(run.made, ledger) for run in turns))),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,29 +85,13 @@ class Run:
     wall_s: float
     sandbox_cpu_s: float
 
-    def as_entry(self, ledger: Ledger) -> dict[str, Any]:
-        """Return the run's figures, with the sandbox's ledger for what the client cannot know."""
-        booked = [ledger.tasks[one.task_id] for one in self.made if one.task_id in ledger.tasks]
-        return {
-            "client": self.client,
-            "in_flight": self.level.in_flight,
-            "processes": self.level.processes,
-            "tasks": len(self.made),
-            "cpu_s": self.cpu_s,
-            "peak_bytes": self.peak_bytes,
-            "wall_s": self.wall_s,
-            "sandbox_cpu_s": self.sandbox_cpu_s,
-            "most_at_once": most_at_once(booked),
-            **asdict(samples_of(self.made, ledger)),
-        }
-
 
 async def _run(bench: Bench, level: Level, name: str) -> Run:
     async with AsyncExitStack() as stack:
         clients: list[Client] = []
         for _ in range(level.processes):
             if name == OurClient.name:
-                clients.append(await stack.enter_async_context(bench.ours(home=bench.new_home(learned=True))))
+                clients.append(await stack.enter_async_context(bench.ours(home=bench.new_home(history=1.0))))
             else:
                 threads = max(level.in_flight, WARM_UP_TASKS)
                 clients.append(await stack.enter_async_context(bench.vendors(threads=threads)))

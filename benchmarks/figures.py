@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from benchmarks.client_process import Made
 from benchmarks.sandbox_process import Ledger
 
+# The interval of the vendor's SDK.
+FIXED_S = 2.0
+
 
 @dataclass(slots=True, kw_only=True)
 class Samples:
@@ -29,23 +32,6 @@ class Samples:
     duration_s: list[float] = field(default_factory=list)
     foretold_s: list[float] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> int:
-        """How many pictures arrived."""
-        return len(self.lateness_s)
-
-    @property
-    def mean_lateness_s(self) -> float:
-        return statistics.fmean(self.lateness_s)
-
-    @property
-    def p95_lateness_s(self) -> float:
-        return percentile(self.lateness_s, 0.95)
-
-    @property
-    def mean_polls(self) -> float:
-        return statistics.fmean(self.polls)
 
 
 def samples_of(made: Sequence[Made], ledger: Ledger) -> Samples:
@@ -92,9 +78,53 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What is kept of samples.
+
+    Attributes:
+        finished: How many pictures arrived.
+        failures: What went wrong, and how often.
+        polls_of_fixed: Mean polls as a share of those that polling at once and then every 2 s needs for the same
+            durations: two clients' figures can be compared although chance gave them other durations.
+        lateness_error_s, polls_of_fixed_error: Standard errors.
+    """
+
+    finished: int
+    failures: dict[str, int]
+    mean_lateness_s: float = 0.0
+    lateness_error_s: float = 0.0
+    p95_lateness_s: float = 0.0
+    slowest_s: float = 0.0
+    mean_polls: float = 0.0
+    polls_of_fixed: float = 0.0
+    polls_of_fixed_error: float = 0.0
+
+
+def summary_of(samples: Samples) -> Summary:
+    """Return what is kept of samples."""
+    late_s, finished = samples.lateness_s, len(samples.lateness_s)
+    if not finished:
+        return Summary(finished=0, failures=samples.failures)
+    fixed = [math.ceil(duration_s / FIXED_S) + 1 for duration_s in samples.duration_s]
+    share = statistics.fmean(samples.polls) / statistics.fmean(fixed)
+    beside = [polls - share * needed for polls, needed in zip(samples.polls, fixed, strict=True)]
+    return Summary(
+        finished=finished,
+        failures=samples.failures,
+        mean_lateness_s=round(statistics.fmean(late_s), 5),
+        lateness_error_s=round(_error(late_s), 5),
+        p95_lateness_s=round(percentile(late_s, 0.95), 4),
+        slowest_s=round(max(late_s), 4),
+        mean_polls=round(statistics.fmean(samples.polls), 4),
+        polls_of_fixed=round(share, 5),
+        polls_of_fixed_error=round(_error(beside) / statistics.fmean(fixed), 5),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One mean over another, with the half width of its 95 % interval (delta method)."""
+    """One mean over another, with the half width of its 95 % interval."""
 
     value: float
     half_width: float
@@ -103,13 +133,22 @@ class Ratio:
         return f"{self.value:.2f} ± {self.half_width:.2f}"
 
 
-def ratio_of_means(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Return how the mean of ours compares to that of theirs."""
-    value = statistics.fmean(ours) / statistics.fmean(theirs)
-    return Ratio(value, 1.96 * value * math.hypot(_relative_error(ours), _relative_error(theirs)))
+def lateness_ratio(ours: Summary, theirs: Summary) -> Ratio:
+    """Return how the mean lateness of ours compares to that of theirs."""
+    return _ratio((ours.mean_lateness_s, ours.lateness_error_s), (theirs.mean_lateness_s, theirs.lateness_error_s))
 
 
-def _relative_error(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return math.inf
-    return statistics.stdev(values) / math.sqrt(len(values)) / statistics.fmean(values)
+def polls_ratio(ours: Summary, theirs: Summary) -> Ratio:
+    """Return how the polls of ours compare to those of theirs, for equal durations."""
+    return _ratio(
+        (ours.polls_of_fixed, ours.polls_of_fixed_error), (theirs.polls_of_fixed, theirs.polls_of_fixed_error)
+    )
+
+
+def _ratio(ours: tuple[float, float], theirs: tuple[float, float]) -> Ratio:
+    value = ours[0] / theirs[0]
+    return Ratio(value, 1.96 * value * math.hypot(ours[1] / ours[0], theirs[1] / theirs[0]))
+
+
+def _error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""A history that lies: made-up durations in a client's journal, written through the journal's own interface.
+"""A history, true or lying: made-up durations in a client's journal, written through the journal's own interface.
 
 The journal is where the client looks for how long such tasks took, so a lie there is as wrong as history can be: every
 kind at once, many samples, and in agreement with each other.
@@ -11,20 +11,19 @@ import time
 import uuid
 from pathlib import Path
 
-from benchmarks.bench import LEARNING_TASKS
-from benchmarks.kinds import KINDS, Kind
+from benchmarks.kinds import KINDS, LEARNING_TASKS, Kind
 from flux2_tool.journal import ClaimRules, Intent, Outcome, ThisProcess, open_journal
 
 _FINGERPRINT = "of-nobody"
 
 
-def write_lies(home: Path, *, base_url: str, factor: float, rng: random.Random) -> None:
+def write_history(home: Path, *, base_url: str, factor: float, rng: random.Random) -> None:
     """Fill the journal of a client that was not started yet.
 
     Args:
         home: The client's home.
         base_url: The sandbox; durations are kept by address.
-        factor: How wrong: the median is this many times the true one, the spread is right.
+        factor: The median is this many times the true one, the spread is right.
         rng: Draws the durations.
     """
     now = time.time()
@@ -35,7 +34,7 @@ def write_lies(home: Path, *, base_url: str, factor: float, rng: random.Random) 
                 record_id = str(uuid.uuid4())
                 claim = journal.claim([_intent(record_id, kind, base_url)], _RULES, now=now)
                 if claim.outcome != "new":
-                    raise RuntimeError(f"the journal does not take the lie: {claim.outcome}")
+                    raise RuntimeError(f"the journal does not take the history: {claim.outcome}")
                 journal.note_accepted(record_id, now=now, task_id=record_id, status_url=None, request_id=None)
                 duration_s = kind.median_s * factor * rng.lognormvariate(0.0, kind.sigma)
                 journal.note_end(record_id, Outcome(state="completed", duration_s=duration_s), now=now)

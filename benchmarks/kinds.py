@@ -36,3 +36,5 @@ KINDS = tuple(_kind(tier, resolution) for tier in ("pro", "flex") for resolution
 # Ten seconds in the median: what the runs with many pictures in flight make.
 TEN_SECONDS = _kind("flex", "1k")
 FASTEST = _kind("pro", "1k")
+# How many durations of each kind a history has.
+LEARNING_TASKS = 40

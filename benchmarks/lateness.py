@@ -3,7 +3,7 @@
 Both clients make the same kinds at the same time against the same sandbox, whose ledger gives the figures.
 
 - cold: an empty journal; all tasks are begun before the first is over, so that none can learn from another.
-- warm: the same journal, in a new process; it holds what the cold tasks taught.
+- warm: a journal with forty durations of each kind.
 - too short, too long: journals that say a sixth and six times of the truth. At once: all begun before the first is
   over, so that each is planned by the lie. In use: a few at a time, as the client meets a service that has changed.
 """
@@ -17,13 +17,13 @@ from typing import Any
 
 from benchmarks.bench import BURST_RAMP_S, SETTLE_S, Bench, say
 from benchmarks.client_process import Client, Made
-from benchmarks.figures import samples_of
-from benchmarks.history import write_lies
+from benchmarks.figures import Samples, merged, samples_of, summary_of
 from benchmarks.kinds import KINDS
 from benchmarks.load import make_all
 
 LIES = {"too short": 1 / 6, "too long": 6.0}
 AT_ONCE, IN_USE = "at once", "in use"
+ALL = "all four"
 
 
 def lying(lie: str, how: str) -> str:
@@ -34,45 +34,74 @@ def lying(lie: str, how: str) -> str:
 HISTORIES = ("cold", "warm", *(lying(lie, how) for how in (AT_ONCE, IN_USE) for lie in LIES))
 
 
-async def measure(bench: Bench) -> list[dict[str, Any]]:
-    """Return one entry for each client, history, kind and round."""
-    found: list[dict[str, Any]] = []
+Found = dict[tuple[str, str, str], list[Samples]]
+
+
+async def measure_warm(bench: Bench) -> list[dict[str, Any]]:
+    """Return one entry for each client and kind, and one for all kinds, with a true history."""
+    found: Found = {}
+    scale, in_flight = bench.scale, bench.scale.warm_in_flight
+    say(f"warm: {scale.warm_tasks} of each kind, {in_flight} at a time")
+    async with (
+        bench.ours(home=bench.new_home(history=1.0)) as warm,
+        bench.vendors(threads=in_flight * len(KINDS)) as theirs,
+    ):
+        await _side_by_side(bench, {"warm": warm}, theirs, found, tasks=scale.warm_tasks, in_flight=in_flight)
+    return _entries(found)
+
+
+async def measure_cold(bench: Bench) -> list[dict[str, Any]]:
+    """Return the same without a history, all begun together."""
+    found: Found = {}
     scale = bench.scale
-    for number in range(scale.rounds):
-        home = bench.new_home()
-        say(f"lateness: begun together, cold and with lies, round {number + 1} of {scale.rounds}")
+    for number in range(scale.cold_rounds):
+        say(f"cold: {scale.cold_burst} of each kind begun together, round {number + 1} of {scale.cold_rounds}")
+        async with bench.ours() as cold, bench.vendors(threads=scale.cold_burst * len(KINDS)) as theirs:
+            await _side_by_side(bench, {"cold": cold}, theirs, found, tasks=scale.cold_burst, in_flight=None)
+    return _entries(found)
+
+
+async def measure_lies(bench: Bench) -> list[dict[str, Any]]:
+    """Return the same with histories that lie, begun together and a few at a time."""
+    found: Found = {}
+    scale = bench.scale
+    for number in range(scale.lie_rounds):
+        say(f"lies: {scale.lie_burst} of each kind begun together, round {number + 1} of {scale.lie_rounds}")
         async with AsyncExitStack() as stack:
             liars = {lying(lie, AT_ONCE): await _with_lie(bench, stack, lie) for lie in LIES}
-            cold = await stack.enter_async_context(bench.ours(home=home))
-            theirs = await stack.enter_async_context(bench.vendors(threads=scale.burst * len(KINDS)))
-            found += await _side_by_side(bench, {"cold": cold, **liars}, theirs, tasks=scale.burst, in_flight=None)
-        say(f"lateness: warm, round {number + 1} of {scale.rounds}")
-        in_flight = scale.warm_in_flight
-        async with bench.ours(home=home) as warm, bench.vendors(threads=in_flight * len(KINDS)) as theirs:
-            found += await _side_by_side(bench, {"warm": warm}, theirs, tasks=scale.warm_tasks, in_flight=in_flight)
-    say("lateness: histories that lie, a few at a time")
+            theirs = await stack.enter_async_context(bench.vendors(threads=scale.lie_burst * len(KINDS)))
+            await _side_by_side(bench, liars, theirs, found, tasks=scale.lie_burst, in_flight=None)
+    say(f"lies: {scale.lie_tasks} of each kind, {scale.lie_in_flight} at a time")
     in_flight = scale.lie_in_flight
     async with AsyncExitStack() as stack:
         liars = {lying(lie, IN_USE): await _with_lie(bench, stack, lie) for lie in LIES}
         theirs = await stack.enter_async_context(bench.vendors(threads=in_flight * len(KINDS)))
-        found += await _side_by_side(bench, liars, theirs, tasks=scale.lie_tasks, in_flight=in_flight)
-    return found
+        await _side_by_side(bench, liars, theirs, found, tasks=scale.lie_tasks, in_flight=in_flight)
+    return _entries(found)
+
+
+def _entries(found: Found) -> list[dict[str, Any]]:
+    for client, history in {(client, history) for client, history, _kind in found}:
+        found[client, history, ALL] = [one for kind in KINDS for one in found[client, history, kind.name]]
+    return [
+        {"client": client, "history": history, "kind": kind, **asdict(summary_of(merged(parts)))}
+        for (client, history, kind), parts in sorted(found.items())
+    ]
 
 
 async def _with_lie(bench: Bench, stack: AsyncExitStack, lie: str) -> Client:
-    home = bench.new_home()
-    write_lies(home, base_url=bench.sandbox.base_url, factor=LIES[lie], rng=bench.rng)
-    return await stack.enter_async_context(bench.ours(home=home))
+    return await stack.enter_async_context(bench.ours(home=bench.new_home(history=LIES[lie])))
 
 
 async def _side_by_side(
-    bench: Bench, ours: dict[str, Client], theirs: Client, *, tasks: int, in_flight: int | None
-) -> list[dict[str, Any]]:
+    bench: Bench, ours: dict[str, Client], theirs: Client, found: Found, *, tasks: int, in_flight: int | None
+) -> None:
     """Have all clients make the same kinds at the same time.
 
     Args:
         ours: Our clients, by what their history is.
         theirs: The client to compare with; its figures count for each of those histories.
+        found: Where the samples go.
         tasks: How many of each kind.
         in_flight: How many of each kind at once; None begins all together.
     """
@@ -87,17 +116,11 @@ async def _side_by_side(
     if ledger.polls_not_found != not_found:
         raise RuntimeError(f"{ledger.polls_not_found - not_found} polls asked where nothing is; they are in no figure")
     of_client = dict(zip(clients, answers, strict=True))
-    return [
-        {
-            "client": client.name,
-            "history": history,
-            "kind": kind.name,
-            **asdict(samples_of([one for one in of_client[client] if one.kind == kind], ledger)),
-        }
-        for history, mine in ours.items()
-        for client in (mine, theirs)
-        for kind in KINDS
-    ]
+    for history, mine in ours.items():
+        for client in (mine, theirs):
+            for kind in KINDS:
+                made = [one for one in of_client[client] if one.kind == kind]
+                found.setdefault((client.name, history, kind.name), []).append(samples_of(made, ledger))
 
 
 async def _make(bench: Bench, client: Client, tasks: int, in_flight: int | None) -> list[Made]:

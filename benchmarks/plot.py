@@ -40,14 +40,16 @@ class Panel:
 
 
 def draw(results: Mapping[str, Any]) -> str:
-    """Return the plot of a run that has a simulation."""
+    """Return the plot of pieces' figures, the simulation among them."""
+    # Where nothing was measured the points are those on virtual time.
+    entries = [*results.get("cold", []), *results.get("warm", [])] or results.get("virtual", [])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="13" role="img">',
         "<title>Mean lateness against polls a task</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(_LEFT, 34, "How late a finished picture is seen, and for how many polls", size=18, weight="bold"),
-        *_legend(bool(results.get("lateness"))),
+        *_legend(bool(entries)),
     ]
     for index, kind in enumerate(KINDS):
         row, column = divmod(index, 2)
@@ -59,7 +61,7 @@ def draw(results: Mapping[str, Any]) -> str:
         )
         parts += _axes(panel, kind)
         parts += _lines(panel, simulated, f"panel-{index}")
-        parts += _points(panel, kind, results.get("lateness", []))
+        parts += _points(panel, kind, entries)
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -124,7 +126,7 @@ def _points(panel: Panel, kind: Kind, entries: list[dict[str, Any]]) -> Iterator
         (OURS, "warm", _WARM, "dot"),
     ):
         found = of_client(entries, client, history=history, kind=kind.name)
-        if found.finished:
+        if found is not None and found.finished:
             yield _mark(panel.x(found.mean_polls), panel.y(found.mean_lateness_s), color, shape)
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.bench import BURST_RAMP_S, SETTLE_S, Bench, say
-from benchmarks.figures import samples_of
+from benchmarks.figures import samples_of, summary_of
 from benchmarks.kinds import KINDS
 from benchmarks.load import make_all
 from benchmarks.our_client import OurClient
@@ -24,7 +24,6 @@ OnWebhook = Callable[[dict[str, str], bytes], Awaitable[bool]]
 
 async def measure(bench: Bench) -> list[dict[str, Any]]:
     """Return one entry for each client."""
-    await bench.learn()
     say("push: lateness with webhooks")
     pictures = [kind for kind in KINDS for _ in range(bench.scale.push_tasks)]
     bench.rng.shuffle(pictures)
@@ -39,7 +38,7 @@ async def measure(bench: Bench) -> list[dict[str, Any]]:
 
     async with _receiver(take) as url:
         config = {"callback_public_url": url, "callback_secret": bench.sandbox.webhook_secret}
-        home = bench.new_home(learned=True)
+        home = bench.new_home(history=1.0)
         async with bench.ours(home=home, config=config) as ours, bench.vendors(threads=len(pictures)) as theirs:
             clients.append(ours)
             answers = await asyncio.gather(
@@ -50,7 +49,7 @@ async def measure(bench: Bench) -> list[dict[str, Any]]:
     if accepted != len(pictures):
         raise RuntimeError(f"{accepted} webhooks were accepted for {len(pictures)} pictures")
     return [
-        {"client": client.name, **asdict(samples_of(made, ledger))}
+        {"client": client.name, **asdict(summary_of(samples_of(made, ledger)))}
         for client, made in zip((ours, theirs), answers, strict=True)
     ]
 

@@ -1,54 +1,82 @@
-"""The results of a run as Markdown: one table a part, and every target with what was measured."""
+"""The figures of pieces as Markdown: one table a piece, and every target with what was measured."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from benchmarks.figures import Samples, ratio_of_means
+from benchmarks.figures import Summary, lateness_ratio, polls_ratio
 from benchmarks.kinds import KINDS
-from benchmarks.lateness import HISTORIES
-from benchmarks.targets import OURS, THEIRS, beside_s, check, cpu_ms, of_client
+from benchmarks.lateness import ALL, HISTORIES
+from benchmarks.targets import OURS, THEIRS, Target, beside_s, of_client
 
-_ALL = "all four"
+BEGIN: Final = "<!-- measured: begin -->"
+END: Final = "<!-- measured: end -->"
 
 
-def as_markdown(results: Mapping[str, Any]) -> str:
-    """Return all tables of a run."""
-    parts: dict[str, Callable[[Any], Iterator[str]]] = {
-        "lateness": _lateness,
-        "push": _push,
+def as_markdown(pieces: Mapping[str, Any], targets: Sequence[Target]) -> str:
+    """Return all tables of pieces, in the order of a README."""
+    told: dict[str, Callable[[Any], Iterator[str]]] = {
+        "warm": _lateness,
+        "cold": _lateness,
+        "lies": _lateness,
+        "virtual": _virtual,
+        "simulation": _simulation,
+        "webhooks": _webhooks,
         "start": _start,
-        "concurrency": _concurrency,
+        "few": _concurrency,
+        "many": _concurrency,
+        "day": _day,
         "leaks": _leaks,
         "photos": _photos,
         "pictures": _pictures,
-        "simulation": _simulation,
     }
-    lines = list(_head(results))
-    for name, told in parts.items():
-        if name in results:
-            lines += ["", *told(results[name])]
-    lines += ["", *_targets(results)]
+    lines = [*_targets(targets), "", *_machines(pieces)]
+    for name, table in told.items():
+        if name in pieces:
+            lines += ["", *table(pieces[name]["figures"])]
     return "\n".join(lines)
 
 
-def _head(results: Mapping[str, Any]) -> Iterator[str]:
-    machine = results["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    yield (
-        f"Measured on {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}, with {packages}. Seed {results['seed']}; "
-        f"load before the run {machine['load_before']:.2f}; it took {results['took_s'] / 60:.0f} minutes."
-    )
-    if results["quick"]:
-        yield "\n**A quick run: far too few samples to judge by.**"
+def write_into(file: Path, text: str) -> None:
+    """Replace what a file has between the two marks."""
+    before, _, rest = file.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    file.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def _machines(pieces: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the pieces were measured on, once for those that agree."""
+    found: dict[str, list[str]] = {}
+    for name, piece in pieces.items():
+        machine = piece["machine"]
+        packages = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
+        about = (
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, "
+            f"Python {machine['python']}, with {packages}; seed {piece['seed']}"
+        )
+        load = f"{name} (load before it {machine['load_before']:.2f}, {piece['took_s'] / 60:.1f} minutes)"
+        found.setdefault(about, []).append(load)
+    for about, names in found.items():
+        yield f"Measured on {about}: {', '.join(names)}."
+    if quick := [name for name, piece in pieces.items() if piece["quick"]]:
+        yield f"\n**Quick: far too few samples to judge {', '.join(quick)} by.**"
 
 
 def _lateness(entries: list[dict[str, Any]]) -> Iterator[str]:
-    yield "### Lateness and polls\n"
+    yield f"### Lateness and polls: {', '.join(_histories(entries))}\n"
+    yield from _lateness_table(entries)
+
+
+def _virtual(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "### The whole client on virtual time, against a fixed interval of 2 s\n"
+    yield from _lateness_table(entries)
+
+
+def _lateness_table(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield from header(
         "history",
         "kind",
@@ -62,67 +90,67 @@ def _lateness(entries: list[dict[str, Any]]) -> Iterator[str]:
         "SDK",
         "ratio",
     )
-    for history in HISTORIES:
-        for kind in (*(kind.name for kind in KINDS), _ALL):
-            conditions = {"history": history} | ({} if kind == _ALL else {"kind": kind})
-            ours, theirs = (of_client(entries, client, **conditions) for client in (OURS, THEIRS))
-            if ours.finished and theirs.finished:
+    for history in _histories(entries):
+        for kind in (*(kind.name for kind in KINDS), ALL):
+            ours, theirs = (of_client(entries, client, history=history, kind=kind) for client in (OURS, THEIRS))
+            if ours and theirs and ours.finished and theirs.finished:
                 yield row(history, kind, _count(ours, theirs), *_lateness_cells(ours, theirs))
 
 
-def _push(entries: list[dict[str, Any]]) -> Iterator[str]:
+def _histories(entries: list[dict[str, Any]]) -> list[str]:
+    measured = {entry["history"] for entry in entries}
+    return [history for history in HISTORIES if history in measured]
+
+
+def _webhooks(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "### With webhooks\n"
     yield from header("client", "finished", "mean lateness, ms", "p95, ms", "slowest, ms", "polls a task")
     for client in (OURS, THEIRS):
         samples = of_client(entries, client)
-        if samples.finished:
-            late_s = (samples.mean_lateness_s, samples.p95_lateness_s, max(samples.lateness_s))
+        if samples and samples.finished:
+            late_s = (samples.mean_lateness_s, samples.p95_lateness_s, samples.slowest_s)
             cells = [f"{seconds * 1000:.0f}" for seconds in late_s]
             yield row(client, str(samples.finished), *cells, f"{samples.mean_polls:.2f}")
 
 
-def _lateness_cells(ours: Samples, theirs: Samples) -> Iterator[str]:
+def _lateness_cells(ours: Summary, theirs: Summary) -> Iterator[str]:
     yield f"{ours.mean_lateness_s:.2f}"
     yield f"{theirs.mean_lateness_s:.2f}"
-    yield str(ratio_of_means(ours.lateness_s, theirs.lateness_s))
+    yield str(lateness_ratio(ours, theirs))
     yield f"{ours.p95_lateness_s:.2f}"
     yield f"{theirs.p95_lateness_s:.2f}"
     yield f"{ours.mean_polls:.2f}"
     yield f"{theirs.mean_polls:.2f}"
-    yield str(ratio_of_means(ours.polls, theirs.polls))
+    yield str(polls_ratio(ours, theirs))
 
 
-def _count(ours: Samples, theirs: Samples) -> str:
+def _count(ours: Summary, theirs: Summary) -> str:
     return str(ours.finished) if ours.finished == theirs.finished else f"{ours.finished} and {theirs.finished}"
 
 
 def _concurrency(entries: list[dict[str, Any]]) -> Iterator[str]:
-    yield "### In flight\n"
+    yield f"### In flight: {', '.join(str(level) for level in sorted({entry['in_flight'] for entry in entries}))}\n"
     yield from header(
         *("in flight", "client", "finished", "most at once", "mean lateness, s", "p95, s", "polls a task"),
         *("CPU a task, ms", "peak memory, MB", "pictures a second", "sandbox's CPU"),
     )
-    for level in sorted({entry["in_flight"] for entry in entries}):
-        for client in (OURS, THEIRS):
-            found = [entry for entry in entries if entry["in_flight"] == level and entry["client"] == client]
-            samples = of_client(found, client)
-            tasks, wall_s = (sum(entry[name] for entry in found) for name in ("tasks", "wall_s"))
-            yield row(
-                str(level),
-                client,
-                f"{samples.finished} of {tasks}",
-                str(max(entry["most_at_once"] for entry in found)),
-                f"{samples.mean_lateness_s:.2f}",
-                f"{samples.p95_lateness_s:.2f}",
-                f"{samples.mean_polls:.2f}",
-                f"{cpu_ms(entries, client, level):.2f}",
-                f"{max(entry['peak_bytes'] for entry in found) / 1e6:.0f}",
-                f"{tasks / wall_s:.1f}",
-                f"{sum(entry['sandbox_cpu_s'] for entry in found) / wall_s:.0%}",
-            )
+    for entry in sorted(entries, key=lambda entry: entry["in_flight"]):
+        yield row(
+            *(str(entry["in_flight"]), entry["client"], f"{entry['finished']} of {entry['tasks']}"),
+            *(str(entry["most_at_once"]), f"{entry['mean_lateness_s']:.2f}", f"{entry['p95_lateness_s']:.2f}"),
+            *(f"{entry['mean_polls']:.2f}", f"{entry['cpu_ms']:.2f}", f"{entry['peak_bytes'] / 1e6:.0f}"),
+            *(f"{entry['pictures_per_s']:.1f}", f"{entry['sandbox_cpu']:.0%}"),
+        )
     for entry in entries:
         for failure, count in entry["failures"].items():
             yield f"\n{count} of {entry['client']} at {entry['in_flight']} failed: {failure}"
+
+
+def _day(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "### The journal with many records of one day\n"
+    yield from header("records", "CPU a picture, ms")
+    for entry in entries:
+        yield row(f"{entry['records']:,}", f"{entry['cpu_ms']:.3f}")
 
 
 def _start(entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -138,7 +166,7 @@ def _start(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _leaks(leaks: Mapping[str, Any]) -> Iterator[str]:
-    yield "### Ten thousand calls through one worker\n" if leaks["steps"][-1]["calls"] >= 10_000 else "### Leaks\n"
+    yield f"### {leaks['steps'][-1]['calls']:,} calls through one worker\n"
     yield from header("calls", "memory, MB", "open files", "threads", "CPU a call, ms")
     for step in leaks["steps"]:
         yield row(
@@ -198,14 +226,15 @@ def _between(curve: Sequence[Sequence[float]], polls: float) -> float | None:
     return None
 
 
-def _targets(results: Mapping[str, Any]) -> Iterator[str]:
-    targets = check(results)
+def _targets(targets: Sequence[Target]) -> Iterator[str]:
     missed = sum(not target.is_met for target in targets)
     yield f"### Targets: {len(targets) - missed} met, {missed} missed\n"
-    yield from header("target", "at most", "measured", "")
+    yield from header("target", "what it is for", "at most", "measured", "", "by")
     for target in targets:
         limit = f"{target.limit:g}{target.unit}" + ("" if target.wished is None else f" (try {target.wished:g})")
-        yield row(target.name, limit, f"{target.measured:.2f}{target.unit}", "met" if target.is_met else "**missed**")
+        width = "" if target.half_width is None else f" ± {target.half_width:.2f}"
+        measured, verdict = f"{target.measured:.2f}{width}{target.unit}", "met" if target.is_met else "**missed**"
+        yield row(target.name, target.purpose, limit, measured, verdict, f"`{target.piece}`")
 
 
 def header(*columns: str) -> Iterator[str]:

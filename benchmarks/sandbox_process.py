@@ -17,7 +17,7 @@ import httpx
 from benchmarks.line_process import CHECKOUT
 from benchmarks.meter import Meter
 
-_BALANCE_CENTS = 10**10
+BALANCE_CENTS = 10**10
 _PATIENCE_S = 60.0
 
 
@@ -85,7 +85,7 @@ class SandboxProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "flux2_tool", "sandbox"),
                 *("--seed", str(self._seed), "--speed", str(self._speed)),
-                *("--set", "drawn_images=false", "--set", f"balance_cents={_BALANCE_CENTS}"),
+                *("--set", "drawn_images=false", "--set", f"balance_cents={BALANCE_CENTS}"),
                 *("--set", f"callback_secret={self.webhook_secret}"),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

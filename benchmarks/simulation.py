@@ -12,8 +12,7 @@ import random
 import statistics
 from typing import Any
 
-from benchmarks.bench import LEARNING_TASKS
-from benchmarks.kinds import KINDS, Kind
+from benchmarks.kinds import KINDS, LEARNING_TASKS, Kind
 from benchmarks.lateness import LIES
 from benchmarks.optimum import Cost, Durations, best_plans, fixed_interval, least_lateness_s, spaced_by_hazard
 from flux2_tool.schema.manifest import load_manifest

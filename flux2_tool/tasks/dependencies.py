@@ -45,4 +45,9 @@ class TaskDependencies:
 
     def poll_schedule(self, kind: TaskKind | None, body: bytes) -> PollSchedule:
         """Return the present poll schedule of a task of a kind that was created with this body."""
-        return self.poll_scheduler.schedule(kind, webhook=self.webhook_trust(body))
+        return self.following(self.poll_scheduler.schedule(kind), body)
+
+    def following(self, planned: PollSchedule, body: bytes) -> PollSchedule:
+        """Return how to poll a task that was created with this body and is planned so where no webhook is expected."""
+        trust = self.webhook_trust(body)
+        return planned if trust == "none" else PollSchedule(planned.expectation, webhook=trust)

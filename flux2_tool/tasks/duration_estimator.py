@@ -19,9 +19,11 @@ PRIOR_WEIGHT: Final = 1.5
 SPREAD_WEIGHT: Final = 0.3
 MIN_SIGMA: Final = 0.08
 # After this many newer samples a sample's weight is halved.
-HALF_LIFE_SAMPLES: Final = 25.0
-# Beyond this many standard deviations a duration contradicts the estimate.
-OUTLIER_Z: Final = 3.0
+HALF_LIFE_SAMPLES: Final = 40.0
+# Beyond this many standard deviations a duration is an outlier, of which two in a row restart the estimate; a single
+# one contradicts it only beyond the second number, because many in flight meet a rare straggler often.
+OUTLIER_Z: Final = 2.5
+CONTRADICTION_Z: Final = 3.5
 OUTLIERS_TO_RESTART: Final = 2
 AGREEING_TO_LEARNED: Final = 5
 NORMAL: Final = NormalDist()
@@ -79,22 +81,24 @@ class DurationEstimator:
     Attributes:
         prior_s: The typical duration, in seconds.
         samples: The number of durations learned.
+        restarts: How often all that was learned before turned out to be wrong.
     """
 
     prior_s: float
     samples: int = field(init=False, default=0)
+    restarts: int = field(init=False, default=0)
     _weight: float = field(init=False, default=0.0)
     _sum: float = field(init=False, default=0.0)
     _squares: float = field(init=False, default=0.0)
     _prior_weight: float = field(init=False, default=PRIOR_WEIGHT)
     _outliers: int = field(init=False, default=0)
     _agreeing: int = field(init=False, default=AGREEING_TO_LEARNED)
-    _is_outlived: bool = field(init=False, default=False)
+    _is_contradicted: bool = field(init=False, default=False)
 
     @property
     def is_fixed(self) -> bool:
         """Whether the estimate is in doubt, so that the fixed interval holds for now."""
-        return self._agreeing < AGREEING_TO_LEARNED or self._outliers > 0 or self._is_outlived
+        return self._agreeing < AGREEING_TO_LEARNED or self._is_contradicted
 
     def expectation(self) -> Expectation | None:
         """Return the estimate for the next task, or None while it is in doubt."""
@@ -102,8 +106,8 @@ class DurationEstimator:
 
     def outlived(self, elapsed_s: float) -> bool:
         """Return whether a task that still runs at this age, in seconds, contradicts the estimate, and note it."""
-        contradicts = self._fit().z(elapsed_s) > OUTLIER_Z
-        self._is_outlived = self._is_outlived or contradicts
+        contradicts = self._fit().z(elapsed_s) > CONTRADICTION_Z
+        self._is_contradicted = self._is_contradicted or contradicts
         return contradicts
 
     def learn(self, duration_s: float) -> None:
@@ -114,7 +118,7 @@ class DurationEstimator:
         z = before.z(duration_s)
         is_outlier = abs(z) > OUTLIER_Z
         self.samples += 1
-        self._is_outlived = False
+        self._is_contradicted = abs(z) > CONTRADICTION_Z
         self._outliers = self._outliers + 1 if is_outlier else 0
         # A lone outlier counts as the least one, because it says little of the next task.
         value = math.log(before.median_s) + before.sigma * min(max(z, -OUTLIER_Z), OUTLIER_Z)
@@ -122,6 +126,7 @@ class DurationEstimator:
             # The estimate is wrong: restart from the last duration.
             self._weight = self._sum = self._squares = self._prior_weight = 0.0
             self._agreeing = self._outliers = 0
+            self.restarts += 1
             value = math.log(duration_s)
         elif self._agreeing < AGREEING_TO_LEARNED:
             self._agreeing = 0 if is_outlier else self._agreeing + 1

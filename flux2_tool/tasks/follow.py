@@ -81,6 +81,7 @@ class Follower:
         self._kind: TaskKind | None = None
         if record is not None:
             self._kind = kind_of(client.base_url, record.model, record.resolution)
+        self._planned = dependencies.poll_scheduler.begun(self._kind)
         self._is_replanned = False
         self._has_outlived = False
 
@@ -133,13 +134,19 @@ class Follower:
         return None
 
     async def _pause(self, poller: Poller, delay_s: float, *, can_be_woken: bool) -> bool:
-        """Pause, for less when the schedule is put in doubt meanwhile; see `Waiters.pause`."""
+        """Pause, for less when the schedule is put in doubt meanwhile, for more when webhooks prove to arrive; see
+        `Waiters.pause`."""
         self._is_replanned = False
+        was_webhook_unproven = self._deps.webhook_trust(self._body) == "expected"
         due_s = self._deps.clock.monotonic() + delay_s
         goes_on = await self._waiters.pause(delay_s, can_be_woken=can_be_woken)
         left_s = due_s - self._deps.clock.monotonic()
         if self._is_replanned and can_be_woken and goes_on and left_s > 0:
             return await self._waiters.pause(min(left_s, poller.replanned_delay_s()))
+        overdue_in_s = self._schedule().overdue_in_s(self._age_s())
+        if was_webhook_unproven and can_be_woken and goes_on and left_s <= 0 < overdue_in_s:
+            # Another task's webhook was the first to arrive, so this one's can be waited for.
+            return await self._waiters.pause(overdue_in_s)
         return goes_on
 
     def _replan(self) -> None:
@@ -154,7 +161,7 @@ class Follower:
             self._has_outlived = self._deps.poll_scheduler.outlived(self._kind, self._age_s())
 
     def _schedule(self) -> PollSchedule:
-        return self._deps.poll_schedule(self._kind, self._body)
+        return self._deps.following(self._planned(), self._body)
 
     def _poller(self) -> Poller:
         task, deps, base_url = self._task, self._deps, self._client.base_url

@@ -27,7 +27,7 @@ COLD_GAP_S: Final = 2.5
 LONGEST_PLAN_S: Final = 900.0
 PLANNED_SHARE: Final = 0.9975
 # The polls of a plan, relative to the fixed interval; a cold plan makes fewer than it plans.
-WARM_SHARE: Final = 1.0
+WARM_SHARE: Final = 0.985
 COLD_SHARE: Final = 1.2
 # How far chance moves a poll, so that tasks begun together are not polled together: in shares of the gap around it.
 JITTER: Final = 0.05
@@ -101,11 +101,17 @@ class PollSchedule:
             return max(MIN_DELAY_S, self._times[index] - elapsed_s + JITTER * around_s * jitter)
         return _unplanned_delay_s(elapsed_s) * (1.0 + JITTER * jitter)
 
+    def overdue_in_s(self, elapsed_s: float) -> float:
+        """Return how long a webhook can be waited for without a poll, in seconds; 0 where none is known to arrive."""
+        if self._webhook != "proven":
+            return 0.0
+        overdue_s = WEBHOOK_PROVEN_DELAY_S
+        if self.expectation is not None:
+            overdue_s = min(overdue_s, self.expectation.quantile_s(PLANNED_SHARE))
+        return max(0.0, overdue_s - elapsed_s)
+
     def _fallback_delay_s(self, elapsed_s: float) -> float:
-        if self._webhook == "expected" or self.expectation is None:
-            return WEBHOOK_EXPECTED_DELAY_S
-        overdue_s = min(WEBHOOK_PROVEN_DELAY_S, self.expectation.quantile_s(PLANNED_SHARE))
-        return max(WEBHOOK_EXPECTED_DELAY_S, overdue_s - elapsed_s)
+        return max(WEBHOOK_EXPECTED_DELAY_S, self.overdue_in_s(elapsed_s))
 
     def _gap_s(self, index: int) -> float:
         """Return the gap before a planned poll; after the last one, that of the fixed interval."""

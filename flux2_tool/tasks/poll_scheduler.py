@@ -3,6 +3,9 @@
 A history may be wrong, because the service became faster or slower overnight. The first task that ends far from what
 was expected, or outlives it, puts the estimate of its kind in doubt: all others in flight are planned anew at once, at
 the fixed interval, until results agree again. So a wrong history costs only until its first contradiction.
+
+Until it is contradicted a task keeps the plan that it was begun with. Of tasks begun together the shortest end first,
+so what those teach is too short for the rest: a plan made anew from each would poll them up to twice as often.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from flux2_tool.tasks.duration_estimator import DurationEstimator
-from flux2_tool.tasks.poll_schedule import PollSchedule, WebhookTrust
+from flux2_tool.tasks.poll_schedule import PollSchedule
 
 # Base URL, model and resolution.
 TaskKind = tuple[str, str, str]
+_FIXED_INTERVAL: Final = PollSchedule(None)
 
 
 def kind_of(base_url: str, model: str | None, resolution: str | None) -> TaskKind | None:
@@ -48,16 +53,10 @@ class PollScheduler:
         self._typical_s = typical_s
         self._kinds: dict[TaskKind, _Learned] = {}
 
-    def schedule(self, kind: TaskKind | None, *, webhook: WebhookTrust = "none") -> PollSchedule:
-        """Return the present schedule of a kind; the fixed interval for None.
-
-        Args:
-            webhook: Whether polling is only a fallback, because RunAPI sends a webhook at the end.
-        """
-        if webhook != "none":
-            return PollSchedule(self.schedule(kind).expectation, webhook=webhook)
+    def schedule(self, kind: TaskKind | None) -> PollSchedule:
+        """Return the present schedule of a kind; the fixed interval for None."""
         if kind is None:
-            return PollSchedule(None)
+            return _FIXED_INTERVAL
         learned = self._learned(kind)
         estimator, schedule = learned.estimator, learned.schedule
         # Planning costs more than a poll; one more sample among many hardly changes a schedule.
@@ -69,6 +68,21 @@ class PollScheduler:
             schedule = PollSchedule(estimator.expectation())
             learned.schedule, learned.planned_at = schedule, estimator.samples
         return schedule
+
+    def begun(self, kind: TaskKind | None) -> Callable[[], PollSchedule]:
+        """Return what gives the schedule of a task that begins now: the present one, and the fixed interval while the
+        estimate is in doubt, or for good once it was begun anew, because the plan is then from the wrong one."""
+        plan = self.schedule(kind)
+        if kind is None:
+            return lambda: plan
+        estimator = self._learned(kind).estimator
+        restarts = estimator.restarts
+
+        def present() -> PollSchedule:
+            is_believed = not estimator.is_fixed and estimator.restarts == restarts
+            return plan if is_believed else _FIXED_INTERVAL
+
+        return present
 
     def learn(self, kind: TaskKind | None, duration_s: float) -> None:
         """Learn a task's duration, in seconds; tells those in flight when it contradicts the estimate."""

@@ -102,6 +102,21 @@ def test_one_contradiction_is_doubted_until_the_next_duration_agrees(seen: str) 
     assert after.median_s == pytest.approx(before.median_s, rel=0.06)
 
 
+@pytest.mark.parametrize(("duration_s", "is_believed"), [(8.5, True), (11.0, False)])
+def test_a_rare_straggler_contradicts_nothing(duration_s: float, is_believed: bool) -> None:
+    """Of a thousand in flight a few are three deviations away; each such alarm polls all others once more."""
+    learner = DurationEstimator(prior_s=6.0)
+    for number in range(60):
+        learner.learn(6.0 * math.exp(0.12 * (1 - 2 * (number % 2))))
+    expectation = learner.expectation()
+    assert expectation is not None
+    assert expectation.z(8.5) == pytest.approx(2.75, abs=0.25)
+
+    learner.learn(duration_s)
+
+    assert (learner.expectation() is not None) is is_believed
+
+
 def test_the_end_of_a_task_that_outlived_the_estimate_lifts_no_doubt() -> None:
     """Whatever it was first known by: its own end is not the agreement that lifts the doubt."""
     learner = DurationEstimator(prior_s=8.0)
@@ -203,6 +218,7 @@ def test_where_webhooks_arrive_polling_begins_when_a_task_is_overdue() -> None:
     assert proven.delay_s(0.0) == pytest.approx(expectation.quantile_s(0.9975))
     assert proven.delay_s(17.5) == WEBHOOK_EXPECTED_DELAY_S
     assert slow == WEBHOOK_PROVEN_DELAY_S
+    assert PollSchedule(None, webhook="proven").delay_s(0.0) == WEBHOOK_PROVEN_DELAY_S, "a webhook needs no estimate"
 
 
 def test_the_time_left_shrinks_and_is_unknown_once_overdue() -> None:

@@ -74,3 +74,49 @@ def test_a_contradiction_is_told_to_those_of_the_kind_that_are_in_flight(contrad
     assert told == ["first", "second"]
     assert scheduler.schedule(KIND).delay_s(5.0) == FIXED_DELAY_S
     assert scheduler.schedule(OTHERS[0]).expectation is not None
+
+
+def test_a_task_keeps_the_plan_that_it_was_begun_with() -> None:
+    """Of tasks begun together the shortest end first; a plan made anew from each would poll the rest far too often."""
+    scheduler = scheduler_of_eight_seconds()
+    begun_first = scheduler.begun(KIND)
+    at_first = begun_first()
+
+    for _ in range(20):
+        scheduler.learn(KIND, 6.0)
+
+    assert begun_first() is at_first
+    assert scheduler.begun(KIND)() is scheduler.schedule(KIND) is not at_first
+
+
+def test_a_task_is_polled_at_the_fixed_interval_while_its_plan_is_in_doubt() -> None:
+    """And keeps its plan when the contradiction was a single straggler."""
+    scheduler = scheduler_of_eight_seconds()
+    scheduler.learn_history(KIND, [20.0] * 40)
+    planned = scheduler.begun(KIND)
+    at_first = planned()
+
+    scheduler.learn(KIND, 90.0)
+    in_doubt = planned()
+    scheduler.learn(KIND, 20.0)
+
+    assert in_doubt.expectation is None
+    assert planned() is at_first
+
+
+def test_a_plan_from_an_estimate_that_was_begun_anew_is_never_used_again() -> None:
+    """Those in flight stay at the fixed interval; the next ones are planned by what is known then."""
+    scheduler = scheduler_of_eight_seconds()
+    scheduler.learn_history(KIND, [20.0] * 40)
+    planned = scheduler.begun(KIND)
+
+    for duration_s in [90.0] * 12:
+        scheduler.learn(KIND, duration_s)
+
+    assert planned().expectation is None
+    assert scheduler.schedule(KIND).expectation is not None
+
+
+def test_a_task_of_no_known_kind_is_polled_at_the_fixed_interval() -> None:
+    """It was created elsewhere; nothing says what it is."""
+    assert scheduler_of_eight_seconds().begun(None)().delay_s(5.0) == FIXED_DELAY_S

@@ -13,6 +13,7 @@ import pytest
 
 from flux2_tool._clock import SystemClock
 from flux2_tool.sandbox import Sandbox, SandboxOptions
+from flux2_tool.tasks.poll_schedule import WEBHOOK_PROVEN_DELAY_S
 from flux2_tool.tasks.webhook_inbox import REMEMBERED_EVENTS, REMEMBERED_S, WebhookInbox
 from tests.support.harness import FOX, MockService, SandboxTransport, Seen, json_answer, opened_tool
 from tests.support.hosted import HostedEngine
@@ -98,6 +99,36 @@ def test_where_webhooks_arrive_a_slow_task_is_asked_for_once(home: Path) -> None
     assert [result["task"]["state"] for result in results] == ["completed"] * 3
     assert [task.polls for task in transport.sandbox.ledger.tasks.values()] == [2, 1, 1]
     assert max(lateness_s(transport)) < 0.05
+
+
+def test_the_first_webhook_frees_those_begun_together_from_polls(home: Path) -> None:
+    """None of them knows yet that webhooks arrive when it is begun."""
+
+    async def ask(tool: HostedEngine, _sandbox: Sandbox) -> list[dict[str, Any]]:
+        prompts = ["a fox", *(f"[slow] fox {number}" for number in range(5))]
+        return list(await asyncio.gather(*(tool.call("text_to_image", {"prompt": prompt}) for prompt in prompts)))
+
+    results, transport, _gateway = play(home, ask, duration_s=None, slow_s=13.0)
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 6
+    assert [task.polls for task in transport.sandbox.ledger.tasks.values()] == [1] * 6
+    assert max(lateness_s(transport)) < 0.05
+
+
+def test_a_freed_task_is_polled_when_it_is_overdue(home: Path) -> None:
+    """Its own webhook may be the one that is lost."""
+
+    async def ask(tool: HostedEngine, sandbox: Sandbox) -> list[dict[str, Any]]:
+        slow = asyncio.create_task(tool.call("text_to_image", {"prompt": "[slow] fox"}))
+        fast = await tool.call("text_to_image", {"prompt": "a fox"})
+        sandbox.change({"callbacks": False})
+        return [fast, await slow]
+
+    results, transport, gateway = play(home, ask, duration_s=None, slow_s=13.0)
+
+    assert [result["task"]["state"] for result in results] == ["completed"] * 2
+    assert gateway.answers == [True]
+    assert max(lateness_s(transport)) < WEBHOOK_PROVEN_DELAY_S - 13.0 + 0.05
 
 
 def test_without_configuration_the_body_has_no_callback(home: Path) -> None:

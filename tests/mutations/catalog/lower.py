@@ -83,6 +83,8 @@ LOWER: Final = (
     ),
     *edits(
         "flux2_tool/tasks/follow.py",
+        ("the first webhook frees no other task", "was_webhook_unproven and can_be_woken", "False and can_be_woken"),
+        ("a freed task is never polled", "pause(overdue_in_s)", "pause(10 * overdue_in_s)"),
         (
             "durations are learned from tasks that were submitted elsewhere",
             "        if not self._task.is_submitted_here:\n            return None\n        latest_s",
@@ -110,6 +112,22 @@ LOWER: Final = (
         ),
     ),
     *edits(
+        "flux2_tool/tasks/poll_schedule.py",
+        ("a webhook is trusted before one has arrived", 'if self._webhook != "proven":', 'if self._webhook == "none":'),
+        ("a proven webhook is not trusted in doubt", "overdue_s = WEBHOOK_PROVEN_DELAY_S", "overdue_s = 0.0"),
+    ),
+    *edits(
+        "flux2_tool/tasks/duration_estimator.py",
+        ("a rare straggler contradicts", "abs(z) > CONTRADICTION_Z", "abs(z) > OUTLIER_Z"),
+        ("a restart is not counted", "            self.restarts += 1\n", ""),
+        ("two outliers do not restart the estimate", "if self._outliers >= OUTLIERS_TO_RESTART:", "if False:"),
+        (
+            "a contradiction is doubted for ever",
+            "self._is_contradicted = abs(z)",
+            "self._is_contradicted = self._is_contradicted or abs(z)",
+        ),
+    ),
+    *edits(
         "flux2_tool/tasks/poll_scheduler.py",
         (
             "a process does not learn from its own tasks",
@@ -126,6 +144,13 @@ LOWER: Final = (
             "            or estimator.is_fixed != (schedule.expectation is None)\n",
             "",
         ),
+        (
+            "a task in flight is planned anew by each result",
+            "            return plan if is_believed",
+            "            return self.schedule(kind) if is_believed",
+        ),
+        ("a plan in doubt is followed", "not estimator.is_fixed and estimator.restarts", "estimator.restarts"),
+        ("a plan from a wrong estimate is used again", " and estimator.restarts == restarts", ""),
         (
             "durations of before the process are not learned",
             "            self._learned(kind).estimator.learn(duration_s)\n\n    def _learned",
