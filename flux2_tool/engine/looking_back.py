@@ -7,6 +7,7 @@ told, from one free request. A group never reads the balance: it is told only wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -88,7 +89,7 @@ class LookingBack:
         images = recent_images(records, now=now)
         is_out_of_reach = not self._host.shares_files and any(image.path and not image.url for image in images)
         if not self._host.shares_files:
-            images = tuple(image.model_copy(update={"path": None}) for image in images)
+            images = tuple(replace(image, path=None) for image in images)
         is_owner_alone = caller.is_owner and (caller.is_private or self._host.callers_are_owners)
         budget, budget_text = await self._budget.of(call, caller, with_balance=is_owner_alone)
         said = [*_said(images, now=now)] if images else [_NONE_YET if is_known else _NO_CONVERSATION]

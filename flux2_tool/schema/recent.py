@@ -4,10 +4,11 @@ manifest's `output_schema`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from flux2_tool.exceptions import InvalidArgumentsError
-from flux2_tool.schema.results import Frozen, ToolResult
+from flux2_tool.schema.results import ToolResult
 
 LINK_ENDED: Final = "link ended"
 """Marks in every text a finished picture that neither a link nor a file leads to; `next` speaks of the mark."""
@@ -15,7 +16,8 @@ LINK_ENDED: Final = "link ended"
 RecentState = Literal["completed", "processing", "sending", "unknown"]
 
 
-class RecentImage(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class RecentImage:
     """One picture of the conversation.
 
     Attributes:
@@ -38,7 +40,8 @@ class RecentImage(Frozen):
     model: str
 
 
-class CapUse(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class CapUse:
     """A cap and its use, in US dollars; `resets_at` is None for one that does not reset."""
 
     cap: Literal["image", "day", "session", "sender"]
@@ -49,7 +52,8 @@ class CapUse(Frozen):
     resets_at: str | None
 
 
-class TierPrice(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class TierPrice:
     """An image's price; None where none is known. `fits` says whether one may be made now."""
 
     tier: str
@@ -58,7 +62,8 @@ class TierPrice(Frozen):
     fits: bool
 
 
-class BudgetLeft(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class BudgetLeft:
     """What may still be spent, in US dollars.
 
     Attributes:
@@ -72,7 +77,8 @@ class BudgetLeft(Frozen):
     prices: tuple[TierPrice, ...]
 
 
-class RecentImages(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class RecentImages:
     """The last pictures of a conversation, newest first; `budget` is None for a caller who may not spend."""
 
     recent: tuple[RecentImage, ...]

@@ -5,9 +5,8 @@ Fields are added later, never renamed; a value that is not known is null.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from flux2_tool.exceptions import Charged, Flux2Error, InvalidArgumentsError
 from flux2_tool.schema.task_ref import TaskRef
@@ -17,13 +16,8 @@ PictureState = Literal["completed", "processing", "failed", "unknown"]
 CostBasis = Literal["billed", "list price", "unknown"]
 
 
-class Frozen(BaseModel):
-    """Base of every result object."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TaskInfo(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
     """The task. Other tools accept its `ref` as a source; `title` is the beginning of the prompt, where it is known."""
 
     id: str | None
@@ -35,7 +29,8 @@ class TaskInfo(Frozen):
     title: str | None = None
 
 
-class PictureTask(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class PictureTask:
     """The task of one picture of a call; "unknown" is one of which it is not known whether it was made."""
 
     id: str | None
@@ -43,7 +38,8 @@ class PictureTask(Frozen):
     state: PictureState
 
 
-class ImageInfo(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo:
     """One picture and the task that made it. Sizes and `path` are known once the picture was downloaded."""
 
     url: str
@@ -54,14 +50,16 @@ class ImageInfo(Frozen):
     task_ref: str | None = None
 
 
-class Cost(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Cost:
     """The cost of all images in US dollars, and the basis of that figure: of several the least certain."""
 
     usd: float | None
     basis: CostBasis
 
 
-class Timing(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Timing:
     """Instants in UTC; `elapsed_s` runs from submission to the end, or to now."""
 
     submitted_at: str | None
@@ -70,7 +68,8 @@ class Timing(Frozen):
     polls: int
 
 
-class ToolResult(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class ToolResult:
     """A task that is completed, or still processing when the wait ended.
 
     Of a call for several pictures each has a task of its own, in `tasks`; `task` is then the first that is still
@@ -86,7 +85,8 @@ class ToolResult(Frozen):
     next: str
 
 
-class ErrorInfo(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class ErrorInfo:
     """Why there is no image, whether it was charged, and what to do."""
 
     code: str
@@ -100,15 +100,26 @@ class ErrorInfo(Frozen):
     warnings: tuple[str, ...] = ()
 
 
-class ErrorResult(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class ErrorResult:
     """The error form of the result object."""
 
     error: ErrorInfo
 
 
-def as_object(outcome: Frozen | Flux2Error) -> dict[str, Any]:
+def as_object(outcome: Any) -> dict[str, Any]:
     """Return the JSON-ready object of a result or of an error."""
-    return error_object(outcome) if isinstance(outcome, Flux2Error) else outcome.model_dump(mode="json")
+    if isinstance(outcome, Flux2Error):
+        return error_object(outcome)
+    found: dict[str, Any] = _plain(outcome)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a result object, or a part of one, in JSON's own types."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def error_object(error: Flux2Error) -> dict[str, Any]:
@@ -124,5 +135,8 @@ def error_object(error: Flux2Error) -> dict[str, Any]:
         violations=error.violations if isinstance(error, InvalidArgumentsError) else (),
         warnings=error.warnings,
     )
-    left_out = {name for name in ("violations", "warnings") if not getattr(info, name)}
-    return ErrorResult(error=info).model_dump(mode="json", exclude={"error": left_out})
+    told = as_object(ErrorResult(error=info))
+    told["error"] = {
+        name: value for name, value in told["error"].items() if value or name not in ("violations", "warnings")
+    }
+    return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -51,9 +52,7 @@ def test_of_several_pictures_each_is_named_with_its_task() -> None:
     """ "The second one" must be found, also where one failed."""
     tasks = [PictureTask(id=f"tsk_{n}", ref=f"task:tsk_{n}", state=state) for n, state in enumerate(STATES, 1)]
     images = [ImageInfo(url=f"https://cdn.example/{n}.png", task_ref=f"task:tsk_{n}") for n in (1, 3)]
-    several = result(
-        tasks=[one.model_dump() for one in tasks], images=[one.model_dump() for one in images], warnings=[]
-    )
+    several = result(tasks=[asdict(one) for one in tasks], images=[asdict(one) for one in images], warnings=[])
 
     assert text_of(as_tool_result(several)).splitlines()[1:] == [
         "task:tsk_1, task:tsk_2 (failed), task:tsk_3, state: completed, flux-2-pro-text-to-image, "
