@@ -39,17 +39,21 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
         raw: bool = False,
         **values: Any,
     ) -> int:
-        # Imported here because `--help` must not pay for httpx and jsonschema.
-        from flux2_tool.cli.output import print_outcome, print_raw, show_images
+        # Imported here because `--help` must not pay for httpx.
         from flux2_tool.cli.run import run_call, run_raw
-        from flux2_tool.schema.results import ToolResult
 
         if tool_name == "get_image_task" and values["task_id"] in (None, RECENT):
             _check_is_of_many({"--raw": raw, "--output": output is not None, "--open": show})
         if raw:
+            from flux2_tool.cli.output import print_raw
+
             return run_raw(values["task_id"], show=partial(print_raw, tool=tool))
 
         def print_result(outcome: CallResult | Flux2Error) -> int:
+            # Imported here because they are needed only once the image is there; see `needed_later.py`.
+            from flux2_tool.cli.output import print_outcome, show_images
+            from flux2_tool.schema.results import ToolResult
+
             if show and isinstance(outcome, ToolResult):
                 show_images(outcome)
             return print_outcome(outcome, tool=tool, as_json=as_json)

@@ -26,6 +26,10 @@ class Pictures:
         self._saver = saver
         self._accounts = accounts
 
+    async def aclose(self) -> None:
+        """End what runs beside the calls."""
+        await self._saver.aclose()
+
     async def of(
         self, call: ToolCall, image_tasks: Sequence[ImageTask], targets: Sequence[SaveTarget]
     ) -> tuple[list[ImageInfo], list[str]]:
