@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import certifi
+
 from flux2_tool._files import is_file, is_folder
 from flux2_tool.exceptions import ConfigurationError
 
@@ -46,9 +48,6 @@ def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
         _load_chosen(context, file, folders)
     else:
         context = _system_context()
-        # Imported here because a service on this machine needs none.
-        import certifi
-
         context.load_verify_locations(certifi.where())
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     log = environ.get("SSLKEYLOGFILE")
