@@ -39,6 +39,31 @@ _SECRET_FIELD: Final = re.compile(
 )
 
 
+class SecretStr:
+    """A text that neither `repr` nor a log line shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "SecretStr('**********')"
+
+    def __str__(self) -> str:
+        return "**********"
+
+
 # ---- a key -----------------------------------------------------------------------------------------------------------
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from flux2_tool._folders import home_folder
 from flux2_tool._net import normalized_base_url
+from flux2_tool._redaction import SecretStr
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.schema.value_text import shown_address
 

@@ -18,6 +18,7 @@ from flux2_tool._database_url import shown_url
 from flux2_tool._folders import data_folder, expanded, state_data_folder
 from flux2_tool._net import normalized_base_url, normalized_public_url, webhook_key
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.conformance import schema_errors
 from flux2_tool.schema.generated import Journal as JournalMode
 from flux2_tool.schema.generated import Settings
 from flux2_tool.schema.guards import MASK
@@ -155,14 +156,11 @@ def _problems(value: Any, setting: Setting) -> Iterator[str]:
 
 
 def _schema_problems(value: Any, setting: Setting) -> Iterator[str]:
-    # Imported here because no command should pay for jsonschema at its start.
-    from jsonschema import Draft202012Validator
-
     schema = setting.schema
     if isinstance(value, float) and value != value:
         yield f"nan is not {allowed(schema)}"
         return
-    errors = list(Draft202012Validator(schema).iter_errors(value))
+    errors = list(schema_errors(value, schema))
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     for error in errors:
         if error.validator != "type" and tuple(error.absolute_path) in mistyped:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from flux2_tool._platform import unsupported_system
+from flux2_tool.cli.collector import leave_garbage_at_exit
 from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, WRONG_SETUP
 from flux2_tool.cli.streams import standard_streams
 from flux2_tool.cli.terminal import print_error, untold_output_failure, write_json
@@ -113,6 +114,7 @@ def cli(ctx: click.Context, verbose: bool) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `exit_codes.py`."""
     _leave_out_httpx_command()
+    leave_garbage_at_exit()
     # Whoever started the command may not read its stderr, which must not hold up the call in it.
     with standard_streams(), unblocked_stderr(in_order=True):
         reason = unsupported_system()

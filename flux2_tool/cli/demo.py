@@ -23,8 +23,7 @@ SPEED = 2.0
 def demo(prompt: str, output: str) -> int:
     """Run a full example: make a sandbox image of PROMPT, without a key or a charge."""
     # Imported here because `--help` must not pay for them.
-    from pydantic import SecretStr
-
+    from flux2_tool._redaction import SecretStr
     from flux2_tool.cli.exit_codes import NOT_SAVED
     from flux2_tool.cli.options import typed_text
     from flux2_tool.cli.output import exit_code_of, print_failure

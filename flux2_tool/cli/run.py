@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flux2_tool.cli.open_journal import opened_journal, refuse_other_journal
 from flux2_tool.cli.options import typed_text
@@ -21,9 +22,13 @@ from flux2_tool.engine.save_targets import SaveTarget
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, Flux2Error
 from flux2_tool.hosts.outcome import outcome_of
-from flux2_tool.schema.recent import CallResult
-from flux2_tool.schema.results import ToolResult
 from flux2_tool.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from flux2_tool.schema.recent import CallResult
+    from flux2_tool.schema.results import ToolResult
+
+_NEEDED_LATER: Final = "flux2_tool.cli.needed_later"
 
 Result = TypeVar("Result")
 Shown = TypeVar("Shown")
@@ -70,13 +75,18 @@ def run_call(
     )
 
     async def work(engine: Engine, cancel: CancelToken, report: Reporter) -> CallResult:
+        def on_progress(state: Progress) -> None:
+            report(progress_line(state))
+            if state.task_id is not None:
+                importlib.import_module(_NEEDED_LATER)
+
         return await engine.call(
             tool,
             arguments,
             wait_s=wait_s,
             caller=caller,
             new=new,
-            on_progress=lambda state: report(progress_line(state)),
+            on_progress=on_progress,
             output=None if output is None else SaveTarget.of(output),
             cancel=cancel,
         )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flux2_tool.cli.collector import no_collection
 from flux2_tool.cli.options import argument_options, given_arguments, session_options, waiting_options
 from flux2_tool.exceptions import Flux2Error
-from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.manifest import Tool, load_manifest
 
 if TYPE_CHECKING:
     from flux2_tool.schema.recent import CallResult
@@ -23,6 +24,24 @@ def _check_is_of_many(of_one: dict[str, bool]) -> None:
     """Refuse options, by whether they are given, that mean one task where the last pictures are asked for."""
     if given := [option for option, is_given in of_one.items() if is_given]:
         raise click.UsageError(f"{given[0]} needs the ID of a task.")
+
+
+# What prints is imported only when there is something to print; see `needed_later.py`.
+
+
+def _print_raw(outcome: str | Flux2Error, *, tool: Tool) -> int:
+    from flux2_tool.cli.output import print_raw
+
+    return print_raw(outcome, tool=tool)
+
+
+def _print_result(outcome: CallResult | Flux2Error, *, tool: Tool, as_json: bool, show: bool) -> int:
+    from flux2_tool.cli.output import print_outcome, show_images
+    from flux2_tool.schema.results import ToolResult
+
+    if show and isinstance(outcome, ToolResult):
+        show_images(outcome)
+    return print_outcome(outcome, tool=tool, as_json=as_json)
 
 
 def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text: str) -> click.Command:
@@ -39,25 +58,18 @@ def _command(name: str, tool_name: str, *, positional: dict[str, str], help_text
         raw: bool = False,
         **values: Any,
     ) -> int:
-        # Imported here because `--help` must not pay for httpx and jsonschema.
-        from flux2_tool.cli.output import print_outcome, print_raw, show_images
-        from flux2_tool.cli.run import run_call, run_raw
-        from flux2_tool.schema.results import ToolResult
+        # Imported here because `--help` must not pay for httpx.
+        with no_collection():
+            from flux2_tool.cli.run import run_call, run_raw
 
         if tool_name == "get_image_task" and values["task_id"] in (None, RECENT):
             _check_is_of_many({"--raw": raw, "--output": output is not None, "--open": show})
         if raw:
-            return run_raw(values["task_id"], show=partial(print_raw, tool=tool))
-
-        def print_result(outcome: CallResult | Flux2Error) -> int:
-            if show and isinstance(outcome, ToolResult):
-                show_images(outcome)
-            return print_outcome(outcome, tool=tool, as_json=as_json)
-
+            return run_raw(values["task_id"], show=partial(_print_raw, tool=tool))
         return run_call(
             tool_name,
             given_arguments(values),
-            show=print_result,
+            show=partial(_print_result, tool=tool, as_json=as_json, show=show),
             wait_s=wait_s,
             output=output,
             session=session,

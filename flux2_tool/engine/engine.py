@@ -9,26 +9,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.context import CallContext
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
 from flux2_tool.engine.approvals import QUESTION_WAIT_S, Question
-from flux2_tool.engine.budget_left import BudgetReport
 from flux2_tool.engine.earlier_images import EarlierImages
 from flux2_tool.engine.given_call import GivenCalls
 from flux2_tool.engine.host_profile import LOCAL, HostProfile
-from flux2_tool.engine.looking_back import LookingBack, is_looking_back
 from flux2_tool.engine.orphans import outcomes_of
-from flux2_tool.engine.pictures import Pictures
-from flux2_tool.engine.result_builder import report
+from flux2_tool.engine.result_maker import ResultMaker
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.engine.save_targets import SaveTarget, checked_targets
-from flux2_tool.engine.saving import saver_of
-from flux2_tool.engine.source_resolver import SOURCE_LOOKUP_WAIT_S
 from flux2_tool.engine.task_registry import registry_of
 from flux2_tool.engine.task_starter import TaskStarter
 from flux2_tool.engine.wait import (
+    LOOKUP_WAIT_S,
     CancelToken,
     OnProgress,
     OpenCalls,
@@ -41,12 +37,14 @@ from flux2_tool.engine.webhooks import take_webhook, webhook_inbox_of
 from flux2_tool.exceptions import Flux2Error, TaskNotFoundError
 from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.manifest import Manifest, load_manifest
-from flux2_tool.schema.recent import CallResult
-from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.claims import TaskHandle
 from flux2_tool.tasks.task import ImageTask
+
+if TYPE_CHECKING:
+    from flux2_tool.schema.recent import CallResult
+    from flux2_tool.schema.results import ToolResult
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +94,14 @@ class Engine:
             is_delivery_told=host.tells_delivery,
         )
         self.received, self.lost = self._registry.received, self._registry.lost
-        self._saver = saver_of(settings, host, runtime, self._registry.kept, self._accounts)
-        self._pictures = Pictures(self._saver, self._accounts)
+        self._results = ResultMaker(
+            manifest=self.manifest,
+            settings=settings,
+            host=host,
+            runtime=runtime,
+            registry=self._registry,
+            accounts=self._accounts,
+        )
         self._earlier = EarlierImages(self._registry.families)
         self._starter = TaskStarter(
             manifest=self.manifest,
@@ -109,8 +113,6 @@ class Engine:
             runtime=runtime,
         )
         self._given = GivenCalls(manifest=self.manifest, settings=settings, host=host)
-        budget = BudgetReport(self.manifest, settings, self._registry.recent, self._starter.prices, self._clock)
-        self._looking_back = LookingBack(self._registry.recent, budget, self._earlier, host, settings, self._clock)
 
     async def call(
         self,
@@ -236,7 +238,7 @@ class Engine:
         """
         arguments = {"task_id": task_id}
         self._given.check("get_image_task", arguments, by_model=False)
-        call = self._open_call("get_image_task", arguments, wait_s=SOURCE_LOOKUP_WAIT_S)
+        call = self._open_call("get_image_task", arguments, wait_s=LOOKUP_WAIT_S)
         image_task = await self._registry.find(call.account, TaskRef.parse(task_id), caller=CallContext(is_owner=True))
         if image_task.raw_response is None or not image_task.is_over:
             await wait_for(call, [image_task], clock=self._clock, until_response=True)
@@ -257,7 +259,7 @@ class Engine:
         """
         await self._calls.close(timeout_s=CLOSE_GRACE_S)
         await self._starter.aclose()
-        await self._saver.aclose()
+        await self._results.aclose()
         await self._registry.aclose(delivered=delivered)
         await self._accounts.aclose()
 
@@ -291,20 +293,20 @@ class Engine:
     async def _run(
         self, call: ToolCall, caller: CallContext, *, new: bool, targets: Sequence[SaveTarget]
     ) -> CallResult:
-        if is_looking_back(call):
-            return await self._looking_back.result(call, caller)
+        if call.is_looking_back:
+            return await self._results.recent(call, caller, self._earlier, self._starter.prices)
         if call.tool == "get_image_task":
             ref = TaskRef.parse(call.arguments["task_id"])
             begun = TaskHandle(image_tasks=(await self._registry.find(call.account, ref, caller=caller),))
         else:
             begun = await self._starter.start(call, caller, new=new)
         image_tasks = begun.image_tasks
-        with self._pictures.expected(targets):
+        with self._results.expected(targets):
             await wait_for(call, image_tasks, clock=self._clock)
         for image_task in image_tasks:
             await self._registry.check_lookup(image_task, caller)
         await self._starter.raise_error_of(call, image_tasks)
-        images, warnings = await self._pictures.of(call, image_tasks, targets)
+        images, warnings = await self._results.pictures(call, image_tasks, targets)
         ready = [image_task for image_task in image_tasks if image_task.state == "completed"]
         self._starter.note_bills(call, ready)
         # OpenClaw's own image tool, which provides a folder, passes on files but no links, and only all together.
@@ -314,12 +316,8 @@ class Engine:
                 self._registry.delivered(image_task, caller)
         warnings += await record_warnings(call, image_tasks, clock=self._clock)
         warnings += await self._earlier.warnings_beside(image_tasks, caller, call.cancel)
-        return report(
+        return self._results.result(
             image_tasks,
-            self.manifest,
-            host=self.host,
-            tiers=self.settings.tiers,
-            now=self._clock.now(),
             joined=begun.joined,
             fetched=call.tool == "get_image_task",
             handed_over=caller.is_handed_over,
@@ -339,8 +337,5 @@ class Engine:
 
     async def _reported(self, call: ToolCall, image_task: ImageTask) -> ToolResult:
         targets = await checked_targets(None, self.settings.save_dir)
-        images, warnings = await self._pictures.of(call, [image_task], targets)
-        now, tiers = self._clock.now(), self.settings.tiers
-        return report(
-            [image_task], self.manifest, host=self.host, tiers=tiers, now=now, images=images, warnings=warnings
-        )
+        images, warnings = await self._results.pictures(call, [image_task], targets)
+        return self._results.result([image_task], images=images, warnings=warnings)

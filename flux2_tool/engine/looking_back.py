@@ -28,8 +28,6 @@ from flux2_tool.tasks.recent_tasks import RecentTasks
 from flux2_tool.tasks.status import title_of
 
 MAX_LISTED: Final = 10
-RECENT: Final = "recent"
-"""As an id it says the same as none: some models must name every argument."""
 _NO_CONVERSATION: Final = (
     "The host does not say which conversation this is, so no pictures can be listed. A picture whose task:ID is known "
     "can be fetched with get_image_task."
@@ -101,11 +99,6 @@ class LookingBack:
             warnings=(*call.warnings, *off, *earlier),
             next=" ".join([*said, budget_text]),
         )
-
-
-def is_looking_back(call: ToolCall) -> bool:
-    """Return whether a call asks for the last pictures, and not for one."""
-    return call.tool == "get_image_task" and call.arguments.get("task_id", RECENT) == RECENT
 
 
 def recent_images(records: Sequence[Record], *, now: float) -> tuple[RecentImage, ...]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flux2_tool._clock import Clock
 from flux2_tool.engine.wait import ToolCall, raise_error_of, wait_for
 from flux2_tool.exceptions import Flux2Error
-from flux2_tool.schema.results import ToolResult
 from flux2_tool.tasks.task import ImageTask
 
-Reported = Callable[[ToolCall, ImageTask], Awaitable[ToolResult]]
+if TYPE_CHECKING:
+    from flux2_tool.schema.results import ToolResult
+
+Reported = Callable[[ToolCall, ImageTask], "Awaitable[ToolResult]"]
 
 
 async def outcomes_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 from flux2_tool._net import is_loopback_url
 from flux2_tool.engine.accounts import Accounts
@@ -27,9 +27,13 @@ class Pictures:
         self._saver = saver
         self._accounts = accounts
 
-    def expected(self, targets: Sequence[SaveTarget]) -> AbstractContextManager[None]:
-        """Return what makes ready, while the block waits for pictures, to check those that will be saved."""
-        return self._saver.decoder.kept_ready() if targets else nullcontext()
+    def expected(self) -> AbstractContextManager[None]:
+        """Return what makes ready, while the block waits for pictures, what checks those that will be saved."""
+        return self._saver.decoder.kept_ready()
+
+    async def aclose(self) -> None:
+        """End what runs beside the calls."""
+        await self._saver.aclose()
 
     async def of(
         self, call: ToolCall, image_tasks: Sequence[ImageTask], targets: Sequence[SaveTarget]

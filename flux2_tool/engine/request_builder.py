@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flux2_tool.context import CallContext
-from flux2_tool.engine.result_builder import slug_of
-from flux2_tool.engine.source_resolver import ResolvedSources
 from flux2_tool.engine.wait import ToolCall
 from flux2_tool.journal import Intent
 from flux2_tool.runapi import contract
@@ -20,6 +19,9 @@ from flux2_tool.settings import Settings
 from flux2_tool.tasks.claims import PreparedRequest
 from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.deduplication import dedup_key
+
+if TYPE_CHECKING:
+    from flux2_tool.engine.source_resolver import ResolvedSources
 
 
 class RequestBuilder:
@@ -143,3 +145,11 @@ class RequestBuilder:
         if self._callback_url is not None and "callback_url" not in body:
             body["callback_url"] = self._callback_url
         return body, canonical
+
+
+_UNSAFE = re.compile(r"[^\w]+", re.UNICODE)
+
+
+def slug_of(prompt: str, *, limit: int = 40) -> str:
+    """Return a prompt as part of a file name: letters and digits of any script, joined by hyphens."""
+    return _UNSAFE.sub("-", prompt).strip("-_")[:limit].strip("-_").lower() or "image"

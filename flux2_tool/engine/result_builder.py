@@ -5,7 +5,6 @@ Pure: reads image tasks and the manifest, does no I/O. The sentences of `next` a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -175,11 +174,3 @@ def _warnings(image_task: ImageTask, manifest: Manifest) -> list[str]:
             f"last_poll_failed: the last poll of the task gave no status: {image_task.log.last_failure.message}"
         )
     return warnings
-
-
-_UNSAFE = re.compile(r"[^\w]+", re.UNICODE)
-
-
-def slug_of(prompt: str, *, limit: int = 40) -> str:
-    """Return a prompt as part of a file name: letters and digits of any script, joined by hyphens."""
-    return _UNSAFE.sub("-", prompt).strip("-_")[:limit].strip("-_").lower() or "image"

@@ -17,7 +17,8 @@ from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.data_url import DataUrlError, data_of, is_data_url
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import Decoder, PictureCopy
-from flux2_tool.images.inspect import HEIC_HINT, SEND_AS_JPEG, PictureError
+from flux2_tool.images.errors import PictureError
+from flux2_tool.images.inspect import HEIC_HINT, SEND_AS_JPEG
 from flux2_tool.images.open_files import nameless_file, opened
 from flux2_tool.images.safe_open import ELSE, SourcePlaces, ask_for_it, inbound_folder, too_large
 from flux2_tool.images.source_paths import open_named

@@ -28,7 +28,15 @@ from flux2_tool.engine.source_checks import (
     checked_picture,
     source_places,
 )
-from flux2_tool.engine.wait import PROGRESS_EVERY_S, SUBMIT_GRACE_S, ToolCall, raise_error_of, report_progress, wait_for
+from flux2_tool.engine.wait import (
+    LOOKUP_WAIT_S,
+    PROGRESS_EVERY_S,
+    SUBMIT_GRACE_S,
+    ToolCall,
+    raise_error_of,
+    report_progress,
+    wait_for,
+)
 from flux2_tool.exceptions import (
     CancelledCallError,
     ContentRefusedError,
@@ -50,7 +58,6 @@ from flux2_tool.settings import Settings
 from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
 
-SOURCE_LOOKUP_WAIT_S: Final = 15.0
 # How long the work on a picture may go on after its call's wait has ended; with its end, within a second.
 PICTURE_GRACE_S: Final = 0.75
 
@@ -107,6 +114,10 @@ class SourceResolver:
         # The POST comes next: it gets its own short grace even if the sources have used up the wait.
         call.deadline_s = max(call.deadline_s, self.clock.monotonic())
         return resolved
+
+    async def aclose(self) -> None:
+        """Stop the uploads that no call waits for."""
+        await self.uploads.aclose()
 
     async def check(
         self, call: ToolCall, caller: CallContext, sources: Sequence[str], *, storage: httpx.AsyncClient
@@ -292,7 +303,7 @@ class _CallSources:
         call, clock = self.call, self.owner.clock
         image_task = await self.owner.registry.find(call.account, ref, caller=self.caller, as_source=True)
         if not image_task.is_over:
-            deadline_s = min(call.deadline_s, clock.monotonic() + SOURCE_LOOKUP_WAIT_S)
+            deadline_s = min(call.deadline_s, clock.monotonic() + LOOKUP_WAIT_S)
             # Several are looked up at once, so each wait needs an event of its own.
             own = replace(call, wake=asyncio.Event())
             await wait_for(own, [image_task], clock=clock, deadline_s=deadline_s, until_response=True)

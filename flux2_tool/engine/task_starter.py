@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flux2_tool.context import Approval, CallContext
 from flux2_tool.engine.accounts import Accounts
 from flux2_tool.engine.approvals import Approvals, Question, cost_of, question_of
 from flux2_tool.engine.picture_sets import common_error
-from flux2_tool.engine.refusals import Refusals
 from flux2_tool.engine.request_builder import RequestBuilder
 from flux2_tool.engine.runtime import Runtime
-from flux2_tool.engine.source_resolver import ResolvedSources, SourceResolver
 from flux2_tool.engine.wait import ToolCall, unless_cancelled
 from flux2_tool.exceptions import CancelledCallError, CreditsExhaustedError, NotApprovedError
 from flux2_tool.journal import ClaimRules
@@ -20,7 +19,6 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.prices import Price, Prices, list_price
 from flux2_tool.runapi.services import routes_of, service_of
-from flux2_tool.runapi.uploads import Uploads
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.budget import OverBudgetError, caps_of
@@ -28,6 +26,10 @@ from flux2_tool.tasks.claims import PreparedRequest, TaskHandle
 from flux2_tool.tasks.deduplication import inherited_session_prefix
 from flux2_tool.tasks.registry import Registry
 from flux2_tool.tasks.task import ImageTask
+
+if TYPE_CHECKING:
+    from flux2_tool.engine.refusals import Refusals
+    from flux2_tool.engine.source_resolver import ResolvedSources, SourceResolver
 
 
 class TaskStarter:
@@ -60,18 +62,11 @@ class TaskStarter:
         self._accounts = accounts
         self._routes = routes
         self._clock = runtime.clock
-        self._uploads = Uploads(clock=self._clock)
         self._new_id = runtime.new_id
         self._approvals = Approvals(settings)
         self.prices = Prices(manifest=manifest, folder=settings.home, clock=self._clock)
-        self._refusals = Refusals(manifest=manifest, settings=settings, prices=self.prices, clock=self._clock)
-        self._sources = SourceResolver(
-            registry=registry,
-            uploads=self._uploads,
-            settings=settings,
-            clock=self._clock,
-            decoder=runtime.decoder,
-        )
+        self._decoder = runtime.decoder
+        self._opened_sources: SourceResolver | None = None
         self._requests = RequestBuilder(
             manifest=manifest, settings=settings, callback_url=callback_url, new_id=runtime.new_id
         )
@@ -95,7 +90,7 @@ class TaskStarter:
             await self._check_consent(call, caller, rules)
             storage = self._accounts.http(call.account.base_url)
             given = call.arguments["source_image_urls"]
-            sources = await self._sources.resolve(call, caller, given, storage=storage)
+            sources = await self._sources().resolve(call, caller, given, storage=storage)
             warnings = sources.warnings
         price = await self._price(call, caller)
         prepared = self._prepared(call, caller, sources, price)
@@ -110,7 +105,7 @@ class TaskStarter:
         """Raise the error that a call's image tasks all ended with, if so; one about money says what can be done."""
         error = common_error(image_tasks)
         if isinstance(error, CreditsExhaustedError):
-            raise await self._refusals.out_of_credits(call, image_tasks[0], error)
+            raise await self._refusals().out_of_credits(call, image_tasks[0], error)
         if error is not None:
             raise error
 
@@ -156,7 +151,29 @@ class TaskStarter:
     async def aclose(self) -> None:
         """Stop background work: price requests, and uploads that no call waits for."""
         await self.prices.aclose()
-        await self._uploads.aclose()
+        if self._opened_sources is not None:
+            await self._opened_sources.aclose()
+
+    def _sources(self) -> SourceResolver:
+        if self._opened_sources is None:
+            # Imported here because most pictures are made of text alone.
+            from flux2_tool.engine.source_resolver import SourceResolver
+            from flux2_tool.runapi.uploads import Uploads
+
+            self._opened_sources = SourceResolver(
+                registry=self._registry,
+                uploads=Uploads(clock=self._clock),
+                settings=self._settings,
+                clock=self._clock,
+                decoder=self._decoder,
+            )
+        return self._opened_sources
+
+    def _refusals(self) -> Refusals:
+        # Imported here because most calls are not refused.
+        from flux2_tool.engine.refusals import Refusals
+
+        return Refusals(manifest=self._manifest, settings=self._settings, prices=self.prices, clock=self._clock)
 
     def _prepared(
         self, call: ToolCall, caller: CallContext, sources: ResolvedSources | None, price: Price
@@ -210,7 +227,7 @@ class TaskStarter:
         sources = None
         if "source_image_urls" in call.arguments:
             storage = self._accounts.http(call.account.base_url)
-            sources = await self._sources.check(call, caller, call.arguments["source_image_urls"], storage=storage)
+            sources = await self._sources().check(call, caller, call.arguments["source_image_urls"], storage=storage)
         prepared = self._prepared(call, caller, sources, price)
         rules = replace(rules, needs_approval=True, is_trial=True)
         await self._claim(call, prepared, rules)
@@ -220,7 +237,7 @@ class TaskStarter:
         try:
             return await self._registry.begin(call.account, prepared, rules, deadline_s=call.deadline_s)
         except OverBudgetError as exc:
-            raise await self._refusals.over_budget(call, prepared[0].intent, exc) from exc
+            raise await self._refusals().over_budget(call, prepared[0].intent, exc) from exc
 
     def _refusal(self, call: ToolCall, caller: CallContext, price: Price) -> NotApprovedError | None:
         cost = cost_of(price, self._settings, images=call.count)

@@ -25,9 +25,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+RECENT: Final = "recent"
+"""As a task's id it says the same as none, the last pictures: some models must name every argument."""
+
 # A wait may end during the POST. Without its response there is no task id to return, so the wait gets this much more.
 SUBMIT_GRACE_S: Final = 8.0
 PROGRESS_EVERY_S: Final = 5.0
+# How long an earlier task is looked up, where that is a part of something else.
+LOOKUP_WAIT_S: Final = 15.0
 # Time to write what has happened, for a call whose wait is over.
 RECORD_GRACE_S: Final = 0.5
 
@@ -124,6 +129,11 @@ class ToolCall:
     on_progress: OnProgress = lambda _progress: None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_looking_back(self) -> bool:
+        """Whether it asks for the last pictures, and not for one."""
+        return self.tool == "get_image_task" and self.arguments.get("task_id", RECENT) == RECENT
 
     @property
     def count(self) -> int:

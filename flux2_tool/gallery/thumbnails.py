@@ -27,7 +27,7 @@ from flux2_tool.gallery.entries import Entry
 from flux2_tool.images.decoder import Decoder, PictureFacts
 from flux2_tool.images.decoder_process import MAX_FILE_BYTES
 from flux2_tool.images.download import DownloadError, download_image
-from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.open_files import opened
 
 MOST_FETCHED: Final = 300

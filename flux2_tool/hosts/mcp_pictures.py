@@ -24,7 +24,7 @@ from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.mcp_result import SHOWS_OBJECT
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.download import DownloadError, download_image
-from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.open_files import opened
 from flux2_tool.runapi.client import open_http
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux2_tool.exceptions import Flux2Error, InternalError
-from flux2_tool.schema.recent import CallResult
-from flux2_tool.schema.results import as_object
+
+if TYPE_CHECKING:
+    from flux2_tool.schema.recent import CallResult
 
 logger = logging.getLogger(__name__)
 
@@ -43,4 +44,8 @@ def internal_error(exc: Exception) -> InternalError:
 
 async def result_object(work: Awaitable[CallResult]) -> dict[str, Any]:
     """Return the JSON object of a call's outcome: its result, or `{"error": {…}}`."""
-    return as_object(await outcome_of(work))
+    outcome = await outcome_of(work)
+    # Imported here because a command needs it, if at all, only once its picture is there.
+    from flux2_tool.schema.results import as_object
+
+    return as_object(outcome)

@@ -14,8 +14,8 @@ from flux2_tool.images.decode_limits import (
     PRODUCTION,
     WEBP_BYTES_PER_PIXEL,
 )
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import kind_of
-from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.turning import LARGE_PX, transpose_of
 
 

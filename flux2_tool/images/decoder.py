@@ -26,7 +26,7 @@ from flux2_tool._platform import IS_MEMORY_LIMIT_ENFORCED
 from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
 from flux2_tool.images.decoder_handle import END_S, DecoderGoneError, DecodingProcess
-from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.open_files import nameless_file, opened
 
 logger = logging.getLogger(__name__)

@@ -42,8 +42,9 @@ from typing import Any, Final
 from flux2_tool._platform import go_first_without_memory, limit_own_memory, resident_bytes
 from flux2_tool.images.convert import can_decode
 from flux2_tool.images.decode_memory import memory_for
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import HEAD_BYTES, kind_of
-from flux2_tool.images.inspect import SUFFIXES, Picture, PictureError, read_picture, source_picture
+from flux2_tool.images.inspect import SUFFIXES, Picture, read_picture, source_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
 from flux2_tool.images.thumbnail import thumbnail_of

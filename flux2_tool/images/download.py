@@ -25,8 +25,8 @@ from flux2_tool._folders import is_system_name
 from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
 from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.images.decoder import Decoder, shared_decoder
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
-from flux2_tool.images.inspect import PictureError
 from flux2_tool.images.kept_files import seal_of
 from flux2_tool.images.part_file import PartFile, new_part
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from flux2_tool.images.convert import CannotConvertError, can_decode, converted
 from flux2_tool.images.decode_limits import MAX_PIXELS, MAX_SOURCE_BYTES, MIB, MIN_SIDE_PX
 from flux2_tool.images.encode import Encoded, TooLargeError, encoded_again
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import HEIC, UNKNOWN, FileKind, kind_of, unreadable_because
 from flux2_tool.images.jpeg_photo import cut_photo
 from flux2_tool.images.metadata import only_the_picture
@@ -33,21 +34,6 @@ SEND_AS_JPEG: Final = 'Send it as JPEG (on an iPhone: Settings, Camera, Formats,
 # A smaller file is followed bit by bit: it takes no longer than decoding it twice.
 _PHOTO_BYTES: Final = 64 * 1024
 HEIC_HINT: Final = f"{SEND_AS_JPEG}; or the operator installs flux2-tool with the extra heic, which reads it."
-
-
-class PictureError(Exception):
-    """The bytes are not a usable picture. The message completes the sentence "it …".
-
-    Args:
-        message: What was found.
-        hint: What to do; "" if there is nothing special.
-        is_broken: Whether the bytes are no whole picture, so that another copy of it may be.
-    """
-
-    def __init__(self, message: str, *, hint: str = "", is_broken: bool = False) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.is_broken = is_broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

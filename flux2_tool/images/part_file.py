@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import filecmp
 import os
 import secrets
 import shutil
@@ -79,6 +78,9 @@ class PartFile:
             try:
                 _rename_new(self._temporary, target)
             except FileExistsError:
+                # Imported here because names rarely meet.
+                import filecmp
+
                 if filecmp.cmp(self._temporary, target, shallow=False):
                     return target
                 continue

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from flux2_tool.images.convert import can_decode
 from flux2_tool.images.encode import in_srgb
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import kind_of
-from flux2_tool.images.inspect import SUFFIXES, Picture, PictureError, opened_picture
+from flux2_tool.images.inspect import SUFFIXES, Picture, opened_picture
 from flux2_tool.images.turning import transpose_of, turned
 
 if TYPE_CHECKING:

@@ -7,10 +7,13 @@ import contextlib
 import functools
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from flux2_tool.journal.account_pace import News, read_message
 from flux2_tool.journal.errors import JournalError
-from flux2_tool.journal.postgres_listener import PostgresListener
+
+if TYPE_CHECKING:
+    from flux2_tool.journal.postgres_listener import PostgresListener
 
 
 class NewsChannel:

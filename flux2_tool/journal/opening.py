@@ -11,8 +11,6 @@ from typing import Final
 from flux2_tool._folders import earlier_data_folder, is_state_data_folder
 from flux2_tool.journal.errors import JournalError, failure_reason
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
-from flux2_tool.journal.postgres import PostgresJournal
-from flux2_tool.journal.postgres_database import open_database
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
 from flux2_tool.journal.sqlite_database import connect
@@ -41,6 +39,10 @@ def open_journal(place: JournalPlace | None, *, owner: Owner, now: float) -> Sql
         JournalError: The folder, the file or the server cannot be used; nothing was changed.
     """
     if isinstance(place, DatabaseUrl):
+        # Imported here because most journals are files.
+        from flux2_tool.journal.postgres import PostgresJournal
+        from flux2_tool.journal.postgres_database import open_database
+
         return PostgresJournal(open_database(place.url, schema=place.schema, now=now), owner)
     return _open_file(place, owner=owner, now=now)
 

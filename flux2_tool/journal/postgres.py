@@ -25,6 +25,8 @@ class PostgresJournal(SqlJournal):
         time_s: Returns the seconds since 1970 that leases are measured by; by default the server's.
     """
 
+    has_server = True
+
     def __init__(self, database: PostgresDatabase, owner: Owner, *, time_s: Callable[[], float] | None = None) -> None:
         super().__init__(database, ServerTimed(owner, database, time_s=time_s))
         self._server = database

@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
@@ -32,6 +32,9 @@ _NEVER: Final = 1e12
 
 class SqlJournal(PaceTable):
     """The `Journal` of one process over one database. Not for use from several threads at once, unless that is."""
+
+    has_server: ClassVar[bool] = False
+    """Whether the database may not answer, as a file always does."""
 
     def take_over(self, record_id: str, *, now: float) -> Record | None:
         with self._transaction(timed=True):

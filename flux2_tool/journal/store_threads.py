@@ -9,7 +9,6 @@ from typing import Final, TypeVar
 
 from flux2_tool._clock import Clock
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError
-from flux2_tool.journal.postgres import PostgresJournal
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
 from flux2_tool.journal.worker_threads import WorkerThreads
@@ -40,7 +39,7 @@ class StoreThreads:
         self._threads = WorkerThreads(executor)
         self._clock = clock
         self._is_closed = False
-        self._has_server = isinstance(store, PostgresJournal)
+        self._has_server = store.has_server
         # No server was found: until it is, nothing waits for it long, so that tasks are followed on meanwhile.
         self._is_away = False
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
@@ -32,8 +32,6 @@ from flux2_tool.journal.model import (
 from flux2_tool.journal.news_channel import NewsChannel
 from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
-from flux2_tool.journal.postgres_database import POOL_SIZE, listener_of
-from flux2_tool.journal.postgres_listener import PostgresListener
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.journal.store import SqlJournal
@@ -41,6 +39,9 @@ from flux2_tool.journal.store_threads import StoreThreads
 from flux2_tool.journal.worker_threads import guarded
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.rate_limit import PaceChange
+
+if TYPE_CHECKING:
+    from flux2_tool.journal.postgres_listener import PostgresListener
 
 # One attempt at a locked file occupies the thread.
 _ATTEMPT_S: Final = 0.03
@@ -54,7 +55,12 @@ async def open_threaded_journal(
     Raises:
         JournalError: The folder, the file or the server cannot be used; nothing was changed.
     """
-    threads = POOL_SIZE if isinstance(place, DatabaseUrl) else 1
+    threads, listener = 1, None
+    if isinstance(place, DatabaseUrl):
+        # Imported here because most journals are files.
+        from flux2_tool.journal.postgres_database import POOL_SIZE, listener_of
+
+        threads, listener = POOL_SIZE, listener_of(place.url, schema=place.schema)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flux2-tool-journal")
     loop = asyncio.get_running_loop()
     try:
@@ -66,7 +72,6 @@ async def open_threaded_journal(
     except BaseException:
         opening.add_done_callback(lambda done: _drop(done, executor))
         raise
-    listener = listener_of(place.url, schema=place.schema) if isinstance(place, DatabaseUrl) else None
     return ThreadedJournal(store, executor, clock=clock or SystemClock(), listener=listener)
 
 

@@ -11,10 +11,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.image_links import read_instant
@@ -30,6 +29,8 @@ MAX_ETAG_CHARS: Final = 300
 
 RouteKind = Literal["create", "poll"]
 _ROUTE_KINDS: Final[tuple[RouteKind, ...]] = ("create", "poll")
+_PRICED_NAMES: Final = get_args(contract.PricedName)
+_MAX_TIME: Final = 1e11
 _FIRST: Final = contract.SERVICES[0].name
 
 
@@ -38,30 +39,40 @@ def is_etag(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_ETAG_CHARS and value.isascii() and value.isprintable()
 
 
-def _etag(value: str) -> str:
-    if not is_etag(value):
-        raise ValueError("no ETag")
-    return value
+def _price(value: Any) -> float | None:
+    """Return a price in USD as it was stored, None when it is none."""
+    return usd_of_cents(value * 100) if type(value) is float else None
 
 
-def _price(value: Any) -> Any:
-    # Validated by usd_of_cents.
-    usd = usd_of_cents(value * 100) if type(value) is float else None
-    if usd is None:
-        raise ValueError("no price")
-    return usd
+class _Entry(Protocol):
+    """What can be stored."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self | None:
+        """Return the entry that was stored; None when it is invalid."""
+
+    def as_object(self) -> dict[str, Any]:
+        """Return it for the file."""
 
 
-class CachedRoutes(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedRoutes:
     """The create route and poll path that exist at one base URL for one service; None where unknown."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     create: str | None = None
     poll: str | None = None
 
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self | None:
+        found = {kind: stored.get(kind) for kind in _ROUTE_KINDS}
+        return cls(**found) if all(isinstance(value, str | None) for value in found.values()) else None
 
-class CachedPrices(BaseModel):
+    def as_object(self) -> dict[str, Any]:
+        return {kind: value for kind, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedPrices:
     """Prices in USD by resolution, from one response.
 
     Attributes:
@@ -71,16 +82,31 @@ class CachedPrices(BaseModel):
         etag: For a conditional request; None for a quote.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    usd: Annotated[Mapping[str, Annotated[float, BeforeValidator(_price)]], Field(min_length=1)]
-    asked_at: float = Field(gt=0, lt=1e11)
-    as_of: Annotated[str, BeforeValidator(read_instant)]
+    usd: Mapping[str, float]
+    asked_at: float
+    as_of: str
     service: contract.PricedName
-    etag: Annotated[str, AfterValidator(_etag)] | None
+    etag: str | None
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self | None:
+        if stored.keys() != _PRICE_MEMBERS or not isinstance(stored["usd"], dict):
+            return None
+        usd = {resolution: price for resolution, value in stored["usd"].items() if (price := _price(value)) is not None}
+        asked_at, as_of, etag = stored["asked_at"], read_instant(stored["as_of"]), stored["etag"]
+        if not usd or len(usd) < len(stored["usd"]) or as_of is None or stored["service"] not in _PRICED_NAMES:
+            return None
+        if type(asked_at) not in (int, float) or not 0 < asked_at < _MAX_TIME or not (etag is None or is_etag(etag)):
+            return None
+        return cls(usd=usd, asked_at=float(asked_at), as_of=as_of, service=stored["service"], etag=etag)
+
+    def as_object(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-Entry = TypeVar("Entry", bound=BaseModel)
+_PRICE_MEMBERS: Final = frozenset(CachedPrices.__dataclass_fields__)
+
+Entry = TypeVar("Entry", bound=_Entry)
 
 
 class JsonCache(Generic[Entry]):
@@ -117,7 +143,7 @@ class JsonCache(Generic[Entry]):
         if self._path is None:
             return
         entries = self._newest(self._read() | {key: entry})
-        content = {name: one.model_dump(exclude_unset=True) for name, one in entries.items()}
+        content = {name: one.as_object() for name, one in entries.items()}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.stem}-")
@@ -141,10 +167,9 @@ class JsonCache(Generic[Entry]):
             return {}
         found: dict[str, Entry] = {}
         for key, entry in stored.items() if isinstance(stored, dict) else ():
-            try:
-                found[key] = self._model.model_validate(entry)
-            except ValidationError:
-                continue
+            known = self._model.read(entry) if isinstance(entry, dict) else None
+            if known is not None:
+                found[key] = known
         return found
 
 

@@ -18,11 +18,10 @@ from typing import Final, Literal, TypeGuard
 from urllib.parse import urljoin
 
 import httpx
-from pydantic import SecretStr
 
 from flux2_tool._net import is_web_url, origin_of, split_url
 from flux2_tool._network_errors import UnusableConnectionError
-from flux2_tool._redaction import MASK, holds_key, masked, masked_json, masked_text, visible
+from flux2_tool._redaction import MASK, SecretStr, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.rate_limit import RateLimiter

@@ -19,8 +19,6 @@ import httpx
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
-from flux2_tool.schema.install_text import install_extra_text
-from flux2_tool.schema.installation import this_installation
 
 # As httpcore's own parser has it.
 _MAX_HEADER_BYTES: Final = 100 * 1024
@@ -142,6 +140,9 @@ def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> 
     try:
         return httpcore.AsyncSOCKSProxy(**shared)
     except RuntimeError:  # httpcore's own stand-in, where socksio is not installed
+        from flux2_tool.schema.install_text import install_extra_text
+        from flux2_tool.schema.installation import this_installation
+
         raise ConfigurationError(
             f"{proxy.variable} names a SOCKS proxy, for which flux2-tool needs its extra socks",
             hint=f"{install_extra_text('socks', this_installation())}; or set {proxy.variable} to an http proxy, "

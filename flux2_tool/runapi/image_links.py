@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
-
-from pydantic import BaseModel, ConfigDict
 
 from flux2_tool._clock import iso_utc
 from flux2_tool._net import is_private_url, is_web_url
@@ -19,10 +18,9 @@ MAX_IMAGES: Final = 64
 _MAX_DEPTH: Final = 6
 
 
-class ImageLink(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLink:
     """The link to one finished picture."""
-
-    model_config = ConfigDict(frozen=True)
 
     url: str
     expires_at: str | None = None

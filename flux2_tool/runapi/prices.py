@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
@@ -221,7 +221,7 @@ class Prices:
                 return None
             now = self._clock.now()
             if response.status_code == 304 and known is not None and tag:
-                return known.model_copy(update={"asked_at": now})
+                return replace(known, asked_at=now)
             usd, as_of = read_schedules(
                 _json_of(response), action=model.tool, model=model.slug, resolutions=tuple(model.prices_usd)
             )

@@ -10,10 +10,9 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from flux2_tool._net import MAX_URL_CHARS
 from flux2_tool.runapi import contract
@@ -31,18 +30,16 @@ _REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WOR
 _NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class ServiceError(_Frozen):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceError:
     """An error in the service's own words, bounded and printable."""
 
     message: str
     code: str | None = None
 
 
-class TaskResponse(_Frozen):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResponse:
     """One response about a task.
 
     Attributes:

@@ -7,14 +7,13 @@ every command does it; `manifest_check.py` has the full check, against a JSON Sc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-import yaml
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.entries import EnvironmentVariable, Model, Setting, SettingGroup, Tool
@@ -28,11 +27,13 @@ __all__ = [
     "Tool",
     "load_manifest",
     "manifest_path",
-    "parse_yaml",
 ]
 
 
 MANIFEST_NAME = "openclaw_plugin.yaml"
+COMPILED_NAME = "manifest_data.json"
+"""Beside this module: the manifest's data as JSON, written by `.ci/generate`. It counts only for a manifest with the
+hash in it, so that another one, or one that was edited, is parsed."""
 MAX_MANIFEST_BYTES = 1_000_000
 UNKNOWN_TYPICAL_S = 10.0
 
@@ -113,38 +114,48 @@ def _load(path: Path) -> Manifest:
         data = path.read_bytes()
     except OSError as exc:
         raise ConfigurationError(f"cannot read the manifest {path}: {exc.strerror}") from exc
+    sha256 = hashlib.sha256(data).hexdigest()
     try:
-        raw = parse_yaml(data.decode("utf-8"))
-        return _typed(raw, hashlib.sha256(data).hexdigest())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+        return _typed(_compiled(sha256) or _parsed(data), sha256)
+    except _NotYamlError as exc:
         raise ConfigurationError(f"the manifest {path} is not readable YAML", hint=hint) from exc
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
         raise ConfigurationError(f"the manifest {path} is incomplete: {exc}", hint=hint) from exc
 
 
-def parse_yaml(text: str) -> Any:
-    """Return the data of a YAML text; only plain data types are built.
+def compiled_manifest(data: bytes, raw: Any) -> str:
+    """Return the text of COMPILED_NAME for a manifest's bytes and the data in them."""
+    return json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "data": raw}, separators=(",", ":")) + "\n"
+
+
+def _compiled(sha256: str) -> Any:
+    """Return the data of the manifest with this hash if it was compiled, else None."""
+    try:
+        found = json.loads(Path(__file__).with_name(COMPILED_NAME).read_bytes())
+        return found["data"] if found["sha256"] == sha256 else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _parsed(data: bytes) -> Any:
+    """Return the data of a manifest's YAML.
 
     Raises:
-        yaml.YAMLError: It is not YAML, asks for other types, or has a duplicate key.
+        _NotYamlError: It is not YAML.
     """
-    # The loader derives from SafeLoader, so this is safe_load that also rejects a duplicate key.
-    return yaml.load(text, Loader=_StrictLoader)  # noqa: S506
+    # Imported here because the package's own manifest is compiled, and YAML takes longer than all the rest of it.
+    from yaml import YAMLError
+
+    from flux2_tool.schema.yaml_text import parse_yaml
+
+    try:
+        return parse_yaml(data.decode("utf-8"))
+    except (YAMLError, UnicodeDecodeError, RecursionError) as exc:
+        raise _NotYamlError(str(exc)) from exc
 
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _StrictLoader(_SafeLoader):  # type: ignore[misc]
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f'duplicate key "{key.value}"', key.start_mark)
-                seen.add(key.value)
-        found: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
-        return found
+class _NotYamlError(Exception):
+    """A manifest's text is not YAML."""
 
 
 def _typed(raw: Any, sha256: str) -> Manifest:

@@ -26,7 +26,8 @@ from flux2_tool.schema.expand import (
     expanded_tools,
     variable_of,
 )
-from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, Tool, parse_yaml
+from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, Tool
+from flux2_tool.schema.yaml_text import parse_yaml
 
 VERSION_LINE = re.compile(r'(?m)^version: "(?P<version>[^"]+)"$')
 MAX_DEPTH = 40

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from flux2_tool._characters import has_visible
 from flux2_tool._net import split_url
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.argument_aliases import alias_hint
+from flux2_tool.schema.conformance import schema_errors
 from flux2_tool.schema.manifest import Manifest, Tool
 from flux2_tool.schema.value_text import allowed, kind_of, nearest, shown, shown_text
 from flux2_tool.schema.violations import Violation, near_text, violations_of, without_repeats
@@ -137,7 +136,7 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
     seen_paths = {fault.path for fault in faults}
     found = [
         violation
-        for error in Draft202012Validator(tool.input_schema).iter_errors(readable)
+        for error in schema_errors(readable, tool.input_schema)
         for violation in violations_of(tool, readable, unreadable, error, rules.tiers)
         if violation.path not in seen_paths
     ]

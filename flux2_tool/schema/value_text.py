@@ -6,7 +6,6 @@ contains the query or the user part of a URL, which may hold secrets.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -180,6 +179,9 @@ def _nearest_text(given: str, options: list[str]) -> str | None:
     within = [option for key, option in folded.items() if wanted in key]
     if within and len(wanted) >= 3:
         return within[0]
+    # Imported here because most values are right.
+    import difflib
+
     alike = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.6)
     return folded[alike[0]] if alike else None
 

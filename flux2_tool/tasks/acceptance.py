@@ -6,7 +6,7 @@ An unrecognised acceptance means an image that is lost or paid twice, so every d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,7 +74,7 @@ def read_accepted(
     return AcceptedTask(
         task_id=task_id,
         route=route,
-        response=task.model_copy(update={"status_url": status_url, "task_id": task_id}),
+        response=replace(task, status_url=status_url, task_id=task_id),
         raw=body,
         request_id=response.request_id,
         retry_after_s=retry_after_s,

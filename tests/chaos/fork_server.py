@@ -22,8 +22,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import SecretStr
-
+from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import Credentials
 from flux2_tool.journal import Moment, ThisProcess
 from flux2_tool.runapi.client import HttpTimeouts

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import Credentials
 from flux2_tool.journal import Journal, Liveness, Moment, Owner, ThreadedJournal
 from flux2_tool.settings import load_settings

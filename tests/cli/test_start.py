@@ -39,9 +39,71 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
-def test_a_call_imports_only_what_it_needs(command: Command) -> None:
+SENDING = """
+import sys
+from flux2_tool.cli import main
+
+loaded = []
+
+
+def note(event, arguments):
+    if event == "socket.connect" and not loaded:
+        loaded.extend(sys.modules)
+
+
+sys.addaudithook(note)
+code = main({arguments!r})
+print(*loaded)
+print(code)
+"""
+"""Prints what is loaded when a command connects to RunAPI for the first time, and its exit code."""
+
+# Of other commands, of calls with sources, of refused calls, or of a picture that is there.
+UNUSED = (
+    *("PIL", "jsonschema", "mcp", "psutil", "psycopg", "pydantic", "pygments", "rich", "starlette", "uvicorn", "yaml"),
+    *("difflib", "filecmp", "importlib.metadata"),
+    "flux2_tool.cli.output",
+    *(f"flux2_tool.engine.{name}" for name in ("budget_left", "keeping", "looking_back", "refusals", "result_builder")),
+    *(f"flux2_tool.engine.{name}" for name in ("saving", "source_checks", "source_resolver")),
+    "flux2_tool.gallery",
+    *(f"flux2_tool.images.{name}" for name in ("download", "inspect")),
+    *(f"flux2_tool.journal.{name}" for name in ("postgres", "postgres_database", "server_errors")),
+    "flux2_tool.runapi.uploads",
+    *(f"flux2_tool.schema.{name}" for name in ("installation", "results", "yaml_text")),
+)
+
+
+def test_until_its_request_is_sent_a_call_imports_only_what_that_takes(command: Command) -> None:
+    """Whoever asks for a picture waits for each of them; the rest is loaded while the picture is being made."""
+    code = SENDING.format(arguments=["generate", "a fox"])
+
+    done = subprocess.run([sys.executable, "-c", code], env=command.environ, capture_output=True, text=True, check=True)
+
+    _url, loaded, exit_code = done.stdout.splitlines()
+    assert exit_code == "0"
+    assert "httpx" in loaded.split()
+    assert set(UNUSED) & set(loaded.split()) == set()
+
+
+def test_what_a_result_needs_is_loaded_while_the_image_is_being_made(command: Command) -> None:
+    """Else whoever waits for the picture waits for it as well; one module names what is loaded meanwhile."""
+    naming = "import sys, flux2_tool.cli.needed_later\nprint(*sys.modules)"
+    code = SENDING.format(arguments=["generate", "a fox"]) + "print(*sys.modules)"
+
+    named = subprocess.run(
+        [sys.executable, "-c", naming], env=command.environ, capture_output=True, text=True, check=True
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=command.environ, capture_output=True, text=True, check=True)
+
+    _url, before, _code, after = done.stdout.splitlines()
+    later = {name for name in set(after.split()) - set(before.split()) if name.startswith("flux2_tool.")}
+    assert "flux2_tool.cli.needed_later" in later
+    assert later - set(named.stdout.split()) == set()
+
+
+def test_a_call_never_loads_what_others_need(command: Command) -> None:
     """What draws pictures, a terminal's progress and what other commands serve is left to them."""
-    others = ("rich", "pygments", "PIL", "mcp", "starlette", "uvicorn", "psutil")
+    others = ("PIL", "jsonschema", "mcp", "psutil", "pygments", "rich", "starlette", "uvicorn", "yaml")
     code = (
         "import sys\nfrom flux2_tool.cli import main\n"
         "code = main(['generate', 'a fox'])\n"

@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.cli.sandbox import EXAMPLE_KEY
 from flux2_tool.diagnostics.doctor.environment import check_packages, check_python, check_settings
 from flux2_tool.diagnostics.doctor.finding import Finding

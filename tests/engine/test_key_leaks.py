@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from flux2_tool._redaction import visible
+from flux2_tool._redaction import SecretStr, visible
 from flux2_tool.engine.wait import Progress
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.sandbox import Fault, SandboxOptions

@@ -19,8 +19,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.context import CallContext
 from flux2_tool.diagnostics.probe import probe
 from flux2_tool.exceptions import Flux2Error

@@ -29,7 +29,7 @@ from flux2_tool.images.decoder import Decoder, PictureFacts
 from flux2_tool.images.decoder_handle import DecodingProcess
 from flux2_tool.images.decoder_process import answer, cpu_bound, outcome
 from flux2_tool.images.download import DownloadError, download_image
-from flux2_tool.images.inspect import PictureError
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.open_files import nameless_file, opened
 from flux2_tool.images.parts import CannotCutError

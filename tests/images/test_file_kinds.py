@@ -12,8 +12,9 @@ from PIL import Image, ImageChops
 
 from flux2_tool.images.decode_limits import MIN_SIDE_PX
 from flux2_tool.images.encode import TooLargeError, encoded
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import kind_of
-from flux2_tool.images.inspect import PictureError, read_picture, source_picture
+from flux2_tool.images.inspect import read_picture, source_picture
 from tests.support.pictures import NO_PICTURES, camera_notes, file_of, opened, png_chunk, scene, with_first_chunks
 
 

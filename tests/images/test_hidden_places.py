@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageSequence
 
+from flux2_tool.images.errors import PictureError
 from flux2_tool.images.icc import colours_of
-from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
+from flux2_tool.images.inspect import read_picture, without_metadata
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
 from tests.support.hiding import SRGB, jpeg_segment, places_of, png_chunk, profiles

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageSequence
 
-from flux2_tool.images.inspect import PictureError, read_picture, without_metadata
+from flux2_tool.images.errors import PictureError
+from flux2_tool.images.inspect import read_picture, without_metadata
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
 from tests.support.pictures import camera_notes, file_of, opened, scene

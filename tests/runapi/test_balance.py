@@ -11,8 +11,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.exceptions import PROBE_HINT, Flux2Error, UnexpectedAnswerError
 from flux2_tool.runapi.balance import Balance, balance_of, read_balance
 from flux2_tool.runapi.client import HttpResponse, RunapiClient, open_http

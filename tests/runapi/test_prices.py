@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.runapi.client import RunapiClient, open_http
 from flux2_tool.runapi.prices import FAILURE_LIFE_S, QUOTE_LIFE_S, SCHEDULE_LIFE_S, TIMEOUT_S, Price, Prices

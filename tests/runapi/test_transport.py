@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.runapi.client import HttpResponse, HttpTimeouts, RunapiClient, open_http
 from flux2_tool.runapi.send_errors import MaybeSentError, NotSentError
 from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport

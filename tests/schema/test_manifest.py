@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -14,8 +15,16 @@ import yaml
 
 from flux2_tool import exceptions
 from flux2_tool.exceptions import ConfigurationError, Flux2Error, error_types
-from flux2_tool.schema.manifest import MAX_MANIFEST_BYTES, load_manifest, manifest_path, parse_yaml
+from flux2_tool.schema import manifest
+from flux2_tool.schema.manifest import (
+    COMPILED_NAME,
+    MAX_MANIFEST_BYTES,
+    compiled_manifest,
+    load_manifest,
+    manifest_path,
+)
 from flux2_tool.schema.manifest_check import check_manifest
+from flux2_tool.schema.yaml_text import parse_yaml
 
 TEXT = manifest_path().read_text(encoding="utf-8")
 
@@ -28,6 +37,22 @@ def test_the_shipped_manifest_has_no_problem() -> None:
 def test_plain_safe_load_reads_the_same_data() -> None:
     """Other tools read the file too; it must need nothing but YAML's plain types."""
     assert yaml.safe_load(TEXT) == parse_yaml(TEXT)
+
+
+def test_the_compiled_data_is_that_of_the_yaml() -> None:
+    """Every command starts with it, because YAML takes longer to read; the YAML stays the source of truth."""
+    compiled = Path(manifest.__file__).with_name(COMPILED_NAME)
+
+    assert compiled.read_text(encoding="utf-8") == compiled_manifest(TEXT.encode(), parse_yaml(TEXT))
+    assert json.loads(compiled.read_text(encoding="utf-8"))["data"] == parse_yaml(TEXT)
+
+
+def test_another_manifest_is_read_itself(tmp_path: Path) -> None:
+    """The compiled data counts for the bytes it was made of alone: a changed price must not be lost."""
+    other = tmp_path / "other.yaml"
+    other.write_text(TEXT.replace("\nname: ", "\nname: Another ", 1), encoding="utf-8")
+
+    assert load_manifest(other).name == f"Another {load_manifest().name}"
 
 
 def test_the_version_stands_where_the_build_reads_it() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import Credentials
 from flux2_tool.journal import OpenJournal
 from flux2_tool.runapi.client import HttpTimeouts

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from pydantic import SecretStr
-
+from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import KEY_VARIABLE, Credentials, resolve_credentials
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.exceptions import Flux2Error

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
+from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import Credentials
 from flux2_tool.engine.wait import CancelToken
 from flux2_tool.journal import DatabaseUrl, JournalError, ThisProcess, open_journal, open_threaded_journal

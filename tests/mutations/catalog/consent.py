@@ -58,8 +58,8 @@ _STARTER: Final = edits(
     ),
     (
         "a question uploads the sources",
-        "await self._sources.check(call,",
-        "await self._sources.resolve(call,",
+        "await self._sources().check(call,",
+        "await self._sources().resolve(call,",
     ),
     (
         "a question is asked about what will join",
