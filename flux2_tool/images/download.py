@@ -27,7 +27,7 @@ from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
 from flux2_tool.images.inspect import PictureError
-from flux2_tool.images.kept_files import seal_of
+from flux2_tool.images.kept_files import mark_as_written, seal_of
 from flux2_tool.images.part_file import PartFile, new_part
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -122,8 +122,7 @@ async def download_image(
             stage = f"it arrived, but could not be checked and written within {timeout_s:.3g} s"
             async with _flushed(part):
                 width_px, height_px, own_suffix = await _checked(part, media_type, decoder)
-            seal = f"-{await asyncio.to_thread(seal_of, part.file)}" if sealed else ""
-            path = await asyncio.to_thread(part.publish, seal + (own_suffix if suffix is None else suffix))
+            path = await asyncio.to_thread(_published, part, own_suffix if suffix is None else suffix, sealed=sealed)
     except TimeoutError as exc:
         raise DownloadError(stage) from exc
     except PictureError as exc:
@@ -158,6 +157,15 @@ async def _flushed(part: PartFile) -> AsyncIterator[None]:
         error = flushing.exception()
     if error is not None:
         raise error
+
+
+def _published(part: PartFile, suffix: str, *, sealed: bool) -> Path:
+    """Give a file its name and return it. Blocks."""
+    if not sealed:
+        return part.publish(suffix)
+    path = part.publish(f"-{seal_of(part.file)}{suffix}")
+    mark_as_written(path)
+    return path
 
 
 async def _checked(part: PartFile, media_type: str, decoder: Decoder) -> tuple[int, int, str]:
