@@ -12,7 +12,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from flux2_tool.runapi.client import HttpResponse, HttpTimeouts, RunapiClient, open_http
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
+from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 from flux2_tool.runapi.send_errors import MaybeSentError, NotSentError
 from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport
 from tests.support.virtual_time import run_virtual
