@@ -200,7 +200,7 @@ def check_link(url: str, *, loopback_allowed: bool) -> None:
         raise _private()
 
 
-def public_only(url: str, *, loopback_allowed: bool) -> dict[str, Any]:
+def public_only(url: str | httpx.URL, *, loopback_allowed: bool) -> dict[str, Any]:
     """Return an httpx extension that aborts connections to private addresses before anything is sent.
 
     The name is resolved before the connection, so that no private address is even tried, and the connected address is
@@ -249,10 +249,11 @@ async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_
     """Store what a link delivers, and return its media type."""
     for _ in range(MAX_REDIRECTS + 1):
         check_link(url, loopback_allowed=loopback_allowed)
-        guard = public_only(url, loopback_allowed=loopback_allowed)
+        address = httpx.URL(url)  # a signed one is long, and takes httpx a while
+        guard = public_only(address, loopback_allowed=loopback_allowed)
         # A compressed answer could hold a thousand times of what arrives; pictures are compressed already.
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
-        async with http.stream("GET", url, headers=headers, extensions=guard) as response:
+        async with http.stream("GET", address, headers=headers, extensions=guard) as response:
             if response.is_redirect and "location" in response.headers:
                 url = _joined(url, response.headers["location"])
                 continue
