@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from flux2_tool.credentials import DEFAULT_BASE_URL, Credentials, resolve_credentials
 from flux2_tool.exceptions import Flux2Error
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.settings import Settings
 

@@ -18,7 +18,7 @@ from flux2_tool.journal import DatabaseUrl, JournalError, Spending, ThisProcess,
 from flux2_tool.journal.postgres import PostgresJournal
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.runapi.account_check import ask_service
-from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.runapi.http_client import HttpTimeouts
 from flux2_tool.schema.results import error_object
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.budget import day_cap

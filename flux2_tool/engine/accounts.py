@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import httpx
-
 from flux2_tool.credentials import Credentials
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import InternalError
 from flux2_tool.journal import AccountPaces
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import HttpClient, open_http
 from flux2_tool.tasks.resume import Account
 
 # Called when a call needs them; raises MissingApiKeyError or ConfigurationError.
@@ -31,7 +30,7 @@ class Accounts:
         self._default = default
         self._user_agent = user_agent
         self._runtime = runtime
-        self._http: dict[str, httpx.AsyncClient] = {}
+        self._http: dict[str, HttpClient] = {}
         self.paces = AccountPaces(runtime.clock, name=runtime.owner.name)
 
     def open(self, credentials: CredentialsSource | None = None) -> Account:
@@ -55,7 +54,7 @@ class Accounts:
         )
         return Account(client=client, fingerprint=chosen.fingerprint)
 
-    def http(self, base_url: str) -> httpx.AsyncClient:
+    def http(self, base_url: str) -> HttpClient:
         """Return the HTTP client of an address; it has no key."""
         if base_url not in self._http:
             self._http[base_url] = open_http(

@@ -25,7 +25,8 @@ from flux2_tool._net import is_loopback_url
 from flux2_tool.engine.host_profile import HostProfile
 from flux2_tool.images.decoder import Decoder
 from flux2_tool.images.download import DownloadError, download_image, file_stem
-from flux2_tool.images.kept_files import DAY_S, FOLDER, free_bytes, kept_copy, prune_kept
+from flux2_tool.images.kept_bounds import KeptBounds
+from flux2_tool.images.kept_files import DAY_S, FOLDER, free_bytes, kept_copy
 from flux2_tool.journal import Record, SavedCopy
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.kept_records import KeptRecords
@@ -99,6 +100,11 @@ class Keeper:
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _swept_s: float | None = None
+    _bounds: KeptBounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        rules = self.rules
+        self._bounds = KeptBounds(rules.folder, older_than_s=rules.life_s, most_bytes=rules.most_bytes)
 
     def keep(self, image_task: ImageTask, *, passing: Sequence[Path] = ()) -> None:
         """Keep the pictures of a finished task soon, and what earlier processes have not kept.
@@ -234,18 +240,10 @@ class Keeper:
         assert saved is not None  # noqa: S101 - the last failure is raised
         return SavedCopy(path=str(saved.path), width_px=saved.width_px, height_px=saved.height_px)
 
-    async def _prune(self, spared: Sequence[Path]) -> None:
-        rules, now = self.rules, self.clock.now()
-        removed = await asyncio.to_thread(
-            prune_kept,
-            rules.folder,
-            now=now,
-            older_than_s=rules.life_s,
-            most_bytes=rules.most_bytes,
-            spared=frozenset(spared),
-        )
+    async def _prune(self, added: Sequence[Path]) -> None:
+        removed = await asyncio.to_thread(self._bounds.after, added, now=self.clock.now())
         if removed:
-            logger.info("removed %d kept pictures from %s", len(removed), rules.folder)
+            logger.info("removed %d kept pictures from %s", len(removed), self.rules.folder)
 
 
 def _same(record: Record) -> Record:

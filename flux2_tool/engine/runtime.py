@@ -12,7 +12,7 @@ import httpx
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.journal import OpenJournal, Owner, ThisProcess, open_threaded_journal
-from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.runapi.http_client import HttpTimeouts
 
 
 def _uuid() -> str:

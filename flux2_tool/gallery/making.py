@@ -18,7 +18,7 @@ from flux2_tool.gallery.thumbnails import FETCHING_S, Thumbnails
 from flux2_tool.images.decoder import Decoder
 from flux2_tool.journal import JournalPlace, place_text
 from flux2_tool.journal.snapshot import Snapshot, read_snapshot
-from flux2_tool.runapi.client import open_http
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.schema.manifest import Manifest
 
 FOLDER: Final = "gallery"

@@ -26,7 +26,7 @@ from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.download import DownloadError, download_image
 from flux2_tool.images.errors import PictureError
 from flux2_tool.images.open_files import opened
-from flux2_tool.runapi.client import open_http
+from flux2_tool.runapi.http_client import open_http
 
 logger = logging.getLogger(__name__)
 

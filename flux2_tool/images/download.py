@@ -27,7 +27,7 @@ from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
-from flux2_tool.images.kept_files import seal_of
+from flux2_tool.images.kept_files import mark_as_written, seal_of
 from flux2_tool.images.part_file import PartFile, new_part
 
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
@@ -122,8 +122,7 @@ async def download_image(
             stage = f"it arrived, but could not be checked and written within {timeout_s:.3g} s"
             async with _flushed(part):
                 width_px, height_px, own_suffix = await _checked(part, media_type, decoder)
-            seal = f"-{await asyncio.to_thread(seal_of, part.file)}" if sealed else ""
-            path = await asyncio.to_thread(part.publish, seal + (own_suffix if suffix is None else suffix))
+            path = await asyncio.to_thread(_published, part, own_suffix if suffix is None else suffix, sealed=sealed)
     except TimeoutError as exc:
         raise DownloadError(stage) from exc
     except PictureError as exc:
@@ -160,6 +159,15 @@ async def _flushed(part: PartFile) -> AsyncIterator[None]:
         raise error
 
 
+def _published(part: PartFile, suffix: str, *, sealed: bool) -> Path:
+    """Give a file its name and return it. Blocks."""
+    if not sealed:
+        return part.publish(suffix)
+    path = part.publish(f"-{seal_of(part.file)}{suffix}")
+    mark_as_written(path)
+    return path
+
+
 async def _checked(part: PartFile, media_type: str, decoder: Decoder) -> tuple[int, int, str]:
     """Return a picture's size in pixels and its suffix; a format that nothing here knows is taken as it came.
 
@@ -192,7 +200,7 @@ def check_link(url: str, *, loopback_allowed: bool) -> None:
         raise _private()
 
 
-def public_only(url: str, *, loopback_allowed: bool) -> dict[str, Any]:
+def public_only(url: str | httpx.URL, *, loopback_allowed: bool) -> dict[str, Any]:
     """Return an httpx extension that aborts connections to private addresses before anything is sent.
 
     The name is resolved before the connection, so that no private address is even tried, and the connected address is
@@ -241,10 +249,11 @@ async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_
     """Store what a link delivers, and return its media type."""
     for _ in range(MAX_REDIRECTS + 1):
         check_link(url, loopback_allowed=loopback_allowed)
-        guard = public_only(url, loopback_allowed=loopback_allowed)
+        address = httpx.URL(url)  # a signed one is long, and takes httpx a while
+        guard = public_only(address, loopback_allowed=loopback_allowed)
         # A compressed answer could hold a thousand times of what arrives; pictures are compressed already.
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
-        async with http.stream("GET", url, headers=headers, extensions=guard) as response:
+        async with http.stream("GET", address, headers=headers, extensions=guard) as response:
             if response.is_redirect and "location" in response.headers:
                 url = _joined(url, response.headers["location"])
                 continue

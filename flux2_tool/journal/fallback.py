@@ -99,7 +99,7 @@ class JournalWithFallback:
         Raises:
             JournalUnavailableError: It is required and cannot be used; nothing was recorded.
         """
-        journal, warnings = await self.for_spending()
+        journal, warnings = self._ready_to_spend or await self.for_spending()
         for attempt in range(_CLAIM_ATTEMPTS):
             try:
                 claim = await journal.claim(intents, rules, now=self._now(), within_s=within_s)
@@ -111,6 +111,12 @@ class JournalWithFallback:
             else:
                 break
         return claim, journal, warnings
+
+    @property
+    def _ready_to_spend(self) -> tuple[Journal, list[str]] | None:
+        """The file, where the claim itself finds out whether it is still in place, so that it is looked at once."""
+        is_ready = self.is_required and self._file is not None and self._file is self._current
+        return (self._file, []) if is_ready and self._file is not None and not self._warnings else None
 
     async def for_spending(self) -> tuple[Journal, list[str]]:
         """Return the journal for a new intent, and warnings for the call's result.
@@ -141,17 +147,21 @@ class JournalWithFallback:
             logger.warning("%s", exc)
             return None if self._memory is None or self.is_required else self._memory
 
-    async def read(self, reading: Callable[[Journal], Awaitable[T]]) -> T:
+    async def read(self, reading: Callable[[Journal], Awaitable[T]], *, finds_lost: bool = False) -> T:
         """Return what a call needs from the journal, or from the one that took its place meanwhile.
+
+        Args:
+            finds_lost: Whether the reading itself finds out that the file is not in place any more.
 
         Raises:
             JournalError: None can be used.
         """
-        journal = await self._for_required_reading()
+        is_ready = finds_lost and self._mode != "off" and self._file is not None and self._file is self._current
+        journal = self._file if is_ready and self._file is not None else await self._for_required_reading()
         try:
             return await reading(journal)
-        except JournalError:
-            if journal in (self._file, self._memory):
+        except JournalError as exc:
+            if journal in (self._file, self._memory) and exc.reason not in LOST:
                 raise
             return await reading(await self._for_required_reading())
 

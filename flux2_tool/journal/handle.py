@@ -32,7 +32,7 @@ REPLACED: Final = (
     "journal_replaced: the task journal was deleted, replaced or emptied while it was in use; the tasks of this "
     "process were carried over, those of others may be missing"
 )
-_Write = Callable[[Journal], Awaitable[None]]
+_Write = Callable[[Journal], Awaitable[Record | None]]
 # How soon a queued request looks again without being told; those further back seldom have to.
 _FIRST_LOOK_S: Final = 0.5
 _LOOK_PER_PLACE_S: Final = 0.25
@@ -115,9 +115,10 @@ class RecordHandle:
         self.turn_freed.clear()
         turn = Turn(is_free=True)
 
-        async def note(journal: Journal) -> None:
+        async def note(journal: Journal) -> Record | None:
             nonlocal turn
-            turn = await journal.note_route(known.record_id, route, now=self._now(), creates=creates)
+            turn, record = await journal.note_route(known.record_id, route, now=self._now(), creates=creates)
+            return record
 
         try:
             failed = await self._perform(note, is_check=True)
@@ -283,17 +284,21 @@ class RecordHandle:
             OwnershipLostError: It checks who owns the record, and this process does not.
         """
         journal, is_written = self._journal, False
+        known, record = self.record, None
         try:
             if self._has_unwritten_changes:
                 await self._write_all()
                 is_written = not is_check
             if not is_written:
-                await self._recovering(write)
+                record = await self._recovering(write)
         except JournalError as exc:
             if journal is self._journal:
                 self._has_unwritten_changes = True
             self._warn(exc)
             return exc
+        if record is not None:
+            self._take(record, known)
+            return None
         try:
             await self._read()
         except JournalError as exc:
@@ -311,7 +316,12 @@ class RecordHandle:
         """Read the record; what was noted meanwhile is newer than what was read."""
         known = self.record
         record = await self._journal.get(known.record_id)
-        if record is not None and known is self.record and not self._queue:
+        if record is not None:
+            self._take(record, known)
+
+    def _take(self, record: Record, known: Record) -> None:
+        """Take over a record that was read while this one was known."""
+        if known is self.record and not self._queue:
             self.record = record
 
     async def _recovering(self, operation: Callable[[Journal], Awaitable[T]]) -> T:

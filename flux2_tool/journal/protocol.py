@@ -49,7 +49,7 @@ class Journal(Protocol):
         """Become the owner and return the record; None when another living process owns it, or it is final."""
         ...
 
-    async def release(self, record_id: str, *, abandoned: bool = False) -> None:
+    async def release(self, record_id: str, *, abandoned: bool = False) -> Record | None:
         """Give up ownership, so that another process may take the record over.
 
         Args:
@@ -57,7 +57,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def note_orphaned(self, record_id: str) -> None:
+    async def note_orphaned(self, record_id: str) -> Record | None:
         """Record that every call that waited for it ended first."""
         ...
 
@@ -76,13 +76,13 @@ class Journal(Protocol):
         """Write what this process has met, tell the others, and return what holds for the account now."""
         ...
 
-    async def give_back_slot(self, record_id: str) -> None:
+    async def give_back_slot(self, record_id: str) -> Record | None:
         """Let another request send while this one's pauses between two POSTs."""
         ...
 
     async def note_route(
         self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
-    ) -> Turn:
+    ) -> tuple[Turn, Record | None]:
         """Record the route of the next POST, before it is sent, and renew the lease.
 
         Args:
@@ -90,7 +90,8 @@ class Journal(Protocol):
                 if it needs no slot.
 
         Returns:
-            Whether it may be sent now. If not, this is to be called again, and the record keeps its place in the queue.
+            Whether it may be sent now, and the record. If it may not, this is to be called again, and the record keeps
+            its place in the queue.
 
         Raises:
             OwnershipLostError: This process does not own the record any more, or it is settled: it must not send.
@@ -99,15 +100,15 @@ class Journal(Protocol):
 
     async def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
-    ) -> None:
+    ) -> Record | None:
         """Record that RunAPI accepted the task; does nothing when another process owns the record."""
         ...
 
-    async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
+    async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> Record | None:
         """Record the outcome, unless another process owns the record or its state takes precedence."""
         ...
 
-    async def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> None:
+    async def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> Record | None:
         """Record that its images reached a call.
 
         Args:
@@ -119,11 +120,11 @@ class Journal(Protocol):
         """Record the sessions that spawned a session, as its host names them."""
         ...
 
-    async def note_told(self, record_id: str, state: RecordState) -> None:
+    async def note_told(self, record_id: str, state: RecordState) -> Record | None:
         """Record that its conversation was told that it has an image in this state."""
         ...
 
-    async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
+    async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> Record | None:
         """Record where its images were saved."""
         ...
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from flux2_tool._clock import Clock, SystemClock
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
@@ -42,6 +42,8 @@ from flux2_tool.runapi.rate_limit import PaceChange
 
 if TYPE_CHECKING:
     from flux2_tool.journal.postgres_listener import PostgresListener
+
+T = TypeVar("T")
 
 # One attempt at a locked file occupies the thread.
 _ATTEMPT_S: Final = 0.03
@@ -128,48 +130,51 @@ class ThreadedJournal(StoreThreads):
 
     async def note_route(
         self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
-    ) -> Turn:
-        turn, pace = await self._finish(lambda: self._store.note_route(record_id, route, now=now, creates=creates))
+    ) -> tuple[Turn, Record | None]:
+        (turn, pace), record = await self._finish(
+            lambda: (self._store.note_route(record_id, route, now=now, creates=creates), self._record(record_id))
+        )
         self._news.hear([] if pace is None else [pace])
-        return turn
+        return turn, record
 
     # ---- what has happened, and is written whatever becomes of the call ----------------------------------------------
 
-    async def release(self, record_id: str, *, abandoned: bool = False) -> None:
-        await self._finish(lambda: self._store.release(record_id, abandoned=abandoned))
+    async def release(self, record_id: str, *, abandoned: bool = False) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.release(record_id, abandoned=abandoned))
 
-    async def note_orphaned(self, record_id: str) -> None:
-        await self._finish(lambda: self._store.note_orphaned(record_id))
+    async def note_orphaned(self, record_id: str) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.note_orphaned(record_id))
 
     async def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
-    ) -> None:
-        await self._finish(
+    ) -> Record | None:
+        return await self._noted(
+            record_id,
             lambda: self._store.note_accepted(
                 record_id, now=now, task_id=task_id, status_url=status_url, request_id=request_id
-            )
+            ),
         )
 
-    async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
-        await self._finish(lambda: self._store.note_end(record_id, outcome, now=now))
+    async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.note_end(record_id, outcome, now=now))
 
-    async def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> None:
-        await self._finish(lambda: self._store.note_delivered(record_id, now=now, elsewhere=elsewhere))
+    async def note_delivered(self, record_id: str, *, now: float, elsewhere: str | None = None) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.note_delivered(record_id, now=now, elsewhere=elsewhere))
 
     async def note_ancestors(self, session: str, ancestors: Sequence[str]) -> None:
         await self._finish(lambda: self._store.note_ancestors(session, ancestors))
 
-    async def note_told(self, record_id: str, state: RecordState) -> None:
-        await self._finish(lambda: self._store.note_told(record_id, state))
+    async def note_told(self, record_id: str, state: RecordState) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.note_told(record_id, state))
 
-    async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
-        await self._finish(lambda: self._store.note_saved(record_id, copies))
+    async def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.note_saved(record_id, copies))
 
     async def carry_over(self, records: Sequence[Record]) -> None:
         await self._finish(lambda: self._store.carry_over(records))
 
-    async def give_back_slot(self, record_id: str) -> None:
-        await self._finish(lambda: self._store.give_back_slot(record_id))
+    async def give_back_slot(self, record_id: str) -> Record | None:
+        return await self._noted(record_id, lambda: self._store.give_back_slot(record_id))
 
     async def note_pace(self, change: PaceChange, *, base_url: str, fingerprint: str) -> AccountPace:
         return await self._finish(lambda: self._store.note_pace(change, base_url=base_url, fingerprint=fingerprint))
@@ -201,7 +206,7 @@ class ThreadedJournal(StoreThreads):
         return await self._run(lambda: self._store.conversations_of(task_id))
 
     async def descendants_of(self, session: str) -> list[str]:
-        return await self._run(lambda: self._store.descendants_of(session))
+        return await self._run(lambda: self._in_place(lambda: self._store.descendants_of(session)))
 
     async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
         return await self._run(lambda: self._store.not_given(sessions, since=since, now=now))
@@ -278,6 +283,27 @@ class ThreadedJournal(StoreThreads):
         self._is_closed = True
         self._news.end()
         self._threads.end(wait=True)
+
+    async def _noted(self, record_id: str, note: Callable[[], None]) -> Record | None:
+        """Write something of a record, and return the record: one way to the thread and back for both."""
+
+        def note_and_read() -> Record | None:
+            note()
+            return self._record(record_id)
+
+        return await self._finish(note_and_read)
+
+    def _in_place(self, read: Callable[[], T]) -> T:
+        """Read, unless nobody else can read what is there; a transaction looks for that by itself."""
+        if not self._store.is_in_place():
+            raise JournalError("the journal's files were replaced", reason="replaced")
+        return read()
+
+    def _record(self, record_id: str) -> Record | None:
+        """Return a record that was just written, in the thread; None where it cannot be read, which undoes nothing."""
+        with contextlib.suppress(JournalError):
+            return self._store.get(record_id)
+        return None
 
     def _after_write(self) -> None:
         self._news.hear(self._store.take_woken())

@@ -128,6 +128,9 @@ class JsonCache(Generic[Entry]):
         self._model = model
         self._newest = newest
         self._known: dict[str, Entry] = {}
+        # What the file had when it was last read, and which file that was: it is replaced, never changed.
+        self._stored: dict[str, Entry] = {}
+        self._stored_as: tuple[int, ...] | None = None
 
     def get(self, key: str) -> Entry | None:
         """Return the entry, from memory or else from the file; None when there is none."""
@@ -160,10 +163,22 @@ class JsonCache(Generic[Entry]):
         if self._path is None:
             return {}
         try:
-            with self._path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
+            status = os.stat(self._path)  # noqa: PTH116 - several times in every call
+            # Before it is read, so that one that is replaced meanwhile is read once more.
+            seen_as = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            if seen_as != self._stored_as:
+                self._stored, self._stored_as = self._parsed(self._path), seen_as
+        except OSError:
+            return {}
+        return self._stored
+
+    def _parsed(self, path: Path) -> dict[str, Entry]:
+        """Return the valid entries of the file; raises OSError."""
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        try:
             stored = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
-        except (OSError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             return {}
         found: dict[str, Entry] = {}
         for key, entry in stored.items() if isinstance(stored, dict) else ():

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, Literal, TypeGuard
+from functools import lru_cache
+from typing import Final, Literal, TypeGuard, cast
 from urllib.parse import urljoin
 
 import httpx
@@ -24,6 +23,7 @@ from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool._redaction import MASK, SecretStr, holds_key, masked, masked_json, masked_text, visible
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
+from flux2_tool.runapi.http_client import HttpClient, HttpTimeouts
 from flux2_tool.runapi.rate_limit import RateLimiter
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json
 from flux2_tool.runapi.send_errors import (
@@ -34,7 +34,6 @@ from flux2_tool.runapi.send_errors import (
     UnusableNetworkError,
 )
 from flux2_tool.runapi.text import MAX_TITLE_PAGE_BYTES, as_token, quoted, without_tags
-from flux2_tool.runapi.transport import NetworkTransport
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
@@ -48,14 +47,7 @@ _NOT_SENT: Final = (
 )
 # A body without escapes, tags or invisible characters: decoding cannot reveal a key that was not masked before.
 _PLAIN_BODY: Final = re.compile(rb"[\t\r\n -;=-\[\]-~]*")
-# Fixed, so that it does not depend on the decoders that are installed.
-_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-# A request's extension: its response keeps its headers there, and httpx sees no Location. httpx builds the next request
-# also when it is not to follow one, and fails with a Location that no URL can be made of; the response would be lost.
-_LOCATION_IS_OURS: Final = "flux2_tool.location"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,59 +70,11 @@ class HttpResponse:
         return as_token(value, 128) if value else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpTimeouts:
-    """How long one HTTP attempt may take, in seconds; unrelated to how long a call may wait."""
-
-    connect_s: float = 10.0
-    read_s: float = 30.0
-    attempt_s: float = 45.0
-
-
-def open_http(
-    base_url: str,
-    *,
-    timeouts: HttpTimeouts | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> httpx.AsyncClient:
-    """Return the HTTP client for one base URL: keep-alive, proxies and CA settings from the environment.
-
-    Args:
-        base_url: RunAPI's address. A loopback one is never reached through a proxy.
-        timeouts: Bounds of one attempt.
-        transport: Replaces the network, for every host; closed together with the client.
-        environ: The environment variables; by default this process's.
-
-    Raises:
-        ConfigurationError: The environment names a proxy or a CA file that counts for the base URL and cannot be used.
-    """
-    bounds = timeouts or HttpTimeouts()
-    http = httpx.AsyncClient(
-        timeout=httpx.Timeout(bounds.read_s, connect=bounds.connect_s, pool=bounds.attempt_s),
-        follow_redirects=False,
-        trust_env=False,  # the transport reads it
-        transport=transport or NetworkTransport(base_url, os.environ if environ is None else environ),
-        headers=_HEADERS,
-        event_hooks={"response": [_keep_location_from_httpx]},
-        # No cookie is needed, and one with invalid characters would break every later request.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    )
-    del http.headers["Connection"]  # the default of HTTP/1.1
-    return http
-
-
-async def _keep_location_from_httpx(response: httpx.Response) -> None:
-    if _LOCATION_IS_OURS in response.request.extensions:
-        response.extensions[_LOCATION_IS_OURS] = response.headers.copy()
-        response.headers.pop("location", None)
-
-
 class RunapiClient:
     """One RunAPI account at one base URL, over a shared HTTP client.
 
     Args:
-        http: From `open_http`; the caller closes it.
+        http: From `http_client.open_http`; the caller closes it.
         base_url: Without a trailing "/v1" or "/".
         api_key: Sent as a bearer token to this base URL's origin only; None for the calls that need no key.
         user_agent: The package's name and version.
@@ -140,7 +84,7 @@ class RunapiClient:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        http: HttpClient,
         *,
         base_url: str,
         api_key: SecretStr | None,
@@ -265,16 +209,13 @@ class RunapiClient:
 
     async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         try:
-            request = self._http.build_request(
-                method, url, content=body, headers=headers, extensions={_LOCATION_IS_OURS: True}
-            )
-            request.url.raw_host.decode("ascii").encode("idna")  # what resolving the name does first
+            parsed = _parsed(url)
         except (httpx.InvalidURL, UnicodeError) as exc:
             raise NotSentError(f"the URL cannot be used ({self._description(exc)})") from exc
         response: httpx.Response | None = None
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
-                response = await self._http.send(request, stream=True)
+                response = await self._http.send_shortly(method, parsed, content=body, headers=headers)
                 received = await _read_bounded(response)
         except UnusableConnectionError as exc:
             raise UnusableNetworkError(str(exc), exc.hint) from exc
@@ -296,8 +237,7 @@ class RunapiClient:
         return self._received(response, received)
 
     def _received(self, response: httpx.Response, body: bytes) -> HttpResponse:
-        headers = response.extensions.get(_LOCATION_IS_OURS, response.headers).raw
-        return self._without_key(response.status_code, headers, body)
+        return self._without_key(response.status_code, response.headers.raw, body)
 
     def _description(self, exc: Exception) -> str:
         # A parser's error may repeat what it could not parse.
@@ -310,11 +250,26 @@ def _names_accepted_task(response: httpx.Response | None) -> TypeGuard[httpx.Res
     return response is not None and response.is_success and contract.TASK_ID_HEADER in response.headers
 
 
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> httpx.URL:
+    """Return a URL for requests; a task's is polled again and again.
+
+    Raises:
+        httpx.InvalidURL: It is none.
+        UnicodeError: No name can be looked up for its host.
+    """
+    parsed = httpx.URL(url)
+    # What looking the name up and showing it do first.
+    _ = parsed.raw_host.decode("ascii").encode("idna"), parsed.host
+    return parsed
+
+
 async def _read_bounded(response: httpx.Response) -> bytes:
     """Return a response's decompressed body; stop reading soon after `MAX_RESPONSE_BYTES`."""
     received = bytearray()
+    is_plain = "content-encoding" not in response.headers
     try:
-        async for chunk in response.aiter_bytes():
+        async for chunk in cast("httpx.AsyncByteStream", response.stream) if is_plain else response.aiter_bytes():
             received += chunk
             if len(received) > MAX_RESPONSE_BYTES:
                 break

@@ -9,6 +9,7 @@ with a parser of its own, and looks once more when a request is about to be writ
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
@@ -19,9 +20,14 @@ import httpx
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
+from flux2_tool.runapi.sockets import AsyncioBackend, AsyncioStream
 
 # As httpcore's own parser has it.
 _MAX_HEADER_BYTES: Final = 100 * 1024
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n|\Z)")
+# The parser takes a line feed alone for the end of a line, too.
+_BARE_LINE: Final = re.compile(rb"(?<!\r)\n")
+_WITH_BODY: Final = re.compile(rb"HTTP/1\.1 (?!204|304)[2-5][0-9]{2} ")
 # The parser must have sent a request before it reads a response; which one does not matter.
 _ANY_REQUEST: Final = h11.Request(method="GET", target="/", headers=[("host", "any")])
 
@@ -185,7 +191,7 @@ class _WatchedBackend(httpcore.AsyncNetworkBackend):
     """Opens watched connections over TCP."""
 
     def __init__(self) -> None:
-        self._backend = httpcore.AnyIOBackend()
+        self._backend = AsyncioBackend()
 
     async def connect_tcp(
         self,
@@ -210,6 +216,8 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._parser: h11.Connection | None = None
+        self._has_begun = False
+        self._is_response_over = False
         self._is_request_next = True
         self._has_unasked_bytes = False
 
@@ -223,7 +231,7 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
         # A handshake with a SOCKS proxy comes before any request, and begins with no letter of a method.
-        is_handshake = self._parser is None and not buffer[:1].isalpha()
+        is_handshake = not self._has_begun and not buffer[:1].isalpha()
         if self._is_request_next and not is_handshake:
             self._begin_request()
         await self._stream.write(buffer, timeout=timeout)
@@ -247,18 +255,18 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
         return self._stream.get_extra_info(info)
 
     def _begin_request(self) -> None:
-        is_new = self._parser is None
+        is_new = not self._has_begun
         if self._has_unasked_bytes or self._has_arrived_unread(is_new=is_new):
             if is_new:
                 raise httpcore.ConnectError("the server sent a response before any request")
             raise UnaskedBytesError("bytes that were not asked for had arrived on the idle connection")
-        self._is_request_next = False
-        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
-        self._parser.send(_ANY_REQUEST)
-        self._parser.send(h11.EndOfMessage())
+        self._has_begun, self._is_request_next, self._is_response_over = True, False, False
+        self._parser = None
 
     def _has_arrived_unread(self, *, is_new: bool) -> bool:
-        """Whether anything waits in the socket or the TLS layer."""
+        """Whether anything waits in the stream, the TLS layer or the socket."""
+        if isinstance(self._stream, AsyncioStream) and self._stream.has_arrived:
+            return True
         tls = self._stream.get_extra_info("ssl_object")
         if tls is not None:
             try:
@@ -272,20 +280,49 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
         # A new TLS connection's first records are session tickets.
         return (tls is None or not is_new) and bool(self._stream.get_extra_info("is_readable"))
 
-    @property
-    def _is_response_over(self) -> bool:
-        return self._parser is not None and self._parser.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
-
     def _follow(self, data: bytes) -> None:
-        """Parse what has arrived, to know where the response ends."""
-        parser = self._parser
-        if parser is None or self._has_unasked_bytes:
+        """Follow what has arrived, to know where the response ends."""
+        if not self._has_begun or self._has_unasked_bytes:
             return
+        if self._is_response_over:
+            self._has_unasked_bytes = bool(data)
+            return
+        if self._parser is None and _is_one_response(data):
+            self._is_response_over = True
+            return
+        parser = self._parser = self._parser or _new_parser()
         try:
             parser.receive_data(data)
             event = parser.next_event()
             while event not in (h11.NEED_DATA, h11.PAUSED) and type(event) is not h11.ConnectionClosed:
                 event = parser.next_event()
+            self._is_response_over = parser.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
             self._has_unasked_bytes = bool(parser.trailing_data[0]) and self._is_response_over
         except h11.RemoteProtocolError:
             self._has_unasked_bytes = True  # httpcore's parser fails, too
+
+
+def _new_parser() -> h11.Connection:
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
+    parser.send(_ANY_REQUEST)
+    parser.send(h11.EndOfMessage())
+    return parser
+
+
+def _is_one_response(data: bytes) -> bool:
+    """Whether bytes are exactly one response of a told length: the usual case, and no work for the parser.
+
+    For whatever it is not sure of, the parser decides.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    lowered = head.lower()
+    length = _LENGTH.search(lowered)
+    return (
+        bool(end)
+        and length is not None
+        and int(length[1]) == len(body)
+        and lowered.count(b"content-length") == 1
+        and b"transfer-encoding" not in lowered
+        and _BARE_LINE.search(head) is None
+        and _WITH_BODY.match(head) is not None
+    )

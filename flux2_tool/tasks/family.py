@@ -48,7 +48,7 @@ class Families:
         try:
             if ancestors:
                 await self._journals.read(lambda journal: journal.note_ancestors(session, ancestors))
-            descendants = await self._journals.read(lambda journal: journal.descendants_of(session))
+            descendants = await self._journals.read(lambda journal: journal.descendants_of(session), finds_lost=True)
         except JournalError as exc:
             # Whether the call may go on without a journal is decided where it spends.
             logger.warning("%s", exc)
@@ -61,7 +61,9 @@ class Families:
         now = self._clock.now()
         since = now - contract.IMAGE_URL_LIFE_S
         try:
-            records = await self._journals.read(lambda journal: journal.not_given(sessions, since=since, now=now))
+            records = await self._journals.read(
+                lambda journal: journal.not_given(sessions, since=since, now=now), finds_lost=True
+            )
         except JournalError as exc:
             logger.warning("%s", exc)
             records = []

@@ -25,7 +25,7 @@ from typing import Any, Final
 from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import Credentials
 from flux2_tool.journal import Moment, ThisProcess
-from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.runapi.http_client import HttpTimeouts
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import load_settings

@@ -27,7 +27,8 @@ from flux2_tool.diagnostics.doctor.journal import explain_unusable
 from flux2_tool.diagnostics.doctor.runapi import check_clock, check_service
 from flux2_tool.diagnostics.doctor.worker import check_worker
 from flux2_tool.journal import JournalError, ThisProcess, failure_reason, open_journal
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.sandbox import Fault, Sandbox
 from flux2_tool.schema.install_text import install_version_text
 from flux2_tool.schema.installation import installation_of

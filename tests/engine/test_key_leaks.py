@@ -18,7 +18,8 @@ import pytest
 
 from flux2_tool._redaction import SecretStr, visible
 from flux2_tool.engine.wait import Progress
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.sandbox import Fault, SandboxOptions
 from tests.chaos.world import records_of
 from tests.support.harness import (

@@ -17,7 +17,7 @@ from PIL import Image
 
 from flux2_tool.engine.wait import CancelToken
 from flux2_tool.images.download import MAX_IMAGE_BYTES, DownloadError, SavedImage, check_link, download_image, file_stem
-from flux2_tool.runapi.client import open_http
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.support.harness import (
     DONE,

@@ -17,7 +17,7 @@ import pytest
 from flux2_tool.context import CallContext
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.images.download import DownloadError, download_image
-from flux2_tool.runapi.client import open_http
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.runapi.uploads import ATTEMPTS, PUT_TIMEOUT_S
 from tests.support.harness import (
     CREATED,

@@ -27,7 +27,8 @@ from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.worker.json_rpc import INTERNAL_ERROR
 from flux2_tool.hosts.worker.server import Worker
 from flux2_tool.runapi.balance import read_balance
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.runapi.price_responses import MAX_PRICE_USD
 from flux2_tool.runapi.prices import Prices
 from flux2_tool.schema.manifest import load_manifest

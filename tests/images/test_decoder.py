@@ -35,7 +35,7 @@ from flux2_tool.images.open_files import nameless_file, opened
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import MAX_CHUNKS
 from flux2_tool.images.turning import turned
-from flux2_tool.runapi.client import open_http
+from flux2_tool.runapi.http_client import open_http
 from tests.support.environ import base_environ
 from tests.support.harness import PICTURE_URL, MockService, SandboxTransport, credentials, scripted, settings_at
 from tests.support.hosted import hosted

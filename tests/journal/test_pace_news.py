@@ -129,7 +129,7 @@ def test_a_slot_that_becomes_free_is_told_to_who_waits_for_it(home: Path) -> Non
             free = []
             for process, intent in zip(opened, intents, strict=True):
                 await process.journal.claim([intent], NEVER, now=NOON)
-                turn = await process.journal.note_route(intent.record_id, "guide", now=NOON, creates=limit)
+                turn, _ = await process.journal.note_route(intent.record_id, "guide", now=NOON, creates=limit)
                 free.append(turn.is_free)
             await opened[0].journal.note_accepted(
                 intents[0].record_id, now=NOON, task_id="tsk_1", status_url=None, request_id=None

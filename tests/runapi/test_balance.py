@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from flux2_tool._redaction import SecretStr
 from flux2_tool.exceptions import PROBE_HINT, Flux2Error, UnexpectedAnswerError
 from flux2_tool.runapi.balance import Balance, balance_of, read_balance
-from flux2_tool.runapi.client import HttpResponse, RunapiClient, open_http
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.contract import BALANCE_PATH
+from flux2_tool.runapi.http_client import open_http
 from tests.support.harness import BASE_URL, Answer, MockService, again
 from tests.support.keys import KEY
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.runapi.send_errors import NotSentError, UnusableNetworkError
 from flux2_tool.runapi.tls import tls_context
 from tests.support.certificates import Certificates, make_certificates

@@ -7,7 +7,8 @@ import asyncio
 import httpx
 import pytest
 
-from flux2_tool.runapi.client import HttpTimeouts, RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 
 
 def test_an_attempt_is_bounded_in_each_of_its_parts() -> None:

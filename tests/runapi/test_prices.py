@@ -13,7 +13,8 @@ import pytest
 
 from flux2_tool._redaction import SecretStr
 from flux2_tool.journal import ThisProcess, open_journal
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.runapi.prices import FAILURE_LIFE_S, QUOTE_LIFE_S, SCHEDULE_LIFE_S, TIMEOUT_S, Price, Prices
 from flux2_tool.schema.manifest import load_manifest
 from tests.support.harness import (

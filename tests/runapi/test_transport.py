@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from flux2_tool._redaction import SecretStr
-from flux2_tool.runapi.client import HttpResponse, HttpTimeouts, RunapiClient, open_http
+from flux2_tool.runapi.client import HttpResponse, RunapiClient
+from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 from flux2_tool.runapi.send_errors import MaybeSentError, NotSentError
 from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport
 from tests.support.virtual_time import run_virtual
@@ -279,6 +280,29 @@ def test_a_connection_with_stray_bytes_is_not_reused(
 
     assert asyncio.run(main()) == [b"1", b"2"]
     assert connections[0] is not connections[1]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 204 No Content\r\ncontent-length: %d\r\n\r\n", id="a status without a body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: content-length: %d\r\n\r\n", id="in a header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 0\n\nx: y\r\ncontent-length: %d\r\n\r\n", id="an early end"),
+    ],
+)
+def test_a_length_that_is_not_the_bodys_hides_no_response(head: bytes) -> None:
+    """What stands behind such a head would be taken for a body here, and for the next response by the parser."""
+    served: list[bytes] = []
+
+    async def serve(request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(request)
+        writer.write(head % len(STRAY) + STRAY if len(served) == 1 else response(b"{}"))
+
+    async def main() -> HttpResponse:
+        async with listening(serve) as base_url:
+            return (await sent(base_url, "/v1/tasks/1", "/v1/tasks/2", method="GET"))[1]
+
+    assert asyncio.run(main()).body == b"{}"
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue", b"HTTP/1.1 103 Early Hints\r\nlink: </x>"])

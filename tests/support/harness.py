@@ -17,7 +17,7 @@ import httpx
 from flux2_tool._redaction import SecretStr
 from flux2_tool.credentials import Credentials
 from flux2_tool.journal import OpenJournal
-from flux2_tool.runapi.client import HttpTimeouts
+from flux2_tool.runapi.http_client import HttpTimeouts
 from flux2_tool.sandbox import ConnectionDropped, Fault, Sandbox, SandboxOptions, create_app
 from flux2_tool.settings import Settings, load_settings
 from tests.support.hosted import HostedEngine, hosted

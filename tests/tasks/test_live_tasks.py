@@ -10,7 +10,8 @@ from pathlib import Path
 from flux2_tool._clock import SystemClock
 from flux2_tool.journal import Moment, RecordHandle, open_threaded_journal
 from flux2_tool.runapi.cache import RouteCache
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.live_tasks import MAX_RECORDED, LiveTasks

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from flux2_tool._network_errors import UnusableConnectionError
-from flux2_tool.runapi.client import HttpTimeouts
 from flux2_tool.runapi.contract import BALANCE_PATH
+from flux2_tool.runapi.http_client import HttpTimeouts
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import (
     BASE_URL,

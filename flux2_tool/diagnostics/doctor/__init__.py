@@ -15,7 +15,8 @@ from flux2_tool.diagnostics.doctor import environment, journal, openclaw, runapi
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, report
 from flux2_tool.diagnostics.doctor.openclaw import OpenClawChecks
 from flux2_tool.exceptions import ConfigurationError
-from flux2_tool.runapi.client import HttpTimeouts, RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 from flux2_tool.schema.manifest import Manifest
 
 __all__ = ["Finding", "report", "run_checks"]

@@ -25,7 +25,8 @@ from flux2_tool.engine.wait import CancelToken, OnProgress
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.outcome import outcome_of
 from flux2_tool.runapi import contract
-from flux2_tool.runapi.client import RunapiClient, open_http
+from flux2_tool.runapi.client import RunapiClient
+from flux2_tool.runapi.http_client import open_http
 from flux2_tool.runapi.send_errors import CrossOriginRedirectError, MaybeSentError, NotSentError
 from flux2_tool.runapi.services import service_of
 from flux2_tool.schema.manifest import Manifest
