@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not installed, or not used
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of workers for `-n auto`: most tests that take long wait for processes of their own."""
-    return 2 * (os.cpu_count() or 1)
+    return 3 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:

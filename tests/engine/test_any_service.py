@@ -57,7 +57,7 @@ _answers = (
     | st.sampled_from([httpx.ReadError("reset"), httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
 )
 # Over sockets each takes four times as long, and what differs there is found by few.
-_EXAMPLES = 150 if network.chosen() == "transport" else 40
+_EXAMPLES = 100 if network.chosen() == "transport" else 40
 _few = settings(max_examples=_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.__main__ import main, play_all
 from tests.fuzz.leaks import KEY, forms_of, leaks_in
 
-SEEDS = range(150)
+SEEDS = range(100)
 
 
 def test_no_arguments_crash_a_tool() -> None:

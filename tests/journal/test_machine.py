@@ -224,7 +224,7 @@ def _was_begun(world: World, wish: ImageWanted) -> bool:
 
 
 PaidOnce.TestCase.settings = settings(
-    max_examples=40 if is_postgres() else 150,
+    max_examples=40 if is_postgres() else 100,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
