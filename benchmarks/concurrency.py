@@ -25,6 +25,8 @@ from benchmarks.scale import Level
 from benchmarks.vendor_client import VendorClient
 
 WARM_UP_TASKS = 10
+# The SDK fetches no picture, so neither does the worker, which in a gateway keeps a copy of each.
+NO_COPIES = {"keep_days": 0}
 
 
 async def measure_few(bench: Bench) -> list[dict[str, Any]]:
@@ -91,7 +93,9 @@ async def _run(bench: Bench, level: Level, name: str) -> Run:
         clients: list[Client] = []
         for _ in range(level.processes):
             if name == OurClient.name:
-                clients.append(await stack.enter_async_context(bench.ours(home=bench.new_home(history=1.0))))
+                clients.append(
+                    await stack.enter_async_context(bench.ours(home=bench.new_home(history=1.0), config=NO_COPIES))
+                )
             else:
                 threads = max(level.in_flight, WARM_UP_TASKS)
                 clients.append(await stack.enter_async_context(bench.vendors(threads=threads)))
