@@ -70,8 +70,8 @@ def counter(place: DatabaseUrl) -> Iterator[Counter]:
     counter.close()
 
 
-def test_operations_wait_for_the_server_once_or_twice(counter: Counter, machine: Machine) -> None:
-    """Once to read, or to write what needs no look; twice where it writes by what it has read."""
+def waits_of_operations(counter: Counter, machine: Machine) -> dict[str, int]:
+    """Have a record live, and return how often each operation on it waited for the server."""
     journal = open_journal(counter.place, owner=Named("me"), now=NOON)
     intent = machine.intent()
     record_id, waits = intent.record_id, dict[str, int]()
@@ -98,6 +98,14 @@ def test_operations_wait_for_the_server_once_or_twice(counter: Counter, machine:
     count("unowned", lambda: journal.unowned(**ACCOUNT, now=NOON, resend_since=NOON))
     count("get", lambda: journal.get(record_id))
     journal.close()
+    return waits
 
+
+def test_operations_wait_for_the_server_once_or_twice(counter: Counter, machine: Machine) -> None:
+    """Once to read, or to write what needs no look; twice where it writes by what it has read."""
+    # An answer that comes before all is sent passes for a wait, so chance can only add some.
+    rounds = [waits_of_operations(counter, machine) for _ in range(3)]
+
+    waits = {name: min(one[name] for one in rounds) for name in rounds[0]}
     twice = ("claim", "note_route", "note_accepted", "heartbeat", "mark_unconfirmed", "note_end")
     assert waits == {name: 2 if name in twice else 1 for name in waits}
