@@ -116,7 +116,9 @@ def test_an_image_in_flight_is_reserved_and_a_failed_one_is_released(home: Path,
     async def main() -> tuple[list[dict[str, Any]], dict[str, Any]]:
         async with opened_tool(home, runapi, daily_cap_usd=0.05) as tool:
             together = await asyncio.gather(
-                tool.call("text_to_image", {"prompt": "a fox [fail]"}), tool.call("text_to_image", FOX)
+                # Which comes first is for the journal to say.
+                tool.call("text_to_image", {"prompt": "a fox [fail]"}),
+                tool.call("text_to_image", {"prompt": "an owl [fail]"}),
             )
             return list(together), await tool.call("text_to_image", {"prompt": "a fox after all"})
 
