@@ -84,7 +84,7 @@ FULL = Scale(
         Level(in_flight=10, tasks=100),
     ),
     many=(
-        Level(in_flight=100, tasks=250, in_turn=True, turns=2),
+        Level(in_flight=100, tasks=150, in_turn=True, turns=2),
         Level(in_flight=1000, tasks=2000, in_turn=True),
     ),
     leak_calls=20_000,
