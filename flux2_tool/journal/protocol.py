@@ -208,6 +208,10 @@ class Journal(Protocol):
         """Return the records in some states, or in all, oldest first: those created, and those ended, since a time."""
         ...
 
+    async def completed(self, *, since: float, most: int) -> list[Record]:
+        """Return the first of the records that were completed since a time, in the order of their end."""
+        ...
+
     async def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
         """Return the durations of the last tasks of a kind, oldest first, in seconds."""
         ...

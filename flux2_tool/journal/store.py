@@ -184,6 +184,11 @@ class SqlJournal(PaceTable):
         with self._guarded():
             return self._select(" AND ".join(conditions), tuple(values))
 
+    def completed(self, *, since: float, most: int) -> list[Record]:
+        condition = "finished_at >= ? AND finished_at < ? AND state || '' = 'completed'"  # as in `records`
+        with self._guarded():
+            return self._select(condition, (since, _NEVER), order=f"finished_at LIMIT {most:d}")
+
     def newest_records(self, most: int, *, record_id: str | None = None) -> list[Record]:
         """Return the newest records, or the one with an id, in the order of insertion."""
         with self._guarded():

@@ -254,6 +254,9 @@ class ThreadedJournal(StoreThreads):
     ) -> list[Record]:
         return await self._run(lambda: self._store.records(states=states, since=since, ended_since=ended_since))
 
+    async def completed(self, *, since: float, most: int) -> list[Record]:
+        return await self._run(lambda: self._store.completed(since=since, most=most))
+
     async def durations(self, *, base_url: str, model: str, resolution: str, limit: int) -> list[float]:
         return await self._run(
             lambda: self._store.durations(base_url=base_url, model=model, resolution=resolution, limit=limit)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flux2_tool.engine.keeping import END_GRACE_S, KEEP_DELAY_S
+from flux2_tool.engine.keeping import END_GRACE_S, KEEP_DELAY_S, MOST_WAITING, SWEEP_EVERY_S
 from flux2_tool.engine.kept_report import kept_report
 from tests.support.harness import FOX, PICTURE_URL, MockService, Seen, numbered, opened_tool, settings_at
 from tests.support.pictures import picture
@@ -187,6 +187,41 @@ def test_the_next_process_keeps_what_this_one_could_not(home: Path, caplog: pyte
 
     assert len(kept_in(home)) == 2
     assert len(service.fetched_s) == 5
+
+
+def test_what_could_not_be_kept_is_tried_again_later(home: Path) -> None:
+    """By the same process, which may run for months: storage is back after a while."""
+    service = Service(503, 503, 503, 200)
+
+    played(home, service, a_picture(), a_picture("another"), pause_s=SWEEP_EVERY_S + 60.0)
+
+    assert len(kept_in(home)) == 2
+
+
+def test_a_link_that_is_gone_for_good_is_not_asked_again_and_again(home: Path) -> None:
+    """Each look through the journal would ask for every such picture of the last week."""
+    service = Service(410)
+
+    played(home, service, *[a_picture(f"fox {n}") for n in range(4)], pause_s=2.0 * 3600.0)
+
+    assert len(service.fetched_s) == 4
+
+
+def test_a_burst_of_pictures_is_kept_without_all_of_them_waiting_in_memory(home: Path) -> None:
+    """The journal remembers what there is no room for; what was made meanwhile is kept as well."""
+    service, count, waiting = Service(), 3 * MOST_WAITING, list[int]()
+
+    async def main() -> None:
+        async with opened_tool(home, service.transport, keep_days=30) as tool:
+            calls = (tool.call("text_to_image", {"prompt": f"fox {n}"}, session=f"chat {n}") for n in range(count))
+            await asyncio.gather(*calls)
+            waiting.append(len(asyncio.all_tasks()))
+            await asyncio.sleep(60.0)
+
+    run_virtual(main())
+
+    assert len(kept_in(home)) == count
+    assert waiting[0] < MOST_WAITING + 50
 
 
 def test_a_full_disk_costs_a_copy_and_nothing_else(

@@ -163,6 +163,7 @@ def look_ups(journal: SqlJournal) -> Iterator[tuple[str, Callable[[], object]]]:
         )
     yield "ended lately", lambda: journal.records(states=("completed",), ended_since=NOON)
     yield "ended of a day", lambda: journal.records(states=("completed",), since=DAY_AGO, ended_since=NOON)
+    yield "the first completed", lambda: journal.completed(since=NOON - 60.0, most=5)
     yield "open", lambda: journal.records(states=("unknown", "sending"))
 
 
