@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -66,6 +67,13 @@ def look_up_without_proc(pid: int) -> ProcessFacts:
         return ProcessFacts(f"{process.create_time():.2f}", is_zombie, is_start_exact=False)
     except psutil.Error:
         return ProcessFacts()
+
+
+def is_readable(descriptor: int) -> bool:
+    """Return whether a read would not wait: there is something to read, or a connection has ended or failed."""
+    waiting = select.poll()  # four times as fast as a selector, and not limited to low numbers as select is
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def resident_bytes(pid: int) -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
+from flux2_tool._platform import is_readable
 from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
@@ -248,10 +248,8 @@ def _check(connection: psycopg.Connection[Any]) -> None:
     An idle connection has nothing to read until the server ends it, or, seldom, tells of a setting that has changed.
     One that ends unseen fails in its first statement, which is tried again.
     """
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.fileno(), selectors.EVENT_READ)
-        if selector.select(0):
-            connection.execute("")
+    if is_readable(connection.fileno()):
+        connection.execute("")
 
 
 def _configure(connection: psycopg.Connection[Any], *, schema: str) -> None:

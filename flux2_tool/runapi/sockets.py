@@ -9,13 +9,13 @@ at once, need none of these; that is a fifth of what a poll costs. Source: httpc
 from __future__ import annotations
 
 import asyncio
-import selectors
-import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import httpcore
+
+from flux2_tool._platform import is_readable
 
 # Reading pauses when so much waits for its reader.
 _MOST_WAITING_BYTES: Final = 256 * 1024
@@ -139,7 +139,9 @@ class AsyncioStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return self.has_arrived or self._open.is_closing() or _is_readable(self._open.get_extra_info("socket"))
+            if self.has_arrived or self._open.is_closing():
+                return True
+            return is_readable(self._open.get_extra_info("socket").fileno())  # the event loop may not have seen it yet
         name = {"server_addr": "peername", "client_addr": "sockname"}.get(info, info)
         return self._open.get_extra_info(name)
 
@@ -178,13 +180,6 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-def _is_readable(connection: socket.socket) -> bool:
-    """Whether the system has something for a socket that the event loop has not yet seen."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.fileno(), selectors.EVENT_READ)
-        return bool(selector.select(0))
 
 
 async def _set_within(waiting: asyncio.Future[bool], timeout_s: float | None) -> bool:

@@ -36,7 +36,7 @@ def left_behind(
     """Return the accepted images of some sessions that no call waits for and that they were not given or told of.
 
     Args:
-        image_tasks: Those of this process, which say more than its records.
+        image_tasks: Those of this process that may be left behind, which say more than its records.
         records: Those of the journal that may be left behind.
         sessions: A conversation, and those that it has spawned.
         is_returned: Whether a record's image has been returned a moment ago, by the record's id.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from flux2_tool.journal import RecordHandle
@@ -25,6 +25,15 @@ class LiveTasks:
     def record_handles(self) -> list[RecordHandle]:
         """The records of the cached tasks, oldest first."""
         return [task.record_handle for task in self._recorded.values() if task.record_handle is not None]
+
+    def of_sessions(self, sessions: frozenset[str | None], *, or_records: Collection[str]) -> list[ImageTask]:
+        """Return the image tasks whose record is of some sessions, as last read, or one of some others."""
+        found = []
+        for record_id, image_task in self._recorded.items():  # thousands, for every call
+            handle = image_task.record_handle
+            if handle is not None and (handle.record.session in sessions or record_id in or_records):
+                found.append(image_task)
+        return found
 
     def of_record(self, record_id: str) -> ImageTask | None:
         """Return the image task of a record, unless it ended without an image, to be resumed by a new one."""
