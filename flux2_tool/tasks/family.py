@@ -67,9 +67,8 @@ class Families:
         except JournalError as exc:
             logger.warning("%s", exc)
             records = []
-        of_family = frozenset[str | None](sessions)
-        live = self._live.of_sessions(of_family, or_records={record.record_id for record in records})
-        return left_behind(live, records, of_family, is_returned=self._is_returned)
+        live = self._live.of_sessions(sessions, or_records=[record.record_id for record in records])
+        return left_behind(live, records, frozenset(sessions), is_returned=self._is_returned)
 
     async def told(self, left: LeftImage) -> None:
         """Note that a conversation was told of an image in its state."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Final
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
 
 from flux2_tool.journal import RecordHandle
 from flux2_tool.tasks.task import ImageTask
 
 MAX_RECORDED: Final = 2000
+
+K = TypeVar("K")
 
 
 class LiveTasks:
@@ -16,6 +19,10 @@ class LiveTasks:
 
     def __init__(self) -> None:
         self._recorded: dict[str, ImageTask] = {}
+        # No call looks at thousands of tasks of others. What another process has moved, the journal knows.
+        self._places: dict[str, tuple[str | None, str]] = {}
+        self._of_session: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
+        self._of_key: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._lookups: set[ImageTask] = set()
 
     def __iter__(self) -> Iterator[ImageTask]:
@@ -26,14 +33,16 @@ class LiveTasks:
         """The records of the cached tasks, oldest first."""
         return [task.record_handle for task in self._recorded.values() if task.record_handle is not None]
 
-    def of_sessions(self, sessions: frozenset[str | None], *, or_records: Collection[str]) -> list[ImageTask]:
-        """Return the image tasks whose record is of some sessions, as last read, or one of some others."""
-        found = []
-        for record_id, image_task in self._recorded.items():  # thousands, for every call
-            handle = image_task.record_handle
-            if handle is not None and (handle.record.session in sessions or record_id in or_records):
-                found.append(image_task)
-        return found
+    def of_sessions(self, sessions: Iterable[str | None], *, or_records: Iterable[str]) -> list[ImageTask]:
+        """Return the image tasks of some sessions' records, and those of some other records."""
+        of_sessions = (record_id for session in sessions for record_id in self._of_session.get(session, ()))
+        ids = dict.fromkeys([*or_records, *of_sessions])
+        return [self._recorded[record_id] for record_id in ids if record_id in self._recorded]
+
+    def of_equal(self, dedup_key: str) -> list[RecordHandle]:
+        """Return the records of equal requests, oldest first."""
+        handles = (self._recorded[record_id].record_handle for record_id in self._of_key.get(dedup_key, ()))
+        return [handle for handle in handles if handle is not None]
 
     def of_record(self, record_id: str) -> ImageTask | None:
         """Return the image task of a record, unless it ended without an image, to be resumed by a new one."""
@@ -56,10 +65,12 @@ class LiveTasks:
 
     def add(self, record_id: str, image_task: ImageTask) -> None:
         """Store the image task of a record."""
+        self.discard(record_id)
         self._recorded[record_id] = image_task
+        self.note_moved(record_id)
         if len(self._recorded) > MAX_RECORDED:
             for over in [key for key, task in self._recorded.items() if task.is_over][: MAX_RECORDED // 4]:
-                del self._recorded[over]
+                self.discard(over)
 
     def add_lookup(self, image_task: ImageTask) -> None:
         """Store the image task of a task that was created elsewhere, until it ends."""
@@ -69,3 +80,25 @@ class LiveTasks:
     def discard(self, record_id: str) -> None:
         """Drop the image task of a record, if there is one."""
         self._recorded.pop(record_id, None)
+        self._forget_place(record_id)
+
+    def note_moved(self, record_id: str) -> None:
+        """Look again whose a record is, after an equal request of another conversation has joined it."""
+        self._forget_place(record_id)
+        image_task = self._recorded.get(record_id)
+        if image_task is not None and image_task.record is not None:
+            session, key = place = image_task.record.session, image_task.record.dedup_key
+            self._places[record_id] = place
+            self._of_session[session][record_id] = self._of_key[key][record_id] = None
+
+    def _forget_place(self, record_id: str) -> None:
+        if record_id in self._places:
+            session, key = self._places.pop(record_id)
+            _remove(self._of_session, session, record_id)
+            _remove(self._of_key, key, record_id)
+
+
+def _remove(index: dict[K, dict[str, None]], key: K, record_id: str) -> None:
+    index[key].pop(record_id)
+    if not index[key]:
+        del index[key]

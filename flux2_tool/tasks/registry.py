@@ -136,8 +136,7 @@ class Registry:
         intent = intents[0]
         self._deliveries.confirm(dedup_key=intent.dedup_key)
         # What has happened to equal requests decides about this one.
-        equal = [handle for handle in self._live.record_handles if handle.record.dedup_key == intent.dedup_key]
-        for handle in equal:
+        for handle in self._live.of_equal(intent.dedup_key):
             await handle.settled(within_s=max(0.0, deadline_s - self._clock.monotonic()))
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
         if not self._journals.is_required:
@@ -161,6 +160,7 @@ class Registry:
         shared = image_task.record_handle
         if shared is not None and shared.record.session != record.session:
             await shared.refresh()  # the claim has just moved the record to this session
+            self._live.note_moved(record.record_id)
         return image_task
 
     async def find(self, account: Account, ref: TaskRef, *, caller: CallContext, as_source: bool = False) -> ImageTask:

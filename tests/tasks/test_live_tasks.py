@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from flux2_tool._clock import SystemClock
@@ -22,37 +25,45 @@ from tests.support.journal import NEVER, NOON, Machine, Named, begun, end
 from tests.support.stores import place_of
 from tests.support.virtual_time import run_virtual
 
+MakeTask = Callable[..., ImageTask]
+
+
+@asynccontextmanager
+async def made_tasks(machine: Machine) -> AsyncIterator[MakeTask]:
+    """Make image tasks of records, of a session, that run or are over."""
+    store = machine.open()
+    journal = await open_threaded_journal(place_of(machine.home), owner=Named("p1"), now=NOON)
+    dependencies = TaskDependencies(
+        clock=SystemClock(),
+        random=random.Random(7),  # noqa: S311 - jitter
+        route_cache=RouteCache(None),
+        poll_scheduler=PollScheduler(typical_s=lambda _model, _resolution: 6.0),
+        create_slots=ConcurrencyLimiter(1),
+        route="auto",
+        resend_window_s=60.0,
+    )
+    async with open_http(BASE_URL) as http:
+        client = RunapiClient(http, base_url=BASE_URL, api_key=None, user_agent="test/1")
+
+        def image_task(*, session: str | None = "a session", is_over: bool = False) -> ImageTask:
+            record = begun(machine.begin(store, NEVER, session=session))
+            if is_over:
+                end(store, record, "completed")
+            record = store.get(record.record_id) or record
+            handle = RecordHandle(journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True)
+            return ImageTask.from_record(client, handle, dependencies=dependencies)
+
+        yield image_task
+    await journal.close()
+    machine.close()
+
 
 def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) -> None:
     """A gateway runs for months; an equal call must still find the image that is being made."""
-    machine = Machine(home)
-    store = machine.open()
 
     async def main() -> None:
-        journal = await open_threaded_journal(place_of(home), owner=Named("p1"), now=NOON)
-        dependencies = TaskDependencies(
-            clock=SystemClock(),
-            random=random.Random(7),  # noqa: S311 - jitter
-            route_cache=RouteCache(None),
-            poll_scheduler=PollScheduler(typical_s=lambda _model, _resolution: 6.0),
-            create_slots=ConcurrencyLimiter(1),
-            route="auto",
-            resend_window_s=60.0,
-        )
-        async with open_http(BASE_URL) as http:
-            client = RunapiClient(http, base_url=BASE_URL, api_key=None, user_agent="test/1")
-
-            def image_task(*, is_over: bool) -> ImageTask:
-                record = begun(machine.begin(store, NEVER))
-                if is_over:
-                    end(store, record, "completed")
-                record = store.get(record.record_id) or record
-                handle = RecordHandle(
-                    journal, record, now=lambda: NOON, moment=lambda: Moment("a boot", 0.0), is_ours=True
-                )
-                return ImageTask.from_record(client, handle, dependencies=dependencies)
-
-            running, over = image_task(is_over=False), image_task(is_over=True)
+        async with made_tasks(Machine(home)) as image_task:
+            running, over = image_task(), image_task(is_over=True)
             tasks = LiveTasks()
             tasks.add("running", running)
             for number in range(MAX_RECORDED):
@@ -62,10 +73,39 @@ def test_the_oldest_ended_tasks_are_dropped_and_a_running_one_never(home: Path) 
             assert tasks.of_record("over-0") is None
             assert tasks.of_record(f"over-{MAX_RECORDED - 1}") is over
             assert len(list(tasks)) < MAX_RECORDED
-        await journal.close()
+            assert len(tasks.of_sessions(["a session"], or_records=["over-0"])) == len(list(tasks))
 
     asyncio.run(main())
-    machine.close()
+
+
+def test_a_conversation_finds_its_tasks_and_those_that_the_journal_names(home: Path) -> None:
+    """Without a look at the thousands of others; also after an equal request of another conversation moved one."""
+
+    async def main() -> None:
+        async with made_tasks(Machine(home)) as image_task:
+            tasks = LiveTasks()
+            fox, cat, whale = image_task(session="one"), image_task(session="two"), image_task(session=None)
+            for name, task in {"fox": fox, "cat": cat, "whale": whale}.items():
+                tasks.add(name, task)
+
+            assert tasks.of_sessions(["one"], or_records=()) == [fox]
+            assert tasks.of_sessions(["two", None, "three"], or_records=()) == [cat, whale]
+            assert tasks.of_sessions(["two"], or_records=["fox", "cat", "another process's"]) == [fox, cat]
+            assert whale.record_handle is not None
+            whale.record_handle.record = replace(whale.record_handle.record, session="three", dedup_key="a whale")
+            tasks.note_moved("whale")
+            assert tasks.of_sessions([None], or_records=()) == []
+            assert tasks.of_equal("a whale") == [whale.record_handle]
+            assert tasks.of_equal("a fox") == [fox.record_handle, cat.record_handle]
+            assert tasks.of_sessions(["three"], or_records=()) == [whale]
+            tasks.add("fox", again := image_task(session="three"))
+            assert tasks.of_sessions(["one"], or_records=()) == []
+            assert tasks.of_sessions(["three"], or_records=()) == [whale, again]
+            tasks.discard("fox")
+            assert tasks.of_sessions(["three"], or_records=["fox"]) == [whale]
+            assert tasks.of_equal("a fox") == [cat.record_handle]
+
+    asyncio.run(main())
 
 
 def test_two_lookups_of_one_task_share_its_polls(home: Path) -> None:
