@@ -33,6 +33,7 @@ from flux2_tool.runapi.send_errors import (
     RedirectLoopError,
     UnusableNetworkError,
 )
+from flux2_tool.runapi.sending import Sending
 from flux2_tool.runapi.text import MAX_TITLE_PAGE_BYTES, as_token, quoted, without_tags
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
@@ -146,6 +147,7 @@ class RunapiClient:
         headers: Mapping[str, str] | None = None,
         permit: float | None = None,
         result_codes: Container[int] = (303,),
+        sending: Sending | None = None,
     ) -> HttpResponse:
         """Send one request and return its complete response, whatever its status code.
 
@@ -154,6 +156,7 @@ class RunapiClient:
 
         Args:
             result_codes: The status codes of these; they are returned.
+            sending: Follows the request, to know whether it has left; of a redirected one the first.
 
         Raises:
             NotSentError: Nothing reached the service.
@@ -170,7 +173,7 @@ class RunapiClient:
         permit = await self.acquire_permit() if permit is None else permit
         for redirects in range(MAX_REDIRECTS + 1):
             try:
-                response = await self._attempt(method, url, body, sent)
+                response = await self._attempt(method, url, body, sent, sending)
             except NotSentError as exc:
                 if redirects:
                     raise MaybeSentError(f"it was redirected, and then {exc}") from exc
@@ -207,7 +210,9 @@ class RunapiClient:
             return response
         return replace(response, body=_masked_after_decoding(response.body, response.content_type, key))
 
-    async def _attempt(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
+    async def _attempt(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], sending: Sending | None
+    ) -> HttpResponse:
         try:
             parsed = _parsed(url)
         except (httpx.InvalidURL, UnicodeError) as exc:
@@ -215,18 +220,22 @@ class RunapiClient:
         response: httpx.Response | None = None
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
-                response = await self._http.send_shortly(method, parsed, content=body, headers=headers)
+                response = await self._http.send_shortly(method, parsed, content=body, headers=headers, sending=sending)
                 received = await _read_bounded(response)
         except UnusableConnectionError as exc:
             raise UnusableNetworkError(str(exc), exc.hint) from exc
         except _NOT_SENT as exc:
             raise NotSentError(f"no connection ({self._description(exc)})") from exc
         except TimeoutError as exc:
+            if sending is not None and sending.is_unsent:
+                raise NotSentError(f"no connection within {self._attempt_timeout_s:g} s") from exc
             if _names_accepted_task(response):
                 return self._received(response, b"")
             raise MaybeSentError(f"no complete response within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
             # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
+            if sending is not None and sending.is_unsent:
+                raise NotSentError(f"no connection ({self._description(exc)})") from exc
             if _names_accepted_task(response):
                 return self._received(response, b"")
             raise MaybeSentError(f"the response was lost ({self._description(exc)})") from exc

@@ -20,6 +20,7 @@ import httpx
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
+from flux2_tool.runapi.sending import Sending
 from flux2_tool.runapi.sockets import AsyncioBackend, AsyncioStream
 
 # As httpcore's own parser has it.
@@ -30,6 +31,17 @@ _BARE_LINE: Final = re.compile(rb"(?<!\r)\n")
 _WITH_BODY: Final = re.compile(rb"HTTP/1\.1 (?!204|304)[2-5][0-9]{2} ")
 # The parser must have sent a request before it reads a response; which one does not matter.
 _ANY_REQUEST: Final = h11.Request(method="GET", target="/", headers=[("host", "any")])
+
+
+# Errors that say themselves that no request was sent.
+_OF_CONNECTING: Final = (
+    httpcore.ConnectError,
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+    ssl.SSLCertVerificationError,
+)
 
 
 class UnaskedBytesError(httpcore.ConnectError):
@@ -50,12 +62,12 @@ class WatchedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, *, tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None = None) -> None:
         self._pool = _pool_of(tls, limits, proxy)
-        self._is_through_socks = proxy is not None and proxy.is_socks
+        self._proxy = proxy
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, on another connection when the first choice has unasked bytes."""
         url = request.url
-        handshakes = _Handshakes(request.extensions) if self._is_through_socks else None
+        handshakes = None if self._proxy is None else _Handshakes(self._proxy, request.extensions)
         own = httpcore.Request(
             method=request.method,
             url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -70,9 +82,10 @@ class WatchedTransport(httpx.AsyncBaseTransport):
                     break
                 except UnaskedBytesError:
                     continue  # the pool has dropped that connection
-                except BaseException:
+                except BaseException as exc:
                     if handshakes is not None:
                         await handshakes.aclose()
+                        handshakes.check(exc)
                     raise
         return httpx.Response(
             response.status,
@@ -87,30 +100,43 @@ class WatchedTransport(httpx.AsyncBaseTransport):
 
 
 class _Handshakes:
-    """The connections to a SOCKS proxy that one request opened: httpcore leaves one open whose handshake fails.
+    """What one request needed of its proxy before it could be sent.
 
     Args:
+        proxy: Of the connection.
         extensions: The request's.
 
     Attributes:
         extensions: The same, with a trace that notes what is opened.
     """
 
-    def __init__(self, extensions: Mapping[str, Any]) -> None:
+    def __init__(self, proxy: Proxy, extensions: Mapping[str, Any]) -> None:
+        self._kind = "a SOCKS5" if proxy.is_socks else "an HTTP"
+        self._sending = Sending()
         self._streams: list[httpcore.AsyncNetworkStream] = []
         self._given = extensions.get("trace")
         self.extensions = {**extensions, "trace": self._trace}
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        await self._sending(event, info)
         if event == "socks.connect_tcp.complete":
             self._streams.append(info["return_value"])
         if self._given is not None:
             await self._given(event, info)
 
     async def aclose(self) -> None:
-        """Close them."""
+        """Close the connections whose handshake has failed: httpcore leaves those to a SOCKS proxy open."""
         for stream in self._streams:
             await stream.aclose()
+
+    def check(self, exc: BaseException) -> None:
+        """Raise httpx.ProxyError instead of an error before the request that would pass for one of its response."""
+        if not self._sending.is_unsent or isinstance(exc, _OF_CONNECTING) or not isinstance(exc, Exception):
+            return
+        if isinstance(exc, httpcore.TimeoutException):
+            raise httpx.ProxyError(f"it does not respond as {self._kind} proxy does in time") from exc
+        # socksio raises errors of its own, and whatever it stumbles over.
+        raise httpx.ProxyError(f"it does not respond as {self._kind} proxy does") from exc
 
 
 class _Body(httpx.AsyncByteStream):
@@ -156,17 +182,9 @@ def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> 
         ) from None
 
 
-def _is_of_socks_handshake(exc: Exception) -> bool:
-    """Whether an error comes from within the parser of a SOCKS proxy's responses, before any request."""
-    last = exc.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return last is not None and str(last.tb_frame.f_globals.get("__name__", "")).startswith("socksio")
-
-
 @contextlib.contextmanager
 def _errors_of_httpx() -> Iterator[None]:
-    """Raise httpcore's errors as httpx's, which have the same names, and socksio's as those of a proxy."""
+    """Raise httpcore's errors as httpx's, which have the same names."""
     try:
         yield
     except (
@@ -181,10 +199,6 @@ def _errors_of_httpx() -> Iterator[None]:
     except ssl.SSLCertVerificationError as exc:
         # An older httpcore lets it pass. It ends a handshake, so that nothing was sent.
         raise httpx.ConnectError(str(exc)) from exc
-    except Exception as exc:
-        if not _is_of_socks_handshake(exc):
-            raise
-        raise httpx.ProxyError("it does not respond as a SOCKS5 proxy does") from exc
 
 
 class _WatchedBackend(httpcore.AsyncNetworkBackend):
@@ -204,17 +218,24 @@ class _WatchedBackend(httpcore.AsyncNetworkBackend):
         stream = await self._backend.connect_tcp(
             host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
         )
-        return _WatchedStream(stream)
+        return _WatchedStream(stream, handshake_s=timeout)
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
 
 
 class _WatchedStream(httpcore.AsyncNetworkStream):
-    """One connection: knows whether all that arrived on it belongs to the responses that were asked for."""
+    """One connection: knows whether all that arrived on it belongs to the responses that were asked for.
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    Args:
+        stream: The connection.
+        handshake_s: How long a proxy may take for each answer before the first request: httpcore sets a SOCKS proxy no
+            bound.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, *, handshake_s: float | None = None) -> None:
         self._stream = stream
+        self._handshake_s = handshake_s
         self._parser: h11.Connection | None = None
         self._has_begun = False
         self._is_response_over = False
@@ -222,6 +243,8 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
         self._has_unasked_bytes = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as above
+        if timeout is None and not self._has_begun:
+            timeout = self._handshake_s
         data = await self._stream.read(max_bytes, timeout=timeout)
         self._is_request_next = True
         self._follow(data)

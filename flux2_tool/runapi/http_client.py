@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
+from flux2_tool.runapi.sending import Sending
 from flux2_tool.runapi.transport import NetworkTransport
 
 # Fixed, so that it does not depend on the decoders that are installed.
@@ -73,21 +74,31 @@ class HttpClient(httpx.AsyncClient):
         self._bounds = timeout.as_dict()
 
     async def send_shortly(
-        self, method: str, url: httpx.URL, *, content: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: httpx.URL,
+        *,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        sending: Sending | None = None,
     ) -> httpx.Response:
         """Send one request and return its response, of which the body is not read yet.
 
         Without what httpx does besides: cookies, authentication, hooks, and a request built from a Location, which
         fails with one that no URL can be made of, so that the response would be lost. The client's headers come first.
 
+        Args:
+            sending: Follows it on its way.
+
         Raises:
             httpx.TransportError: As `send`.
         """
         if self.is_closed:
             raise RuntimeError("the HTTP client is closed")
-        request = httpx.Request(
-            method, url, headers={**_HEADERS, **headers}, content=content, extensions={"timeout": self._bounds}
-        )
+        extensions: dict[str, Any] = {"timeout": self._bounds}
+        if sending is not None:
+            extensions["trace"] = sending
+        request = httpx.Request(method, url, headers={**_HEADERS, **headers}, content=content, extensions=extensions)
         response = await self._shortly.handle_async_request(request)
         response.request = request
         return response

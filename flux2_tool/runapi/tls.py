@@ -54,6 +54,8 @@ def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     if log:
         try:
             context.keylog_filename = log
+            with Path(log).open("a", encoding="ascii") as keys:  # OpenSSL finds out only when it has connected
+                keys.write("# flux2-tool\n")
         except OSError as exc:
             raise _unusable("SSLKEYLOGFILE", log, f"cannot be written ({exc.strerror})") from None
     return context

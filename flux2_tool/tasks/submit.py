@@ -38,6 +38,7 @@ from flux2_tool.runapi.send_errors import (
     RedirectLoopError,
     UnusableNetworkError,
 )
+from flux2_tool.runapi.sending import Sending
 from flux2_tool.tasks.acceptance import AcceptedTask, read_accepted
 from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.dependencies import TaskDependencies
@@ -126,7 +127,7 @@ class Submission:
         self._unreadable = 0
         self._doubted_task_id: str | None = None
         self._maybe_sent = request.maybe_sent
-        self._is_sending = False
+        self._sending: Sending | None = None
         self.queued_for: QueuedFor | None = None
         self._missing_routes: list[str] = []
         self._conflict = False
@@ -138,8 +139,8 @@ class Submission:
 
     @property
     def is_unsent(self) -> bool:
-        """Whether certainly no attempt has arrived, and none is in flight."""
-        return not (self._maybe_sent or self._is_sending)
+        """Whether certainly no attempt has arrived, and none is on its way; one may be looking for a connection."""
+        return not self._maybe_sent and (self._sending is None or self._sending.is_unsent)
 
     async def run(self) -> AcceptedTask:
         """Send until the task is accepted or definitely refused.
@@ -199,7 +200,7 @@ class Submission:
         self._set_queued_for("create_slot" if self._create_slots.is_full else None)
         async with self._create_slots:
             permit = await self._turn(route)
-            self._is_sending = True
+            self._sending = sending = Sending()
             try:
                 return await self._client.send(
                     "POST",
@@ -208,12 +209,13 @@ class Submission:
                     headers=self._headers,
                     permit=permit,
                     result_codes=contract.SEE_TASK_CODES,
+                    sending=sending,
                 )
             except asyncio.CancelledError:
-                self._maybe_sent = True
+                self._maybe_sent = self._maybe_sent or not sending.is_unsent
                 raise
             finally:
-                self._is_sending = False
+                self._sending = None
 
     async def _turn(self, route: contract.Route) -> float | None:
         """Wait until this account may send, in all its processes, and return the permit."""

@@ -8,16 +8,23 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.journal import ThisProcess, open_journal
 from flux2_tool.runapi.client import RunapiClient
-from flux2_tool.runapi.http_client import open_http
+from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 from flux2_tool.runapi.send_errors import NotSentError, UnusableNetworkError
 from flux2_tool.runapi.tls import tls_context
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.harness import credentials, settings_at
+from tests.support.hosted import hosted
+from tests.support.journal import NOON
+from tests.support.keys import KEY
 from tests.support.proxies import Front, Handler, front, http_proxy, serving, socks_proxy
+from tests.support.stores import place_of
 
 HOST = "runapi.test"
 
@@ -28,9 +35,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("ca"), HOST)
 
 
-async def send(environ: dict[str, str], *, url: str = f"https://{HOST}", times: int = 1) -> None:
+async def send(
+    environ: dict[str, str], *, url: str = f"https://{HOST}", times: int = 1, timeouts: HttpTimeouts | None = None
+) -> None:
     """Send requests with these variables."""
-    async with open_http(url, environ=environ) as http:
+    async with open_http(url, environ=environ, timeouts=timeouts) as http:
         client = RunapiClient(http, base_url=url, api_key=None, user_agent="test/1")
         for _ in range(times):
             assert (await client.send("POST", "/v1/x", body=b"{}")).status_code == 200
@@ -124,6 +133,53 @@ def test_a_proxy_that_cannot_connect_now_may_do_so_later(certificates: Certifica
     with pytest.raises(NotSentError, match=f"{answer} .*of HTTPS_PROXY") as caught:
         asyncio.run(main())
     assert not isinstance(caught.value, UnusableNetworkError)
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize("heard", [b"", b"\x00\x01\x02\r\n\r\n", b"HTTP/1.1 2", b"\x05", None])
+def test_whatever_a_proxy_does_first_nothing_was_sent(scheme: str, heard: bytes | None) -> None:
+    """It closes, hangs, or says what no proxy says, before it leads to the service; the variable is named."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if heard is not None:
+            writer.write(heard)
+        while heard is None and await reader.read(100):
+            pass
+
+    async def main() -> None:
+        async with serving(handle) as port:
+            await send(
+                {"HTTPS_PROXY": f"{scheme}://127.0.0.1:{port}"}, timeouts=HttpTimeouts(connect_s=0.5, read_s=0.5)
+            )
+
+    with pytest.raises(NotSentError, match=f"as (an HTTP|a SOCKS5) proxy does.*{scheme}://.*of HTTPS_PROXY"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_call_that_ends_while_a_proxy_hangs_has_cost_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """No money stays reserved for it."""
+
+    async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            pass
+
+    async def main() -> tuple[dict[str, Any], str]:
+        async with serving(handle) as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{port}")
+            tool = hosted(settings_at(home), credentials(KEY, f"https://{HOST}"), host="cli")
+            result = await tool.call("text_to_image", {"prompt": "a fox"}, wait_s=0.5)
+            await tool.aclose()
+            [record] = (journal := open_journal(place_of(home), owner=ThisProcess(), now=NOON)).records()
+            journal.close()
+            return result, record.state
+
+    result, state = asyncio.run(main())
+
+    assert (result["error"]["charged"], state) == ("no", "not_created")
 
 
 @pytest.mark.parametrize("heard", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x04\x5a", b"\x05"])
@@ -244,6 +300,7 @@ def test_the_systems_trust_store_counts(
         ("SSL_CERT_DIR", "missing", "is not a folder"),
         ("SSLKEYLOGFILE", "missing/keys.log", "cannot be written"),
         ("SSLKEYLOGFILE", "folder", "cannot be written"),
+        ("SSLKEYLOGFILE", "/dev/full", "cannot be written"),
     ],
 )
 def test_a_bad_file_is_named_with_its_variable(tmp_path: Path, variable: str, kind: str, fault: str) -> None:

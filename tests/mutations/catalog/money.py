@@ -6,6 +6,25 @@ from typing import Final
 
 from tests.mutations.mutant import edits
 
+_SENDING: Final = edits(
+    "flux2_tool/runapi/sending.py",
+    (
+        "a request that has begun counts as unsent",
+        "return self._is_connecting and not self._has_begun",
+        "return self._is_connecting",
+    ),
+    (
+        "a proxy's own request passes for ours",
+        ' and info["request"].method != b"CONNECT"',
+        "",
+    ),
+    (
+        "a request of which nothing is known counts as unsent",
+        "return self._is_connecting and not self._has_begun",
+        "return not self._has_begun",
+    ),
+)
+
 _SUBMIT: Final = edits(
     "flux2_tool/tasks/submit.py",
     (
@@ -16,8 +35,13 @@ _SUBMIT: Final = edits(
     ),
     (
         "a POST that was cancelled on its way counts as not sent",
-        "            except asyncio.CancelledError:\n                self._maybe_sent = True\n                raise",
-        "            except asyncio.CancelledError:\n                raise",
+        "                self._maybe_sent = self._maybe_sent or not sending.is_unsent\n",
+        "",
+    ),
+    (
+        "a POST on its way counts as not sent",
+        "return not self._maybe_sent and (self._sending is None or self._sending.is_unsent)",
+        "return not self._maybe_sent",
     ),
     (
         "a call that leaves while an acceptance is checked counts as not sent",
@@ -740,6 +764,7 @@ _BILLING: Final = (
 )
 
 MONEY: Final = (
+    *_SENDING,
     *_SUBMIT,
     *_ACCEPTANCE,
     *_DELIVERY,
