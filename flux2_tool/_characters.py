@@ -7,6 +7,7 @@ characters whose glyph is empty although their category is a letter's or a symbo
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from typing import Final
 
@@ -52,6 +53,27 @@ def is_printable(character: str) -> bool:
     So a message is the same with every version of Unicode, in Python and in the plugin's JavaScript.
     """
     return character.isprintable() or (unicodedata.category(character) == "Cn" and is_visible(character))
+
+
+def shell_word(text: str) -> str:
+    """Return a text as one word of a command line, of which every character survives being shown and typed.
+
+    What cannot be seen, and a byte of a name that is no text, is written as bash, zsh and ksh read it between $' and '.
+    """
+    if all(character.isprintable() for character in text):
+        return shlex.quote(text)
+    return "$'" + "".join(map(_shell_escape, text)) + "'"
+
+
+def _shell_escape(character: str) -> str:
+    code = ord(character)
+    if character in "'\\":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def has_visible(text: str) -> bool:

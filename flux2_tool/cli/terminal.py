@@ -9,15 +9,21 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import click
 
+from flux2_tool._characters import shell_word
 from flux2_tool.cli.streams import OUTPUT_ERRORS, LostStream, ResultStream
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.hosts.log_stream import LogStream
+
+# Unicode's categories of what acts on a terminal or turns the text around it; of them, what only joins letters.
+_CONTROLS: Final = ("Cc", "Cf", "Zl", "Zp")
+_JOINERS: Final = "\u200c\u200d"
 
 
 class Reporter(Protocol):
@@ -38,8 +44,13 @@ def write_line(text: str) -> None:
 
 
 def write_path(path: str) -> None:
-    """Write one line with a path that can be used: a byte of it that is no text in this locale stays as it is."""
-    _write(sys.stdout, "".join(c for c in path if c.isprintable() or "\udc80" <= c <= "\udcff"))
+    """Write one line with a path that can be used.
+
+    It stays as it is, with a byte that is no text in this locale and with what cannot be seen; only at a terminal,
+    where a control character could act, such a path is written as a shell reads it.
+    """
+    is_shown_as_it_is = all(unicodedata.category(c) not in _CONTROLS or c in _JOINERS for c in path)
+    _write(sys.stdout, path if is_shown_as_it_is or not sys.stdout.isatty() else shell_word(path))
 
 
 def write_json(value: Any, *, indent: int | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from flux2_tool._folders import expanded
 from flux2_tool.exceptions import InvalidArgumentsError
-from flux2_tool.images.part_file import check_writable
+from flux2_tool.images.part_file import check_writable, fitting_stem
 
 _SUFFIXES: Final = frozenset(
     (
@@ -78,8 +78,8 @@ class SaveTarget:
         """
         if self.name is None:
             return usual_stem, None
-        path = Path(self.name)
-        return "-".join([path.stem, *map(str, numbers)]), path.suffix
+        path, tail = Path(self.name), "".join(f"-{number}" for number in numbers)
+        return f"{fitting_stem(path.stem, tail + path.suffix)}{tail}", path.suffix
 
 
 def _mode_of(path: Path) -> int:
@@ -101,7 +101,8 @@ async def checked_targets(asked: SaveTarget | None, save_dir: Path | None) -> tu
             await asyncio.to_thread(check_writable, asked.folder, asked.name)
         except (OSError, ValueError) as exc:
             path = asked.folder if asked.name is None else asked.folder / asked.name
-            raise _refused(str(path), getattr(exc, "strerror", None) or type(exc).__name__) from exc
+            why = "no file can have such a name" if isinstance(exc, ValueError) else exc.strerror
+            raise _refused(str(path), why or type(exc).__name__) from exc
     kept = None if save_dir is None else SaveTarget(folder=save_dir)
     return tuple(dict.fromkeys(target for target in (asked, kept) if target is not None))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Final
 
 import httpx
 
+from flux2_tool._characters import shell_word
 from flux2_tool._clock import Clock, iso_utc
 from flux2_tool.engine.accounts import Accounts
 from flux2_tool.engine.host_profile import HostProfile
@@ -256,9 +256,7 @@ class _Saving:
         ref = TaskRef.text_of(self.image_task.task_id)
         stem, suffix = target.names_of("", *self._numbers(index)[:1])
         place = target.folder if suffix is None else target.folder / f"{stem}{suffix}"
-        later = (
-            "" if ref is None else f"; fetch it later with: flux2-tool task {ref} --output {shlex.quote(str(place))}"
-        )
+        later = "" if ref is None else f"; fetch it later with: flux2-tool task {ref} --output {shell_word(str(place))}"
         self.warnings.append(f"{NOT_SAVED}: the picture was made but could not be saved: {why}{later}")
 
     def _warn_of_name(self, saved: SavedImage, asked: str) -> None:

@@ -17,6 +17,9 @@ from typing import BinaryIO, Final, cast
 
 # Enough to notice a full disk, and nothing beside a picture.
 _TRIAL_BYTES: Final = 64 * 1024
+# Of what every usual file system takes.
+_MOST_NAME_BYTES: Final = 255
+_MOST_MISSING: Final = 100
 
 
 def check_writable(folder: Path, name: str | None = None) -> None:
@@ -29,15 +32,21 @@ def check_writable(folder: Path, name: str | None = None) -> None:
     Raises:
         OSError: No file can be written there, or none of this name.
     """
-    place = folder
+    place, missing = folder, list[str]()
     while not os.path.lexists(place) and place != place.parent:
+        missing.append(place.name)
         place = place.parent
     if not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(place))
+    if len(missing) > _MOST_MISSING:
+        raise OSError(errno.ENAMETOOLONG, f"more than {_MOST_MISSING} folders would have to be made")
     with tempfile.TemporaryFile(dir=place) as trial:
         trial.write(bytes(_TRIAL_BYTES))
         trial.flush()
-    # Looking for a name shows whether it is too long.
+    # Looking for a name shows whether it is too long, of a folder to be made, too, and of the whole path.
+    for made in (*missing, str(folder / (name or ""))):
+        with contextlib.suppress(FileNotFoundError):
+            (place / made).lstat()
     with contextlib.suppress(FileNotFoundError):
         if name is not None and stat.S_ISDIR((place / name).stat().st_mode) and place == folder:
             raise IsADirectoryError(errno.EISDIR, "it is a folder", name)
@@ -74,14 +83,12 @@ class PartFile:
         for number in range(1, 1000):
             if self._is_discarded:
                 raise OSError(None, "it took too long")
-            target = self._folder / (f"{self._stem}{suffix}" if number == 1 else f"{self._stem}-{number}{suffix}")
+            tail = suffix if number == 1 else f"-{number}{suffix}"
+            target = self._folder / f"{fitting_stem(self._stem, tail)}{tail}"
             try:
                 _rename_new(self._temporary, target)
             except FileExistsError:
-                # Imported here because names rarely meet.
-                import filecmp
-
-                if filecmp.cmp(self._temporary, target, shallow=False):
+                if _is_same(self._temporary, target):
                     return target
                 continue
             return target
@@ -126,6 +133,23 @@ async def new_part(folder: Path, stem: str) -> AsyncIterator[PartFile]:
 def _discard(making: asyncio.Future[PartFile]) -> None:
     if not making.cancelled() and making.exception() is None:
         making.result().discard()
+
+
+def fitting_stem(stem: str, tail: str) -> str:
+    """Return as much of a file name's beginning as leaves room for its end: a number makes a long name too long."""
+    while stem and len(os.fsencode(f"{stem}{tail}")) > _MOST_NAME_BYTES:
+        stem = stem[:-1]
+    return stem
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return whether two files have the same contents; what cannot be read, or leads nowhere, has not."""
+    import filecmp  # names rarely meet
+
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _rename_new(temporary: Path, target: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -157,6 +159,41 @@ def test_remix_takes_urls_and_earlier_tasks(command: Command, sandbox: Sandbox) 
         first["images"][0]["url"],
         "https://example.com/a.png",
     ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_number_leaves_the_longest_name_possible(command: Command, count: int) -> None:
+    """The name was checked before the pictures were paid, and what tells them apart comes after it."""
+    saved = []
+    for prompt in ("a red fox", "a grey cat"):
+        done = command.run("generate", prompt, "--count", str(count), "--output", f"{'x' * 251}.png")
+        assert done.returncode == 0, done.stderr
+        saved.append([Path(line).read_bytes() for line in done.stdout.splitlines()])
+
+    assert {len(path.name) for path in command.folder.glob("x*.png")} == {255}
+    assert [len(pictures) for pictures in saved] == [count, count]
+    assert not set(saved[0]) & set(saved[1])
+
+
+def test_a_link_that_leads_nowhere_is_not_in_a_pictures_way(command: Command) -> None:
+    (command.folder / "fox.png").symlink_to(command.folder / "nowhere")
+
+    done = command.run("generate", "a red fox", "--output", "fox.png")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{command.folder}/fox-2.png\n"
+
+
+@pytest.mark.parametrize("place", [f"{'x' * 300}/fox.png", f"new/{'x' * 300}/", "d/" * 1500, f"{'d/' * 2200}fox.png"])
+def test_a_folder_that_cannot_be_made_is_refused_before_it_is_paid(
+    command: Command, sandbox: Sandbox, place: str
+) -> None:
+    done = command.run("generate", "a red fox", "--output", place)
+
+    assert done.returncode == 2
+    assert "could not be saved" in done.stderr
+    assert not re.search("Error|None", done.stderr)
+    assert sandbox.ledger.creates == []
 
 
 def test_a_wait_that_ends_first_names_the_command_that_fetches_the_image(command: Command, sandbox: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -246,16 +247,44 @@ def test_a_path_is_printed_as_its_bytes_and_other_text_is_escaped(
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     monkeypatch.setattr(sys, "stdout", ResultStream(descriptor, encoding=encoding))
 
-    write_path("/p/caf\udce9\x1b[2J.png")
+    write_path("/p/caf\udce9.png")
     write_json({"path": "/p/caf\udce9", "text": "雪\x9b\ud83d"})
     write_line("雪\udc9b\x1b[2J")
 
     first, second, third, *_ = path.read_bytes().split(b"\n")
-    assert first == b"/p/caf\xe9[2J.png"
+    assert first == b"/p/caf\xe9.png"
     assert json.loads(second.decode(encoding)) == {"path": "/p/caf\udce9", "text": "雪\x9b\ud83d"}
     assert third == ("雪".encode() if encoding == "utf-8" else b"\\u96ea") + b"[2J"
     assert output_failure() is None
     os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "name", ["旅\u3000行", "a\u00a0b", "9.22\u202fPM", "👨\u200d👩", "a\u200fb", "a\x1b[2Jb", "a\nb"]
+)
+@pytest.mark.parametrize("at_terminal", [False, True])
+def test_a_printed_path_leads_to_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, at_terminal: bool
+) -> None:
+    """Whatever is in a folder's name; at a terminal it is a word for the shell where it could act on the terminal."""
+    (tmp_path / name).mkdir()
+    path, out = tmp_path / name / "fox.png", io.StringIO()
+    path.touch()
+    monkeypatch.setattr(out, "isatty", lambda: at_terminal)
+    monkeypatch.setattr(sys, "stdout", out)
+
+    write_path(str(path))
+
+    word = out.getvalue().removesuffix("\n")
+    if at_terminal and not name.isprintable() and word.startswith("$'"):
+        assert word.isprintable()
+        named = subprocess.run(
+            ["bash", "-c", f"printf %s {word}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+        ).stdout
+        word = os.fsdecode(named)
+    elif at_terminal:
+        assert not {"\x1b", "\n", "\u200f"} & set(word)
+    assert Path(word).is_file()
 
 
 def test_stderr_without_a_reader_is_known_to_be_lost(pipe: tuple[int, int]) -> None:

@@ -590,15 +590,11 @@ def test_a_locale_without_the_prompts_letters_gets_an_ascii_name(monkeypatch: py
     assert file_stem(at=0.0, slug="fox-雪", task_id="tsk_1") == "19700101-000000-fox-tsk_1"
 
 
-def test_whatever_prevents_saving_the_result_has_its_link(
-    home: Path, runapi: SandboxTransport, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_name_that_cannot_be_is_refused_before_it_is_paid(
+    home: Path, runapi: SandboxTransport, tmp_path: Path
 ) -> None:
-    """The picture is paid: a name that cannot be, or a defect of this package, costs a warning and no more."""
-    folder = tmp_path / "half \ud83d a name"
+    found = run_call(home, runapi, output_dir=tmp_path / "half \ud83d a name")
 
-    found = run_call(home, runapi, output_dir=folder)
-
-    assert found["task"]["state"] == "completed"
-    assert found["images"][0]["url"].startswith("http")
-    assert found["images"][0].get("path") is None
-    assert [warning.partition(":")[0] for warning in found["warnings"]] == ["not_saved"]
+    assert (found["error"]["code"], found["error"]["charged"]) == ("invalid_arguments", "no")
+    assert "no file can have such a name" in found["error"]["message"]
+    assert runapi.billed == 0
