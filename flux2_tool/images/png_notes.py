@@ -30,7 +30,7 @@ def without_notes(data: bytes) -> bytes:
         if name[:1].isupper():
             if not is_whole:
                 raise CannotCutError("a critical chunk is damaged")
-        elif not is_whole or name in _NOTES or (name == b"iCCP" and not _is_profile(body)):
+        elif not is_whole or name in _NOTES or (name == b"iCCP" and _is_too_large(body)):
             continue
         output.append(chunk(name, body))
     return b"".join(output)
@@ -62,17 +62,14 @@ def moves(png: bytes) -> bool:
     return False
 
 
-def _is_profile(body: bytes) -> bool:
-    """Return whether a colour profile can be unpacked and is not too large."""
-    packed = body.partition(b"\0")[2]
-    if packed[:1] != b"\0":
-        return False
+def _is_too_large(body: bytes) -> bool:
+    """Return whether a colour profile unpacks to more than any has."""
     stream = zlib.decompressobj()
     try:
-        stream.decompress(packed[1:], MAX_PROFILE_BYTES)
+        stream.decompress(body.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
     except zlib.error:
         return False
-    return not stream.unconsumed_tail
+    return bool(stream.unconsumed_tail)
 
 
 def _checked_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
