@@ -33,7 +33,8 @@ def memory_for(data: bytes, *, is_encoded_again: bool, most_bytes: int) -> int:
     size_px, bytes_per_pixel, turned_bytes_per_pixel = _claim(data)
     if size_px[0] * size_px[1] > MAX_PIXELS:
         raise PictureError(
-            f"has {size_px[0]} x {size_px[1]} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+            f"has {size_px[0]} x {size_px[1]} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed",
+            is_too_large=True,
         )
     pixels = size_px[0] * size_px[1]
     least_bytes = int(pixels * bytes_per_pixel) + len(data) + PRODUCTION.overhead_bytes

@@ -31,7 +31,7 @@ from flux2_tool.images.open_files import nameless_file, opened
 
 logger = logging.getLogger(__name__)
 
-Task = Literal["check", "copy", "clean", "thumbnail"]
+Task = Literal["check", "look", "copy", "clean", "thumbnail"]
 
 _BLOCK_BYTES: Final = 256 * 1024
 # A picture that is there sooner was made long ago, or is a test's.
@@ -109,6 +109,14 @@ class Decoder:
             PictureError: It is none, or not within the limits; the message completes the sentence "it …".
         """
         return await self._decoded("check", file, file)
+
+    async def look(self, file: BinaryIO) -> PictureFacts:
+        """See without decoding, as far as that can be told, that a file is a whole picture: for one that is too large.
+
+        Raises:
+            PictureError: It is none.
+        """
+        return await self._decoded("look", file, file)
 
     async def copy(self, file: BinaryIO, *, keep_metadata: bool) -> PictureCopy:
         """Return the picture of a file as the service may have it, in a file of its own; see `source_picture`.
@@ -283,10 +291,12 @@ def _facts_of(reply: dict[str, Any], limits: DecodeLimits) -> PictureFacts:
         except TypeError as exc:
             raise PictureError("could not be checked: the process that decodes it gave an unreadable reply") from exc
     if refused is not None:
-        hint, is_broken = str(reply.get("hint", "")), bool(reply.get("is_broken"))
-        raise PictureError(str(refused), hint=hint, is_broken=is_broken)
+        marks = {name: bool(reply.get(name)) for name in ("is_broken", "is_too_large")}
+        raise PictureError(str(refused), hint=str(reply.get("hint", "")), **marks)
     if over == "cpu":
-        raise PictureError(f"needs more than {limits.cpu_s} s of CPU time to decode, and no more are allowed")
+        raise PictureError(
+            f"needs more than {limits.cpu_s} s of CPU time to decode, and no more are allowed", is_too_large=True
+        )
     if over == "memory":
         raise _too_much_memory(limits)
     raise PictureError(f"makes the decoder crash ({reply.get('crashed')})")
@@ -295,8 +305,10 @@ def _facts_of(reply: dict[str, Any], limits: DecodeLimits) -> PictureFacts:
 def _too_much_memory(limits: DecodeLimits, needs_bytes: int | None = None) -> PictureError:
     most = f"{limits.memory_bytes // MIB} MiB"
     if needs_bytes is None:
-        return PictureError(f"needs more memory to decode than the {most} that are allowed")
-    return PictureError(f"needs about {needs_bytes // MIB} MiB of memory to decode; at most {most} are allowed")
+        text = f"needs more memory to decode than the {most} that are allowed"
+    else:
+        text = f"needs about {needs_bytes // MIB} MiB of memory to decode; at most {most} are allowed"
+    return PictureError(text, is_too_large=True)
 
 
 _SHARED: Final = Decoder()

@@ -6,7 +6,7 @@ has limits on CPU time, memory and output, and nothing of the picture outlives i
 notices that the other side has gone: it then ends its whole process group at once, whatever is being decoded, and so
 does whoever kills the group.
 
-    request  {"task": "check" | "copy" | "clean" | "thumbnail", "granted_bytes", "most_bytes", "cpu_s",
+    request  {"task": "check" | "look" | "copy" | "clean" | "thumbnail", "granted_bytes", "most_bytes", "cpu_s",
               "output_bytes", "watched"}
     reply    {"picture": {…}}             done
              {"refused": "text", …}       no picture as it must be; the text completes "it …"
@@ -44,7 +44,7 @@ from flux2_tool.images.convert import can_decode
 from flux2_tool.images.decode_memory import memory_for
 from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import HEAD_BYTES, kind_of
-from flux2_tool.images.inspect import SUFFIXES, Picture, read_picture, source_picture
+from flux2_tool.images.inspect import SUFFIXES, Picture, read_picture, source_picture, undecoded_picture
 from flux2_tool.images.parts import CannotCutError
 from flux2_tool.images.png import MAX_CHUNKS, has_too_many_chunks
 from flux2_tool.images.thumbnail import thumbnail_of
@@ -232,8 +232,12 @@ def answer(
     """
     try:
         data = _bytes_of(source)
+        if request["task"] == "look":
+            return {"picture": _facts(undecoded_picture(data), data)}
         if has_too_many_chunks(data):
-            raise PictureError(f"is a PNG of more than {MAX_CHUNKS:,} parts, and no more are allowed")
+            raise PictureError(
+                f"is a PNG of more than {MAX_CHUNKS:,} parts, and no more are allowed", is_too_large=True
+            )
         is_clean = request["task"] == "clean"
         needs_bytes = memory_for(data, is_encoded_again=is_clean, most_bytes=request["most_bytes"])
         if needs_bytes > request["granted_bytes"]:
@@ -250,7 +254,12 @@ def answer(
         return (
             {"over": "memory"}
             if _is_for_memory(exc)
-            else {"refused": str(exc), "hint": exc.hint, "is_broken": exc.is_broken}
+            else {
+                "refused": str(exc),
+                "hint": exc.hint,
+                "is_broken": exc.is_broken,
+                "is_too_large": exc.is_too_large,
+            }
         )
     except MemoryError:
         return {"over": "memory"}

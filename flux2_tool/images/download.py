@@ -35,8 +35,9 @@ DOWNLOAD_TIMEOUT_S: Final = 60.0
 MAX_REDIRECTS: Final = 5
 _WRITE_BYTES: Final = 1024 * 1024
 _SUFFIX: Final = re.compile(r"[a-z0-9]{2,8}")
-# What claims to be one of these and is not is damaged.
 _USUAL_TYPES: Final = ("png", "jpeg", "webp", "gif")
+# What a storage says that knows no more than that these are bytes; and where it says nothing.
+_BARE_BYTES: Final = ("", "application/octet-stream", "binary/octet-stream")
 
 
 # Whether the same link may deliver the picture a moment later: storage may not have it yet just after it was made.
@@ -171,19 +172,31 @@ def _published(part: PartFile, suffix: str, *, sealed: bool) -> Path:
 async def _checked(part: PartFile, media_type: str, decoder: Decoder) -> tuple[int, int, str]:
     """Return a picture's size in pixels and its suffix; a format that nothing here knows is taken as it came.
 
+    So is a picture that is too large to be decoded: it is paid for, and saving it takes no decoding.
+
     Raises:
         PictureError: It is no whole picture.
     """
     try:
         picture = await decoder.check(part.file)
-    except PictureError:
-        kind, _, subtype = media_type.partition(";")[0].strip().lower().partition("/")
+    except PictureError as exc:
+        if exc.is_too_large:
+            picture = await decoder.look(part.file)
+            return picture.width_px, picture.height_px, picture.suffix
+        label = media_type.partition(";")[0].strip().lower()
         head = await asyncio.to_thread(os.pread, part.file.fileno(), HEAD_BYTES, 0)
-        if kind != "image" or kind_of(head) is not UNKNOWN or subtype in _USUAL_TYPES:
+        if kind_of(head) is not UNKNOWN or not (label.startswith("image/") or label in _BARE_BYTES):
             raise
-        name = subtype.removeprefix("x-").removeprefix("vnd.").partition("+")[0]
-        return 0, 0, f".{name}" if _SUFFIX.fullmatch(name) else ".bin"
+        return 0, 0, _suffix_of(label)
     return picture.width_px, picture.height_px, picture.suffix
+
+
+def _suffix_of(label: str) -> str:
+    """Return the suffix of a format that nothing here knows, by what it was called; a usual one it is certainly not."""
+    kind, _, subtype = label.partition("/")
+    name = subtype.removeprefix("x-").removeprefix("vnd.").partition("+")[0]
+    is_name = kind == "image" and name not in _USUAL_TYPES and _SUFFIX.fullmatch(name)
+    return f".{name}" if is_name else ".bin"
 
 
 def check_link(url: str, *, loopback_allowed: bool) -> None:

@@ -10,9 +10,11 @@ class PictureError(Exception):
         message: What was found.
         hint: What to do; "" if there is nothing special.
         is_broken: Whether the bytes are no whole picture, so that another copy of it may be.
+        is_too_large: Whether decoding it takes more than is allowed, whole as it may be.
     """
 
-    def __init__(self, message: str, *, hint: str = "", is_broken: bool = False) -> None:
+    def __init__(self, message: str, *, hint: str = "", is_broken: bool = False, is_too_large: bool = False) -> None:
         super().__init__(message)
         self.hint = hint
         self.is_broken = is_broken
+        self.is_too_large = is_too_large

@@ -1,6 +1,7 @@
 """Say what a file is by its first bytes, so that a refusal can name it and its reader knows what to do.
 
-Pure, and reads a few thousand bytes at most. Sources: the formats' own specifications, and file(1)'s magic numbers.
+Pure, and reads a few thousand bytes; more only to skip an XML document's comments or a JPEG's metadata.
+Sources: the formats' own specifications, and file(1)'s magic numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ Use = Literal["sent", "converted", "unreadable", "none"]
 
 HEAD_BYTES: Final = 4096
 _EXPORT: Final = "Export it as PNG or JPEG, then use that."
+_USUAL_JPEG: Final = "Export it as a usual JPEG of 8 bits or a PNG, then use that."
 _FRAME: Final = "Save one frame of it as a PNG or JPEG, then use that."
 _PAGE: Final = "Save the page as a PNG or JPEG, then use that."
 _LINK: Final = "Fetch the picture's own address (it may need a login), then use that file."
@@ -73,6 +75,9 @@ _CODED: Final = FileKind(
 )
 _TARGA: Final = FileKind("a Targa picture (TGA)", "unreadable", ".tga", advice=_EXPORT)
 _NETPBM: Final = FileKind("a Netpbm picture", "converted", ".ppm", "PPM", _EXPORT)
+_TWELVE_BITS: Final = FileKind("a JPEG picture of 12 bits", "unreadable", ".jpg", advice=_USUAL_JPEG)
+_LOSSLESS: Final = FileKind("a lossless JPEG picture", "unreadable", ".jpg", advice=_USUAL_JPEG)
+_JPEG_LS: Final = FileKind("a JPEG-LS picture", "unreadable", ".jls", advice=_USUAL_JPEG)
 UNKNOWN: Final = FileKind("of no known kind", advice=_OTHER)
 
 _MAGIC: Final[tuple[tuple[bytes, FileKind], ...]] = (
@@ -139,6 +144,11 @@ _IS_NETPBM: Final = re.compile(rb"P[1-6]\s+[#0-9]")
 _IS_CODED: Final = re.compile(
     rf"\s*(?:data:image/[^,\s]{{1,100}},\s*)?(?:{'|'.join(BASE64_BEGINNINGS)})[A-Za-z0-9+/_-]{{20}}".encode()
 )
+# Whatever else there is of JPEG's frames, with a process that usual decoders have; and those without loss.
+_FRAMES: Final = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
+_LOSSLESS_FRAMES: Final = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
+_MAX_UTF_16_BYTES: Final = 256 * 1024
+_BEFORE_ROOT: Final = re.compile(rb"[\s>]*(<\?|<!--)")
 _PAGE_TAGS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<meta", b"<div", b"<p>")
 
 
@@ -151,20 +161,30 @@ def kind_of(data: bytes) -> FileKind:
     if not data:
         return EMPTY
     head = data[:HEAD_BYTES]
-    for found in (_of_container(head), _of_magic(head), _of_text(head)):
+    for found in (_of_container(head), _of_magic(head), _of_text(data)):
         if found is not None:
-            return found
+            return _of_frame(data) if found is JPEG else found
     return UNKNOWN if head.strip(b"\0") else _ZEROS
 
 
 def unreadable_because(data: bytes, kind: FileKind) -> str:
     """Return why a picture of a known kind could not be decoded; completes the sentence "it …"."""
-    end = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "GIF": b";"}.get(kind.decoder)
+    if has_no_end(data, kind):
+        return cut_short(data, kind)
+    return f"is {kind.name} that is damaged or cut short ({len(data)} bytes)"
+
+
+def cut_short(data: bytes, kind: FileKind) -> str:
+    """Return the same of a picture that is certainly cut short."""
+    return f"is {kind.name} that is cut short ({len(data)} bytes)"
+
+
+def has_no_end(data: bytes, kind: FileKind) -> bool:
+    """Return whether a file that cannot be decoded has no end of its format."""
     if kind is WEBP:
-        is_cut = 8 + int.from_bytes(data[4:8], "little") > len(data)
-    else:
-        is_cut = end is not None and end not in data.rstrip(b"\0")[-1024:]
-    return f"is {kind.name} that is {'cut short' if is_cut else 'damaged or cut short'} ({len(data)} bytes)"
+        return 8 + int.from_bytes(data[4:8], "little") > len(data)
+    end = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "GIF": b";"}.get(kind.decoder)
+    return end is not None and end not in data.rstrip(b"\0")[-1024:]
 
 
 def _of_container(head: bytes) -> FileKind | None:
@@ -227,17 +247,41 @@ def _of_magic(head: bytes) -> FileKind | None:
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
-def _of_text(head: bytes) -> FileKind | None:
-    text = head.removeprefix(b"\xef\xbb\xbf")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = head.decode("utf-16", "replace").encode()
-    start = text.lstrip()[:HEAD_BYTES].lower()
+def _of_frame(data: bytes) -> FileKind:
+    """Return the kind of a JPEG by the marker of its frame. Sources: ITU-T T.81, table B.1; ITU-T T.87."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 5 <= len(data):
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker in _LOSSLESS_FRAMES:
+            return _LOSSLESS
+        if marker == 0xF7:
+            return _JPEG_LS
+        if marker in _FRAMES:
+            return _TWELVE_BITS if data[at + 4] == 12 else JPEG
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2:
+            break
+        at += 2 + length
+    return JPEG
+
+
+def _of_text(data: bytes) -> FileKind | None:
+    text = data.removeprefix(b"\xef\xbb\xbf")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = data[:_MAX_UTF_16_BYTES].decode("utf-16", "replace").encode()
+    start = text[:HEAD_BYTES].lstrip().lower()
     if start.startswith(b"<"):
+        is_xml = start.startswith(b"<?xml")
+        start = _from_root(text).lower()
         if b"<svg" in start:
             return _SVG if not any(tag in start[: start.index(b"<svg")] for tag in _PAGE_TAGS) else _HTML
-        if start.startswith(b"<?xml") and b"<html" not in start:
+        if is_xml and b"<html" not in start:
             return _XML
         return _HTML if any(tag in start for tag in _PAGE_TAGS) else _XML
+    text = text[:HEAD_BYTES]
     if not _is_text(text):
         return None
     if start.startswith(b"version https://git-lfs"):
@@ -245,6 +289,17 @@ def _of_text(head: bytes) -> FileKind | None:
     if _IS_CODED.match(text):
         return _CODED
     return _JSON if start[:1] in (b"{", b"[") else _TEXT
+
+
+def _from_root(text: bytes) -> bytes:
+    """Return the beginning of a document without the instructions and comments before its first tag."""
+    at = 0
+    while (found := _BEFORE_ROOT.match(text, at)) is not None:
+        end = text.find(b"-->" if found[1] == b"<!--" else b"?>", found.end())
+        if end < 0:
+            break
+        at = end + len(b"?>")
+    return text[at : at + HEAD_BYTES]
 
 
 def _is_text(data: bytes) -> bool:

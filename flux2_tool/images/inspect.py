@@ -17,11 +17,22 @@ from flux2_tool.images.convert import CannotConvertError, can_decode, converted
 from flux2_tool.images.decode_limits import MAX_PIXELS, MAX_SOURCE_BYTES, MIB, MIN_SIDE_PX
 from flux2_tool.images.encode import Encoded, TooLargeError, encoded_again
 from flux2_tool.images.errors import PictureError
-from flux2_tool.images.file_kinds import HEIC, UNKNOWN, FileKind, kind_of, unreadable_because
+from flux2_tool.images.file_kinds import (
+    HEIC,
+    PNG,
+    UNKNOWN,
+    FileKind,
+    cut_short,
+    has_no_end,
+    kind_of,
+    unreadable_because,
+)
+from flux2_tool.images.half_files import is_cut_short
 from flux2_tool.images.jpeg_photo import cut_photo
 from flux2_tool.images.metadata import only_the_picture
 from flux2_tool.images.parts import CannotCutError
-from flux2_tool.images.png import without_broken_notes
+from flux2_tool.images.png import check_pixels
+from flux2_tool.images.png_notes import large_profiles, moves, without_notes
 from flux2_tool.images.turning import transpose_of
 
 if TYPE_CHECKING:
@@ -72,6 +83,25 @@ def read_picture(data: bytes) -> Picture:
         return Picture(data=data, kind=kind.suffix[1:].upper(), width_px=0, height_px=0, suffix=kind.suffix)
     with opened_picture(data, kind) as (image, name, _):
         return Picture(data=data, kind=name, width_px=image.size[0], height_px=image.size[1], suffix=kind.suffix)
+
+
+def undecoded_picture(data: bytes) -> Picture:
+    """Return a picture that is too large to be decoded, by what its file says of itself.
+
+    Raises:
+        PictureError: It is no picture, or is cut short.
+    """
+    kind = kind_of(data)
+    if not kind.suffix:
+        raise _no_picture(kind)
+    if kind is PNG:
+        try:
+            check_pixels(data)
+        except CannotCutError as exc:
+            raise _broken(unreadable_because(data, kind)) from exc
+    elif has_no_end(data, kind) or is_cut_short(data, kind):
+        raise _broken(cut_short(data, kind))
+    return Picture(data=data, kind=kind.decoder or kind.suffix[1:].upper(), width_px=0, height_px=0, suffix=kind.suffix)
 
 
 def source_picture(
@@ -211,6 +241,8 @@ def _moves(data: bytes, decoder: str) -> bool:
 
     if decoder in ("JPEG", "ICO"):
         return False
+    if decoder == "PNG":
+        return moves(data)
     try:
         with _quiet(), Image.open(io.BytesIO(data), formats=(decoder,)) as image:
             return bool(getattr(image, "is_animated", False))
@@ -232,26 +264,28 @@ def _quiet() -> Iterator[None]:
 def opened_picture(data: bytes, kind: FileKind) -> Iterator[tuple[Image.Image, str, bytes]]:
     """Decode a picture, and yield it with its format's name and the file that was decoded.
 
-    A PNG is read without chunks that need not be read and are damaged, as viewers do.
+    A PNG is read without notes and without chunks that need not be read where these are damaged, as viewers do.
     """
     from PIL import Image
 
     try:
         with _quiet(), _loaded(data, (kind.decoder,)) as (image, decoded):
+            if is_cut_short(decoded, kind, image):
+                raise _broken(cut_short(data, kind))
             # A phone's photo with a second picture after the first is a JPEG to other programs.
             yield image, "JPEG" if image.format == "MPO" else str(image.format), decoded
     except Image.DecompressionBombError as exc:
         raise PictureError(
-            f"has far too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+            f"has far too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed", is_too_large=True
         ) from exc
     except (PictureError, CannotConvertError, TooLargeError):
         raise
     except Exception as exc:  # decoders raise many types for invalid data
-        raise PictureError(
-            unreadable_because(data, kind),
-            hint="Send or download the picture again, then use the new file.",
-            is_broken=True,
-        ) from exc
+        raise _broken(unreadable_because(data, kind)) from exc
+
+
+def _broken(why: str) -> PictureError:
+    return PictureError(why, hint="Send or download the picture again, then use the new file.", is_broken=True)
 
 
 @contextmanager
@@ -261,16 +295,19 @@ def _loaded(data: bytes, formats: tuple[str, ...]) -> Iterator[tuple[Image.Image
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
         _check_size(image)
+        # Pillow turns a TIFF when it loads it, and also believes its XMP; see `transpose_of`.
+        image.info.pop("xmp", None)
         image.load()
     except (PictureError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception:  # see `opened_picture`
         if formats != ("PNG",):
             raise
-        data = without_broken_notes(data)
-        image = Image.open(io.BytesIO(data), formats=formats)
-        _check_size(image)
-        image.load()
+        data = without_notes(data)
+        with large_profiles():
+            image = Image.open(io.BytesIO(data), formats=formats)
+            _check_size(image)
+            image.load()
     with image:
         yield image, data
 
@@ -279,5 +316,6 @@ def _check_size(image: Image.Image) -> None:
     width_px, height_px = image.size
     if width_px * height_px > MAX_PIXELS:
         raise PictureError(
-            f"has {width_px} x {height_px} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed"
+            f"has {width_px} x {height_px} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are allowed",
+            is_too_large=True,
         )

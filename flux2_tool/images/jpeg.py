@@ -99,15 +99,44 @@ def cut_with(follow: Follow, data: bytes) -> bytes:
     Raises:
         CannotCutError: See `only_the_picture`, or as the function does.
     """
+    reader = _followed(follow, data)
+    kept = [part.written() for part in reader.parts]
+    kept[reader.profile_at : reader.profile_at] = _profile_segments(reader.profile_pieces)
+    return b"".join((b"\xff\xd8", *kept, b"\xff\xd9"))
+
+
+def check_scans(data: bytes) -> None:
+    """Follow a JPEG to its end.
+
+    Raises:
+        EndsEarlyError: It is cut short.
+        CannotCutError: It cannot be followed.
+    """
+    try:
+        _check_cost(data)
+        _followed(walk, data)
+    except (IndexError, ValueError, struct.error) as exc:
+        raise CannotCutError("a part ends before its length") from exc
+
+
+def has_end(data: bytes) -> bool:
+    """Return whether a JPEG's picture has the marker of its end; those of pictures in it or after it do not count."""
+    try:
+        for _ in _parts_of(data):
+            pass
+    except CannotCutError:
+        return False
+    return True
+
+
+def _followed(follow: Follow, data: bytes) -> _Reader:
     reader = _Reader(follow=follow)
     for part in _parts_of(data):
         _read(reader, part)
     if reader.frame is None or not reader.has_scans:
         raise CannotCutError("it has no scan")
     reader.frame.check_complete()
-    kept = [part.written() for part in reader.parts]
-    kept[reader.profile_at : reader.profile_at] = _profile_segments(reader.profile_pieces)
-    return b"".join((b"\xff\xd8", *kept, b"\xff\xd9"))
+    return reader
 
 
 def _check_cost(data: bytes) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flux2_tool.images.jpeg_huffman import BlockSteps, HuffmanTable, Symbols
-from flux2_tool.images.parts import CannotCutError
+from flux2_tool.images.parts import CannotCutError, EndsEarlyError
 
 _MAX_BLOCKS: Final = 40_000_000  # of all scans together: as many as 64 megapixels have in ten scans
 _RESTART: Final = re.compile(rb"\xff([\xd0-\xd7])")
@@ -105,7 +105,7 @@ def walk(coded: bytes, frame: Frame, scan: Scan, restart_mcus: int) -> bytes:
     per_piece = restart_mcus or units
     for number, begin in enumerate(range(0, units, per_piece)):
         if 2 * number >= len(pieces):
-            raise CannotCutError("a restart is missing")
+            raise EndsEarlyError("a restart is missing")
         if number:
             if pieces[2 * number - 1] != bytes((0xD0 + (number - 1) % 8,)):
                 raise CannotCutError("a restart is out of order")
@@ -146,10 +146,10 @@ def _cut_piece(piece: bytes, walker: _Walker, begin: int, end: int) -> bytes:
     try:
         used_bits = walker.walk(data + _SPARE, begin, end)
     except struct.error as exc:
-        raise CannotCutError("its coded data end early") from exc
+        raise EndsEarlyError("its coded data end early") from exc
     used_bytes, padding = (used_bits + 7) // 8, -used_bits % 8
     if used_bytes > len(data):
-        raise CannotCutError("its coded data end early")
+        raise EndsEarlyError("its coded data end early")
     kept = data[:used_bytes]
     filler = (1 << padding) - 1
     if padding and kept[-1] & filler not in (0, filler):

@@ -8,3 +8,7 @@ class CannotCutError(Exception):
 
     The message says what was found; it is for logs and tests, since encoding again usually succeeds.
     """
+
+
+class EndsEarlyError(CannotCutError):
+    """Coded data end before the picture does, as a file does that was cut short."""

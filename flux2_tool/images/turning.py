@@ -35,11 +35,30 @@ _TRANSPOSES: Final[dict[Any, str]] = {
 
 
 def transpose_of(image: Image.Image) -> str | None:
-    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read."""
+    """Return how to turn a picture upright, by its EXIF orientation; None if it is, or that cannot be read.
+
+    Pillow's own reading also believes XMP and a PNG's text, which viewers do not, and which editors leave in files
+    whose pixels they have turned.
+    """
     try:
-        return _TRANSPOSES.get(image.getexif().get(_ORIENTATION))
+        return _TRANSPOSES.get(_orientation(image))
     except Exception:  # noqa: BLE001 - Pillow raises many types for invalid EXIF data, of which only one tag matters
         return None
+
+
+def _orientation(image: Image.Image) -> Any:
+    from PIL import Image
+
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:
+        return tags.get(_ORIENTATION)
+    notes = image.info.get("exif")
+    # A text of a PNG may have that name, but not that beginning, which Pillow puts before the chunk's content.
+    if not isinstance(notes, bytes) or (image.format == "PNG" and not notes.startswith(b"Exif\0\0")):
+        return None
+    exif = Image.Exif()
+    exif.load(notes)
+    return exif.get(_ORIENTATION)
 
 
 def swaps_sides(operation: str | None) -> bool:

@@ -18,7 +18,7 @@ from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.results import PictureTask, TaskInfo, ToolResult
 from tests.support.harness import CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, run_call
-from tests.support.pictures import file_of, picture
+from tests.support.pictures import file_of, picture, plain_png, scene, with_frame, with_long_note
 
 PNG = picture(size=(64, 48))
 WHOLE = (200, PNG, {})
@@ -204,6 +204,9 @@ def test_a_call_that_is_stopped_while_it_tries_again_returns_at_once(home: Path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+NEW_FORMAT = b"\xfe\xed\xfa\xce\1\2" * 20
+
+
 # ---- formats ---------------------------------------------------------------------------------------------------------
 
 
@@ -213,8 +216,16 @@ def test_a_call_that_is_stopped_while_it_tries_again_returns_at_once(home: Path,
         pytest.param(lambda: file_of("AVIF"), "image/avif", ".avif", True, id="AVIF"),
         pytest.param(lambda: file_of("TIFF"), "image/png", ".tif", True, id="TIFF"),
         pytest.param(lambda: b"\xff\x0a\xfa\x0f" * 20, "image/png", ".jxl", False, id="JPEG XL"),
-        pytest.param(lambda: b"\xfe\xed\xfa\xce\1\2" * 20, "image/x-new", ".new", False, id="a format of the future"),
-        pytest.param(lambda: b"\xfe\xed\xfa\xce\1\2" * 20, "image/../../x", ".bin", False, id="an odd type"),
+        pytest.param(lambda: NEW_FORMAT, "image/x-new", ".new", False, id="a format of the future"),
+        pytest.param(lambda: NEW_FORMAT, "image/../../x", ".bin", False, id="an odd type"),
+        pytest.param(lambda: NEW_FORMAT, "image/webp", ".bin", False, id="another format's type"),
+        pytest.param(lambda: NEW_FORMAT, "application/octet-stream", ".bin", False, id="bytes"),
+        pytest.param(lambda: NEW_FORMAT, "", ".bin", False, id="no type"),
+        pytest.param(lambda: with_frame(file_of("JPEG"), bits=12), "image/jpeg", ".jpg", False, id="a JPEG of 12 bits"),
+        pytest.param(lambda: plain_png(9000, 9000), "image/png", ".png", False, id="81 megapixels"),
+        pytest.param(lambda: plain_png(15000, 15000), "image/png", ".png", False, id="225 megapixels"),
+        pytest.param(lambda: file_of("WEBP", scene((6000, 6000))), "", ".webp", False, id="more memory than allowed"),
+        pytest.param(lambda: with_long_note(file_of("PNG")), "image/png", ".png", True, id="a note of 3 MiB"),
     ],
 )
 def test_a_format_that_nothing_here_knows_is_kept_as_it_came(
@@ -232,10 +243,24 @@ def test_a_format_that_nothing_here_knows_is_kept_as_it_came(
     assert result["warnings"] == []
 
 
-@pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", "text/html"])
-def test_bytes_that_do_not_claim_to_be_a_new_format_are_not_kept(home: Path, tmp_path: Path, media_type: str) -> None:
-    """A damaged file under a picture's name is worse than the link."""
-    storage = Storage((200, b"\xfe\xed\xfa\xce\1\2" * 20, {"content-type": media_type}))
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        pytest.param(lambda: NEW_FORMAT, "text/html", id="called a page"),
+        pytest.param(lambda: NEW_FORMAT, "application/json", id="called JSON"),
+        pytest.param(lambda: b"<html>Sign in", "image/png", id="a page"),
+        pytest.param(lambda: b'{"error": "gone"}', "application/octet-stream", id="JSON"),
+        pytest.param(lambda: b"%PDF-1.7", "image/png", id="a PDF"),
+        pytest.param(lambda: b"PK\3\4" + bytes(40), "", id="an archive"),
+        pytest.param(lambda: plain_png(9000, 9000, rows=4500), "image/png", id="half of 81 megapixels"),
+        pytest.param(lambda: file_of("WEBP", scene((6000, 6000)))[:-90], "image/webp", id="a large WebP cut short"),
+    ],
+)
+def test_what_is_certainly_no_whole_picture_is_not_kept(
+    home: Path, tmp_path: Path, body: Callable[[], bytes], media_type: str
+) -> None:
+    """A damaged file or an error message under a picture's name is worse than the link."""
+    storage = Storage((200, body(), {"content-type": media_type}))
 
     assert saved(home, storage, tmp_path / "out")["warnings"][0].startswith("not_saved: ")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -15,7 +17,18 @@ from flux2_tool.images.encode import TooLargeError, encoded
 from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import kind_of
 from flux2_tool.images.inspect import read_picture, source_picture
-from tests.support.pictures import NO_PICTURES, camera_notes, file_of, opened, png_chunk, scene, with_first_chunks
+from tests.support.hiding import SRGB
+from tests.support.pictures import (
+    NO_PICTURES,
+    camera_notes,
+    file_of,
+    opened,
+    png_chunk,
+    scene,
+    with_first_chunks,
+    with_frame,
+    with_long_note,
+)
 
 
 @pytest.mark.parametrize("name", NO_PICTURES)
@@ -177,6 +190,81 @@ def test_damage_beside_the_picture_does_not_matter() -> None:
     assert read_picture(data).data == data
 
 
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt"])
+@pytest.mark.parametrize("place", ["before the pixels", "after them"])
+def test_a_note_that_unpacks_to_megabytes_does_not_matter(name: bytes, place: str) -> None:
+    """Programs keep their whole state there, such as a workflow; viewers do not read it."""
+    plain = file_of("PNG")
+    data = with_long_note(plain, name=name)
+    if place == "after them":
+        data = plain[:-12] + data[33 : len(data) - len(plain) + 33] + plain[-12:]
+
+    assert source_picture(data).data == plain
+    assert read_picture(data).data == data
+
+
+def test_a_large_profile_keeps_its_colours() -> None:
+    """A printer's has megabytes of tables, more than Pillow reads of a PNG."""
+    count, at = struct.unpack(">I", SRGB[128:132])[0], 132
+    tags = [struct.unpack_from(">4sII", SRGB, at + 12 * number) for number in range(count)]
+    tags = [*((name, begin + 12, size) for name, begin, size in tags), (b"priv", len(SRGB) + 12, 2_000_000)]
+    table = b"".join(struct.pack(">4sII", *tag) for tag in tags)
+    large = SRGB[4:128] + struct.pack(">I", len(tags)) + table + SRGB[at + 12 * count :] + bytes(2_000_000)
+    large = struct.pack(">I", len(large) + 4) + large
+    data = with_first_chunks(file_of("PNG"), png_chunk(b"iCCP", b"x\0\0" + zlib.compress(large)))
+
+    clean = opened(source_picture(data).data)
+
+    assert (
+        clean.info["icc_profile"] == opened(source_picture(file_of("JPEG", icc_profile=large)).data).info["icc_profile"]
+    )
+    assert read_picture(data).data == data
+
+
+def test_notes_that_would_fill_the_memory_are_not_unpacked() -> None:
+    """Ten of a hundred MiB each are a file of a megabyte."""
+    bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 * 1024 * 1024)))
+    profile = png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100 * 1024 * 1024)))
+    data = with_first_chunks(file_of("PNG"), profile, *[bomb] * 10)
+    tracemalloc.start()
+    try:
+        assert source_picture(data).data == file_of("PNG")
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most_bytes < 16 * 1024 * 1024
+
+
+def test_a_moving_png_with_a_long_note_is_known_as_such() -> None:
+    """Its sender is warned like any other's."""
+    moving = file_of("PNG", FRAMES[0], save_all=True, append_images=FRAMES[1:])
+
+    assert source_picture(with_long_note(moving)).moves
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        pytest.param({"marker": 0xC1, "bits": 12}, "a JPEG picture of 12 bits", id="12 bits"),
+        pytest.param({"marker": 0xC3}, "a lossless JPEG picture", id="lossless"),
+        pytest.param({"marker": 0xC3, "bits": 12}, "a lossless JPEG picture", id="lossless of 12 bits"),
+        pytest.param({"marker": 0xF7}, "a JPEG-LS picture", id="JPEG-LS"),
+    ],
+)
+def test_a_jpeg_of_a_rare_process_is_named_as_such(frame: dict[str, int], said: str) -> None:
+    """Whoever is told that it is damaged looks for another copy, which is the same."""
+    photo = file_of("JPEG", exif=camera_notes(), comment=b"x" * 9000)
+
+    with pytest.raises(PictureError, match=said) as caught:
+        source_picture(with_frame(photo, **frame))
+
+    assert "usual JPEG of 8 bits or a PNG" in caught.value.hint
+    assert not caught.value.is_broken
+    assert read_picture(with_frame(photo, **frame)).data == with_frame(photo, **frame)
+    assert source_picture(photo).kind == "JPEG"
+
+
 def test_damage_to_the_picture_itself_is_refused() -> None:
     """A palette with a wrong checksum shows wrong colours."""
     whole = file_of("PNG", scene().convert("P"))
@@ -227,8 +315,6 @@ def test_colours_that_a_file_names_by_number_are_kept(primaries: int, transfer: 
 
 def test_a_wide_profile_is_kept_by_a_conversion() -> None:
     """A phone's photo in Display P3 without its profile is pale."""
-    from tests.support.hiding import SRGB
-
     found = source_picture(file_of("TIFF", scene(), icc_profile=SRGB))
 
     assert Image.open(io.BytesIO(found.data)).info["icc_profile"] == SRGB

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat, JpegImagePlugin
 
-from flux2_tool.images.inspect import without_metadata
+from flux2_tool.images.inspect import source_picture, without_metadata
 from tests.support.hiding import SRGB
 from tests.support.pictures import (
     camera_notes,
@@ -171,3 +171,38 @@ def test_16_bits_of_grey_keep_every_bit() -> None:
     assert clean.size == (24, 40)
     assert clean.getpixel((23, 39)) == 0
     assert clean.getpixel((0, 0)) == 959 * 67
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+_XMP_TEXT = b"XML:com.adobe.xmp\0\0\0\0\0" + XMP
+_RAW_PROFILE = b"\nexif\n      34\n" + camera_notes(6).hex().encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(file_of("JPEG", xmp=XMP), id="XMP in JPEG"),
+        pytest.param(file_of("JPEG", xmp=XMP, exif=camera_notes(1)), id="XMP beside EXIF"),
+        pytest.param(file_of("WEBP", xmp=XMP), id="XMP in WebP"),
+        pytest.param(with_first_chunks(file_of("PNG"), png_chunk(b"iTXt", _XMP_TEXT)), id="XMP in PNG"),
+        pytest.param(
+            with_first_chunks(file_of("PNG"), png_chunk(b"tEXt", b"Raw profile type exif\0" + _RAW_PROFILE)),
+            id="a text of PNG",
+        ),
+        pytest.param(
+            with_first_chunks(file_of("PNG"), png_chunk(b"tEXt", b"exif\0" + camera_notes(6)[6:])),
+            id="a text of PNG called exif",
+        ),
+        pytest.param(file_of("TIFF", tiffinfo={700: XMP}), id="XMP in TIFF"),
+        pytest.param(lambda: file_of("AVIF", xmp=XMP), id="XMP in AVIF"),
+    ],
+)
+def test_only_exif_says_how_a_picture_was_held(data: Any) -> None:
+    """Viewers read nothing else, and editors leave it in XMP when they have turned the pixels."""
+    clean = source_picture(data() if callable(data) else data)
+
+    assert (clean.width_px, clean.height_px) == (48, 32)
+    assert b"xmpmeta" not in clean.data

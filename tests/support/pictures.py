@@ -66,6 +66,27 @@ def with_first_chunks(png: bytes, *chunks: bytes) -> bytes:
     return png[:33] + b"".join(chunks) + png[33:]
 
 
+def with_long_note(png: bytes, *, name: bytes = b"zTXt") -> bytes:
+    """Return a PNG with a note that unpacks to three MiB."""
+    head = {b"zTXt": b"Comment\0\0", b"iTXt": b"Comment\0\1\0\0\0"}[name]
+    return with_first_chunks(png, png_chunk(name, head + zlib.compress(b"SECRET " * 450_000)))
+
+
+def plain_png(width_px: int, height_px: int, *, rows: int | None = None) -> bytes:
+    """Return a black PNG, of which so many rows are there; by default all of them."""
+    packer, row = zlib.compressobj(), bytes(1 + width_px)
+    pixels = b"".join(packer.compress(row) for _ in range(height_px if rows is None else rows)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width_px, height_px, 8, 0, 0, 0, 0)
+    chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", pixels), png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def with_frame(jpeg: bytes, *, marker: int = 0xC0, bits: int = 8) -> bytes:
+    """Return a baseline JPEG whose frame says that it is of another process or depth."""
+    at = jpeg.index(b"\xff\xc0")
+    return jpeg[: at + 1] + bytes((marker,)) + jpeg[at + 2 : at + 4] + bytes((bits,)) + jpeg[at + 5 :]
+
+
 def deep_png(size: tuple[int, int], *, colour: int = 2, orientation: int = 1) -> tuple[bytes, list[bytes]]:
     """Return a PNG of 16 bits a sample, and its rows as they are stored.
 
@@ -128,6 +149,11 @@ NO_PICTURES: Final[dict[str, tuple[bytes, str]]] = {
     "base64": (base64.b64encode(file_of("JPEG")), "the text of a picture in base64"),
     "a data: URL": (b"data:image/png;base64,\n" + base64.b64encode(file_of("PNG")), "the text of a picture in base64"),
     "SVG": (b"<?xml version='1.0'?><!-- x --><svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+    "SVG after a long comment": (b"<?xml version='1.0'?>\n<!-- " + b"x" * 9000 + b" -->\n<svg/>", "an SVG drawing"),
+    "SVG in UTF-16": (f"<!--{'x' * 9000}--><svg/>".encode("utf-16"), "an SVG drawing"),
+    "SVG with a type": (b"<?xml?><!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'x'>\n<svg/>", "an SVG drawing"),
+    "a page after a long comment": (b"<!-- " + b"<svg>" * 2000 + b" --><html>", "an HTML page"),
+    "a comment without an end": (b"<!-- " + b"x" * 9000, "an XML document"),
     "PDF": (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0", "a PostScript drawing"),
     "MP4": (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2avc1mp41", "a video (MP4)"),
