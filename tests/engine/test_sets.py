@@ -173,6 +173,28 @@ def test_all_refused_for_credits_says_so_once(home: Path) -> None:
     assert (error["code"], error["charged"]) == ("insufficient_credits", "no")
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_one_task_is_one_picture_of_a_set(home: Path, at_once: bool) -> None:
+    """Whoever answers every request with the same task made one picture, whether the answers arrive together or not."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return (200, {"id": "tsk_same", "status": "pending"})
+        return (200, {"id": "tsk_same", "status": "completed", "images": [{"url": "https://img.test/1.png"}]})
+
+    runapi = MockService(answer)
+    result = run_call(home, runapi, arguments={**FOX, "count": 3}, max_creates=8 if at_once else 1)
+
+    assert [image["task_ref"] for image in result["images"]] == ["task:tsk_same"]
+    assert sum(text.startswith("not_made: ") and "(charged: unknown)" in text for text in result["warnings"]) == 2
+    assert sorted((record.state, record.task_id) for record in records_of(home)) == [
+        ("completed", "tsk_same"),
+        ("unknown", None),
+        ("unknown", None),
+    ]
+    assert len({post.headers["idempotency-key"] for post in runapi.posts}) == 3
+
+
 # ---- some are late ---------------------------------------------------------------------------------------------------
 
 

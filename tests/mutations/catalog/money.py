@@ -65,8 +65,8 @@ _SUBMIT: Final = edits(
     ),
     (
         "another request's task is accepted",
-        "        if await self._callbacks.is_task_of_another(task_id):",
-        "        if False and await self._callbacks.is_task_of_another(task_id):",
+        "        if not await self._callbacks.take_task(task_id):",
+        "        if False and not await self._callbacks.take_task(task_id):",
     ),
     (
         "a refusal after a lost response says that nothing was created",
@@ -280,6 +280,15 @@ _TASK: Final = edits(
         "an unattended task stays owned",
         "            self.record_handle.release(abandoned=True)",
         "            self.record_handle.release()",
+    ),
+)
+
+_TAKEN_IDS: Final = edits(
+    "flux2_tool/tasks/taken_ids.py",
+    (
+        "answers that arrive together are all accepted with one task",
+        "return holder.record.record_id == handle.record.record_id",
+        "return holder is not None",
     ),
 )
 
@@ -746,6 +755,7 @@ MONEY: Final = (
     *_REGISTRY,
     *_RESUME,
     *_TASK,
+    *_TAKEN_IDS,
     *_POLL,
     *_POLL_ENDS,
     *_STATUS,
