@@ -297,6 +297,57 @@ def test_a_stopped_wait_names_every_task(home: Path) -> None:
     assert '"tsk_1", then "tsk_2"' in error["hint"]
 
 
+@pytest.mark.parametrize("slow", [2, 3])
+def test_a_stopped_wait_names_what_may_be_accepted(home: Path, runapi: SandboxTransport, slow: int) -> None:
+    """A request without an answer may be charged like one with a task, and the same call finds out about it."""
+    cancel = CancelToken()
+    for _ in range(slow):
+        runapi.fault("latency", accepted=True, delay_s=60.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.elapsed_s >= 5.0:
+            cancel.set()
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            stopped = await tool.call("text_to_image", {**FOX, "count": 3}, cancel=cancel, on_progress=stop)
+            return stopped, await tool.call("text_to_image", {**FOX, "count": 3}, wait_s=120)
+
+    stopped, again = run_virtual(main())
+
+    error = stopped["error"]
+    assert (error["code"], error["charged"]) == ("cancelled", "unknown")
+    assert f"Whether {slow} of 3 requests were accepted is not known; they may be charged too." in error["message"]
+    assert "Call again with exactly the same arguments" in error["hint"]
+    assert ("get_image_task" in error["hint"]) == (slow < 3)
+    assert (again["task"]["joined"], len(again["images"]), runapi.billed) == (True, 3, 3)
+
+
+def test_a_stopped_wait_promises_nothing_of_what_another_call_requests(home: Path, runapi: SandboxTransport) -> None:
+    """With one create slot the third waits for its turn, and keeps it for as long as any call waits."""
+    cancel = CancelToken()
+    runapi.fault("latency", accepted=True, delay_s=20.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.elapsed_s >= 5.0:
+            cancel.set()
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi, max_creates=1) as tool:
+            arguments = {**FOX, "count": 3}
+            stopped, other = await asyncio.gather(
+                tool.call("text_to_image", arguments, cancel=cancel, on_progress=stop),
+                tool.call("text_to_image", arguments, wait_s=120),
+            )
+            return stopped, other
+
+    stopped, other = run_virtual(main())
+
+    assert "so 2 of 3 will be requested" in stopped["error"]["message"]
+    assert "cost nothing" not in stopped["error"]["message"]
+    assert len(other["images"]) == runapi.billed == 3
+
+
 @pytest.mark.transport_only("the polls that see them end come one after the other; a sentence is of those in one state")
 def test_a_set_left_behind_is_told_of_at_once(home: Path) -> None:
     """In one sentence, and not in four."""
