@@ -389,11 +389,12 @@ def test_a_cap_takes_all_or_says_how_many_fit(home: Path, runapi: SandboxTranspo
     assert _creates(runapi) == []
 
 
-def test_a_cap_below_one_picture_says_what_it_says_of_one(home: Path, runapi: SandboxTransport) -> None:
-    """No count helps."""
+def test_a_cap_below_one_picture_says_that_no_count_helps(home: Path, runapi: SandboxTransport) -> None:
+    """Neither now nor later."""
     error = run_call(home, runapi, arguments=FOUR, daily_cap_usd=0.04)["error"]
 
-    assert "This image would cost $0.05" in error["message"]
+    assert "4 images would cost $0.20 ($0.05 each)" in error["message"]
+    assert "not one of them can ever be made" in error["message"]
 
 
 def test_the_cap_per_image_is_for_each(home: Path, runapi: SandboxTransport) -> None:

@@ -562,8 +562,13 @@ _BUDGET_ERRORS: Final = (
         ),
         (
             "what a cap never holds is promised after the reset",
-            "    return spending.can_ever_hold(choice.counted_usd)\n",
+            "    return spending.can_ever_hold(choice.counted_usd, images=images)\n",
             "    return True\n",
+        ),
+        (
+            "a call for several is promised what one of them gets",
+            "        if fit_later < count:\n",
+            "        if False:\n",
         ),
     ),
     *edits(
