@@ -430,10 +430,26 @@ def test_the_guard_against_repeats_counts_pictures(home: Path, runapi: SandboxTr
 
     assert "error" not in three
     assert two["error"]["code"] == "repeated_request"
-    assert "3 were made already, so only 1 of these 2 may be" in two["error"]["message"]
+    assert "3 were requested already, so only 1 of these 2 may be" in two["error"]["message"]
     assert "Call again with count 1" in two["error"]["hint"]
     assert "error" not in one
     assert "was already made 4 times" in more["error"]["message"]
+
+
+def test_a_set_that_failed_may_be_tried_again_as_its_error_says(home: Path, runapi: SandboxTransport) -> None:
+    """It made nothing and cost nothing; a model that repeats it without end is stopped like with single pictures."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [(await tool.call("text_to_image", {**FOUR, "prompt": "a fox [fail]"}))["error"] for _ in range(5)]
+
+    first, *others, stopped = run_virtual(main())
+
+    assert "Try once more with the same arguments" in first["hint"]
+    assert [error["code"] for error in (first, *others)] == ["generation_failed"] * 4
+    assert stopped["code"] == "repeated_request"
+    assert "16 failed" in stopped["message"]
+    assert "this request makes no image" in stopped["hint"]
 
 
 @pytest.mark.parametrize("journal", ["off", "best_effort"])

@@ -117,6 +117,33 @@ def test_the_guard_against_repeats_counts_pictures(machine: Machine) -> None:
     assert machine.begin(journal, rules, count=1).outcome == "new"
 
 
+@pytest.mark.parametrize(
+    ("made", "failed", "billed", "fits"),
+    [
+        pytest.param(0, 4, 0, 4, id="all failed, so all may be tried again"),
+        pytest.param(2, 2, 0, 2, id="what was made counts"),
+        pytest.param(2, 0, 2, 0, id="so does what failed and was billed"),
+        pytest.param(3, 1, 0, 0, id="the failed ones of a call are one"),
+    ],
+)
+def test_failed_pictures_of_a_call_count_as_one_repeat(
+    machine: Machine, made: int, failed: int, billed: int, fits: int
+) -> None:
+    """Their call may be made once more, and a loop of such calls still ends."""
+    journal, rules = machine.open(), dataclasses.replace(NEVER, repeat_max=4, repeat_window_s=600.0)
+    records = _set(machine.begin(journal, rules, count=4))
+    for number, record in enumerate(records):
+        if number < made:
+            _show(journal, record)
+        else:
+            end(journal, record, "failed", cost_usd=0.05 if number >= made + failed else None)
+    trial = dataclasses.replace(rules, is_trial=True)
+
+    outcomes = [machine.begin(journal, trial, count=count, at_s=9.0).outcome for count in (1, 2, 3, 4)]
+
+    assert outcomes == ["new"] * fits + ["repeated"] * (4 - fits)
+
+
 def test_a_cap_has_room_for_all_or_takes_none(machine: Machine) -> None:
     """What was refused reserves nothing."""
     journal, rules = machine.open(), ClaimRules(join="never", caps=(DAY,))

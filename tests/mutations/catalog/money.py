@@ -471,13 +471,13 @@ _JOURNAL: Final = (
         ),
         (
             "one more repeat than allowed",
-            "if len(equal) + len(intents) > rules.repeat_max:",
-            "if len(equal) + len(intents) > rules.repeat_max + 1:",
+            "if len(intents) > repeats_left(equal, rules.repeat_max):",
+            "if len(intents) > repeats_left(equal, rules.repeat_max + 1):",
         ),
         (
             "the guard against repeats counts a set as one picture",
-            "if len(equal) + len(intents) > rules.repeat_max:",
-            "if len(equal) + 1 > rules.repeat_max:",
+            "if len(intents) > repeats_left(equal, rules.repeat_max):",
+            "if repeats_left(equal, rules.repeat_max) < 1:",
         ),
         (
             "an abandoned record is inherited from a living owner",
@@ -573,6 +573,16 @@ _BUDGET_ERRORS: Final = (
     ),
     *edits(
         "flux2_tool/journal/model.py",
+        (
+            "a loop of failing calls never ends",
+            "return 0 if counted + failed_calls >= repeat_max else",
+            "return 0 if counted >= repeat_max else",
+        ),
+        (
+            "a picture that failed and was billed does not count as a repeat",
+            'return self.state == "failed" and not self.cost_usd',
+            'return self.state == "failed"',
+        ),
         (
             "what is reserved does not count for a cap",
             "return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <=",
