@@ -79,6 +79,28 @@ def test_a_set_that_was_shown_or_failed_is_not_joined(machine: Machine) -> None:
     assert machine.begin(journal, count=2, at_s=9.0).outcome == "new"
 
 
+def test_a_set_is_pruned_as_a_whole_or_not_at_all(machine: Machine) -> None:
+    """A picture that nobody was shown keeps the others, so that an equal call still gets all that it asks for."""
+    journal = machine.open()
+    shown, partly, single = (
+        _set(machine.begin(journal, dedup_key=name, count=count, at_s=-5000.0), count)
+        for name, count in (("shown", 3), ("partly", 3), ("single", 1))
+    )
+    for record in (*shown, *partly[:2], *single):
+        _show(journal, record)
+    accept(journal, partly[2])
+    complete(journal, partly[2])
+
+    pruned = journal.prune(before=NOON - 1000.0)
+
+    assert pruned == 4
+    assert [record.record_id for record in journal.records()] == [record.record_id for record in partly]
+    joined = machine.begin(journal, dedup_key="partly", count=3, at_s=9.0)
+    assert [record.record_id for record in joined.records] == [record.record_id for record in partly]
+    journal.note_delivered(partly[2].record_id, now=NOON + 10.0)
+    assert journal.prune(before=NOON - 1000.0) == 3
+
+
 @pytest.mark.parametrize(("first", "second"), [(4, 3), (4, 1), (1, 4)])
 def test_another_number_of_pictures_is_another_request(machine: Machine, first: int, second: int) -> None:
     """Whoever asks for four does not get the one that is being made."""

@@ -422,6 +422,11 @@ _JOURNAL: Final = (
             "if record is None or record.is_over:",
         ),
         (
+            "a part of a set is pruned",
+            "set_id IS NULL OR set_id NOT IN",
+            "set_id IS NULL OR set_id != '' OR set_id NOT IN",
+        ),
+        (
             "undelivered images are pruned",
             "(state = 'completed' AND delivered_at IS NOT NULL)",
             "state = 'completed'",
