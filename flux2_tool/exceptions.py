@@ -245,10 +245,29 @@ class JournalUnavailableError(Flux2Error):
 
 
 class CancelledCallError(Flux2Error):
-    """The caller stopped waiting. RunAPI has no cancel: a task that was accepted may still finish and be charged."""
+    """The caller stopped waiting. RunAPI has no cancel: a task that was accepted may still finish and be charged.
+
+    Args:
+        set_task_ids: Of a wait for several pictures, the tasks that were accepted.
+        is_partly_open: Whether more of them may have been accepted, without a known task.
+    """
 
     code = "cancelled"
     exit_code = INTERRUPTED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        task_id: str | None = None,
+        charged: Charged = "no",
+        set_task_ids: Sequence[str] = (),
+        is_partly_open: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id, charged=charged)
+        self.set_task_ids = tuple(set_task_ids)
+        self.is_partly_open = is_partly_open
 
 
 class WorkerStoppedError(Flux2Error):

@@ -19,7 +19,7 @@ from flux2_tool.cli.terminal import (
     write_path,
 )
 from flux2_tool.engine.saving import NOT_SAVED as UNSAVED
-from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
+from flux2_tool.exceptions import CancelledCallError, Flux2Error, InvalidArgumentsError
 from flux2_tool.journal.errors import FILE_HINT
 from flux2_tool.schema.manifest import Tool
 from flux2_tool.schema.money import cost_text
@@ -27,6 +27,7 @@ from flux2_tool.schema.recent import CallResult, RecentImages
 from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.task_ref import TaskRef
 
+_RESUME_HINT: Final = "hint:  what has no task id yet, flux2-tool resume finishes"
 _FETCH_LATER: Final = frozenset({"cancelled", "service_unavailable", "rate_limited", "unexpected_answer"})
 
 
@@ -77,6 +78,8 @@ def note_unwritten(*outcomes: CallResult | Flux2Error) -> None:
 
 def _task_ids(outcome: ToolResult | Flux2Error) -> list[str]:
     """Return the tasks whose images a later command can fetch."""
+    if isinstance(outcome, CancelledCallError) and outcome.set_task_ids:
+        return list(outcome.set_task_ids)
     if isinstance(outcome, Flux2Error):
         return [] if outcome.task_to_fetch is None else [outcome.task_to_fetch]
     return [task.id for task in outcome.tasks if task.id is not None and task.state != "failed"]
@@ -124,7 +127,7 @@ def _print_notes(outcome: ToolResult) -> int:
         for task_id in filter(None, waiting):
             note(f"hint:  {_fetch_command(task_id)}")
         if None in waiting:
-            note("hint:  what has no task id yet, flux2-tool resume finishes")
+            note(_RESUME_HINT)
     else:
         refs = " ".join(one.ref for one in outcome.tasks if one.state == "completed" and one.ref is not None)
         note(f"done{elapsed}, {cost_text(outcome.cost.usd, outcome.cost.basis)}, {refs or 'no task id'}")
@@ -157,17 +160,21 @@ def print_failure(error: Flux2Error, *, tool: Tool | None) -> int:
     *others, last = violations or [error.message]
     for violation in others:
         print_error(violation)
-    hint = error.hint
+    hint, of_set = error.hint, list[str]()
     if isinstance(error, InvalidArgumentsError) and tool is not None and error.charged == "no":
         hint = option_hint([*others, last], tool) or ("" if error.violations else hint)
     if error.task_id is not None and error.code in _FETCH_LATER:
-        hint = _fetch_command(error.task_id)
+        hint, *of_set = map(_fetch_command, _task_ids(error))
     elif error.code == "cancelled" and error.charged == "unknown":
         hint = "find out and fetch the image with: flux2-tool resume"
     elif error.code == "journal_unavailable" and error.hint == FILE_HINT:
         hint = JOURNAL_HINT
     request = f" (request {error.request_id})" if error.request_id else ""
     print_error(f"{last}{request}", hint=hint)
+    for command in of_set:
+        note(f"hint:  {command}")
+    if isinstance(error, CancelledCallError) and error.set_task_ids and error.is_partly_open:
+        note(_RESUME_HINT)
     for warning in error.warnings:
         note(f"warning: {warning}")
     if error.charged == "unknown":

@@ -79,8 +79,9 @@ def _mark_unconfirmed(journal: SqlJournal, settings: Settings) -> None:
 def prune(days: float) -> int:
     """Forget tasks that are over and older. RunAPI is not contacted.
 
-    Open tasks, unknown outcomes and undelivered images are kept, and so is everything that today's caps and the guard
-    against repeats count. Copies that OpenClaw's plugin has kept of their pictures are removed with them.
+    Open tasks, unknown outcomes and undelivered images are kept, with the other pictures of their call, and so is
+    everything that today's caps and the guard against repeats count. Copies that OpenClaw's plugin has kept of their
+    pictures are removed with them.
     """
     # Imported here because `--help` must not pay for it.
     from flux2_tool.images.kept_files import FOLDER, prune_kept

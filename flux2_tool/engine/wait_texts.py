@@ -45,19 +45,33 @@ def named_task_id(image_tasks: Sequence[ImageTask]) -> str | None:
 
 def cancelled_error(image_tasks: Sequence[ImageTask]) -> CancelledCallError:
     """Return the error of a wait that the host has stopped."""
-    accepted = [image_task for image_task in image_tasks if image_task.task_id is not None]
-    if len(image_tasks) == 1 or not accepted:
-        # What says the most about money comes first.
-        return _cancelled(min(image_tasks, key=lambda image_task: image_task.is_unsent))
-    ids = [str(image_task.task_id) for image_task in accepted]
-    unsent = sum(image_task.is_unsent for image_task in image_tasks)
-    rest = f" {unsent} of {len(image_tasks)} pictures were not requested yet and cost nothing." if unsent else ""
+    if len(image_tasks) == 1 or all(image_task.is_unsent for image_task in image_tasks):
+        return _cancelled(image_tasks[0])
+    ids = [image_task.task_id for image_task in image_tasks if image_task.task_id is not None]
+    unsent = [image_task for image_task in image_tasks if image_task.is_unsent]
+    joined = sum(image_task.waiters.has_others and not image_task.is_over for image_task in unsent)
+    count, unanswered = len(image_tasks), len(image_tasks) - len(ids) - len(unsent)
+    said, advised = ["The wait was stopped."], []
+    if ids:
+        said.append(
+            f"What was accepted goes on at RunAPI and may still be charged: tasks {', '.join(ids)}; there is no way to "
+            "cancel them."
+        )
+        advised.append(f"Call get_image_task with task_id {_then(ids)} to fetch the images later.")
+    if unanswered:
+        said.append(f"Whether {unanswered} of {count} requests were accepted is not known; they may be charged too.")
+        advised.append("Call again with exactly the same arguments to find out about those; nothing is paid twice.")
+    if joined:
+        said.append(f"Another call still waits for the same images, so {joined} of {count} will be requested.")
+    if len(unsent) > joined:
+        said.append(f"{len(unsent) - joined} of {count} pictures were not requested yet and cost nothing.")
     return CancelledCallError(
-        f"The wait was stopped. What was requested goes on at RunAPI and may still be charged: tasks {', '.join(ids)}; "
-        f"there is no way to cancel them.{rest}",
-        hint=f"Call get_image_task with task_id {_then(ids)} to fetch the images later.",
+        " ".join(said),
+        hint=" ".join(advised),
         task_id=named_task_id(image_tasks),
         charged="unknown",
+        set_task_ids=ids,
+        is_partly_open=unanswered > 0,
     )
 
 

@@ -24,6 +24,7 @@ from flux2_tool.journal.model import (
     RecordState,
     SavedCopy,
     Spending,
+    repeats_left,
 )
 from flux2_tool.journal.opening import open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace, place_of, place_text
@@ -72,4 +73,5 @@ __all__ = [
     "open_threaded_journal",
     "place_of",
     "place_text",
+    "repeats_left",
 ]

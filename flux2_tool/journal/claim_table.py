@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from flux2_tool._files import is_file
 from flux2_tool.journal.lease_table import LeaseTable
 from flux2_tool.journal.migrations import IS_OPEN
-from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending
+from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending, repeats_left
 from flux2_tool.journal.spending_sums import asked_spending, spending_of
 from flux2_tool.runapi import contract
 
@@ -73,7 +73,7 @@ class ClaimTable(LeaseTable):
                 return Claim(outcome="joined", records=self._set_of(joined))
             if rules.repeat_max is not None:
                 equal = asked.equal_lately()
-                if len(equal) + len(intents) > rules.repeat_max:
+                if len(intents) > repeats_left(equal, rules.repeat_max):
                     return Claim(outcome="repeated", repeated=tuple(equal))
             spendings = tuple(spending() for spending in asked.spendings)
             if not all(spending.has_room_for(intent.reserved_usd, images=len(intents)) for spending in spendings):

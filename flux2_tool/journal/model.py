@@ -6,6 +6,7 @@ Times are wall-clock seconds since 1970, because several processes share them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -156,6 +157,11 @@ class Record(Intent):
         """Whether its state is final."""
         return self.state in ("completed", "failed", "not_created")
 
+    @property
+    def failed_free(self) -> bool:
+        """Whether RunAPI made no image of it and charged nothing."""
+        return self.state == "failed" and not self.cost_usd
+
     def age_s(self, now: float, moment: Moment) -> float:
         """Return how long ago it was created, in seconds.
 
@@ -240,8 +246,8 @@ class ClaimRules:
         inherited_session_prefix: Sessions named by this prefix and an owner's name can be inherited: an equal,
             undelivered request of such a session is joined, and moved to the new request's session, once its owner is
             dead or has released it, or it is orphaned.
-        repeat_max: The maximum number of equal new requests in the window, each picture of a set being one; None for
-            no limit.
+        repeat_max: The maximum number of equal new requests in the window, each picture of a set being one; those of a
+            call that failed without a charge are one together. None for no limit.
         repeat_window_s: The window's length, in seconds.
         caps: The caps on a new request, narrowest first.
         needs_approval: Whether a new request is refused because nobody has agreed to its price.
@@ -277,3 +283,13 @@ class Claim:
     def record(self) -> Record | None:
         """The first record, None if there is none."""
         return self.records[0] if self.records else None
+
+
+def repeats_left(equal: Sequence[Record], repeat_max: int) -> int:
+    """Return how many more equal pictures may be requested after some in the window; see `ClaimRules.repeat_max`.
+
+    A set that failed may be tried again as a whole, and not without end.
+    """
+    counted = sum(not record.failed_free for record in equal)
+    failed_calls = len({record.set_id or record.record_id for record in equal if record.failed_free})
+    return 0 if counted + failed_calls >= repeat_max else repeat_max - counted

@@ -23,8 +23,13 @@ from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums,
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
 
-_PRUNABLE: Final = (
+_DONE_BEFORE: Final = (
     "created_at < ? AND (state IN ('failed', 'not_created') OR (state = 'completed' AND delivered_at IS NOT NULL))"
+)
+# An equal call joins a set as a whole, so a set stays as long as any picture of it does.
+_PRUNABLE: Final = (
+    f"{_DONE_BEFORE} AND (set_id IS NULL OR set_id NOT IN"  # noqa: S608 - own names
+    f" (SELECT set_id FROM records WHERE set_id IS NOT NULL AND NOT ({_DONE_BEFORE})))"
 )
 # Later than any time, in seconds since 1970.
 _NEVER: Final = 1e12
@@ -232,8 +237,8 @@ class SqlJournal(PaceTable):
     def prune(self, *, before: float) -> int:
         with self._transaction():
             self._begin_long()
-            keep_conversations(self._database, _PRUNABLE, (before,))
-            cursor = self._database.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before,))  # noqa: S608
+            keep_conversations(self._database, _PRUNABLE, (before, before))
+            cursor = self._database.execute(f"DELETE FROM records WHERE {_PRUNABLE}", (before, before))  # noqa: S608
             self._database.execute(
                 "DELETE FROM watched_leases"
                 " WHERE record_id NOT IN (SELECT record_id FROM records WHERE owner IS NOT NULL)"

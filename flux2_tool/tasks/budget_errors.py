@@ -66,28 +66,40 @@ def budget_error(
     fit = max((n for n in range(1, count) if _all_have_room(spendings, wanted, n)), default=0)
     if fit:
         return _fewer_fit(spendings, wanted=wanted, count=count, fit=fit)
-    exceeded = [spending for spending in spendings if not spending.has_room_for(wanted.counted_usd)]
-    never = [spending for spending in exceeded if not spending.can_ever_hold(wanted.counted_usd)]
+    exceeded = [one for one in spendings if not one.has_room_for(wanted.counted_usd, images=count)]
+    full = [one for one in exceeded if not one.has_room_for(wanted.counted_usd)]
+    never = [one for one in full if not one.can_ever_hold(wanted.counted_usd)]
+    fit_later = max((n for n in range(1, count + 1) if all(_frees(one, wanted, n) for one in spendings)), default=0)
     fitting = [one for one in others if all(spending.has_room_for(one.counted_usd) for spending in spendings)]
     later = [one for one in others if all(_frees(spending, one) for spending in spendings)]
-    stays = any(spending.cap.kind == "session" for spending in exceeded)
-    resets = any(spending.cap.since is not None for spending in exceeded)
+    stays = any(spending.cap.kind == "session" for spending in full)
+    resets = any(spending.cap.since is not None for spending in full)
     # A time is named only where something is possible from then on that is not possible now.
     helps_to_wait = resets and not stays and bool(not never or (later and not fitting))
     reset_at = datetime.fromtimestamp(local_day(now)[1]).astimezone().isoformat(timespec="minutes")
 
     clauses = "; and ".join(_clause(spending, is_never=spending in never) for spending in exceeded)
-    said = [f"This image would cost {wanted.price_text}, and {clauses}."]
+    said = [f"{_cost_text(wanted, count)}, and {clauses}."]
     if never:
-        said.append("So it can never be made under this cap.")
+        said.append(f"So {'it can never' if count == 1 else 'not one of them can ever'} be made under this cap.")
+    elif count > 1:
+        fits_ever = all(one.can_ever_hold(wanted.counted_usd, images=count) for one in exceeded)
+        said.append(f"Not one of them fits now{'' if fits_ever else ', and all of them at once never will'}.")
     said.append("Nothing was sent.")
     if helps_to_wait:
         said.append(f"It resets at {reset_at}.")
     if stays:
         said.append("The cap per conversation does not reset by itself.")
-    said.append(f"What still fits now: {choices_text(fitting)}." if fitting else "No other image fits now either.")
+    single = "" if count == 1 else ", as a single image"
+    said.append(
+        f"What still fits now{single}: {choices_text(fitting)}." if fitting else "No other image fits now either."
+    )
 
-    again = f" The same call fits from {reset_at} on." if helps_to_wait and not never else ""
+    again = ""
+    if helps_to_wait and not never:
+        again = f" The same call fits from {reset_at} on."
+        if fit_later < count:
+            again = f" From {reset_at} on the same call fits with count {fit_later}, not with {count}."
     if fitting:
         hint = f"Tell the user what fits, and call again with that only if they agree.{again}"
     elif helps_to_wait:
@@ -109,10 +121,15 @@ def _fewer_fit(spendings: Sequence[Spending], *, wanted: Choice, count: int, fit
     never = [one for one in exceeded if not one.can_ever_hold(wanted.counted_usd, images=count)]
     clauses = "; and ".join(_clause(spending, is_never=spending in never) for spending in exceeded)
     return BudgetExceededError(
-        f"{count} images would cost {dollars(wanted.counted_usd * count)} ({wanted.price_text} each), and {clauses}. "
-        f"{fit} of {count} fit. Nothing was sent.",
+        f"{_cost_text(wanted, count)}, and {clauses}. {fit} of {count} fit. Nothing was sent.",
         hint=f"Call again with count {fit} if the user agrees. {_raise_text(exceeded)}",
     )
+
+
+def _cost_text(wanted: Choice, count: int) -> str:
+    if count == 1:
+        return f"This image would cost {wanted.price_text}"
+    return f"{count} images would cost {dollars(wanted.counted_usd * count)} ({wanted.price_text} each)"
 
 
 def choices_text(choices: Sequence[Choice]) -> str:
@@ -129,11 +146,11 @@ def dollars(usd: float) -> str:
     return f"${usd:.2f}" if abs(round(usd, 2) - usd) < 1e-6 else f"${usd:.4f}"
 
 
-def _frees(spending: Spending, choice: Choice) -> bool:
+def _frees(spending: Spending, choice: Choice, images: int = 1) -> bool:
     """Return whether a cap has room for a choice once it resets; one that does not reset must have it now."""
     if spending.cap.since is None:
-        return spending.has_room_for(choice.counted_usd)
-    return spending.can_ever_hold(choice.counted_usd)
+        return spending.has_room_for(choice.counted_usd, images=images)
+    return spending.can_ever_hold(choice.counted_usd, images=images)
 
 
 def _clause(spending: Spending, *, is_never: bool) -> str:

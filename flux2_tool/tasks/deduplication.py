@@ -10,7 +10,7 @@ from typing import Any
 from flux2_tool._clock import iso_utc
 from flux2_tool.context import CONNECTION
 from flux2_tool.exceptions import RepeatedRequestError
-from flux2_tool.journal import ClaimRules, Record
+from flux2_tool.journal import ClaimRules, Record, repeats_left
 from flux2_tool.schema.task_ref import TaskRef
 
 
@@ -37,12 +37,13 @@ def repeated_error(equal: tuple[Record, ...], rules: ClaimRules, *, count: int =
         rules: How many there may be.
         count: How many more were requested: fewer may still be allowed.
     """
-    left = max(0, (rules.repeat_max or 0) - len(equal))
+    left = repeats_left(equal, rules.repeat_max or 0)
     if left:
-        made_before = f"{len(equal)} were made already, so only {left}" if equal else f"only {left}"
+        counted = sum(not record.failed_free for record in equal)
+        requested = f"{counted} were requested already, so only {left}" if counted else f"only {left}"
         return RepeatedRequestError(
             f"At most {rules.repeat_max} equal images may be requested within {rules.repeat_window_s:g} s: "
-            f"{made_before} of these {count} may be. Nothing was sent.",
+            f"{requested} of these {count} may be. Nothing was sent.",
             hint=f"Call again with count {left} if the user still wants them; more need another prompt.",
         )
     made = [record for record in equal if record.state != "failed"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random as random_module
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from flux2_tool._clock import Clock
@@ -12,6 +12,7 @@ from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.tasks.poll_schedule import PollSchedule, WebhookTrust
 from flux2_tool.tasks.poll_scheduler import PollScheduler, TaskKind
+from flux2_tool.tasks.taken_ids import TakenIds
 from flux2_tool.tasks.webhook_inbox import WebhookInbox
 
 
@@ -22,6 +23,7 @@ class TaskDependencies:
     Attributes:
         route_cache: Which create route and status path worked for a base URL.
         create_slots: Limits the create POSTs in flight.
+        taken_ids: Which request has which task.
         paces: What is shared with other processes of the accounts' pace; None where nothing is.
         webhook_inbox: Receives RunAPI's webhooks; None where there are none.
         route: The configured create route; "auto" tries the one that worked before first.
@@ -37,6 +39,7 @@ class TaskDependencies:
     webhook_inbox: WebhookInbox | None = None
     route: Literal["auto", "guide", "service"]
     resend_window_s: float
+    taken_ids: TakenIds = field(default_factory=TakenIds)
 
     def webhook_trust(self, body: bytes) -> WebhookTrust:
         """Return whether a webhook is expected for a create request with this body."""

@@ -82,7 +82,7 @@ class SubmissionCallbacks:
         before_attempt: Called with the attempt's number and route before each POST; may raise a Flux2Error or
             SubmissionError to prevent it, or return what to wait for before it is called again.
         before_pause: Called before each pause between two POSTs.
-        is_task_of_another: Whether another request has the task of an id.
+        take_task: Called with the id of the task that is about to be accepted; False if another request has it.
     """
 
     can_wait: Callable[[float], bool]
@@ -90,7 +90,7 @@ class SubmissionCallbacks:
     on_queued: Callable[[], None]
     before_attempt: Callable[[int, contract.Route], Awaitable[Queued | None]]
     before_pause: Callable[[], None]
-    is_task_of_another: Callable[[str], Awaitable[bool]]
+    take_task: Callable[[str], Awaitable[bool]]
 
 
 class Submission:
@@ -284,12 +284,12 @@ class Submission:
         if accepted is None or accepted.task_id is None:
             return accepted
         task_id, doubted_before = accepted.task_id, self._doubted_task_id
-        if await self._callbacks.is_task_of_another(task_id):
-            logger.warning("create attempt %d: the response names another request's task %s", self._attempts, task_id)
-            return None
         # The same task for the same key twice is ours, whatever a gateway makes of the request's id.
         if accepted.names_another_request and task_id != doubted_before:
             self._doubted_task_id = task_id
+            return None
+        if not await self._callbacks.take_task(task_id):
+            logger.warning("create attempt %d: the response names another request's task %s", self._attempts, task_id)
             return None
         return accepted
 

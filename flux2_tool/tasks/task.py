@@ -213,7 +213,7 @@ class ImageTask(TaskStatus):
             on_queued=self.waiters.notify,
             before_attempt=self._before_attempt,
             before_pause=self._before_pause,
-            is_task_of_another=self._is_task_of_another,
+            take_task=self._take_task,
         )
         self._submission = Submission(self.client, request, dependencies=self._deps, callbacks=callbacks)
         accepted = await self._submission.run()
@@ -258,8 +258,8 @@ class ImageTask(TaskStatus):
         if self.record_handle is not None:
             self.record_handle.give_back_slot()
 
-    async def _is_task_of_another(self, task_id: str) -> bool:
-        return self.record_handle is not None and await self.record_handle.is_task_of_another(task_id)
+    async def _take_task(self, task_id: str) -> bool:
+        return self.record_handle is None or await self._deps.taken_ids.take(task_id, self.record_handle)
 
     def _check_resend(self) -> None:
         """Raise when a POST that may have arrived must not be resent.

@@ -311,6 +311,25 @@ def test_ctrl_c_prints_the_command_that_fetches_the_image_and_it_does(
     assert command.billed() == 1
 
 
+def test_ctrl_c_on_a_set_prints_how_to_fetch_each_picture(command: Command, slow: Sandbox, clock: SandboxClock) -> None:
+    """Those with a task by its own command, and one without an answer by the command that finishes it."""
+    slow.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))
+    with command.start("generate", "a red fox", "--count", "3") as process:
+        wait_until(lambda: sum(record["task_id"] is not None for record in command.tasks()) == 2)
+        stdout, stderr = _interrupt(process)
+    printed = re.findall(r"^hint: .*: flux2-tool (task .+)$", stderr, flags=re.MULTILINE)
+    clock.offset_s = 2 * HOUR_S
+
+    fetched = [command.run(*shlex.split(one)) for one in printed]
+    resumed = command.run("resume")
+
+    assert (process.returncode, stdout) == (130, "")
+    assert [done.returncode for done in fetched] == [0, 0], stderr
+    assert "hint:  what has no task id yet, flux2-tool resume finishes" in stderr
+    assert resumed.stdout.startswith("http")
+    assert command.billed() == 3
+
+
 def test_ctrl_c_before_the_answer_prints_how_to_fetch_the_image(command: Command, sandbox: Sandbox) -> None:
     """There is no task id to print yet; the request may be paid for all the same."""
     sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=60))

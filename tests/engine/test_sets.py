@@ -173,6 +173,28 @@ def test_all_refused_for_credits_says_so_once(home: Path) -> None:
     assert (error["code"], error["charged"]) == ("insufficient_credits", "no")
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_one_task_is_one_picture_of_a_set(home: Path, at_once: bool) -> None:
+    """Whoever answers every request with the same task made one picture, whether the answers arrive together or not."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            return (200, {"id": "tsk_same", "status": "pending"})
+        return (200, {"id": "tsk_same", "status": "completed", "images": [{"url": "https://img.test/1.png"}]})
+
+    runapi = MockService(answer)
+    result = run_call(home, runapi, arguments={**FOX, "count": 3}, max_creates=8 if at_once else 1)
+
+    assert [image["task_ref"] for image in result["images"]] == ["task:tsk_same"]
+    assert sum(text.startswith("not_made: ") and "(charged: unknown)" in text for text in result["warnings"]) == 2
+    assert sorted((record.state, record.task_id) for record in records_of(home)) == [
+        ("completed", "tsk_same"),
+        ("unknown", None),
+        ("unknown", None),
+    ]
+    assert len({post.headers["idempotency-key"] for post in runapi.posts}) == 3
+
+
 # ---- some are late ---------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +297,57 @@ def test_a_stopped_wait_names_every_task(home: Path) -> None:
     assert '"tsk_1", then "tsk_2"' in error["hint"]
 
 
+@pytest.mark.parametrize("slow", [2, 3])
+def test_a_stopped_wait_names_what_may_be_accepted(home: Path, runapi: SandboxTransport, slow: int) -> None:
+    """A request without an answer may be charged like one with a task, and the same call finds out about it."""
+    cancel = CancelToken()
+    for _ in range(slow):
+        runapi.fault("latency", accepted=True, delay_s=60.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.elapsed_s >= 5.0:
+            cancel.set()
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            stopped = await tool.call("text_to_image", {**FOX, "count": 3}, cancel=cancel, on_progress=stop)
+            return stopped, await tool.call("text_to_image", {**FOX, "count": 3}, wait_s=120)
+
+    stopped, again = run_virtual(main())
+
+    error = stopped["error"]
+    assert (error["code"], error["charged"]) == ("cancelled", "unknown")
+    assert f"Whether {slow} of 3 requests were accepted is not known; they may be charged too." in error["message"]
+    assert "Call again with exactly the same arguments" in error["hint"]
+    assert ("get_image_task" in error["hint"]) == (slow < 3)
+    assert (again["task"]["joined"], len(again["images"]), runapi.billed) == (True, 3, 3)
+
+
+def test_a_stopped_wait_promises_nothing_of_what_another_call_requests(home: Path, runapi: SandboxTransport) -> None:
+    """With one create slot the third waits for its turn, and keeps it for as long as any call waits."""
+    cancel = CancelToken()
+    runapi.fault("latency", accepted=True, delay_s=20.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.elapsed_s >= 5.0:
+            cancel.set()
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with opened_tool(home, runapi, max_creates=1) as tool:
+            arguments = {**FOX, "count": 3}
+            stopped, other = await asyncio.gather(
+                tool.call("text_to_image", arguments, cancel=cancel, on_progress=stop),
+                tool.call("text_to_image", arguments, wait_s=120),
+            )
+            return stopped, other
+
+    stopped, other = run_virtual(main())
+
+    assert "so 2 of 3 will be requested" in stopped["error"]["message"]
+    assert "cost nothing" not in stopped["error"]["message"]
+    assert len(other["images"]) == runapi.billed == 3
+
+
 @pytest.mark.transport_only("the polls that see them end come one after the other; a sentence is of those in one state")
 def test_a_set_left_behind_is_told_of_at_once(home: Path) -> None:
     """In one sentence, and not in four."""
@@ -316,11 +389,12 @@ def test_a_cap_takes_all_or_says_how_many_fit(home: Path, runapi: SandboxTranspo
     assert _creates(runapi) == []
 
 
-def test_a_cap_below_one_picture_says_what_it_says_of_one(home: Path, runapi: SandboxTransport) -> None:
-    """No count helps."""
+def test_a_cap_below_one_picture_says_that_no_count_helps(home: Path, runapi: SandboxTransport) -> None:
+    """Neither now nor later."""
     error = run_call(home, runapi, arguments=FOUR, daily_cap_usd=0.04)["error"]
 
-    assert "This image would cost $0.05" in error["message"]
+    assert "4 images would cost $0.20 ($0.05 each)" in error["message"]
+    assert "not one of them can ever be made" in error["message"]
 
 
 def test_the_cap_per_image_is_for_each(home: Path, runapi: SandboxTransport) -> None:
@@ -356,10 +430,26 @@ def test_the_guard_against_repeats_counts_pictures(home: Path, runapi: SandboxTr
 
     assert "error" not in three
     assert two["error"]["code"] == "repeated_request"
-    assert "3 were made already, so only 1 of these 2 may be" in two["error"]["message"]
+    assert "3 were requested already, so only 1 of these 2 may be" in two["error"]["message"]
     assert "Call again with count 1" in two["error"]["hint"]
     assert "error" not in one
     assert "was already made 4 times" in more["error"]["message"]
+
+
+def test_a_set_that_failed_may_be_tried_again_as_its_error_says(home: Path, runapi: SandboxTransport) -> None:
+    """It made nothing and cost nothing; a model that repeats it without end is stopped like with single pictures."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [(await tool.call("text_to_image", {**FOUR, "prompt": "a fox [fail]"}))["error"] for _ in range(5)]
+
+    first, *others, stopped = run_virtual(main())
+
+    assert "Try once more with the same arguments" in first["hint"]
+    assert [error["code"] for error in (first, *others)] == ["generation_failed"] * 4
+    assert stopped["code"] == "repeated_request"
+    assert "16 failed" in stopped["message"]
+    assert "this request makes no image" in stopped["hint"]
 
 
 @pytest.mark.parametrize("journal", ["off", "best_effort"])

@@ -79,6 +79,28 @@ def test_a_set_that_was_shown_or_failed_is_not_joined(machine: Machine) -> None:
     assert machine.begin(journal, count=2, at_s=9.0).outcome == "new"
 
 
+def test_a_set_is_pruned_as_a_whole_or_not_at_all(machine: Machine) -> None:
+    """A picture that nobody was shown keeps the others, so that an equal call still gets all that it asks for."""
+    journal = machine.open()
+    shown, partly, single = (
+        _set(machine.begin(journal, dedup_key=name, count=count, at_s=-5000.0), count)
+        for name, count in (("shown", 3), ("partly", 3), ("single", 1))
+    )
+    for record in (*shown, *partly[:2], *single):
+        _show(journal, record)
+    accept(journal, partly[2])
+    complete(journal, partly[2])
+
+    pruned = journal.prune(before=NOON - 1000.0)
+
+    assert pruned == 4
+    assert [record.record_id for record in journal.records()] == [record.record_id for record in partly]
+    joined = machine.begin(journal, dedup_key="partly", count=3, at_s=9.0)
+    assert [record.record_id for record in joined.records] == [record.record_id for record in partly]
+    journal.note_delivered(partly[2].record_id, now=NOON + 10.0)
+    assert journal.prune(before=NOON - 1000.0) == 3
+
+
 @pytest.mark.parametrize(("first", "second"), [(4, 3), (4, 1), (1, 4)])
 def test_another_number_of_pictures_is_another_request(machine: Machine, first: int, second: int) -> None:
     """Whoever asks for four does not get the one that is being made."""
@@ -115,6 +137,33 @@ def test_the_guard_against_repeats_counts_pictures(machine: Machine) -> None:
     assert refused.outcome == "repeated"
     assert len(refused.repeated) == 3
     assert machine.begin(journal, rules, count=1).outcome == "new"
+
+
+@pytest.mark.parametrize(
+    ("made", "failed", "billed", "fits"),
+    [
+        pytest.param(0, 4, 0, 4, id="all failed, so all may be tried again"),
+        pytest.param(2, 2, 0, 2, id="what was made counts"),
+        pytest.param(2, 0, 2, 0, id="so does what failed and was billed"),
+        pytest.param(3, 1, 0, 0, id="the failed ones of a call are one"),
+    ],
+)
+def test_failed_pictures_of_a_call_count_as_one_repeat(
+    machine: Machine, made: int, failed: int, billed: int, fits: int
+) -> None:
+    """Their call may be made once more, and a loop of such calls still ends."""
+    journal, rules = machine.open(), dataclasses.replace(NEVER, repeat_max=4, repeat_window_s=600.0)
+    records = _set(machine.begin(journal, rules, count=4))
+    for number, record in enumerate(records):
+        if number < made:
+            _show(journal, record)
+        else:
+            end(journal, record, "failed", cost_usd=0.05 if number >= made + failed else None)
+    trial = dataclasses.replace(rules, is_trial=True)
+
+    outcomes = [machine.begin(journal, trial, count=count, at_s=9.0).outcome for count in (1, 2, 3, 4)]
+
+    assert outcomes == ["new"] * fits + ["repeated"] * (4 - fits)
 
 
 def test_a_cap_has_room_for_all_or_takes_none(machine: Machine) -> None:

@@ -103,6 +103,67 @@ def test_the_words_fit_what_is_left(
     assert [words for words in advised if words not in error.hint] == []
 
 
+@pytest.mark.parametrize(
+    ("spendings", "others", "said", "advised"),
+    [
+        pytest.param(
+            [use("day", 0.12, 0.10)],
+            [],
+            [
+                "4 images would cost $0.20 ($0.05 each), and of the daily cap of $0.12 only $0.02 is left",
+                "Not one of them fits now, and all of them at once never will.",
+            ],
+            ["From 20", "on the same call fits with count 2, not with 4."],
+            id="fewer after the reset",
+        ),
+        pytest.param(
+            [use("day", 0.20, 0.18)],
+            [],
+            ["Not one of them fits now.", "It resets at 20"],
+            ["The same call fits from 20"],
+            id="all after the reset",
+        ),
+        pytest.param(
+            [use("day", 0.04)],
+            [],
+            ["4 images would cost $0.20", "So not one of them can ever be made under this cap."],
+            ["no image can be made under this cap; do not try again"],
+            id="not one, ever",
+        ),
+        pytest.param(
+            [use("session", 0.30, 0.15), use("day", 1.0, 0.98)],
+            [],
+            ["of the cap per conversation of $0.30 only $0.15 is left", "of the daily cap of $1.00 only $0.02"],
+            ["on the same call fits with count 3, not with 4.", "session_cap_usd and daily_cap_usd"],
+            id="a cap that does not reset leaves room for fewer",
+        ),
+        pytest.param(
+            [use("session", 0.20, 0.18), use("day", 5.0)],
+            [],
+            ["does not reset by itself"],
+            ["in this conversation any more"],
+            id="a conversation that is used up",
+        ),
+        pytest.param(
+            [use("day", 0.30, 0.26)],
+            [Choice(model="klein", resolution="", counted_usd=0.03)],
+            ["What still fits now, as a single image: klein ($0.03)."],
+            ["call again with that only if they agree", "The same call fits from 20"],
+            id="one of something cheaper",
+        ),
+    ],
+)
+def test_of_several_images_the_words_are_about_all(
+    spendings: list[Spending], others: list[Choice], said: list[str], advised: list[str]
+) -> None:
+    """What is promised for the same call is promised for as many pictures as that call asks for."""
+    error = budget_error(spendings, wanted=PRO, others=others, now=NOW, count=4)
+
+    assert [words for words in said if words not in error.message] == []
+    assert [words for words in advised if words not in error.hint] == []
+    assert ("The same call fits from" in error.hint) == ("The same call fits from 20" in advised)
+
+
 def test_a_time_is_named_only_where_it_helps() -> None:
     """ "Do not try again before that" helps nobody where no such moment comes."""
     never = budget_error([use("day", 0.10)], wanted=FLEX, others=[PRO], now=NOW)

@@ -69,7 +69,7 @@ ISOLATION: Final = (
         ),
         (
             "what is pruned belongs to nobody",
-            "            keep_conversations(self._database, _PRUNABLE, (before,))\n",
+            "            keep_conversations(self._database, _PRUNABLE, (before, before))\n",
             "",
         ),
         (

@@ -89,8 +89,8 @@ _SUBMIT: Final = edits(
     ),
     (
         "another request's task is accepted",
-        "        if await self._callbacks.is_task_of_another(task_id):",
-        "        if False and await self._callbacks.is_task_of_another(task_id):",
+        "        if not await self._callbacks.take_task(task_id):",
+        "        if False and not await self._callbacks.take_task(task_id):",
     ),
     (
         "a refusal after a lost response says that nothing was created",
@@ -307,6 +307,15 @@ _TASK: Final = edits(
     ),
 )
 
+_TAKEN_IDS: Final = edits(
+    "flux2_tool/tasks/taken_ids.py",
+    (
+        "answers that arrive together are all accepted with one task",
+        "return holder.record.record_id == handle.record.record_id",
+        "return holder is not None",
+    ),
+)
+
 _POLL: Final = edits(
     "flux2_tool/tasks/poll.py",
     (
@@ -437,6 +446,11 @@ _JOURNAL: Final = (
             "if record is None or record.is_over:",
         ),
         (
+            "a part of a set is pruned",
+            "set_id IS NULL OR set_id NOT IN",
+            "set_id IS NULL OR set_id != '' OR set_id NOT IN",
+        ),
+        (
             "undelivered images are pruned",
             "(state = 'completed' AND delivered_at IS NOT NULL)",
             "state = 'completed'",
@@ -486,13 +500,13 @@ _JOURNAL: Final = (
         ),
         (
             "one more repeat than allowed",
-            "if len(equal) + len(intents) > rules.repeat_max:",
-            "if len(equal) + len(intents) > rules.repeat_max + 1:",
+            "if len(intents) > repeats_left(equal, rules.repeat_max):",
+            "if len(intents) > repeats_left(equal, rules.repeat_max + 1):",
         ),
         (
             "the guard against repeats counts a set as one picture",
-            "if len(equal) + len(intents) > rules.repeat_max:",
-            "if len(equal) + 1 > rules.repeat_max:",
+            "if len(intents) > repeats_left(equal, rules.repeat_max):",
+            "if repeats_left(equal, rules.repeat_max) < 1:",
         ),
         (
             "an abandoned record is inherited from a living owner",
@@ -577,12 +591,27 @@ _BUDGET_ERRORS: Final = (
         ),
         (
             "what a cap never holds is promised after the reset",
-            "    return spending.can_ever_hold(choice.counted_usd)\n",
+            "    return spending.can_ever_hold(choice.counted_usd, images=images)\n",
             "    return True\n",
+        ),
+        (
+            "a call for several is promised what one of them gets",
+            "        if fit_later < count:\n",
+            "        if False:\n",
         ),
     ),
     *edits(
         "flux2_tool/journal/model.py",
+        (
+            "a loop of failing calls never ends",
+            "return 0 if counted + failed_calls >= repeat_max else",
+            "return 0 if counted >= repeat_max else",
+        ),
+        (
+            "a picture that failed and was billed does not count as a repeat",
+            'return self.state == "failed" and not self.cost_usd',
+            'return self.state == "failed"',
+        ),
         (
             "what is reserved does not count for a cap",
             "return self.spent_usd + self.reserved_usd + self._counted_usd(usd, images) <=",
@@ -771,6 +800,7 @@ MONEY: Final = (
     *_REGISTRY,
     *_RESUME,
     *_TASK,
+    *_TAKEN_IDS,
     *_POLL,
     *_POLL_ENDS,
     *_STATUS,
