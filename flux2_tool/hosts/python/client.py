@@ -32,7 +32,7 @@ from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.outcome import outcome_of, result_object
 from flux2_tool.hosts.python.frameworks import FrameworkTools
 from flux2_tool.hosts.python.loops import EnginesByLoop
-from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions
+from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions, check_call_options, check_options
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.generated import (
     AspectRatio,
@@ -261,6 +261,7 @@ class Flux2Tool(FrameworkTools):
             raise RuntimeError("this Flux2Tool is closed")
 
     async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> CallResult:
+        check_call_options(options)
         given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
         _, agents_engine = await self._engines.here()
         return await agents_engine.call(
@@ -293,10 +294,12 @@ class Flux2Tool(FrameworkTools):
         self._check_open()
 
         async def called() -> CallResult:
+            given = {name: value for name, value in arguments.items() if value is not None}
+            check_options(tool, given, options, self.settings)
             engine, _ = await self._engines.here()
             return await engine.call(
                 tool,
-                {name: value for name, value in arguments.items() if value is not None},
+                given,
                 wait_s=options.get("wait_s"),
                 caller=CallContext(
                     session=options.get("session") or self._session,
