@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from flux2_tool import Flux2Tool, SyncFlux2Tool, ToolResult
+from flux2_tool import Flux2Tool, ToolResult
 from flux2_tool.schema.results import PictureTask
 from tests.engine.test_sets import service as numbered_service
 from tests.hosts.python.conftest import Service
@@ -15,22 +14,31 @@ from tests.support.keys import KEY
 from tests.support.virtual_time import VirtualClock, run_virtual
 
 
-def test_the_loop_of_the_docs_ends_with_every_picture(service: Service, tmp_path: Path) -> None:
+def test_the_loop_of_the_docs_ends_with_every_picture() -> None:
     """Of three paid pictures none may be left behind because another was ready first."""
-    service.sandbox.change({"duration_s": 120})
+    states = {1: "processing", 2: "processing", 3: "processing"}
+    runapi, seen = numbered_service(states), list[list[str]]()
 
-    with SyncFlux2Tool(service.tool(wait_s=30)) as flux:
-        begun = result = flux.text_to_image("three foxes", count=3)
-        while result.task.state == "processing":
-            result = flux.get_image_task(result, wait_s=50, output_dir=tmp_path / "out")
+    async def main() -> ToolResult:
+        environ = {"FLUX2_TOOL_JOURNAL": "off"}
+        async with Flux2Tool(api_key=KEY, environ=environ, transport=runapi, clock=VirtualClock()) as flux:
+            result = await flux.text_to_image("three foxes", count=3, wait_s=20)
+            ready = iter((2, 1, 3))
+            while result.task.state == "processing":
+                seen.append([task.state for task in result.tasks])
+                states[next(ready)] = "completed"
+                result = await flux.get_image_task(result, wait_s=20)
+            return result
 
-    assert begun.task.state == "processing"
-    assert [task.ref for task in result.tasks] == [task.ref for task in begun.tasks]
-    assert [task.state for task in result.tasks] == ["completed"] * 3
-    assert [image.task_ref for image in result.images] == [task.ref for task in begun.tasks]
-    assert len({image.path for image in result.images}) == len(list((tmp_path / "out").iterdir())) == 3
+    result = run_virtual(main())
+
+    waits, done = "processing", "completed"
+    assert seen == [[waits] * 3, [waits, done, waits], [done, done, waits]]
+    assert [task.state for task in result.tasks] == [done] * 3
+    assert [image.url for image in result.images] == [f"https://img.test/{number}.png" for number in (1, 2, 3)]
+    assert [image.task_ref for image in result.images] == [task.ref for task in result.tasks]
     assert result.cost.usd == pytest.approx(0.15)
-    assert service.images_paid == 3
+    assert len(runapi.posts) == 3
 
 
 def test_another_tool_fetches_a_kept_result_as_a_whole(service: Service) -> None:
