@@ -124,6 +124,7 @@ class Engine:
         wait_s: float | None = None,
         longest_wait_s: float | None = None,
         new: bool = False,
+        others: Sequence[str] = (),
         output_dir: Path | None = None,
         output: SaveTarget | None = None,
         on_progress: OnProgress | None = None,
@@ -139,6 +140,7 @@ class Engine:
             wait_s: How long to wait for the image, in seconds; by default the setting, else the host's default.
             longest_wait_s: The limit of any wait, in seconds, because the host gives up then.
             new: Always make a new image; never join an equal call's task.
+            others: Of `get_image_task`, further tasks to fetch together with that of the arguments, as one result.
             output_dir: A folder to save the pictures in, besides `save_dir`; a failed download is a warning.
             output: The same, as a folder or a file.
             on_progress: Called at every change and every few seconds of the wait.
@@ -166,7 +168,7 @@ class Engine:
                         call.deadline_s = min(call.deadline_s, call.begun_s + longest_wait_s)
                     if self.host.is_agent:
                         self._registry.resume_soon(call.account)
-                    return await self._run(call, caller, new=new, targets=targets)
+                    return await self._run(call, caller, new=new, others=others, targets=targets)
         except Flux2Error as exc:
             logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
             raise
@@ -291,13 +293,14 @@ class Engine:
         )
 
     async def _run(
-        self, call: ToolCall, caller: CallContext, *, new: bool, targets: Sequence[SaveTarget]
+        self, call: ToolCall, caller: CallContext, *, new: bool, others: Sequence[str], targets: Sequence[SaveTarget]
     ) -> CallResult:
         if call.is_looking_back:
             return await self._results.recent(call, caller, self._earlier, self._starter.prices)
         if call.tool == "get_image_task":
-            ref = TaskRef.parse(call.arguments["task_id"])
-            begun = TaskHandle(image_tasks=(await self._registry.find(call.account, ref, caller=caller),))
+            refs = [TaskRef.parse(text) for text in (call.arguments["task_id"], *others)]
+            found = [await self._registry.find(call.account, ref, caller=caller) for ref in refs]
+            begun = TaskHandle(image_tasks=tuple(found))
         else:
             begun = await self._starter.start(call, caller, new=new)
         image_tasks = begun.image_tasks
@@ -306,23 +309,28 @@ class Engine:
         for image_task in image_tasks:
             await self._registry.check_lookup(image_task, caller)
         await self._starter.raise_error_of(call, image_tasks)
-        images, warnings = await self._results.pictures(call, image_tasks, targets)
-        ready = [image_task for image_task in image_tasks if image_task.state == "completed"]
-        self._starter.note_bills(call, ready)
-        # OpenClaw's own image tool, which provides a folder, passes on files but no links, and only all together.
-        is_all_there = all(image_task.is_over for image_task in image_tasks) and all(image.path for image in images)
-        if (is_all_there or not caller.source_dirs) and not (call.cancel.is_set or caller.is_watching):
-            for image_task in ready:
-                self._registry.delivered(image_task, caller)
-        warnings += await record_warnings(call, image_tasks, clock=self._clock)
-        warnings += await self._earlier.warnings_beside(image_tasks, caller, call.cancel)
+        ready, warnings, is_complete = list[ImageTask](), list[str](), False
+        while not is_complete:
+            images, of_saving = await self._results.pictures(call, image_tasks, targets)
+            fresh = [one for one in image_tasks if one.state == "completed" and one not in ready]
+            ready += fresh
+            self._starter.note_bills(call, fresh)
+            # OpenClaw's own image tool, which provides a folder, passes on files but no links, and only all together.
+            is_all_there = all(one.is_over for one in image_tasks) and all(image.path for image in images)
+            if (is_all_there or not caller.source_dirs) and not (call.cancel.is_set or caller.is_watching):
+                for image_task in ready:
+                    self._registry.delivered(image_task, caller)
+            warnings += await record_warnings(call, image_tasks, clock=self._clock)
+            warnings += await self._earlier.warnings_beside(image_tasks, caller, call.cancel)
+            # One that was completed meanwhile is called so in the result, which then has its picture, too.
+            is_complete = all(one in ready for one in image_tasks if one.state == "completed")
         return self._results.result(
             image_tasks,
             joined=begun.joined,
             fetched=call.tool == "get_image_task",
             handed_over=caller.is_handed_over,
             images=images,
-            warnings=[*call.warnings, *begun.warnings, *warnings],
+            warnings=[*call.warnings, *begun.warnings, *of_saving, *dict.fromkeys(warnings)],
         )
 
     # ---- interrupted tasks -------------------------------------------------------------------------------------------

@@ -38,21 +38,33 @@ class Pictures:
     async def of(
         self, call: ToolCall, image_tasks: Sequence[ImageTask], targets: Sequence[SaveTarget]
     ) -> tuple[list[ImageInfo], list[str]]:
-        """Return the pictures of a call's tasks, saved side by side within the rest of its wait, and warnings."""
+        """Return the pictures of a call's tasks, saved side by side within the rest of its wait, and warnings.
+
+        Asked again in the same call it saves those alone that were completed since; so it does itself for one that is
+        completed while others are saved.
+        """
         base_url = call.account.base_url
         http, is_loopback = self._accounts.http(base_url), is_loopback_url(base_url)
-        found = await asyncio.gather(
-            *(
-                self._saver.image_infos(
-                    call,
-                    image_task,
-                    targets,
-                    http=http,
-                    loopback_allowed=is_loopback,
-                    number=number if len(image_tasks) > 1 else None,
-                )
-                for number, image_task in enumerate(image_tasks, 1)
+
+        async def one(number: int, image_task: ImageTask) -> None:
+            was_completed = image_task.state == "completed"
+            images, warnings = await self._saver.image_infos(
+                call,
+                image_task,
+                targets,
+                http=http,
+                loopback_allowed=is_loopback,
+                number=number if len(image_tasks) > 1 else None,
             )
-        )
-        warnings = [warning for _, of_task in found for warning in of_task]
-        return [image for images, _ in found for image in images], warnings
+            call.shown[image_task] = (was_completed, images, warnings)
+
+        numbered = list(enumerate(image_tasks, 1))
+        while wanted := [
+            (number, image_task)
+            for number, image_task in numbered
+            if image_task not in call.shown or (image_task.state == "completed" and not call.shown[image_task][0])
+        ]:
+            await asyncio.gather(*(one(number, image_task) for number, image_task in wanted))
+        found = [call.shown[image_task] for image_task in image_tasks]
+        warnings = [warning for _, _, of_task in found for warning in of_task]
+        return [image for _, images, _ in found for image in images], warnings

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flux2_tool._clock import Clock
 from flux2_tool.engine.wait_texts import cancelled_error, named_task_id, no_response_error, progress_text, state_of
@@ -20,6 +20,9 @@ from flux2_tool.journal.handle import WARNING
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.tasks.resume import Account
 from flux2_tool.tasks.task import ImageTask
+
+if TYPE_CHECKING:
+    from flux2_tool.schema.results import ImageInfo
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +121,7 @@ class ToolCall:
         deadline_s: When its wait ends, on the monotonic clock; so is `begun_s`.
         wake: Set whenever the waiting call has something new to check.
         warnings: For its result.
+        shown: Of each of its tasks: whether it was completed, its pictures, and warnings about them.
     """
 
     tool: str
@@ -129,6 +133,7 @@ class ToolCall:
     on_progress: OnProgress = lambda _progress: None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     warnings: list[str] = field(default_factory=list)
+    shown: dict[ImageTask, tuple[bool, list[ImageInfo], list[str]]] = field(default_factory=dict)
 
     @property
     def is_looking_back(self) -> bool:

@@ -128,7 +128,9 @@ class Thumbnails:
         if self.is_offline:
             raise DownloadError("nothing was fetched, as --offline says")
         left_s = self.fetching_s - took_s
-        if self._fetched >= MOST_FETCHED or left_s <= 0:
+        if self._fetched >= MOST_FETCHED:
+            raise DownloadError(f"no more than {MOST_FETCHED} are fetched for one page; the next page goes on")
+        if left_s <= 0:
             raise DownloadError("there was no more time to fetch them; the next page goes on")
         self._fetched += 1
         with tempfile.TemporaryDirectory(prefix="flux2-") as folder:

@@ -75,13 +75,18 @@ def validate_arguments(
     )
     found = list(_violations(tool, arguments, rules))
     if found:
-        texts = tuple(dict.fromkeys(violation.text for violation in found))
-        named = texts
-        if len(texts) > MAX_VIOLATIONS:
-            named = (*texts[:MAX_VIOLATIONS], f"… and {len(texts) - MAX_VIOLATIONS} more")
-        raise InvalidArgumentsError(
-            _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=named
-        )
+        raise refusal(tool, [violation.text for violation in found])
+
+
+def refusal(tool: Tool, found: Sequence[str]) -> InvalidArgumentsError:
+    """Return the error that names what is wrong with a tool's arguments."""
+    texts = tuple(dict.fromkeys(found))
+    named = texts
+    if len(texts) > MAX_VIOLATIONS:
+        named = (*texts[:MAX_VIOLATIONS], f"… and {len(texts) - MAX_VIOLATIONS} more")
+    return InvalidArgumentsError(
+        _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=named
+    )
 
 
 def arguments_of_json(text: str) -> Any:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 
@@ -129,6 +130,43 @@ def test_progress_says_how_many_are_ready(home: Path) -> None:
     assert result["task"]["state"] == "processing"
     assert lines[0].message == "0 of 2 ready: sending the request"
     assert any(line.message.startswith("1 of 2 ready: making the image") for line in lines)
+
+
+class SlowPictures(httpx.AsyncBaseTransport):
+    """Answers the second poll of the second picture's task while the first picture is fetched."""
+
+    def __init__(self) -> None:
+        self._states = {1: "completed", 2: "processing"}
+        self._tasks = service(self._states)
+        self._is_fetching = asyncio.Event()
+        self._polls = 0
+        self.fetched: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "img.test":
+            self.fetched.append(request.url.path)
+            self._is_fetching.set()
+            await asyncio.sleep(0.5)
+            return httpx.Response(200, content=picture(), headers={"content-type": "image/png"})
+        if request.method == "GET" and "tsk_2" in request.url.path:
+            self._polls += 1
+            if self._polls == 2:
+                await self._is_fetching.wait()
+                self._states[2] = "completed"
+        return await self._tasks.handle_async_request(request)
+
+
+def test_one_completed_while_another_is_saved_is_in_the_result(home: Path, tmp_path: Path) -> None:
+    """Called completed and counted as delivered without its picture, it would be lost, and paid for again."""
+    runapi, folder = SlowPictures(), tmp_path / "out"
+
+    result = run_call(home, runapi, arguments={**FOX, "count": 2}, wait_s=10, output=SaveTarget(folder=folder))
+
+    assert [task["state"] for task in result["tasks"]] == ["completed", "completed"]
+    assert [image["task_ref"] for image in result["images"]] == ["task:tsk_1", "task:tsk_2"]
+    assert {image["path"] for image in result["images"]} == {str(path) for path in folder.iterdir()}
+    assert runapi.fetched == ["/1.png", "/2.png"]
+    assert not result["warnings"]
 
 
 # ---- some fail -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from flux2_tool._net import is_loopback
+from flux2_tool._net import is_loopback, origin_of
 from flux2_tool.exceptions import ConfigurationError
 
 TOKEN_VARIABLE: Final = "FLUX2_TOOL_MCP_TOKEN"  # noqa: S105 - its name
@@ -83,15 +83,15 @@ class Access:
         Args:
             headers: All values by the header's name in lower case.
         """
-        host = _host_name((*headers.get("host", ()), "")[0])
+        netloc = (*headers.get("host", ()), "")[0]
+        host = _host_name(netloc)
         # A name may be anybody's; whoever knows the token is no web page.
         if self._digest is None and not _is_here(host):
             return Refusal(status=421, message="without a token this server answers only to localhost and addresses")
-        for origin in headers.get("origin", ()):
-            scheme, _, netloc = origin.partition("://")
-            named = _host_name(netloc) if scheme else ""
-            if not named or (named != host and not is_loopback(named)):
-                return Refusal(status=403, message="web pages of another origin may not use this server")
+        # With a token a proxy may end TLS; without one this server is reached by itself, and has none.
+        schemes = ("http",) if self._digest is None else ("http", "https")
+        if not all(_is_own(origin, netloc, schemes) for origin in headers.get("origin", ())):
+            return Refusal(status=403, message="web pages of another origin may not use this server")
         if self._digest is None:
             return None
         given = headers.get("authorization", ())
@@ -114,6 +114,18 @@ def _host_name(netloc: str) -> str:
         return (urlsplit(f"//{netloc}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def _is_own(origin: str, netloc: str, schemes: Sequence[str]) -> bool:
+    """Return whether a page's origin is the one that its request is for; this machine's names are one host."""
+    try:
+        scheme, page, port = origin_of(origin)
+        _, host, own_port = origin_of(f"{scheme}://{netloc}")
+    except ValueError:
+        return False
+    page, host = page.rstrip("."), host.rstrip(".")
+    is_same_host = page == host or (is_loopback(page) and is_loopback(host))
+    return scheme in schemes and bool(page) and is_same_host and port == own_port
 
 
 def _is_here(host: str) -> bool:

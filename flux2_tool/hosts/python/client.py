@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import httpx
 
@@ -30,9 +30,10 @@ from flux2_tool.engine.host_profile import LOCAL, OPENCLAW, PYTHON_AGENT, HostPr
 from flux2_tool.engine.runtime import Runtime
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.outcome import outcome_of, result_object
+from flux2_tool.hosts.python.earlier_sets import ref_of, refs_of, with_others
 from flux2_tool.hosts.python.frameworks import FrameworkTools
 from flux2_tool.hosts.python.loops import EnginesByLoop
-from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions
+from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions, check_call_options, check_options
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.generated import (
     AspectRatio,
@@ -46,6 +47,11 @@ from flux2_tool.schema.recent import CallResult, RecentImages, one_task
 from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
+
+
+class _How(TypedDict, total=False):
+    new: bool
+    others: Sequence[str]
 
 
 class Flux2Tool(FrameworkTools):
@@ -181,15 +187,17 @@ class Flux2Tool(FrameworkTools):
         """Wait again for an image, or fetch an earlier result again. It creates and costs nothing.
 
         Args:
-            task: A task's id or reference, or an earlier result: of several the first still processing.
+            task: A task's id or reference, or an earlier result: of several pictures all are waited for together.
             options: See `WaitOptions`.
 
         Raises:
             TaskNotFoundError: RunAPI knows no such task under this key.
             Flux2Error: See `text_to_image`.
         """
-        task_id = _ref(task) if isinstance(task, ToolResult) else task
-        return await self._run("get_image_task", {"task_id": task_id}, options)
+        if not isinstance(task, ToolResult):
+            return await self._run("get_image_task", {"task_id": task}, options)
+        first, *others = refs_of(task)
+        return with_others(await self._run("get_image_task", {"task_id": first}, options, others=others), task)
 
     async def recent(self, *, session: str | None = None) -> RecentImages:
         """Return the last pictures of a session, newest first, and what may still be spent; nothing is paid.
@@ -261,6 +269,7 @@ class Flux2Tool(FrameworkTools):
             raise RuntimeError("this Flux2Tool is closed")
 
     async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> CallResult:
+        check_call_options(options)
         given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
         _, agents_engine = await self._engines.here()
         return await agents_engine.call(
@@ -283,20 +292,22 @@ class Flux2Tool(FrameworkTools):
         return await self._run(tool, arguments, options, new=options.get("new", False))
 
     async def _run(
-        self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
+        self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, **how: Unpack[_How]
     ) -> ToolResult:
-        return one_task(await self._outcome(tool, arguments, options, new=new))
+        return one_task(await self._outcome(tool, arguments, options, **how))
 
     async def _outcome(
-        self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, *, new: bool = False
+        self, tool: str, arguments: Mapping[str, Any], options: WaitOptions, **how: Unpack[_How]
     ) -> CallResult:
         self._check_open()
 
         async def called() -> CallResult:
+            given = {name: value for name, value in arguments.items() if value is not None}
+            check_options(tool, given, options, self.settings)
             engine, _ = await self._engines.here()
             return await engine.call(
                 tool,
-                {name: value for name, value in arguments.items() if value is not None},
+                given,
                 wait_s=options.get("wait_s"),
                 caller=CallContext(
                     session=options.get("session") or self._session,
@@ -304,7 +315,7 @@ class Flux2Tool(FrameworkTools):
                     workspace_dir=working_folder(),
                     any_folder=True,
                 ),
-                new=new,
+                **how,
                 on_progress=options.get("on_progress"),
                 output_dir=_folder(options.get("output_dir")),
             )
@@ -326,13 +337,7 @@ def _source(source: Source) -> str:
         raise InvalidArgumentsError(
             f"this result has {len(source.tasks)} pictures", hint="Name one of them, such as result.images[0]."
         )
-    return _ref(source)
-
-
-def _ref(result: ToolResult) -> str:
-    if result.task.ref is None:
-        raise InvalidArgumentsError("this result has no task id, so it cannot be referred to")
-    return result.task.ref
+    return ref_of(source)
 
 
 def _folder(path: str | Path | None) -> Path | None:

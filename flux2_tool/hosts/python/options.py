@@ -1,12 +1,20 @@
-"""What one call of the Python API may be given beside the tools' own arguments."""
+"""What one call of the Python API may be given beside the tools' own arguments, and the refusal of anything else."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Final, TypedDict
 
 from flux2_tool.engine.wait import OnProgress
+from flux2_tool.exceptions import InvalidArgumentsError
+from flux2_tool.schema.argument_aliases import alias_hint
+from flux2_tool.schema.manifest import Tool, load_manifest
 from flux2_tool.schema.results import ImageInfo, ToolResult
+from flux2_tool.schema.validation import public_names, refusal, validate_arguments
+from flux2_tool.schema.value_text import nearest, shown_text
+from flux2_tool.schema.violations import near_text
+from flux2_tool.settings import Settings
 
 Source = str | Path | ToolResult | ImageInfo
 
@@ -41,3 +49,64 @@ class ImageOptions(WaitOptions, total=False):
     new: bool
     enable_safety_checker: bool | None
     callback_url: str | None
+
+
+# The tools' arguments that have another name here.
+_NAMES: Final = {"source_image_urls": "sources", "task_id": "task", "timeoutSeconds": "wait_s"}
+_WAITS: Final = frozenset(("timeoutseconds", "timeout", "timeout_s", "timeout_seconds", "wait"))
+
+
+def check_options(tool: str, arguments: Mapping[str, Any], options: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse keywords that a named method does not take, as unknown arguments are refused everywhere.
+
+    Args:
+        tool: The method's tool.
+        arguments: Those of the call; where a keyword is refused, what is wrong with them is told as well.
+        options: The keywords.
+        settings: The operator's rules.
+
+    Raises:
+        InvalidArgumentsError: There is such a keyword. Nothing was sent.
+    """
+    manifest = load_manifest()
+    takes = WaitOptions if tool == "get_image_task" else ImageOptions
+    found = list(_unknown(manifest.tools[tool], options, takes.__annotations__))
+    if not found:
+        return
+    try:
+        validate_arguments(manifest, tool, arguments, tiers=settings.tiers, agent_host=False)
+    except InvalidArgumentsError as exc:
+        found += exc.violations
+    raise refusal(manifest.tools[tool], found)
+
+
+def check_call_options(options: Mapping[str, Any]) -> None:
+    """Refuse keywords that `call` does not take; the tool's arguments are an object of their own.
+
+    Raises:
+        InvalidArgumentsError: There is one. Nothing was sent.
+    """
+    takes = list(WaitOptions.__annotations__)
+    found = [
+        f'unknown keyword "{shown_text(name)}" of call: '
+        + (_renamed(name) or f"beside tool and arguments it takes {', '.join(takes)}{near_text(nearest(name, takes))}")
+        for name in options
+        if name not in takes
+    ]
+    if found:
+        hint = "correct the program that calls the tool; nothing was sent"
+        raise InvalidArgumentsError("; ".join(found), hint=hint, violations=tuple(found))
+
+
+def _unknown(tool: Tool, options: Mapping[str, Any], takes: Mapping[str, Any]) -> Iterator[str]:
+    names = list(dict.fromkeys([*(_NAMES.get(name, name) for name in public_names(tool)), *takes]))
+    for name in options:
+        if name not in takes:
+            advice = _renamed(name) or alias_hint(name, tool)
+            advice = advice or f"{tool.name} takes {', '.join(names)}{near_text(nearest(name, names))}"
+            yield f'unknown argument "{shown_text(name)}": {advice.replace("source_image_urls", "sources")}'
+
+
+def _renamed(name: str) -> str | None:
+    known = "wait_s" if name.casefold() in _WAITS else _NAMES.get(name)
+    return None if known is None else f"it is called {known} here"

@@ -128,12 +128,23 @@ def test_other_machines_need_a_token() -> None:
         pytest.param(None, {"host": "192.168.1.5:9"}, None, id="no name can be rebound here"),
         pytest.param(None, {"host": "evil.example:9"}, 421, id="a name that somebody lets point here"),
         pytest.param(None, {}, 421, id="no host at all"),
-        pytest.param(None, {"host": "localhost", "origin": "http://localhost:5173"}, None, id="a page of this machine"),
+        pytest.param(None, {"host": "localhost:9", "origin": "http://localhost:9"}, None, id="a page of its own"),
+        pytest.param(None, {"host": "localhost:9", "origin": "http://[::1]:9"}, None, id="under another local name"),
+        pytest.param(None, {"host": "192.168.1.5:9", "origin": "http://192.168.1.5:9"}, None, id="under its address"),
+        pytest.param(
+            None, {"host": "localhost", "origin": "http://localhost:80"}, None, id="with its port written out"
+        ),
+        pytest.param(
+            None, {"host": "localhost:9", "origin": "http://localhost:5173"}, 403, id="a page of another port"
+        ),
+        pytest.param(None, {"host": "localhost:9", "origin": "http://127.0.0.1"}, 403, id="of the port that is usual"),
+        pytest.param(None, {"host": "localhost:9", "origin": "https://localhost:9"}, 403, id="of another scheme"),
+        pytest.param(None, {"host": "localhost:9", "origin": "file://localhost:9"}, 403, id="of a scheme of no server"),
+        pytest.param(None, {"host": "localhost:9", "origin": "http://localhost:x"}, 403, id="a port that is none"),
         pytest.param(None, {"host": "localhost", "origin": "https://evil.example"}, 403, id="a page of another"),
         pytest.param(None, {"host": "localhost", "origin": "null"}, 403, id="a page from nowhere"),
         pytest.param(None, {"host": "localhost", "origin": "http://[::1"}, 403, id="a page with nonsense for a name"),
         pytest.param(None, {"host": "localhost", "origin": "://localhost"}, 403, id="a page without a scheme"),
-        pytest.param(None, {"host": "localhost", "origin": "http://[::1]:5173"}, None, id="a page of this address"),
         pytest.param(TOKEN, {"host": "mcp.example", "authorization": f"Bearer {TOKEN}"}, None, id="the token"),
         pytest.param(TOKEN, {"host": "mcp.example", "authorization": f"bearer  {TOKEN}"}, None, id="in other letters"),
         pytest.param(TOKEN, {"host": "mcp.example"}, 401, id="no token"),
@@ -151,6 +162,12 @@ def test_other_machines_need_a_token() -> None:
             {"host": "mcp.example", "origin": "https://evil.example", "authorization": f"Bearer {TOKEN}"},
             403,
             id="a page that has the token",
+        ),
+        pytest.param(
+            TOKEN,
+            {"host": "mcp.example", "origin": "https://mcp.example:8443", "authorization": f"Bearer {TOKEN}"},
+            403,
+            id="a page of the same name, and of another port",
         ),
     ],
 )

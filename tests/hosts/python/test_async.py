@@ -81,7 +81,7 @@ def test_several_pictures_are_one_result_and_one_of_them_is_a_source(service: Se
     assert len(night.images) == 1
     assert "this result has 3 pictures" in refused.message
     assert "result.images[0]" in refused.hint
-    assert again.task.ref == foxes.tasks[0].ref
+    assert (again.task.ref, again.tasks) == (foxes.tasks[0].ref, foxes.tasks)
 
 
 def test_another_picture_of_the_same_task_is_a_source_by_its_link() -> None:
