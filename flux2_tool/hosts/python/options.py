@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TypedDict
 
 from flux2_tool.engine.wait import OnProgress
 from flux2_tool.schema.results import ImageInfo, ToolResult
 
-Source = str | Path | ToolResult | ImageInfo
+Source = str | os.PathLike[str] | ToolResult | ImageInfo
 
 
 class WaitOptions(TypedDict, total=False):
@@ -17,13 +17,14 @@ class WaitOptions(TypedDict, total=False):
     Attributes:
         wait_s: The longest wait, in seconds; the result's state is "processing" when the image takes longer.
         session: The call's session, instead of the tool's own.
-        output_dir: A folder to save the pictures in, checked before anything is sent; a failed download is a warning.
+        output_dir: A folder to save the pictures in, "~" for the home folder; checked before anything is sent. A failed
+            download is a warning.
         on_progress: Called at every change and every few seconds of the wait, on the event loop's thread.
     """
 
     wait_s: float | None
     session: str | None
-    output_dir: str | Path | None
+    output_dir: str | os.PathLike[str] | None
     on_progress: OnProgress | None
 
 
