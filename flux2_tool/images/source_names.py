@@ -27,6 +27,8 @@ _LINK_WITHOUT_SCHEME: Final = re.compile(
     r"(?://[\w-]+(?:\.[\w-]+)+|www\.[\w-]+(?:\.[\w-]+)+)(?:[:/?#].*)?", re.IGNORECASE
 )
 
+_WINDOWS_PATH: Final = re.compile(r"(?:file:/{0,3})?(?:[A-Za-z]:[\\/]|\\\\[^\\])")
+
 # The advice for a text that looks like a path.
 CHECK_PATH: Final = "Check the path."
 
@@ -85,6 +87,8 @@ def advice_for(source: str) -> str:
         return "Write the link alone, without quotes and without characters that cannot be seen."
     if _LINK_WITHOUT_SCHEME.fullmatch(text):
         return f'If this is a link, write "https://{text.removeprefix("//")}".'
+    if _WINDOWS_PATH.match(text):
+        return "A path of Windows cannot be opened here. In WSL, C:\\ is /mnt/c/."
     return CHECK_PATH
 
 

@@ -543,7 +543,7 @@ def test_what_is_there_and_is_no_file_is_named_with_its_kind(tmp_path: Path) -> 
         assert hint
 
 
-def test_a_file_that_cannot_be_read_is_told_before_another_reading_that_is_missing(workspace: Path) -> None:
+def test_an_unreadable_file_is_told_rather_than_a_missing_one(workspace: Path) -> None:
     """A name in quotes is also looked for without them, where nothing is."""
     (workspace / "'a'").mkdir()
 
@@ -552,7 +552,7 @@ def test_a_file_that_cannot_be_read_is_told_before_another_reading_that_is_missi
     assert "\"'a'\" is a folder" in message
 
 
-def test_a_relative_path_of_a_person_in_a_deleted_folder_says_so() -> None:
+def test_a_persons_relative_path_in_a_deleted_folder_says_so() -> None:
     """Only a person's own process has no folder for that reason; an agent may have been given no workspace."""
     [(typed, _)] = outcomes(ANYWHERE, "cat.png")  # type: ignore[misc]
     [(given, _)] = outcomes(SourcePlaces(roots=(), workspace=None), "cat.png")  # type: ignore[misc]

@@ -158,6 +158,8 @@ def test_a_miss_shows_the_text_that_was_looked_for(folder: Path) -> None:
         ("\ufeffhttps://cdn.example/x.png", "without characters that cannot be seen"),
         ("www.cdn.example/x.png", 'write "https://www.cdn.example/x.png"'),
         ("www.cat.png", 'write "https://www.cat.png"'),
+        (r'"C:\Users\me\cat.png"', "In WSL"),
+        (r"\\server\share\cat.png", "In WSL"),
         ("cat.png", "check the path."),
     ],
 )
@@ -226,6 +228,12 @@ def test_a_folder_that_cannot_be_listed_has_no_look_alikes(folder: Path) -> None
         assert found("a\u00a0b.png", places(folder)) == "it"
     finally:
         folder.chmod(0o755)
+
+
+def test_a_url_of_a_windows_path_is_told_from_one_of_this_system() -> None:
+    """Browsers there write files so."""
+    assert "In WSL" in advice_for("file:///C:/Users/me/cat.png")
+    assert advice_for("file:///home/me/C:/cat.png") == CHECK_PATH
 
 
 def test_a_link_without_its_scheme_is_told_from_a_path() -> None:
