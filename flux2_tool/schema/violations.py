@@ -128,7 +128,8 @@ def _no_source(text: str) -> str | None:
         return None
     what = _NAMED.get(found[0], f"a character that it must not have (U+{ord(found[0]):04X})")
     position = text.index(trimmed) + found.start() + 1
-    return f"has {what} at position {position}; {'write a space as %20' if is_link else 'rename the file'}"
+    remedy = "rename the file" if not is_link else "write it as %20" if found[0] == " " else "write the link without it"
+    return f"has {what} at position {position}; {remedy}"
 
 
 def _data_fault(url: str) -> str:

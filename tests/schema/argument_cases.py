@@ -313,7 +313,7 @@ CASES: tuple[Case, ...] = (
         "a URL with a password over two lines",
         REMIX,
         _sources("https://u:p\np@a.example/x"),
-        '"https://***@a.example/x" has a line break at position 12; write a space as %20; it must be a public',
+        '"https://***@a.example/x" has a line break at position 12; write the link without it; it must be a public',
     ),
     _case("a URL in another", REMIX, _sources("blob:https://x.example/y"), f'"blob:https://x.example/y" {_NO_SOURCE}'),
     _case(
@@ -330,7 +330,7 @@ CASES: tuple[Case, ...] = (
         '" https://a.example/x\\u000ay" has a line break at position 21',
     ),
     _case(
-        "a URL with a space", REMIX, _sources("https://a.example/🦊 y"), "has a space at position 20; write a space as"
+        "a URL with a space", REMIX, _sources("https://a.example/🦊 y"), "has a space at position 20; write it as %20"
     ),
     _case(
         "a URL with a wide space", REMIX, _sources("https://a.example/\u3000y"), "must not have (U+3000) at position 19"

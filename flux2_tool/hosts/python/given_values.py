@@ -138,7 +138,9 @@ def _type_of(value: Any) -> str:
     if value is None:
         return "None"
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    # A module in C has the name of its own in Python behind an underscore, as io has.
+    module = kind.__module__.lstrip("_")
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def _wrong(message: str, hint: str) -> InvalidArgumentsError:

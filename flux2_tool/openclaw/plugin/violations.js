@@ -7,8 +7,9 @@ import { allowed, kindOf, shown } from "./value_text.js";
 /** @import { ArgumentRules, SchemaError, ToolRules, Violation } from "./types.d.ts" */
 
 const SOURCES = "source_image_urls[";
-const CONTROLS = /[\0-\x1f]/;
-const NOT_IN_LINKS = new RegExp(`[\\0-\\x1f${SPACE}]`, "u");
+const CONTROL = "\\0-\\x1f";
+const CONTROLS = new RegExp(`[${CONTROL}]`, "u");
+const NOT_IN_LINKS = new RegExp(`[${CONTROL}${SPACE}]`, "u");
 /** @type {Record<string, string>} */
 const NAMED = { "\t": "a tab", "\n": "a line break", "\r": "a line break", " ": "a space" };
 
@@ -134,7 +135,8 @@ function noSource(text) {
   const code = codeOf(character).toString(16).toUpperCase().padStart(4, "0");
   const what = NAMED[character] ?? `a character that it must not have (U+${code})`;
   const position = countOf(text.slice(0, text.indexOf(trimmed) + index)) + 1;
-  return `has ${what} at position ${position}; ${isLink ? "write a space as %20" : "rename the file"}`;
+  const ofLink = character === " " ? "write it as %20" : "write the link without it";
+  return `has ${what} at position ${position}; ${isLink ? ofLink : "rename the file"}`;
 }
 
 /** @param {string} url */

@@ -60,7 +60,7 @@ def test_output_dir_may_begin_with_the_home_folder(
     [
         pytest.param(b"pictures", "a folder's path (text or os.PathLike), not bytes", id="bytes"),
         pytest.param(123, "not int", id="a number"),
-        pytest.param(io.BytesIO(), "not _io.BytesIO", id="a file in memory"),
+        pytest.param(io.BytesIO(), "not io.BytesIO", id="a file in memory"),
         pytest.param("", "names no folder", id="nothing"),
         pytest.param("a\0b", "names no folder", id="NUL"),
         pytest.param("~nobody-of-this-name/x", "unknown user", id="an unknown user"),
@@ -98,8 +98,8 @@ JPEG = picture("JPEG")
         pytest.param(JPEG, "not bytes", id="a picture's bytes"),
         pytest.param(bytearray(JPEG), "not bytearray", id="bytes that change"),
         pytest.param([JPEG], "sources[0] is bytes", id="bytes in a list"),
-        pytest.param(["task:a", io.BytesIO(JPEG)], "sources[1] is _io.BytesIO", id="a file in memory"),
-        pytest.param(io.BytesIO(JPEG), "not _io.BytesIO", id="an open file, which has lines"),
+        pytest.param(["task:a", io.BytesIO(JPEG)], "sources[1] is io.BytesIO", id="a file in memory"),
+        pytest.param(io.BytesIO(JPEG), "not io.BytesIO", id="an open file, which has lines"),
         pytest.param([Image.new("RGB", (8, 8))], "sources[0] is PIL.Image.Image", id="a picture of Pillow's"),
         pytest.param([None], "sources[0] is None", id="None in a list"),
         pytest.param(None, "not None", id="None"),
@@ -110,7 +110,7 @@ JPEG = picture("JPEG")
     ],
 )
 def test_a_source_of_another_type_is_named_by_its_place_and_type(service: Service, sources: Any, said: str) -> None:
-    """Its text, such as "<_io.BytesIO object>", is no path that anybody meant, and bytes belong in no message."""
+    """Its text, such as "<io.BytesIO object>", is no path that anybody meant, and bytes belong in no message."""
     error = refusal(service, lambda flux: flux.remix_image("make it night", sources))
 
     assert isinstance(error, InvalidArgumentsError)
