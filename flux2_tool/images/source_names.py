@@ -88,7 +88,7 @@ def advice_for(source: str) -> str:
     if _LINK_WITHOUT_SCHEME.fullmatch(text):
         return f'If this is a link, write "https://{text.removeprefix("//")}".'
     if _WINDOWS_PATH.match(text):
-        return "A path of Windows cannot be opened here. In WSL, C:\\ is /mnt/c/."
+        return "A path of Windows cannot be opened here. In WSL, the command wslpath translates it."
     return CHECK_PATH
 
 

@@ -119,7 +119,7 @@ def _no_source(text: str) -> str | None:
     """Return why a text is no source picture, where that can be told; it follows the text in a sentence."""
     trimmed = text.strip()
     if _WINDOWS_PATH.match(trimmed):
-        return "is a path of Windows, which cannot be opened here (in WSL, C:\\ is /mnt/c/)"
+        return "is a path of Windows, which cannot be opened here (in WSL, wslpath translates it)"
     if trimmed[:5].lower() == "data:":
         return f'{_data_fault(trimmed)}; write it as "data:image/png;base64,…"'
     is_link = trimmed[:5].lower() in ("http:", "https")

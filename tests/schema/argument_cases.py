@@ -339,7 +339,7 @@ CASES: tuple[Case, ...] = (
         "a path of Windows",
         REMIX,
         _sources(r"C:\Users\me\x.jpg", "d:/x.jpg"),
-        r'source_image_urls[0] "C:\Users\me\x.jpg" is a path of Windows, which cannot be opened here (in WSL, C:\ is',
+        r'source_image_urls[0] "C:\Users\me\x.jpg" is a path of Windows, which cannot be opened here (in WSL, wslpath',
     ),
     _case("a tab in a name", REMIX, _sources(" 🦊\tx.jpg"), "has a tab at position 3; rename the file; it must be a"),
     _case("a line break in a name", REMIX, _sources("a\nb.jpg"), '"a\\u000ab.jpg" has a line break at position 2'),

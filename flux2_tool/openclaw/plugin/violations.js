@@ -126,7 +126,7 @@ function patternSentence(path, given, must, rules) {
  */
 function noSource(text) {
   const trimmed = strip(text);
-  if (/^[A-Za-z]:[\\/]/.test(trimmed)) return "is a path of Windows, which cannot be opened here (in WSL, C:\\ is /mnt/c/)";
+  if (/^[A-Za-z]:[\\/]/.test(trimmed)) return "is a path of Windows, which cannot be opened here (in WSL, wslpath translates it)";
   if (/^data:/i.test(trimmed)) return `${dataFault(trimmed)}; write it as "data:image/png;base64,…"`;
   const isLink = /^https?:/i.test(trimmed);
   const index = trimmed.search(isLink ? NOT_IN_LINKS : CONTROLS);
