@@ -44,24 +44,23 @@ class SaveTarget:
         Raises:
             InvalidArgumentsError: It is empty, names no possible file, or there is no such home folder.
         """
-        if not text.strip() or "\0" in text:
-            raise _refused(text, "it names no folder and no file")
         if text == "-":
             raise _refused(text, "pictures are not written to the standard output")
-        try:
-            path = expanded(text, os.environ).absolute()
-            mode = _mode_of(path)
-        except ValueError as exc:
-            raise _refused(text, f"it {exc}") from exc
-        except FileNotFoundError as exc:
-            raise _refused(text, "it is relative to the working folder, which has been deleted") from exc
-        except OSError as exc:
-            raise _refused(text, exc.strerror or type(exc).__name__) from exc
+        path, mode = _meant(text)
         is_folder = text.endswith(("/", "/.", "/..")) or stat.S_ISDIR(mode)
         is_file = stat.S_ISREG(mode)
         if is_folder or (path.suffix.lower() not in _SUFFIXES and not is_file):
             return cls(folder=path)
         return cls(folder=path.parent, name=path.name)
+
+    @classmethod
+    def of_folder(cls, text: str) -> SaveTarget:
+        """Return the folder that a person's text means, whatever its suffix; "~" is their home folder.
+
+        Raises:
+            InvalidArgumentsError: As `of`.
+        """
+        return cls(folder=_meant(text)[0])
 
     @classmethod
     def in_folder(cls, folder: Path | None) -> SaveTarget | None:
@@ -80,6 +79,21 @@ class SaveTarget:
             return usual_stem, None
         path, tail = Path(self.name), "".join(f"-{number}" for number in numbers)
         return f"{fitting_stem(path.stem, tail + path.suffix)}{tail}", path.suffix
+
+
+def _meant(text: str) -> tuple[Path, int]:
+    """Return the absolute path that a person's text means, and the mode of what is there, 0 if nothing is."""
+    if not text.strip() or "\0" in text:
+        raise _refused(text, "it names no folder and no file")
+    try:
+        path = expanded(text, os.environ).absolute()
+        return path, _mode_of(path)
+    except ValueError as exc:
+        raise _refused(text, f"it {exc}") from exc
+    except FileNotFoundError as exc:
+        raise _refused(text, "it is relative to the working folder, which has been deleted") from exc
+    except OSError as exc:
+        raise _refused(text, exc.strerror or type(exc).__name__) from exc
 
 
 def _mode_of(path: Path) -> int:

@@ -20,18 +20,25 @@ from typing import BinaryIO, Final, cast
 
 from flux2_tool._folders import system_path
 from flux2_tool._platform import OPEN_FOLDER
-from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.look_alikes import AmbiguousNameError, look, twin_of
+from flux2_tool.images.source_names import shown
+from flux2_tool.images.source_refusals import (
+    MissingSourceError,
+    NotPlainError,
+    not_readable,
+    outside,
+    refused,
+    too_large,
+    unreadable,
+)
 
 INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
-# In a refusal's hint, between how the user can bring the picture and what else works.
-ELSE: Final = " Else "
 
 # Non-blocking, so that a pipe cannot block the call.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +69,7 @@ def inbound_folder(parent: Path) -> Path:
     return parent / INBOUND
 
 
-def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
+def open_source(path: Path, places: SourcePlaces, *, where: str, named: str = "") -> BinaryIO:
     """Open a source file for reading; the caller closes it.
 
     A name that is missing stands for the one beside it that looks the same, see `look`.
@@ -71,6 +78,7 @@ def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
         path: From `source_paths.py`.
         places: The allowed places.
         where: The argument's name, for errors, such as `source_image_urls[0]`.
+        named: What the caller wrote for it, in quotes; by default the path.
 
     Raises:
         SourceRefusedError: It is outside the allowed folders, hidden, missing, not a regular file, too large, or
@@ -82,18 +90,17 @@ def open_source(path: Path, places: SourcePlaces, *, where: str) -> BinaryIO:
         raise outside(where, places) from None
     except _HiddenError:
         hint = "Copy the picture to a plain folder."
-        raise _not_readable(where, places, "hidden files and folders are never read", hint) from None
+        raise not_readable(where, places, "hidden files and folders are never read", hint) from None
     except AmbiguousNameError as exc:
         rule = f"several files look like it: {exc}"
-        raise _not_readable(where, places, rule, "Rename one of them.") from None
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, OSError) and exc.errno not in _MISSING:
-            hint = "Check the path and its permissions."
-            raise _not_readable(where, places, "it cannot be opened as a plain file", hint) from None
+        raise not_readable(where, places, rule, "Rename one of them.") from None
+    except (OSError, ValueError, NotPlainError) as exc:
         # A sandboxed session must not be told what became of a link that it may have put there.
         if places.inbound_only:
             raise outside(where, places) from None
-        raise MissingSourceError(f"{where} was refused: there is no such file. Nothing was sent.") from None
+        if isinstance(exc, ValueError) or (isinstance(exc, OSError) and exc.errno in _MISSING):
+            raise MissingSourceError(f"{where} was refused: there is no such file. Nothing was sent.") from None
+        raise unreadable(where, named or shown(str(path)), exc) from None
 
 
 def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
@@ -105,11 +112,12 @@ def open_saved_copy(path: Path, *, where: str) -> BinaryIO:
     try:
         opened = _descend(path.parent, (path.name,))
         if isinstance(opened, Path):
-            raise OSError(errno.ELOOP, "a link")
+            raise NotPlainError(stat.S_IFLNK)
         return _bounded_file(opened, where)
-    except (OSError, ValueError):
-        hint = "Check the path and its permissions."
-        raise refused(where, "it cannot be opened as a plain file", hint) from None
+    except (OSError, NotPlainError) as exc:
+        raise unreadable(where, "the saved copy of its picture", exc) from None
+    except ValueError:
+        raise refused(where, "no file can have the name of its saved copy", "Use another picture.") from None
 
 
 # ---- allowed folders -------------------------------------------------------------------------------------------------
@@ -121,10 +129,6 @@ class _OutsideError(Exception):
 
 class _HiddenError(Exception):
     """The path has a hidden part below its allowed folder."""
-
-
-class MissingSourceError(SourceRefusedError):
-    """There is no such file in a folder that may be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +206,10 @@ def is_missing(path: Path, places: SourcePlaces) -> bool:
     """Return whether an allowed place certainly has no such file; False for a path that leaves the allowed places."""
     try:
         os.close(_opened(path, places))
-    except (_OutsideError, _HiddenError, AmbiguousNameError):
+    except (_OutsideError, _HiddenError, AmbiguousNameError, NotPlainError):
         return False
     except (OSError, ValueError) as exc:
-        return not isinstance(exc, OSError) or exc.errno in _MISSING
+        return not isinstance(exc, OSError) or exc.errno in (*_MISSING, errno.ELOOP)
     return False
 
 
@@ -239,10 +243,11 @@ def _descend(root: Path, parts: Sequence[str], *, fixed: int | None = None) -> i
 
     Raises:
         AmbiguousNameError: It may stand for several.
+        NotPlainError: It is the folder itself.
         OSError: It cannot be opened.
     """
     if not parts:
-        raise OSError(errno.EISDIR, "a folder")
+        raise NotPlainError(stat.S_IFDIR)
     folder = os.open(root, OPEN_FOLDER)
     try:
         for index, part in enumerate(parts):
@@ -277,66 +282,10 @@ def _bounded_file(descriptor: int, where: str) -> BinaryIO:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+            raise NotPlainError(status.st_mode)
         if status.st_size > MAX_SOURCE_BYTES:
             raise too_large(where, status.st_size)
         return cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
     except BaseException:
         os.close(descriptor)
         raise
-
-
-# ---- refusals --------------------------------------------------------------------------------------------------------
-
-
-def too_large(where: str, size_bytes: int) -> SourceRefusedError:
-    """Return the error for a source with too many bytes."""
-    return refused(
-        where,
-        f"it has {size_bytes / 1024 / 1024:.0f} MiB and at most {MAX_SOURCE_BYTES // 1024 // 1024} MiB are allowed",
-        "Use a smaller picture.",
-    )
-
-
-def outside(where: str, places: SourcePlaces) -> SourceRefusedError:
-    if places.inbound_only:
-        return refused(
-            where,
-            "in a sandboxed session only pictures from the chat may be used, and it names none that can be read",
-            ask_for_it(places, "use the media://inbound reference of an attached picture, a link, or task:ID."),
-        )
-    return refused(
-        where,
-        "it lies outside the folders that source pictures may come from",
-        ask_for_it(
-            places,
-            "use a picture from the workspace or the chat, a link, or task:ID; the operator can allow more folders "
-            "with the setting source_roots.",
-        ),
-    )
-
-
-def ask_for_it(places: SourcePlaces, otherwise: str) -> str:
-    """Return the hint for a picture that cannot be reached: first how the user can bring it, then what else works.
-
-    Args:
-        places: Where the chat has a folder for pictures, one that is sent there can be used. Without any limit a
-            person typed the source, who needs nobody to be asked.
-        otherwise: The rest, as it follows "Else".
-    """
-    if places.roots is None:
-        return otherwise[:1].upper() + otherwise[1:]
-    if places.inbound is not None:
-        return f"Ask the user to send the picture in this chat.{ELSE}{otherwise}"
-    files = "" if places.inbound_only else ", or to put it into the workspace"
-    return f"Ask the user for a public link to the picture{files}.{ELSE}{otherwise}"
-
-
-def _not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:
-    """Return the error for a path in an allowed place that cannot be read."""
-    # A sandboxed session may have put a link there: it must not be told what became of it.
-    return outside(where, places) if places.inbound_only else refused(where, rule, hint)
-
-
-def refused(where: str, rule: str, hint: str) -> SourceRefusedError:
-    return SourceRefusedError(f"{where} was refused: {rule}. Nothing was sent.", hint=hint)

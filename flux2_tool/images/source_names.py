@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
+from flux2_tool._characters import is_ignorable
 from flux2_tool.images.data_url import BASE64_BEGINNINGS
 
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "<": ">"}
@@ -26,6 +27,8 @@ _LINK_WITHOUT_SCHEME: Final = re.compile(
     r"(?://[\w-]+(?:\.[\w-]+)+|www\.[\w-]+(?:\.[\w-]+)+)(?:[:/?#].*)?", re.IGNORECASE
 )
 
+_WINDOWS_PATH: Final = re.compile(r"(?:file:/{0,3})?(?:[A-Za-z]:[\\/]|\\\\[^\\])")
+
 # The advice for a text that looks like a path.
 CHECK_PATH: Final = "Check the path."
 
@@ -35,23 +38,23 @@ def meant(source: str) -> str:
     stripped = source.strip()
     if stripped.lower().startswith(_LINKS):
         return stripped
-    inner = _unquoted(stripped)
+    inner = _unquoted(source)
     return inner if inner.lower().startswith(_REFERENCES) else source
 
 
 def spellings(source: str) -> list[str]:
     """Return the paths that a text may mean, the most literal first: as it is, without quotes, without escapes."""
     found: list[str] = []
-    stripped = source.strip()
-    unquoted = _unquoted(stripped)
-    for text in (source, stripped, unquoted, re.sub(r"\\(.)", r"\1", unquoted), *_of_shell(stripped)):
+    trimmed, unquoted = _trimmed(source), _unquoted(source)
+    unescaped = re.sub(r"\\(.)", r"\1", unquoted)
+    for text in (source, source.strip(), trimmed, unquoted, unescaped, *_of_shell(trimmed)):
         found += _of_file_url(text) if text.lower().startswith("file:") else [text]
     return [text for text in dict.fromkeys(found) if text]
 
 
 def is_file_url_elsewhere(source: str) -> bool:
     """Return whether a text is a `file:` URL that names another machine."""
-    text = _unquoted(source.strip())
+    text = _unquoted(source)
     if not text.lower().startswith("file://"):
         return False
     host = text[7:].split("/", 1)[0]
@@ -75,21 +78,42 @@ def shown(text: str, *, every: bool = False) -> str:
 
 def advice_for(source: str) -> str:
     """Return what to write instead of a text that names no file."""
-    text = _unquoted(source.strip())
+    text = _unquoted(source)
     if _TASK_ID.fullmatch(text):
         return f'If this is the id of a task, write "task:{text}".'
     if text.startswith(BASE64_BEGINNINGS) and len(text) > _SHOWN_CHARS:
         return "If this is a picture in base64, write data:image/png;base64, before it."
     if text.lower().startswith(_LINKS):
-        return "Write the link without quotes."
+        return "Write the link alone, without quotes and without characters that cannot be seen."
     if _LINK_WITHOUT_SCHEME.fullmatch(text):
         return f'If this is a link, write "https://{text.removeprefix("//")}".'
+    if _WINDOWS_PATH.match(text):
+        return "A path of Windows cannot be opened here. In WSL, the command wslpath translates it."
     return CHECK_PATH
 
 
+def _trimmed(text: str) -> str:
+    """Return a text without the white space and what cannot be seen around it, as programs add it to what is copied.
+
+    Windows puts U+202A before a path, editors U+FEFF, and chats wrap it in U+2068 and U+2069.
+    """
+    start, end = 0, len(text)
+    while start < end and _is_padding(text[start]):
+        start += 1
+    while end > start and _is_padding(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def _is_padding(character: str) -> bool:
+    return character.isspace() or is_ignorable(character)
+
+
 def _unquoted(text: str) -> str:
+    """Return a text without what cannot be seen and quotes around it."""
+    text = _trimmed(text)
     if len(text) > 2 and _QUOTES.get(text[0]) == text[-1]:
-        return text[1:-1].strip()
+        return _trimmed(text[1:-1])
     return text
 
 

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from flux2_tool._files import is_folder
 from flux2_tool._folders import expanded
 from flux2_tool.exceptions import SourceRefusedError
-from flux2_tool.images.safe_open import MissingSourceError, SourcePlaces, ask_for_it, is_missing, open_source, refused
+from flux2_tool.images.safe_open import SourcePlaces, is_missing, open_source
 from flux2_tool.images.source_names import CHECK_PATH, advice_for, is_file_url_elsewhere, shown, spellings
+from flux2_tool.images.source_refusals import MissingSourceError, UnreadableSourceError, ask_for_it, refused
 
 
 def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
@@ -35,10 +36,12 @@ def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
     refusal: SourceRefusedError | None = None
     for text in spellings(source):
         try:
-            return open_source(_path_of(text, places, where=where), places, where=where)
+            return open_source(_path_of(text, places, where=where), places, where=where, named=shown(source))
         except SourceRefusedError as exc:
-            # The last reading is what is left when everything that programs add is taken away.
-            refusal = exc
+            # The last reading is what is left when everything that programs add is taken away. But what is there
+            # and cannot be read was meant rather than what is not there.
+            if not (isinstance(refusal, UnreadableSourceError) and isinstance(exc, MissingSourceError)):
+                refusal = exc
     if refusal is None or isinstance(refusal, MissingSourceError):
         hint = advice_for(source)
         if hint == CHECK_PATH:
@@ -66,6 +69,10 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     path = Path(source)
     if path.is_absolute():
         return path
+    if places.workspace is None and places.roots is None:
+        # A person's relative path is that of the working folder, which every process has until it is deleted.
+        hint = "Change to a folder that exists, or use an absolute path."
+        raise refused(where, f"{shown(source)} is relative to the working folder, which has been deleted", hint)
     if places.workspace is None:
         hint = advice_for(source)
         if hint == CHECK_PATH:

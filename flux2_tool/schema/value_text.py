@@ -1,7 +1,7 @@
 """Format a wrong value safely, describe what a JSON Schema allows, and find the nearest allowed value.
 
 Pure functions, shared by the checks of arguments and of settings. A formatted value is short, printable, and never
-contains the query or the user part of a URL, which may hold secrets.
+contains the query or the user part of a URL, which may hold secrets: "***" and "…" stand for them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ MAX_COMPARED_CHARS = 200
 
 _RATIO = re.compile(r"^\s*(\d{1,5}(?:\.\d{1,4})?)\s*[:：x×*/]\s*(\d{1,5}(?:\.\d{1,4})?)\s*$", re.IGNORECASE)
 _KILO = re.compile(r"^\s*(\d{1,5})\s*(k|px|p)?\s*$", re.IGNORECASE)
+_USER_PART = re.compile(r"//[^/?#]*@")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,9}://\S*\s*", re.IGNORECASE)
 NAMED_RATIOS = {"square": "1:1", "landscape": "16:9", "wide": "16:9", "portrait": "9:16", "tall": "9:16"}
 TYPE_WORDS = {
@@ -63,12 +64,13 @@ def shown_address(text: str) -> str:
 
 
 def _without_url_secrets(text: str) -> str:
+    """Return a URL, also one in another such as blob:https://…, with "***" for its user part and "…" for its query."""
     try:
-        parts = split_url(text)
-        query = "?…" if parts.query else ""
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
+        split_url(text)
     except ValueError:
         return f"{text.partition('://')[0]}://…"
+    place, _, query = text.partition("#")[0].partition("?")
+    return _USER_PART.sub("//***@", place) + ("?…" if query else "")
 
 
 def kind_of(value: Any) -> str:

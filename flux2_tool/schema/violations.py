@@ -5,6 +5,7 @@ Pure functions. A sentence names the path, the given value (shortened), the allo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,13 @@ from flux2_tool.schema.value_text import allowed, kind_of, nearest, nearest_boun
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
+
+
+_SOURCES = "source_image_urls["
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
+_CONTROLS = re.compile(r"[\x00-\x1f]")
+_NOT_IN_LINKS = re.compile(r"[\x00-\x1f\s]")
+_NAMED = {"\t": "a tab", "\n": "a line break", "\r": "a line break", " ": "a space"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +106,37 @@ def _sentence(tool: Tool, error: ValidationError, path: str, schema: dict[str, A
     if kind == "pattern":
         if not given.strip():
             return f"{path} is only white space; it must be {allowed(schema)}"
+        reason = _no_source(given) if path.startswith(_SOURCES) else None
+        if reason is not None:
+            return f"{path} {shown(given)} {reason}; it must be {allowed(schema)}"
         return f"{path} {shown(given)} is not {allowed(schema)}"
     if kind in ("minItems", "maxItems"):
         return f"{path} has {len(given)}; {allowed(schema)} is allowed" + near_text(schema[kind])
     return f"{path} is not {allowed(schema)}"
+
+
+def _no_source(text: str) -> str | None:
+    """Return why a text is no source picture, where that can be told; it follows the text in a sentence."""
+    trimmed = text.strip()
+    if _WINDOWS_PATH.match(trimmed):
+        return "is a path of Windows, which cannot be opened here (in WSL, wslpath translates it)"
+    if trimmed[:5].lower() == "data:":
+        return f'{_data_fault(trimmed)}; write it as "data:image/png;base64,…"'
+    is_link = trimmed[:5].lower() in ("http:", "https")
+    found = (_NOT_IN_LINKS if is_link else _CONTROLS).search(trimmed)
+    if found is None:
+        return None
+    what = _NAMED.get(found[0], f"a character that it must not have (U+{ord(found[0]):04X})")
+    position = text.index(trimmed) + found.start() + 1
+    remedy = "rename the file" if not is_link else "write it as %20" if found[0] == " " else "write the link without it"
+    return f"has {what} at position {position}; {remedy}"
+
+
+def _data_fault(url: str) -> str:
+    _, comma, data = url.partition(",")
+    if not comma:
+        return "has no comma before its data"
+    return "has too much before its comma" if data else "has no data after its comma"
 
 
 def _model_sentence(error: ValidationError, path: str, model: str) -> str:

@@ -174,13 +174,19 @@ def test_in_a_locale_without_its_letters_an_image_is_made_and_saved(command: Com
     assert the_record(command).label == "雪の中"
 
 
-@pytest.mark.parametrize("tool", ["generate", "call"])
-def test_a_deleted_working_folder_is_named_before_anything_is_sent(command: Command, tool: str) -> None:
-    """Nothing can be saved relative to it."""
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["generate", "a red fox", "--output", "."], id="generate"),
+        pytest.param(["call", "text_to_image", '{"prompt": "a red fox"}', "--output", "."], id="call"),
+        pytest.param(["remix", "make it night", "cat.png"], id="a source"),
+    ],
+)
+def test_a_deleted_working_folder_is_named_before_anything_is_sent(command: Command, words: list[str]) -> None:
+    """Nothing can be saved relative to it, and no picture be there."""
     gone = command.folder / "gone"
     gone.mkdir()
-    words = ["generate", "a red fox"] if tool == "generate" else ["call", "text_to_image", '{"prompt": "a red fox"}']
-    program = shlex.join([sys.executable, "-m", "flux2_tool", *words, "--output", "."])
+    program = shlex.join([sys.executable, "-m", "flux2_tool", *words])
 
     done = subprocess.run(
         ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; exec {program}"],

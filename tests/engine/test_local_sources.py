@@ -7,9 +7,12 @@ import base64
 import io
 import os
 import resource
+import socket
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +123,8 @@ def test_a_picture_of_the_agents_own_is_uploaded(
         pytest.param(".hidden.png", "hidden", id="a hidden file"),
         pytest.param(".ssh/key.png", "hidden", id="in a hidden folder"),
         pytest.param("nothing.png", "no such file", id="missing"),
-        pytest.param("folder", "plain file", id="a folder"),
-        pytest.param("pipe.png", "plain file", id="a pipe"),
+        pytest.param("folder", '"folder" is a folder', id="a folder"),
+        pytest.param("pipe.png", '"pipe.png" is a pipe', id="a pipe"),
         pytest.param("notes.png", "is text", id="text named .png"),
         pytest.param("giant.png", "pixels", id="200 megapixels"),
         pytest.param("cut.jpg", "cut short", id="a picture cut short"),
@@ -363,7 +366,7 @@ def test_links_between_allowed_folders_are_followed(workspace: Path, tmp_path: P
     read = outcomes(places, "album/dog.png", "again.png", tmp_path / "alias" / "album" / "dog.png", "circle")
 
     assert read[:3] == [picture()] * 3
-    assert "no such file" in str(read[3])
+    assert '"circle" cannot be followed: its symbolic links go in a circle' in str(read[3])
 
 
 def test_a_folder_that_leads_to_the_root_allows_nothing(tmp_path: Path, outside: Path) -> None:
@@ -483,10 +486,79 @@ def test_a_folder_that_cannot_be_opened_is_a_refusal(workspace: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        with pytest.raises(SourceRefusedError, match="plain file"):
+        with pytest.raises(SourceRefusedError, match="cannot be opened: Too many open files"):
             open_source(workspace / "cat.png", places, where=WHERE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+ANYWHERE = SourcePlaces(roots=None, workspace=None)
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Run as a user to whom nothing here belongs, if this is root, whom no permission stops."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["closed.png", "closed/cat.png"])
+def test_a_file_without_the_right_to_read_it_is_named_so(tmp_path: Path, name: str) -> None:
+    """It is there; whoever looks at the path finds nothing wrong with it."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(picture())
+    closed = tmp_path / Path(name).parts[0]
+    closed.chmod(0)
+    try:
+        with without_rights():
+            [(message, hint)] = outcomes(ANYWHERE, path)  # type: ignore[misc]
+    finally:
+        closed.chmod(0o700)
+
+    assert f'"{path}" cannot be read by this user: permission denied' in message
+    assert "Give this user the right to read it" in hint
+
+
+def test_what_is_there_and_is_no_file_is_named_with_its_kind(tmp_path: Path) -> None:
+    """A slip of the hand is found when the error says what was found, not that something is wrong."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket.png"))
+
+        told = outcomes(ANYWHERE, tmp_path, "/", *(tmp_path / f"{name}.png" for name in ("pipe", "loop", "socket")))
+        told += outcomes(ANYWHERE, "/dev/null")
+
+    causes = ["is a folder", "is a folder", "is a pipe", "symbolic links go in a circle", "is a socket", "is a device"]
+    for (message, hint), cause in zip(told, causes, strict=True):  # type: ignore[misc]
+        assert cause in message
+        assert 'was refused: "/' in message
+        assert hint
+
+
+def test_an_unreadable_file_is_told_rather_than_a_missing_one(workspace: Path) -> None:
+    """A name in quotes is also looked for without them, where nothing is."""
+    (workspace / "'a'").mkdir()
+
+    [(message, _)] = outcomes(SourcePlaces(roots=(workspace,), workspace=workspace), "'a'")  # type: ignore[misc]
+
+    assert "\"'a'\" is a folder" in message
+
+
+def test_a_persons_relative_path_in_a_deleted_folder_says_so() -> None:
+    """Only a person's own process has no folder for that reason; an agent may have been given no workspace."""
+    [(typed, _)] = outcomes(ANYWHERE, "cat.png")  # type: ignore[misc]
+    [(given, _)] = outcomes(SourcePlaces(roots=(), workspace=None), "cat.png")  # type: ignore[misc]
+
+    assert '"cat.png" is relative to the working folder, which has been deleted' in typed
+    assert "needs a workspace" in given
 
 
 def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(tmp_path: Path) -> None:

@@ -63,6 +63,14 @@ def refusal(source: str, where: SourcePlaces) -> SourceRefusedError:
         pytest.param("が.png", nfd("が.png"), id="Japanese"),
         pytest.param(f"{nfd('Köln')}/{nfd('Tür')}.png", "Köln/Tür.png", id="a folder and a file"),
         pytest.param("cat.png", "cat\u200b.png", id="what cannot be seen"),
+        pytest.param("cat.png", "\u202a{folder}/cat.png", id="a path copied on Windows"),
+        pytest.param("cat.png", "\ufeff{folder}/cat.png", id="a byte order mark before"),
+        pytest.param("cat.png", "\u2068{folder}/cat.png\u2069", id="isolated, as chats do"),
+        pytest.param("my cat.png", '\u202a"{folder}/my cat.png"\u202c', id="what cannot be seen around quotes"),
+        pytest.param("my cat.png", '"\u202a{folder}/my cat.png"', id="what cannot be seen in quotes"),
+        pytest.param("cat.png", "\u2066 \u200bcat.png", id="what cannot be seen and spaces before"),
+        pytest.param("my cat.png", "\ufefffile://{folder}/my%20cat.png", id="a byte order mark before a URL"),
+        pytest.param("❤\ufe0f", "❤\ufe0f", id="a variation that belongs to the name"),
         pytest.param("cat.png", "cat.png\n", id="a line break at the end"),
         pytest.param("cat.png", "  cat.png\r\n", id="white space around"),
         pytest.param("my cat.png", '"my cat.png"', id="quoted"),
@@ -147,8 +155,11 @@ def test_a_miss_shows_the_text_that_was_looked_for(folder: Path) -> None:
         ("0f8fad5b-d9cb-469f-a165-70867728950e", 'write "task:0f8fad5b'),
         ("iVBORw0KGgo" + "A" * 300, "data:image/png;base64,"),
         ("'https://cdn.example/x.png'", "without quotes"),
+        ("\ufeffhttps://cdn.example/x.png", "without characters that cannot be seen"),
         ("www.cdn.example/x.png", 'write "https://www.cdn.example/x.png"'),
         ("www.cat.png", 'write "https://www.cat.png"'),
+        (r'"C:\Users\me\cat.png"', "In WSL"),
+        (r"\\server\share\cat.png", "In WSL"),
         ("cat.png", "check the path."),
     ],
 )
@@ -175,6 +186,7 @@ def test_a_workspace_itself_may_be_spelt_otherwise(tmp_path: Path) -> None:
         pytest.param("..\u200b/outside/secret.png", id="by what cannot be seen"),
         pytest.param("\u200b../outside/secret.png", id="by what cannot be seen, before"),
         pytest.param("li\u00a0nk.png", id="by a link whose name looks so"),
+        pytest.param("\u202a{outside}/secret.png", id="behind what Windows puts before"),
         pytest.param("\u200b.hidden.png", id="hidden behind what cannot be seen"),
         pytest.param("\u200b.ssh/key.png", id="in a hidden folder"),
         pytest.param('".hidden.png"', id="hidden, in quotes"),
@@ -218,6 +230,12 @@ def test_a_folder_that_cannot_be_listed_has_no_look_alikes(folder: Path) -> None
         folder.chmod(0o755)
 
 
+def test_a_url_of_a_windows_path_is_told_from_one_of_this_system() -> None:
+    """Browsers there write files so."""
+    assert "In WSL" in advice_for("file:///C:/me/cat.png")
+    assert advice_for("file:///srv/C:/cat.png") == CHECK_PATH
+
+
 def test_a_link_without_its_scheme_is_told_from_a_path() -> None:
     """Pages write links so."""
     assert advice_for("//cdn.example/x.png?a=1") == 'If this is a link, write "https://cdn.example/x.png?a=1".'
@@ -229,6 +247,7 @@ def test_a_link_without_its_scheme_is_told_from_a_path() -> None:
     [
         (" https://cdn.example/x.png\n", "https://cdn.example/x.png"),
         ('"task:tsk_1"', "task:tsk_1"),
+        ("\u2068task:tsk_1\u2069", "task:tsk_1"),
         ("'media://inbound/x.png'", "media://inbound/x.png"),
         ('"cat.png"', '"cat.png"'),
         (" cat.png", " cat.png"),

@@ -261,7 +261,7 @@ CASES: tuple[Case, ...] = (
         _fox(model="\U000323af\U0003fffd\U0001fae9\u0378\U000e0fff\ufff0\ufdd0"),
         "\\ue0fff\\ufff0\\ufdd0",
     ),
-    _case("a URL for a choice", TEXT, _fox(model="https://u:p@a.example/x?key=secret"), '"https://a.example/x?…"'),
+    _case("a URL for a choice", TEXT, _fox(model="https://u:p@a.example/x?key=secret"), '"https://***@a.example/x?…"'),
     # Texts
     _case("an empty prompt", TEXT, {"prompt": ""}, "prompt is empty; it must be text with"),
     _case("a blank prompt", TEXT, {"prompt": " \t\n\u3000\u001c\u0085"}, "prompt is only white space"),
@@ -303,10 +303,52 @@ CASES: tuple[Case, ...] = (
         "another scheme",
         REMIX,
         _sources("task:a", "ftp://u:p@a.example/x?y"),
-        f'source_image_urls[1] "ftp://a.example/x?…" {_NO_SOURCE}',
+        f'source_image_urls[1] "ftp://***@a.example/x?…" {_NO_SOURCE}',
     ),
-    _case("a URL with a password", REMIX, _sources("https://u:p@a.example/x"), f'"https://a.example/x" {_NO_SOURCE}'),
-    _case("a URL with a line break", REMIX, _sources("https://a.example/x\ny"), _NO_SOURCE),
+    _case(
+        "a URL with a password", REMIX, _sources("https://u:p@a.example/x"), f'"https://***@a.example/x" {_NO_SOURCE}'
+    ),
+    _case("a URL with a user name", REMIX, _sources("https://u@a.example"), f'"https://***@a.example" {_NO_SOURCE}'),
+    _case(
+        "a URL with a password over two lines",
+        REMIX,
+        _sources("https://u:p\np@a.example/x"),
+        '"https://***@a.example/x" has a line break at position 12; write the link without it; it must be a public',
+    ),
+    _case("a URL in another", REMIX, _sources("blob:https://x.example/y"), f'"blob:https://x.example/y" {_NO_SOURCE}'),
+    _case(
+        "a password in a URL in another",
+        REMIX,
+        _sources("blob:https://u:p@x.example/y?k=v#f"),
+        f'"blob:https://***@x.example/y?…" {_NO_SOURCE}',
+    ),
+    _case("an address of mail", REMIX, _sources("mailto:x@a.example"), f'"mailto:x@a.example" {_NO_SOURCE}'),
+    _case(
+        "a URL with a line break",
+        REMIX,
+        _sources(" https://a.example/x\ny"),
+        '" https://a.example/x\\u000ay" has a line break at position 21',
+    ),
+    _case(
+        "a URL with a space", REMIX, _sources("https://a.example/🦊 y"), "has a space at position 20; write it as %20"
+    ),
+    _case(
+        "a URL with a wide space", REMIX, _sources("https://a.example/\u3000y"), "must not have (U+3000) at position 19"
+    ),
+    _case(
+        "a path of Windows",
+        REMIX,
+        _sources(r"C:\Users\me\x.jpg", "d:/x.jpg"),
+        r'source_image_urls[0] "C:\Users\me\x.jpg" is a path of Windows, which cannot be opened here (in WSL, wslpath',
+    ),
+    _case("a tab in a name", REMIX, _sources(" 🦊\tx.jpg"), "has a tab at position 3; rename the file; it must be a"),
+    _case("a line break in a name", REMIX, _sources("a\nb.jpg"), '"a\\u000ab.jpg" has a line break at position 2'),
+    _case("a control character in a name", REMIX, _sources("a\x01b"), "must not have (U+0001) at position 2; rename"),
+    _case(
+        "a data URL without data", REMIX, _sources("data:image/png;base64,"), "has no data after its comma; write it"
+    ),
+    _case("a data URL without a comma", REMIX, _sources("DATA:AAAA"), "has no comma before its data; write it as"),
+    _case("a data URL with a long head", REMIX, _sources(f"data:{'x' * 501},AAAA"), "has too much before its comma"),
     _case(
         "a URL of a megabyte",
         REMIX,
@@ -374,7 +416,7 @@ CASES: tuple[Case, ...] = (
         "there is no seed",
     ),
     _case("a thousand names", TEXT, _fox(**{f"prompt{number}": 1 for number in range(1000)}), "1000 things are wrong"),
-    _case("a name with a secret", TEXT, _fox(**{"https://u:p@a.example/?k=s": 1}), '"https://a.example/?…"'),
+    _case("a name with a secret", TEXT, _fox(**{"https://u:p@a.example/?k=s": 1}), '"https://***@a.example/?…"'),
     _case(
         "callback_url where none is offered",
         TEXT,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -28,10 +27,11 @@ from flux2_tool.credentials import resolve_credentials
 from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import LOCAL, OPENCLAW, PYTHON_AGENT, HostProfile
 from flux2_tool.engine.runtime import Runtime
-from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
+from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.outcome import outcome_of, result_object
-from flux2_tool.hosts.python.earlier_sets import ref_of, refs_of, with_others
+from flux2_tool.hosts.python.earlier_sets import refs_of, with_others
 from flux2_tool.hosts.python.frameworks import FrameworkTools
+from flux2_tool.hosts.python.given_values import check_option_types, folder_of, hints_in_tracebacks, sources_of, task_of
 from flux2_tool.hosts.python.loops import EnginesByLoop
 from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions, check_call_options, check_options
 from flux2_tool.schema.export import Format, export
@@ -44,7 +44,7 @@ from flux2_tool.schema.generated import (
 )
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.recent import CallResult, RecentImages, one_task
-from flux2_tool.schema.results import ImageInfo, ToolResult
+from flux2_tool.schema.results import ToolResult
 from flux2_tool.schema.validation import arguments_of_json, without_nulls
 from flux2_tool.settings import Settings, load_settings
 
@@ -170,13 +170,15 @@ class Flux2Tool(FrameworkTools):
             options: See `ImageOptions`.
 
         Raises:
+            InvalidArgumentsError: A source is of another type, such as bytes or an open file. Nothing was sent.
             SourceRefusedError: A source cannot be used. Nothing was sent.
             Flux2Error: See `text_to_image`.
         """
-        every = [sources] if isinstance(sources, Source) else list(sources)
+        with hints_in_tracebacks():
+            every = sources_of(sources)
         arguments = {
             "prompt": prompt,
-            "source_image_urls": [_source(source) for source in every],
+            "source_image_urls": every,
             "model": model,
             "aspect_ratio": aspect_ratio,
             "output_resolution": output_resolution,
@@ -195,7 +197,9 @@ class Flux2Tool(FrameworkTools):
             Flux2Error: See `text_to_image`.
         """
         if not isinstance(task, ToolResult):
-            return await self._run("get_image_task", {"task_id": task}, options)
+            with hints_in_tracebacks():
+                task_id = task_of(task)
+            return await self._run("get_image_task", {"task_id": task_id}, options)
         first, *others = refs_of(task)
         return with_others(await self._run("get_image_task", {"task_id": first}, options, others=others), task)
 
@@ -271,6 +275,7 @@ class Flux2Tool(FrameworkTools):
     async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> CallResult:
         check_call_options(options)
         given = arguments_of_json(arguments) if isinstance(arguments, str) else arguments
+        check_option_types(options)
         _, agents_engine = await self._engines.here()
         return await agents_engine.call(
             tool,
@@ -282,7 +287,7 @@ class Flux2Tool(FrameworkTools):
                 workspace_dir=workspace_of(working_folder(), self._environ),
             ),
             on_progress=options.get("on_progress"),
-            output_dir=_folder(options.get("output_dir")),
+            output_dir=folder_of(options.get("output_dir")),
         )
 
     async def _make(self, tool: str, arguments: dict[str, Any], options: ImageOptions) -> ToolResult:
@@ -304,6 +309,7 @@ class Flux2Tool(FrameworkTools):
         async def called() -> CallResult:
             given = {name: value for name, value in arguments.items() if value is not None}
             check_options(tool, given, options, self.settings)
+            check_option_types(options)
             engine, _ = await self._engines.here()
             return await engine.call(
                 tool,
@@ -317,28 +323,11 @@ class Flux2Tool(FrameworkTools):
                 ),
                 **how,
                 on_progress=options.get("on_progress"),
-                output_dir=_folder(options.get("output_dir")),
+                output_dir=folder_of(options.get("output_dir")),
             )
 
-        outcome = await outcome_of(called())
-        if isinstance(outcome, Flux2Error):
-            if outcome.hint:
-                outcome.add_note(f"Hint: {outcome.hint}")
-            raise outcome
-        return outcome
-
-
-def _source(source: Source) -> str:
-    if isinstance(source, ImageInfo):
-        return source.task_ref or source.path or source.url
-    if not isinstance(source, ToolResult):
-        return str(source)
-    if len(source.tasks) > 1:
-        raise InvalidArgumentsError(
-            f"this result has {len(source.tasks)} pictures", hint="Name one of them, such as result.images[0]."
-        )
-    return ref_of(source)
-
-
-def _folder(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path).absolute()
+        with hints_in_tracebacks():
+            outcome = await outcome_of(called())
+            if isinstance(outcome, Flux2Error):
+                raise outcome
+            return outcome

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final, TypedDict
 
 from flux2_tool.engine.wait import OnProgress
@@ -16,7 +16,7 @@ from flux2_tool.schema.value_text import nearest, shown_text
 from flux2_tool.schema.violations import near_text
 from flux2_tool.settings import Settings
 
-Source = str | Path | ToolResult | ImageInfo
+Source = str | os.PathLike[str] | ToolResult | ImageInfo
 
 
 class WaitOptions(TypedDict, total=False):
@@ -25,13 +25,14 @@ class WaitOptions(TypedDict, total=False):
     Attributes:
         wait_s: The longest wait, in seconds; the result's state is "processing" when the image takes longer.
         session: The call's session, instead of the tool's own.
-        output_dir: A folder to save the pictures in, checked before anything is sent; a failed download is a warning.
+        output_dir: A folder to save the pictures in, "~" for the home folder; checked before anything is sent. A failed
+            download is a warning.
         on_progress: Called at every change and every few seconds of the wait, on the event loop's thread.
     """
 
     wait_s: float | None
     session: str | None
-    output_dir: str | Path | None
+    output_dir: str | os.PathLike[str] | None
     on_progress: OnProgress | None
 
 

@@ -33,14 +33,17 @@ export function shownText(text, limits, most = limits.max_shown_chars) {
 }
 
 /**
+ * Returns a URL, also one in another such as blob:https://…, with "***" for its user part and "…" for its query.
+ *
  * @param {string} text
  * @param {Limits} limits
  */
 function withoutUrlSecrets(text, limits) {
-  const parts = splitUrl(text, limits);
-  if (!parts) return `${text.slice(0, text.indexOf("://"))}://…`;
-  const { scheme, netloc, path, query } = parts;
-  return `${scheme}://${netloc.slice(netloc.lastIndexOf("@") + 1)}${path}${query ? "?…" : ""}`;
+  if (!splitUrl(text, limits)) return `${text.slice(0, text.indexOf("://"))}://…`;
+  const [plain = ""] = text.split("#", 1);
+  const [place = ""] = plain.split("?", 1);
+  const query = plain.slice(place.length + 1);
+  return `${place.replace(/\/\/[^/?#]*@/g, "//***@")}${query ? "?…" : ""}`;
 }
 
 /**

@@ -1,10 +1,17 @@
 // A schema's errors as the sentences of the worker's `schema/violations.py`.
 
-import { countOf, strip } from "./python_text.js";
+import { SPACE, codeOf, countOf, strip } from "./python_text.js";
 import { nearest, nearestBound } from "./nearest.js";
 import { allowed, kindOf, shown } from "./value_text.js";
 
 /** @import { ArgumentRules, SchemaError, ToolRules, Violation } from "./types.d.ts" */
+
+const SOURCES = "source_image_urls[";
+const CONTROL = "\\0-\\x1f";
+const CONTROLS = new RegExp(`[${CONTROL}]`, "u");
+const NOT_IN_LINKS = new RegExp(`[${CONTROL}${SPACE}]`, "u");
+/** @type {Record<string, string>} */
+const NAMED = { "\t": "a tab", "\n": "a line break", "\r": "a line break", " ": "a space" };
 
 /**
  * @typedef {object} Judged A call whose arguments are judged.
@@ -92,13 +99,51 @@ function sentence({ own, rules, tiers }, { keyword, schema: part, instance }, pa
       return `${path} has ${countOf(given)} characters; at most ${schema.maxLength} are allowed`;
     case "pattern":
       if (!strip(given)) return `${path} is only white space; it must be ${must()}`;
-      return `${path} ${shown(given, rules)} is not ${must()}`;
+      return patternSentence(path, given, must(), rules);
     case "minItems":
     case "maxItems":
       return `${path} has ${given.length}; ${must()} is allowed${nearText(schema[keyword] ?? null)}`;
     default:
       return `${path} is not ${must()}`;
   }
+}
+
+/**
+ * @param {string} path
+ * @param {string} given
+ * @param {string} must
+ * @param {ArgumentRules} rules
+ */
+function patternSentence(path, given, must, rules) {
+  const reason = path.startsWith(SOURCES) ? noSource(given) : null;
+  return `${path} ${shown(given, rules)} ${reason === null ? `is not ${must}` : `${reason}; it must be ${must}`}`;
+}
+
+/**
+ * Returns why a text is no source picture, where that can be told; it follows the text in a sentence.
+ *
+ * @param {string} text
+ */
+function noSource(text) {
+  const trimmed = strip(text);
+  if (/^[A-Za-z]:[\\/]/.test(trimmed)) return "is a path of Windows, which cannot be opened here (in WSL, wslpath translates it)";
+  if (/^data:/i.test(trimmed)) return `${dataFault(trimmed)}; write it as "data:image/png;base64,…"`;
+  const isLink = /^https?:/i.test(trimmed);
+  const index = trimmed.search(isLink ? NOT_IN_LINKS : CONTROLS);
+  if (index < 0) return null;
+  const character = trimmed.charAt(index);
+  const code = codeOf(character).toString(16).toUpperCase().padStart(4, "0");
+  const what = NAMED[character] ?? `a character that it must not have (U+${code})`;
+  const position = countOf(text.slice(0, text.indexOf(trimmed) + index)) + 1;
+  const ofLink = character === " " ? "write it as %20" : "write the link without it";
+  return `has ${what} at position ${position}; ${isLink ? ofLink : "rename the file"}`;
+}
+
+/** @param {string} url */
+function dataFault(url) {
+  const comma = url.indexOf(",");
+  if (comma < 0) return "has no comma before its data";
+  return comma === url.length - 1 ? "has no data after its comma" : "has too much before its comma";
 }
 
 /**

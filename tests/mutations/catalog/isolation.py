@@ -237,6 +237,14 @@ ISOLATION: Final = (
             "        if False:\n",
         ),
         (
+            "a sandboxed session is told why a link cannot be opened",
+            "        if places.inbound_only:\n            raise outside(where, places) from None\n",
+            "",
+        ),
+    ),
+    *edits(
+        "flux2_tool/images/source_refusals.py",
+        (
             "a sandboxed session is told what a link became",
             "return outside(where, places) if places.inbound_only else refused(where, rule, hint)",
             "return refused(where, rule, hint)",
