@@ -53,6 +53,13 @@ _STATEMENT_TIMEOUT_S: Final = 10.0
 _PAUSE_TIMEOUT_S: Final = 10.0
 _OF_STATEMENT, _OF_PAUSE = "statement_timeout", "idle_in_transaction_session_timeout"
 _LOCK_CLAIMS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))"
+# Whatever the default of the server, the database or the role is.
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_NOT_SYNCED: Final = "SET LOCAL synchronous_commit = off"
+# What else may be set waits at least for the server's own disk.
+_SYNCED: Final = (
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
 
@@ -145,9 +152,8 @@ class PostgresDatabase:
     def writing(self, *, synced: bool = False, alone: bool = False, timed: bool = False) -> Iterator[None]:
         # The pool rolls back what an error leaves behind.
         with self._connected() as connection, connection.pipeline():
-            connection.execute("BEGIN")
-            if not synced:
-                connection.execute("SET LOCAL synchronous_commit = off")
+            connection.execute(_BEGIN)
+            connection.execute(_SYNCED if synced else _NOT_SYNCED)
             if alone:
                 connection.execute(_LOCK_CLAIMS, (self._schema,))
             self._here.asks_time = timed
