@@ -105,7 +105,7 @@ def test_a_database_that_is_away_is_named_with_its_fix(command: Command, words: 
         (f"postgresql://flux2:{PASSWORD}@db", "it names no database"),
         (f"postgresql://flux2:{PASSWORD}@@db/flux2", 'such as %40 for "@"'),
         (f"postgresql://flux2:{PASSWORD}@db:x/flux2", "it has a port that is not a number"),
-        (f"postgresql://flux2:{PASSWORD}@db/flux2?ssl=on", "it has a parameter that PostgreSQL does not know"),
+        (f"postgresql://flux2:{PASSWORD}@db/flux2?ssl=on", "it has a parameter that flux2-tool does not take"),
         (f"postgresql://flux2:{PASSWORD} @db/flux2", "it has a space or a line break in it"),
     ],
     ids=["another scheme", "no scheme", "no database", "an unescaped character", "a port", "a parameter", "a space"],
