@@ -162,7 +162,7 @@ LOWER: Final = (
         (
             "a joined record keeps its old session",
             "            await shared.refresh()  # the claim has just moved the record to this session\n",
-            "                pass\n",
+            "            pass\n",
         ),
     ),
     *edits(
