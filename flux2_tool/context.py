@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,23 @@ from flux2_tool._folders import home_folder
 # Over MCP the connection is the session, named by the process that serves it: a host that reconnects continues the
 # same conversation.
 CONNECTION: Final = "connection:"
+
+# PostgreSQL has no index entry above 2.7 kB, and some have two names.
+_LONGEST_NAME_BYTES: Final = 1000
+_KEPT_CHARACTERS: Final = 200
+
+
+def kept_name(text: str) -> str:
+    """Return the name of a conversation or person as every journal can keep it: the same again for what it returns.
+
+    A host may give a lone surrogate, which UTF-8 cannot encode, a NUL, which PostgreSQL cannot keep, or a whole text,
+    of which the beginning and a digest are kept.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    data = text.encode()
+    if len(data) <= _LONGEST_NAME_BYTES:
+        return text
+    return f"{text[:_KEPT_CHARACTERS]}… {hashlib.sha256(data).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +98,12 @@ class CallContext:
     approval: Approval | None = None
 
     def __post_init__(self) -> None:
-        # A host may give a name with a lone surrogate, which UTF-8 cannot encode.
-        for name in ("session", "sender"):
+        for name in ("session", "sender", "shared_session"):
             text = getattr(self, name)
             if text is not None:
-                object.__setattr__(self, name, text.encode("utf-8", "replace").decode("utf-8"))
+                object.__setattr__(self, name, kept_name(text))
+        object.__setattr__(self, "ancestors", tuple(map(kept_name, self.ancestors)))
+        object.__setattr__(self, "descendants", frozenset(map(kept_name, self.descendants)))
 
     def may_use(self, session: str | None) -> bool:
         """Return whether this caller may view and edit a task that was begun in a session."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flux2_tool._database_url import has_password
+from flux2_tool._database_url import has_password, shown_url
 from flux2_tool.cli.terminal import note
 from flux2_tool.exceptions import ConfigurationError, InvalidArgumentsError
 from flux2_tool.schema.money import usd_text
@@ -37,12 +37,19 @@ def copy(source: str, target: str) -> int:
     """
     from flux2_tool.cli.open_journal import JOURNAL_HINT
     from flux2_tool.exceptions import JournalUnavailableError
-    from flux2_tool.journal import JournalError, ThisProcess, open_journal
+    from flux2_tool.journal import JournalError, ThisProcess, has_journal, open_journal, place_text
     from flux2_tool.journal.copying import JournalCopy
 
     now = time.time()
     try:
-        opened = open_journal(_place(source), owner=ThisProcess(), now=now)
+        place = _place(source)
+        if not has_journal(place):
+            raise InvalidArgumentsError(
+                f"Nothing was copied: there is no journal in {place_text(place)}",
+                hint='FROM is "file", the journal of the data folder, which FLUX2_TOOL_HOME names, "shared", that of '
+                "FLUX2_TOOL_JOURNAL_URL, a data folder, or an address",
+            )
+        opened = open_journal(place, owner=ThisProcess(), now=now)
         try:
             made = open_journal(_place(target), owner=ThisProcess(), now=now)
             try:
@@ -79,6 +86,13 @@ def _place(text: str) -> JournalPlace:
                 "an address on the command line must not have a password: every user of this machine can read it",
                 hint='set FLUX2_TOOL_JOURNAL_URL and name it as "shared", or use PGPASSWORD',
             )
+        try:
+            shown_url(text)
+        except ValueError as exc:
+            raise InvalidArgumentsError(
+                f"the address {exc}",
+                hint="write it as postgresql://USER@HOST:PORT/DATABASE, as docs/postgresql.md says",
+            ) from exc
         return DatabaseUrl(text)
     folder = Path(text).expanduser()
     if not folder.is_dir():

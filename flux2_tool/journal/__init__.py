@@ -26,7 +26,7 @@ from flux2_tool.journal.model import (
     Spending,
     repeats_left,
 )
-from flux2_tool.journal.opening import open_journal
+from flux2_tool.journal.opening import has_journal, open_journal
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace, place_of, place_text
 from flux2_tool.journal.process_id import Liveness, Moment, Owner, ThisProcess
 from flux2_tool.journal.protocol import Journal, OpenJournal
@@ -69,6 +69,7 @@ __all__ = [
     "ThreadedJournal",
     "Turn",
     "failure_reason",
+    "has_journal",
     "open_journal",
     "open_threaded_journal",
     "place_of",

@@ -13,9 +13,21 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from flux2_tool._files import is_file
+from flux2_tool.journal.errors import JournalError
 from flux2_tool.journal.lease_table import LeaseTable
 from flux2_tool.journal.migrations import IS_OPEN
-from flux2_tool.journal.model import Cap, Claim, ClaimRules, Intent, Record, Spending, repeats_left
+from flux2_tool.journal.model import (
+    Cap,
+    Claim,
+    ClaimRules,
+    Failure,
+    Intent,
+    Outcome,
+    Record,
+    Spending,
+    repeats_left,
+)
+from flux2_tool.journal.record_table import row_of
 from flux2_tool.journal.spending_sums import asked_spending, spending_of
 from flux2_tool.runapi import contract
 
@@ -28,6 +40,10 @@ _UNKNOWN_YET: Final[dict[str, Any]] = {
     "images": (),
     "polls": 0,
 }
+_UNSENT: Final = Outcome(
+    state="not_created",
+    error=Failure(code="cancelled", message="The call ended before the image was requested."),
+)
 
 
 class _Asked(NamedTuple):
@@ -47,12 +63,24 @@ def _nothing() -> Sequence[Record]:
 class ClaimTable(LeaseTable):
     """The table of records with the rules of ownership and of sharing between processes."""
 
-    def claim(self, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> Claim:
-        claim = self._claim(intents, rules, now)
+    def claim(
+        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, is_left: Callable[[], bool] = lambda: False
+    ) -> Claim:
+        """See `Journal.claim`; `is_left` tells whether its call has ended meanwhile, so that nothing is recorded."""
+        claim = self._claim(intents, rules, now, is_left)
         if claim.outcome == "new":
             # A process that opens the journal after its WAL was deleted must still find what is being paid for.
             self._database.checkpoint()
         return claim
+
+    def end_unsent(self, record_ids: Sequence[str], *, now: float) -> None:
+        """See `Journal.end_unsent`."""
+        # Alone: behind a claim whose commit is still under way on a connection that is lost.
+        with self._transaction(synced=True, alone=True):
+            for record_id in record_ids:
+                record = self._locked(record_id)
+                if record is not None and record.owner == self._name and record.state == "sending":
+                    self._update(record_id, **row_of(_UNSENT), finished_at=now, owner=None, lease_until=None)
 
     def spending(self, cap: Cap) -> Spending:
         with self._guarded():
@@ -60,7 +88,7 @@ class ClaimTable(LeaseTable):
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float) -> Claim:
+    def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float, is_left: Callable[[], bool]) -> Claim:
         intent = intents[0]  # what decides is the same for all
         with self._transaction(synced=True, alone=True, timed=True):
             asked = self._asked_for(intents, rules, now)
@@ -82,6 +110,8 @@ class ClaimTable(LeaseTable):
                 return Claim(outcome="unapproved")
             if rules.is_trial:
                 return Claim(outcome="new")
+            if is_left():
+                raise JournalError("the call of this claim has ended")
             return Claim(outcome="new", records=tuple(self._new(one, now) for one in intents))
 
     def _new(self, intent: Intent, now: float) -> Record:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from flux2_tool.journal.model import Claim, ClaimRules, Failure, Intent, Outcome
+from flux2_tool.journal.model import Claim, ClaimRules, Intent
 from flux2_tool.journal.store import SqlJournal
 
 
 class Claiming:
-    """A claim in the thread; one that was made for a call that has left is ended as not sent."""
+    """A claim in the thread; one that was made for a call that has left is ended as not sent.
+
+    Where that cannot be written, or nobody knows whether it was made, `RefusedClaims` ends it later.
+    """
 
     def __init__(self, store: SqlJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
         self._store = store
@@ -22,7 +25,7 @@ class Claiming:
         self._claim: Claim | None = None
 
     def __call__(self) -> Claim:
-        claim = self._store.claim(self._intents, self._rules, now=self._now)
+        claim = self._store.claim(self._intents, self._rules, now=self._now, is_left=lambda: self._is_abandoned)
         with self._lock:
             self._claim = claim
             is_abandoned = self._is_abandoned
@@ -31,7 +34,7 @@ class Claiming:
         return claim
 
     def abandon(self, submit: Callable[[Callable[[], None]], object]) -> None:
-        """End the record of this claim, now or as soon as there is one."""
+        """Record nothing from now on, and end the record of this claim, now or as soon as there is one."""
         with self._lock:
             self._is_abandoned = True
             is_made = self._claim is not None
@@ -39,8 +42,5 @@ class Claiming:
             submit(self._disown)
 
     def _disown(self) -> None:
-        if self._claim is None or self._claim.outcome != "new":
-            return
-        error = Failure(code="cancelled", message="The call ended before the image was requested.")
-        for record in self._claim.records:
-            self._store.note_end(record.record_id, Outcome(state="not_created", error=error), now=self._now)
+        if self._claim is not None and self._claim.outcome == "new":
+            self._store.end_unsent([record.record_id for record in self._claim.records], now=self._now)

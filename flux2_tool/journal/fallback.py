@@ -7,6 +7,7 @@ an equal request still finds them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
@@ -19,6 +20,7 @@ from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
 from flux2_tool.journal.place import JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
+from flux2_tool.journal.refused_claims import RefusedClaims
 from flux2_tool.journal.spent_records import SpentRecords
 from flux2_tool.settings import JournalMode
 
@@ -70,6 +72,7 @@ class JournalWithFallback:
         # Files given up, until the records that are still written to them have moved.
         self._retired: list[Journal] = []
         self._spent = SpentRecords()
+        self._refused = RefusedClaims()
         self._warnings: list[str] = []
         # Records of a lost WAL, until they are in another file.
         self._salvaged: list[Record] = []
@@ -100,16 +103,19 @@ class JournalWithFallback:
             JournalUnavailableError: It is required and cannot be used; nothing was recorded.
         """
         journal, warnings = self._ready_to_spend or await self.for_spending()
-        for attempt in range(_CLAIM_ATTEMPTS):
-            try:
-                claim = await journal.claim(intents, rules, now=self._now(), within_s=within_s)
-            except JournalError as exc:
-                if attempt == _CLAIM_ATTEMPTS - 1:
-                    raise unavailable(exc) from exc
-                journal, more = await self._fall_back(exc, failed=journal)
-                warnings = list(dict.fromkeys((*warnings, *more)))
-            else:
-                break
+        with self._refused.unless_made(intents if self._mode != "off" else ()):
+            for attempt in range(_CLAIM_ATTEMPTS):
+                try:
+                    if journal is self._file:
+                        await self._refused.end_in(journal, now=self._now(), within_s=within_s)
+                    claim = await journal.claim(intents, rules, now=self._now(), within_s=within_s)
+                except JournalError as exc:
+                    if attempt == _CLAIM_ATTEMPTS - 1:
+                        raise unavailable(exc) from exc
+                    journal, more = await self._fall_back(exc, failed=journal)
+                    warnings = list(dict.fromkeys((*warnings, *more)))
+                else:
+                    break
         return claim, journal, warnings
 
     @property
@@ -189,6 +195,8 @@ class JournalWithFallback:
         for journal in (self._file, self._memory):
             if journal is not None:
                 try:
+                    if journal is self._file:
+                        await self._refused.end_in(journal, now=self._now())
                     await journal.heartbeat(now=self._now())
                 except JournalError as exc:
                     logger.warning("%s", exc)
@@ -196,9 +204,12 @@ class JournalWithFallback:
 
     async def close(self) -> None:
         """Retry the writes that failed before, and release this process's records, also those that lost their file."""
-        if any(True for _ in self._record_handles()):
+        if self._refused or any(True for _ in self._record_handles()):
             self._away = None
             await self._return_to_disk()
+        if self._file is not None:
+            with contextlib.suppress(JournalError):
+                await self._refused.end_in(self._file, now=self._now())
         if self._paces is not None:
             await self._paces.aclose()
         journals = [journal for journal in (self._file, self._memory) if journal is not None]
@@ -244,7 +255,7 @@ class JournalWithFallback:
 
     async def _return_to_disk(self) -> None:
         """Open the file anew if it was lost or given up while this process has records, which are written then."""
-        if self._mode == "off" or not (self._file or self._retired or self._memory):
+        if self._mode == "off" or not (self._file or self._retired or self._memory or self._refused):
             return
         try:
             await self._on_disk()
@@ -270,6 +281,7 @@ class JournalWithFallback:
             if self._file is None:
                 journal = await self._opened(self._place)
                 try:
+                    await self._refused.end_in(journal, now=self._now())
                     await journal.carry_over(self._salvaged)
                     await self._carry_to(journal)
                 except BaseException:

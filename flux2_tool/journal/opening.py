@@ -32,6 +32,20 @@ def journal_file(folder: Path) -> Path:
     return _target(path) if path.is_symlink() else path
 
 
+def has_journal(place: JournalPlace) -> bool:
+    """Return whether there is a journal in a data folder or a database; nothing is made or changed.
+
+    Raises:
+        JournalError: The server cannot be reached or refuses, or a link leads into a folder that is missing.
+    """
+    if isinstance(place, DatabaseUrl):
+        from flux2_tool.journal.postgres_connecting import has_journal as has_journal_there
+
+        return has_journal_there(place.url, schema=place.schema)
+    earlier = earlier_data_folder(place, os.environ)  # opening takes that one along
+    return any(_may_be_there(journal_file(folder)) for folder in (place, earlier) if folder is not None)
+
+
 def open_journal(place: JournalPlace | None, *, owner: Owner, now: float) -> SqlJournal:
     """Open the journal of a data folder or a database, or one in memory for `None`; create it if missing.
 
@@ -79,6 +93,16 @@ def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJourna
             journal.close(release=False)
             raise
     return journal
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # opening it says why it cannot be looked at
+        return True
+    return True
 
 
 def _target(link: Path) -> Path:

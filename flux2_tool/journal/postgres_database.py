@@ -12,8 +12,6 @@ and https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 from flux2_tool._database_url import shown_url
 from flux2_tool._platform import is_readable
+from flux2_tool.journal.postgres_connecting import (
+    APPLICATION,
+    CONNECT_TIMEOUT_S,
+    application_name,
+    base_options,
+    first_connection,
+    line_options,
+)
 from flux2_tool.journal.postgres_listener import PostgresListener, channel_of
 from flux2_tool.journal.postgres_schema import ORDER, SUMS_OF_RECORDS, migrate
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
@@ -33,17 +39,8 @@ if TYPE_CHECKING:
 
 # As many operations as run at once in one process.
 POOL_SIZE: Final = 4
-CONNECT_TIMEOUT_S: Final = 5.0
 # How long to wait for a connection after one could not be made: the pool goes on trying in the background.
 _AWAY_TIMEOUT_S: Final = 0.2
-# A network that swallows everything is noticed after this, where the address does not say otherwise.
-_LINE: Final = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
-APPLICATION: Final = "flux2-tool"
 _ROUND_TRIPS: Final = 3
 # How long a transaction waits for a row or for the lock of the claims, and one statement for its result.
 # As long as whoever asks has patience: to wait anew would be to wait at the end of the queue again.
@@ -53,6 +50,13 @@ _STATEMENT_TIMEOUT_S: Final = 10.0
 _PAUSE_TIMEOUT_S: Final = 10.0
 _OF_STATEMENT, _OF_PAUSE = "statement_timeout", "idle_in_transaction_session_timeout"
 _LOCK_CLAIMS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool claim ' || %s, 0))"
+# Whatever the default of the server, the database or the role is.
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_NOT_SYNCED: Final = "SET LOCAL synchronous_commit = off"
+# What else may be set waits at least for the server's own disk.
+_SYNCED: Final = (
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
 
@@ -145,9 +149,8 @@ class PostgresDatabase:
     def writing(self, *, synced: bool = False, alone: bool = False, timed: bool = False) -> Iterator[None]:
         # The pool rolls back what an error leaves behind.
         with self._connected() as connection, connection.pipeline():
-            connection.execute("BEGIN")
-            if not synced:
-                connection.execute("SET LOCAL synchronous_commit = off")
+            connection.execute(_BEGIN)
+            connection.execute(_SYNCED if synced else _NOT_SYNCED)
             if alone:
                 connection.execute(_LOCK_CLAIMS, (self._schema,))
             self._here.asks_time = timed
@@ -185,7 +188,7 @@ class PostgresDatabase:
                 "SELECT split_part(application_name, ' ', 2), count(DISTINCT application_name) FROM pg_stat_activity"
                 " WHERE starts_with(application_name, ?) AND application_name != ? AND datname = current_database()"
                 " GROUP BY 1 ORDER BY 1",
-                (f"{APPLICATION} ", _application_name()),
+                (f"{APPLICATION} ", application_name()),
             )
             [(tasks,)] = self.execute("SELECT count(*) FROM records")
             return ServerFacts(
@@ -263,11 +266,6 @@ def _configure(connection: psycopg.Connection[Any], *, schema: str) -> None:
     connection.execute(sql.SQL("; ").join([path, plans, *settings]))
 
 
-def _application_name() -> str:
-    """Return what the server's views show of this process; PostgreSQL cuts it after 63 bytes."""
-    return f"{APPLICATION} {socket.gethostname()[:40]} {os.getpid()}"
-
-
 def _statement(sql: str) -> LiteralString:
     """Return a statement with psycopg's placeholders; all statements are this package's own."""
     return sql.replace("%", "%%").replace("?", "%s")
@@ -280,8 +278,7 @@ def _value(value: Any) -> Any:
 
 def listener_of(url: str, *, schema: str) -> PostgresListener:
     """Return what hears the processes of a journal; it connects when it is started."""
-    options = {"connect_timeout": round(CONNECT_TIMEOUT_S), "application_name": _application_name(), "autocommit": True}
-    return PostgresListener(url, schema=schema, options=options)
+    return PostgresListener(url, schema=schema, options=base_options())
 
 
 def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -> PostgresDatabase:
@@ -297,32 +294,14 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         JournalError: The server cannot be reached, refuses, is too old, or a newer version of this package wrote it.
     """
     try:
-        import psycopg
-        from psycopg.conninfo import conninfo_to_dict
         from psycopg_pool import ConnectionPool
     except ImportError as exc:
         raise missing_package(exc.name or "psycopg") from exc
-    try:
-        name = shown_url(url)
-    except ValueError as exc:
-        raise ServerError(f"the address of the journal {exc}", reason="other") from exc
-    options: dict[str, Any] = {
-        "connect_timeout": round(CONNECT_TIMEOUT_S),
-        "application_name": _application_name(),
-        "autocommit": True,
-    }
-    try:
-        options |= {name: value for name, value in _LINE.items() if name not in conninfo_to_dict(url)}
-        with psycopg.connect(url, **options) as connection:
-            if connection.info.server_version < 140000:
-                raise ServerError(f"the server of the journal {name} is older than PostgreSQL 14", reason="other")
-            migrate(connection, schema=schema, now=now)
-    except psycopg.Error as exc:
-        raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=reason_of(exc)) from exc
-
+    with first_connection(url) as connection:
+        migrate(connection, schema=schema, now=now)
     pool = ConnectionPool(
         url,
-        kwargs=options,
+        kwargs={**base_options(), **line_options(url)},
         min_size=1,
         max_size=most,
         timeout=CONNECT_TIMEOUT_S,
@@ -332,4 +311,4 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         name="flux2-tool-journal",
         open=True,
     )
-    return PostgresDatabase(pool, name=name, schema=schema)
+    return PostgresDatabase(pool, name=shown_url(url), schema=schema)

@@ -222,8 +222,10 @@ def migrate(connection: Any, *, schema: str, now: float) -> None:
     Raises:
         JournalError: A newer version of this package wrote it.
     """
-    from psycopg import sql
+    from psycopg import IsolationLevel, sql
 
+    # Under the lock it must see what whoever had it before has made, whatever the server's default is.
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
     with connection.transaction():
         # Also for two that create the schema at once, which IF NOT EXISTS does not keep apart.
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('flux2-tool migrate ' || %s, 0))", (schema,))

@@ -45,6 +45,15 @@ class Journal(Protocol):
         """
         ...
 
+    async def end_unsent(self, record_ids: Sequence[str], *, now: float, within_s: float = LOCK_PATIENCE_S) -> None:
+        """End what claims of this process have recorded though their calls were told that they did not.
+
+        Args:
+            record_ids: Of the intents; nothing was or will be sent for them. What is not recorded is left out.
+            within_s: How long to wait for a lock that another process holds, in seconds.
+        """
+        ...
+
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
         """Become the owner and return the record; None when another living process owns it, or it is final."""
         ...

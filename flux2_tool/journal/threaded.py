@@ -125,6 +125,9 @@ class ThreadedJournal(StoreThreads):
             claiming.abandon(self._threads.submit)
             raise
 
+    async def end_unsent(self, record_ids: Sequence[str], *, now: float, within_s: float = LOCK_PATIENCE_S) -> None:
+        await self._run(lambda: self._store.end_unsent(record_ids, now=now), within_s=within_s)
+
     async def take_over(self, record_id: str, *, now: float) -> Record | None:
         return await self._run(lambda: self._store.take_over(record_id, now=now))
 

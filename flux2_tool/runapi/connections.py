@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Final, cast
 
 import h11
@@ -20,7 +20,7 @@ import httpx
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
-from flux2_tool.runapi.sending import Sending
+from flux2_tool.runapi.proxy_handshakes import ProxyHandshakes
 from flux2_tool.runapi.sockets import AsyncioBackend, AsyncioStream
 
 # As httpcore's own parser has it.
@@ -31,17 +31,6 @@ _BARE_LINE: Final = re.compile(rb"(?<!\r)\n")
 _WITH_BODY: Final = re.compile(rb"HTTP/1\.1 (?!204|304)[2-5][0-9]{2} ")
 # The parser must have sent a request before it reads a response; which one does not matter.
 _ANY_REQUEST: Final = h11.Request(method="GET", target="/", headers=[("host", "any")])
-
-
-# Errors that say themselves that no request was sent.
-_OF_CONNECTING: Final = (
-    httpcore.ConnectError,
-    httpcore.ConnectTimeout,
-    httpcore.PoolTimeout,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
-    ssl.SSLCertVerificationError,
-)
 
 
 class UnaskedBytesError(httpcore.ConnectError):
@@ -67,7 +56,7 @@ class WatchedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, on another connection when the first choice has unasked bytes."""
         url = request.url
-        handshakes = None if self._proxy is None else _Handshakes(self._proxy, request.extensions)
+        handshakes = None if self._proxy is None else ProxyHandshakes(self._proxy, request.extensions)
         own = httpcore.Request(
             method=request.method,
             url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -97,46 +86,6 @@ class WatchedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
-
-
-class _Handshakes:
-    """What one request needed of its proxy before it could be sent.
-
-    Args:
-        proxy: Of the connection.
-        extensions: The request's.
-
-    Attributes:
-        extensions: The same, with a trace that notes what is opened.
-    """
-
-    def __init__(self, proxy: Proxy, extensions: Mapping[str, Any]) -> None:
-        self._kind = "a SOCKS5" if proxy.is_socks else "an HTTP"
-        self._sending = Sending()
-        self._streams: list[httpcore.AsyncNetworkStream] = []
-        self._given = extensions.get("trace")
-        self.extensions = {**extensions, "trace": self._trace}
-
-    async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        await self._sending(event, info)
-        if event == "socks.connect_tcp.complete":
-            self._streams.append(info["return_value"])
-        if self._given is not None:
-            await self._given(event, info)
-
-    async def aclose(self) -> None:
-        """Close the connections whose handshake has failed: httpcore leaves those to a SOCKS proxy open."""
-        for stream in self._streams:
-            await stream.aclose()
-
-    def check(self, exc: BaseException) -> None:
-        """Raise httpx.ProxyError instead of an error before the request that would pass for one of its response."""
-        if not self._sending.is_unsent or isinstance(exc, _OF_CONNECTING) or not isinstance(exc, Exception):
-            return
-        if isinstance(exc, httpcore.TimeoutException):
-            raise httpx.ProxyError(f"it does not respond as {self._kind} proxy does in time") from exc
-        # socksio raises errors of its own, and whatever it stumbles over.
-        raise httpx.ProxyError(f"it does not respond as {self._kind} proxy does") from exc
 
 
 class _Body(httpx.AsyncByteStream):

@@ -141,6 +141,7 @@ class Registry:
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
         if not self._journals.is_required:
             within_s = min(within_s, LOCK_PATIENCE_S)
+        self._begin_heartbeat()  # also for a claim that is refused while nobody knows whether it was recorded
         claim, journal, warnings = await self._journals.claim(intents, rules, within_s=within_s)
         raise_refusal(claim, rules, intents)
         if claim.outcome == "joined":
@@ -336,6 +337,9 @@ class Registry:
 
     def _keep(self, record_id: str, image_task: ImageTask) -> None:
         self._live.add(record_id, image_task)
+        self._begin_heartbeat()
+
+    def _begin_heartbeat(self) -> None:
         if self._heartbeat is None or self._heartbeat.done():
             self._heartbeat = asyncio.get_running_loop().create_task(self._renew_leases())
 

@@ -82,6 +82,42 @@ def test_a_journal_is_copied_into_the_database_once(machines: tuple[Command, Com
     assert "hint:  name another place to copy into" in again.stderr
 
 
+@needs_server
+def test_a_place_without_a_journal_is_not_copied(machines: tuple[Command, Command]) -> None:
+    """A mistyped folder, or the wrong HOME, must not pass for an empty journal, and nothing is made there."""
+    first, _ = machines
+    home = Path(first.environ["FLUX2_TOOL_HOME"])
+    of_file = first.run("journal", "copy", "file", "shared")
+    of_server = first.run("journal", "copy", "shared", "file")
+    again = first.run("journal", "copy", "shared", "file")
+
+    for done in (of_file, of_server, again):
+        assert done.returncode == 2, done.stderr
+        assert "FLUX2_TOOL_HOME" in done.stderr
+    assert f"Nothing was copied: there is no journal in {home}" in of_file.stderr
+    assert "there is no journal in postgresql://127.0.0.1:" in of_server.stderr
+    assert "there is no journal in postgresql://127.0.0.1:" in again.stderr
+    assert not list(home.glob("*"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql://flux2:{PASSWORD}@db/flux2",
+        f"postgresql://flux2:2024/{PASSWORD}@db/flux2",
+        f"postgresql://flux2@db/flux2?sslpassword={PASSWORD}",
+        f"postgresql://db/flux2?secret={PASSWORD}",
+    ],
+)
+def test_a_password_on_the_command_line_is_refused_and_not_shown(command: Command, address: str) -> None:
+    """Also in an address that is written wrongly."""
+    done = command.run("journal", "copy", address, "file")
+
+    assert done.returncode == 2
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "hint:" in done.stderr
+
+
 @pytest.mark.parametrize(
     "words", [("tasks",), ("resume",), ("gallery",), ("generate", "a red fox")], ids=lambda w: w[0]
 )
@@ -105,7 +141,7 @@ def test_a_database_that_is_away_is_named_with_its_fix(command: Command, words: 
         (f"postgresql://flux2:{PASSWORD}@db", "it names no database"),
         (f"postgresql://flux2:{PASSWORD}@@db/flux2", 'such as %40 for "@"'),
         (f"postgresql://flux2:{PASSWORD}@db:x/flux2", "it has a port that is not a number"),
-        (f"postgresql://flux2:{PASSWORD}@db/flux2?ssl=on", "it has a parameter that PostgreSQL does not know"),
+        (f"postgresql://flux2:{PASSWORD}@db/flux2?ssl=on", "it has a parameter that flux2-tool does not take"),
         (f"postgresql://flux2:{PASSWORD} @db/flux2", "it has a space or a line break in it"),
     ],
     ids=["another scheme", "no scheme", "no database", "an unescaped character", "a port", "a parameter", "a space"],

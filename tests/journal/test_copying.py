@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flux2_tool.journal import Cap, JournalError, SqlJournal, open_journal
+from flux2_tool.context import CallContext, kept_name
+from flux2_tool.journal import Cap, Failure, JournalError, Outcome, SqlJournal, open_journal
 from flux2_tool.journal.copying import JournalCopy
 from tests.support.journal import NEVER, NOON, Machine, Named, accept, begun, complete
 
@@ -60,6 +61,44 @@ def test_a_journal_with_tasks_is_not_copied_into(machine: Machine, target: SqlJo
         JournalCopy(filled(machine), target).run(now=NOON)
 
     assert len(target.records()) == 1
+
+
+def test_a_journal_whose_tasks_were_deleted_is_not_copied_into(machine: Machine, target: SqlJournal) -> None:
+    """What they cost counts on in it."""
+    record = begun(target.claim([machine.intent(reserved_usd=0.05)], NEVER, now=NOON))
+    accept(target, record, "tsk_1")
+    complete(target, record)
+    target.note_delivered(record.record_id, now=NOON)
+    assert target.prune(before=NOON + 1.0) == 1
+
+    with pytest.raises(JournalError, match="not empty: it counts what deleted tasks cost"):
+        JournalCopy(filled(machine), target).run(now=NOON)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "🦊" * 900, "".join(map(chr, range(0x4E00, 0x5E00)))], ids=["NUL", "foxes", "long"]
+)
+def test_a_name_that_no_server_can_keep_is_copied_as_it_would_be_written(
+    machine: Machine, target: SqlJournal, name: str
+) -> None:
+    """An earlier version wrote it to a file; its conversation finds its tasks, and its cap counts, in the copy."""
+    old = open_journal(machine.home / "old", owner=Named("p1"), now=NOON)
+    intent = machine.intent(session=name, sender=name, label="a\0fox", reserved_usd=0.05)
+    record = begun(old.claim([intent], NEVER, now=NOON))
+    old.note_end(record.record_id, Outcome(state="failed", error=Failure(code="c", message="a\0b")), now=NOON)
+    old.note_ancestors(name, [f"parent of {name}"])
+    target.close()
+    into = machine.open("p2")
+
+    JournalCopy(old, into).run(now=NOON)
+    old.close()
+
+    caller = CallContext(session=name, sender=name)
+    [copied] = into.records()
+    assert caller.may_use(copied.session)
+    assert (copied.label, copied.sender) == ("a\N{REPLACEMENT CHARACTER}fox", caller.sender)
+    assert into.descendants_of(kept_name(f"parent of {name}")) == [caller.session]
+    assert into.wrong_sums() == 0
 
 
 def test_a_journal_that_is_written_to_is_not_copied(machine: Machine, target: SqlJournal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class PostgresProxy:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
-        self._cut: tuple[bytes, CutAt] | None = None
+        self._cut: tuple[re.Pattern[bytes], CutAt] | None = None
         self._rewritten: tuple[bytes, bytes] | None = None
         self._goes_on = threading.Event()
         self._goes_on.set()
@@ -39,9 +40,9 @@ class PostgresProxy:
         return f"postgresql://flux2@127.0.0.1:{self._listener.getsockname()[1]}/{database}?sslmode=disable"
 
     def cut_at(self, text: str, where: CutAt) -> None:
-        """Break the connection on which a message with this text is sent next, once."""
+        """Break the connection on which a message with these whole words is sent next, once."""
         with self._lock:
-            self._cut = (text.encode(), where)
+            self._cut = (re.compile(re.escape(text.encode()) + rb"\b"), where)
 
     def rewrite(self, text: str, other: str) -> None:
         """Replace a text in what the server says by one of the same length."""
@@ -86,7 +87,7 @@ class PostgresProxy:
     def _to_server(self, client: socket.socket, server: socket.socket, loses: threading.Event) -> None:
         for data in self._received(client):
             with self._lock:
-                cut = self._cut if self._cut is not None and self._cut[0] in data else None
+                cut = self._cut if self._cut is not None and self._cut[0].search(data) else None
                 if cut is not None:
                     self._cut = None
                     self.cuts += 1

@@ -148,7 +148,7 @@ def test_any_iterable_of_paths_is_a_list_of_sources(service: Service, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        pytest.param({"output": "x"}, 'there is no option "output"', id="a name of the command line's"),
+        pytest.param({"output": "x"}, 'unknown argument "output"', id="a name of the command line's"),
         pytest.param({"wait_s": "soon"}, "wait_s must be a number of seconds, not str", id="a wait in words"),
         pytest.param({"session": 7}, "session must be text, not int", id="a number for a session"),
         pytest.param({"on_progress": "print"}, "on_progress must be a function, not str", id="a function's name"),

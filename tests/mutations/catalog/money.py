@@ -467,6 +467,32 @@ _JOURNAL: Final = (
         ),
     ),
     *edits(
+        "flux2_tool/journal/fallback.py",
+        (
+            "what a refused claim has recorded stays until the next claim",
+            "                        await self._refused.end_in(journal, now=self._now())\n",
+            "                        pass\n",
+        ),
+        (
+            "an equal request joins what a refused claim has recorded",
+            "await self._refused.end_in(journal, now=self._now(), within_s=within_s)",
+            "pass",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/postgres_database.py",
+        (
+            "claims are made under the server's isolation level",
+            '"BEGIN ISOLATION LEVEL READ COMMITTED"',
+            '"BEGIN"',
+        ),
+        (
+            "an asynchronous default holds for claims",
+            "connection.execute(_SYNCED if synced else _NOT_SYNCED)",
+            "connection.execute('SELECT 1' if synced else _NOT_SYNCED)",
+        ),
+    ),
+    *edits(
         "flux2_tool/journal/claim_table.py",
         (
             "the intent is not synced",
