@@ -1,4 +1,4 @@
-"""What comes before a request through a proxy: the request for a tunnel, the greetings of SOCKS. Nothing is sent yet."""
+"""What comes before a request through a proxy: the request for a tunnel, or the greetings of SOCKS."""
 
 from __future__ import annotations
 
