@@ -8,19 +8,16 @@ with a parser of its own, and looks once more when a request is about to be writ
 
 from __future__ import annotations
 
-import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, Final, cast
+from collections.abc import Iterable
+from typing import Any, Final
 
 import h11
 import httpcore
-import httpx
 
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
-from flux2_tool.runapi.proxy_handshakes import ProxyHandshakes
 from flux2_tool.runapi.sockets import AsyncioBackend, AsyncioStream
 
 # As httpcore's own parser has it.
@@ -37,79 +34,20 @@ class UnaskedBytesError(httpcore.ConnectError):
     """Something had arrived on an idle connection; the request was not sent."""
 
 
-class WatchedTransport(httpx.AsyncBaseTransport):
-    """An httpx transport over httpcore's connection pool; HTTP/1.1 only.
+def connection_maker(tls: ssl.SSLContext, proxy: Proxy | None, *, keepalive_s: float) -> httpcore.AsyncConnectionPool:
+    """Return what makes watched connections, by its `create_connection`; none of them is kept in it.
 
     Args:
         tls: The TLS context.
-        limits: The numbers of connections, and how long idle ones are kept.
         proxy: The proxy of every connection; None for direct ones.
+        keepalive_s: After how many seconds an idle one has expired.
 
     Raises:
         ConfigurationError: The proxy is of a kind that is not installed.
     """
-
-    def __init__(self, *, tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None = None) -> None:
-        self._pool = _pool_of(tls, limits, proxy)
-        self._proxy = proxy
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request, on another connection when the first choice has unasked bytes."""
-        url = request.url
-        handshakes = None if self._proxy is None else ProxyHandshakes(self._proxy, request.extensions)
-        own = httpcore.Request(
-            method=request.method,
-            url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=request.headers.raw,
-            content=cast("AsyncIterable[bytes]", request.stream),
-            extensions=request.extensions if handshakes is None else handshakes.extensions,
-        )
-        with _errors_of_httpx():
-            while True:
-                try:
-                    response = await self._pool.handle_async_request(own)
-                    break
-                except UnaskedBytesError:
-                    continue  # the pool has dropped that connection
-                except BaseException as exc:
-                    if handshakes is not None:
-                        await handshakes.aclose()
-                        handshakes.check(exc)
-                    raise
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_Body(cast("AsyncIterable[bytes]", response.stream)),
-            extensions=cast("dict[str, Any]", response.extensions),
-        )
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._pool.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    """A response's body, with httpx's errors."""
-
-    def __init__(self, stream: AsyncIterable[bytes]) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _errors_of_httpx():
-            async for part in self._stream:
-                yield part
-
-    async def aclose(self) -> None:
-        with _errors_of_httpx():
-            await cast("Any", self._stream).aclose()
-
-
-def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> httpcore.AsyncConnectionPool:
     shared: Any = {
         "ssl_context": tls,
-        "max_connections": limits.max_connections,
-        "max_keepalive_connections": limits.max_keepalive_connections,
-        "keepalive_expiry": limits.keepalive_expiry,
+        "keepalive_expiry": keepalive_s,
         "network_backend": _WatchedBackend(),
     }
     if proxy is None:
@@ -129,25 +67,6 @@ def _pool_of(tls: ssl.SSLContext, limits: httpx.Limits, proxy: Proxy | None) -> 
             hint=f"{install_extra_text('socks', this_installation())}; or set {proxy.variable} to an http proxy, "
             "or unset it",
         ) from None
-
-
-@contextlib.contextmanager
-def _errors_of_httpx() -> Iterator[None]:
-    """Raise httpcore's errors as httpx's, which have the same names."""
-    try:
-        yield
-    except (
-        httpcore.TimeoutException,
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.ProxyError,
-        httpcore.UnsupportedProtocol,
-    ) as exc:
-        kind = getattr(httpx, type(exc).__name__, httpx.TransportError)
-        raise kind(str(exc)) from exc
-    except ssl.SSLCertVerificationError as exc:
-        # An older httpcore lets it pass. It ends a handshake, so that nothing was sent.
-        raise httpx.ConnectError(str(exc)) from exc
 
 
 class _WatchedBackend(httpcore.AsyncNetworkBackend):

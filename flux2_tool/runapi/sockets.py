@@ -108,8 +108,10 @@ class AsyncioStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     async def aclose(self) -> None:
         if self._transport is not None:
             self._transport.close()
-            await asyncio.sleep(0)
-            self._transport.abort()
+            try:
+                await asyncio.sleep(0)
+            finally:
+                self._transport.abort()
 
     async def start_tls(
         self,

@@ -15,8 +15,7 @@ from flux2_tool._redaction import SecretStr
 from flux2_tool.runapi.client import HttpResponse, RunapiClient
 from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 from flux2_tool.runapi.send_errors import MaybeSentError, NotSentError
-from flux2_tool.runapi.transport import MAX_CONNECTIONS, BalancedTransport
-from tests.support.virtual_time import run_virtual
+from flux2_tool.runapi.transport import MAX_CONNECTIONS
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SHORT = HttpTimeouts(connect_s=5.0, read_s=0.2, attempt_s=5.0)
@@ -367,88 +366,6 @@ def test_an_error_of_any_other_kind_may_come_after_the_request_arrived(error: Ex
                 await client.send("POST", "/v1/text_to_image", body=b"{}")
 
     asyncio.run(main())
-
-
-# ---- which transport takes a request ---------------------------------------------------------------------------------
-
-
-class Counting(httpx.AsyncBaseTransport):
-    """A transport that counts its requests, fails on demand, and says when it is closed."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.is_closed = False
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests += 1
-        if request.url.path == "/fails":
-            raise httpx.ReadError("reset")
-        return httpx.Response(200, content=b"{}")
-
-    async def aclose(self) -> None:
-        self.is_closed = True
-
-
-class Opened:
-    """A balanced transport over counting ones."""
-
-    def __init__(self, count: int, idle_s: float = 30.0) -> None:
-        self.pools: list[Counting] = []
-        self.http = httpx.AsyncClient(transport=BalancedTransport(self._open, count=count, idle_s=idle_s))
-
-    def _open(self) -> Counting:
-        self.pools.append(Counting())
-        return self.pools[-1]
-
-    async def send(self, path: str = "/") -> httpx.Response:
-        return await self.http.send(self.http.build_request("GET", f"https://runapi.test{path}"), stream=True)
-
-
-def test_a_request_goes_to_the_least_busy_transport() -> None:
-    """A connection is taken for as long as its response is not read."""
-
-    async def main() -> list[list[int]]:
-        opened = Opened(count=3)
-        seen: list[list[int]] = []
-        responses = [await opened.send() for _ in range(5)]
-        seen.append([pool.requests for pool in opened.pools])
-        for response in (responses[2], responses[1], responses[4]):
-            await response.aclose()
-        with pytest.raises(httpx.ReadError):
-            await opened.send("/fails")
-        await opened.send()
-        seen.append([pool.requests for pool in opened.pools])
-        await opened.http.aclose()
-        assert all(pool.is_closed for pool in opened.pools)
-        return seen
-
-    assert asyncio.run(main()) == [[2, 2, 1], [2, 4, 1]]
-
-
-def test_one_request_after_the_other_needs_one_transport() -> None:
-    """And so one connection."""
-
-    async def main() -> list[int]:
-        opened = Opened(count=3)
-        for _ in range(4):
-            await (await opened.send()).aread()
-        return [pool.requests for pool in opened.pools]
-
-    assert asyncio.run(main()) == [4]
-
-
-def test_transports_that_a_burst_has_left_are_closed() -> None:
-    """Idle connections would stay open for as long as the process has little to do."""
-
-    async def main() -> list[bool]:
-        opened = Opened(count=3, idle_s=30.0)
-        for response in [await opened.send() for _ in range(3)]:
-            await response.aclose()
-        await asyncio.sleep(31.0)
-        await (await opened.send()).aclose()
-        return [pool.is_closed for pool in opened.pools]
-
-    assert run_virtual(main()) == [False, True, True]
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", ".example"])
