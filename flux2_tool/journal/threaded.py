@@ -212,7 +212,7 @@ class ThreadedJournal(StoreThreads):
         return await self._run(lambda: self._in_place(lambda: self._store.descendants_of(session)))
 
     async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
-        return await self._run(lambda: self._store.not_given(sessions, since=since, now=now))
+        return await self._run(lambda: self._in_place(lambda: self._store.not_given(sessions, since=since, now=now)))
 
     async def newest(
         self,
