@@ -20,8 +20,8 @@ from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.errors import PictureError
 from flux2_tool.images.inspect import HEIC_HINT, SEND_AS_JPEG
 from flux2_tool.images.open_files import nameless_file, opened
-from flux2_tool.images.safe_open import SourcePlaces, inbound_folder
 from flux2_tool.images.source_paths import open_named
+from flux2_tool.images.source_places import SourcePlaces, inbound_folder
 from flux2_tool.images.source_refusals import ELSE, ask_for_it, too_large
 from flux2_tool.schema.install_text import install_extra_text
 from flux2_tool.schema.installation import this_installation

@@ -49,8 +49,9 @@ from flux2_tool.exceptions import (
 )
 from flux2_tool.images.decoder import Decoder, PictureCopy
 from flux2_tool.images.open_files import opened
-from flux2_tool.images.safe_open import SourcePlaces, open_saved_copy
+from flux2_tool.images.safe_open import open_saved_copy
 from flux2_tool.images.source_names import meant
+from flux2_tool.images.source_places import SourcePlaces
 from flux2_tool.images.source_refusals import ask_for_it
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.uploads import Uploads

@@ -14,6 +14,7 @@ from typing import Final
 
 from flux2_tool.images.icc import MAX_PROFILE_BYTES, colours_of
 from flux2_tool.images.parts import CannotCutError
+from flux2_tool.images.png_header import Header
 from flux2_tool.images.png_pixels import PixelStream, raw_bytes
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -23,17 +24,6 @@ _SAMPLES_OF_SBIT: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 # A PNG of the largest size has some 4,000 pieces of 8 KiB, as encoders write them; decoders take time for each.
 MAX_CHUNKS: Final = 100_000
 _MAX_FRAME_BYTES: Final = 1024 * 1024 * 1024  # decompressed, of all frames together
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What IHDR says."""
-
-    width_px: int
-    height_px: int
-    depth: int
-    colour: int
-    is_interlaced: bool
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from flux2_tool.images.parts import CannotCutError
-
-if TYPE_CHECKING:
-    from flux2_tool.images.png import Header
+from flux2_tool.images.png_header import Header
 
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Left, top, horizontal and vertical distance of each pass of Adam7.

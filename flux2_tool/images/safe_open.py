@@ -23,6 +23,7 @@ from flux2_tool._platform import OPEN_FOLDER
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.look_alikes import AmbiguousNameError, look, twin_of
 from flux2_tool.images.source_names import shown
+from flux2_tool.images.source_places import SourcePlaces, inbound_folder
 from flux2_tool.images.source_refusals import (
     MissingSourceError,
     NotPlainError,
@@ -33,40 +34,11 @@ from flux2_tool.images.source_refusals import (
     unreadable,
 )
 
-INBOUND: Final = Path("media") / "inbound"
 MAX_LINKS: Final = 40
 
 # Non-blocking, so that a pipe cannot block the call.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourcePlaces:
-    """The places of one call's source files.
-
-    Attributes:
-        roots: The allowed folders; None allows all, also hidden ones, for a person who types a path.
-        workspace: The base of relative paths; None when there is none.
-        inbound: OpenClaw's folder for pictures from the chat; None outside OpenClaw.
-        staged: OpenClaw's folder for copies of them for this session's agent; None outside OpenClaw.
-        inbound_only: Whether only these two folders are allowed, as in a sandboxed session.
-    """
-
-    roots: tuple[Path, ...] | None
-    workspace: Path | None
-    inbound: Path | None = None
-    staged: Path | None = None
-    inbound_only: bool = False
-
-
-def inbound_folder(parent: Path) -> Path:
-    """Return the folder for pictures from the chat, under OpenClaw's state folder or under a workspace.
-
-    Measured with OpenClaw 2026.9.6: a picture is saved under the state folder, and a copy in the session's workspace;
-    the model reads the copy's path, relative to the workspace in a sandboxed session.
-    """
-    return parent / INBOUND
 
 
 def open_source(path: Path, places: SourcePlaces, *, where: str, named: str = "") -> BinaryIO:

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from flux2_tool._files import is_folder
 from flux2_tool._folders import expanded
 from flux2_tool.exceptions import SourceRefusedError
-from flux2_tool.images.safe_open import SourcePlaces, is_missing, open_source
+from flux2_tool.images.safe_open import is_missing, open_source
 from flux2_tool.images.source_names import CHECK_PATH, advice_for, is_file_url_elsewhere, shown, spellings
+from flux2_tool.images.source_places import SourcePlaces
 from flux2_tool.images.source_refusals import MissingSourceError, UnreadableSourceError, ask_for_it, refused
 
 

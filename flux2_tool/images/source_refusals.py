@@ -14,7 +14,7 @@ from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 
 if TYPE_CHECKING:
-    from flux2_tool.images.safe_open import SourcePlaces
+    from flux2_tool.images.source_places import SourcePlaces
 
 # In a refusal's hint, between how the user can bring the picture and what else works.
 ELSE: Final = " Else "

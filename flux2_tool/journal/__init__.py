@@ -8,7 +8,8 @@ PostgreSQL, by the same statements.
 
 from __future__ import annotations
 
-from flux2_tool.journal.account_pace import AccountPace, AccountPaces, CreateLimit, News, Turn
+from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
+from flux2_tool.journal.account_paces import AccountPaces
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError, failure_reason
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.handle import Queued, RecordHandle

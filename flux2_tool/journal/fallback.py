@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from flux2_tool._folders import NO_DATA_FOLDER
-from flux2_tool.journal.account_pace import AccountPaces
+from flux2_tool.journal.account_paces import AccountPaces
 from flux2_tool.journal.errors import LOST, JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record

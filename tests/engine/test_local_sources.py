@@ -24,8 +24,9 @@ from flux2_tool.engine.source_checks import checked_file, checked_link
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 from flux2_tool.images.decoder import shared_decoder
-from flux2_tool.images.safe_open import SourcePlaces, open_source
+from flux2_tool.images.safe_open import open_source
 from flux2_tool.images.source_paths import open_named
+from flux2_tool.images.source_places import SourcePlaces
 from flux2_tool.sandbox import SandboxOptions
 from tests.support.harness import FOX, PICTURE_URL, SandboxTransport, opened_tool
 from tests.support.pictures import picture

@@ -10,9 +10,9 @@ import pytest
 
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.data_url import DataUrlError, data_of, is_data_url
-from flux2_tool.images.safe_open import SourcePlaces
 from flux2_tool.images.source_names import CHECK_PATH, advice_for, meant
 from flux2_tool.images.source_paths import open_named
+from flux2_tool.images.source_places import SourcePlaces
 from tests.support.pictures import data_urls, file_of
 
 WHERE = "source_image_urls[0]"
