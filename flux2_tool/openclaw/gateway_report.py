@@ -29,6 +29,8 @@ from flux2_tool.runapi.account_check import ServiceFacts
 from flux2_tool.runapi.text import printable
 
 METHOD: Final = "flux2.doctor"
+# The type of OpenClaw's error when it cannot connect.
+_UNREACHABLE: Final = "gateway_transport"
 
 
 def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -158,14 +160,22 @@ class PluginReport(_Report):
         return base_url_of(self) if service is None else service.base_url
 
 
+class NoGateway(str):
+    """Why no gateway responds."""
+
+    __slots__ = ()
+
+
 def ask_plugin(cli: OpenClawCli) -> PluginReport | str:
-    """Return the running plugin's report, or why there is none."""
+    """Return the running plugin's report, or why there is none: a `NoGateway` where no other method responds either."""
     try:
         found = cli.run_json("gateway", "call", METHOD, "--json", timeout_s=GATEWAY_TIMEOUT_S)
     except ConfigurationError as exc:
-        error = exc.output.get("error") if isinstance(exc, OpenClawCommandError) else None
-        message = error.get("message") if isinstance(error, Mapping) else None
-        return printable(str(message or exc.message), 200)
+        # Without an error of OpenClaw's own its command has not ended in time.
+        error = exc.output.get("error") if isinstance(exc, OpenClawCommandError) else {"type": _UNREACHABLE}
+        told = error if isinstance(error, Mapping) else {}
+        text = printable(str(told.get("message") or exc.message), 200)
+        return NoGateway(text) if told.get("type") == _UNREACHABLE else text
     return PluginReport.model_validate(found) if isinstance(found, dict) else "it did not respond with an object"
 
 

@@ -5,9 +5,7 @@ Never shows a key, only the places that have one.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,14 @@ from flux2_tool._folders import state_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
 from flux2_tool.openclaw.channel_progress import progress_notes
-from flux2_tool.openclaw.gateway_report import PluginReport, ask_plugin
+from flux2_tool.openclaw.gateway_report import PluginReport
 from flux2_tool.openclaw.image_provider import PROVIDER
 from flux2_tool.openclaw.in_force import Problem, address_in_use, differences, in_force_text, unknown_problems
-from flux2_tool.openclaw.install import diagnostic_message, inspect_plugin, is_error
+from flux2_tool.openclaw.install import diagnostic_message, is_error
 from flux2_tool.openclaw.kept_pictures import kept_pictures
-from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
+from flux2_tool.openclaw.openclaw_cli import OpenClawCli
 from flux2_tool.openclaw.plugin_interpreter import PluginInterpreter, plugins_interpreter, why_it_does_not_start
+from flux2_tool.openclaw.status_queries import ask_openclaw, bundle_of
 from flux2_tool.openclaw.tool_policy import OpenClawConfig, PolicyBlock, find_conflicts, find_policy_blocks
 from flux2_tool.schema.manifest import Manifest
 
@@ -86,24 +85,12 @@ def get_status(cli: OpenClawCli, manifest: Manifest, environ: Mapping[str, str])
     Raises:
         ConfigurationError: OpenClaw's config is invalid, or one of its commands failed.
     """
-    found = _run_all(
-        {
-            "inspection": lambda: inspect_plugin(cli, manifest),
-            "others": lambda: cli.run_json("plugins", "list", "--json")["plugins"],
-            "tools": lambda: cli.config_value("tools") or {},
-            "agents": lambda: cli.config_value("agents") or {},
-            "plugins": lambda: cli.config_value("plugins") or {},
-            "channels": lambda: cli.config_value("channels") or {},
-            "provider_key": lambda: cli.config_value(f"models.providers.{PROVIDER}.apiKey"),
-            "catalog": lambda: _catalog(cli),
-            "running": lambda: ask_plugin(cli),
-        }
-    )
+    found = ask_openclaw(cli, manifest)
     inspection: Mapping[str, Any] | None = found["inspection"]
     plugin: Mapping[str, Any] = (inspection or {}).get("plugin", {})
     names = tuple(manifest.tools)
     hidden = _hidden(found, manifest) if plugin else []
-    bundle = _bundle(plugin)
+    bundle = bundle_of(plugin)
     worker = plugins_interpreter(bundle, found["plugins"], manifest, state=cli.state_folder) if plugin else None
     keys = _key_sources(environ, cli.state_folder / ".env", in_openclaw=_is_filled(found["provider_key"]))
     tools = tuple(tool for tool in names if tool in (plugin.get("toolNames") or ()))
@@ -157,37 +144,11 @@ def _hidden(found: Mapping[str, Any], manifest: Manifest) -> list[PolicyBlock]:
     return [*blocks, *find_conflicts(found["others"], plugin=manifest.id, tools=names)]
 
 
-def _run_all(queries: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Return the results of queries that run at the same time, because each takes OpenClaw seconds."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        running = {name: pool.submit(query) for name, query in queries.items()}
-    return {name: future.result() for name, future in running.items()}
-
-
-def _catalog(cli: OpenClawCli) -> list[Mapping[str, Any]] | None:
-    """Return the tools that the running gateway knows, or None when none responds."""
-    arguments = ("gateway", "call", "tools.catalog", "--params", '{"agentId": "main"}', "--json")
-    try:
-        found = cli.run_json(*arguments, timeout_s=GATEWAY_TIMEOUT_S)
-    except ConfigurationError:
-        return None
-    return [tool for group in found.get("groups") or [] for tool in group.get("tools") or []]
-
-
 def _gateway(catalog: list[Mapping[str, Any]] | None, manifest: Manifest) -> str:
     if catalog is None:
         return "no running gateway responded"
     ours = [str(tool["id"]) for tool in catalog if tool.get("pluginId") == manifest.id]
     return f"running, and has {', '.join(ours) if ours else 'none of the tools'}"
-
-
-def _bundle(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the installed plugin's tools.json, empty when it cannot be read."""
-    try:
-        found = json.loads((Path(str(plugin["rootDir"])) / "dist" / "tools.json").read_text(encoding="utf-8"))
-    except (KeyError, OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def env_file(environ: Mapping[str, str]) -> Path:

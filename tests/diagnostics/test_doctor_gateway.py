@@ -216,13 +216,13 @@ def test_a_hung_gateway_loses_only_its_own_findings(
 ) -> None:
     """What is known of everything else is worth the more when it does."""
     _installed(openclaw, RUNNING)
-    openclaw.change(hangs=True)
+    openclaw.change(hangs=True, log=[])
     monkeypatch.setattr("flux2_tool.openclaw.gateway_report.GATEWAY_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("flux2_tool.openclaw.status.GATEWAY_TIMEOUT_S", 0.5)
 
     findings = _look(openclaw, RUNAPI_API_KEY=KEY)
 
     assert "did not end within" in _only(findings, "gateway").message
+    assert len([arguments for arguments in openclaw.state["log"] if arguments[0] == "gateway"]) == 1
     assert {finding.area for finding in findings} >= {"openclaw", "plugin"}
 
 

@@ -96,7 +96,7 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
         case ["gateway", "call", method, *_] if "gateway" in state:
             return failed(f"unknown method: {method}")
         case _:
-            return failed("Gateway not reachable at ws://127.0.0.1:9 (ECONNREFUSED).")
+            return failed("Gateway not reachable at ws://127.0.0.1:9 (ECONNREFUSED).", kind="gateway_transport")
     return 0
 
 
@@ -124,9 +124,9 @@ def refused_while_busy(state: dict[str, Any]) -> int:
     return 1
 
 
-def failed(message: str, **more: Any) -> int:
+def failed(message: str, kind: str = "cli_error", **more: Any) -> int:
     """Print OpenClaw's JSON of a failure."""
-    print(json.dumps({"ok": False, "error": {"type": "cli_error", "message": message}, **more}))
+    print(json.dumps({"ok": False, "error": {"type": kind, "message": message}, **more}))
     return 1
 
 
