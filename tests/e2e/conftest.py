@@ -128,7 +128,7 @@ def make_world(
 def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> World:
     """A world with the plugin installed, the key and RunAPI's address in the gateway's environment."""
     made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     return made
 
 

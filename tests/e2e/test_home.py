@@ -25,7 +25,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox]) -> Ite
     done = made.openclaw.flux2_tool("generate", "an owl before", "--output", str(made.openclaw.home / "owl.png"))
     assert done.returncode == 0, done.stderr
     assert journal_of_old(made).is_file()
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 

@@ -38,7 +38,7 @@ def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[s
         commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
         tools={"toolSearch": False},
     )
-    made.openclaw.install_plugin()
+    made.openclaw.add_plugin()
     with made.openclaw.gateway():
         yield made
 
