@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 import socket
-import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import httpx
 from flux2_tool._folders import is_system_name
 from flux2_tool._net import is_loopback, is_private_address, is_private_url, is_web_url, split_url
 from flux2_tool._network_errors import UnusableConnectionError
+from flux2_tool._unzip import PLAIN, ZIPPED, UnzipError, coding_of, unzipped
 from flux2_tool.images.decoder import Decoder, shared_decoder
 from flux2_tool.images.errors import PictureError
 from flux2_tool.images.file_kinds import HEAD_BYTES, UNKNOWN, kind_of
@@ -289,35 +289,26 @@ def _status_error(response: httpx.Response) -> DownloadError:
 
 async def _store(response: httpx.Response, part: PartFile) -> None:
     """Write a response's body, of which only a part is in memory at any time."""
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding in ("", "identity"):
+    coding = coding_of(response.headers.get("content-encoding"))
+    if coding in PLAIN:
         blocks = response.aiter_bytes()
-    elif coding in ("gzip", "x-gzip", "deflate"):
-        blocks = _unzipped(response.aiter_raw())
+    elif coding in ZIPPED:
+        blocks = unzipped(response.aiter_raw(), coding)
     else:
         raise DownloadError(f'it was sent in the encoding "{coding[:20]}", which was not asked for')
     pending, size_bytes = bytearray(), 0
-    async for block in blocks:
-        pending += block
-        size_bytes += len(block)
-        if size_bytes > MAX_IMAGE_BYTES:
-            raise DownloadError(f"it is larger than {MAX_IMAGE_BYTES // 1024 // 1024} MiB")
-        if len(pending) >= _WRITE_BYTES:
-            await asyncio.to_thread(part.write, bytes(pending))
-            pending.clear()
-    await asyncio.to_thread(part.write, bytes(pending))
-
-
-async def _unzipped(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Decompress gzip or zlib in bounded steps. Source of the 32: zlib's inflateInit2, which tells the two apart."""
-    unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         async for block in blocks:
-            while block:
-                yield unzip.decompress(block, _WRITE_BYTES)
-                block = unzip.unconsumed_tail
-    except zlib.error as exc:
-        raise DownloadError("it did not arrive (its compression is broken)", again="yes") from exc
+            pending += block
+            size_bytes += len(block)
+            if size_bytes > MAX_IMAGE_BYTES:
+                raise DownloadError(f"it is larger than {MAX_IMAGE_BYTES // 1024 // 1024} MiB")
+            if len(pending) >= _WRITE_BYTES:
+                await asyncio.to_thread(part.write, bytes(pending))
+                pending.clear()
+    except UnzipError as exc:
+        raise DownloadError(f"it did not arrive ({exc})", again="yes") from exc
+    await asyncio.to_thread(part.write, bytes(pending))
 
 
 def _joined(url: str, location: str) -> str:

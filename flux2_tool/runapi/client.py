@@ -21,6 +21,7 @@ import httpx
 from flux2_tool._net import is_web_url, origin_of, split_url
 from flux2_tool._network_errors import UnusableConnectionError
 from flux2_tool._redaction import MASK, SecretStr, holds_key, masked, masked_json, masked_text, visible
+from flux2_tool._unzip import PLAIN, ZIPPED, UnzipError, coding_of, unzipped
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import parse_retry_after
 from flux2_tool.runapi.http_client import HttpClient, HttpTimeouts
@@ -275,10 +276,12 @@ def _parsed(url: str) -> httpx.URL:
 
 async def _read_bounded(response: httpx.Response) -> bytes:
     """Return a response's decompressed body; stop reading soon after `MAX_RESPONSE_BYTES`."""
-    received = bytearray()
-    is_plain = "content-encoding" not in response.headers
+    received, coding = bytearray(), coding_of(response.headers.get("content-encoding"))
+    blocks = cast("httpx.AsyncByteStream", response.stream)
     try:
-        async for chunk in cast("httpx.AsyncByteStream", response.stream) if is_plain else response.aiter_bytes():
+        if coding not in PLAIN and coding not in ZIPPED:
+            raise UnzipError(f"it was sent in the encoding {quoted(coding, 40)}, which was not asked for")
+        async for chunk in unzipped(blocks, coding) if coding in ZIPPED else blocks:
             received += chunk
             if len(received) > MAX_RESPONSE_BYTES:
                 break

@@ -21,6 +21,7 @@ import httpx
 from flux2_tool.runapi.connections import UnaskedBytesError
 from flux2_tool.runapi.proxies import Proxy
 from flux2_tool.runapi.proxy_handshakes import ProxyHandshakes
+from flux2_tool.runapi.sending import UNSENT
 
 
 class MakesConnections(Protocol):
@@ -76,13 +77,16 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             content=cast("AsyncIterable[bytes]", request.stream),
             extensions=request.extensions if handshakes is None else handshakes.extensions,
         )
+        await _tell_unsent(request)
         if self._places.locked():
             await self._wait_for_place(request.extensions.get("timeout", {}).get("pool"))
         else:
             await self._places.acquire()
         try:
             with _errors_of_httpx():
-                connection, response = await self._sent(own, handshakes)
+                while (sent := await self._sent(own, handshakes)) is None:
+                    await _tell_unsent(request)
+                connection, response = sent
         except BaseException:
             self._places.release()
             raise
@@ -114,35 +118,40 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 
     async def _sent(
         self, request: httpcore.Request, handshakes: ProxyHandshakes | None
-    ) -> tuple[httpcore.AsyncConnectionInterface, httpcore.Response]:
-        while True:
-            connection = await self._connection_to(request.url.origin)
-            try:
-                return connection, await connection.handle_async_request(request)
-            except (UnaskedBytesError, httpcore.ConnectionNotAvailable):
-                await self._drop(connection)
-            except BaseException as exc:
-                await self._drop(connection)
-                if handshakes is not None:
-                    await handshakes.aclose()
-                    handshakes.check(exc)
-                raise
+    ) -> tuple[httpcore.AsyncConnectionInterface, httpcore.Response] | None:
+        """Return a request's connection and response, or None when nothing was written to the connection."""
+        await self._close_surplus(request.url.origin)
+        connection = await self._connection_to(request.url.origin)
+        try:
+            return connection, await connection.handle_async_request(request)
+        except (UnaskedBytesError, httpcore.ConnectionNotAvailable):
+            await self._drop(connection)
+            return None
+        except BaseException as exc:
+            await self._drop(connection)
+            if handshakes is not None:
+                await handshakes.aclose()
+                handshakes.check(exc)
+            raise
+
+    async def _close_surplus(self, origin: httpcore.Origin) -> None:
+        """Close what is idle for too long, and one that is to another host where a new one would be too many."""
+        oldest_s = asyncio.get_running_loop().time() - self._keepalive_s
+        while self._idle and (self._idle[0].since_s < oldest_s or self._has_no_room_for(origin)):
+            await self._idle.popleft().connection.aclose()
+
+    def _has_no_room_for(self, origin: httpcore.Origin) -> bool:
+        is_full = len(self._in_use) + len(self._idle) >= self._most
+        return is_full and all(idle.origin != origin for idle in self._idle)
 
     async def _connection_to(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
         """Return the connection that was used last, so that after a burst the others expire, or a new one."""
-        oldest_s = asyncio.get_running_loop().time() - self._keepalive_s
-        while self._idle and self._idle[0].since_s < oldest_s:
-            await self._idle.popleft().connection.aclose()
         while (connection := self._take_idle(origin)) is not None:
             if not connection.has_expired():  # nor has the server closed it
                 return connection
             await self._drop(connection)
-        # Where there are too many, some are to other hosts.
-        spare = self._idle.popleft() if self._idle and len(self._in_use) + len(self._idle) >= self._most else None
         connection = self._maker.create_connection(origin)
         self._in_use.add(connection)
-        if spare is not None:
-            await spare.connection.aclose()
         return connection
 
     def _take_idle(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface | None:
@@ -167,6 +176,13 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._in_use.discard(connection)
         if not connection.is_closed():
             await connection.aclose()
+
+
+async def _tell_unsent(request: httpx.Request) -> None:
+    """Tell a request's trace that nothing of it has been written yet."""
+    trace = request.extensions.get("trace")
+    if trace is not None:
+        await trace(UNSENT, {})
 
 
 class _Body(httpx.AsyncByteStream):

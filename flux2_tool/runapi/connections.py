@@ -86,13 +86,13 @@ class _WatchedBackend(httpcore.AsyncNetworkBackend):
         stream = await self._backend.connect_tcp(
             host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
         )
-        return _WatchedStream(stream, handshake_s=timeout)
+        return WatchedStream(stream, handshake_s=timeout)
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
 
 
-class _WatchedStream(httpcore.AsyncNetworkStream):
+class WatchedStream(httpcore.AsyncNetworkStream):
     """One connection: knows whether all that arrived on it belongs to the responses that were asked for.
 
     Args:
@@ -137,7 +137,7 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> httpcore.AsyncNetworkStream:
         stream = await self._stream.start_tls(ssl_context, server_hostname=server_hostname, timeout=timeout)
-        return _WatchedStream(stream)
+        return WatchedStream(stream)
 
     def get_extra_info(self, info: str) -> Any:
         # httpcore drops an idle connection that is readable.
@@ -149,7 +149,9 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
         is_new = not self._has_begun
         if self._has_unasked_bytes or self._has_arrived_unread(is_new=is_new):
             if is_new:
-                raise httpcore.ConnectError("the server sent a response before any request")
+                has_only_ended = isinstance(self._stream, AsyncioStream) and self._stream.has_only_ended
+                what = "closed the connection" if has_only_ended else "sent a response"
+                raise httpcore.ConnectError(f"the server {what} before any request")
             raise UnaskedBytesError("bytes that were not asked for had arrived on the idle connection")
         self._has_begun, self._is_request_next, self._is_response_over = True, False, False
         self._parser = None

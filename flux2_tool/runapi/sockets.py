@@ -9,6 +9,7 @@ at once, need none of these; that is a fifth of what a poll costs. Source: httpc
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Iterable
 from typing import Any, Final, cast
@@ -68,6 +69,11 @@ class AsyncioStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     def has_arrived(self) -> bool:
         """Whether something, or the connection's end, waits to be read; the system may have more."""
         return bool(self._arrived) or self._is_at_end
+
+    @property
+    def has_only_ended(self) -> bool:
+        """Whether the other side has closed the connection, and sent nothing before."""
+        return self._is_at_end and not self._arrived
 
     # ---- httpcore.AsyncNetworkStream ---------------------------------------------------------------------------------
 
@@ -132,9 +138,10 @@ class AsyncioStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         except BaseException as exc:
             await self.aclose()
             if isinstance(exc, TimeoutError):
-                raise httpcore.ConnectTimeout(str(exc)) from exc
+                raise httpcore.ConnectTimeout("the handshake took too long") from exc
             if isinstance(exc, OSError):  # ssl.SSLError is one
-                raise httpcore.ConnectError(str(exc)) from exc
+                text = str(exc) or "the server closed the connection during the handshake"
+                raise httpcore.ConnectError(text) from exc
             raise
         self._transport = secured
         return self
@@ -167,10 +174,12 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
         local = None if local_address is None else (local_address, 0)
+        # An address is but one; and asyncio leaves a socket open where a cancel comes in the moment it is connected.
+        delay_s = None if _is_address(host) else _EYEBALLS_DELAY_S
         try:
             async with asyncio.timeout(timeout):
                 transport, stream = await loop.create_connection(
-                    AsyncioStream, host, port, local_addr=local, happy_eyeballs_delay=_EYEBALLS_DELAY_S
+                    AsyncioStream, host, port, local_addr=local, happy_eyeballs_delay=delay_s
                 )
         except TimeoutError as exc:
             raise httpcore.ConnectTimeout(str(exc)) from exc
@@ -182,6 +191,14 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def _set_within(waiting: asyncio.Future[bool], timeout_s: float | None) -> bool:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -578,11 +578,29 @@ def test_a_picture_that_was_compressed_unasked_is_saved(tmp_path: Path) -> None:
     assert saved.read_bytes() == picture()
 
 
+def test_what_comes_behind_a_compressed_picture_is_not_read(tmp_path: Path) -> None:
+    """It counted for nothing, so that it could go on for ever."""
+    parts_read = []
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield zlib.compress(picture())
+            for number in range(100):
+                parts_read.append(number)
+                yield bytes(MIB)
+
+    answer = httpx.Response(200, stream=Endless(), headers={"content-encoding": "deflate"})
+
+    assert download(tmp_path, answer).read_bytes() == picture()
+    assert parts_read == []
+
+
 @pytest.mark.parametrize(
     ("data", "coding", "said"),
     [
         pytest.param(zlib.compress(bytes(80 * MIB)), "deflate", "larger than 64 MiB", id="eighty MiB of nothing"),
         pytest.param(b"no zlib", "gzip", "compression is broken", id="broken"),
+        pytest.param(zlib.compress(picture())[:-9], "deflate", "compression ends too early", id="not whole"),
         pytest.param(picture(), "zstd", "not asked for", id="another encoding"),
     ],
 )

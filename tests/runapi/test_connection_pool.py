@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpcore
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from flux2_tool.runapi.connection_pool import ConnectionPool
 from flux2_tool.runapi.connections import UnaskedBytesError
+from flux2_tool.runapi.sending import Sending
 from tests.support.virtual_time import run_virtual
 
 
@@ -38,18 +40,25 @@ class Line(httpcore.AsyncConnectionInterface):
         self.was_closed = False
         self.is_dead = False
         self.closes_in_s = 0.0
+        self.closes_itself_in_s = 0.0
+        self.says_begun = False
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         self.requests += 1
         self.is_busy = True
         if request.url.target == b"/fails":
             raise httpcore.ReadError("reset")
-        if request.url.target == b"/unasked" and self.requests > 1:
+        if self.says_begun:
+            await request.extensions["trace"]("http11.send_request_headers.started", {"request": request})
+        if request.url.target.startswith(b"/unasked") and self.requests > 1:
             raise UnaskedBytesError("bytes that were not asked for")
+        if request.url.target.endswith(b"refused"):
+            raise httpcore.ConnectError("refused")
         return httpcore.Response(200, content=Body(self))
 
     async def aclose(self) -> None:
         self.was_closed = True
+        await asyncio.sleep(self.closes_itself_in_s)
 
     def is_available(self) -> bool:
         return not self.is_busy and not self.was_closed
@@ -72,9 +81,12 @@ class Lines:
         self.made.append(Line(origin))
         return self.made[-1]
 
-    async def begin(self, path: str = "/", *, host: str = "runapi.test", pool_s: float = 5.0) -> httpx.Response:
+    async def begin(
+        self, path: str = "/", *, host: str = "runapi.test", pool_s: float = 5.0, trace: Sending | None = None
+    ) -> httpx.Response:
         """Return a response whose body is not read yet, so that its connection is in use."""
-        request = httpx.Request("GET", f"https://{host}{path}", extensions={"timeout": {"pool": pool_s}})
+        extensions: dict[str, Any] = {"timeout": {"pool": pool_s}} | ({} if trace is None else {"trace": trace})
+        request = httpx.Request("GET", f"https://{host}{path}", extensions=extensions)
         response = await self.pool.handle_async_request(request)
         response.request = request
         return response
@@ -176,6 +188,46 @@ def test_a_cancel_while_a_response_is_closed_loses_no_place() -> None:
         return lines
 
     assert run_virtual(main()).open == [False, True]
+
+
+def test_a_cancel_while_room_is_made_leaves_no_connection_behind() -> None:
+    """What is noted as in use is in use: otherwise fewer and fewer would be kept."""
+
+    async def main() -> Lines:
+        lines = Lines(most=1)
+        await lines.send(host="one.test")
+        lines.made[0].closes_itself_in_s = 5.0
+        sending = asyncio.create_task(lines.send(host="two.test"))
+        await asyncio.sleep(1.0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        for _ in range(2):
+            await lines.send(host="three.test")
+        return lines
+
+    assert run_virtual(main()).requests == [1, 2]
+
+
+def test_a_request_that_waits_or_gets_another_connection_is_unsent() -> None:
+    """Nothing of it has been written, whatever becomes of it then."""
+
+    async def main() -> list[bool]:
+        lines, seen = Lines(most=1), list[bool]()
+        first = await lines.begin()
+        waiting = Sending()
+        with pytest.raises(httpx.PoolTimeout):
+            await lines.begin(pool_s=1.0, trace=waiting)
+        seen.append(waiting.is_unsent)
+        await first.aclose()
+        lines.made[0].says_begun = True
+        again = Sending()
+        with pytest.raises(httpx.ConnectError):
+            await lines.begin("/unasked-then-refused", trace=again)
+        seen.append(again.is_unsent)
+        return seen
+
+    assert run_virtual(main()) == [True, True]
 
 
 def test_idle_connections_to_other_hosts_make_room() -> None:

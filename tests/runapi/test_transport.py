@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpcore
 import httpx
 import pytest
 
 from flux2_tool._redaction import SecretStr
 from flux2_tool.runapi.client import HttpResponse, RunapiClient
+from flux2_tool.runapi.connections import WatchedStream
 from flux2_tool.runapi.http_client import HttpTimeouts, open_http
 from flux2_tool.runapi.send_errors import MaybeSentError, NotSentError
+from flux2_tool.runapi.sockets import AsyncioBackend
 from flux2_tool.runapi.transport import MAX_CONNECTIONS
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -205,31 +210,66 @@ def test_a_post_carries_each_header_once_and_its_exact_body() -> None:
     assert b"user-agent: test/1" in head.lower()
 
 
-def test_a_compressed_response_is_read() -> None:
+@pytest.mark.parametrize("coding", ["gzip", " X-GZIP", "deflate", "deflate, without its frame"])
+def test_a_compressed_response_is_read(coding: str) -> None:
     """We say that we take gzip, so it comes."""
+    body = b'{"status": "completed"}'
+    sent_as, _, bare = coding.partition(",")
+    squeezed = zlib.compressobj(wbits=-zlib.MAX_WBITS if bare else zlib.MAX_WBITS | 16 if "g" in coding else 15)
+    data = squeezed.compress(body) + squeezed.flush()
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(response(gzip.compress(b'{"status": "completed"}'), b"content-encoding: gzip"))
+        writer.write(response(data, b"content-encoding: " + sent_as.encode()))
 
     async def main() -> list[HttpResponse]:
         async with listening(serve) as base_url:
             return await sent(base_url, "/v1/tasks/1", method="GET")
 
-    assert asyncio.run(main())[0].body == b'{"status": "completed"}'
+    assert asyncio.run(main())[0].body == body
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        pytest.param([b"content-encoding: deflate, gzip, gzip"], "not asked for", id="several in one another"),
+        pytest.param([b"content-encoding: gzip", b"content-encoding: gzip"], "not asked for", id="in two lines"),
+        pytest.param([b"content-encoding: br"], "not asked for", id="another one"),
+        pytest.param([b"content-encoding: gzip"], "ends too early", id="not whole"),
+    ],
+)
+def test_a_compression_that_cannot_be_bounded_is_not_begun(headers: list[bytes], said: str) -> None:
+    """Each layer multiplies by a thousand: 440 bytes were eight gigabytes."""
+
+    async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(gzip.compress(b"{}")[:-5], *headers))
+
+    async def main() -> None:
+        async with listening(serve) as base_url:
+            with pytest.raises(MaybeSentError, match=said):
+                await sent(base_url, "/v1/tasks/1", method="GET")
+
+    asyncio.run(main())
 
 
 def test_a_compressed_flood_is_not_read_to_its_end() -> None:
     """A few megabytes on the wire may be gigabytes in memory."""
 
     async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(response(gzip.compress(b" " * 40_000_000), b"content-encoding: gzip"))
+        writer.write(response(flood, b"content-encoding: gzip"))
 
     async def main() -> None:
         async with listening(serve) as base_url:
             with pytest.raises(MaybeSentError, match="more than 4 MiB"):
                 await sent(base_url, "/v1/tasks/1", method="GET", timeouts=SHORT)
 
-    asyncio.run(main())
+    flood = gzip.compress(b" " * 40_000_000)
+    tracemalloc.start()
+    try:
+        asyncio.run(main())
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 12_000_000
 
 
 def chunked(body: bytes) -> bytes:
@@ -336,6 +376,30 @@ def test_a_thousand_requests_share_a_hundred_connections() -> None:
 
     assert {response.status_code for response in asyncio.run(main())} == {200}
     assert 1 < len(connections) <= MAX_CONNECTIONS
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [(b"", "the server closed the connection"), (response(b"{}"), "the server sent a response before any request")],
+)
+def test_a_server_that_does_not_wait_for_the_request(greeting: bytes, said: str) -> None:
+    """Nothing was sent, and whoever looks for the fault is told which one it is."""
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        async with server:
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", server.sockets[0].getsockname()[1])
+            await stream.read(0)  # returns when something has arrived
+            with pytest.raises(httpcore.ConnectError, match=said):
+                await WatchedStream(stream).write(b"GET / HTTP/1.1\r\n\r\n")
+            await stream.aclose()
+
+    asyncio.run(main())
 
 
 def test_an_impossible_host_name_means_that_nothing_was_sent() -> None:
