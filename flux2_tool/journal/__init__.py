@@ -8,11 +8,11 @@ PostgreSQL, by the same statements.
 
 from __future__ import annotations
 
-from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Turn
+from flux2_tool.journal.account_pace import AccountPace, CreateLimit, News, Queued, Turn
 from flux2_tool.journal.account_paces import AccountPaces
 from flux2_tool.journal.errors import JournalError, JournalFailureReason, OwnershipLostError, failure_reason
 from flux2_tool.journal.fallback import JournalWithFallback
-from flux2_tool.journal.handle import Queued, RecordHandle
+from flux2_tool.journal.handle import RecordHandle
 from flux2_tool.journal.model import (
     Cap,
     Claim,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -103,3 +104,17 @@ class Turn(NamedTuple):
     is_free: bool
     ahead: int = 0
     closed_s: float = 0.0
+
+
+class Queued(NamedTuple):
+    """A create POST has to wait for other processes.
+
+    Attributes:
+        freed: Is set when its turn may have come.
+        again_s: After how long to look in any case, in seconds.
+        is_closed: Whether the account may send nothing yet; otherwise its create slots are taken.
+    """
+
+    freed: asyncio.Event
+    again_s: float
+    is_closed: bool

@@ -157,7 +157,10 @@ class ClaimTable(LeaseTable):
         """Return the records of a record's set, in their order; a single one is a set of its own."""
         if record.set_id is None:
             return (record,)
-        return tuple(self._select("set_id = ?", (record.set_id,), "set_index"))
+        found = tuple(self._select("set_id = ?", (record.set_id,), "set_index"))
+        if all(one.record_id != record.record_id for one in found):
+            raise JournalError("the journal is damaged: an index does not have what its table has", reason="damaged")
+        return found
 
     def _joinable(self, candidates: Sequence[Record], rules: ClaimRules, now: float) -> Record | None:
         """Return the newest equal record that a new request joins instead of paying for a second image.

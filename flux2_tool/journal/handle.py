@@ -12,9 +12,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
-from flux2_tool.journal.account_pace import CreateLimit, Turn
+from flux2_tool.journal.account_pace import CreateLimit, Queued, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError, unavailable
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Moment
@@ -39,20 +39,6 @@ _LOOK_PER_PLACE_S: Final = 0.25
 _LONGEST_LOOK_S: Final = 10.0
 
 
-class Queued(NamedTuple):
-    """A create POST has to wait for other processes.
-
-    Attributes:
-        freed: Is set when its turn may have come.
-        again_s: After how long to look in any case, in seconds.
-        is_closed: Whether the account may send nothing yet; otherwise its create slots are taken.
-    """
-
-    freed: asyncio.Event
-    again_s: float
-    is_closed: bool
-
-
 class RecordHandle:
     """Reads and writes one record.
 
@@ -64,6 +50,9 @@ class RecordHandle:
         is_ours: Whether this process owns it; otherwise it is only read.
         is_required: Whether a request may be sent only after it is recorded.
         successor_of: Called with the journal and its error; returns the journal to use instead, if there is one.
+
+    Attributes:
+        is_gone: Whether another process's record is not in the journal any more; nothing is written of it then.
     """
 
     def __init__(
@@ -88,6 +77,7 @@ class RecordHandle:
         self.turn_freed = asyncio.Event()
         self.record = record
         self.is_ours = is_ours
+        self.is_gone = False
         self.warnings: list[str] = []
 
     def age_s(self) -> float:
@@ -239,7 +229,7 @@ class RecordHandle:
         try:
             if self._has_unwritten_changes:
                 await self._write_all()
-            await self._read()
+            self.is_gone = not await self._read() and not self.is_ours
         except JournalError as exc:
             self._warn(exc)
         return self.record
@@ -259,8 +249,9 @@ class RecordHandle:
     def _note(self, write: _Write, **changes: Any) -> None:
         """Know something now, and write it in the background, after what was noted before."""
         self.record = replace(self.record, **changes)
-        self._queue.append(write)
-        if self.is_settled:
+        if not self.is_gone:
+            self._queue.append(write)
+        if self._queue and self.is_settled:
             self._writer = asyncio.get_running_loop().create_task(self._write_queue())
 
     async def _write_queue(self) -> None:
@@ -312,12 +303,13 @@ class RecordHandle:
         if journal is self._journal and record is self.record:
             self._has_unwritten_changes = False
 
-    async def _read(self) -> None:
-        """Read the record; what was noted meanwhile is newer than what was read."""
+    async def _read(self) -> bool:
+        """Read the record, and return whether there is one; what was noted meanwhile is newer than what was read."""
         known = self.record
         record = await self._journal.get(known.record_id)
         if record is not None:
             self._take(record, known)
+        return record is not None
 
     def _take(self, record: Record, known: Record) -> None:
         """Take over a record that was read while this one was known."""

@@ -87,7 +87,8 @@ def _path_in(folder: Path) -> Path | None:
     """Return the file of a folder's journal; of one that the next call takes along to OpenClaw where it is now."""
     for place in (folder, earlier_data_folder(folder, os.environ)):
         if place is not None:
-            path = journal_file(place)
+            with _guarded(place):
+                path = journal_file(place)
             # An empty file is what a process that begins one has made so far.
             if is_there(path) and identity(path, least_bytes=1) is not None:
                 return path

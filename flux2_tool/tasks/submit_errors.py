@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from flux2_tool._clock import iso_utc
 from flux2_tool.exceptions import PROBE_HINT, Charged, ServiceUnavailableError, UnexpectedAnswerError
+from flux2_tool.journal import Record
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import HttpResponse
 from flux2_tool.runapi.error_mapping import SAFE_AGAIN, quoted_status
@@ -38,6 +40,29 @@ def redirected(path: str, where: str) -> UnexpectedAnswerError:
         f"RunAPI redirects POST {path} elsewhere: {where}. The key was not sent there. "
         "The image may have been accepted.",
         hint=f"{SAFE_AGAIN} {CHECK_BASE_URL}",
+        charged="unknown",
+    )
+
+
+def not_resent(record: Record) -> UnexpectedAnswerError:
+    """Return the error of a request whose response was lost, and that must not be sent again."""
+    reason = "RunAPI answered 409 to it" if record.conflict else "too much time has passed to send it again"
+    return UnexpectedAnswerError(
+        f"An equal request was sent at {iso_utc(record.created_at)} and its response was lost; {reason}, "
+        "so whether its image was made and charged is not known.",
+        hint="Tell the user to look at the RunAPI dashboard. The operator can send it again with "
+        f"`flux2-tool resume --resend {record.record_id[:8]}`, or settle it with `flux2-tool tasks forget "
+        f"{record.record_id[:8]}`; another prompt makes a new image.",
+        charged="unknown",
+    )
+
+
+def vanished(record: Record) -> UnexpectedAnswerError:
+    """Return the error of a request that another process was sending, and that the journal does not have any more."""
+    return UnexpectedAnswerError(
+        f"The request that was sent at {iso_utc(record.created_at)} is not in the task journal any more, "
+        "so whether its image was made and charged is not known.",
+        hint="Tell the user to look at the RunAPI dashboard, and the operator to run `flux2-tool doctor`.",
         charged="unknown",
     )
 

@@ -11,13 +11,11 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from flux2_tool._clock import iso_utc
 from flux2_tool.exceptions import (
     CancelledCallError,
     Flux2Error,
     InternalError,
     TaskNotFoundError,
-    UnexpectedAnswerError,
 )
 from flux2_tool.journal import CreateLimit, OwnershipLostError, Queued, RecordHandle, RecordState
 from flux2_tool.runapi import contract
@@ -31,6 +29,7 @@ from flux2_tool.tasks.follow import FollowedTask, Follower
 from flux2_tool.tasks.poll_schedule import WATCH_DELAY_S
 from flux2_tool.tasks.status import TaskStatus
 from flux2_tool.tasks.submit import QueuedFor, Submission, SubmissionCallbacks, SubmissionError
+from flux2_tool.tasks.submit_errors import not_resent, vanished
 from flux2_tool.tasks.waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -197,6 +196,11 @@ class ImageTask(TaskStatus):
             before = (self.task_id, self._state)
             self._restore_from_record(await handle.refresh())
             self.log.responses += 1
+            if handle.is_gone and not self.is_over:
+                # Forgotten, or in a damaged file: nobody else follows it. Its id is enough to fetch its image.
+                if self.task_id is None:
+                    raise vanished(handle.record)
+                return True
             if (self.task_id, self._state) != before or self.log.responses == 1:
                 self.waiters.notify()
             # A webhook ends one pause only; if this process takes over, the inbox still has it.
@@ -274,19 +278,7 @@ class ImageTask(TaskStatus):
         if not is_resend or record is None or self._is_resend_forced:
             return
         if record.conflict or self._is_resend_window_over():
-            reason = "RunAPI answered 409 to it" if record.conflict else "too much time has passed to send it again"
-            raise SubmissionError(
-                UnexpectedAnswerError(
-                    f"An equal request was sent at {iso_utc(record.created_at)} and its response was lost; {reason}, "
-                    "so whether its image was made and charged is not known.",
-                    hint="Tell the user to look at the RunAPI dashboard. The operator can send it again with "
-                    f"`flux2-tool resume --resend {record.record_id[:8]}`, or settle it with `flux2-tool tasks forget "
-                    f"{record.record_id[:8]}`; another prompt makes a new image.",
-                    charged="unknown",
-                ),
-                "unknown",
-                conflict=record.conflict,
-            )
+            raise SubmissionError(not_resent(record), "unknown", conflict=record.conflict)
 
     def _is_resend_window_over(self, in_s: float = 0.0) -> bool:
         handle = self.record_handle

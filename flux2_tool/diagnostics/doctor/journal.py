@@ -59,7 +59,7 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
         return failure("journal", f"{path} cannot be used: {exc.strerror}", "set FLUX2_TOOL_HOME to another folder")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)) as connection:
-            verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         if verdict != "ok":
