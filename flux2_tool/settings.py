@@ -40,11 +40,11 @@ class SettingsError(ConfigurationError):
 
     def __init__(self, problems: Sequence[tuple[tuple[str, ...], str]]) -> None:
         texts = [text for _, text in problems]
+        self.sources = tuple(dict.fromkeys(source for sources, _ in problems for source in sources))
         super().__init__(
             texts[0] if len(texts) == 1 else f"{len(texts)} settings are wrong: {'; '.join(texts)}",
-            hint="correct or remove them; nothing was sent",
+            hint=f"correct or remove {'it' if len(self.sources) == 1 else 'them'}; nothing was sent",
         )
-        self.sources = tuple(dict.fromkeys(source for sources, _ in problems for source in sources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

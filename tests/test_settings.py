@@ -78,6 +78,21 @@ def test_a_boolean_may_be_said_in_several_words(word: str, value: bool) -> None:
     assert load_settings({"FLUX2_TOOL_SAFETY_CHECKER": word}).safety_checker is value
 
 
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"FLUX2_TOOL_WAIT_S": "soon"}, "correct or remove it;"),
+        ({"FLUX2_TOOL_WAIT_S": "soon", "FLUX2_TOOL_ROUTE": "gide"}, "correct or remove them;"),
+    ],
+)
+def test_the_hint_counts_the_wrong_settings(environ: dict[str, str], said: str) -> None:
+    """Whoever reads "them" of one looks for another."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ)
+
+    assert caught.value.hint.startswith(said)
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     """Compose files and CI pass unset variables on as empty ones."""
     assert load_settings({"FLUX2_TOOL_ROUTE": "", "RUNAPI_BASE_URL": " "}).route == "auto"

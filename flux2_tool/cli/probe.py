@@ -39,9 +39,11 @@ def probe(yes: bool, path: Path | None) -> int:
     from flux2_tool.cli.prices import price_now
     from flux2_tool.credentials import resolve_credentials
     from flux2_tool.diagnostics.probe import MODEL, RESOLUTION
+    from flux2_tool.schema.variables import check_variables, unknown_variables
     from flux2_tool.settings import load_settings
 
     settings = load_settings(os.environ)
+    check_variables(unknown_variables(os.environ, load_manifest().settings))
     credentials = resolve_credentials(environ=os.environ, settings_base_url=settings.base_url)
     path = path or Path(time.strftime("flux2-probe-%Y%m%d-%H%M%S.md", time.gmtime()))
     note(f"This makes one image, {MODEL} at {RESOLUTION}, at {credentials.base_url} with the key from")

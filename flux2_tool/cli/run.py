@@ -172,7 +172,8 @@ def _run(
             if account is None
             else lambda: account[1]
         )
-        engines.append(Engine(settings=settings, credentials=credentials, host=LOCAL))
+        read = environ if account is None else None
+        engines.append(Engine(settings=settings, environ=read, credentials=credentials, host=LOCAL))
         return await work(engines[0], cancel, report)
 
     async def waited() -> tuple[Result | Flux2Error, bool]:

@@ -56,6 +56,7 @@ class Engine:
 
     Args:
         settings: The configuration.
+        environ: Where it was read, if there: misspelt caps in it let no image be made.
         credentials: Returns the credentials of calls without their own.
         host: Which kind of host calls.
         manifest: By default the one that ships with the package.
@@ -67,6 +68,7 @@ class Engine:
         self,
         *,
         settings: Settings,
+        environ: Mapping[str, str] | None = None,
         credentials: CredentialsSource | None = None,
         host: HostProfile = LOCAL,
         manifest: Manifest | None = None,
@@ -77,8 +79,7 @@ class Engine:
         self.settings = settings
         self.manifest = manifest or load_manifest()
         self.host = host
-        self._process = runtime.owner.name
-        self._clock = runtime.clock
+        self._process, self._clock = runtime.owner.name, runtime.clock
         self._accounts = Accounts(credentials, user_agent=f"flux2-tool/{self.manifest.version}", runtime=runtime)
         self._calls = OpenCalls()
         routes = RouteCache(None if settings.home is None else settings.home / ROUTES_FILE)
@@ -112,7 +113,7 @@ class Engine:
             callback_url=None if self._webhook_inbox is None else self._webhook_inbox.callback_url,
             runtime=runtime,
         )
-        self._given = GivenCalls(manifest=self.manifest, settings=settings, host=host)
+        self._given = GivenCalls(manifest=self.manifest, settings=settings, host=host, environ=environ or {})
 
     async def call(
         self,

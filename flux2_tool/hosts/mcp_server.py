@@ -90,7 +90,7 @@ class ToolServer:
         self._small_copies = SmallCopies()
         try:
             self._settings = load_settings(environ)
-            self.engine = Engine(settings=self._settings, host=host, manifest=self._manifest)
+            self.engine = Engine(settings=self._settings, environ=environ, host=host, manifest=self._manifest)
             if self._settings.spenders != "everyone" or self._settings.sender_daily_cap_usd is not None:
                 logger.warning(
                     "spenders and sender_daily_cap_usd have no effect over MCP: a host does not identify the "

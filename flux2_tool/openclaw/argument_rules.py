@@ -28,7 +28,7 @@ from typing import Any
 from flux2_tool._characters import INVISIBLE_RANGES
 from flux2_tool._net import MAX_UNICODE_AUTHORITY_CHARS, MAX_URL_CHARS
 from flux2_tool.openclaw.portable_pattern import portable_pattern
-from flux2_tool.schema import validation, value_text
+from flux2_tool.schema import argument_faults, validation, value_text
 from flux2_tool.schema.argument_aliases import all_alias_hints
 from flux2_tool.schema.manifest import Manifest, Tool
 
@@ -41,9 +41,9 @@ def argument_rules(manifest: Manifest) -> dict[str, Any]:
         "limits": {
             "max_message_chars": validation.MAX_MESSAGE_CHARS,
             "max_violations": validation.MAX_VIOLATIONS,
-            "max_depth": validation.MAX_DEPTH,
-            "max_values": validation.MAX_VALUES,
-            "max_name_chars": validation.MAX_NAME_CHARS,
+            "max_depth": argument_faults.MAX_DEPTH,
+            "max_values": argument_faults.MAX_VALUES,
+            "max_name_chars": argument_faults.MAX_NAME_CHARS,
             "max_shown_chars": value_text.MAX_SHOWN_CHARS,
             "max_compared_chars": value_text.MAX_COMPARED_CHARS,
             "max_url_chars": MAX_URL_CHARS,

@@ -64,9 +64,21 @@ def unknown_settings(config: Iterable[str], settings: Mapping[str, Setting]) -> 
         if name in settings:
             continue
         near = nearest(name, settings)
-        is_guard = near is not None and settings[near].guards != ""
-        found.append(UnknownSetting(name=name, nearest=near, guards_money=is_guard or _speaks_of_money(name)))
+        guards_money = may_guard_money(name, near, settings)
+        found.append(UnknownSetting(name=name, nearest=near, guards_money=guards_money))
     return tuple(found)
+
+
+def may_guard_money(name: str, near: str | None, settings: Mapping[str, Setting]) -> bool:
+    """Return whether a name that is no setting may have been meant to hold spending down.
+
+    Args:
+        name: As it is written.
+        near: The nearest name that is known, of a setting or of something else; None if none is similar.
+        settings: All of them.
+    """
+    is_guard = near is not None and near in settings and settings[near].guards != ""
+    return is_guard or any(part.casefold() in _MONEY for part in _PART.findall(name))
 
 
 def guards_in_force(config: Mapping[str, Any], settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -104,7 +116,3 @@ def _number(value: Any, *, unset: float) -> float | None:
     if value is None:
         return unset
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _speaks_of_money(name: str) -> bool:
-    return any(part.casefold() in _MONEY for part in _PART.findall(name))

@@ -7,16 +7,15 @@ that name the given, the allowed and the nearest value. It does not change the a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from flux2_tool._characters import has_visible
 from flux2_tool._net import split_url
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.argument_aliases import alias_hint
+from flux2_tool.schema.argument_faults import faults_of
 from flux2_tool.schema.conformance import schema_errors
 from flux2_tool.schema.manifest import Manifest, Tool
 from flux2_tool.schema.value_text import allowed, kind_of, nearest, shown, shown_text
@@ -24,9 +23,6 @@ from flux2_tool.schema.violations import Violation, near_text, violations_of, wi
 
 MAX_MESSAGE_CHARS = 4000
 MAX_VIOLATIONS = 50
-MAX_DEPTH = 8
-MAX_VALUES = 2000
-MAX_NAME_CHARS = 200
 # What a schema can say of text that must have something to see; what can be seen is decided here.
 _VISIBLE_PATTERN = r"\S"
 
@@ -96,11 +92,19 @@ def arguments_of_json(text: str) -> Any:
         InvalidArgumentsError: It is not JSON, or has a duplicate key; the message says which.
     """
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
+        return json.loads(text, object_pairs_hook=_without_duplicates, parse_int=_whole_number)
     except json.JSONDecodeError as exc:
         raise no_arguments(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
     except RecursionError as exc:
         raise no_arguments("the arguments are nested too deep") from exc
+
+
+def _whole_number(digits: str) -> int | float:
+    """Return a number of JSON; one of more digits than Python reads as an infinite one, which is refused by name."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def no_arguments(message: str) -> InvalidArgumentsError:
@@ -132,7 +136,7 @@ def _violations(tool: Tool, arguments: dict[Any, Any], rules: _OperatorRules) ->
             unknown += 1
             yield _unknown(tool, name, with_advice=unknown <= MAX_VIOLATIONS)
             continue
-        for fault in _faults_of(value, name):
+        for fault in faults_of(value, name, properties[name]):
             faults.append(fault)
             if fault.kind == "unreadable":
                 unreadable.add(name)
@@ -186,59 +190,6 @@ def public_names(tool: Tool) -> list[str]:
     """Return the names of the arguments that everyone may give."""
     properties = tool.input_schema["properties"]
     return [name for name, item in properties.items() if "x-audience" not in item]
-
-
-def _faults_of(value: Any, name: str) -> Iterator[Violation]:
-    """Yield why a value cannot be sent as JSON; not recursive, because it may be nested deep."""
-    stack: list[tuple[Any, str, int]] = [(value, name, 1)]
-    seen = 0
-    while stack:
-        item, path, depth = stack.pop()
-        seen += 1
-        unreadable = _unreadable(item)
-        if depth > MAX_DEPTH:
-            unreadable = f"is nested deeper than {MAX_DEPTH} levels"
-        elif seen > MAX_VALUES:
-            unreadable = f"holds more than {MAX_VALUES} values"
-        if unreadable is not None:
-            yield Violation(path=name, kind="unreadable", text=f"{_short_path(path)} {unreadable}")
-            return
-        wrong = _unsendable(item)
-        if wrong is not None:
-            yield Violation(path=path, kind="unsendable", text=f"{_short_path(path)} {wrong}")
-        if isinstance(item, list):
-            stack.extend((part, f"{path}[{index}]", depth + 1) for index, part in enumerate(item[: MAX_VALUES + 1]))
-        elif isinstance(item, dict):
-            for key, part in islice(item.items(), MAX_VALUES + 1):
-                stack.append((key, f"a name in {path}", depth + 1))
-                # Cut, because every value below it repeats the name.
-                below = f"{path}.{key[:MAX_NAME_CHARS]}" if isinstance(key, str) else path
-                stack.append((part, below, depth + 1))
-
-
-def _unreadable(item: Any) -> str | None:
-    if isinstance(item, int) and item.bit_length() > 1024:
-        return f"is a number of {item.bit_length()} bits, which is too large"
-    if item is None or isinstance(item, str | bool | int | float | list | dict):
-        return None
-    return f"is {kind_of(item)}, which is not a JSON value"
-
-
-def _unsendable(item: Any) -> str | None:
-    if item is None:
-        return "is null; leave it out instead"
-    if isinstance(item, float) and not math.isfinite(item):
-        return f"is {item}, which is no number JSON can carry"
-    if isinstance(item, str) and not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
-        what = "half of a character pair (a lone surrogate), or bytes that are no UTF-8"
-        return f"has {what}, which cannot be sent; write it again, or rename the file"
-    if isinstance(item, str) and "\0" in item:
-        return f"has a NUL character (U+0000) at position {item.index(chr(0)) + 1}; write the text without it"
-    return None
-
-
-def _short_path(path: str) -> str:
-    return shown_text(path, 80)
 
 
 def example(tool: Tool) -> str:

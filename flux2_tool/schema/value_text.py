@@ -82,7 +82,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, int | float):
         return f"the number {shown(value)}"
     if isinstance(value, str):
-        return f"text of {len(value)} characters"
+        return f"text of {len(value)} {_characters(len(value))}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, Mapping):
@@ -100,10 +100,15 @@ def allowed(schema: Mapping[str, Any]) -> str:
         return str(schema["x-allowed"])
     if schema.get("type") == "string":
         span = _span(schema, "minLength", "maxLength")
-        return f"text of {span}characters" if span else "text"
+        most = schema.get("maxLength", schema.get("minLength"))
+        return f"text of {span}{_characters(most)}" if span else "text"
     if schema.get("type") in ("number", "integer"):
         return f"{TYPE_WORDS[schema['type']]} {_bounds(schema)}".rstrip()
     return TYPE_WORDS.get(str(schema.get("type")), "something else")
+
+
+def _characters(count: Any) -> str:
+    return "character" if count == 1 else "characters"
 
 
 def _items_of(schema: Mapping[str, Any]) -> str:

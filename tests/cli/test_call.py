@@ -98,6 +98,12 @@ def test_a_wrong_setting_is_an_error_object_too(bare: Command) -> None:
             ["text_to_image", '{"prompt":"a","prompt":"b"}'], "invalid_arguments", "duplicate key", id="a doubled key"
         ),
         pytest.param(["text_to_image", "[" * 100_000], "invalid_arguments", "arguments", id="very deep JSON"),
+        pytest.param(
+            ["text_to_image", '{"prompt":"a","count":' + "9" * 5000 + "}"],
+            "invalid_arguments",
+            "count is a number that is too large; it must be a whole number from 1 to 4",
+            id="a number of 5000 digits",
+        ),
         pytest.param(["text_to_image", '{"seed":1}'], "invalid_arguments", "there is no seed", id="wrong arguments"),
         pytest.param(["paint", "{}"], "invalid_arguments", "there is no tool", id="an unknown tool"),
         pytest.param(["text_to_image"], "invalid_arguments", "Missing argument", id="no arguments"),

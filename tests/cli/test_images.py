@@ -34,6 +34,29 @@ def test_generate_prints_the_url_alone(command: Command, sandbox: Sandbox) -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("FLUX2_TOOL_DAILY_CAP", "FLUX2_TOOL_DAILY_CAP_USD"), ("FLUX2_TOOL_TIER", "FLUX2_TOOL_TIERS")],
+)
+def test_a_misspelt_cap_in_the_environment_makes_no_image(
+    command: Command, sandbox: Sandbox, name: str, nearest: str
+) -> None:
+    """It limits nothing; what is free goes on working, and so does a paid image under any other misspelling."""
+    made = command.run("generate", "a red fox", FLUX2_TOOL_WAITS="9")
+    refused = command.run("generate", "fox", "--json", **{name: "1"})
+    free = (("task", "task:last"), ("tasks",), ("estimate", "text_to_image", '{"prompt": "fox"}'))
+    fetched = [command.run(*of, **{name: "1"}) for of in free]
+
+    assert made.returncode == 0, made.stderr
+    assert refused.returncode == 3
+    error = json.loads(refused.stdout)["error"]
+    assert (error["code"], error["charged"]) == ("configuration_error", "no")
+    assert f"{name} is set but is no setting (nearest: {nearest})" in error["message"]
+    assert f"rename {name} to {nearest}, or unset {name}" in error["hint"]
+    assert [done.returncode for done in fetched] == [0, 0, 0], [done.stderr for done in fetched]
+    assert len(sandbox.ledger.creates) == 1
+
+
 def test_several_pictures_are_a_line_each(command: Command, sandbox: Sandbox) -> None:
     """Saved under one name they are numbered; the list of tasks says which belong together."""
     done = command.run("generate", "three foxes", "--count", "3", "--output", "fox.png")

@@ -109,6 +109,28 @@ def test_each_fault_is_named_with_its_fix(
     assert done.returncode == (3 if state == "failure" else done.returncode)
 
 
+def test_a_variable_that_is_no_setting_has_its_nearest_as_fix(command: Command) -> None:
+    """Whoever misspelt a cap wants the cap, not an unset variable; the token of `mcp --http` is no misspelling."""
+    done = command.run(
+        "doctor",
+        "--json",
+        "--no-openclaw",
+        **dict.fromkeys(("FLUX2_TOOL_MCP_TOKEN", "FLUX2_TOOL_DAILY_CAP", "FLUX2_TOOL_WAITS", "FLUX2_TOOL_XYZ"), "3"),
+    )
+
+    said = {
+        one["message"]: one["fix"] for one in json.loads(done.stdout)["findings"] if "is no setting" in one["message"]
+    }
+    assert said == {
+        "FLUX2_TOOL_DAILY_CAP is set but is no setting (nearest: FLUX2_TOOL_DAILY_CAP_USD); it may be meant to limit "
+        "what images cost, so none is made": "rename FLUX2_TOOL_DAILY_CAP to FLUX2_TOOL_DAILY_CAP_USD, or unset "
+        "FLUX2_TOOL_DAILY_CAP",
+        "FLUX2_TOOL_WAITS is set but is no setting (nearest: FLUX2_TOOL_WAIT_S)": "rename FLUX2_TOOL_WAITS to "
+        "FLUX2_TOOL_WAIT_S, or unset FLUX2_TOOL_WAITS",
+        "FLUX2_TOOL_XYZ is set but is no setting": "unset FLUX2_TOOL_XYZ",
+    }
+
+
 def test_what_is_set_well_is_reported_too(command: Command) -> None:
     """Who looks for the pictures, or wonders about the route, reads it here."""
     found = _examined(command, FLUX2_TOOL_SAVE_DIR=str(command.folder), FLUX2_TOOL_ROUTE="service")

@@ -31,6 +31,16 @@ def _probed(command: Command, code: int = 0) -> str:
     return (command.folder / "probe.md").read_text(encoding="utf-8")
 
 
+def test_probe_pays_nothing_under_a_misspelt_cap(command: Command, sandbox: Sandbox) -> None:
+    """It is told before anybody is asked to pay."""
+    done = command.run("probe", "--yes", "--output", "probe.md", FLUX2_TOOL_DAYLY_CAP_USD="0.01")
+
+    assert done.returncode == 3
+    assert "FLUX2_TOOL_DAYLY_CAP_USD is set but is no setting (nearest: FLUX2_TOOL_DAILY_CAP_USD)" in done.stderr
+    assert not (command.folder / "probe.md").exists()
+    assert sandbox.ledger.creates == []
+
+
 def test_probe_sends_nothing_before_consent(command: Command, sandbox: Sandbox) -> None:
     """It costs money: the price stands before the question."""
     done = command.run("probe")

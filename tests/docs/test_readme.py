@@ -22,11 +22,11 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from flux2_tool.cli import cli
-from flux2_tool.hosts.mcp_http.access import TOKEN_VARIABLE
 from flux2_tool.journal import RecordState
 from flux2_tool.openclaw.install import consent_text
 from flux2_tool.openclaw.npm_package import MINIMUM_OPENCLAW
 from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.variables import TOKEN_VARIABLE
 from flux2_tool.tasks.status import TRANSITIONS
 from tests.support.readme import CHINESE, ENGLISH, NAMES, ROOT, blocks, is_local, links, read, resolved
 

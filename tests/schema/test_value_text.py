@@ -16,7 +16,7 @@ from flux2_tool.schema.value_text import allowed, nearest_bound, shown
         ({"type": "integer", "minimum": 1}, "of at least 1"),
         ({"type": "number", "maximum": 9}, "of at most 9"),
         ({"type": "string", "minLength": 1, "maxLength": 9}, "text of 1 to 9 characters"),
-        ({"type": "string", "minLength": 1}, "text of at least 1 characters"),
+        ({"type": "string", "minLength": 1}, "text of at least 1 character"),
         ({"type": "string", "maxLength": 9}, "text of at most 9 characters"),
     ],
 )

@@ -20,7 +20,8 @@ from flux2_tool.runapi.cache import ROUTES_FILE, RouteCache
 from flux2_tool.schema.install_text import install_version_text
 from flux2_tool.schema.installation import DISTRIBUTION, this_installation
 from flux2_tool.schema.manifest import Manifest
-from flux2_tool.schema.value_text import nearest, shown
+from flux2_tool.schema.value_text import shown
+from flux2_tool.schema.variables import unknown_variables
 from flux2_tool.settings import Settings, SettingsError, load_settings
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -78,12 +79,9 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
     if (ignored := ignored_data_home(environ)) is not None:
         message = f"{DATA_HOME_VARIABLE} is ignored: {shown(ignored)} is no absolute path"
         findings.append(warning("settings", message, f"export {DATA_HOME_VARIABLE}=/an/absolute/path, or unset it"))
-    known = {hint.env for hint in manifest.settings.values()}
-    for name in sorted(environ):
-        if name.startswith("FLUX2_TOOL_") and name not in known:
-            near = nearest(name, [text for text in known if text])
-            message = f"{name} is set but is no setting" + (f" (nearest: {near})" if near else "")
-            findings.append(warning("settings", message, f"unset {name}"))
+    for unknown in unknown_variables(environ, manifest.settings):
+        consequence = "; it may be meant to limit what images cost, so none is made" if unknown.guards_money else ""
+        findings.append(warning("settings", f"{unknown.text}{consequence}", unknown.fix))
     return settings, findings
 
 

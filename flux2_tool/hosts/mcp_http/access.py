@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from flux2_tool._net import is_loopback, origin_of
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.schema.variables import TOKEN_VARIABLE
 
-TOKEN_VARIABLE: Final = "FLUX2_TOOL_MCP_TOKEN"  # noqa: S105 - its name
 SHORTEST_TOKEN: Final = 32
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _MAKE_ONE: Final = (

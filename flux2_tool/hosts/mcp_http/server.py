@@ -25,13 +25,14 @@ from flux2_tool.context import CallContext
 from flux2_tool.engine.host_profile import MCP_HTTP
 from flux2_tool.hosts.leash import END_WITHIN_S
 from flux2_tool.hosts.log_stream import unblocked_stderr
-from flux2_tool.hosts.mcp_http.access import TOKEN_VARIABLE, Access, token_of
+from flux2_tool.hosts.mcp_http.access import Access, token_of
 from flux2_tool.hosts.mcp_http.address import Listening, listen
 from flux2_tool.hosts.mcp_http.app import MAX_BODY_BYTES, McpApp
 from flux2_tool.hosts.mcp_http.exchange import SentAnswers
 from flux2_tool.hosts.mcp_http.sessions import Sessions
 from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.mcp_server import ToolServer, exit_now
+from flux2_tool.schema.variables import TOKEN_VARIABLE
 
 # How long a connection may take for the head of a request.
 HEAD_WITHIN_S: Final = 30.0

@@ -89,6 +89,7 @@ class Flux2Tool(FrameworkTools):
         clock: Clock | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
+        read = environ if settings is None else None
         settings = settings or load_settings(environ)
         self.settings = settings if wait_s is None else replace(settings, wait_s=wait_s)
         self._session = session
@@ -104,6 +105,7 @@ class Flux2Tool(FrameworkTools):
         def engine(host: HostProfile) -> Engine:
             return Engine(
                 settings=self.settings,
+                environ=read,
                 credentials=lambda: credentials,
                 host=host,
                 # Each its own: a task of the other engine then has another owner, so it is joined and not sent again.

@@ -180,7 +180,7 @@ class WorkerCalls:
                 raise
             for unknown in unknown_settings(self._config, self._manifest.settings):
                 logger.warning("plugins.entries.%s.config.%s %s", self._manifest.id, unknown.name[:60], unknown.text)
-            self._engine = Engine(settings=settings, host=self._host, manifest=self._manifest)
+            self._engine = Engine(settings=settings, environ=self._environ, host=self._host, manifest=self._manifest)
         return self._engine
 
     def _check_guards(self, tool: str) -> None:

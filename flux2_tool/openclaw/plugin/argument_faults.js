@@ -1,7 +1,7 @@
-// Values that cannot be sent as JSON, and texts in which nothing can be seen, as the worker's `schema/validation.py`
-// finds them.
+// Values that cannot be sent as JSON, and texts in which nothing can be seen, as the worker's
+// `schema/argument_faults.py` and `schema/validation.py` find them.
 
-import { OnlyPythonKnows, codeOf, countOf, headOf, isSpace, numberText, strip } from "./python_text.js";
+import { OnlyPythonKnows, codeOf, countOf, headOf, isSpace, strip } from "./python_text.js";
 import { allowed, shownText } from "./value_text.js";
 
 /** @import { ArgumentRules, Limits, Violation } from "./types.d.ts" */
@@ -23,10 +23,14 @@ const NEVER_VISIBLE = /^[\p{Cc}\p{Co}\p{Zs}\p{Zl}\p{Zp}\p{Noncharacter_Code_Poin
  *
  * @param {unknown} value
  * @param {string} name
- * @param {Limits} limits
+ * @param {Judged} judged
  * @returns {Violation[]}
  */
-export function faultsOf(value, name, limits) {
+export function faultsOf(value, name, { own, rules }) {
+  const { limits } = rules;
+  const schema = own.schema.properties?.[name] ?? {};
+  // Which of the choices are enabled is not known here.
+  const must = schema.enum ? "" : `; it must be ${allowed(schema, rules)}`;
   /** @type {[unknown, string, number][]} */
   const stack = [[value, name, 1]];
   /** @type {Violation[]} */
@@ -39,13 +43,15 @@ export function faultsOf(value, name, limits) {
   for (let next = stack.pop(); next; next = stack.pop()) {
     const [item, path, depth] = next;
     seen++;
-    const tooMuch = seen > limits.max_values ? `holds more than ${limits.max_values} values` : null;
-    const tooLarge = depth > limits.max_depth ? `is nested deeper than ${limits.max_depth} levels` : tooMuch;
-    if (tooLarge) {
-      add(path, UNREADABLE, tooLarge);
+    if (depth > limits.max_depth) {
+      add(path, UNREADABLE, `is nested deeper than ${limits.max_depth} levels`);
       break;
     }
-    const wrong = unsendable(item);
+    if (seen > limits.max_values) {
+      add(name, UNREADABLE, `holds more than ${limits.max_values} values${must}`);
+      break;
+    }
+    const wrong = endless(item, path === name ? must : "") ?? unsendable(item);
     if (wrong) add(path, "unsendable", wrong);
     if (Array.isArray(item)) {
       const parts = item.slice(0, limits.max_values + 1);
@@ -72,10 +78,21 @@ function pushMembers(stack, item, path, depth, limits) {
   }
 }
 
+/**
+ * Returns what is wrong with a number beyond those of JSON's readers.
+ *
+ * @param {unknown} item
+ * @param {string} must
+ */
+function endless(item, must) {
+  if (item !== Infinity && item !== -Infinity) return null;
+  return `is a number that is too ${item > 0 ? "large" : "small"}${must}`;
+}
+
 /** @param {unknown} item */
 function unsendable(item) {
   if (item === null) return "is null; leave it out instead";
-  if (typeof item === "number" && !Number.isFinite(item)) return `is ${numberText(item)}, which is no number JSON can carry`;
+  if (Number.isNaN(item)) return "is nan, which is no number JSON can carry";
   if (typeof item === "string") {
     if (!item.isWellFormed()) return LONE_SURROGATE;
     const index = item.indexOf("\0");

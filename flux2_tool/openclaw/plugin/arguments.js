@@ -94,7 +94,7 @@ function violations(judged, args, settings) {
   const unknown = names
     .filter((name) => !isKnown(name))
     .map((name, index) => unknownName(judged, name, index < rules.limits.max_violations));
-  const faults = names.filter(isKnown).flatMap((name) => faultsOf(args[name], name, rules.limits));
+  const faults = names.filter(isKnown).flatMap((name) => faultsOf(args[name], name, judged));
   const unreadable = new Set(faults.filter(({ kind }) => kind === "unreadable").map(({ path }) => path));
   const readable = members(args, (name) => isKnown(name) && !unreadable.has(name));
   const seen = new Set(faults.map(({ path }) => path));

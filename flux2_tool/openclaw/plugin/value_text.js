@@ -54,7 +54,10 @@ function withoutUrlSecrets(text, limits) {
 export function kindOf(value) {
   if (typeof value === "boolean" || value === null) return String(value);
   if (typeof value === "number") return `the number ${numberText(value)}`;
-  if (typeof value === "string") return `text of ${countOf(value)} characters`;
+  if (typeof value === "string") {
+    const count = countOf(value);
+    return `text of ${count} ${characters(count)}`;
+  }
   return Array.isArray(value) ? `a list of ${value.length}` : "an object";
 }
 
@@ -72,10 +75,15 @@ export function allowed(schema, rules) {
   if (schema["x-allowed"] !== undefined) return schema["x-allowed"];
   if (schema.type === "string") {
     const length = span(schema.minLength, schema.maxLength);
-    return length ? `text of ${length}characters` : "text";
+    return length ? `text of ${length}${characters(schema.maxLength ?? schema.minLength)}` : "text";
   }
   const word = rules.type_words[schema.type ?? ""] ?? "something else";
   return schema.type === "number" || schema.type === "integer" ? `${word} ${bounds(schema)}`.trimEnd() : word;
+}
+
+/** @param {number | undefined} count */
+function characters(count) {
+  return count === 1 ? "character" : "characters";
 }
 
 /** @param {ArgumentSchema} schema */

@@ -19,11 +19,12 @@ from flux2_tool.context import CallContext
 from flux2_tool.engine.host_profile import MCP_HTTP
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.hosts.mcp_http import app as app_module
-from flux2_tool.hosts.mcp_http.access import TOKEN_VARIABLE, Access, token_of
+from flux2_tool.hosts.mcp_http.access import Access, token_of
 from flux2_tool.hosts.mcp_http.address import listen, parsed
 from flux2_tool.hosts.mcp_http.app import McpApp
 from flux2_tool.hosts.mcp_http.exchange import SentAnswers
 from flux2_tool.hosts.mcp_http.sessions import IDLE_S, YIELDS_AFTER_S, Sessions
+from flux2_tool.schema.variables import TOKEN_VARIABLE
 from tests.hosts.mcp.host import ARGUMENTS, result_of
 from tests.hosts.mcp.http_host import ACCEPT, served
 from tests.hosts.mcp.test_process import handshake

@@ -101,6 +101,23 @@ def test_wrong_arguments_come_back_as_our_violations(environ: dict[str, str], sa
     assert not sandbox.ledger.creates
 
 
+def test_a_misspelt_cap_in_the_environment_makes_no_image(environ: dict[str, str], sandbox: Sandbox) -> None:
+    """Neither does it ask for consent to what it then refuses; earlier pictures are still found."""
+    environ |= {"FLUX2_TOOL_DAYLY_CAP_USD": "0.01", "FLUX2_TOOL_ASK_ABOVE": "0.01"}
+
+    async def call(client: Any) -> list[dict[str, Any]]:
+        made = await client.call_tool("text_to_image", FOX)
+        return [result_of(made), result_of(await client.call_tool("get_image_task", {}))]
+
+    refused, listed = talk(environ, call)
+
+    assert refused["error"]["code"] == "configuration_error"
+    assert "FLUX2_TOOL_DAYLY_CAP_USD is set but is no setting" in refused["error"]["message"]
+    assert "FLUX2_TOOL_ASK_ABOVE to FLUX2_TOOL_ASK_ABOVE_USD" in refused["error"]["hint"]
+    assert "error" not in listed or listed["error"] is None
+    assert not sandbox.ledger.creates
+
+
 def test_a_call_without_arguments_is_answered_for_the_model(environ: dict[str, str]) -> None:
     """A protocol error would stop at the host; the model must read what is missing."""
 

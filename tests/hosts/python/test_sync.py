@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flux2_tool import Flux2Tool, Progress, SyncFlux2Tool
-from flux2_tool.exceptions import CancelledCallError, InvalidArgumentsError
+from flux2_tool.exceptions import CancelledCallError, ConfigurationError, InvalidArgumentsError
 from flux2_tool.sandbox import SandboxOptions, running_sandbox
 from tests.hosts.python.conftest import Service
 from tests.support.environ import base_environ
@@ -44,6 +44,21 @@ def test_errors_are_raised_where_the_call_was_made(service: Service) -> None:
     """Not in the thread that does the work."""
     with SyncFlux2Tool(service.tool()) as flux, pytest.raises(InvalidArgumentsError):
         flux.text_to_image("")
+
+
+def test_a_misspelt_cap_in_the_environment_makes_no_image(service: Service) -> None:
+    """It counts only where the settings come from the environment."""
+    variables = {"FLUX2_TOOL_DAYLY_CAP_USD": "0.01"}
+    with (
+        SyncFlux2Tool(service.tool(variables=variables)) as flux,
+        pytest.raises(ConfigurationError, match="FLUX2_TOOL_DAILY_CAP_USD"),
+    ):
+        flux.text_to_image("a red fox")
+    assert service.images_paid == 0
+
+    with SyncFlux2Tool(service.tool(variables=variables, settings=service.tool().settings)) as flux:
+        flux.text_to_image("a red fox")
+    assert service.images_paid == 1
 
 
 def test_several_threads_share_one_tool(service: Service) -> None:

@@ -606,6 +606,17 @@ def test_a_key_that_is_no_setting_stops_images_only_if_it_may_be_a_cap(
     assert fetched["code"] == "task_not_found"
 
 
+def test_a_misspelt_cap_in_its_environment_makes_no_image(tmp_path: Path, account: dict[str, Any]) -> None:
+    """Outside OpenClaw it reads its settings there."""
+    with running_worker(tmp_path, FLUX2_TOOL_DAYLY_CAP_USD="0.01") as worker:
+        refused = worker.call(FOX, **account)["error"]
+        fetched = worker.call({"task_id": "tsk_unknown"}, tool="get_image_task", **account)["error"]
+
+    assert refused["code"] == "configuration_error"
+    assert "rename FLUX2_TOOL_DAYLY_CAP_USD to FLUX2_TOOL_DAILY_CAP_USD" in refused["hint"]
+    assert fetched["code"] == "task_not_found"
+
+
 def test_the_account_is_asked_for_and_costs_nothing(worker: WorkerProcess, account: dict[str, Any]) -> None:
     """doctor judges the key and the address that the gateway has, and not those of a shell."""
     worker.result(worker.request("initialize", {"config": {"daily_cap_usd": 2}}))
