@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux2_tool.hosts.mcp_requests import id_key
 from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.pipes import LineReader, LineWriter
 from flux2_tool.hosts.worker.json_rpc import (
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 # Eight pictures as data: URLs fit; more is a peer that sends no line ends.
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 MAX_LEVELS: Final = 200
+ID_IN_USE: Final = "the id is in use by a running request"
 LAST_ANSWERS_S: Final = 1.5
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -57,7 +59,7 @@ class Lines:
         self._output = output
         self._on_answer = on_answer
         self._sdk = sdk()
-        self._open_ids: set[RequestId] = set()
+        self._open_ids: dict[RequestId, RequestId] = {}  # by what the SDK knows them by
         self._all_answered = anyio.Event()  # replaced each time it is set
 
     async def receive(self, to_server: MemoryObjectSendStream[Any]) -> None:
@@ -79,9 +81,9 @@ class Lines:
                 message = self._sdk.sent(envelope)
                 answered: RequestId | None = message.id if self._sdk.is_answer(message) else None
                 if answered is not None:
-                    if answered not in self._open_ids:
+                    if id_key(answered) not in self._open_ids:
                         continue  # it was cancelled; version 1 of the SDK answers it all the same
-                    self._open_ids.discard(answered)
+                    del self._open_ids[id_key(answered)]
                 try:
                     line = message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
                 except ValueError:
@@ -143,13 +145,13 @@ class Lines:
         if is_request:
             if request_id is None:
                 raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
-            if request_id in self._open_ids:
-                raise ProtocolFaultError(INVALID_REQUEST, "the id is in use by a running request", names_request=False)
-            self._open_ids.add(request_id)
+            if id_key(request_id) in self._open_ids:
+                raise ProtocolFaultError(INVALID_REQUEST, ID_IN_USE, names_request=False)
+            self._open_ids[id_key(request_id)] = request_id
         elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):
             cancelled = request_id_of({"id": decoded["params"].get("requestId")})
-            if cancelled is not None:
-                self._open_ids.discard(cancelled)
+            if cancelled is not None and self._open_ids.get(id_key(cancelled)) == cancelled:
+                del self._open_ids[id_key(cancelled)]
 
     def _refuse(self, request_id: RequestId | None, code: int, message: str) -> None:
         self._output.put(line_of({"id": request_id, "error": {"code": code, "message": message}}))

@@ -21,8 +21,14 @@ from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send,
 from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
-from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message, readable_message
-from flux2_tool.hosts.worker.json_rpc import INVALID_REQUEST, METHOD_NOT_FOUND, ProtocolFaultError, request_id_of
+from flux2_tool.hosts.mcp_transport import ID_IN_USE, MAX_LINE_BYTES, checked_message, readable_message
+from flux2_tool.hosts.worker.json_rpc import (
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    ProtocolFaultError,
+    RequestId,
+    request_id_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +150,8 @@ class McpApp:
             until=self._stopped if scope["method"] == "GET" else None,
         )
         exchange.arguments = None if readable is None else readable[1]
+        # Of clients without sessions each request is answered by itself, whatever its id is.
+        taken = None if session is None else await self._taken_id(session, message)
         opening = None
         if is_opening:
             on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
@@ -155,6 +163,8 @@ class McpApp:
             inner = {**scope, EXCHANGE_KEY: exchange}
             await self._manager.handle_request(inner, exchange.receive, (opening or exchange).send)
         finally:
+            if session is not None and taken is not None:
+                session.running.release(taken, after=exchange.answering)
             await exchange.end()
             if session is not None:
                 self._sessions.finish(session, is_left=exchange.is_gone)
@@ -184,6 +194,13 @@ class McpApp:
         if session is None:
             raise _RefusedError(404, "this session is over, or was never begun; begin another with initialize")
         return session
+
+    async def _taken_id(self, session: Session, message: Mapping[str, Any]) -> RequestId | None:
+        """Return the id of a request, which is in use until it is released; None for what is no request."""
+        request_id = request_id_of(message) if "method" in message else None
+        if request_id is not None and not await session.running.take(request_id):
+            raise _RefusedError(400, ID_IN_USE)
+        return request_id
 
     async def _make_room(self) -> None:
         yielding = self._sessions.yielding()
