@@ -284,13 +284,24 @@ def _headers_of(scope: Scope) -> dict[str, list[str]]:
 
 
 def _one(headers: Mapping[str, Sequence[str]], name: str) -> str | None:
-    return headers[name][0] if headers.get(name) else None
+    """Return a header's value, None without one.
+
+    Raises:
+        _RefusedError: There are several: a proxy, and the SDK, may have read another one.
+    """
+    values = headers.get(name) or [None]
+    if len(set(values)) > 1:
+        raise _RefusedError(400, f"the header {name} was sent more than once, with different values")
+    return values[0]
 
 
 def _address_of(scope: Scope, headers: Mapping[str, Sequence[str]]) -> str:
-    """Return the client's address; behind a proxy of this machine the one that the proxy tells."""
+    """Return the client's address; behind a proxy of this machine the one that the proxy tells.
+
+    That is the last of all lines: what stands before it came from the client, and may be anybody's address.
+    """
     address = str((scope.get("client") or ("unknown",))[0])
-    told = (_one(headers, "x-forwarded-for") or "").rpartition(",")[2].strip()
+    told = ",".join(headers.get("x-forwarded-for", ())).rpartition(",")[2].strip()
     return told[:45] if told and is_loopback(address) else address
 
 
