@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux2_tool.hosts.mcp_params import check_params, without_null_meta
 from flux2_tool.hosts.mcp_requests import id_key
 from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.pipes import LineReader, LineWriter
@@ -105,7 +106,7 @@ class Lines:
         request_id: RequestId | None = None
         is_answered = True
         try:
-            decoded = _decoded(line)
+            decoded = without_null_meta(_decoded(line))
             request_id = request_id_of(decoded)
             is_answered = "id" in decoded or not isinstance(decoded.get("method"), str)
             message = self._validated(decoded)
@@ -140,13 +141,14 @@ class Lines:
         """Remember the id of a request until it is answered or cancelled.
 
         Raises:
-            ProtocolFaultError: The request has no usable id, or that of another.
+            ProtocolFaultError: The request has no usable id, or that of another, or wrong parameters.
         """
         if is_request:
             if request_id is None:
                 raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
             if id_key(request_id) in self._open_ids:
                 raise ProtocolFaultError(INVALID_REQUEST, ID_IN_USE, names_request=False)
+            check_params(decoded)
             self._open_ids[id_key(request_id)] = request_id
         elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):
             cancelled = request_id_of({"id": decoded["params"].get("requestId")})
@@ -183,13 +185,15 @@ def checked_message(body: bytes) -> dict[str, Any]:
     return message
 
 
-def readable_message(message: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any] | None] | None:
+def readable_message(message: dict[str, Any]) -> tuple[bytes, Mapping[str, Any] | None] | None:
     """Return a checked message as JSON that the SDK can read, and the tool's arguments, which are not in it.
 
-    Its parser refuses what validation would refuse by name: lone surrogates, and numbers that are none. Where nothing
-    is like that this returns None; the arguments are None where there are none.
+    Its parser refuses what validation would refuse by name: lone surrogates, and numbers that are none; it also refuses
+    facts of the host's that are null. Where nothing is like that this returns None; the arguments are None where there
+    are none.
     """
-    if _is_plain(message):
+    sent, message = message, without_null_meta(message)
+    if message is sent and _is_plain(message):
         return None
     params = message.get("params")
     arguments = params.get("arguments") if isinstance(params, dict) else None

@@ -20,6 +20,7 @@ from flux2_tool.hosts.mcp_http.address import PATH
 from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send, SentAnswers
 from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
+from flux2_tool.hosts.mcp_params import check_params, without_null_meta
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
 from flux2_tool.hosts.mcp_transport import ID_IN_USE, MAX_LINE_BYTES, checked_message, readable_message
 from flux2_tool.hosts.worker.json_rpc import (
@@ -150,8 +151,7 @@ class McpApp:
             until=self._stopped if scope["method"] == "GET" else None,
         )
         exchange.arguments = None if readable is None else readable[1]
-        # Of clients without sessions each request is answered by itself, whatever its id is.
-        taken = None if session is None else await self._taken_id(session, message)
+        taken = await self._checked_id(session, message)
         opening = None
         if is_opening:
             on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
@@ -195,11 +195,25 @@ class McpApp:
             raise _RefusedError(404, "this session is over, or was never begun; begin another with initialize")
         return session
 
-    async def _taken_id(self, session: Session, message: Mapping[str, Any]) -> RequestId | None:
-        """Return the id of a request, which is in use until it is released; None for what is no request."""
+    async def _checked_id(self, session: Session | None, message: dict[str, Any]) -> RequestId | None:
+        """Return the id of a request, which its session has in use until it is released; None for what is no request.
+
+        Of clients without sessions each request is answered by itself, whatever its id is.
+        """
         request_id = request_id_of(message) if "method" in message else None
-        if request_id is not None and not await session.running.take(request_id):
+        if request_id is None:
+            return None
+        if session is not None and not await session.running.take(request_id):
             raise _RefusedError(400, ID_IN_USE)
+        try:
+            check_params(without_null_meta(message))
+        except ProtocolFaultError as exc:
+            if session is not None:
+                session.running.release(request_id)
+            # As the SDK has it.
+            raise _RefusedError(
+                400 if session is None else 200, str(exc), code=exc.code, request_id=request_id
+            ) from exc
         return request_id
 
     async def _make_room(self) -> None:
@@ -289,10 +303,10 @@ def _one(headers: Mapping[str, Sequence[str]], name: str) -> str | None:
     Raises:
         _RefusedError: There are several: a proxy, and the SDK, may have read another one.
     """
-    values = headers.get(name) or [None]
+    values = headers.get(name, ())
     if len(set(values)) > 1:
         raise _RefusedError(400, f"the header {name} was sent more than once, with different values")
-    return values[0]
+    return values[0] if values else None
 
 
 def _address_of(scope: Scope, headers: Mapping[str, Sequence[str]]) -> str:
