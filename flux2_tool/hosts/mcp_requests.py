@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -30,6 +31,9 @@ class HttpExchange(Protocol):
 
     def expect(self, task_ids: Collection[str]) -> None:
         """Remember that the answer will bring the results of tasks."""
+
+    def answered_by(self, task: asyncio.Task[Any] | None) -> None:
+        """Remember the task that answers the request; until it ends the request's id is in use."""
 
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Call back once when the client has closed the connection before it had the answer."""
@@ -163,6 +167,16 @@ def form_of(message: str) -> dict[str, Any]:
 def known(request_id: str | int | None) -> str | int:
     """Return the id of a request; a notification has none."""
     return "" if request_id is None else request_id
+
+
+def id_key(request_id: str | int) -> str | int:
+    """Return what a request is known by while it runs: both versions of the SDK take "2" for 2 somewhere."""
+    if isinstance(request_id, str):
+        try:
+            return int(request_id)
+        except ValueError:
+            return request_id
+    return request_id
 
 
 def exchange_of(http_request: Any) -> HttpExchange | None:

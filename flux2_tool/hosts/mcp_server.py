@@ -134,6 +134,7 @@ class ToolServer:
         if (exchange := request.exchange) is not None:
             if exchange.arguments is not None:
                 request = replace(request, arguments=exchange.arguments)
+            exchange.answered_by(asyncio.current_task())
             exchange.on_gone(cancel.set)
             caller = replace(caller, session=exchange.conversation(request.client))
         try:

@@ -17,6 +17,8 @@ from typing import Any, Final, TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux2_tool.hosts.mcp_params import check_params, without_null_meta
+from flux2_tool.hosts.mcp_requests import id_key
 from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.pipes import LineReader, LineWriter
 from flux2_tool.hosts.worker.json_rpc import (
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 # Eight pictures as data: URLs fit; more is a peer that sends no line ends.
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 MAX_LEVELS: Final = 200
+ID_IN_USE: Final = "the id is in use by a running request"
 LAST_ANSWERS_S: Final = 1.5
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -57,7 +60,7 @@ class Lines:
         self._output = output
         self._on_answer = on_answer
         self._sdk = sdk()
-        self._open_ids: set[RequestId] = set()
+        self._open_ids: dict[RequestId, RequestId] = {}  # by what the SDK knows them by
         self._all_answered = anyio.Event()  # replaced each time it is set
 
     async def receive(self, to_server: MemoryObjectSendStream[Any]) -> None:
@@ -79,9 +82,9 @@ class Lines:
                 message = self._sdk.sent(envelope)
                 answered: RequestId | None = message.id if self._sdk.is_answer(message) else None
                 if answered is not None:
-                    if answered not in self._open_ids:
+                    if id_key(answered) not in self._open_ids:
                         continue  # it was cancelled; version 1 of the SDK answers it all the same
-                    self._open_ids.discard(answered)
+                    del self._open_ids[id_key(answered)]
                 try:
                     line = message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
                 except ValueError:
@@ -103,7 +106,7 @@ class Lines:
         request_id: RequestId | None = None
         is_answered = True
         try:
-            decoded = _decoded(line)
+            decoded = without_null_meta(_decoded(line))
             request_id = request_id_of(decoded)
             is_answered = "id" in decoded or not isinstance(decoded.get("method"), str)
             message = self._validated(decoded)
@@ -138,18 +141,19 @@ class Lines:
         """Remember the id of a request until it is answered or cancelled.
 
         Raises:
-            ProtocolFaultError: The request has no usable id, or that of another.
+            ProtocolFaultError: The request has no usable id, or that of another, or wrong parameters.
         """
         if is_request:
             if request_id is None:
                 raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
-            if request_id in self._open_ids:
-                raise ProtocolFaultError(INVALID_REQUEST, "the id is in use by a running request", names_request=False)
-            self._open_ids.add(request_id)
+            if id_key(request_id) in self._open_ids:
+                raise ProtocolFaultError(INVALID_REQUEST, ID_IN_USE, names_request=False)
+            check_params(decoded)
+            self._open_ids[id_key(request_id)] = request_id
         elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):
             cancelled = request_id_of({"id": decoded["params"].get("requestId")})
-            if cancelled is not None:
-                self._open_ids.discard(cancelled)
+            if cancelled is not None and self._open_ids.get(id_key(cancelled)) == cancelled:
+                del self._open_ids[id_key(cancelled)]
 
     def _refuse(self, request_id: RequestId | None, code: int, message: str) -> None:
         self._output.put(line_of({"id": request_id, "error": {"code": code, "message": message}}))
@@ -181,13 +185,15 @@ def checked_message(body: bytes) -> dict[str, Any]:
     return message
 
 
-def readable_message(message: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any] | None] | None:
+def readable_message(message: dict[str, Any]) -> tuple[bytes, Mapping[str, Any] | None] | None:
     """Return a checked message as JSON that the SDK can read, and the tool's arguments, which are not in it.
 
-    Its parser refuses what validation would refuse by name: lone surrogates, and numbers that are none. Where nothing
-    is like that this returns None; the arguments are None where there are none.
+    Its parser refuses what validation would refuse by name: lone surrogates, and numbers that are none; it also refuses
+    facts of the host's that are null. Where nothing is like that this returns None; the arguments are None where there
+    are none.
     """
-    if _is_plain(message):
+    sent, message = message, without_null_meta(message)
+    if message is sent and _is_plain(message):
         return None
     params = message.get("params")
     arguments = params.get("arguments") if isinstance(params, dict) else None

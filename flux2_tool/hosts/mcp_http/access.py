@@ -84,6 +84,8 @@ class Access:
             headers: All values by the header's name in lower case.
         """
         netloc = (*headers.get("host", ()), "")[0]
+        if len(headers.get("host", ())) > 1:
+            return Refusal(status=400, message="the header host was sent more than once")
         host = _host_name(netloc)
         # A name may be anybody's; whoever knows the token is no web page.
         if self._digest is None and not _is_here(host):

@@ -8,9 +8,8 @@ basic/transports, Streamable HTTP.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,10 +18,17 @@ from flux2_tool.hosts.mcp_http.access import Access, Refusal
 from flux2_tool.hosts.mcp_http.address import PATH
 from flux2_tool.hosts.mcp_http.exchange import Exchange, Message, Receive, Send, SentAnswers
 from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
+from flux2_tool.hosts.mcp_http.refused import RefusedError, refuse, respond
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
+from flux2_tool.hosts.mcp_params import check_params, without_null_meta
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
-from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES, checked_message, readable_message
-from flux2_tool.hosts.worker.json_rpc import INVALID_REQUEST, METHOD_NOT_FOUND, ProtocolFaultError, request_id_of
+from flux2_tool.hosts.mcp_transport import ID_IN_USE, MAX_LINE_BYTES, checked_message, readable_message
+from flux2_tool.hosts.worker.json_rpc import (
+    METHOD_NOT_FOUND,
+    ProtocolFaultError,
+    RequestId,
+    request_id_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,24 +41,6 @@ SWEEP_EVERY_S: Final = 60.0
 _METHODS: Final = ("GET", "POST", "DELETE")
 
 Scope = dict[str, Any]
-
-
-class _RefusedError(Exception):
-    """A request is answered here."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        code: int = INVALID_REQUEST,
-        request_id: str | int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.code, self.request_id = status, code, request_id
-        # What is still coming of a large body is not read.
-        self.headers = {**(headers or {}), **({"connection": "close"} if status in (408, 413, 503) else {})}
 
 
 class McpApp:
@@ -83,21 +71,18 @@ class McpApp:
         try:
             headers = _headers_of(scope)
             if scope["path"] == HEALTH_PATH and scope["method"] in ("GET", "HEAD"):
-                await _respond(send, 200, {"status": "ok"})
+                await respond(send, 200, {"status": "ok"})
                 return
             refusal = self._access.refusal(headers) or _misdirected(scope)
             if refusal is not None:
-                raise _RefusedError(refusal.status, refusal.message, headers=refusal.headers)
+                raise RefusedError(refusal.status, refusal.message, headers=refusal.headers)
             body = b""
             if scope["method"] == "POST":
-                held_bytes = self._reserved(headers)
-                body = await _body_of(receive, most_bytes=held_bytes)
-                # It may have been announced without a length.
-                self._bodies_bytes -= held_bytes - len(body)
+                body = await self._body(receive, headers)
                 held_bytes = len(body)
             await self._serve(scope, receive, send, headers=headers, body=body)
-        except _RefusedError as exc:
-            await _refuse(send, exc)
+        except RefusedError as exc:
+            await refuse(send, exc)
         except ConnectionError:
             logger.debug("a client left before its request was whole")
         finally:
@@ -127,7 +112,7 @@ class McpApp:
             session = self._session(headers)
             is_opening = session is None
             if is_opening and message.get("method") != "initialize":
-                raise _RefusedError(400, "a session begins with initialize; then send its Mcp-Session-Id")
+                raise RefusedError(400, "a session begins with initialize; then send its Mcp-Session-Id")
             if is_opening:
                 await self._make_room()
 
@@ -144,6 +129,7 @@ class McpApp:
             until=self._stopped if scope["method"] == "GET" else None,
         )
         exchange.arguments = None if readable is None else readable[1]
+        taken = await self._checked_id(session, message)
         opening = None
         if is_opening:
             on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
@@ -155,6 +141,8 @@ class McpApp:
             inner = {**scope, EXCHANGE_KEY: exchange}
             await self._manager.handle_request(inner, exchange.receive, (opening or exchange).send)
         finally:
+            if session is not None and taken is not None:
+                session.running.release(taken, after=exchange.answering)
             await exchange.end()
             if session is not None:
                 self._sessions.finish(session, is_left=exchange.is_gone)
@@ -167,13 +155,13 @@ class McpApp:
         try:
             message = checked_message(body)
         except ProtocolFaultError as exc:
-            raise _RefusedError(400, str(exc), code=exc.code, request_id=exc.request_id) from exc
+            raise RefusedError(400, str(exc), code=exc.code, request_id=exc.request_id) from exc
         method, request_id = message.get("method"), request_id_of(message)
         # A response to what could not be read has the id null.
         if "id" in message and request_id is None and ("method" in message or message["id"] is not None):
-            raise _RefusedError(400, "id must be a string or a whole number")
+            raise RefusedError(400, "id must be a string or a whole number")
         if "id" in message and isinstance(method, str) and not self._sdk.answers(method):
-            raise _RefusedError(200, "Method not found", code=METHOD_NOT_FOUND, request_id=request_id)
+            raise RefusedError(200, "Method not found", code=METHOD_NOT_FOUND, request_id=request_id)
         return message
 
     def _session(self, headers: Mapping[str, Sequence[str]]) -> Session | None:
@@ -182,15 +170,34 @@ class McpApp:
             return None
         session = self._sessions.find(session_id)
         if session is None:
-            raise _RefusedError(404, "this session is over, or was never begun; begin another with initialize")
+            raise RefusedError(404, "this session is over, or was never begun; begin another with initialize")
         return session
+
+    async def _checked_id(self, session: Session | None, message: dict[str, Any]) -> RequestId | None:
+        """Return the id of a request, which its session has in use until it is released; None for what is no request.
+
+        Of clients without sessions each request is answered by itself, whatever its id is.
+        """
+        request_id = request_id_of(message) if "method" in message else None
+        if request_id is None:
+            return None
+        if session is not None and not await session.running.take(request_id):
+            raise RefusedError(400, ID_IN_USE)
+        try:
+            check_params(without_null_meta(message))
+        except ProtocolFaultError as exc:
+            if session is not None:
+                session.running.release(request_id)
+            # As the SDK has it.
+            raise RefusedError(400 if session is None else 200, str(exc), code=exc.code, request_id=request_id) from exc
+        return request_id
 
     async def _make_room(self) -> None:
         yielding = self._sessions.yielding()
         if yielding is not None:
             await self._end(yielding)
         if self._sessions.is_full:
-            raise _RefusedError(503, f"{len(self._sessions)} sessions are open", headers={"retry-after": "60"})
+            raise RefusedError(503, f"{len(self._sessions)} sessions are open", headers={"retry-after": "60"})
 
     async def _end(self, session_id: str) -> None:
         """End a session as its client would."""
@@ -214,18 +221,39 @@ class McpApp:
         if getattr(kept.get(session_id), "is_terminated", False):
             kept.pop(session_id, None)
 
-    def _reserved(self, headers: Mapping[str, Sequence[str]]) -> int:
-        """Return how large a body may be, and count it among the bodies that are held."""
+    async def _body(self, receive: Receive, headers: Mapping[str, Sequence[str]]) -> bytes:
+        """Return the whole body; it counts among the bodies that are held as it comes, and from then on.
+
+        Raises:
+            ConnectionError: The client has left.
+            RefusedError: It is too long, or takes too long, or there are too many.
+        """
+        body = bytearray()
         try:
-            length = int(_one(headers, "content-length") or MAX_BODY_BYTES)
-        except ValueError:
-            length = -1
-        if not 0 <= length <= MAX_BODY_BYTES:
-            raise _RefusedError(413, f"a message may be at most {MAX_BODY_BYTES} bytes long")
-        if self._bodies_bytes + length > MAX_BODIES_BYTES:
-            raise _RefusedError(503, "too many large messages at once", headers={"retry-after": "5"})
-        self._bodies_bytes += length
-        return length
+            self._check_room(0, _announced_bytes(headers))
+            async with asyncio.timeout(BODY_WITHIN_S):
+                async for part in _parts_of(receive):
+                    self._check_room(len(body), len(part))
+                    body += part
+                    self._bodies_bytes += len(part)
+        except BaseException as exc:
+            self._bodies_bytes -= len(body)
+            if isinstance(exc, TimeoutError):
+                raise RefusedError(408, f"a message is sent within {BODY_WITHIN_S:.0f} s") from None
+            raise
+        return bytes(body)
+
+    def _check_room(self, held_bytes: int, more_bytes: int) -> None:
+        if held_bytes + more_bytes > MAX_BODY_BYTES:
+            raise RefusedError(413, f"a message may be at most {MAX_BODY_BYTES} bytes long")
+        if self._bodies_bytes + more_bytes > MAX_BODIES_BYTES:
+            raise RefusedError(503, "too many large messages at once", headers={"retry-after": "5"})
+
+
+def _announced_bytes(headers: Mapping[str, Sequence[str]]) -> int:
+    """Return how long a body will be; 0 where the client does not say, and too long where that is nonsense."""
+    text = _one(headers, "content-length") or "0"
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else MAX_BODY_BYTES + 1
 
 
 def _misdirected(scope: Scope) -> Refusal | None:
@@ -236,27 +264,19 @@ def _misdirected(scope: Scope) -> Refusal | None:
     return None
 
 
-async def _body_of(receive: Receive, *, most_bytes: int) -> bytes:
-    """Return the whole body.
+async def _parts_of(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield a body as it comes.
 
     Raises:
         ConnectionError: The client has left.
-        _RefusedError: It is too long, or takes too long.
     """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise ConnectionResetError
-                body += message.get("body", b"")
-                if len(body) > most_bytes:
-                    raise _RefusedError(413, f"a message may be at most {MAX_BODY_BYTES} bytes long")
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError:
-        raise _RefusedError(408, f"a message is sent within {BODY_WITHIN_S:.0f} s") from None
+    is_whole = False
+    while not is_whole:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ConnectionResetError
+        yield message.get("body", b"")
+        is_whole = not message.get("more_body", False)
 
 
 def _headers_of(scope: Scope) -> dict[str, list[str]]:
@@ -267,13 +287,24 @@ def _headers_of(scope: Scope) -> dict[str, list[str]]:
 
 
 def _one(headers: Mapping[str, Sequence[str]], name: str) -> str | None:
-    return headers[name][0] if headers.get(name) else None
+    """Return a header's value, None without one.
+
+    Raises:
+        RefusedError: There are several: a proxy, and the SDK, may have read another one.
+    """
+    values = headers.get(name, ())
+    if len(set(values)) > 1:
+        raise RefusedError(400, f"the header {name} was sent more than once, with different values")
+    return values[0] if values else None
 
 
 def _address_of(scope: Scope, headers: Mapping[str, Sequence[str]]) -> str:
-    """Return the client's address; behind a proxy of this machine the one that the proxy tells."""
+    """Return the client's address; behind a proxy of this machine the one that the proxy tells.
+
+    That is the last of all lines: what stands before it came from the client, and may be anybody's address.
+    """
     address = str((scope.get("client") or ("unknown",))[0])
-    told = (_one(headers, "x-forwarded-for") or "").rpartition(",")[2].strip()
+    told = ",".join(headers.get("x-forwarded-for", ())).rpartition(",")[2].strip()
     return told[:45] if told and is_loopback(address) else address
 
 
@@ -282,17 +313,3 @@ def _client_name(message: Mapping[str, Any]) -> str:
     info = params.get("clientInfo") if isinstance(params, dict) else None
     name = info.get("name") if isinstance(info, dict) else None
     return name if isinstance(name, str) else ""
-
-
-async def _refuse(send: Send, refusal: _RefusedError) -> None:
-    error = {"code": refusal.code, "message": str(refusal)}
-    body = {"jsonrpc": "2.0", "id": refusal.request_id, "error": error}
-    await _respond(send, refusal.status, body, refusal.headers)
-
-
-async def _respond(send: Send, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
-    data = json.dumps(body).encode("ascii")
-    all_headers = {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": data})

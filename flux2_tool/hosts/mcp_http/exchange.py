@@ -120,6 +120,7 @@ class Exchange:
         self._has_begun = False
         self._is_over = False
         self.arguments: Mapping[str, Any] | None = None
+        self.answering: asyncio.Task[Any] | None = None
         self.is_sent = False
         self.is_gone = False
 
@@ -128,6 +129,10 @@ class Exchange:
     def conversation(self, client: str) -> str:
         """Return the name of the request's conversation."""
         return self._name(client)
+
+    def answered_by(self, task: asyncio.Task[Any] | None) -> None:
+        """Remember the task that answers the request."""
+        self.answering = task
 
     def expect(self, task_ids: Collection[str]) -> None:
         """Remember that the answer will bring the results of tasks."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from flux2_tool.hosts.mcp_http.running import RunningIds
 
 MAX_SESSIONS: Final = 1000
 # A client that comes back later is told that its session is over, and opens another.
@@ -36,6 +38,7 @@ class Session:
         open: How many of its requests are being answered.
         left: How many of these its client has left.
         is_away: Whether its client has closed a connection that was not yet answered, and has not come back.
+        running: The ids of its running requests.
     """
 
     session_id: str
@@ -45,6 +48,7 @@ class Session:
     open: int = 0
     left: int = 0
     is_away: bool = False
+    running: RunningIds = field(default_factory=RunningIds)
 
     @property
     def conversation(self) -> str:

@@ -175,6 +175,41 @@ def test_who_leaves_before_the_answer_gets_that_picture(
     assert billed(sandbox, prompt) == 1
 
 
+def test_the_id_of_a_running_request_is_refused(server: Served, sandbox: Sandbox, clock: SandboxClock) -> None:
+    """Its answer would go to the other one, whose picture would be paid for nobody; then the id is free again."""
+    host = ByHand(url=server.url, name="one id for all").open()
+    first = call(2, "text_to_image", {"prompt": "[slow] the first of an id"})
+    second = call(2, "text_to_image", {"prompt": "the second of an id"})
+    with host.begin(first) as waiting, waiting.makefile("rb") as answer:
+        while b"waiting" not in answer.readline():
+            pass
+        refused = [host.post({**second, "id": request_id}) for request_id in (2, "2")]
+        clock.offset_s += 200
+        lines = [line.removeprefix(b"data: ") for line in iter(answer.readline, b"") if line.startswith(b"data: {")]
+        [result] = [message["result"] for line in lines if "result" in (message := json.loads(line))]
+
+    for one in refused:
+        assert (one.status_code, one.json()["id"], one.json()["error"]["code"]) == (400, None, -32600)
+        assert "in use" in one.json()["error"]["message"]
+    assert result["structuredContent"]["task"]["state"] == "completed"
+    assert (billed(sandbox, "[slow] the first of an id"), billed(sandbox, "the second of an id")) == (1, 0)
+    assert host.call(2, {"prompt": "the third of an id"})["task"]["state"] == "completed"
+
+
+def test_an_id_is_free_when_the_request_left_is_over(server: Served, sandbox: Sandbox, clock: SandboxClock) -> None:
+    """Its late answer does not go to the next request of that id."""
+    prompt = "[slow] left, and asked again under the same id"
+    host = ByHand(url=server.url, name="the same id again").open()
+    asking = call(2, "text_to_image", {"prompt": prompt})
+    with host.begin(asking) as leaving, leaving.makefile("rb") as answer:
+        while b"waiting" not in answer.readline():
+            pass
+    clock.offset_s += 200
+
+    assert host.call(2, {"prompt": prompt})["task"]["state"] == "completed"
+    assert billed(sandbox, prompt) == 1
+
+
 def test_an_unknown_tool_is_an_error_of_the_protocol(server: Served) -> None:
     """As the specification has it, with the nearest name."""
 

@@ -310,9 +310,19 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
         while True:
             yield b"x" * 600
 
+    async def growing() -> AsyncIterator[bytes]:
+        for _ in range(2):
+            yield b"x" * 450
+
     async def slow() -> AsyncIterator[bytes]:
-        yield b"{"
+        yield b"{" + b" " * 600
         assert (await clients[0].post("/mcp", content=b"x" * 900, headers=ACCEPT)).status_code == 503
+        assert (await clients[0].post("/mcp", content=growing(), headers=ACCEPT)).status_code == 503
+        yield b"}"
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"{"
+        assert (await clients[0].post("/mcp", content=b"{}", headers=ACCEPT)).status_code == 400
         yield b"}"
 
     clients: list[httpx.AsyncClient] = []
@@ -322,6 +332,10 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
         assert (await client.post("/mcp", content=b"x" * 1001, headers=ACCEPT)).status_code == 413
         assert (await client.post("/mcp", content=endless(), headers=ACCEPT)).status_code == 413
         assert (await client.post("/mcp", content=slow(), headers=ACCEPT)).status_code == 400
+        announced = {**ACCEPT, "content-length": "1000"}
+        monkeypatch.setattr(app_module, "MAX_BODIES_BYTES", 1000)
+        for headers in (ACCEPT, announced):
+            assert (await client.post("/mcp", content=silent(), headers=headers)).status_code == 400
         assert (await client.post("/mcp", content=b"{}", headers=ACCEPT)).status_code == 400
 
     in_application(tmp_path, talking)

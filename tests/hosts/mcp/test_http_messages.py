@@ -13,6 +13,7 @@ import pytest
 from tests.hosts.mcp.http_host import ACCEPT
 from tests.hosts.mcp.test_http_access import Moved, application, client_of
 from tests.hosts.mcp.test_process import handshake
+from tests.hosts.mcp.wrong_params import WRONG_PARAMS
 from tests.support.keys import KEY
 
 from flux2_tool.hosts.mcp_http.sessions import Sessions  # isort: skip - after http_host.py, which skips without mcp
@@ -95,3 +96,25 @@ def test_a_request_whose_id_is_none_is_refused_and_not_left_open(tmp_path: Path)
     for body, (status, message) in zip(bodies, answers_to(tmp_path, bodies), strict=True):
         assert (status, message["id"], message["error"]["code"]) == (400, None, -32600), body
         assert "id must be a string or a whole number" in message["error"]["message"]
+
+
+@pytest.mark.parametrize(("params", "said"), WRONG_PARAMS)
+def test_wrong_parameters_are_refused_by_name(tmp_path: Path, params: bytes, said: str) -> None:
+    """As over stdio, and the id is free again."""
+    body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%s}' % params
+
+    for status, message in answers_to(tmp_path, [body, body]):
+        assert (status, message["id"], message["error"]["code"]) == (200, 7, -32602)
+        assert said in message["error"]["message"]
+
+
+def test_facts_of_the_host_that_are_null_are_absent(tmp_path: Path) -> None:
+    """As over stdio; the arguments are still those that were sent."""
+    bodies = [
+        (CALL % b'"prompt":7').replace(b'"name"', b'"_meta":%s,"name"' % meta)
+        for meta in (b"null", b'{"progressToken":null}')
+    ]
+
+    for status, message in answers_to(tmp_path, bodies):
+        assert (status, message["id"]) == (200, 7)
+        assert "prompt" in message["result"]["structuredContent"]["error"]["message"]

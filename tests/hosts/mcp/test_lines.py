@@ -16,6 +16,7 @@ import pytest
 
 from flux2_tool.sandbox import Sandbox
 from tests.hosts.mcp.test_process import handshake
+from tests.hosts.mcp.wrong_params import WRONG_PARAMS
 from tests.support.forked_commands import relayed
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -152,6 +153,25 @@ def test_a_fault_is_answered_as_one(client: RawClient, line: bytes, request_id: 
     assert client.is_alive()
 
 
+@pytest.mark.parametrize(("params", "said"), WRONG_PARAMS)
+def test_wrong_parameters_are_refused_by_name(client: RawClient, params: bytes, said: str) -> None:
+    """Who only reads that they are invalid sends the same again."""
+    client.send(b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%s}' % params)
+    answer = client.answer()
+
+    assert (answer["id"], answer["error"]["code"]) == (7, INVALID_PARAMS)
+    assert said in answer["error"]["message"]
+    assert client.is_alive()
+
+
+@pytest.mark.parametrize("meta", [b"null", b'{"progressToken":null}'])
+def test_facts_of_the_host_that_are_null_are_absent(client: RawClient, meta: bytes) -> None:
+    """Serializers write them so."""
+    client.send(called(b'"a fox"').replace(b'"name"', b'"_meta":%s,"name"' % meta))
+
+    assert client.answer()["result"]["structuredContent"]["task"]["state"] == "completed"
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -198,13 +218,16 @@ def test_what_was_asked_before_the_input_ended_is_answered(environ: dict[str, st
 
 
 def test_the_id_of_a_running_request_is_refused(client: RawClient, sandbox: Sandbox) -> None:
-    """Two answers under one id cannot be told apart, and the second picture would be paid for nobody."""
+    """Two answers under one id cannot be told apart, and the SDK cancels 7 for "7"."""
     client.send(called(b'"[slow] a glacier"'))
     wait_until(lambda: sandbox.ledger.tasks)
     client.send(called(b'"[slow] another glacier"'))
 
-    assert (answer := client.answer())["id"] is None
-    assert answer["error"]["code"] == INVALID_REQUEST
+    client.send(called(b'"[slow] a third glacier"').replace(b":7,", b':"7",'))
+
+    for _ in range(2):
+        assert (answer := client.answer())["id"] is None
+        assert answer["error"]["code"] == INVALID_REQUEST
     assert len(sandbox.ledger.tasks) == 1
     client.send(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}')
     assert client.is_alive()
