@@ -97,6 +97,9 @@ def test_a_wrong_setting_is_an_error_object_too(bare: Command) -> None:
         pytest.param(
             ["text_to_image", '{"prompt":"a","prompt":"b"}'], "invalid_arguments", "duplicate key", id="a doubled key"
         ),
+        pytest.param(
+            ["text_to_image", '{"count":' + "1" * 5000 + "}"], "invalid_arguments", "5000 digits", id="endless digits"
+        ),
         pytest.param(["text_to_image", "[" * 100_000], "invalid_arguments", "arguments", id="very deep JSON"),
         pytest.param(["text_to_image", '{"seed":1}'], "invalid_arguments", "there is no seed", id="wrong arguments"),
         pytest.param(["paint", "{}"], "invalid_arguments", "there is no tool", id="an unknown tool"),
