@@ -113,8 +113,9 @@ class Lines:
                 self._note_id(request_id, decoded, is_request=is_answered)
         except ProtocolFaultError as exc:
             if is_answered:
-                named = request_id if exc.names_request else None
-                self._refuse(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
+                named = request_id if exc.request_id is None else exc.request_id
+                # Under the id of a running request this would be taken for that one's answer.
+                self._refuse(None if named in self._open_ids else named, exc.code, str(exc))
             return None
         return message
 
@@ -144,7 +145,7 @@ class Lines:
             if request_id is None:
                 raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
             if request_id in self._open_ids:
-                raise ProtocolFaultError(INVALID_REQUEST, "the id is in use by a running request", names_request=False)
+                raise ProtocolFaultError(INVALID_REQUEST, "the id is in use by a running request")
             self._open_ids.add(request_id)
         elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):
             cancelled = request_id_of({"id": decoded["params"].get("requestId")})
