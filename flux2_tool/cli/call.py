@@ -14,6 +14,7 @@ import click
 
 from flux2_tool.cli.options import session_options, typed_text, waiting_options
 from flux2_tool.cli.terminal import write_json
+from flux2_tool.schema.argument_text import arguments_of_json, no_arguments
 from flux2_tool.schema.manifest import load_manifest
 
 MAX_ARGUMENTS_BYTES = 1024 * 1024
@@ -72,11 +73,9 @@ def parse_arguments(text: str) -> Any:
     """Return the JSON of an argument, or of stdin for "-".
 
     Raises:
-        InvalidArgumentsError: It is not JSON, has a duplicate key, or is too large; the message says which.
+        InvalidArgumentsError: It is not JSON, has a duplicate key or an endless number, or is too large; the message
+            says which.
     """
-    # Imported here because `--help` must not pay for jsonschema.
-    from flux2_tool.schema.validation import arguments_of_json, no_arguments
-
     if text == "-":
         data = sys.stdin.buffer.read(MAX_ARGUMENTS_BYTES + 1)
         if len(data) > MAX_ARGUMENTS_BYTES:

@@ -7,6 +7,7 @@ approval covers a call is decided here, right before the request, so that a host
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
 from flux2_tool._characters import is_ignorable
@@ -134,7 +135,8 @@ class Approvals:
             return not_approved(f"{needs}. Nobody was asked here, or could be.", elsewhere)
         if approval.request_key != request_key:
             return not_approved(f"{needs}. What was agreed to is another call: its arguments have changed since.")
-        if cost.usd > approval.usd + CENT_FRACTION:
+        # An amount that is no number covers nothing: every comparison with it is false.
+        if not (isfinite(approval.usd) and cost.usd <= approval.usd + CENT_FRACTION):
             return not_approved(f"{needs}. What was agreed to is {usd_text(approval.usd)}: the price has risen since.")
         if approval.approval_id in self._used:
             return not_approved(f"{needs}. What was agreed to is one call, which was requested already.")

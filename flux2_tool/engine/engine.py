@@ -171,7 +171,7 @@ class Engine:
                         self._registry.resume_soon(call.account)
                     return await self._run(call, caller, new=new, others=others, targets=targets)
         except Flux2Error as exc:
-            logger.info("%s: %s", tool if tool in self.manifest.tools else "unknown tool", exc.code)
+            logger.info("%s: %s", self._given.known_name(tool), exc.code)
             raise
 
     async def question(

@@ -31,6 +31,10 @@ class GivenCalls:
         self._with_host = host.adds_arguments
         self._unknown = unknown_variables(environ, manifest.settings)
 
+    def known_name(self, tool: Any) -> str:
+        """Return a tool's name for the log, in which nothing appears that a caller made up."""
+        return tool if isinstance(tool, str) and tool in self._manifest.tools else "unknown tool"
+
     def read(self, tool: str, arguments: Any, *, by_model: bool) -> tuple[Any, list[str]]:
         """Return arguments as they were meant, checked, and warnings for the result.
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from flux2_tool.exceptions import ConfigurationError, NotApprovedError
 from flux2_tool.hosts.leash import Leash
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
 from flux2_tool.hosts.mcp_answers import Answers, ReadAnswers
+from flux2_tool.hosts.mcp_consent import KEY_BYTES, ConsentStates
 from flux2_tool.hosts.mcp_icon import ICONS
 from flux2_tool.hosts.mcp_pictures import SmallCopies, most_bytes
 from flux2_tool.hosts.mcp_requests import InputNeededError, ServerInfo, ToolRequest, UnknownToolError, UserAnswer
@@ -72,12 +73,21 @@ class ToolServer:
         answers: Which results the host has received.
         host: How its host calls.
         caller: Whoever calls, and the folders whose pictures they may use as sources.
+        random_bytes: Returns that many bytes that nobody can guess.
 
     Attributes:
         engine: Runs the tools; None with wrong settings.
     """
 
-    def __init__(self, environ: Mapping[str, str], answers: Answers, *, host: HostProfile, caller: CallContext) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        answers: Answers,
+        *,
+        host: HostProfile,
+        caller: CallContext,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self._environ = environ
         self._answers = answers
         self._manifest = load_manifest()
@@ -88,6 +98,7 @@ class ToolServer:
         self.engine: Engine | None = None
         self._calls: dict[asyncio.Task[dict[str, Any]], CancelToken] = {}
         self._small_copies = SmallCopies()
+        self._states = ConsentStates(random_bytes(KEY_BYTES))
         try:
             self._settings = load_settings(environ)
             self.engine = Engine(settings=self._settings, environ=environ, host=host, manifest=self._manifest)
@@ -199,7 +210,8 @@ class ToolServer:
 
         Raises:
             NotApprovedError: The user does not agree.
-            InputNeededError: The host has to ask, and to send the request again.
+            InputNeededError: The host has to ask, and to send the request again; also where it agrees to a question
+                that this process has not asked.
         """
         if self.engine is None or request.ask_user is None:
             return None
@@ -211,9 +223,9 @@ class ToolServer:
         )
         if question is None:
             return None
-        state = json.dumps(asdict(question.approval))
+        message, state = f"{question.title} {question.text}", self._states.state_of(question.approval)
         try:
-            answer = await _unless_gone(request, request.ask_user(f"{question.title} {question.text}", state))
+            answer = await _unless_gone(request, request.ask_user(message, state))
         except InputNeededError:
             raise
         except Exception:
@@ -223,7 +235,10 @@ class ToolServer:
         if answer.action != "accept":
             raise declined(question, was_answered=answer.action == "decline")
         # What was shown when the user agreed: the price may have changed while the host asked.
-        return _approval_of(answer.state)
+        approval = self._states.approval_of(answer.state)
+        if approval is None:
+            raise InputNeededError(message, state)
+        return approval
 
     def _credentials(self) -> Credentials:
         base_url = None if self._settings is None else self._settings.base_url
@@ -267,14 +282,6 @@ async def _unless_gone(request: ToolRequest, asking: Awaitable[UserAnswer]) -> U
         return UserAnswer(action="cancel", state="")
     finally:
         question.cancel()
-
-
-def _approval_of(state: str) -> Approval | None:
-    """Return the approval of a question, None for a state that is not ours."""
-    try:
-        return Approval(**json.loads(state))
-    except (TypeError, ValueError):
-        return None
 
 
 async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path | None) -> None:

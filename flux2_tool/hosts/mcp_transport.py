@@ -116,8 +116,10 @@ class Lines:
                 self._note_id(request_id, decoded, is_request=is_answered)
         except ProtocolFaultError as exc:
             if is_answered:
-                named = request_id if exc.names_request else None
-                self._refuse(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
+                named = request_id if exc.request_id is None else exc.request_id
+                # Under the id of a running request this would be taken for that one's answer.
+                is_running = named is not None and id_key(named) in self._open_ids
+                self._refuse(None if is_running else named, exc.code, str(exc))
             return None
         return message
 
@@ -147,7 +149,7 @@ class Lines:
             if request_id is None:
                 raise ProtocolFaultError(INVALID_REQUEST, "id must be a string or a whole number")
             if id_key(request_id) in self._open_ids:
-                raise ProtocolFaultError(INVALID_REQUEST, ID_IN_USE, names_request=False)
+                raise ProtocolFaultError(INVALID_REQUEST, ID_IN_USE)
             check_params(decoded)
             self._open_ids[id_key(request_id)] = request_id
         elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):

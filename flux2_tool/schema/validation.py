@@ -6,7 +6,6 @@ that name the given, the allowed and the nearest value. It does not change the a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +55,9 @@ def validate_arguments(
     tool = manifest.tools.get(tool_name) if isinstance(tool_name, str) else None
     if tool is None:
         near = nearest(tool_name, manifest.tools)
-        text = f"there is no tool {shown(tool_name)}; tools are {', '.join(manifest.tools)}" + near_text(near)
+        is_name = isinstance(tool_name, str)
+        what = f"there is no tool {shown(tool_name)}" if is_name else f"a tool's name is text, not {kind_of(tool_name)}"
+        text = f"{what}; tools are {', '.join(manifest.tools)}" + near_text(near)
         raise InvalidArgumentsError(text, hint=f"call {near or 'one of these'}", violations=(text,))
     if not isinstance(arguments, dict):
         text = f"the arguments of {tool.name} must be an object such as {example(tool)}, not {kind_of(arguments)}"
@@ -83,40 +84,6 @@ def refusal(tool: Tool, found: Sequence[str]) -> InvalidArgumentsError:
     return InvalidArgumentsError(
         _message(tool, texts), hint=f"correct this and call {tool.name} again; nothing was sent", violations=named
     )
-
-
-def arguments_of_json(text: str) -> Any:
-    """Return a tool call's arguments from their JSON text.
-
-    Raises:
-        InvalidArgumentsError: It is not JSON, or has a duplicate key; the message says which.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_without_duplicates, parse_int=_whole_number)
-    except json.JSONDecodeError as exc:
-        raise no_arguments(f"the arguments are not JSON: {exc.msg} at character {exc.pos + 1}") from exc
-    except RecursionError as exc:
-        raise no_arguments("the arguments are nested too deep") from exc
-
-
-def _whole_number(digits: str) -> int | float:
-    """Return a number of JSON; one of more digits than Python reads as an infinite one, which is refused by name."""
-    try:
-        return int(digits)
-    except ValueError:
-        return float(digits)
-
-
-def no_arguments(message: str) -> InvalidArgumentsError:
-    """Return the error for text that is not a call's arguments."""
-    return InvalidArgumentsError(message, hint="give one JSON object", violations=(message,))
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise no_arguments("the arguments contain a duplicate key")
-    return found
 
 
 def without_nulls(arguments: Any) -> Any:

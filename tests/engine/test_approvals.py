@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -121,6 +122,19 @@ def test_a_call_that_was_agreed_to_is_made(home: Path, runapi: SandboxTransport)
 
     assert play(home, runapi, playing)["task"]["state"] == "completed"
     assert runapi.billed == 1
+
+
+@pytest.mark.parametrize("usd", [math.nan, math.inf])
+def test_an_approval_of_no_amount_covers_nothing(home: Path, runapi: SandboxTransport, usd: float) -> None:
+    """Otherwise it would cover any price."""
+
+    async def playing(tool: HostedEngine) -> dict[str, Any]:
+        caller = await agreed(tool, FLEX)
+        assert caller.approval is not None
+        return await made(tool, FLEX, caller=replace(caller, approval=replace(caller.approval, usd=usd)))
+
+    assert play(home, runapi, playing)["error"]["code"] == "not_approved"
+    assert runapi.billed == 0
 
 
 def test_the_time_until_the_answer_is_not_part_of_the_wait(home: Path, runapi: SandboxTransport) -> None:

@@ -34,6 +34,7 @@ from flux2_tool.hosts.python.frameworks import FrameworkTools
 from flux2_tool.hosts.python.given_values import check_option_types, folder_of, hints_in_tracebacks, sources_of, task_of
 from flux2_tool.hosts.python.loops import EnginesByLoop
 from flux2_tool.hosts.python.options import ImageOptions, Source, WaitOptions, check_call_options, check_options
+from flux2_tool.schema.argument_text import arguments_of_json
 from flux2_tool.schema.export import Format, export
 from flux2_tool.schema.generated import (
     AspectRatio,
@@ -45,7 +46,7 @@ from flux2_tool.schema.generated import (
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.recent import CallResult, RecentImages, one_task
 from flux2_tool.schema.results import ToolResult
-from flux2_tool.schema.validation import arguments_of_json, without_nulls
+from flux2_tool.schema.validation import without_nulls
 from flux2_tool.settings import Settings, load_settings
 
 
@@ -74,6 +75,7 @@ class Flux2Tool(FrameworkTools):
     Raises:
         MissingApiKeyError: There is no key.
         ConfigurationError: A setting or the key is wrong.
+        InvalidArgumentsError: `wait_s` is no number, negative or not finite.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Flux2Tool(FrameworkTools):
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
     ) -> None:
+        check_option_types({"wait_s": wait_s})
         environ = os.environ if environ is None else environ
         read = environ if settings is None else None
         settings = settings or load_settings(environ)

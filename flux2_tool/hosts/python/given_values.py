@@ -6,6 +6,7 @@ The tools' own arguments are checked by `schema/validation.py`, as for every hos
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +17,7 @@ from flux2_tool.engine.save_targets import SaveTarget
 from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.python.earlier_sets import ref_of
 from flux2_tool.schema.results import ImageInfo, ToolResult
+from flux2_tool.schema.value_text import shown
 
 _ONE: Final = (str, os.PathLike, ToolResult, ImageInfo)
 _BYTES: Final = (bytes, bytearray, memoryview)
@@ -80,15 +82,19 @@ def folder_of(path: Any) -> Path | None:
 
 
 def check_option_types(options: Mapping[str, Any]) -> None:
-    """Check the types of a call's options, whose names are known.
+    """Check the types of a call's options, whose names are known, and that a wait is one.
 
     Raises:
-        InvalidArgumentsError: The value of one is of another type.
+        InvalidArgumentsError: The value of one is of another type, or the wait is negative or not finite.
     """
     for name, (kind, is_right) in _KINDS.items():
         value = options.get(name)
         if value is not None and not is_right(value):
             raise _wrong(f"{name} must be {kind}, not {_type_of(value)}", f"Correct {name}, or leave it out.")
+    wait_s = options.get("wait_s")
+    # False for what is no number (NaN), and for a whole number of more than a float can hold.
+    if wait_s is not None and not 0 <= wait_s <= sys.float_info.max:
+        raise _wrong(f"wait_s must be 0 or more seconds, not {shown(wait_s)}", "Correct wait_s, or leave it out.")
 
 
 @contextmanager
@@ -103,7 +109,7 @@ def hints_in_tracebacks() -> Iterator[None]:
 
 
 _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
-    "wait_s": ("a number of seconds", lambda value: isinstance(value, int | float)),
+    "wait_s": ("a number of seconds", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "session": ("text", lambda value: isinstance(value, str)),
     "on_progress": ("a function", callable),
 }

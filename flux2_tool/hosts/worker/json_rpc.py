@@ -18,6 +18,7 @@ INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 
 RequestId = str | int
+_Pairs = list[tuple[str, Any]]
 
 # What Python turns into an integer and back without complaint.
 _MAX_DIGITS: Final = 1000
@@ -25,18 +26,15 @@ _ID_FIRST: Final = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\
 
 
 class ProtocolFaultError(Exception):
-    """A message breaks the protocol; the response is a JSON-RPC error, with the request's id if `names_request`.
+    """A message breaks the protocol; the response is a JSON-RPC error, with the request's id if that is not in use.
 
     Attributes:
         request_id: The id of a request that could not be read as a whole.
     """
 
-    def __init__(
-        self, code: int, message: str, *, names_request: bool = True, request_id: RequestId | None = None
-    ) -> None:
+    def __init__(self, code: int, message: str, *, request_id: RequestId | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.names_request = names_request
         self.request_id = request_id
 
 
@@ -44,11 +42,22 @@ def loaded(text: str | bytes) -> Any:
     """Return the value of JSON text; a number of very many digits as a float, which may be infinite.
 
     Raises:
-        ProtocolFaultError: It is not JSON, or nested so deep that it cannot be read; then with the id, if that comes
+        ProtocolFaultError: It is not JSON, or an object in it has the same key twice, of which no reader can tell which
+            is meant; then with the id. Or it is nested so deep that it cannot be read; then with the id, if that comes
             before what is nested.
     """
+    repeated: list[_Pairs] = []
+    outermost: _Pairs = []
+
+    def with_repeated_noted(pairs: _Pairs) -> dict[str, Any]:
+        nonlocal outermost
+        outermost, found = pairs, dict(pairs)
+        if len(found) != len(pairs):
+            repeated.append(pairs)
+        return found
+
     try:
-        return json.loads(text, parse_int=_number)
+        value = json.loads(text, parse_int=_number, object_pairs_hook=with_repeated_noted)
     except RecursionError as exc:
         data = text.encode("utf-8", "replace") if isinstance(text, str) else text
         found = _ID_FIRST.match(data)
@@ -57,6 +66,20 @@ def loaded(text: str | bytes) -> Any:
         raise ProtocolFaultError(PARSE_ERROR, message, request_id=request_id) from exc
     except ValueError as exc:
         raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
+    if repeated:
+        raise _repeated_key(repeated[0], outermost if isinstance(value, dict) else [])
+    return value
+
+
+def _repeated_key(pairs: _Pairs, outermost: _Pairs) -> ProtocolFaultError:
+    """Return the fault of a message with two equal keys, with its id if that is there once."""
+    left = dict(pairs)
+    # The first name that is there already when its turn comes.
+    repeated = next(name for name, _ in pairs if left.pop(name, left) is left)
+    ids = [value for name, value in outermost if name == "id"]
+    request_id = request_id_of({"id": ids[0]}) if len(ids) == 1 else None
+    message = f"the key {json.dumps(repeated[:60])} is there twice in one object; give each key once"
+    return ProtocolFaultError(INVALID_REQUEST, message, request_id=request_id)
 
 
 class _EndlessNumber(float):

@@ -98,6 +98,7 @@ class Worker:
                 raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_MESSAGE_BYTES} bytes long")
             message = decoded(line)
             request_id = request_id_of(message)
+            self._check_unused(request_id)
             method, params = message.get("method"), message.get("params", {})
             is_request = "id" in message or not isinstance(method, str)
             if not isinstance(method, str):
@@ -110,8 +111,9 @@ class Worker:
             await self._handle_request(request_id, method, params)
         except ProtocolFaultError as exc:
             if is_request:
-                named = request_id if exc.names_request else None
-                self._respond_fault(named if exc.request_id is None else exc.request_id, exc.code, str(exc))
+                named = request_id if exc.request_id is None else exc.request_id
+                # Under a running call's id this would be taken for its result.
+                self._respond_fault(None if named in self._running else named, exc.code, str(exc))
             else:
                 logger.info("ignored a notification: %s", exc)
         except Flux2Error as exc:
@@ -145,12 +147,10 @@ class Worker:
         if method == "call":
             self._begin_call(request_id, params)
         elif method == "question":
-            self._begin(request_id, self._question(request_id, self._parsed(request_id, params)))
+            self._begin(request_id, self._question(request_id, self._loaded().parse(params)))
         elif method == "overview":
-            self._check_unused(request_id)
             self._begin(request_id, self._overview(request_id, params))
         elif method in ("account", "gallery", "gallery_picture"):
-            self._check_unused(request_id)
             self._begin(request_id, self._answer(request_id, getattr(self._loaded(), method)(params)))
         elif method == "initialize":
             self._initialize(params)
@@ -190,7 +190,7 @@ class Worker:
     def _begin_call(self, request_id: RequestId, params: dict[str, Any]) -> None:
         from flux2_tool.engine.wait import CancelToken
 
-        wanted, cancel = self._parsed(request_id, params), CancelToken()
+        wanted, cancel = self._loaded().parse(params), CancelToken()
         task = asyncio.get_running_loop().create_task(self._call(request_id, wanted, cancel))
         self._running[request_id] = (task, cancel)
 
@@ -222,16 +222,10 @@ class Worker:
         finally:
             self._running.pop(request_id, None)
 
-    def _parsed(self, request_id: RequestId, params: dict[str, Any]) -> CallParams:
-        self._check_unused(request_id)
-        return self._loaded().parse(params)
-
-    def _check_unused(self, request_id: RequestId) -> None:
+    def _check_unused(self, request_id: RequestId | None) -> None:
         if request_id in self._running:
-            # A response under this id would be taken for the running call's own.
-            shown_id = json.dumps(request_id)[:60]
             raise ProtocolFaultError(
-                INVALID_REQUEST, f"the id {shown_id} is in use by a running call", names_request=False
+                INVALID_REQUEST, f"the id {json.dumps(request_id)[:60]} is in use by a running call"
             )
 
     async def _question(self, request_id: RequestId, params: CallParams) -> None:

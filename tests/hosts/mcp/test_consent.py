@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.context import Approval
+from flux2_tool.hosts.mcp_consent import ConsentStates
 from flux2_tool.sandbox import Sandbox
 from tests.hosts.mcp.host import FOX, result_of, talk
 from tests.hosts.mcp.sdk_client import MAJOR, PROTOCOL_ERROR, user
@@ -134,7 +136,7 @@ def test_an_answer_to_another_question_agrees_to_nothing(environ: dict[str, str]
     if MAJOR == 1:
         pytest.skip("version 1 of the SDK does not know it")
     mcp_types = pytest.importorskip("mcp_types")
-    states = ["{", "[1]", '{"approval_id": "1", "request_key": "2", "usd": 1000.0}']
+    states = ["", "{", "[" * 100_000, "\u00e9.", '{"approval_id": "1", "request_key": "2", "usd": 1000.0}']
 
     async def calling(client: Any) -> list[dict[str, Any]]:
         found = []
@@ -148,3 +150,25 @@ def test_an_answer_to_another_question_agrees_to_nothing(environ: dict[str, str]
 
     assert [result["error"]["code"] for result in results] == ["not_approved"] * len(states)
     assert sandbox.ledger.creates == []
+
+
+APPROVAL = Approval(approval_id="1", request_key="2", usd=0.14)
+
+
+def test_a_state_is_read_by_the_process_that_issued_it() -> None:
+    """After a restart nobody knows which were used; a user is asked again."""
+    state = ConsentStates(b"one" * 11).state_of(APPROVAL)
+
+    assert ConsentStates(b"one" * 11).approval_of(state) == APPROVAL
+    assert ConsentStates(b"two" * 11).approval_of(state) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"1"', '"other"'), ("0.14", "NaN"), ("0.14", '"x"'), ("}", ', "x": 1}'), (".", "")]
+)
+def test_a_changed_state_agrees_to_nothing(old: str, new: str) -> None:
+    """Neither another id, which would count once more, nor another amount."""
+    states = ConsentStates(b"one" * 11)
+    state = states.state_of(APPROVAL)
+
+    assert states.approval_of(state.replace(old, new, 1)) is None

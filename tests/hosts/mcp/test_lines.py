@@ -131,6 +131,8 @@ def test_a_message_nested_too_deep_is_refused_by_its_id(client: RawClient, level
         pytest.param(b'[{"jsonrpc":"2.0","id":7,"method":"ping"}]', None, INVALID_REQUEST, id="a batch"),
         pytest.param(b"7", None, INVALID_REQUEST, id="a number"),
         pytest.param(b'{"jsonrpc":"1.0","id":7,"method":"ping"}', 7, INVALID_REQUEST, id="another version"),
+        pytest.param(called(b'"a","count":1,"count":2'), 7, INVALID_REQUEST, id="an argument twice"),
+        pytest.param(b'{"jsonrpc":"2.0","id":7,"id":8,"method":"ping"}', None, INVALID_REQUEST, id="two ids"),
         pytest.param(b'{"id":7,"method":"ping"}', 7, INVALID_REQUEST, id="no version"),
         pytest.param(b'{"jsonrpc":"2.0","id":null,"method":"ping"}', None, INVALID_REQUEST, id="a null id"),
         pytest.param(b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', None, INVALID_REQUEST, id="a fraction as id"),

@@ -150,6 +150,10 @@ def test_any_iterable_of_paths_is_a_list_of_sources(service: Service, tmp_path: 
     [
         pytest.param({"output": "x"}, 'unknown argument "output"', id="a name of the command line's"),
         pytest.param({"wait_s": "soon"}, "wait_s must be a number of seconds, not str", id="a wait in words"),
+        pytest.param({"wait_s": True}, "wait_s must be a number of seconds, not bool", id="a wait of yes"),
+        pytest.param({"wait_s": -1}, "wait_s must be 0 or more seconds, not -1", id="a negative wait"),
+        pytest.param({"wait_s": float("nan")}, "wait_s must be 0 or more seconds, not nan", id="a wait of NaN"),
+        pytest.param({"wait_s": 10**400}, "wait_s must be 0 or more seconds", id="an endless wait"),
         pytest.param({"session": 7}, "session must be text, not int", id="a number for a session"),
         pytest.param({"on_progress": "print"}, "on_progress must be a function, not str", id="a function's name"),
     ],
@@ -170,3 +174,31 @@ def test_what_names_no_task_is_an_error(service: Service, task: Any) -> None:
     error = refusal(service, lambda flux: flux.get_image_task(task))
 
     assert "task must be a task's id or reference (text) or an earlier result" in error.message
+
+
+def test_a_tools_own_wait_is_checked_like_a_calls(service: Service) -> None:
+    """Every call of the tool would have it."""
+    with pytest.raises(InvalidArgumentsError, match="wait_s must be 0 or more seconds"):
+        service.tool(wait_s=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        pytest.param("text_to_image", '{"prompt":"a","count":' + "1" * 5000 + "}", "5000 digits", id="digits"),
+        pytest.param(["text_to_image"], "{}", "a tool's name is text, not a list", id="a list for a name"),
+    ],
+)
+def test_what_a_model_cannot_mean_is_refused(service: Service, tool: Any, arguments: str, said: str) -> None:
+    """Nothing was sent, and the error says so."""
+
+    async def main() -> dict[str, Any]:
+        async with service.tool() as flux:
+            error: dict[str, Any] = (await flux.call(tool, arguments))["error"]
+            return error
+
+    error = asyncio.run(main())
+
+    assert (error["code"], error["charged"]) == ("invalid_arguments", "no")
+    assert said in error["message"]
+    assert service.sandbox.ledger.creates == []

@@ -706,3 +706,23 @@ def test_what_a_killed_worker_left_is_told_by_the_next(tmp_path: Path, account: 
     assert [ref in text and "get_image_task" in text for text in told] == [True]
     assert fetched["task"]["state"] == "completed"
     assert after["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param('"method":"initialize","params":{}', id="initialize"),
+        pytest.param('"method":"paint"', id="an unknown method"),
+        pytest.param('"method":"call","params":[]', id="params that are none"),
+        pytest.param('"method":"webhook","params":{}', id="webhook"),
+        pytest.param('"method":"call","method":"call"', id="a key twice"),
+    ],
+)
+def test_nothing_else_is_answered_under_a_calls_id(shared: WorkerProcess, account: dict[str, Any], rest: str) -> None:
+    """The plugin would take it for the call's result, and nobody would see the picture."""
+    request_id = shared.begin({"prompt": f"[slow] {rest}"}, **account)
+    shared.send(f'{{"jsonrpc":"2.0","id":{request_id},{rest}}}'.encode())
+
+    assert shared.answer(None)["error"]["code"] == -32600
+    shared.notify("cancel", {"id": request_id})
+    assert "error" not in shared.answer(request_id)
