@@ -18,7 +18,7 @@ def arguments_of_json(text: str) -> Any:
     """Return a tool call's arguments from their JSON text.
 
     Raises:
-        InvalidArgumentsError: It is not JSON, or has a duplicate key or an endless number; the message says which.
+        InvalidArgumentsError: It is not JSON, or has a duplicate key; the message says which.
     """
     try:
         return json.loads(text, object_pairs_hook=_without_duplicates, parse_int=_number)
@@ -40,7 +40,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _number(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise no_arguments(f"the arguments contain a number of {len(digits)} digits, which is too large")
-    return int(digits)
+def _number(digits: str) -> int | float:
+    """Return a number; one of very many digits as a float, which may be infinite, so that it is refused by name."""
+    return float(digits) if len(digits) > MAX_DIGITS else int(digits)

@@ -132,7 +132,7 @@ def test_right_arguments_pass(tool: str, arguments: dict[str, Any]) -> None:
             id="a huge number",
         ),
         pytest.param("text_to_imag", {"prompt": "a"}, "nearest: text_to_image", id="a misspelt tool"),
-        pytest.param(None, {"prompt": "a"}, "there is no tool null", id="no tool"),
+        pytest.param(None, {"prompt": "a"}, "a tool's name is text, not null; tools are text_to_image", id="no tool"),
         pytest.param("text_to_image", "a red fox", "must be an object", id="text for arguments"),
         pytest.param("text_to_image", [], "must be an object", id="a list for arguments"),
         pytest.param("text_to_image", {"prompt": "a", 3: 4}, "name must be text", id="a name that is no text"),
