@@ -30,7 +30,7 @@ _APPROVALS: Final = edits(
     ),
     (
         "consent is for any price",
-        "if cost.usd > approval.usd + CENT_FRACTION:",
+        "if not (isfinite(approval.usd) and cost.usd <= approval.usd + CENT_FRACTION):",
         "if False:",
     ),
     (
