@@ -73,8 +73,7 @@ def parse_arguments(text: str) -> Any:
     """Return the JSON of an argument, or of stdin for "-".
 
     Raises:
-        InvalidArgumentsError: It is not JSON, has a duplicate key or an endless number, or is too large; the message
-            says which.
+        InvalidArgumentsError: It is not JSON, has a duplicate key, or is too large; the message says which.
     """
     if text == "-":
         data = sys.stdin.buffer.read(MAX_ARGUMENTS_BYTES + 1)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from flux2_tool.exceptions import InvalidArgumentsError
 
 # What Python turns into an integer and back without complaint, whatever its own limit is set to.
-MAX_DIGITS: Final = 600
+_MAX_DIGITS: Final = 600
 
 
 def arguments_of_json(text: str) -> Any:
@@ -42,4 +42,4 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _number(digits: str) -> int | float:
     """Return a number; one of very many digits as a float, which may be infinite, so that it is refused by name."""
-    return float(digits) if len(digits) > MAX_DIGITS else int(digits)
+    return float(digits) if len(digits) > _MAX_DIGITS else int(digits)
