@@ -16,6 +16,7 @@ from typing import Final
 
 from flux2_tool.engine.engine import Engine
 from flux2_tool.exceptions import ConfigurationError
+from flux2_tool.hosts.python.fork_pause import LOOPS
 from flux2_tool.settings import JournalMode
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class EnginesByLoop:
                         "(FLUX2_TOOL_JOURNAL).",
                     )
                 self._was_used = True
+                LOOPS.add(loop)
                 found = self._by_loop[loop] = self._make()
             ended = self._take(lambda other: other.is_closed())
         for pair in ended.values():

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.hosts.python.client import Flux2Tool
+from flux2_tool.hosts.python.fork_pause import LOOPS
 from flux2_tool.hosts.python.frameworks import SessionOf, sync_langchain_tools
 from flux2_tool.schema.export import Format
 
@@ -104,6 +105,7 @@ class SyncFlux2Tool:
         # Reentrant, because a signal handler may close the tool while its thread begins a call.
         self._lock = threading.RLock()
         self._loop = asyncio.new_event_loop()
+        LOOPS.add(self._loop)
         self._thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
         self._thread.start()
         # Also at the end of a script that never closes it, so that the images it got count as delivered.

@@ -201,6 +201,38 @@ def test_a_fork_in_mid_call_leaves_the_call_to_the_parent(tmp_path: Path, runapi
     assert len(runapi_server[1].ledger.tasks) == 2
 
 
+FORKED_IN_AN_IMPORT = """
+import os, sys, threading
+from importlib.abc import MetaPathFinder
+from flux2_tool import SyncFlux2Tool
+flux = SyncFlux2Tool()
+importing, forking = threading.Event(), threading.Event()
+class Slow(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if threading.current_thread().name == "flux2-tool":
+            importing.set()
+            forking.wait()
+sys.meta_path.insert(0, Slow())
+os.register_at_fork(before=forking.set)  # the last one registered is the first one called
+thread = threading.Thread(target=lambda: print("parent", flux.text_to_image("of the parent").task.state))
+thread.start()
+importing.wait()
+pid = os.fork()
+if pid == 0:
+    print("child", flux.text_to_image("of the child").task.state, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+"""
+
+
+def test_a_fork_waits_for_an_import_of_the_tool_s_thread(tmp_path: Path, runapi_server: tuple[str, Sandbox]) -> None:
+    """The child would wait for ever for a module that no thread of its own imports."""
+    done = run(FORKED_IN_AN_IMPORT, tmp_path, runapi_server[0])
+
+    assert sorted(done.stdout.splitlines()) == ["child completed", "parent completed"], done.stderr
+
+
 AT_EXIT = """
 import atexit
 from flux2_tool import SyncFlux2Tool
