@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 from flux2_tool._files import is_file
 from flux2_tool.journal.errors import JournalError
 from flux2_tool.journal.lease_table import LeaseTable
-from flux2_tool.journal.migrations import IS_OPEN
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -29,6 +28,7 @@ from flux2_tool.journal.model import (
 )
 from flux2_tool.journal.record_table import row_of
 from flux2_tool.journal.spending_sums import asked_spending, spending_of
+from flux2_tool.journal.sqlite_schema import IS_OPEN
 from flux2_tool.runapi import contract
 
 _INTENT_COLUMNS: Final = tuple(item.name for item in fields(Intent))

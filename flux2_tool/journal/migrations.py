@@ -1,4 +1,4 @@
-"""The journal's schema as named steps, applied once, in order, in one transaction.
+"""How a journal file comes to its schema: a new one at once, an earlier one by named steps, each applied once.
 
 A step may add tables, columns and indexes and drop indexes, but never drop or rename a column of a published version:
 an older process may have the journal open while a newer one brings it up to date. One that opens it later refuses it,
@@ -12,10 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from flux2_tool.journal.spending_sums import SPENDING_SUMS
-
-# A query finds an index only by the words of its condition, so they are written once.
-IS_OPEN: Final = "(state IN ('sending', 'processing', 'unknown') OR (state = 'completed' AND delivered_at IS NULL))"
-IS_OF_CONNECTION: Final = "state = 'completed' AND substr(session, 1, 11) = 'connection:'"
+from flux2_tool.journal.sqlite_schema import IS_OF_CONNECTION, IS_OPEN, SCHEMA
 
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -229,10 +226,9 @@ def migrate(connection: sqlite3.Connection, *, now: float) -> tuple[bool, list[s
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
     newer = sorted(applied - {name for name, _ in MIGRATIONS})
     missing = [] if newer else [step for step in MIGRATIONS if step[0] not in applied]
-    for name, script in missing:
-        for statement in _statements(script):
-            connection.execute(statement)
-        connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
+    for statement in SCHEMA if not applied else _statements(";".join(script for _, script in missing)):
+        connection.execute(statement)
+    connection.executemany("INSERT INTO migrations VALUES (?, ?)", [(name, now) for name, _ in missing])
     connection.execute("COMMIT")
     return bool(missing), newer
 

@@ -1,6 +1,6 @@
 """The journal's schema in PostgreSQL, as named steps: tables, indexes, and triggers that keep the sums of spending.
 
-The columns are those of SQLite (`migrations.py`), so that one set of statements serves both stores. Each step is
+The columns are those of SQLite (`sqlite_schema.py`), so that one set of statements serves both stores. Each step is
 applied once, in one transaction, under an advisory lock, because many processes begin at the same time. As with SQLite,
 a step may add but never drop or rename what a published version uses, and an older version refuses a newer schema.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flux2_tool.journal.migrations import IS_OF_CONNECTION, IS_OPEN
 from flux2_tool.journal.server_errors import ServerError
+from flux2_tool.journal.sqlite_schema import IS_OF_CONNECTION, IS_OPEN
 
 # The order of insertion, which SQLite has as rowid.
 ORDER: Final = "seq"

@@ -87,26 +87,28 @@ def _of_records(row: str = "records") -> str:
 SUMS_OF_RECORDS: Final = _of_records()
 _COUNTED: Final = "state, cost_usd, reserved_usd, session, sender, created_at, base_url"
 
+SPENDING: Final = (
+    "CREATE TABLE spending (scope TEXT NOT NULL, name TEXT NOT NULL, slot INTEGER NOT NULL,"
+    " is_real INTEGER NOT NULL, spent INTEGER NOT NULL, reserved INTEGER NOT NULL, pruned INTEGER NOT NULL,"
+    " PRIMARY KEY (scope, name, slot, is_real)) WITHOUT ROWID",
+    _trigger("spending_of_new", "INSERT", *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES)),
+    _trigger(
+        "spending_of_changed",
+        f"UPDATE OF {_COUNTED}",
+        *(_add("OLD", scope, f"-({_spent('OLD')})", f"-({_reserved('OLD')})") for scope in _SCOPES),
+        *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES),
+    ),
+    _trigger(
+        "spending_of_deleted",
+        "DELETE",
+        *(_add("OLD", scope, "0", f"-({_reserved('OLD')})", _spent("OLD")) for scope in _SCOPES),
+    ),
+)
+
 SPENDING_SUMS: Final = ";\n".join(
     (
-        "CREATE TABLE spending (scope TEXT NOT NULL, name TEXT NOT NULL, slot INTEGER NOT NULL,"
-        " is_real INTEGER NOT NULL, spent INTEGER NOT NULL, reserved INTEGER NOT NULL, pruned INTEGER NOT NULL,"
-        " PRIMARY KEY (scope, name, slot, is_real)) WITHOUT ROWID",
+        *SPENDING,
         f"INSERT INTO spending SELECT *, 0 FROM ({SUMS_OF_RECORDS})",  # noqa: S608 - own names
-        _trigger(
-            "spending_of_new", "INSERT", *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES)
-        ),
-        _trigger(
-            "spending_of_changed",
-            f"UPDATE OF {_COUNTED}",
-            *(_add("OLD", scope, f"-({_spent('OLD')})", f"-({_reserved('OLD')})") for scope in _SCOPES),
-            *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES),
-        ),
-        _trigger(
-            "spending_of_deleted",
-            "DELETE",
-            *(_add("OLD", scope, "0", f"-({_reserved('OLD')})", _spent("OLD")) for scope in _SCOPES),
-        ),
         # The newest record of a session, and of an equal request, in the order of insertion.
         "CREATE INDEX records_by_session ON records (session, state)",
         "DROP INDEX records_spending_by_service",

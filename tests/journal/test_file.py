@@ -14,6 +14,7 @@ from flux2_tool.journal import JournalError, open_journal
 from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
+from flux2_tool.journal.sqlite_schema import SCHEMA
 from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
 
 of_files = pytest.mark.sqlite_only("permissions, versions and damage of a file")
@@ -74,6 +75,29 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, 
     assert old is not None
     assert (old.state, old.task_id, old.images, old.orphaned) == ("processing", "tsk_old", (), False)
     begun(machine.begin(journal))
+
+
+def test_a_new_journal_is_made_as_all_steps_leave_it() -> None:
+    """It does not go through them; a claim must find the same columns, indexes and triggers in both."""
+    made = []
+    for statements in (SCHEMA, [script for _, script in MIGRATIONS]):
+        with contextlib.closing(sqlite3.connect(":memory:")) as raw:
+            raw.executescript(";\n".join(statements))
+            made.append(structure(raw))
+
+    assert made[0] == made[1]
+    assert {"records", "spending", "create_slots"} <= {name for _, name in made[0]}
+
+
+def structure(raw: sqlite3.Connection) -> dict[tuple[str, str], object]:
+    """Return each table, index and trigger as SQLite understands it: words and spaces apart."""
+    found: dict[tuple[str, str], object] = {}
+    for kind, name, sql in raw.execute("SELECT type, name, sql FROM sqlite_master"):
+        columns = raw.execute(f"PRAGMA table_xinfo({name})").fetchall()
+        keys = raw.execute(f"PRAGMA index_xinfo({name})").fetchall()
+        words = " ".join((sql or "").split())
+        found[kind, name] = (columns, keys, words[words.rfind(")") :] if kind == "table" else words)
+    return found
 
 
 @of_files

@@ -546,7 +546,7 @@ _JOURNAL: Final = (
         ),
     ),
     *edits(
-        "flux2_tool/journal/migrations.py",
+        "flux2_tool/journal/sqlite_schema.py",
         (
             "a request of unknown outcome is paid again",
             "IS_OPEN: Final = \"(state IN ('sending', 'processing', 'unknown') OR",
