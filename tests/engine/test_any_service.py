@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from flux2_tool.schema.manifest import load_manifest
 from tests.support import network
 from tests.support.harness import CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, again, run_call
 
-_SCHEMA = load_manifest().tools["text_to_image"].output_schema
+_RESULTS = Draft202012Validator(load_manifest().tools["text_to_image"].output_schema)
 _NAMES = ["id", "task_id", "status", "state", "data", "images", "url", "output", "error", "message", "usage", "cost"]
 _NAMES += ["response", "body", "status_url", "urls", "get", "errors", "code", "result", "expires_at", "model"]
 _WORDS = ["tsk_abc123", "pending", "processing", "completed", "failed", "verifying", PICTURE_URL, "/v1/tasks/x"]
@@ -83,7 +83,7 @@ def test_every_call_ends_in_a_valid_result_after_one_request(posts: list[Any], g
     transport = _service(posts, gets)
     result = _called(transport)
 
-    jsonschema.validate(json.loads(json.dumps(result, allow_nan=False)), _SCHEMA)
+    _RESULTS.validate(json.loads(json.dumps(result, allow_nan=False)))
     assert result.get("error", {}).get("code") != "internal_error"
     assert len({(post.body, post.headers["idempotency-key"]) for post in transport.posts}) == 1
     assert all(request.url.startswith("https://runapi.test/") for request in transport.seen)
@@ -124,6 +124,6 @@ def test_a_lookup_of_an_unknown_task_never_creates_anything(gets: list[Any]) -> 
     transport = _service([(200, CREATED)], gets)
     result = _called(transport, tool="get_image_task", arguments={"task_id": "tsk_abc123"})
 
-    jsonschema.validate(result, _SCHEMA)
+    _RESULTS.validate(result)
     assert result.get("error", {}).get("code") != "internal_error"
     assert transport.posts == []
