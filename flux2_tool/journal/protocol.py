@@ -31,7 +31,13 @@ class Journal(Protocol):
     """Stores records. Every method raises JournalError when the store cannot be used."""
 
     async def claim(
-        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
+        self,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        *,
+        now: float,
+        within_s: float = LOCK_PATIENCE_S,
+        creates: CreateLimit | None = None,
     ) -> Claim:
         """Join an equal record, refuse a request that repeats too often or exceeds a cap, or record the intent as
         `sending`, which reserves its price; in one atomic step.
@@ -42,6 +48,8 @@ class Journal(Protocol):
         Args:
             intents: One, or a whole set.
             within_s: How long to wait for a lock that another process holds, in seconds.
+            creates: See `note_route`. Only for one intent, whose POST is to follow at once: where the claim then says
+                that it is its turn, that POST is noted. A store may leave that to `note_route`.
         """
         ...
 

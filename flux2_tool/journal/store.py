@@ -16,9 +16,9 @@ from flux2_tool.journal.account_pace import AccountPace, CreateLimit, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
-from flux2_tool.journal.pace_table import PaceTable
 from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.record_table import newest_records, row_of
+from flux2_tool.journal.session_table import SessionTable
 from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums, spent_since, wrong_sums
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
@@ -35,7 +35,7 @@ _PRUNABLE: Final = (
 _NEVER: Final = 1e12
 
 
-class SqlJournal(PaceTable):
+class SqlJournal(SessionTable):
     """The `Journal` of one process over one database. Not for use from several threads at once, unless that is."""
 
     has_server: ClassVar[bool] = False

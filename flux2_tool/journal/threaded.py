@@ -115,15 +115,23 @@ class ThreadedJournal(StoreThreads):
     # ---- what must be written before something is done ---------------------------------------------------------------
 
     async def claim(
-        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
+        self,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        *,
+        now: float,
+        within_s: float = LOCK_PATIENCE_S,
+        creates: CreateLimit | None = None,
     ) -> Claim:
-        claiming = Claiming(self._store, intents, rules, now=now)
+        claiming = Claiming(self._store, intents, rules, now=now, creates=creates)
         try:
-            return await self._run(claiming, within_s=within_s)
+            claim = await self._run(claiming, within_s=within_s)
         except (asyncio.CancelledError, JournalError):
             # It may be recorded all the same, a moment later; nobody would ever send it.
             claiming.abandon(self._threads.submit)
             raise
+        self._news.hear([] if claim.pace is None else [claim.pace])
+        return claim
 
     async def end_unsent(self, record_ids: Sequence[str], *, now: float, within_s: float = LOCK_PATIENCE_S) -> None:
         await self._run(lambda: self._store.end_unsent(record_ids, now=now), within_s=within_s)

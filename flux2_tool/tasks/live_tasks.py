@@ -57,6 +57,12 @@ class LiveTasks:
                 return image_task
         return None
 
+    def notify_finished(self, task_id: str) -> None:
+        """Poll a task at once: RunAPI's webhook says that it has ended."""
+        for image_task in self:
+            if image_task.task_id == task_id and not image_task.is_over:
+                image_task.waiters.notify_finished()
+
     def free_turn(self, record_id: str) -> None:
         """Have a request that is queued for a create slot look at once."""
         image_task = self._recorded.get(record_id)
