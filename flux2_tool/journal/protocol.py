@@ -198,12 +198,15 @@ class Journal(Protocol):
         """Return the sessions that a session has spawned, directly or not."""
         ...
 
-    async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
-        """Return the accepted requests of some sessions, oldest first, whose images no call was given, of whose state
-        nobody was told, and which no other living process follows.
+    async def not_given(
+        self, session: str, *, since: float, now: float, known: Sequence[str] = ()
+    ) -> tuple[list[str], list[Record]]:
+        """Return a session and those that it has spawned, and their accepted requests, oldest first, whose images no
+        call was given, of whose state nobody was told, and which no other living process follows.
 
         Args:
             since: Only those created since then.
+            known: The ids of records that are not wanted, because more is known of them.
         """
         ...
 

@@ -219,8 +219,14 @@ class ThreadedJournal(StoreThreads):
     async def descendants_of(self, session: str) -> list[str]:
         return await self._run(lambda: self._in_place(lambda: self._store.descendants_of(session)))
 
-    async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
-        return await self._run(lambda: self._in_place(lambda: self._store.not_given(sessions, since=since, now=now)))
+    async def not_given(
+        self, session: str, *, since: float, now: float, known: Sequence[str] = ()
+    ) -> tuple[list[str], list[Record]]:
+        def read() -> tuple[list[str], list[Record]]:
+            sessions = [session, *sorted(self._store.descendants_of(session))]
+            return sessions, self._store.not_given(sessions, since=since, now=now, known=known)
+
+        return await self._run(lambda: self._in_place(read))
 
     async def newest(
         self,

@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final
 
 import pytest
 
 from flux2_tool.engine.wait import CancelToken, unless_cancelled
-from flux2_tool.journal import Journal, JournalPlace, Owner
 from tests.support.harness import CREATED, DONE, FOX, MockService, Seen, json_answer, numbered, opened_tool, scripted
-from tests.support.journal import slow_at
-from tests.support.stores import Opener, records_of
+from tests.support.journal import Watched, slow_at
+from tests.support.stores import records_of
 from tests.support.virtual_time import run_virtual
 
 pytestmark = pytest.mark.sqlite_only("on a server a claim is as short as it can be, so each POST is noted by itself")
 
-
-class Watched:
-    """Opens journals that say what is asked of them.
-
-    Args:
-        after: Called with each operation's name when it has ended.
-
-    Attributes:
-        asked: The operations that write, in order.
-    """
-
-    def __init__(self, after: Callable[[str], object] = lambda _name: None) -> None:
-        self.asked: list[str] = []
-        self.after = after
-
-    async def __call__(self, place: JournalPlace | None, *, owner: Owner, now: float) -> Journal:
-        return cast("Journal", _Watched(self, await Opener()(place, owner=owner, now=now)))
-
-
-class _Watched:
-    def __init__(self, watch: Watched, journal: Journal) -> None:
-        self._watch = watch
-        self._journal = journal
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._journal, name)
-
-        async def asked(*args: Any, **values: Any) -> Any:
-            if name == "claim" or name.startswith("note_"):
-                self._watch.asked.append(name)
-            result = await method(*args, **values)
-            self._watch.after(name)
-            return result
-
-        return asked
+_WRITES: Final = ("claim", "note_", "POST")
 
 
 def until_posts(home: Path, transport: MockService, **arguments: Any) -> list[str]:
@@ -71,7 +35,8 @@ def until_posts(home: Path, transport: MockService, **arguments: Any) -> list[st
             await tool.call("text_to_image", FOX | arguments, session="s")
 
     run_virtual(main())
-    return watch.asked[: watch.asked.index("note_accepted") + 1]
+    written = [name for name in watch.asked if name.startswith(_WRITES)]
+    return written[: written.index("note_accepted") + 1]
 
 
 def test_one_commit_stands_before_a_picture_is_requested(home: Path) -> None:
@@ -102,11 +67,7 @@ def test_each_further_post_is_noted_before_it_is_sent(home: Path, posts: Any, no
     """By then the claim says nothing of what is sent, or of whose the record is."""
     asked = until_posts(home, scripted(posts))
 
-    assert [name for name in asked if name != "note_told"] == [
-        *("claim", "POST"),
-        *("note_route", "POST") * noted,
-        "note_accepted",
-    ]
+    assert asked == ["claim", "POST", *("note_route", "POST") * noted, "note_accepted"]
 
 
 def test_the_pictures_of_a_set_are_noted_one_by_one(home: Path) -> None:
@@ -121,13 +82,10 @@ def test_the_pictures_of_a_set_are_noted_one_by_one(home: Path) -> None:
 )
 def test_a_claim_counts_as_the_note_of_a_post_for_a_moment(home: Path, seconds: float, is_noted: bool) -> None:
     """Whose the record is, and whether its file is in place, is looked at right before the POST."""
-    watch, late = Watched(), slow_at("durations", seconds=seconds)
-
-    async def opener(place: JournalPlace | None, *, owner: Owner, now: float) -> Journal:
-        return cast("Journal", _Watched(watch, await late(place, owner=owner, now=now)))
+    watch = Watched(slow_at("durations", seconds=seconds))
 
     async def main() -> dict[str, Any]:
-        async with opened_tool(home, scripted(), opener=opener) as tool:
+        async with opened_tool(home, scripted(), opener=watch) as tool:
             return await tool.call("text_to_image", FOX, session="s")
 
     assert run_virtual(main())["task"]["state"] == "completed"
@@ -146,8 +104,26 @@ def test_a_request_that_waits_for_a_slot_is_noted_when_it_has_one(home: Path) ->
 
     run_virtual(main())
 
-    assert watch.asked[:2] == ["claim", "claim"]
+    assert watch.asked.count("claim") == 2
     assert watch.asked.count("note_route") == 1
+
+
+@pytest.mark.parametrize("how", ["joined", "over a cap"])
+def test_a_call_that_makes_nothing_new_keeps_no_slot(home: Path, how: str) -> None:
+    """The only one is free for the next call."""
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, numbered(), max_creates=1, session_cap_usd=0.07) as tool:
+            first = await tool.call("text_to_image", FOX, session="s", wait_s=0)
+            same = FOX if how == "joined" else {"prompt": "another fox"}
+            second = await tool.call("text_to_image", same, session="s")
+            return [first, second, await tool.call("text_to_image", FOX, session="t", wait_s=5)]
+
+    first, second, third = run_virtual(main())
+
+    assert (second["task"]["joined"] if how == "joined" else second["error"]["code"]) in (True, "budget_exceeded")
+    assert "error" not in first
+    assert third["task"]["state"] == "completed"
 
 
 # ---- calls that leave between the claim and the POST -----------------------------------------------------------------
@@ -193,7 +169,7 @@ def test_a_call_cancelled_just_after_its_claim_leaves_nothing_unsent(home: Path,
         else:
             calls[0].cancel()
 
-    watch = Watched(lambda name: step(ticks) if name == "claim" and len(calls) == 1 else None)
+    watch = Watched(after=lambda name: step(ticks) if name == "claim" and len(calls) == 1 else None)
 
     async def main() -> tuple[list[str], int, dict[str, Any]]:
         async with opened_tool(home, transport, opener=watch, max_creates=1) as tool:
