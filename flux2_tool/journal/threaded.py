@@ -142,8 +142,8 @@ class ThreadedJournal(StoreThreads):
     async def note_route(
         self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
     ) -> tuple[Turn, Record | None]:
-        (turn, pace), record = await self._finish(
-            lambda: (self._store.note_route(record_id, route, now=now, creates=creates), self._record(record_id))
+        turn, pace, record = await self._finish(
+            lambda: self._store.note_route(record_id, route, now=now, creates=creates)
         )
         self._news.hear([] if pace is None else [pace])
         return turn, record
@@ -304,12 +304,11 @@ class ThreadedJournal(StoreThreads):
         self._news.end()
         self._threads.end(wait=True)
 
-    async def _noted(self, record_id: str, note: Callable[[], None]) -> Record | None:
+    async def _noted(self, record_id: str, note: Callable[[], Record | None]) -> Record | None:
         """Write something of a record, and return the record: one way to the thread and back for both."""
 
         def note_and_read() -> Record | None:
-            note()
-            return self._record(record_id)
+            return note() or self._record(record_id)
 
         return await self._finish(note_and_read)
 
