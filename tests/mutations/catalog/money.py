@@ -470,8 +470,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/store.py",
         (
             "the flag of an abandoned task is lost",
-            "self._update(record_id, **row_of(outcome), finished_at=",
-            "self._update(record_id, **{**row_of(outcome), 'abandoned': 0}, finished_at=",
+            "self._update(record_id, **row_of(outcome), **values)",
+            "self._update(record_id, **{**row_of(outcome), 'abandoned': 0}, **values)",
         ),
         (
             "a record in use can be forgotten",
@@ -670,6 +670,16 @@ _JOURNAL: Final = (
             "requests of unknown outcome reserve nothing",
             "state IN ('sending', 'processing', 'unknown') THEN",
             "state IN ('sending', 'processing') THEN",
+        ),
+        (
+            "what is inherited counts in no sum",
+            'when=f"NOT ({_IS_IN_PLACE})",',
+            'when="0",',
+        ),
+        (
+            "what is billed beside an equal reservation is not counted",
+            "{_IS_IN_PLACE} AND ({_spent('NEW')} != {_spent('OLD')} OR ",
+            "{_IS_IN_PLACE} AND (",
         ),
         (
             "what is pruned does not count any more",
