@@ -158,7 +158,7 @@ class Engine:
         caller = self.host.in_session(caller, process=self._process)
         try:
             with self._calls.opened(cancel):
-                caller = await self._registry.families.complete(caller)
+                caller = await self._registry.families.complete(caller, names_tasks=tool != "text_to_image")
                 async with self._earlier.told_in_errors(caller, cancel):
                     arguments, warnings = self._given.read(tool, arguments, by_model=caller.by_model)
                     targets = await checked_targets(output or SaveTarget.in_folder(output_dir), self.settings.save_dir)
@@ -193,7 +193,7 @@ class Engine:
             with self._calls.opened(cancel := CancelToken()):
                 arguments, _ = self._given.read(tool, arguments, by_model=caller.by_model)
                 call = self._open_call(tool, arguments, credentials, wait_s=QUESTION_WAIT_S, cancel=cancel)
-                caller = await self._registry.families.complete(caller)
+                caller = await self._registry.families.complete(caller, names_tasks=tool != "text_to_image")
                 return await self._starter.question(call, caller)
         except Flux2Error as exc:
             logger.info("no question: %s", exc.code)

@@ -96,7 +96,8 @@ class TaskStarter:
         prepared = self._prepared(call, caller, sources, price)
         if call.cancel.is_set:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
-        begun = await unless_cancelled(self._begin(call, caller, prepared, rules, price), call.cancel)
+        begin = self._begin(call, caller, prepared, rules, price)
+        begun = await unless_cancelled(begin, call.cancel, drop=TaskHandle.drop)
         if begun is None:
             raise CancelledCallError("The call was stopped before anything was sent.", charged="no")
         return replace(begun, warnings=[*warnings, *begun.warnings])

@@ -224,22 +224,32 @@ def _report_wait(
     return message, now_s
 
 
-async def unless_cancelled(work: Coroutine[Any, Any, T], cancel: CancelToken) -> T | None:
-    """Return the result of some work, or None when the call is cancelled first: the work is then cancelled too."""
+async def unless_cancelled(
+    work: Coroutine[Any, Any, T], cancel: CancelToken, *, drop: Callable[[T], None] = lambda _result: None
+) -> T | None:
+    """Return the result of some work, or None when the call is cancelled first: the work is then cancelled too.
+
+    Args:
+        work: Is done beside the look at the token.
+        cancel: The call's.
+        drop: Called with a result that nobody gets, because this was itself cancelled when the work had just ended.
+    """
     cancelled = asyncio.Event()
     cancel.watch(cancelled)
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(cancelled.wait())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        try:
+            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            cancel.unwatch(cancelled)
             working.cancel()
-            await asyncio.wait((working,))
-        return None if working.cancelled() else working.result()
-    finally:
-        cancel.unwatch(cancelled)
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(working, watching, return_exceptions=True)
+    except asyncio.CancelledError:
+        if working.done() and not working.cancelled() and working.exception() is None:
+            drop(working.result())
+        raise
+    return None if working.cancelled() else working.result()
 
 
 async def record_warnings(call: ToolCall, image_tasks: Sequence[ImageTask], *, clock: Clock) -> list[str]:

@@ -11,6 +11,10 @@ from flux2_tool.runapi.rate_limit import Pace
 
 # What a server takes as a message, in bytes.
 _MOST_TOLD: Final = 7900
+# How soon a queued request looks again without being told; those further back seldom have to.
+_FIRST_LOOK_S: Final = 0.5
+_LOOK_PER_PLACE_S: Final = 0.25
+_LONGEST_LOOK_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,13 @@ class Turn(NamedTuple):
     is_free: bool
     ahead: int = 0
     closed_s: float = 0.0
+
+    def queued(self, freed: asyncio.Event) -> Queued | None:
+        """Return what to wait for, None if nothing; the event is set when its turn may have come."""
+        if self.is_free:
+            return None
+        again_s = self.closed_s or min(_LONGEST_LOOK_S, _FIRST_LOOK_S + _LOOK_PER_PLACE_S * self.ahead)
+        return Queued(freed=freed, again_s=again_s, is_closed=self.closed_s > 0.0)
 
 
 class Queued(NamedTuple):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from flux2_tool._files import is_file
+from flux2_tool.journal.account_pace import CreateLimit
 from flux2_tool.journal.errors import JournalError
-from flux2_tool.journal.lease_table import LeaseTable
 from flux2_tool.journal.model import (
     Cap,
     Claim,
@@ -26,6 +26,7 @@ from flux2_tool.journal.model import (
     Spending,
     repeats_left,
 )
+from flux2_tool.journal.pace_table import PaceTable
 from flux2_tool.journal.record_table import row_of
 from flux2_tool.journal.spending_sums import asked_spending, spending_of
 from flux2_tool.journal.sqlite_schema import IS_OPEN
@@ -60,14 +61,20 @@ def _nothing() -> Sequence[Record]:
     return ()
 
 
-class ClaimTable(LeaseTable):
+class ClaimTable(PaceTable):
     """The table of records with the rules of ownership and of sharing between processes."""
 
     def claim(
-        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, is_left: Callable[[], bool] = lambda: False
+        self,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        *,
+        now: float,
+        creates: CreateLimit | None = None,
+        is_left: Callable[[], bool] = lambda: False,
     ) -> Claim:
         """See `Journal.claim`; `is_left` tells whether its call has ended meanwhile, so that nothing is recorded."""
-        claim = self._claim(intents, rules, now, is_left)
+        claim = self._claim(intents, rules, now, creates, is_left)
         if claim.outcome == "new":
             # A process that opens the journal after its WAL was deleted must still find what is being paid for.
             self._database.checkpoint()
@@ -81,6 +88,7 @@ class ClaimTable(LeaseTable):
                 record = self._locked(record_id)
                 if record is not None and record.owner == self._name and record.state == "sending":
                     self._update(record_id, **row_of(_UNSENT), finished_at=now, owner=None, lease_until=None)
+                    self._free_slot(record_id, self._ask_waiting(record_id))
 
     def spending(self, cap: Cap) -> Spending:
         with self._guarded():
@@ -88,7 +96,14 @@ class ClaimTable(LeaseTable):
 
     # ---- private -----------------------------------------------------------------------------------------------------
 
-    def _claim(self, intents: Sequence[Intent], rules: ClaimRules, now: float, is_left: Callable[[], bool]) -> Claim:
+    def _claim(
+        self,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        now: float,
+        creates: CreateLimit | None,
+        is_left: Callable[[], bool],
+    ) -> Claim:
         intent = intents[0]  # what decides is the same for all
         with self._transaction(synced=True, alone=True, timed=True):
             asked = self._asked_for(intents, rules, now)
@@ -112,7 +127,11 @@ class ClaimTable(LeaseTable):
                 return Claim(outcome="new")
             if is_left():
                 raise JournalError("the call of this claim has ended")
-            return Claim(outcome="new", records=tuple(self._new(one, now) for one in intents))
+            records = tuple(self._new(one, now) for one in intents)
+            if creates is None:
+                return Claim(outcome="new", records=records)
+            turn, pace = self._ask_turn(intent.record_id, creates)(self._owner.moment())
+            return Claim(outcome="new", records=records, turn=turn, pace=pace)
 
     def _new(self, intent: Intent, now: float) -> Record:
         """Write the record of an intent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from flux2_tool.journal.account_pace import CreateLimit
 from flux2_tool.journal.model import Claim, ClaimRules, Intent
 from flux2_tool.journal.store import SqlJournal
 
@@ -15,17 +16,28 @@ class Claiming:
     Where that cannot be written, or nobody knows whether it was made, `RefusedClaims` ends it later.
     """
 
-    def __init__(self, store: SqlJournal, intents: Sequence[Intent], rules: ClaimRules, *, now: float) -> None:
+    def __init__(
+        self,
+        store: SqlJournal,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        *,
+        now: float,
+        creates: CreateLimit | None = None,
+    ) -> None:
         self._store = store
         self._intents = intents
         self._rules = rules
         self._now = now
+        self._creates = creates
         self._lock = threading.Lock()
         self._is_abandoned = False
         self._claim: Claim | None = None
 
     def __call__(self) -> Claim:
-        claim = self._store.claim(self._intents, self._rules, now=self._now, is_left=lambda: self._is_abandoned)
+        claim = self._store.claim(
+            self._intents, self._rules, now=self._now, creates=self._creates, is_left=lambda: self._is_abandoned
+        )
         with self._lock:
             self._claim = claim
             is_abandoned = self._is_abandoned

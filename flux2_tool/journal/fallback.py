@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from flux2_tool._folders import NO_DATA_FOLDER
+from flux2_tool.journal.account_pace import CreateLimit
 from flux2_tool.journal.account_paces import AccountPaces
 from flux2_tool.journal.errors import LOST, JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
@@ -87,7 +88,7 @@ class JournalWithFallback:
         return self._mode == "required"
 
     async def claim(
-        self, intents: Sequence[Intent], rules: ClaimRules, *, within_s: float
+        self, intents: Sequence[Intent], rules: ClaimRules, *, within_s: float, creates: CreateLimit | None = None
     ) -> tuple[Claim, Journal, list[str]]:
         """Claim an intent, or a set of them, in the journal, or in memory where the file may be missing.
 
@@ -95,6 +96,7 @@ class JournalWithFallback:
             intents: See `Journal.claim`.
             rules: Of the claim.
             within_s: How long to wait for a lock, in seconds.
+            creates: See `Journal.claim`.
 
         Returns:
             The claim, the journal that has it, and warnings for the call's result.
@@ -108,7 +110,8 @@ class JournalWithFallback:
                 try:
                     if journal is self._file:
                         await self._refused.end_in(journal, now=self._now(), within_s=within_s)
-                    claim = await journal.claim(intents, rules, now=self._now(), within_s=within_s)
+                    now = self._now()
+                    claim = await journal.claim(intents, rules, now=now, within_s=within_s, creates=creates)
                 except JournalError as exc:
                     if attempt == _CLAIM_ATTEMPTS - 1:
                         raise unavailable(exc) from exc

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from flux2_tool.journal.account_pace import CreateLimit, Queued, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError, unavailable
+from flux2_tool.journal.lease_table import is_just_leased
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
 from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.protocol import Journal
@@ -33,10 +34,6 @@ REPLACED: Final = (
     "process were carried over, those of others may be missing"
 )
 _Write = Callable[[Journal], Awaitable[Record | None]]
-# How soon a queued request looks again without being told; those further back seldom have to.
-_FIRST_LOOK_S: Final = 0.5
-_LOOK_PER_PLACE_S: Final = 0.25
-_LONGEST_LOOK_S: Final = 10.0
 
 
 class RecordHandle:
@@ -50,6 +47,7 @@ class RecordHandle:
         is_ours: Whether this process owns it; otherwise it is only read.
         is_required: Whether a request may be sent only after it is recorded.
         successor_of: Called with the journal and its error; returns the journal to use instead, if there is one.
+        has_turn: Whether the claim of the record, just made, is the note of its first POST, too.
 
     Attributes:
         is_gone: Whether another process's record is not in the journal any more; nothing is written of it then.
@@ -65,12 +63,14 @@ class RecordHandle:
         is_ours: bool,
         is_required: bool = True,
         successor_of: Callable[[Journal, JournalError], Awaitable[Journal | None]] | None = None,
+        has_turn: bool = False,
     ) -> None:
         self._journal = journal
         self._now = now
         self._moment = moment
         self._is_required = is_required
         self._successor_of = successor_of
+        self._claimed = (journal, record) if has_turn else None
         self._has_unwritten_changes = False
         self._queue: deque[_Write] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -87,7 +87,7 @@ class RecordHandle:
     # ---- before money is spent ---------------------------------------------------------------------------------------
 
     async def before_post(self, route: contract.Route, *, creates: CreateLimit | None = None) -> Queued | None:
-        """Record the route of a POST, before it is sent.
+        """Record the route of a POST, before it is sent, unless its claim was that record, a moment ago.
 
         Args:
             creates: See `Journal.note_route`.
@@ -100,6 +100,8 @@ class RecordHandle:
             JournalUnavailableError: It cannot be written and is required, so the POST must not be sent.
         """
         await self.settled()
+        if self._is_just_claimed(route):
+            return None
         known = self.record
         self.record = noted = replace(known, route=route, state="sending")
         self.turn_freed.clear()
@@ -119,10 +121,7 @@ class RecordHandle:
             raise
         if failed is not None and self._is_required:
             raise unavailable(failed) from failed
-        if failed is not None or turn.is_free:
-            return None
-        again_s = turn.closed_s or min(_LONGEST_LOOK_S, _FIRST_LOOK_S + _LOOK_PER_PLACE_S * turn.ahead)
-        return Queued(freed=self.turn_freed, again_s=again_s, is_closed=turn.closed_s > 0.0)
+        return None if failed is not None else turn.queued(self.turn_freed)
 
     def give_back_slot(self) -> None:
         """Let another request send while this one's pauses between two POSTs."""
@@ -245,6 +244,13 @@ class RecordHandle:
         self._has_unwritten_changes = self.record is not written
 
     # ---- private -----------------------------------------------------------------------------------------------------
+
+    def _is_just_claimed(self, route: contract.Route) -> bool:
+        """Whether this is the first POST of a record that its claim has noted, and nothing has come between them."""
+        claimed, self._claimed = self._claimed, None
+        if claimed is None or claimed[0] is not self._journal or claimed[1] is not self.record:
+            return False
+        return self.record.route == route and is_just_leased(self.record, self._moment())
 
     def _note(self, write: _Write, **changes: Any) -> None:
         """Know something now, and write it in the background, after what was noted before."""

@@ -13,11 +13,13 @@ from typing import Any, Final
 from flux2_tool.journal.database import Database
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.model import Record
-from flux2_tool.journal.process_id import Owner
+from flux2_tool.journal.process_id import Moment, Owner
 from flux2_tool.journal.record_table import RecordTable
 
 # A process owns a record for this long after its last heartbeat.
 LEASE_S: Final = 30.0
+# For so long after its claim a POST may begin without another look at whose the record is: next to nothing of a lease.
+JUST_S: Final = 1.0
 
 
 class LeaseTable(RecordTable):
@@ -124,6 +126,13 @@ class LeaseTable(RecordTable):
             (record.record_id, moment.clock, lease, moment.s),
         )
         return False
+
+
+def is_just_leased(record: Record, moment: Moment) -> bool:
+    """Whether a lease was made or renewed a moment ago, on a clock that also counts while a machine is suspended."""
+    if record.lease_until_s is None or record.lease_clock != moment.clock:
+        return False
+    return 0.0 <= moment.s - (record.lease_until_s - LEASE_S) <= JUST_S
 
 
 def _is_over_by_wall_clock(record: Record, now: float) -> bool:

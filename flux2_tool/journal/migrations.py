@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-from flux2_tool.journal.spending_sums import SPENDING_SUMS
+from flux2_tool.journal.spending_sums import CHANGED_SPENDING, SPENDING_SUMS
 from flux2_tool.journal.sqlite_schema import IS_OF_CONNECTION, IS_OPEN, SCHEMA
 
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
@@ -210,6 +210,8 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         );
         """,
     ),
+    # What changes no amount is not counted anew, see spending_sums.py.
+    ("0017_changed_spending", CHANGED_SPENDING),
 )
 
 

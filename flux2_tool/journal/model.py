@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from flux2_tool.journal.account_pace import AccountPace, Turn
 from flux2_tool.journal.process_id import Moment
 from flux2_tool.runapi import contract
 
@@ -272,12 +273,22 @@ class Claim:
             the order of the set.
         repeated: The equal requests in the window, when there are too many ("repeated").
         spendings: The use of every cap when the request would exceed one ("over_budget").
+        turn: Of a new record that is to be sent at once, whether it may be: then this claim is the note of its first
+            POST, too. None where that was not asked or not answered.
+        pace: What was read of the account's pace with it, if a 429 may still have an effect.
     """
 
     outcome: Literal["new", "joined", "repeated", "over_budget", "unapproved"]
     records: tuple[Record, ...] = ()
     repeated: tuple[Record, ...] = ()
     spendings: tuple[Spending, ...] = ()
+    turn: Turn | None = None
+    pace: AccountPace | None = None
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether it is the note of its record's first POST, too."""
+        return self.turn is not None and self.turn.is_free
 
     @property
     def record(self) -> Record | None:

@@ -1,9 +1,9 @@
 """What the processes of an account share of its pace: the state after a 429, and who may send a create POST.
 
 A create slot is a place in the account's queue. The first `max_creates` of it may send; the rest wait, first come first
-served. A place is taken in the transaction that notes the POST, and given back in the one that notes its outcome. It
-counts only as long as its record is being sent by a process whose lease runs, so those of killed processes become free
-by themselves. Times are on the clock of the leases.
+served. A place is taken in the transaction that notes the POST, which may be that of its claim, and given back in the
+one that notes its outcome. It counts only as long as its record is being sent by a process whose lease runs, so those
+of killed processes become free by themselves. Times are on the clock of the leases.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, FreeTurn, Turn
 from flux2_tool.journal.database import Database
+from flux2_tool.journal.lease_table import LeaseTable
 from flux2_tool.journal.process_id import Moment, Owner
-from flux2_tool.journal.session_table import SessionTable
 from flux2_tool.runapi.rate_limit import FIRST_GAP_S, Pace, PaceChange, narrower, wider
 
 # After so long without another 429 its spacing is forgotten, also where nobody was left to relieve it.
@@ -26,7 +26,7 @@ _PACE: Final = "version, refusals, in_a_row, gap_s, clock, closed_until_s"
 _NEW: Final = Pace(version=0, refusals=0, in_a_row=0, gap_s=0.0, closed_s=-PACE_LIFE_S)
 
 
-class PaceTable(SessionTable):
+class PaceTable(LeaseTable):
     """The tables of the accounts' pace and of the create slots."""
 
     def __init__(self, database: Database, owner: Owner) -> None:

@@ -31,7 +31,13 @@ class Journal(Protocol):
     """Stores records. Every method raises JournalError when the store cannot be used."""
 
     async def claim(
-        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
+        self,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        *,
+        now: float,
+        within_s: float = LOCK_PATIENCE_S,
+        creates: CreateLimit | None = None,
     ) -> Claim:
         """Join an equal record, refuse a request that repeats too often or exceeds a cap, or record the intent as
         `sending`, which reserves its price; in one atomic step.
@@ -42,6 +48,8 @@ class Journal(Protocol):
         Args:
             intents: One, or a whole set.
             within_s: How long to wait for a lock that another process holds, in seconds.
+            creates: See `note_route`. Only for one intent, whose POST is to follow at once: where the claim then says
+                that it is its turn, that POST is noted. A store may leave that to `note_route`.
         """
         ...
 
@@ -190,12 +198,15 @@ class Journal(Protocol):
         """Return the sessions that a session has spawned, directly or not."""
         ...
 
-    async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
-        """Return the accepted requests of some sessions, oldest first, whose images no call was given, of whose state
-        nobody was told, and which no other living process follows.
+    async def not_given(
+        self, session: str, *, since: float, now: float, known: Sequence[str] = ()
+    ) -> tuple[list[str], list[Record]]:
+        """Return a session and those that it has spawned, and their accepted requests, oldest first, whose images no
+        call was given, of whose state nobody was told, and which no other living process follows.
 
         Args:
             since: Only those created since then.
+            known: The ids of records that are not wanted, because more is known of them.
         """
         ...
 

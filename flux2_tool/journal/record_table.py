@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
 from flux2_tool.journal.database import Database, Executes
@@ -41,6 +41,11 @@ class RecordTable:
             f"UPDATE records SET {assignments} WHERE record_id = ?",  # noqa: S608 - own names
             (*values.values(), record_id),
         )
+
+    def _updated(self, record: Record, **values: Any) -> Record:
+        """Change columns of a record that this transaction has read, and return it as it is then."""
+        self._update(record.record_id, **values)
+        return replace(record, **values)
 
     def _one(self, condition: str, values: tuple[Any, ...]) -> Record | None:
         """Return the newest record that matches a condition."""

@@ -58,19 +58,23 @@ class SessionTable(ClaimTable):
                     (elsewhere, record_id),
                 )
 
-    def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
+    def not_given(
+        self, sessions: Sequence[str], *, since: float, now: float, known: Sequence[str] = ()
+    ) -> list[Record]:
         marks = ", ".join("?" * len(sessions))
+        but_known = f" AND record_id NOT IN ({', '.join('?' * len(known))})" if known else ""
         condition = (
             f"session IN ({marks}) AND created_at >= ? AND delivered_at IS NULL AND task_id IS NOT NULL"
-            " AND state IN ('processing', 'completed') AND coalesce(told, '') != state"
+            f" AND state IN ('processing', 'completed') AND coalesce(told, '') != state{but_known}"
         )
+        values = (*sessions, since, *known)
         with self._guarded():
-            found = self._select(condition, (*sessions, since))
+            found = self._select(condition, values)
         if all(record.owner in (None, self._name) for record in found):
             return found  # the usual case
         # In a transaction, because looking at another process's lease may note what was seen.
         with self._transaction(timed=True):
-            found = self._select(condition, (*sessions, since))
+            found = self._select(condition, values)
             return [record for record in found if not self._is_held_by_another(record, now)]
 
     def note_told(self, record_id: str, state: RecordState) -> None:

@@ -65,9 +65,9 @@ def _add(row: str, scope: str, spent: str, reserved: str, pruned: str = "0") -> 
     )
 
 
-def _trigger(name: str, event: str, *statements: str) -> str:
-    body = ";\n".join(statements)
-    return f"CREATE TRIGGER {name} AFTER {event} ON records BEGIN\n{body};\nEND"
+def _trigger(name: str, event: str, *statements: str, when: str = "") -> str:
+    body, condition = ";\n".join(statements), f" WHEN {when}" if when else ""
+    return f"CREATE TRIGGER {name} AFTER {event} ON records{condition} BEGIN\n{body};\nEND"
 
 
 def _of_records(row: str = "records") -> str:
@@ -86,18 +86,35 @@ def _of_records(row: str = "records") -> str:
 
 SUMS_OF_RECORDS: Final = _of_records()
 _COUNTED: Final = "state, cost_usd, reserved_usd, session, sender, created_at, base_url"
+_IS_IN_PLACE: Final = " AND ".join(
+    f"NEW.{name} IS OLD.{name}" for name in ("session", "sender", "created_at", "base_url")
+)
+_CHANGES: Final = (
+    # What an acceptance changes is no amount, and an end changes each sum once.
+    _trigger(
+        "spending_of_changed",
+        f"UPDATE OF {_COUNTED}",
+        *(
+            _add("NEW", scope, f"{_spent('NEW')} - {_spent('OLD')}", f"{_reserved('NEW')} - {_reserved('OLD')}")
+            for scope in _SCOPES
+        ),
+        when=f"{_IS_IN_PLACE} AND ({_spent('NEW')} != {_spent('OLD')} OR {_reserved('NEW')} != {_reserved('OLD')})",
+    ),
+    _trigger(
+        "spending_of_moved",
+        f"UPDATE OF {_COUNTED}",
+        *(_add("OLD", scope, f"-({_spent('OLD')})", f"-({_reserved('OLD')})") for scope in _SCOPES),
+        *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES),
+        when=f"NOT ({_IS_IN_PLACE})",
+    ),
+)
 
 SPENDING: Final = (
     "CREATE TABLE spending (scope TEXT NOT NULL, name TEXT NOT NULL, slot INTEGER NOT NULL,"
     " is_real INTEGER NOT NULL, spent INTEGER NOT NULL, reserved INTEGER NOT NULL, pruned INTEGER NOT NULL,"
     " PRIMARY KEY (scope, name, slot, is_real)) WITHOUT ROWID",
     _trigger("spending_of_new", "INSERT", *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES)),
-    _trigger(
-        "spending_of_changed",
-        f"UPDATE OF {_COUNTED}",
-        *(_add("OLD", scope, f"-({_spent('OLD')})", f"-({_reserved('OLD')})") for scope in _SCOPES),
-        *(_add("NEW", scope, _spent("NEW"), _reserved("NEW")) for scope in _SCOPES),
-    ),
+    *_CHANGES,
     _trigger(
         "spending_of_deleted",
         "DELETE",
@@ -113,6 +130,11 @@ SPENDING_SUMS: Final = ";\n".join(
         "CREATE INDEX records_by_session ON records (session, state)",
         "DROP INDEX records_spending_by_service",
     )
+)
+
+
+CHANGED_SPENDING: Final = ";\n".join(
+    (*(f"DROP TRIGGER IF EXISTS {name}" for name in ("spending_of_changed", "spending_of_moved")), *_CHANGES)
 )
 
 

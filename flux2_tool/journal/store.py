@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any, ClassVar, Final
 
 from flux2_tool.journal.account_pace import AccountPace, CreateLimit, Turn
 from flux2_tool.journal.errors import JournalError, OwnershipLostError
 from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.model import Outcome, Record, RecordState, SavedCopy
-from flux2_tool.journal.pace_table import PaceTable
 from flux2_tool.journal.process_id import Moment
 from flux2_tool.journal.record_table import newest_records, row_of
+from flux2_tool.journal.session_table import SessionTable
 from flux2_tool.journal.spending_sums import SpentAt, count_anew, drop_old_sums, spent_since, wrong_sums
 from flux2_tool.journal.task_conversations import conversations_of, keep_conversations
 from flux2_tool.runapi import contract
@@ -35,7 +35,7 @@ _PRUNABLE: Final = (
 _NEVER: Final = 1e12
 
 
-class SqlJournal(PaceTable):
+class SqlJournal(SessionTable):
     """The `Journal` of one process over one database. Not for use from several threads at once, unless that is."""
 
     has_server: ClassVar[bool] = False
@@ -78,7 +78,7 @@ class SqlJournal(PaceTable):
 
     def note_route(
         self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
-    ) -> tuple[Turn, AccountPace | None]:
+    ) -> tuple[Turn, AccountPace | None, Record]:
         """See `Journal.note_route`; also returns the account's pace, if a 429 may still have an effect."""
         with self._transaction(synced=True, timed=True):
             asked = self._ask_locked(record_id)
@@ -89,20 +89,21 @@ class SqlJournal(PaceTable):
             values = self._lease(now)
             if (record.route, record.state) != (route, "sending"):
                 values |= {"route": route, "state": "sending"}
-            self._update(record_id, **values)
-            return (Turn(is_free=True), None) if turn is None else turn(_moment_of(values))
+            noted = self._updated(record, **values)
+            return (*((Turn(is_free=True), None) if turn is None else turn(_moment_of(values))), noted)
 
     def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
-    ) -> None:
+    ) -> Record:
+        """See `Journal.note_accepted`."""
         with self._transaction(synced=True, timed=True):
             asked, waiting = self._ask_locked(record_id), self._ask_waiting(record_id)
             record = self._known(record_id, asked)
             self._free_slot(record_id, waiting)
             if record.state in ("completed", "failed") or record.owner not in (None, self._name):
-                return
-            self._update(
-                record_id,
+                return record
+            return self._updated(
+                record,
                 state="processing",
                 task_id=task_id,
                 status_url=status_url,
@@ -111,16 +112,19 @@ class SqlJournal(PaceTable):
                 **self._lease(now),
             )
 
-    def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> None:
+    def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> Record:
+        """See `Journal.note_end`."""
         with self._transaction():
             asked, waiting = self._ask_locked(record_id), self._ask_waiting(record_id)
             record = self._known(record_id, asked)
             self._free_slot(record_id, waiting)
             if not self._may_end(record, outcome.state):
-                return
-            self._update(record_id, **row_of(outcome), finished_at=None if outcome.state == "unknown" else now)
+                return record
+            values: dict[str, Any] = {"finished_at": None if outcome.state == "unknown" else now}
             if outcome.state != "completed":
-                self._update(record_id, owner=None, lease_until=None)
+                values |= {"owner": None, "lease_until": None}
+            self._update(record_id, **row_of(outcome), **values)
+            return replace(record, **{item.name: getattr(outcome, item.name) for item in fields(outcome)}, **values)
 
     def note_saved(self, record_id: str, copies: Sequence[SavedCopy]) -> None:
         with self._transaction():

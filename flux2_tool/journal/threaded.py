@@ -115,15 +115,23 @@ class ThreadedJournal(StoreThreads):
     # ---- what must be written before something is done ---------------------------------------------------------------
 
     async def claim(
-        self, intents: Sequence[Intent], rules: ClaimRules, *, now: float, within_s: float = LOCK_PATIENCE_S
+        self,
+        intents: Sequence[Intent],
+        rules: ClaimRules,
+        *,
+        now: float,
+        within_s: float = LOCK_PATIENCE_S,
+        creates: CreateLimit | None = None,
     ) -> Claim:
-        claiming = Claiming(self._store, intents, rules, now=now)
+        claiming = Claiming(self._store, intents, rules, now=now, creates=creates)
         try:
-            return await self._run(claiming, within_s=within_s)
+            claim = await self._run(claiming, within_s=within_s)
         except (asyncio.CancelledError, JournalError):
             # It may be recorded all the same, a moment later; nobody would ever send it.
             claiming.abandon(self._threads.submit)
             raise
+        self._news.hear([] if claim.pace is None else [claim.pace])
+        return claim
 
     async def end_unsent(self, record_ids: Sequence[str], *, now: float, within_s: float = LOCK_PATIENCE_S) -> None:
         await self._run(lambda: self._store.end_unsent(record_ids, now=now), within_s=within_s)
@@ -134,8 +142,8 @@ class ThreadedJournal(StoreThreads):
     async def note_route(
         self, record_id: str, route: contract.Route, *, now: float, creates: CreateLimit | None = None
     ) -> tuple[Turn, Record | None]:
-        (turn, pace), record = await self._finish(
-            lambda: (self._store.note_route(record_id, route, now=now, creates=creates), self._record(record_id))
+        turn, pace, record = await self._finish(
+            lambda: self._store.note_route(record_id, route, now=now, creates=creates)
         )
         self._news.hear([] if pace is None else [pace])
         return turn, record
@@ -211,8 +219,14 @@ class ThreadedJournal(StoreThreads):
     async def descendants_of(self, session: str) -> list[str]:
         return await self._run(lambda: self._in_place(lambda: self._store.descendants_of(session)))
 
-    async def not_given(self, sessions: Sequence[str], *, since: float, now: float) -> list[Record]:
-        return await self._run(lambda: self._in_place(lambda: self._store.not_given(sessions, since=since, now=now)))
+    async def not_given(
+        self, session: str, *, since: float, now: float, known: Sequence[str] = ()
+    ) -> tuple[list[str], list[Record]]:
+        def read() -> tuple[list[str], list[Record]]:
+            sessions = [session, *sorted(self._store.descendants_of(session))]
+            return sessions, self._store.not_given(sessions, since=since, now=now, known=known)
+
+        return await self._run(lambda: self._in_place(read))
 
     async def newest(
         self,
@@ -290,12 +304,11 @@ class ThreadedJournal(StoreThreads):
         self._news.end()
         self._threads.end(wait=True)
 
-    async def _noted(self, record_id: str, note: Callable[[], None]) -> Record | None:
+    async def _noted(self, record_id: str, note: Callable[[], Record | None]) -> Record | None:
         """Write something of a record, and return the record: one way to the thread and back for both."""
 
         def note_and_read() -> Record | None:
-            note()
-            return self._record(record_id)
+            return note() or self._record(record_id)
 
         return await self._finish(note_and_read)
 

@@ -227,6 +227,27 @@ class RateLimiter:
         return max(self._closed_until_s, self._last_s + self._gap_s * self._shared.senders)
 
 
+class Slot:
+    """A slot that is taken, until a block with it ends or it is given back; only the first time counts."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    def give_back(self) -> None:
+        """Let another one have it."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.give_back()
+
+
 class ConcurrencyLimiter:
     """Limits the create POSTs of this process in flight; the rest wait, first come first served.
 
@@ -247,12 +268,16 @@ class ConcurrencyLimiter:
         """Whether the next one has to wait."""
         return self._free.locked()
 
-    async def __aenter__(self) -> None:
+    async def take(self) -> Slot:
+        """Take a slot, once one is free."""
         await self._free.acquire()
         self.taken += 1
+        return Slot(self._give_back)
 
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    async def take_free(self) -> Slot | None:
+        """Take a slot that is free now; None where one would have to wait."""
+        return None if self.is_full else await self.take()
+
+    def _give_back(self) -> None:
         self.taken -= 1
         self._free.release()

@@ -29,6 +29,12 @@ class TaskHandle:
     joined: bool = False
     warnings: list[str] = field(default_factory=list)
 
+    def drop(self) -> None:
+        """End what was begun and is not sent yet: its call has ended before it could wait for it."""
+        if not self.joined:
+            for image_task in self.image_tasks:
+                image_task.drop()
+
 
 def raise_refusal(claim: Claim, rules: ClaimRules, intents: Sequence[Intent]) -> None:
     """Raise the error of a claim that was refused.

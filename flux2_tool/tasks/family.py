@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from flux2_tool._clock import Clock
 from flux2_tool.context import CallContext
@@ -17,6 +18,9 @@ from flux2_tool.tasks.left_behind import LeftImage, left_behind
 from flux2_tool.tasks.live_tasks import LiveTasks
 
 logger = logging.getLogger(__name__)
+
+# As many records of this process the journal is told not to read.
+_MOST_KNOWN: Final = 100
 
 
 class Families:
@@ -37,10 +41,13 @@ class Families:
         self._clock = clock
         self._is_returned = is_returned
 
-    async def complete(self, caller: CallContext) -> CallContext:
+    async def complete(self, caller: CallContext, *, names_tasks: bool = True) -> CallContext:
         """Return an agent's caller with the conversations that it has spawned, after recording those that spawned it.
 
         Without a journal it has none: it gets no access that cannot be proved.
+
+        Args:
+            names_tasks: Whether its call may name an earlier image; if not, it needs none of them.
         """
         session, ancestors = caller.session, caller.ancestors
         if session is None or not caller.by_model:
@@ -48,6 +55,8 @@ class Families:
         try:
             if ancestors:
                 await self._journals.read(lambda journal: journal.note_ancestors(session, ancestors))
+            if not names_tasks:
+                return caller
             descendants = await self._journals.read(lambda journal: journal.descendants_of(session), finds_lost=True)
         except JournalError as exc:
             # Whether the call may go on without a journal is decided where it spends.
@@ -57,16 +66,17 @@ class Families:
 
     async def left_behind(self, caller: CallContext) -> list[LeftImage]:
         """Return the images of a caller's conversation, and of those that it has spawned, that none was given."""
-        sessions = [one for one in (caller.session, *sorted(caller.descendants)) if one is not None]
-        now = self._clock.now()
-        since = now - contract.IMAGE_URL_LIFE_S
+        session, now = caller.session, self._clock.now()
+        if session is None:
+            return []
+        since, known = now - contract.IMAGE_URL_LIFE_S, self._live.not_given_of(session)[-_MOST_KNOWN:]
         try:
-            records = await self._journals.read(
-                lambda journal: journal.not_given(sessions, since=since, now=now), finds_lost=True
+            sessions, records = await self._journals.read(
+                lambda journal: journal.not_given(session, since=since, now=now, known=known), finds_lost=True
             )
         except JournalError as exc:
             logger.warning("%s", exc)
-            records = []
+            sessions, records = [session, *sorted(caller.descendants)], []
         live = self._live.of_sessions(sessions, or_records=[record.record_id for record in records])
         return left_behind(live, records, frozenset(sessions), is_returned=self._is_returned)
 

@@ -33,6 +33,12 @@ class LiveTasks:
         """The records of the cached tasks, oldest first."""
         return [task.record_handle for task in self._recorded.values() if task.record_handle is not None]
 
+    def not_given_of(self, session: str) -> list[str]:
+        """Return the ids of a session's records whose images no call was given, as far as is known here."""
+        ids = self._of_session.get(session, ())
+        found = ((record_id, self._recorded[record_id].record) for record_id in ids)
+        return [record_id for record_id, record in found if record is not None and record.delivered_at is None]
+
     def of_sessions(self, sessions: Iterable[str | None], *, or_records: Iterable[str]) -> list[ImageTask]:
         """Return the image tasks of some sessions' records, and those of some other records."""
         of_sessions = (record_id for session in sessions for record_id in self._of_session.get(session, ()))
@@ -56,6 +62,12 @@ class LiveTasks:
             if image_task.task_id == task_id and is_same_account and image_task.error is None:
                 return image_task
         return None
+
+    def notify_finished(self, task_id: str) -> None:
+        """Poll a task at once: RunAPI's webhook says that it has ended."""
+        for image_task in self:
+            if image_task.task_id == task_id and not image_task.is_over:
+                image_task.waiters.notify_finished()
 
     def free_turn(self, record_id: str) -> None:
         """Have a request that is queued for a create slot look at once."""

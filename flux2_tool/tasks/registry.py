@@ -14,6 +14,7 @@ from typing import Final
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import TaskNotFoundError
 from flux2_tool.journal import (
+    Claim,
     ClaimRules,
     Journal,
     JournalError,
@@ -26,7 +27,6 @@ from flux2_tool.journal import (
     open_threaded_journal,
 )
 from flux2_tool.journal.errors import unavailable
-from flux2_tool.journal.lease_table import LEASE_S
 from flux2_tool.journal.protocol import LOCK_PATIENCE_S
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.settings import JournalMode
@@ -37,6 +37,8 @@ from flux2_tool.tasks.delivery import DeliveryLog
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.family import Families
+from flux2_tool.tasks.first_turn import FirstTurn, first_turn
+from flux2_tool.tasks.heartbeat import Heartbeat
 from flux2_tool.tasks.kept_records import KeptRecords
 from flux2_tool.tasks.live_tasks import LiveTasks
 from flux2_tool.tasks.recent_tasks import RecentTasks
@@ -78,7 +80,7 @@ class Registry:
         self._owner = owner
         self._live = LiveTasks()
         self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process, is_told=is_delivery_told)
-        self.lost = self._deliveries.drop
+        self.lost, self.notify_finished = self._deliveries.drop, self._live.notify_finished
         self._journals = JournalWithFallback(
             place=place,
             mode=mode,
@@ -91,7 +93,7 @@ class Registry:
         if dependencies.paces is not None:
             dependencies.paces.on_free_turn = self._live.free_turn
         self._resumer = Resumer(self._journals, adopt=self._adopt, dependencies=dependencies)
-        self._heartbeat: asyncio.Task[None] | None = None
+        self._heartbeat = Heartbeat(self._journals, self._clock)
         self._claiming = asyncio.Lock()
         self._history = DurationHistory(self._journals, dependencies.poll_scheduler)
         self.recent = RecentTasks(self._journals, live=self._live)
@@ -141,20 +143,34 @@ class Registry:
         within_s = max(SHORTEST_PATIENCE_S, deadline_s - self._clock.monotonic())
         if not self._journals.is_required:
             within_s = min(within_s, LOCK_PATIENCE_S)
-        self._begin_heartbeat()  # also for a claim that is refused while nobody knows whether it was recorded
-        claim, journal, warnings = await self._journals.claim(intents, rules, within_s=within_s)
-        raise_refusal(claim, rules, intents)
+        self._heartbeat.begin()  # also for a claim that is refused while nobody knows whether it was recorded
+        async with first_turn(self._deps.create_slots, account.client, intents, rules) as turn:
+            claim, journal, warnings = await self._journals.claim(intents, rules, within_s=within_s, creates=turn.limit)
+            raise_refusal(claim, rules, intents)
+            if claim.outcome == "new":
+                begun = TaskHandle(image_tasks=self._begun(account, prepared, claim, journal, turn), warnings=warnings)
         if claim.outcome == "joined":
             joined = [await self._joined(account, journal, record) for record in claim.records]
             return TaskHandle(image_tasks=tuple(joined), joined=True, warnings=warnings)
+        try:
+            await self._history.learn(account, intent)
+        except BaseException:
+            begun.drop()
+            raise
+        return begun
+
+    def _begun(
+        self, account: Account, prepared: Sequence[PreparedRequest], claim: Claim, journal: Journal, turn: FirstTurn
+    ) -> tuple[ImageTask, ...]:
+        """Return the image tasks of what was claimed, which are not sent yet."""
         begun = []
         for one, record in zip(prepared, claim.records, strict=False):  # a trial has no records
-            handle = self._record_handle(journal, record, is_ours=True)
+            handle = self._record_handle(journal, record, claim=claim)
             image_task = ImageTask(account.client, dependencies=self._deps, request=one.request, record_handle=handle)
+            image_task.slot = turn.hand_over()
             self._keep(record.record_id, image_task)
             begun.append(image_task)
-        await self._history.learn(account, intent)
-        return TaskHandle(image_tasks=tuple(begun), warnings=warnings)
+        return tuple(begun)
 
     async def _joined(self, account: Account, journal: Journal, record: Record) -> ImageTask:
         image_task = await self._adopt(account, journal, record)
@@ -273,12 +289,6 @@ class Registry:
         image_task.force_resend()
         return image_task
 
-    def notify_finished(self, task_id: str) -> None:
-        """Poll a live task at once: RunAPI's webhook says that it has ended."""
-        for image_task in self._live:
-            if image_task.task_id == task_id and not image_task.is_over:
-                image_task.waiters.notify_finished()
-
     def delivered(self, image_task: ImageTask, caller: CallContext) -> None:
         """Mark the images as delivered after DELIVERY_DELAY_S: a call of this caller returns them."""
         handle = image_task.record_handle
@@ -298,9 +308,7 @@ class Registry:
             delivered: Whether the last results have reached the caller; False when the caller is gone.
         """
         await self._deliveries.aclose(delivered=delivered)  # first: what is pending must not be noted meanwhile
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-            await asyncio.gather(self._heartbeat, return_exceptions=True)
+        await self._heartbeat.aclose()
         await self._resumer.aclose()
         await asyncio.gather(*(image_task.stop() for image_task in self._live))
         self._deliveries.confirm()
@@ -319,31 +327,23 @@ class Registry:
         known = self._live.of_record(record.record_id)
         if known is not None:
             return known
-        handle = self._record_handle(journal, record, is_ours=False)
+        handle = self._record_handle(journal, record)
         image_task = ImageTask.from_record(account.client, handle, dependencies=self._deps)
         self._keep(record.record_id, image_task)
         return image_task
 
-    def _record_handle(self, journal: Journal, record: Record, *, is_ours: bool) -> RecordHandle:
+    def _record_handle(self, journal: Journal, record: Record, *, claim: Claim | None = None) -> RecordHandle:
         return RecordHandle(
             journal,
             record,
             now=self._clock.now,
             moment=self._owner.moment,
-            is_ours=is_ours,
+            is_ours=claim is not None,
             is_required=self._journals.is_required,
             successor_of=self._journals.successor_of,
+            has_turn=claim is not None and claim.has_turn,
         )
 
     def _keep(self, record_id: str, image_task: ImageTask) -> None:
         self._live.add(record_id, image_task)
-        self._begin_heartbeat()
-
-    def _begin_heartbeat(self) -> None:
-        if self._heartbeat is None or self._heartbeat.done():
-            self._heartbeat = asyncio.get_running_loop().create_task(self._renew_leases())
-
-    async def _renew_leases(self) -> None:
-        while True:
-            await self._clock.sleep(LEASE_S / 3)
-            await self._journals.heartbeat()
+        self._heartbeat.begin()

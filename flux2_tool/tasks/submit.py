@@ -26,11 +26,8 @@ from flux2_tool.journal import Queued
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import BACKOFF_CEILING_S, RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import HttpResponse, RunapiClient
-from flux2_tool.runapi.error_mapping import (
-    error_from_response,
-    quoted_status,
-    says_input_differs,
-)
+from flux2_tool.runapi.error_mapping import error_from_response, quoted_status, says_input_differs
+from flux2_tool.runapi.rate_limit import Slot
 from flux2_tool.runapi.send_errors import (
     CrossOriginRedirectError,
     MaybeSentError,
@@ -101,6 +98,7 @@ class Submission:
         request: The request to send.
         dependencies: Clock, jitter of the back-off, and create slots.
         callbacks: The ImageTask's.
+        slot: The create slot of its first POST, if that is taken already.
     """
 
     def __init__(
@@ -110,6 +108,7 @@ class Submission:
         *,
         dependencies: TaskDependencies,
         callbacks: SubmissionCallbacks,
+        slot: Slot | None = None,
     ) -> None:
         self._client = client
         self._request = request
@@ -117,6 +116,7 @@ class Submission:
         self._random = dependencies.random
         self._create_slots = dependencies.create_slots
         self._callbacks = callbacks
+        self._slot = slot
         self._headers = {
             contract.IDEMPOTENCY_HEADER: request.idempotency_key,
             contract.CLIENT_REQUEST_HEADER: request.client_request_id,
@@ -197,8 +197,9 @@ class Submission:
 
     async def _post(self, path: str, route: contract.Route) -> HttpResponse:
         """Send once, when a create slot is free and the account's rate limit allows it."""
-        self._set_queued_for("create_slot" if self._create_slots.is_full else None)
-        async with self._create_slots:
+        slot, self._slot = self._slot, None
+        self._set_queued_for("create_slot" if slot is None and self._create_slots.is_full else None)
+        with slot or await self._create_slots.take():
             permit = await self._turn(route)
             self._sending = sending = Sending()
             try:

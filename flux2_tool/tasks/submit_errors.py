@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from flux2_tool._clock import iso_utc
-from flux2_tool.exceptions import PROBE_HINT, Charged, ServiceUnavailableError, UnexpectedAnswerError
+from flux2_tool.exceptions import PROBE_HINT, Charged, InternalError, ServiceUnavailableError, UnexpectedAnswerError
 from flux2_tool.journal import Record
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import HttpResponse
@@ -27,6 +27,16 @@ def unavailable(message: str, *, charged: Charged) -> ServiceUnavailableError:
             f"{message} Whether the image was accepted is not known.", hint=SAFE_AGAIN, charged="unknown"
         )
     return ServiceUnavailableError(f"{message} Nothing was created.", hint="Try again in a minute.", charged="no")
+
+
+def defective(exc: Exception, *, task_id: str | None) -> InternalError:
+    """Return the error of an accepted task that a defect keeps from being followed."""
+    return InternalError(
+        f"following the task failed: {type(exc).__name__}",
+        hint="Please report this; get_image_task may still return the image.",
+        task_id=task_id,
+        charged="unknown",
+    )
 
 
 def redirected(path: str, where: str) -> UnexpectedAnswerError:

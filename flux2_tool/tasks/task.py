@@ -14,22 +14,23 @@ from typing import Final
 from flux2_tool.exceptions import (
     CancelledCallError,
     Flux2Error,
-    InternalError,
     TaskNotFoundError,
 )
-from flux2_tool.journal import CreateLimit, OwnershipLostError, Queued, RecordHandle, RecordState
+from flux2_tool.journal import OwnershipLostError, Queued, RecordHandle, RecordState
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import RunapiClient
 from flux2_tool.runapi.error_mapping import failure_of
+from flux2_tool.runapi.rate_limit import Slot
 from flux2_tool.runapi.responses import TaskResponse
 from flux2_tool.tasks.acceptance import AcceptedTask
 from flux2_tool.tasks.create_request import CreateRequest
 from flux2_tool.tasks.dependencies import TaskDependencies
+from flux2_tool.tasks.first_turn import create_limit
 from flux2_tool.tasks.follow import FollowedTask, Follower
 from flux2_tool.tasks.poll_schedule import WATCH_DELAY_S
 from flux2_tool.tasks.status import TaskStatus
 from flux2_tool.tasks.submit import QueuedFor, Submission, SubmissionCallbacks, SubmissionError
-from flux2_tool.tasks.submit_errors import not_resent, vanished
+from flux2_tool.tasks.submit_errors import defective, not_resent, vanished
 from flux2_tool.tasks.waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class ImageTask(TaskStatus):
         record_handle: Its record in the journal.
         task_id: The accepted task to look up.
         account: The fingerprint of the key for the lookup.
+
+    Attributes:
+        slot: The create slot that its first POST is sent in, where its claim has taken one.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class ImageTask(TaskStatus):
         self.request = request
         self.account = account if record_handle is None else record_handle.record.fingerprint
         self.waiters = Waiters(dependencies.clock)
+        self.slot: Slot | None = None
         self._is_resend_forced = False
         self._submission: Submission | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -134,6 +139,11 @@ class ImageTask(TaskStatus):
         if is_unattended and self.record_handle is not None and self.record_handle.record.session is None:
             self.record_handle.orphan()
 
+    def drop(self) -> None:
+        """End it, if it was not started and nobody waits for it."""
+        if self._runner is None and not self.waiters.has_waiters and self.is_unsent and not self.is_over:
+            self._cancel_unsent()
+
     def force_resend(self) -> None:
         """Allow a request with a lost response to be resent, however old it is, on a person's decision."""
         self._is_resend_forced = True
@@ -162,13 +172,7 @@ class ImageTask(TaskStatus):
             if self.is_over:  # pragma: no cover - a net: only writing its record failed
                 self.waiters.notify()
                 return
-            error = InternalError(
-                f"following the task failed: {type(exc).__name__}",
-                hint="Please report this; get_image_task may still return the image.",
-                task_id=self.task_id,
-                charged="unknown",
-            )
-            self._end("unknown", error=error)
+            self._end("unknown", error=defective(exc, task_id=self.task_id))
 
     async def _run_owned(self) -> None:
         """Submit and follow it whenever this process owns its record, and watch it while another one does."""
@@ -219,7 +223,8 @@ class ImageTask(TaskStatus):
             before_pause=self._before_pause,
             take_task=self._take_task,
         )
-        self._submission = Submission(self.client, request, dependencies=self._deps, callbacks=callbacks)
+        slot, self.slot = self.slot, None
+        self._submission = Submission(self.client, request, dependencies=self._deps, callbacks=callbacks, slot=slot)
         accepted = await self._submission.run()
         response = accepted.response
         self.task_id = accepted.task_id
@@ -253,7 +258,7 @@ class ImageTask(TaskStatus):
     async def _before_attempt(self, attempt: int, route: contract.Route) -> Queued | None:
         self._check_resend()
         self.attempt, handle, slots = attempt, self.record_handle, self._deps.create_slots
-        limit = CreateLimit(slots.count, slots.taken - 1, self.client.base_url, self.account)
+        limit = create_limit(slots, base_url=self.client.base_url, fingerprint=self.account)
         queued = None if handle is None else await handle.before_post(route, creates=limit)
         self.waiters.notify()
         return queued
@@ -334,6 +339,8 @@ class ImageTask(TaskStatus):
         duration_s: float | None = None,
     ) -> None:
         self._enter(state)
+        if self.slot is not None:
+            self.slot.give_back()
         self.error = error
         self.finished_at = self._deps.clock.now()
         logger.info("task %s: %s after %d polls", self.task_id, error.code if error else state, self.log.polls)

@@ -51,7 +51,7 @@ class Sender:
     def may_send(self, record: Record, *, own: int = 0) -> bool:
         """Note a POST, and return whether it may be sent."""
         limit = CreateLimit(MOST, own, record.base_url, record.fingerprint)
-        turn, _ = self.journal.note_route(record.record_id, "guide", now=NOON, creates=limit)
+        turn, *_ = self.journal.note_route(record.record_id, "guide", now=NOON, creates=limit)
         return bool(turn.is_free)
 
     def meets(self, **met: Any) -> Any:

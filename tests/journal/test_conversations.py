@@ -87,6 +87,24 @@ def test_the_newest_connection_that_has_ended_is_inherited(machine: Machine) -> 
     assert found.task_id == "tsk_newest"
 
 
+def test_what_was_not_given_leaves_out_what_is_known(machine: Machine) -> None:
+    """A process knows more of the images that it makes than is written yet."""
+    journal = machine.open("p1")
+    records = [begun(machine.begin(journal, dedup_key=f"fox {number}", session="mine")) for number in range(3)]
+    for number, record in enumerate(records):
+        accept(journal, record, f"tsk_{number}")
+    given, known, left = records
+    complete(journal, given)
+    journal.note_delivered(given.record_id, now=NOON)
+
+    def not_given(*of: str) -> list[str]:
+        found = journal.not_given(["mine"], since=NOON - 1.0, now=NOON, known=of)
+        return [record.record_id for record in found]
+
+    assert not_given() == [known.record_id, left.record_id]
+    assert not_given(known.record_id) == [left.record_id]
+
+
 @pytest.mark.parametrize("other", [{"fingerprint": "ffff"}, {"base_url": "https://other.test"}])
 def test_the_last_pictures_are_a_conversations_own(machine: Machine, other: dict[str, str]) -> None:
     """With what it has spawned, what was shown in it, and what the connection before it made; newest first."""

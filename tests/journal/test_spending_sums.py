@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,58 @@ def test_sums_of_an_older_journal_are_filled_from_its_records(machine: Machine, 
     expected = [used(journal, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)]
     journal.close()
     with raw(home) as old:
-        for trigger in ("new", "changed", "deleted"):
+        for trigger in ("new", "changed", "moved", "deleted"):
             old.execute(f"DROP TRIGGER spending_of_{trigger}")
         old.execute("DROP TABLE spending")
         for index in _INDEXES_OF_FLAT_COSTS:
             old.execute(f"DROP INDEX {index}")
         old.execute("CREATE INDEX records_by_request_key ON records (cross_session_dedup_key)")
         old.execute("CREATE INDEX records_spending_by_service ON records (created_at)")
-        old.execute("DELETE FROM migrations WHERE name IN ('0012_spending_sums', '0015_flat_costs')")
+        steps = "'0012_spending_sums', '0015_flat_costs', '0017_changed_spending'"
+        old.execute(f"DELETE FROM migrations WHERE name IN ({steps})")  # noqa: S608 - own names
     upgraded = machine.open("p2")
 
     assert [used(upgraded, cap) for cap in (DAY, SESSION_CAP, ANN, NOBODY)] == expected
+    assert upgraded.wrong_sums() == 0
+
+
+@pytest.mark.sqlite_only("PostgreSQL's function does so from its first version on")
+def test_only_a_changed_amount_is_counted(machine: Machine, home: Path) -> None:
+    """Once in each of its three sums: an acceptance changes none, and each costs CPU time for each picture."""
+    journal = machine.open()
+    record = begun(machine.begin(journal, reserved_usd=0.07, sender="ann"))
+    with raw(home) as watching:
+        watching.execute("CREATE TABLE counted (scope TEXT)")
+        watching.execute(
+            "CREATE TRIGGER counting AFTER UPDATE ON spending BEGIN INSERT INTO counted VALUES (NEW.scope); END"
+        )
+        accept(journal, record)
+        of_acceptance = watching.execute("SELECT count(*) FROM counted").fetchone()
+        complete(journal, record)
+        of_end = sorted(scope for (scope,) in watching.execute("SELECT scope FROM counted"))
+
+    assert (of_acceptance[0], of_end) == (0, ["all", "sender", "session"])
+    assert used(journal, DAY) == (0.05, 0.0)
+
+
+@pytest.mark.sqlite_only("PostgreSQL's function does so from its first version on")
+def test_a_journal_that_counts_as_before_is_brought_up_to_date(machine: Machine, home: Path) -> None:
+    """Two ways to count, one beside the other, would count everything twice."""
+    journal = machine.open()
+    first = begun(machine.begin(journal, NEVER, reserved_usd=0.05))
+    journal.close()
+    with raw(home) as old:
+        old.execute("DROP TRIGGER spending_of_moved")
+        old.execute("DROP TRIGGER spending_of_changed")
+        old.execute(
+            "CREATE TRIGGER spending_of_changed AFTER UPDATE OF state ON records BEGIN"
+            " UPDATE spending SET reserved = reserved - 50000000, spent = spent + 50000000; END"
+        )
+        old.execute("DELETE FROM migrations WHERE name = '0017_changed_spending'")
+    upgraded = machine.open("p1")
+    complete(upgraded, first)
+
+    assert used(upgraded, DAY) == (0.05, 0.0)
     assert upgraded.wrong_sums() == 0
 
 
@@ -151,7 +193,7 @@ def test_wrong_sums_are_found_and_counted_anew(machine: Machine, home: Path) -> 
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["begin", "accept", "complete", "fail", "lose", "drop", "deliver", "prune", "forget"]),
+        st.sampled_from(["begin", "accept", "complete", "fail", "lose", "drop", "deliver", "prune", "forget", "copy"]),
         st.integers(0, 5),
         st.sampled_from([0.05, 0.07, 0.001, 1e-9, 0.0]),
     ),
@@ -175,7 +217,8 @@ def test_the_sums_are_what_the_records_say_after_any_steps(tmp_path_factory: Any
         if not records:
             continue
         record = records[number % len(records)]
-        if journal.get(record.record_id) is None:
+        known = journal.get(record.record_id)
+        if known is None:
             continue
         if what == "accept":
             accept(journal, record)
@@ -186,6 +229,10 @@ def test_the_sums_are_what_the_records_say_after_any_steps(tmp_path_factory: Any
             journal.note_delivered(record.record_id, now=NOON)
         elif what == "forget":
             journal.forget(record.record_id, now=NOON)
+        elif what == "copy":  # all that decides which sums are its, and what it counts in them
+            at = known.created_at + number * 800.0
+            copied = replace(known, session=f"s{number}", sender="bob", created_at=at, reserved_usd=usd, cost_usd=usd)
+            journal.carry_over([copied])
     wrong = journal.wrong_sums()
     machine.close()
 

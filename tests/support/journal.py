@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import subprocess
 import sys
@@ -183,6 +184,47 @@ class _Slow:
         return late
 
 
+class Watched:
+    """Opens journals that say what is asked of them.
+
+    Args:
+        opener: Opens them.
+        after: Called with each operation's name when it has ended.
+
+    Attributes:
+        asked: The operations, in order.
+    """
+
+    def __init__(
+        self, opener: OpenJournal | None = None, *, after: Callable[[str], object] = lambda _name: None
+    ) -> None:
+        self.asked: list[str] = []
+        self.after = after
+        self._opener = opener or Opener()
+
+    async def __call__(self, place: JournalPlace | None, *, owner: Owner, now: float) -> Journal:
+        return cast("Journal", _Watched(self, await self._opener(place, owner=owner, now=now)))
+
+
+class _Watched:
+    def __init__(self, watch: Watched, journal: Journal) -> None:
+        self._watch = watch
+        self._journal = journal
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._journal, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def asked(*args: Any, **values: Any) -> Any:
+            self._watch.asked.append(name)
+            result = await method(*args, **values)
+            self._watch.after(name)
+            return result
+
+        return asked
+
+
 _IDLE: Final = """
 import sqlite3, sys
 journal = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -208,6 +250,7 @@ __all__ = [
     "JournalError",
     "Machine",
     "Named",
+    "Watched",
     "accept",
     "begun",
     "complete",

@@ -11,6 +11,7 @@ import pytest
 from flux2_tool.context import CallContext
 from tests.support.harness import FOX, SandboxTransport, opened_tool
 from tests.support.hosted import HostedEngine
+from tests.support.journal import Watched
 from tests.support.virtual_time import run_virtual
 
 PARENT, MALLORY = CallContext(session="parent"), CallContext(session="mallory")
@@ -32,6 +33,22 @@ async def used(tool: HostedEngine, caller: CallContext, ref: str) -> list[str]:
         await tool.call("remix_image", {"prompt": "in blue", "source_image_urls": [ref]}, caller=caller),
     ]
     return [result["error"]["code"] if "error" in result else result["task"]["state"] for result in results]
+
+
+def test_conversations_are_looked_up_once_for_a_call(home: Path, runapi: SandboxTransport) -> None:
+    """Each look is a way to the journal and back, while the call waits; an edit may name a subagent's picture."""
+    watch = Watched()
+
+    async def main() -> list[list[str]]:
+        looks = []
+        async with opened_tool(home, runapi, opener=watch) as tool:
+            for name, arguments in (("text_to_image", FOX), ("remix_image", EDIT), ("get_image_task", {})):
+                watch.asked.clear()
+                assert "error" not in await tool.call(name, arguments, caller=PARENT)
+                looks.append([asked for asked in watch.asked if asked in ("descendants_of", "not_given")])
+        return looks
+
+    assert run_virtual(main()) == [["not_given"], ["descendants_of", "not_given"], ["descendants_of", "not_given"]]
 
 
 @pytest.mark.parametrize("by", [CHILD, GRANDCHILD], ids=["a child", "a child's child"])

@@ -211,14 +211,101 @@ _REGISTRY: Final = edits(
         "        await asyncio.gather(*(handle.settled(within_s=LOCK_PATIENCE_S)",
     ),
     (
-        "leases are not renewed",
-        "            await self._journals.heartbeat()",
-        "            pass",
-    ),
-    (
         "a forced resend obeys the window",
         "        image_task.force_resend()\n",
         "",
+    ),
+)
+
+_FIRST_TURN: Final = (
+    *edits(
+        "flux2_tool/tasks/heartbeat.py",
+        (
+            "leases are not renewed",
+            "            await self._journals.heartbeat()",
+            "            pass",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/registry.py",
+        (
+            "what a call that leaves has claimed may still be sent",
+            "            begun.drop()\n",
+            "            pass\n",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/first_turn.py",
+        (
+            "a slot is kept by a call that makes nothing new",
+            "            turn.slot.give_back()",
+            "            pass",
+        ),
+        (
+            "the slot of a claim counts as another one's",
+            "slots.taken - 1",
+            "slots.taken",
+        ),
+    ),
+    *edits(
+        "flux2_tool/tasks/task.py",
+        (
+            "the slot of a request that is not sent is lost",
+            "            self.slot.give_back()",
+            "            pass",
+        ),
+    ),
+    *edits(
+        "flux2_tool/engine/task_starter.py",
+        (
+            "what was claimed for a call that is cancelled is sent by the next process",
+            "call.cancel, drop=TaskHandle.drop)",
+            "call.cancel)",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/handle.py",
+        (
+            "a claim stands for each POST",
+            "claimed, self._claimed = self._claimed, None",
+            "claimed = self._claimed",
+        ),
+        (
+            "a claim stands for a POST in another journal",
+            "claimed[0] is not self._journal or ",
+            "",
+        ),
+        (
+            "a claim stands for a POST whatever came between",
+            " or claimed[1] is not self.record:",
+            ":",
+        ),
+        (
+            "a claim stands for a POST on any route",
+            "return self.record.route == route and is_just_leased",
+            "return is_just_leased",
+        ),
+        (
+            "a claim stands for a POST however long ago it was",
+            "return self.record.route == route and is_just_leased(self.record, self._moment())",
+            "return self.record.route == route",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/claim_table.py",
+        (
+            "a refused claim keeps its slot",
+            "                    self._free_slot(record_id, self._ask_waiting(record_id))\n",
+            "",
+        ),
+    ),
+    *edits(
+        "flux2_tool/journal/model.py",
+        (
+            "a claim in the queue may send at once",
+            "return self.turn is not None and self.turn.is_free",
+            "return self.turn is not None",
+        ),
     ),
 )
 
@@ -383,8 +470,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/store.py",
         (
             "the flag of an abandoned task is lost",
-            "self._update(record_id, **row_of(outcome), finished_at=",
-            "self._update(record_id, **{**row_of(outcome), 'abandoned': 0}, finished_at=",
+            "self._update(record_id, **row_of(outcome), **values)",
+            "self._update(record_id, **{**row_of(outcome), 'abandoned': 0}, **values)",
         ),
         (
             "a record in use can be forgotten",
@@ -583,6 +670,16 @@ _JOURNAL: Final = (
             "requests of unknown outcome reserve nothing",
             "state IN ('sending', 'processing', 'unknown') THEN",
             "state IN ('sending', 'processing') THEN",
+        ),
+        (
+            "what is inherited counts in no sum",
+            'when=f"NOT ({_IS_IN_PLACE})",',
+            'when="0",',
+        ),
+        (
+            "what is billed beside an equal reservation is not counted",
+            "{_IS_IN_PLACE} AND ({_spent('NEW')} != {_spent('OLD')} OR ",
+            "{_IS_IN_PLACE} AND (",
         ),
         (
             "what is pruned does not count any more",
@@ -824,6 +921,7 @@ MONEY: Final = (
     *_ACCEPTANCE,
     *_DELIVERY,
     *_REGISTRY,
+    *_FIRST_TURN,
     *_RESUME,
     *_TASK,
     *_TAKEN_IDS,
