@@ -7,6 +7,7 @@ Source: https://www.sqlite.org/rescode.html and errno(3).
 from __future__ import annotations
 
 import errno
+import shlex
 import sqlite3
 from pathlib import Path
 from typing import Final, Literal
@@ -63,6 +64,10 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
     errno.EROFS: "permissions",
 }
 
+# What fixes it, where that is known; in braces the file.
+_FILE_HINTS: Final[dict[JournalFailureReason, str]] = {
+    "locked": "try again; if it lasts, end the process that keeps the journal locked: lsof {} shows which have it open",
+}
 
 # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
 FILE_HINT: Final = (
@@ -109,6 +114,22 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
         # The file exists, or may exist in a folder that this user may not enter.
         return "permissions"
     return _SQLITE_REASONS.get(code, "other")
+
+
+def file_error(exc: BaseException, path: Path | None, *, failed: str) -> JournalError:
+    """Return the error for a journal in a file, from one of SQLite or the operating system.
+
+    Args:
+        exc: The error.
+        path: The journal's file, None for one in memory.
+        failed: What cannot be done, such as "cannot be opened".
+    """
+    reason = failure_reason(exc, path)
+    said = (isinstance(exc, OSError) and exc.strerror) or exc
+    if path is None:
+        return JournalError(f"the journal in memory {failed}: {said}", reason=reason)
+    hint = _FILE_HINTS.get(reason, "").format(shlex.quote(str(path)))
+    return JournalError(f"the journal {path} {failed}: {said}", reason=reason, path=path, hint=hint)
 
 
 def _is_hidden(path: Path) -> bool:

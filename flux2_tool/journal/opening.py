@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from flux2_tool._folders import earlier_data_folder, is_state_data_folder
-from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.errors import JournalError, file_error
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
@@ -80,11 +80,9 @@ def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJourna
         connection = _connected(path, now=now)
         journal = SqliteJournal(connection, path, owner)
     except (OSError, sqlite3.Error) as exc:
-        message = exc.strerror if isinstance(exc, OSError) else exc
         if isinstance(exc, FileExistsError):  # where the folder would be
-            message = f"{folder} is not a folder"
-        reason = failure_reason(exc, path)
-        raise JournalError(f"the journal {path} cannot be opened: {message}", reason=reason) from exc
+            raise JournalError(f"the journal {path} cannot be opened: {folder} is not a folder") from exc
+        raise file_error(exc, path, failed="cannot be opened") from exc
     earlier = earlier_data_folder(folder, os.environ)
     if earlier is not None:
         try:

@@ -475,7 +475,7 @@ _JOURNAL: Final = (
         ),
         (
             "an equal request joins what a refused claim has recorded",
-            "await self._refused.end_in(journal, now=self._now(), within_s=within_s)",
+            "await self._refused.end_in(journal, now=self._now(), within_s=patience.left_s)",
             "pass",
         ),
     ),
