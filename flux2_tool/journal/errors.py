@@ -7,6 +7,7 @@ Source: https://www.sqlite.org/rescode.html and errno(3).
 from __future__ import annotations
 
 import errno
+import re
 import shlex
 import sqlite3
 from pathlib import Path
@@ -22,6 +23,7 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
+# wal_lost     the file's -wal was deleted or emptied while other processes have it open, which still have its index
 # moved        the journal is at another place now, to which a link leads
 # newer        a newer version of this package wrote the file
 # extra        a package is not installed: the extra postgres
@@ -34,6 +36,7 @@ JournalFailureReason = Literal[
     "permissions",
     "damaged",
     "replaced",
+    "wal_lost",
     "moved",
     "newer",
     "extra",
@@ -64,9 +67,15 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
     errno.EROFS: "permissions",
 }
 
+# What SQLite calls a "disk I/O error".
+_WAL_LOST: Final = "its -wal was deleted or emptied while processes had it open"
+# In the verdict of an integrity check.
+_UNREAD_PAGE: Final = re.compile(r"unable to get the page\. error code=(\d+)")
 # What fixes it, where that is known; in braces the file.
 _FILE_HINTS: Final[dict[JournalFailureReason, str]] = {
     "locked": "try again; if it lasts, end the process that keeps the journal locked: lsof {} shows which have it open",
+    "wal_lost": "try again; if it lasts, end the processes that have the journal open, which lsof {} shows: "
+    "the file itself is fine",
 }
 
 # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
@@ -109,7 +118,10 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
     if not isinstance(exc, sqlite3.Error):
         # Invalid text, a number that is too large, a cell that is not JSON.
         return "damaged" if isinstance(exc, ValueError | TypeError | OverflowError) else "other"
-    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
+    extended_code = getattr(exc, "sqlite_errorcode", 0)
+    if extended_code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return "wal_lost"  # a main file that is too short reads as zeros; a WAL has what its index in -shm lists
+    code = extended_code & 0xFF  # the primary code
     if code == sqlite3.SQLITE_CANTOPEN and path is not None and (is_file(path) or _is_hidden(path)):
         # The file exists, or may exist in a folder that this user may not enter.
         return "permissions"
@@ -125,11 +137,25 @@ def file_error(exc: BaseException, path: Path | None, *, failed: str) -> Journal
         failed: What cannot be done, such as "cannot be opened".
     """
     reason = failure_reason(exc, path)
-    said = (isinstance(exc, OSError) and exc.strerror) or exc
+    said = _WAL_LOST if reason == "wal_lost" else (isinstance(exc, OSError) and exc.strerror) or exc
     if path is None:
         return JournalError(f"the journal in memory {failed}: {said}", reason=reason)
     hint = _FILE_HINTS.get(reason, "").format(shlex.quote(str(path)))
     return JournalError(f"the journal {path} {failed}: {said}", reason=reason, path=path, hint=hint)
+
+
+def verdict_error(verdict: str, path: Path) -> JournalError:
+    """Return the error for a file of which SQLite's integrity check says something else than "ok".
+
+    Source: https://www.sqlite.org/pragma.html#pragma_integrity_check.
+    """
+    unread = _UNREAD_PAGE.search(verdict)
+    if unread is None:
+        return JournalError(f"the journal {path} is damaged: {verdict}", reason="damaged", path=path)
+    # A page that cannot be read now is no damage.
+    exc = sqlite3.OperationalError(verdict)
+    exc.sqlite_errorcode = int(unread[1])
+    return file_error(exc, path, failed="cannot be read")
 
 
 def _is_hidden(path: Path) -> bool:
