@@ -7,6 +7,7 @@ Source: https://www.sqlite.org/rescode.html and errno(3).
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shlex
 import sqlite3
@@ -24,6 +25,7 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # damaged      the file is not a journal, or its content cannot be read
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
 # wal_lost     the file's -wal was deleted or emptied while other processes have it open, which still have its index
+# place        what is at the file's path is no file, or the path is too long
 # moved        the journal is at another place now, to which a link leads
 # newer        a newer version of this package wrote the file
 # extra        a package is not installed: the extra postgres
@@ -37,6 +39,7 @@ JournalFailureReason = Literal[
     "damaged",
     "replaced",
     "wal_lost",
+    "place",
     "moved",
     "newer",
     "extra",
@@ -65,10 +68,11 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
     errno.EACCES: "permissions",
     errno.EPERM: "permissions",
     errno.EROFS: "permissions",
+    errno.ENAMETOOLONG: "place",
 }
 
-# What SQLite calls a "disk I/O error".
-_WAL_LOST: Final = "its -wal was deleted or emptied while processes had it open"
+# SQLite takes 512, with the longest name that it adds. Source: its os_unix.c and pager.c.
+_LONGEST_PATH_BYTES: Final = 504
 # In the verdict of an integrity check.
 _UNREAD_PAGE: Final = re.compile(r"unable to get the page\. error code=(\d+)")
 # What fixes it, where that is known; in braces the file.
@@ -76,6 +80,7 @@ _FILE_HINTS: Final[dict[JournalFailureReason, str]] = {
     "locked": "try again; if it lasts, end the process that keeps the journal locked: lsof {} shows which have it open",
     "wal_lost": "try again; if it lasts, end the processes that have the journal open, which lsof {} shows: "
     "the file itself is fine",
+    "place": "set FLUX2_TOOL_HOME to a folder with a shorter path",
 }
 
 # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
@@ -122,6 +127,8 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
     if extended_code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return "wal_lost"  # a main file that is too short reads as zeros; a WAL has what its index in -shm lists
     code = extended_code & 0xFF  # the primary code
+    if code == sqlite3.SQLITE_CANTOPEN and path is not None and _length_bytes(path) > _LONGEST_PATH_BYTES:
+        return "place"
     if code == sqlite3.SQLITE_CANTOPEN and path is not None and (is_file(path) or _is_hidden(path)):
         # The file exists, or may exist in a folder that this user may not enter.
         return "permissions"
@@ -137,7 +144,11 @@ def file_error(exc: BaseException, path: Path | None, *, failed: str) -> Journal
         failed: What cannot be done, such as "cannot be opened".
     """
     reason = failure_reason(exc, path)
-    said = _WAL_LOST if reason == "wal_lost" else (isinstance(exc, OSError) and exc.strerror) or exc
+    said: object = (isinstance(exc, OSError) and exc.strerror) or exc
+    if reason == "wal_lost":
+        said = "its -wal was deleted or emptied while processes had it open"
+    if path is not None and reason == "place" and not isinstance(exc, OSError):
+        said = f"its path has {_length_bytes(path)} bytes, and SQLite takes at most {_LONGEST_PATH_BYTES}"
     if path is None:
         return JournalError(f"the journal in memory {failed}: {said}", reason=reason)
     hint = _FILE_HINTS.get(reason, "").format(shlex.quote(str(path)))
@@ -156,6 +167,27 @@ def verdict_error(verdict: str, path: Path) -> JournalError:
     exc = sqlite3.OperationalError(verdict)
     exc.sqlite_errorcode = int(unread[1])
     return file_error(exc, path, failed="cannot be read")
+
+
+def other_than_a_file(path: Path, what: str) -> JournalError:
+    """Return the error where something else is at a journal's path.
+
+    Args:
+        path: Where the journal is looked for.
+        what: Completes the sentence "it …".
+    """
+    shown = shlex.quote(str(path))
+    message = f"the journal {path} {what}; it must be a file, or a link to one"
+    return JournalError(
+        message,
+        reason="place",
+        path=path,
+        hint=f"move away what is at {shown}, or set FLUX2_TOOL_HOME to another folder",
+    )
+
+
+def _length_bytes(path: Path) -> int:
+    return len(os.fsencode(path.absolute()))
 
 
 def _is_hidden(path: Path) -> bool:

@@ -46,7 +46,7 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
         path = journal_file(settings.home)
         path.lstat()
     except JournalError as exc:
-        return failure("journal", str(exc), "mount the disk that has it, or delete what the message names")
+        return failure("journal", str(exc), exc.hint or "mount the disk that has it, or delete what the message names")
     except (FileNotFoundError, NotADirectoryError):
         blocked = not_writable(settings.home)
         if blocked is None and _is_expected(settings.home):
@@ -104,6 +104,8 @@ def _contents_of(folder: Path, *, now: float) -> Finding:
 def _unusable(exc: Exception, path: Path, *, now: float) -> Finding:
     error = exc if isinstance(exc, JournalError) else file_error(exc, path, failed="cannot be used")
     path = error.path or path
+    if error.reason == "place":
+        return failure("journal", str(error), error.hint, path=str(path))
     reason, fix = explain_unusable(exc, path, now=now)
     return failure("journal", f"{error}; {reason}", fix, path=str(path))
 
