@@ -46,6 +46,7 @@ from flux2_tool.hosts.worker.json_rpc import (
     RequestId,
     decoded,
     line_of,
+    outer_id,
     request_id_of,
 )
 from flux2_tool.schema.manifest import load_manifest
@@ -95,7 +96,8 @@ class Worker:
         is_request = True
         try:
             if len(line.rstrip(b"\r\n")) > MAX_MESSAGE_BYTES:
-                raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_MESSAGE_BYTES} bytes long")
+                too_long = f"a message may be at most {MAX_MESSAGE_BYTES} bytes long"
+                raise ProtocolFaultError(INVALID_REQUEST, too_long, request_id=outer_id(line))
             message = decoded(line)
             request_id = request_id_of(message)
             self._check_unused(request_id)
