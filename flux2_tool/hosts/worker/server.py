@@ -28,14 +28,13 @@ import contextlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.leash import Leash
-from flux2_tool.hosts.log_stream import DRAIN_S, unblocked_stderr
+from flux2_tool.hosts.log_stream import DRAIN_S, log_to_stderr, unblocked_stderr
 from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter, protocol_output
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
@@ -322,9 +321,7 @@ def main() -> int:
     """Run the worker process; returns its exit code."""
     with unblocked_stderr() as log:
         output = protocol_output(log)
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-        logging.getLogger("httpcore").setLevel(logging.WARNING)
+        log_to_stderr(logging.INFO)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(os.environ, output))
         output.close(timeout_s=1.0)
