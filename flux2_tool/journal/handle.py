@@ -149,6 +149,10 @@ class RecordHandle:
             self._warn(exc)
             return False
 
+    async def has_lost(self, task_id: str | None) -> bool:
+        """Return whether another record got a task that this one was accepted with, when both were written at once."""
+        return task_id not in (None, self.record.task_id) and await self.is_task_of_another(str(task_id))
+
     # ---- what has happened -------------------------------------------------------------------------------------------
 
     def accepted(self, task_id: str | None, *, status_url: str | None, request_id: str | None) -> None:

@@ -97,9 +97,13 @@ class SqlJournal(PaceTable):
     ) -> None:
         with self._transaction(synced=True, timed=True):
             asked, waiting = self._ask_locked(record_id), self._ask_waiting(record_id)
+            self._database.lock(f"task {task_id}")
+            others = self._asked("task_id = ? AND record_id != ?", (task_id, record_id))
             record = self._known(record_id, asked)
             self._free_slot(record_id, waiting)
             if record.state in ("completed", "failed") or record.owner not in (None, self._name):
+                return
+            if any(other.base_url == record.base_url for other in others()):
                 return
             self._update(
                 record_id,

@@ -382,6 +382,11 @@ _JOURNAL: Final = (
     *edits(
         "flux2_tool/journal/store.py",
         (
+            "one task is accepted for the requests of two processes",
+            "if any(other.base_url == record.base_url for other in others()):",
+            "if False:",
+        ),
+        (
             "the flag of an abandoned task is lost",
             "self._update(record_id, **row_of(outcome), finished_at=",
             "self._update(record_id, **{**row_of(outcome), 'abandoned': 0}, finished_at=",
