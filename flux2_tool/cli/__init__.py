@@ -21,7 +21,7 @@ from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, WRONG_SETUP
 from flux2_tool.cli.streams import standard_streams
 from flux2_tool.cli.terminal import print_error, untold_output_failure, write_json
 from flux2_tool.exceptions import ConfigurationError, Flux2Error, InternalError, InvalidArgumentsError
-from flux2_tool.hosts.log_stream import unblocked_stderr
+from flux2_tool.hosts.log_stream import log_to_stderr, unblocked_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +104,7 @@ def cli(ctx: click.Context, verbose: bool) -> int:
     The key is read from RUNAPI_API_KEY, or from ~/.config/runapi/config.json.
     """
     if verbose:
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        log_to_stderr(logging.INFO)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
     return 0

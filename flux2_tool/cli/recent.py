@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flux2_tool.cli.terminal import clean, note, write_path
+from flux2_tool.cli.terminal import clean, note, shown_path, write_path
 from flux2_tool.schema.money import usd_text
 from flux2_tool.schema.recent import LINK_ENDED, CapUse, RecentImage, RecentImages
 
@@ -33,7 +33,7 @@ def _line(image: RecentImage) -> str:
     where = image.path or image.url or (LINK_ENDED if image.state == "completed" else "")
     facts = [image.ref or "no task id", image.state, made, usd_text(image.usd), image.title]
     # The place stays as it is: a path of other letters than this locale's has to lead to the file.
-    return "  ".join([*(clean(fact) for fact in facts if fact), *([where] if where else [])])
+    return "  ".join([*(clean(fact) for fact in facts if fact), *([shown_path(where)] if where else [])])
 
 
 def _cap(cap: CapUse) -> str:

@@ -23,6 +23,7 @@ from flux2_tool.hosts.log_stream import LogStream
 
 # Unicode's categories of what acts on a terminal or turns the text around it; of them, what only joins letters.
 _CONTROLS: Final = ("Cc", "Cf", "Zl", "Zp")
+_LINE_BREAKS: Final = frozenset("\n\r")
 _JOINERS: Final = "\u200c\u200d"
 
 
@@ -46,11 +47,17 @@ def write_line(text: str) -> None:
 def write_path(path: str) -> None:
     """Write one line with a path that can be used.
 
-    It stays as it is, with a byte that is no text in this locale and with what cannot be seen; only at a terminal,
-    where a control character could act, such a path is written as a shell reads it.
+    It stays as it is, with a byte that is no text in this locale and with what cannot be seen. It is written as a shell
+    reads it where it has a line break, which would make two lines of one, and at a terminal where a control character
+    could act.
     """
-    is_shown_as_it_is = all(unicodedata.category(c) not in _CONTROLS or c in _JOINERS for c in path)
-    _write(sys.stdout, path if is_shown_as_it_is or not sys.stdout.isatty() else shell_word(path))
+    _write(sys.stdout, shown_path(path))
+
+
+def shown_path(path: str) -> str:
+    """Return a path as `write_path` writes it, for a line that has more than the path."""
+    acting = [c for c in path if unicodedata.category(c) in _CONTROLS and c not in _JOINERS]
+    return shell_word(path) if acting and (sys.stdout.isatty() or _LINE_BREAKS & set(acting)) else path
 
 
 def write_json(value: Any, *, indent: int | None = None) -> None:

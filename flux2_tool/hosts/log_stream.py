@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import select
 import sys
@@ -16,6 +17,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+_FORMAT: Final = "%(levelname)s %(name)s: %(message)s"
+# Each request, and each attempt to reach a database that is away: what comes of them is logged here already.
+_QUIET: Final = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "psycopg": logging.ERROR}
 MAX_QUEUED_BYTES: Final = 1024 * 1024
 DRAIN_S: Final = 1.0
 
@@ -128,6 +132,13 @@ class LogStream(io.TextIOBase):
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:  # somebody has made the pipe non-blocking
                 self._poll.poll()
+
+
+def log_to_stderr(level: int) -> None:
+    """Have this process write on stderr what it logs, and of libraries only what nothing here says."""
+    logging.basicConfig(stream=sys.stderr, level=level, format=_FORMAT)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(least)
 
 
 @contextlib.contextmanager

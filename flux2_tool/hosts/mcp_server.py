@@ -31,7 +31,7 @@ from flux2_tool.engine.host_profile import MCP, HostProfile
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, NotApprovedError
 from flux2_tool.hosts.leash import Leash
-from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, unblocked_stderr
+from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, log_to_stderr, unblocked_stderr
 from flux2_tool.hosts.mcp_answers import Answers, ReadAnswers
 from flux2_tool.hosts.mcp_consent import KEY_BYTES, ConsentStates
 from flux2_tool.hosts.mcp_icon import ICONS
@@ -334,6 +334,6 @@ def main() -> None:
     """Run the server process; it does not return."""
     with unblocked_stderr() as log:
         output = protocol_output(log)
-        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        log_to_stderr(logging.WARNING)
         asyncio.run(serve(os.environ, output, folder=working_folder()))
         exit_now()

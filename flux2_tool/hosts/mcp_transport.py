@@ -30,6 +30,7 @@ from flux2_tool.hosts.worker.json_rpc import (
     RequestId,
     line_of,
     loaded,
+    outer_id,
     request_id_of,
 )
 
@@ -223,15 +224,28 @@ def _decoded(line: bytes) -> dict[str, Any]:
     """Return the object of a line; bytes that are no UTF-8 become lone surrogates, which validation refuses by name.
 
     Raises:
-        ProtocolFaultError: It is too long, no JSON or no object.
+        ProtocolFaultError: It is too long, no JSON or no object, or has an id that no answer can bring back.
     """
     if len(line.rstrip(b"\r\n")) > MAX_LINE_BYTES:
-        raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_LINE_BYTES} bytes long")
+        too_long = f"a message may be at most {MAX_LINE_BYTES} bytes long"
+        raise ProtocolFaultError(INVALID_REQUEST, too_long, request_id=outer_id(line))
     text = line.removeprefix(_BOM).decode("utf-8", "surrogateescape")
     found = loaded(text)
     if not isinstance(found, dict):
         raise ProtocolFaultError(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
+    request_id = found.get("id")
+    if isinstance(request_id, str) and not _is_text(request_id):
+        # The SDK cannot carry it, and an answer under another id is none.
+        raise ProtocolFaultError(INVALID_REQUEST, "id has half a character, a lone surrogate", request_id=request_id)
     return found
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _levels(value: Any) -> int:

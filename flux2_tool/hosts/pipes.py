@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from io import FileIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from flux2_tool.exceptions import ConfigurationError
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from flux2_tool.hosts.log_stream import LogStream
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
+# Kept of the end of a line that is too long.
+END_BYTES: Final = 200
 MAX_UNREAD_LINES: Final = 256
 # Of what a peer has not read: beyond the first limit progress is left out, beyond the second the peer counts as gone.
 MAX_UNREAD_BEFORE_PROGRESS_BYTES: Final = 256 * 1024
@@ -173,7 +175,7 @@ def _queued(file: FileIO, request: int) -> int:
 
 
 class LineReader:
-    """Reads stdin's lines on a thread of its own; a line that is too long is truncated.
+    """Reads stdin's lines on a thread of its own; of a line that is too long only the begin and the end are kept.
 
     Args:
         loop: The event loop that gets the lines.
@@ -208,13 +210,19 @@ class LineReader:
             try:
                 while source is not None and (line := source.readline(self._max_bytes + 2)):
                     if len(line) > self._max_bytes + 1 and not line.endswith(b"\n"):
-                        while (rest := source.readline(MAX_MESSAGE_BYTES)) and not rest.endswith(b"\n"):
-                            pass
+                        line += self._end_of_line(source)
                     self._free_slots.acquire()
                     self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
             finally:
                 self._on_end()
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
+
+    def _end_of_line(self, source: BinaryIO) -> bytes:
+        """Read to the end of a line, and return the last of it."""
+        end = b""
+        while not end.endswith(b"\n") and (rest := source.readline(MAX_MESSAGE_BYTES)):
+            end = (end + rest)[-END_BYTES:]
+        return end
 
 
 def protocol_output(log: LogStream | None) -> LineWriter:

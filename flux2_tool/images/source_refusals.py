@@ -10,6 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from flux2_tool._files import kind_of
 from flux2_tool.exceptions import SourceRefusedError
 from flux2_tool.images.decode_limits import MAX_SOURCE_BYTES
 
@@ -40,9 +41,8 @@ class NotPlainError(Exception):
     """
 
     def __init__(self, mode: int) -> None:
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
         self.is_folder = stat.S_ISDIR(mode)
-        self.what = f"is {kinds.get(stat.S_IFMT(mode), 'a device')}"
+        self.what = f"is {kind_of(mode)}"
         super().__init__(self.what)
 
 

@@ -7,6 +7,9 @@ Source: https://www.sqlite.org/rescode.html and errno(3).
 from __future__ import annotations
 
 import errno
+import os
+import re
+import shlex
 import sqlite3
 from pathlib import Path
 from typing import Final, Literal
@@ -21,6 +24,8 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # permissions  this user may not read or write the file or its folder
 # damaged      the file is not a journal, or its content cannot be read
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
+# wal_lost     the file's -wal was deleted or emptied while other processes have it open, which still have its index
+# place        what is at the file's path is no file, or the path is too long
 # moved        the journal is at another place now, to which a link leads
 # newer        a newer version of this package wrote the file
 # extra        a package is not installed: the extra postgres
@@ -33,6 +38,8 @@ JournalFailureReason = Literal[
     "permissions",
     "damaged",
     "replaced",
+    "wal_lost",
+    "place",
     "moved",
     "newer",
     "extra",
@@ -61,8 +68,20 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
     errno.EACCES: "permissions",
     errno.EPERM: "permissions",
     errno.EROFS: "permissions",
+    errno.ENAMETOOLONG: "place",
 }
 
+# SQLite takes 512, with the longest name that it adds. Source: its os_unix.c and pager.c.
+_LONGEST_PATH_BYTES: Final = 504
+# In the verdict of an integrity check.
+_UNREAD_PAGE: Final = re.compile(r"unable to get the page\. error code=(\d+)")
+# What fixes it, where that is known; in braces the file.
+_FILE_HINTS: Final[dict[JournalFailureReason, str]] = {
+    "locked": "try again; if it lasts, end the process that keeps the journal locked: lsof {} shows which have it open",
+    "wal_lost": "try again; if it lasts, end the processes that have the journal open, which lsof {} shows: "
+    "the file itself is fine",
+    "place": "set FLUX2_TOOL_HOME to a folder with a shorter path",
+}
 
 # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
 FILE_HINT: Final = (
@@ -104,11 +123,71 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
     if not isinstance(exc, sqlite3.Error):
         # Invalid text, a number that is too large, a cell that is not JSON.
         return "damaged" if isinstance(exc, ValueError | TypeError | OverflowError) else "other"
-    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
+    extended_code = getattr(exc, "sqlite_errorcode", 0)
+    if extended_code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return "wal_lost"  # a main file that is too short reads as zeros; a WAL has what its index in -shm lists
+    code = extended_code & 0xFF  # the primary code
+    if code == sqlite3.SQLITE_CANTOPEN and path is not None and _length_bytes(path) > _LONGEST_PATH_BYTES:
+        return "place"
     if code == sqlite3.SQLITE_CANTOPEN and path is not None and (is_file(path) or _is_hidden(path)):
         # The file exists, or may exist in a folder that this user may not enter.
         return "permissions"
     return _SQLITE_REASONS.get(code, "other")
+
+
+def file_error(exc: BaseException, path: Path | None, *, failed: str) -> JournalError:
+    """Return the error for a journal in a file, from one of SQLite or the operating system.
+
+    Args:
+        exc: The error.
+        path: The journal's file, None for one in memory.
+        failed: What cannot be done, such as "cannot be opened".
+    """
+    reason = failure_reason(exc, path)
+    said: object = (isinstance(exc, OSError) and exc.strerror) or exc
+    if reason == "wal_lost":
+        said = "its -wal was deleted or emptied while processes had it open"
+    if path is not None and reason == "place" and not isinstance(exc, OSError):
+        said = f"its path has {_length_bytes(path)} bytes, and SQLite takes at most {_LONGEST_PATH_BYTES}"
+    if path is None:
+        return JournalError(f"the journal in memory {failed}: {said}", reason=reason)
+    hint = _FILE_HINTS.get(reason, "").format(shlex.quote(str(path)))
+    return JournalError(f"the journal {path} {failed}: {said}", reason=reason, path=path, hint=hint)
+
+
+def verdict_error(verdict: str, path: Path) -> JournalError:
+    """Return the error for a file of which SQLite's integrity check says something else than "ok".
+
+    Source: https://www.sqlite.org/pragma.html#pragma_integrity_check.
+    """
+    unread = _UNREAD_PAGE.search(verdict)
+    if unread is None:
+        return JournalError(f"the journal {path} is damaged: {verdict}", reason="damaged", path=path)
+    # A page that cannot be read now is no damage.
+    exc = sqlite3.OperationalError(verdict)
+    exc.sqlite_errorcode = int(unread[1])
+    return file_error(exc, path, failed="cannot be read")
+
+
+def other_than_a_file(path: Path, what: str) -> JournalError:
+    """Return the error where something else is at a journal's path.
+
+    Args:
+        path: Where the journal is looked for.
+        what: Completes the sentence "it …".
+    """
+    shown = shlex.quote(str(path))
+    message = f"the journal {path} {what}; it must be a file, or a link to one"
+    return JournalError(
+        message,
+        reason="place",
+        path=path,
+        hint=f"move away what is at {shown}, or set FLUX2_TOOL_HOME to another folder",
+    )
+
+
+def _length_bytes(path: Path) -> int:
+    return len(os.fsencode(path.absolute()))
 
 
 def _is_hidden(path: Path) -> bool:

@@ -18,6 +18,7 @@ from flux2_tool.journal.account_paces import AccountPaces
 from flux2_tool.journal.errors import LOST, JournalError, unavailable
 from flux2_tool.journal.handle import REPLACED, RecordHandle
 from flux2_tool.journal.model import Claim, ClaimRules, Intent, Record
+from flux2_tool.journal.patience import Patience
 from flux2_tool.journal.place import JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.protocol import Journal, OpenJournal
@@ -77,10 +78,8 @@ class JournalWithFallback:
         self._warnings: list[str] = []
         # Records of a lost WAL, until they are in another file.
         self._salvaged: list[Record] = []
-        # When no server was found, and the error.
-        self._away: tuple[float, str] | None = None
-        # Calls that run side by side open one journal.
-        self._changing = asyncio.Lock()
+        self._away: tuple[float, str] | None = None  # when no server was found, and the error
+        self._changing = asyncio.Lock()  # calls that run side by side open one journal
 
     @property
     def is_required(self) -> bool:
@@ -95,7 +94,7 @@ class JournalWithFallback:
         Args:
             intents: See `Journal.claim`.
             rules: Of the claim.
-            within_s: How long to wait for a lock, in seconds.
+            within_s: How long to wait for a lock, in seconds, also for one that keeps the file from being opened.
             creates: See `Journal.claim`.
 
         Returns:
@@ -104,14 +103,15 @@ class JournalWithFallback:
         Raises:
             JournalUnavailableError: It is required and cannot be used; nothing was recorded.
         """
-        journal, warnings = self._ready_to_spend or await self.for_spending()
+        patience = Patience(within_s)
+        journal, warnings = self._ready_to_spend or await self.for_spending(patience)
         with self._refused.unless_made(intents if self._mode != "off" else ()):
             for attempt in range(_CLAIM_ATTEMPTS):
                 try:
-                    if journal is self._file:
-                        await self._refused.end_in(journal, now=self._now(), within_s=within_s)
                     now = self._now()
-                    claim = await journal.claim(intents, rules, now=now, within_s=within_s, creates=creates)
+                    if journal is self._file:
+                        await self._refused.end_in(journal, now=now, within_s=patience.left_s)
+                    claim = await journal.claim(intents, rules, now=now, within_s=patience.left_s, creates=creates)
                 except JournalError as exc:
                     if attempt == _CLAIM_ATTEMPTS - 1:
                         raise unavailable(exc) from exc
@@ -127,8 +127,11 @@ class JournalWithFallback:
         is_ready = self.is_required and self._file is not None and self._file is self._current
         return (self._file, []) if is_ready and self._file is not None and not self._warnings else None
 
-    async def for_spending(self) -> tuple[Journal, list[str]]:
+    async def for_spending(self, patience: Patience | None = None) -> tuple[Journal, list[str]]:
         """Return the journal for a new intent, and warnings for the call's result.
+
+        Args:
+            patience: How long to wait until a required file can be opened; by default one attempt's time.
 
         Raises:
             JournalUnavailableError: It is required and cannot be used.
@@ -137,7 +140,7 @@ class JournalWithFallback:
             return await self._in_memory(), [_OFF]
         journal = None
         try:
-            journal = await self._on_disk()
+            journal = await (patience or Patience(0.0)).while_locked(self._on_disk)
             if not self.is_required:
                 # If the file fails later, the caps still count this, which includes other processes' spending.
                 await self._spent.update(journal, now=self._now())

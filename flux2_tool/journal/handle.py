@@ -141,12 +141,15 @@ class RecordHandle:
 
     async def is_task_of_another(self, task_id: str) -> bool:
         """Return whether another record has a task of this base URL; False when the journal cannot be read."""
-        record = self.record
         try:
-            return await self._journal.has_other(task_id, base_url=record.base_url, than=record.record_id)
+            return await self._journal.has_other(task_id, base_url=self.record.base_url, than=self.record.record_id)
         except JournalError as exc:
             self._warn(exc)
             return False
+
+    async def has_lost(self, task_id: str | None) -> bool:
+        """Return whether another record got a task that this one was accepted with, when both were written at once."""
+        return task_id not in (None, self.record.task_id) and await self.is_task_of_another(str(task_id))
 
     # ---- what has happened -------------------------------------------------------------------------------------------
 
@@ -174,11 +177,7 @@ class RecordHandle:
         )
 
     def delivered(self, *, elsewhere: str | None = None) -> None:
-        """Record that the images were returned to a call.
-
-        Args:
-            elsewhere: The session of that call, where it is not the record's own.
-        """
+        """Record that the images were returned to a call, in another session (`elsewhere`) than the record's or not."""
         now = self._now()
         self._note(
             lambda journal: journal.note_delivered(self.record.record_id, now=now, elsewhere=elsewhere),

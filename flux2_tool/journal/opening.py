@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Final
 
+from flux2_tool._files import kind_of
 from flux2_tool._folders import earlier_data_folder, is_state_data_folder
-from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.errors import JournalError, file_error, other_than_a_file
 from flux2_tool.journal.place import DatabaseUrl, JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
@@ -26,9 +29,10 @@ def journal_file(folder: Path) -> Path:
     """Return the file that has a data folder's journal, which need not be there: where a link leads, if there is one.
 
     Raises:
-        JournalError: A link leads into a folder that is missing.
+        JournalError: A link leads into a folder that is missing, or something else than a file is there.
     """
     path = folder / FILE_NAME
+    _check_kind(path)
     return _target(path) if path.is_symlink() else path
 
 
@@ -36,7 +40,7 @@ def has_journal(place: JournalPlace) -> bool:
     """Return whether there is a journal in a data folder or a database; nothing is made or changed.
 
     Raises:
-        JournalError: The server cannot be reached or refuses, or a link leads into a folder that is missing.
+        JournalError: The server cannot be reached or refuses, or `journal_file` does.
     """
     if isinstance(place, DatabaseUrl):
         from flux2_tool.journal.postgres_connecting import has_journal as has_journal_there
@@ -80,11 +84,9 @@ def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJourna
         connection = _connected(path, now=now)
         journal = SqliteJournal(connection, path, owner)
     except (OSError, sqlite3.Error) as exc:
-        message = exc.strerror if isinstance(exc, OSError) else exc
         if isinstance(exc, FileExistsError):  # where the folder would be
-            message = f"{folder} is not a folder"
-        reason = failure_reason(exc, path)
-        raise JournalError(f"the journal {path} cannot be opened: {message}", reason=reason) from exc
+            raise JournalError(f"the journal {path} cannot be opened: {folder} is not a folder") from exc
+        raise file_error(exc, path, failed="cannot be opened") from exc
     earlier = earlier_data_folder(folder, os.environ)
     if earlier is not None:
         try:
@@ -103,6 +105,19 @@ def _may_be_there(path: Path) -> bool:
     except OSError:  # opening it says why it cannot be looked at
         return True
     return True
+
+
+def _check_kind(path: Path) -> None:
+    """Raise JournalError unless there is a file or nothing: SQLite would write to a device, and read a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise other_than_a_file(path, "is a circle of links") from exc
+        return  # opening it says why it cannot be looked at
+    if not stat.S_ISREG(mode):
+        leads = f"leads to {path.resolve()}, which is" if path.is_symlink() else "is"
+        raise other_than_a_file(path, f"{leads} {kind_of(mode)}")
 
 
 def _target(link: Path) -> Path:

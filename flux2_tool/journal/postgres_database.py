@@ -12,6 +12,7 @@ and https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg_pool import ConnectionPool
 
+_NOWHERE: Final = logging.NullHandler()
 # As many operations as run at once in one process.
 POOL_SIZE: Final = 4
 # How long to wait for a connection after one could not be made: the pool goes on trying in the background.
@@ -299,6 +301,8 @@ def open_database(url: str, *, schema: str, now: float, most: int = POOL_SIZE) -
         raise missing_package(exc.name or "psycopg") from exc
     with first_connection(url) as connection:
         migrate(connection, schema=schema, now=now)
+    # Where nobody has said where logs go, Python would write the pool's warnings to stderr, one for each attempt.
+    logging.getLogger("psycopg").addHandler(_NOWHERE)
     pool = ConnectionPool(
         url,
         kwargs={**base_options(), **line_options(url)},

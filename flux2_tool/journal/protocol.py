@@ -118,7 +118,9 @@ class Journal(Protocol):
     async def note_accepted(
         self, record_id: str, *, now: float, task_id: str | None, status_url: str | None, request_id: str | None
     ) -> Record | None:
-        """Record that RunAPI accepted the task; does nothing when another process owns the record."""
+        """Record that RunAPI accepted the task; does nothing when another process owns the record, or another record of
+        the base URL has the task.
+        """
         ...
 
     async def note_end(self, record_id: str, outcome: Outcome, *, now: float) -> Record | None:

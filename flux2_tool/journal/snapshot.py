@@ -17,7 +17,7 @@ from typing import Final
 
 from flux2_tool._files import is_there
 from flux2_tool._folders import earlier_data_folder
-from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.errors import JournalError, file_error
 from flux2_tool.journal.fork_guard import SQLITE
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.model import Record
@@ -103,9 +103,7 @@ def _check_visible(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as exc:
-        raise JournalError(
-            f"the journal {path} cannot be read: {exc.strerror}", reason=failure_reason(exc, path), path=path
-        ) from exc
+        raise file_error(exc, path, failed="cannot be read") from exc
 
 
 @contextmanager
@@ -113,9 +111,7 @@ def _guarded(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as exc:
-        raise JournalError(
-            f"the journal {path} cannot be read: {exc}", reason=failure_reason(exc, path), path=path
-        ) from exc
+        raise file_error(exc, path, failed="cannot be read") from exc
 
 
 def _reading(path: Path) -> sqlite3.Connection:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.errors import JournalError, file_error
 from flux2_tool.journal.migrations import migrate
 from flux2_tool.journal.spending_sums import SUMS_OF_RECORDS
 from flux2_tool.journal.sqlite_files import JournalFiles
@@ -106,8 +106,7 @@ class SqliteDatabase:
                 yield
         # Besides SQLite's errors: invalid text, a number that is too large, a corrupt cell.
         except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
-            name = "the journal in memory" if self._path is None else f"the journal {self._path}"
-            raise JournalError(f"{name} cannot be used: {exc}", reason=failure_reason(exc, self._path)) from exc
+            raise file_error(exc, self._path, failed="cannot be used") from exc
 
     @contextlib.contextmanager
     def writing(self, *, synced: bool = False, alone: bool = False, timed: bool = False) -> Iterator[None]:

@@ -98,9 +98,12 @@ class SqlJournal(SessionTable):
         """See `Journal.note_accepted`."""
         with self._transaction(synced=True, timed=True):
             asked, waiting = self._ask_locked(record_id), self._ask_waiting(record_id)
+            self._database.lock(f"task {task_id}")
+            others = self._asked("task_id = ? AND record_id != ?", (task_id, record_id))
             record = self._known(record_id, asked)
             self._free_slot(record_id, waiting)
-            if record.state in ("completed", "failed") or record.owner not in (None, self._name):
+            is_taken = any(other.base_url == record.base_url for other in others())
+            if is_taken or record.state in ("completed", "failed") or record.owner not in (None, self._name):
                 return record
             return self._updated(
                 record,
@@ -311,10 +314,9 @@ class SqlJournal(SessionTable):
 
     def close(self, *, release: bool = True) -> None:
         if release:
+            sql = "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?"
             with contextlib.suppress(JournalError), self._transaction():
-                self._database.execute(
-                    "UPDATE records SET owner = NULL, lease_until = NULL WHERE owner = ?", (self._name,)
-                )
+                self._database.execute(sql, (self._name,))
                 self._free_all_slots()
         self._database.close()
 
@@ -340,11 +342,6 @@ def _moment_of(lease: dict[str, Any]) -> Moment:
 
 def _progress(record: Record) -> tuple[int, bool]:
     """Return a request's progress, to compare two journals' records of it; the greater is the later."""
-    steps: tuple[tuple[RecordState, ...], ...] = (
-        ("sending",),
-        ("unknown", "not_created"),
-        ("processing",),
-        ("failed",),
-        ("completed",),
-    )
+    steps: tuple[tuple[RecordState, ...], ...]
+    steps = (("sending",), ("unknown", "not_created"), ("processing",), ("failed",), ("completed",))
     return next(index for index, states in enumerate(steps) if record.state in states), record.delivered_at is not None

@@ -22,7 +22,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from flux2_tool.journal.errors import JournalError, failure_reason
+from flux2_tool.journal.errors import file_error
 from flux2_tool.journal.record_table import all_records
 from flux2_tool.journal.spending_sums import LONGEST_DAY_S, SLOT_S
 from flux2_tool.journal.sqlite import SqliteJournal
@@ -73,9 +73,7 @@ def take_along(earlier: Path, own: Path, journal: SqliteJournal, connection: sql
         elif stat.S_ISREG(found.st_mode) and not os.path.samestat(found, own.stat()):
             _take(earlier, own, journal, connection, now=now)
     except (OSError, sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
-        message = exc.strerror if isinstance(exc, OSError) else exc
-        text = f"the journal {earlier}, which belongs into {own.parent}, cannot be taken along: {message}"
-        raise JournalError(text, reason=failure_reason(exc, earlier), path=earlier) from exc
+        raise file_error(exc, earlier, failed=f"belongs into {own.parent} and cannot be taken along") from exc
 
 
 def _take(earlier: Path, own: Path, journal: SqliteJournal, connection: sqlite3.Connection, *, now: float) -> None:

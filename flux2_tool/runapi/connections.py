@@ -8,6 +8,7 @@ with a parser of its own, and looks once more when a request is about to be writ
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ import httpcore
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.runapi.proxies import Proxy
 from flux2_tool.runapi.sockets import AsyncioBackend, AsyncioStream
+from flux2_tool.runapi.socks_answers import is_whole
 
 # As httpcore's own parser has it.
 _MAX_HEADER_BYTES: Final = 100 * 1024
@@ -104,6 +106,8 @@ class WatchedStream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: httpcore.AsyncNetworkStream, *, handshake_s: float | None = None) -> None:
         self._stream = stream
         self._handshake_s = handshake_s
+        # The last that a SOCKS proxy was asked.
+        self._asked_proxy = b""
         self._parser: h11.Connection | None = None
         self._has_begun = False
         self._is_response_over = False
@@ -111,8 +115,8 @@ class WatchedStream(httpcore.AsyncNetworkStream):
         self._has_unasked_bytes = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as above
-        if timeout is None and not self._has_begun:
-            timeout = self._handshake_s
+        if self._asked_proxy and not self._has_begun:
+            return await self._read_answer(max_bytes, self._handshake_s if timeout is None else timeout)
         data = await self._stream.read(max_bytes, timeout=timeout)
         self._is_request_next = True
         self._follow(data)
@@ -123,7 +127,9 @@ class WatchedStream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
         # A handshake with a SOCKS proxy comes before any request, and begins with no letter of a method.
         is_handshake = not self._has_begun and not buffer[:1].isalpha()
-        if self._is_request_next and not is_handshake:
+        if is_handshake:
+            self._asked_proxy = buffer
+        elif self._is_request_next:
             self._begin_request()
         await self._stream.write(buffer, timeout=timeout)
 
@@ -144,6 +150,18 @@ class WatchedStream(httpcore.AsyncNetworkStream):
         if info == "is_readable" and self._has_unasked_bytes:
             return True
         return self._stream.get_extra_info(info)
+
+    async def _read_answer(self, max_bytes: int, within_s: float | None) -> bytes:
+        """Return a SOCKS proxy's answer as a whole: httpcore reads but once."""
+        loop, answer = asyncio.get_running_loop(), b""
+        until_s = None if within_s is None else loop.time() + within_s
+        while not is_whole(answer, self._asked_proxy):
+            left_s = None if until_s is None else max(0.0, until_s - loop.time())
+            more = await self._stream.read(max_bytes, timeout=left_s)
+            if not more:
+                break
+            answer += more
+        return answer
 
     def _begin_request(self) -> None:
         is_new = not self._has_begun

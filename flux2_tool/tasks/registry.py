@@ -124,7 +124,7 @@ class Registry:
             async with asyncio.timeout(within_s):
                 await self._claiming.acquire()
         except TimeoutError:
-            raise unavailable(JournalError("other calls wait for it too", reason="locked")) from None
+            raise unavailable(JournalError("other calls wait for it too", reason="locked", hint="try again")) from None
         # A claim and the image task that follows from it are one step for all calls of this process.
         try:
             return await self._begin(account, prepared, rules, deadline_s=deadline_s)

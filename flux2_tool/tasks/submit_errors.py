@@ -77,6 +77,17 @@ def vanished(record: Record) -> UnexpectedAnswerError:
     )
 
 
+def task_of_another(request_id: str | None) -> UnexpectedAnswerError:
+    """Return the error where the task that was accepted is another process's, which was accepted at the same moment."""
+    return UnexpectedAnswerError(
+        "RunAPI accepted the request as a task of another request. The image may have been accepted.",
+        hint=f"{SAFE_AGAIN} {PROBE_HINT}",
+        request_id=request_id,
+        charged="unknown",
+        retryable=True,
+    )
+
+
 def without_task(response: HttpResponse, path: str) -> UnexpectedAnswerError:
     """Return the error after a response that accepts the POST, but names no task of this request."""
     if response.status_code in contract.SEE_TASK_CODES and "location" in response.headers:

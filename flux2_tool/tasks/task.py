@@ -30,7 +30,7 @@ from flux2_tool.tasks.follow import FollowedTask, Follower
 from flux2_tool.tasks.poll_schedule import WATCH_DELAY_S
 from flux2_tool.tasks.status import TaskStatus
 from flux2_tool.tasks.submit import QueuedFor, Submission, SubmissionCallbacks, SubmissionError
-from flux2_tool.tasks.submit_errors import defective, not_resent, vanished
+from flux2_tool.tasks.submit_errors import defective, not_resent, task_of_another, vanished
 from flux2_tool.tasks.waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -232,11 +232,12 @@ class ImageTask(TaskStatus):
         self._enter("processing")
         self.log.request_id, self.log.last_raw = accepted.request_id, accepted.raw
         if self.record_handle is not None:
-            self.record_handle.accepted(
-                accepted.task_id, status_url=response.status_url, request_id=accepted.request_id
-            )
+            self.record_handle.accepted(self.task_id, status_url=response.status_url, request_id=accepted.request_id)
             # Nobody is told of a task that a crash would make this machine forget; a locked journal is not waited for.
             await self.record_handle.settled(within_s=ACCEPTED_GRACE_S)
+            if await self.record_handle.has_lost(accepted.task_id):
+                self.task_id = None
+                raise SubmissionError(task_of_another(accepted.request_id), "unknown")
         if self._deps.route == "auto":
             self._deps.route_cache.put(self.client.base_url, "create", accepted.route, service=request.service.name)
         self.log.last_response = response

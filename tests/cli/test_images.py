@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,18 @@ def test_output_saves_the_picture_and_prints_its_path(command: Command) -> None:
     (path,) = done.stdout.splitlines()
     assert (command.folder / path).read_bytes().startswith(b"\x89PNG")
     assert (command.folder / path).parent == command.folder / "pictures"
+
+
+def test_pictures_in_a_folder_with_a_line_break_are_printed_one_a_line(command: Command) -> None:
+    """A script that reads lines took one path for two; bash reads the word as the path that it is."""
+    done = command.run("generate", "two foxes", "--count", "2", "--output", "a\nb/")
+    recent = command.run("task")
+
+    words = done.stdout.splitlines()
+    assert [word[:2] for word in words] == ["$'", "$'"]
+    read = subprocess.run(["bash", "-c", f"printf '%s\\0' {' '.join(words)}"], capture_output=True, check=True).stdout
+    assert [Path(os.fsdecode(path)).parent for path in read.split(b"\0")[:-1]] == [command.folder / "a\nb"] * 2
+    assert len(recent.stdout.splitlines()) == 2
 
 
 def test_output_names_a_file(command: Command) -> None:

@@ -483,6 +483,12 @@ def test_a_wrong_record_is_not_sent(command: Command, sandbox: Sandbox, record: 
 # ---- a journal that cannot be used -----------------------------------------------------------------------------------
 
 
+_UNUSABLE = (
+    ("cannot be opened", "make room on the disk, fix the permissions, or run flux2-tool doctor"),
+    ("is a folder", "move away what is at "),
+)
+
+
 def _break(command: Command, how: str) -> None:
     data = command.folder / "data"
     data.mkdir()
@@ -516,8 +522,9 @@ def test_without_a_usable_journal_nothing_is_sent(command: Command, how: str, ar
 
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines()[-2].startswith("error: ")
-    assert "journal.db cannot be opened" in done.stderr
-    assert "hint:  make room on the disk, fix the permissions, or run flux2-tool doctor" in done.stderr
+    said, advice = _UNUSABLE[how == "a folder"]
+    assert f"journal.db {said}" in done.stderr
+    assert f"hint:  {advice}" in done.stderr.replace("hint:  Move", "hint:  move")
     assert command.ledger()["creates"] == []
 
 

@@ -266,13 +266,13 @@ def test_a_path_is_printed_as_its_bytes_and_other_text_is_escaped(
 
 
 @pytest.mark.parametrize(
-    "name", ["旅\u3000行", "a\u00a0b", "9.22\u202fPM", "👨\u200d👩", "a\u200fb", "a\x1b[2Jb", "a\nb"]
+    "name", ["旅\u3000行", "a\u00a0b", "9.22\u202fPM", "👨\u200d👩", "a\u200fb", "a\x1b[2Jb", "a\nb", "a\r"]
 )
 @pytest.mark.parametrize("at_terminal", [False, True])
 def test_a_printed_path_leads_to_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, at_terminal: bool
 ) -> None:
-    """Whatever is in a folder's name; at a terminal it is a word for the shell where it could act on the terminal."""
+    """Whatever is in a folder's name; a word for the shell where it could act on the terminal or break the line."""
     (tmp_path / name).mkdir()
     path, out = tmp_path / name / "fox.png", io.StringIO()
     path.touch()
@@ -282,7 +282,8 @@ def test_a_printed_path_leads_to_the_file(
     write_path(str(path))
 
     word = out.getvalue().removesuffix("\n")
-    if at_terminal and not name.isprintable() and word.startswith("$'"):
+    assert len(word.splitlines()) == 1
+    if (at_terminal or {"\n", "\r"} & set(name)) and word.startswith("$'"):
         assert word.isprintable()
         named = subprocess.run(
             ["bash", "-c", f"printf %s {word}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}

@@ -322,17 +322,11 @@ def _damage(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def _lock(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 @pytest.mark.parametrize(
     "harm",
     [
         pytest.param(_damage, id="damaged pages"),
         pytest.param(lambda path: path.write_bytes(b"no database at all" * 300), id="another file"),
-        pytest.param(_lock, id="a folder in its place"),
     ],
 )
 def test_an_unusable_journal_is_a_failure(command: Command, harm: Any) -> None:

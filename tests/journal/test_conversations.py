@@ -15,7 +15,8 @@ def test_what_prune_and_forget_keep_says_whose_a_task_was(machine: Machine) -> N
     """The record may go; the picture stays its conversation's, and nothing else of it is kept."""
     journal = machine.open("p1")
     for number, (session, at_s) in enumerate([("a session", 0.0), (None, 0.0), ("a session", 1.0)]):
-        record = begun(machine.begin(journal, dedup_key=f"fox {number}", session=session, at_s=at_s))
+        service = f"https://runapi-{number}.test"  # no service's task is two requests'
+        record = begun(machine.begin(journal, dedup_key=f"fox {number}", session=session, at_s=at_s, base_url=service))
         accept(journal, record, "TSK-1")
         end(journal, record, "failed", error=Failure("generation_failed", "no"))
     lost = begun(machine.begin(journal, dedup_key="lost", session="another"))

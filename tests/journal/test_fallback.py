@@ -21,15 +21,20 @@ from flux2_tool.journal import (
     ThreadedJournal,
     open_threaded_journal,
 )
+from flux2_tool.journal.errors import file_error
 from flux2_tool.journal.fallback import JournalWithFallback
 from flux2_tool.journal.process_id import Owner
-from flux2_tool.journal.protocol import Journal
+from flux2_tool.journal.protocol import LOCK_PATIENCE_S, Journal, OpenJournal
 from flux2_tool.journal.spent_records import SpentRecords
 from flux2_tool.journal.sqlite import FILE_NAME
+from flux2_tool.journal.sqlite_database import BUSY_TIMEOUT_S
 from flux2_tool.settings import JournalMode
 from tests.support.journal import NEVER, NOON, Machine, Named, accept, begun, complete, open_elsewhere
 from tests.support.stores import locked, open_store
+from tests.support.virtual_time import run_virtual
 
+LOCKED = sqlite3.OperationalError("database is locked")
+LOCKED.sqlite_errorcode = sqlite3.SQLITE_BUSY
 of_files = pytest.mark.sqlite_only("a file is deleted or broken")
 
 
@@ -62,20 +67,34 @@ class BadDisk:
         return journal
 
 
+class HeldAtFirst:
+    """Opens journals; another process has the file locked for longer than SQLite waits, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    async def __call__(self, folder: Path | None, *, owner: Owner, now: float) -> Journal:
+        if folder is not None and self.times:
+            self.times -= 1
+            await asyncio.sleep(BUSY_TIMEOUT_S)
+            raise file_error(LOCKED, folder / FILE_NAME, failed="cannot be opened")
+        return await open_threaded_journal(folder, owner=owner, now=now)
+
+
 def _delete(home: Path, names: str = "*") -> None:
     for path in home.glob(names):
         path.unlink()
 
 
 def _journals(
-    home: Path, disk: BadDisk, handles: list[RecordHandle], mode: JournalMode = "required"
+    home: Path, opener: OpenJournal, handles: list[RecordHandle], mode: JournalMode = "required"
 ) -> JournalWithFallback:
     return JournalWithFallback(
         place=home,
         mode=mode,
         owner=Named("p1"),
         now=lambda: NOON,
-        opener=disk,
+        opener=opener,
         record_handles=lambda: handles,
     )
 
@@ -197,6 +216,50 @@ def test_a_claim_that_finds_its_file_gone_is_made_in_a_new_one(home: Path, machi
         await journals.close()
 
     asyncio.run(main())
+
+
+@of_files
+def test_a_claim_waits_as_long_as_its_call_for_a_file_that_others_open(home: Path, machine: Machine) -> None:
+    """Many processes begin with one new journal on a slow disk: nothing is wrong, and each gets its turn."""
+
+    async def main() -> None:
+        journals = _journals(home, HeldAtFirst(3), [])
+        claim, _, warnings = await journals.claim([machine.intent()], NEVER, within_s=60.0)
+        assert (claim.outcome, warnings) == ("new", [])
+        await journals.close()
+
+    run_virtual(main())
+
+
+@of_files
+def test_a_file_that_stays_locked_for_the_whole_call_is_named_as_locked(home: Path, machine: Machine) -> None:
+    """Neither the disk nor the permissions are at fault, and the call ends when it said that it would."""
+
+    async def main() -> float:
+        journals = _journals(home, HeldAtFirst(100), [])
+        with pytest.raises(JournalUnavailableError) as caught:
+            await journals.claim([machine.intent()], NEVER, within_s=60.0)
+        assert "database is locked" in caught.value.message
+        assert caught.value.hint.startswith(
+            f"Try again; if it lasts, end the process that keeps the journal locked: lsof {home}"
+        )
+        await journals.close()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == pytest.approx(60.0, abs=BUSY_TIMEOUT_S)
+
+
+@of_files
+def test_without_need_of_the_file_nobody_waits_for_it_twice(home: Path, machine: Machine) -> None:
+    """With `best_effort` the journal in memory does."""
+
+    async def main() -> float:
+        journals = _journals(home, HeldAtFirst(100), [], "best_effort")
+        claim, _, warnings = await journals.claim([machine.intent()], NEVER, within_s=LOCK_PATIENCE_S)
+        assert (claim.outcome, [said.partition(":")[0] for said in warnings]) == ("new", ["journal_unavailable"])
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == BUSY_TIMEOUT_S
 
 
 @of_files

@@ -6,15 +6,18 @@ import contextlib
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flux2_tool.diagnostics.doctor.journal import check_journal
 from flux2_tool.journal import JournalError, open_journal
 from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
 from flux2_tool.journal.sqlite_schema import SCHEMA
+from flux2_tool.settings import load_settings
 from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
 
 of_files = pytest.mark.sqlite_only("permissions, versions and damage of a file")
@@ -148,12 +151,47 @@ def test_a_file_that_is_no_journal_is_refused_and_unchanged(home: Path) -> None:
 
 
 @of_files
-def test_a_folder_in_the_files_place_is_refused(home: Path) -> None:
-    """The error names the path."""
-    (home / FILE_NAME).mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        pytest.param(Path.mkdir, "is a folder", id="folder"),
+        pytest.param(os.mkfifo, "is a pipe", id="pipe"),
+        pytest.param(lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "is a socket", id="socket"),
+        pytest.param(lambda path: path.symlink_to("/dev/null"), "leads to /dev/null, which is a device", id="device"),
+        pytest.param(lambda path: path.symlink_to(path.name), "is a circle of links", id="circle"),
+    ],
+)
+def test_what_is_no_file_in_the_files_place_is_named(home: Path, make: Callable[[Path], None], what: str) -> None:
+    """Not as a broken disk or as damage, and SQLite neither reads nor writes it; doctor moves nothing away."""
+    home.mkdir()
+    path = home / FILE_NAME
+    make(path)
 
-    with pytest.raises(JournalError, match=str(home / FILE_NAME)):
+    with pytest.raises(JournalError) as caught:
         open_journal(home, owner=Named("p1", set()), now=NOON)
+    found = check_journal(load_settings({}, overrides={"home": str(home)}), now=NOON)
+
+    assert str(caught.value) == found.message == f"the journal {path} {what}; it must be a file, or a link to one"
+    assert caught.value.hint == found.fix == f"move away what is at {path}, or set FLUX2_TOOL_HOME to another folder"
+    assert [one.name for one in home.iterdir()] == [FILE_NAME]
+
+
+@of_files
+@pytest.mark.parametrize("is_too_long", [False, True])
+def test_a_path_that_is_too_long_for_sqlite_is_told_with_its_length(tmp_path: Path, is_too_long: bool) -> None:
+    """ "unable to open database file" was told as a matter of permissions."""
+    left = 504 + is_too_long - len(os.fsencode(tmp_path / FILE_NAME)) - 2
+    home = tmp_path / ("a" * (left // 2)) / ("b" * (left - left // 2))
+    assert len(os.fsencode(home / FILE_NAME)) == 504 + is_too_long
+
+    if not is_too_long:
+        open_journal(home, owner=Named("p1", set()), now=NOON).close()
+        return
+    with pytest.raises(JournalError, match="its path has 505 bytes, and SQLite takes at most 504") as caught:
+        open_journal(home, owner=Named("p1", set()), now=NOON)
+    found = check_journal(load_settings({}, overrides={"home": str(home)}), now=NOON)
+
+    assert caught.value.hint == found.fix == "set FLUX2_TOOL_HOME to a folder with a shorter path"
 
 
 @of_files

@@ -67,6 +67,9 @@ class Counted:
             yield
             self.work += self._rows_read() - before
 
+    def lock(self, name: str) -> None:
+        self._database.lock(name)
+
     def checkpoint(self) -> None:
         self._database.checkpoint()
 

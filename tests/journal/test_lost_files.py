@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.diagnostics.doctor.journal import check_journal
 from flux2_tool.journal import JournalError
+from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.sqlite import FILE_NAME
+from flux2_tool.settings import load_settings
 from tests.support.harness import (
     CREATED,
     DONE,
@@ -26,7 +29,7 @@ from tests.support.harness import (
     run_call,
     scripted,
 )
-from tests.support.journal import Machine, accept, begun, open_elsewhere
+from tests.support.journal import NOON, Machine, accept, begun, open_elsewhere
 from tests.support.stores import records_of
 from tests.support.virtual_time import run_virtual
 
@@ -42,6 +45,10 @@ def _without_wal_and_shm(home: Path) -> None:
 
 def _without_wal(home: Path) -> None:
     (home / f"{FILE_NAME}-wal").unlink()
+
+
+def _with_an_empty_wal(home: Path) -> None:
+    os.truncate(home / f"{FILE_NAME}-wal", 0)
 
 
 def _without_shm(home: Path) -> None:
@@ -137,6 +144,27 @@ def test_a_lost_wal_takes_no_claim_along(machine: Machine, home: Path) -> None:
     assert again.outcome == "joined"
     assert again.record is not None
     assert again.record.record_id == record.record_id
+
+
+@pytest.mark.parametrize("lose", [_without_wal, _with_an_empty_wal])
+def test_a_wal_lost_under_another_process_is_named_until_that_ends(machine: Machine, home: Path, lose: Vanish) -> None:
+    """SQLite calls it a disk error, and who makes room on the disk changes nothing."""
+    journal = machine.open("p1")
+    record = begun(machine.begin(journal))
+    accept(journal, record)
+    with open_elsewhere(home):
+        lose(home)
+        with pytest.raises(JournalError) as caught:
+            machine.open("p2").records()
+        refusal = unavailable(caught.value)
+        found = check_journal(load_settings({}, overrides={"home": str(home)}), now=NOON)
+        journal.close()
+        machine.close()
+
+    assert "its -wal was deleted or emptied while processes had it open" in refusal.message
+    assert f"end the processes that have the journal open, which lsof {home / FILE_NAME} shows" in refusal.hint
+    assert (found.state, found.fix.partition(" ")[0]) == ("failure", "lsof")
+    assert [one.record_id for one in machine.open("p3").records()] == [record.record_id]
 
 
 @pytest.mark.parametrize("lose", [_without_the_file, _emptied])

@@ -80,6 +80,32 @@ def test_requests_go_through_the_proxy(certificates: Certificates, kind: str, sc
     assert one.requests == ["POST /v1/x HTTP/1.1"] * 3
 
 
+@pytest.mark.parametrize(
+    "bound",
+    [
+        pytest.param(b"\x01\x7f\0\0\x01", id="IPv4"),
+        pytest.param(b"\x04" + bytes(16), id="IPv6"),
+        pytest.param(b"\x03\x0aproxy.test", id="name"),
+        pytest.param(b"\x03\0", id="no name"),
+    ],
+)
+@pytest.mark.parametrize("user", [None, "ada:p@ss"])
+def test_a_socks_proxys_answers_may_arrive_in_pieces(
+    certificates: Certificates, user: str | None, bound: bytes
+) -> None:
+    """TCP promises no packets; a slow proxy's answers were taken for none."""
+
+    async def main() -> Front:
+        async with front(certificates.server) as one:
+            async with serving(socks_proxy(one, user=user, bound=bound, in_pieces=True)) as port:
+                login = "" if user is None else "ada:p%40ss@"
+                environ = {"ALL_PROXY": f"socks5://{login}127.0.0.1:{port}", "SSL_CERT_FILE": str(certificates.ca)}
+                await send(environ)
+            return one
+
+    assert asyncio.run(main()).requests == ["POST /v1/x HTTP/1.1"]
+
+
 def test_a_proxy_may_itself_speak_tls(certificates: Certificates, tmp_path: Path) -> None:
     """Its certificate is judged like any other."""
     own = make_certificates(tmp_path, "proxy.test", "localhost")

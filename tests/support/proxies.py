@@ -107,21 +107,37 @@ def http_proxy(to: Front, *, user: str | None = None, code: int = 200) -> Handle
     return handle
 
 
-def socks_proxy(to: Front, *, user: str | None = None, reply: int = 0) -> Handler:
-    """Return the handler of a SOCKS5 proxy (RFC 1928, RFC 1929); arguments as of `http_proxy`, `reply` as its REP."""
+def socks_proxy(
+    to: Front, *, user: str | None = None, reply: int = 0, bound: bytes = b"\x01\0\0\0\0", in_pieces: bool = False
+) -> Handler:
+    """Return the handler of a SOCKS5 proxy (RFC 1928, RFC 1929).
+
+    Args:
+        to: The server that it leads to.
+        user: As of `http_proxy`.
+        reply: Its REP.
+        bound: The kind of its address, and the address.
+        in_pieces: Whether each byte of an answer arrives by itself.
+    """
+
+    async def answer(writer: asyncio.StreamWriter, *values: int) -> None:
+        for piece in ([value] for value in values) if in_pieces else [values]:
+            writer.write(bytes(piece))
+            for _ in range(5):  # so that the other side, on the same event loop, has read it
+                await asyncio.sleep(0)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _version, count = await reader.readexactly(2)
         offered = await reader.readexactly(count)
         method = 0 if user is None else 2
-        writer.write(bytes([5, method if method in offered else 0xFF]))
+        await answer(writer, 5, method if method in offered else 0xFF)
         if method not in offered:
             return
         if user is not None:
             name = await reader.readexactly((await reader.readexactly(2))[1])
             password = await reader.readexactly((await reader.readexactly(1))[0])
             is_right = name + b":" + password == user.encode()
-            writer.write(bytes([1, 0 if is_right else 1]))
+            await answer(writer, 1, 0 if is_right else 1)
             if not is_right:
                 return
         _version, _command, _reserved, kind = await reader.readexactly(4)
@@ -129,7 +145,7 @@ def socks_proxy(to: Front, *, user: str | None = None, reply: int = 0) -> Handle
         host = await reader.readexactly(size)
         port = int.from_bytes(await reader.readexactly(2), "big")
         to.asked.append(f"{host.decode()}:{port}")
-        writer.write(bytes([5, reply, 0, 1, 0, 0, 0, 0, 0, 0]))
+        await answer(writer, 5, reply, 0, *bound, 0, 0)
         if reply == 0:
             await to.join(reader, writer)
 

@@ -112,6 +112,29 @@ def test_a_post_that_closing_cuts_off_may_have_been_paid(home: Path) -> None:
     _check_left_in_doubt(home, transport, run_virtual(main()))
 
 
+def test_one_task_for_two_processes_requests_is_accepted_by_one_of_them(home: Path) -> None:
+    """A service that gives one id twice at the same moment: each has looked before the other has written."""
+    opener = slow_at("note_accepted", seconds=0.5)
+
+    async def main() -> list[dict[str, Any]]:
+        services = [scripted(), scripted()]
+        async with (
+            opened_tool(home, services[0], opener=opener) as a,
+            opened_tool(home, services[1], opener=opener) as b,
+        ):
+            calls = [a.call("text_to_image", FOX, session="a"), b.call("text_to_image", FOX, session="b")]
+            return list(await asyncio.gather(*calls))
+
+    made, refused = sorted(run_virtual(main()), key=lambda result: "error" in result)
+
+    assert (made["task"]["state"], made["task"]["id"]) == ("completed", "tsk_abc123")
+    assert (refused["error"]["code"], refused["error"]["charged"]) == ("unexpected_answer", "unknown")
+    assert sorted((record.state, record.task_id) for record in records_of(home)) == [
+        ("completed", "tsk_abc123"),
+        ("unknown", None),
+    ]
+
+
 @pytest.mark.parametrize("leaves", ["cancelled", "timed out", "closed"])
 def test_a_call_that_leaves_while_an_acceptance_is_checked_may_have_paid(home: Path, leaves: str) -> None:
     """The journal is asked whose task it is; until it answers, the task exists, and nobody may pay for another."""

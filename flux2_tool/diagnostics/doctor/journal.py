@@ -20,6 +20,7 @@ from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writ
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.diagnostics.doctor.shared_journal import check_shared_journal
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal, place_of
+from flux2_tool.journal.errors import file_error, verdict_error
 from flux2_tool.journal.opening import journal_file
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
 from flux2_tool.openclaw.settings_record import is_plugins_journal_elsewhere
@@ -45,7 +46,7 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
         path = journal_file(settings.home)
         path.lstat()
     except JournalError as exc:
-        return failure("journal", str(exc), "mount the disk that has it, or delete what the message names")
+        return failure("journal", str(exc), exc.hint or "mount the disk that has it, or delete what the message names")
     except (FileNotFoundError, NotADirectoryError):
         blocked = not_writable(settings.home)
         if blocked is None and _is_expected(settings.home):
@@ -63,7 +64,7 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         if verdict != "ok":
-            raise JournalError(f"the journal {path} is damaged: {verdict}")
+            raise verdict_error(verdict, path)
     except (sqlite3.Error, JournalError) as exc:
         return _unusable(exc, path, now=now)
     return _contents_of(settings.home, now=now)
@@ -101,10 +102,12 @@ def _contents_of(folder: Path, *, now: float) -> Finding:
 
 
 def _unusable(exc: Exception, path: Path, *, now: float) -> Finding:
-    message = str(exc) if isinstance(exc, JournalError) else f"the journal {path} cannot be used: {exc}"
-    path = (exc.path if isinstance(exc, JournalError) else None) or path
+    error = exc if isinstance(exc, JournalError) else file_error(exc, path, failed="cannot be used")
+    path = error.path or path
+    if error.reason == "place":
+        return failure("journal", str(error), error.hint, path=str(path))
     reason, fix = explain_unusable(exc, path, now=now)
-    return failure("journal", f"{message}; {reason}", fix, path=str(path))
+    return failure("journal", f"{error}; {reason}", fix, path=str(path))
 
 
 def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, str]:
@@ -121,6 +124,8 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
         return "this version does not know what is in it", "upgrade flux2-tool here, as docs/installing.md says"
     if reason == "locked":
         return "another process holds it", f"lsof {shown}   (shows which; the file itself is fine)"
+    if reason == "wal_lost":
+        return "the file itself is fine", f"lsof {shown}   (shows what has it open; end that, then try again)"
     if reason == "disk":
         return "its disk is full or broken", f"df {folder}   (then free some space)"
     if reason == "permissions":

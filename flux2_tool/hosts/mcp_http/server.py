@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from flux2_tool.context import CallContext
 from flux2_tool.engine.host_profile import MCP_HTTP
 from flux2_tool.hosts.leash import END_WITHIN_S
-from flux2_tool.hosts.log_stream import unblocked_stderr
+from flux2_tool.hosts.log_stream import log_to_stderr, unblocked_stderr
 from flux2_tool.hosts.mcp_http.access import Access, token_of
 from flux2_tool.hosts.mcp_http.address import Listening, listen
 from flux2_tool.hosts.mcp_http.app import MAX_BODY_BYTES, McpApp
@@ -110,7 +109,7 @@ def main(address: str, *, on_ready: Callable[[str], object]) -> None:
         # Nothing that this process starts needs it.
         os.environ.pop(TOKEN_VARIABLE, None)
         with unblocked_stderr():
-            logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+            log_to_stderr(logging.WARNING)
             # Version 1 of the SDK reports every client that closes its stream as an error.
             logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
             asyncio.run(serve(listening, token, on_ready=lambda: on_ready(shown)))

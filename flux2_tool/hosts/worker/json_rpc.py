@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flux2_tool.hosts.pipes import END_BYTES
+
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
@@ -22,7 +24,10 @@ _Pairs = list[tuple[str, Any]]
 
 # What Python turns into an integer and back without complaint.
 _MAX_DIGITS: Final = 1000
-_ID_FIRST: Final = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,15}|"[\w.:-]{1,100}")\s*,')
+_ID: Final = rb'"id"\s*:\s*(\d{1,15}|"[\w.:-]{1,100}")\s*'
+_ID_FIRST: Final = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID + b",")
+# What the last brace of a message closes is the message.
+_ID_LAST: Final = re.compile(rb",\s*" + _ID + rb"\}\s*\Z")
 
 
 class ProtocolFaultError(Exception):
@@ -43,8 +48,7 @@ def loaded(text: str | bytes) -> Any:
 
     Raises:
         ProtocolFaultError: It is not JSON, or an object in it has the same key twice, of which no reader can tell which
-            is meant; then with the id. Or it is nested so deep that it cannot be read; then with the id, if that comes
-            before what is nested.
+            is meant; then with the id. Or it is nested so deep that it cannot be read; then with its `outer_id`.
     """
     repeated: list[_Pairs] = []
     outermost: _Pairs = []
@@ -60,15 +64,20 @@ def loaded(text: str | bytes) -> Any:
         value = json.loads(text, parse_int=_number, object_pairs_hook=with_repeated_noted)
     except RecursionError as exc:
         data = text.encode("utf-8", "replace") if isinstance(text, str) else text
-        found = _ID_FIRST.match(data)
-        request_id = None if found is None else json.loads(found[1])
         message = "the message is nested too deep"
-        raise ProtocolFaultError(PARSE_ERROR, message, request_id=request_id) from exc
+        raise ProtocolFaultError(PARSE_ERROR, message, request_id=outer_id(data)) from exc
     except ValueError as exc:
         raise ProtocolFaultError(PARSE_ERROR, "the line is not JSON") from exc
     if repeated:
         raise _repeated_key(repeated[0], outermost if isinstance(value, dict) else [])
     return value
+
+
+def outer_id(message: bytes) -> RequestId | None:
+    """Return the id of a message that is not read as a whole, if it comes first or last, as most peers have it."""
+    found = [_ID_FIRST.match(message), _ID_LAST.search(message[-END_BYTES:])]
+    ids = [json.loads(one[1]) for one in found if one is not None]
+    return ids[0] if len(ids) == 1 else None
 
 
 def _repeated_key(pairs: _Pairs, outermost: _Pairs) -> ProtocolFaultError:

@@ -28,14 +28,13 @@ import contextlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool.engine.host_profile import LOCAL, MCP, OPENCLAW, HostProfile
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.leash import Leash
-from flux2_tool.hosts.log_stream import DRAIN_S, unblocked_stderr
+from flux2_tool.hosts.log_stream import DRAIN_S, log_to_stderr, unblocked_stderr
 from flux2_tool.hosts.pipes import MAX_MESSAGE_BYTES, LineReader, LineWriter, protocol_output
 from flux2_tool.hosts.worker.json_rpc import (
     INTERNAL_ERROR,
@@ -46,6 +45,7 @@ from flux2_tool.hosts.worker.json_rpc import (
     RequestId,
     decoded,
     line_of,
+    outer_id,
     request_id_of,
 )
 from flux2_tool.schema.manifest import load_manifest
@@ -95,7 +95,8 @@ class Worker:
         is_request = True
         try:
             if len(line.rstrip(b"\r\n")) > MAX_MESSAGE_BYTES:
-                raise ProtocolFaultError(INVALID_REQUEST, f"a message may be at most {MAX_MESSAGE_BYTES} bytes long")
+                too_long = f"a message may be at most {MAX_MESSAGE_BYTES} bytes long"
+                raise ProtocolFaultError(INVALID_REQUEST, too_long, request_id=outer_id(line))
             message = decoded(line)
             request_id = request_id_of(message)
             self._check_unused(request_id)
@@ -320,9 +321,7 @@ def main() -> int:
     """Run the worker process; returns its exit code."""
     with unblocked_stderr() as log:
         output = protocol_output(log)
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-        logging.getLogger("httpcore").setLevel(logging.WARNING)
+        log_to_stderr(logging.INFO)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(os.environ, output))
         output.close(timeout_s=1.0)

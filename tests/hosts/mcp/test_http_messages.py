@@ -85,6 +85,13 @@ def test_a_lone_surrogate_elsewhere_does_not_hide_the_answer(tmp_path: Path) -> 
     assert (refused["id"], "error" in refused) == (9, True)
 
 
+def test_an_id_that_no_answer_can_bring_back_is_refused_by_it(tmp_path: Path) -> None:
+    """A client that matches answers by their ids would wait for ever for the one it gave."""
+    [(status, message)] = answers_to(tmp_path, [rb'{"jsonrpc":"2.0","id":"\ud800","method":"tools/list"}'])
+
+    assert (status, message["id"], message["error"]["code"]) == (400, "\ud800", -32600)
+
+
 def test_a_request_whose_id_is_none_is_refused_and_not_left_open(tmp_path: Path) -> None:
     """Its sender would wait for ever."""
     ids = [b"true", b"NaN", b"1e400", b"1.5", b"null", b"[]", b"{}", b"1" * 5000]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flux2_tool.hosts.mcp_transport import MAX_LINE_BYTES
 from flux2_tool.sandbox import Sandbox
 from tests.hosts.mcp.test_process import handshake
 from tests.hosts.mcp.wrong_params import WRONG_PARAMS
@@ -107,6 +108,37 @@ def test_a_call_that_no_tool_can_take_is_refused_by_its_id(client: RawClient, sa
     assert answer["result"]["structuredContent"]["error"]["code"] == "invalid_arguments"
     assert client.is_alive()
     assert not sandbox.ledger.tasks
+
+
+@pytest.mark.parametrize("method", [b"ping", b"tools/list", b"nope"])
+@pytest.mark.parametrize(
+    ("written", "request_id"),
+    [
+        pytest.param(rb'"a\ud83e"', "a\ud83e", id="half an emoji"),
+        pytest.param(rb'"\udd8a"', "\udd8a", id="its other half"),
+        pytest.param(b'"\xff"', "\udcff", id="a byte that is no UTF-8"),
+    ],
+)
+def test_a_request_whose_id_is_no_text_is_refused_by_it(
+    client: RawClient, method: bytes, written: bytes, request_id: str
+) -> None:
+    """The SDK would answer another id, and the host wait for ever."""
+    client.send(b'{"jsonrpc":"2.0","id":' + written + b',"method":"' + method + b'"}')
+    answer = client.answer()
+
+    assert (answer["id"], answer["error"]["code"]) == (request_id, INVALID_REQUEST)
+    assert "half a character" in answer["error"]["message"]
+    assert client.is_alive()
+
+
+def test_a_line_that_is_too_long_is_refused_by_its_id(client: RawClient) -> None:
+    """Also by one that comes last, as the TypeScript SDK has it."""
+    client.send(b'{"method":"ping","params":{"_meta":{"a":"' + b"a" * MAX_LINE_BYTES + b'"}},"jsonrpc":"2.0","id":7}')
+    answer = client.answer()
+
+    assert (answer["id"], answer["error"]["code"]) == (7, INVALID_REQUEST)
+    assert f"at most {MAX_LINE_BYTES} bytes" in answer["error"]["message"]
+    assert client.is_alive()
 
 
 @pytest.mark.parametrize("levels", [300, 5000, 100_000])

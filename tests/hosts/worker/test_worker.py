@@ -244,6 +244,12 @@ FAULTS: list[Any] = [
     pytest.param({**_HEAD, "id": 81, "method": "initialize", "params": {"host": []}}, 81, PARAMS, id="host list"),
     pytest.param({**_HEAD, "id": 82, "method": "initialize", "params": {"config": 5}}, 82, PARAMS, id="config"),
     pytest.param(b'{"a": "' + b"x" * MIB + b'"}', None, INVALID, id="more than 1 MiB"),
+    pytest.param(b'{"jsonrpc":"2.0","id":83,"a":"' + b"x" * MIB + b'"}', 83, INVALID, id="more, its id first"),
+    pytest.param(b'{"a":"' + b"x" * MIB + b'","id":84}', 84, INVALID, id="more, its id last"),
+    pytest.param(b'{"a":"' + b"x" * 5 * MIB + b'", "id": "last"}\r', "last", INVALID, id="5 MiB, its id last"),
+    pytest.param(b'{"a":{"b":"' + b"x" * MIB + b'","id":85}}', None, INVALID, id="more, another id last"),
+    pytest.param(b'{"a":"' + b"x" * MIB + b',\\"id\\":85}"}', None, INVALID, id="more, a text with an id last"),
+    pytest.param(b'{"id":86,"a":"' + b"x" * MIB + b'","id":87}', None, INVALID, id="more, two ids"),
     pytest.param(b"x" * 5 * MIB, None, INVALID, id="5 MiB of garbage"),
 ]
 
@@ -303,7 +309,7 @@ def test_a_message_of_exactly_one_mebibyte_is_read(shared: WorkerProcess) -> Non
     shared.send(message)
     assert "version" in shared.result("big")
     shared.send(message.replace(b'"x": "', b'"x": "y'))
-    assert shared.answer(None)["error"]["code"] == INVALID
+    assert shared.answer("big")["error"]["code"] == INVALID
 
 
 class LargeAnswers(BaseHTTPRequestHandler):

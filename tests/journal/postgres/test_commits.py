@@ -64,7 +64,7 @@ def essence(record: Record | None) -> Record:
     assert record.owner is None or record.lease_until_s is not None
     return replace(
         record,
-        **dict.fromkeys(("record_id", "dedup_key", "idempotency_key", "client_request_id"), ""),
+        **dict.fromkeys(("record_id", "dedup_key", "idempotency_key", "client_request_id", "base_url"), ""),
         body=b"",
         lease_until_s=0.0,
         created_at_s=0.0,
@@ -118,7 +118,8 @@ def test_what_a_broken_connection_interrupts_is_written_once(
         journal = await opened(behind(proxy, place))
         records = []
         for is_cut in (False, True):
-            record = begun(await journal.claim([machine.intent(f"fox {is_cut}", reserved_usd=0.05)], NEVER, now=NOON))
+            intent = replace(machine.intent(f"fox {is_cut}", reserved_usd=0.05), base_url=f"https://{is_cut}.test")
+            record = begun(await journal.claim([intent], NEVER, now=NOON))
             if is_cut:
                 proxy.cut_at("COMMIT", where)
             await OPERATIONS[name](journal, record)

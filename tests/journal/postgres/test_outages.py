@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +24,46 @@ from tests.support.hosted import HostedEngine, hosted
 from tests.support.journal import NEVER, NOON, Machine
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_proxy import PostgresProxy
+from tests.support.waiting import PATIENCE_S
 
 FOX, CAT = {"prompt": "a red fox"}, {"prompt": "a grey cat"}
+
+
+_READER = """
+import logging, sys
+from flux2_tool.hosts.log_stream import log_to_stderr
+from flux2_tool.journal import DatabaseUrl, JournalError, ThisProcess, open_journal
+if sys.argv[2] != "0":
+    log_to_stderr(int(sys.argv[2]))
+journal = open_journal(DatabaseUrl(sys.argv[1]), owner=ThisProcess(), now=0.0)
+print("open", flush=True)
+sys.stdin.readline()
+for _ in range(2):
+    try:
+        journal.records()
+    except JournalError as exc:
+        print(exc.reason, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "level", [0, logging.WARNING, logging.INFO], ids=["no logging", "as over MCP", "as the worker"]
+)
+def test_what_the_pool_says_of_a_database_that_is_away_is_not_on_stderr(
+    server: PostgresServer, database: str, level: int
+) -> None:
+    """The journal's own error has it, once; the pool tells each attempt, and a person reads it as something else."""
+    command = [sys.executable, "-c", _READER, server.url(database), str(level)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        server.stop(signal.SIGKILL)
+        said, logged = process.communicate("\n", timeout=PATIENCE_S)
+    server.start()
+
+    assert said.split() == ["connection"] * 2
+    assert logged == ""
 
 
 class Gateway:

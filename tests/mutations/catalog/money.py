@@ -469,6 +469,11 @@ _JOURNAL: Final = (
     *edits(
         "flux2_tool/journal/store.py",
         (
+            "one task is accepted for the requests of two processes",
+            "if any(other.base_url == record.base_url for other in others()):",
+            "if False:",
+        ),
+        (
             "the flag of an abandoned task is lost",
             "self._update(record_id, **row_of(outcome), **values)",
             "self._update(record_id, **{**row_of(outcome), 'abandoned': 0}, **values)",
@@ -562,7 +567,7 @@ _JOURNAL: Final = (
         ),
         (
             "an equal request joins what a refused claim has recorded",
-            "await self._refused.end_in(journal, now=self._now(), within_s=within_s)",
+            "await self._refused.end_in(journal, now=self._now(), within_s=patience.left_s)",
             "pass",
         ),
     ),
