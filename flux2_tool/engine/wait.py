@@ -276,5 +276,6 @@ def report_progress(
     elapsed_s = round(now_s - call.begun_s, 1)
     try:
         call.on_progress(Progress(state=state, elapsed_s=elapsed_s, attempt=attempt, message=message, task_id=task_id))
-    except Exception:  # the host's own code; a broken display must not lose a paid picture
+    # The host's own code; a broken display must not lose a paid picture. Nor is what it raises this call's cancel.
+    except (Exception, asyncio.CancelledError):
         logger.warning("the host's progress display failed", exc_info=True)

@@ -174,13 +174,14 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
         local = None if local_address is None else (local_address, 0)
+        options: dict[str, Any] = {}
         # An address is but one; and asyncio leaves a socket open where a cancel comes in the moment it is connected.
-        delay_s = None if _is_address(host) else _EYEBALLS_DELAY_S
+        # Other loops, such as uvloop, try the addresses of a name one after the other.
+        if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):
+            options["happy_eyeballs_delay"] = _EYEBALLS_DELAY_S
         try:
             async with asyncio.timeout(timeout):
-                transport, stream = await loop.create_connection(
-                    AsyncioStream, host, port, local_addr=local, happy_eyeballs_delay=delay_s
-                )
+                transport, stream = await loop.create_connection(AsyncioStream, host, port, local_addr=local, **options)
         except TimeoutError as exc:
             raise httpcore.ConnectTimeout(str(exc)) from exc
         except OSError as exc:

@@ -61,9 +61,16 @@ def verify_webhook(
     Raises:
         WebhookRefusedError: A header is missing or invalid, the time is too far off, or the signature is wrong.
         ValueError: The secret is not base64.
+        TypeError: The headers are not all text, or the body is no bytes.
     """
     key = webhook_key(secret)
-    given = {name.lower(): value for name, value in headers.items()}
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise TypeError(f"body must be the request's bytes, unchanged, not {type(body).__name__}")
+    pairs = list(headers.items()) if hasattr(headers, "items") else None
+    if pairs is None or not all(isinstance(text, str) for pair in pairs for text in pair):
+        raise TypeError("headers must be a mapping of names to values, all of them text")
+    body = bytes(body)
+    given = {name.lower(): value for name, value in pairs}
     event_id, timestamp, signature = (given.get(name.lower(), "").strip() for name in contract.WEBHOOK_HEADERS)
     if not 0 < len(event_id) <= MAX_EVENT_ID_CHARS or not event_id.isprintable():
         raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[0]} is missing or not an id")
@@ -73,7 +80,7 @@ def verify_webhook(
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
     if not hmac.compare_digest(expected, signature.encode("utf-8", "replace")):
         raise WebhookRefusedError(f"{contract.WEBHOOK_HEADERS[2]} is missing or not signed with this secret")
-    if abs(now - int(timestamp)) > tolerance_s:
+    if not abs(now - int(timestamp)) <= tolerance_s:  # also for what is no number
         raise WebhookRefusedError(f"it was signed more than {tolerance_s:g} s from now")
     try:
         decoded: Any = decode_json(body)

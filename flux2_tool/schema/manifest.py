@@ -71,7 +71,8 @@ class Manifest:
     def image_kind(self, tool: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
         """Return the model and the output resolution that a call of a tool asks for, defaults filled in."""
         model = arguments.get("model", self.tools[tool].default_model)
-        return str(model), str(arguments.get("output_resolution", self.output_resolutions[0]))
+        resolution = arguments.get("output_resolution", self.output_resolutions[0])
+        return _text(model), _text(resolution)
 
     def typical_s(self, model: str, resolution: str) -> float:
         """Return how long an image of a model usually takes, in seconds; UNKNOWN_TYPICAL_S for an unknown model."""
@@ -190,3 +191,8 @@ def _typed(raw: Any, sha256: str) -> Manifest:
         ),
         tools=MappingProxyType(tools),
     )
+
+
+def _text(value: Any) -> str:
+    """Return a text as it is; that of an Enum's member is its value, where `str` would be its name."""
+    return str.__str__(value) if isinstance(value, str) else str(value)

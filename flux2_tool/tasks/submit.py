@@ -8,7 +8,6 @@ none was.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -212,8 +211,10 @@ class Submission:
                     result_codes=contract.SEE_TASK_CODES,
                     sending=sending,
                 )
-            except asyncio.CancelledError:
-                self._maybe_sent = self._maybe_sent or not sending.is_unsent
+            except BaseException as exc:
+                # Cancelled, or ended by a signal: nobody learns what was sent.
+                if not isinstance(exc, Exception):
+                    self._maybe_sent = self._maybe_sent or not sending.is_unsent
                 raise
             finally:
                 self._sending = None

@@ -120,11 +120,7 @@ class ImageTask(TaskStatus):
             self._runner = asyncio.get_running_loop().create_task(self._run())
 
     def subscribe(self, listener: asyncio.Event, deadline_s: float) -> None:
-        """Set `listener` at every change, until `unsubscribe`.
-
-        Args:
-            deadline_s: When the call stops waiting, on the monotonic clock.
-        """
+        """Set `listener` at every change, until `unsubscribe`; the call waits until `deadline_s`, monotonic."""
         self.waiters.subscribe(listener, deadline_s)
 
     def unsubscribe(self, listener: asyncio.Event) -> None:
@@ -159,9 +155,11 @@ class ImageTask(TaskStatus):
     async def _run(self) -> None:
         try:
             await self._run_owned()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             if self.is_unsent and not self.is_over:
                 self._cancel_unsent()
+            elif self.request is not None:
+                self.request = replace(self.request, maybe_sent=True)
             raise
         except SubmissionError as exc:
             self._end(exc.state, error=exc.error, conflict=exc.conflict)

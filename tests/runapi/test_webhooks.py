@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,34 @@ def test_the_window_is_five_minutes_either_way(off_s: int) -> None:
     headers = signed(at=str(int(NOW) + off_s + (1 if off_s > 0 else -1)))
     with pytest.raises(WebhookRefusedError, match="300 s"):
         verify_webhook(headers, BODY, secret=SECRET, now=NOW)
+
+
+@pytest.mark.parametrize("times", [{"now": float("nan")}, {"now": NOW, "tolerance_s": float("nan")}])
+def test_a_time_that_is_no_number_accepts_nothing(times: dict[str, float]) -> None:
+    """Every comparison with it is false."""
+    with pytest.raises(WebhookRefusedError, match="signed more than"):
+        verify_webhook(signed(), BODY, secret=SECRET, **times)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_body_may_be_of_any_type_of_bytes(kind: Any) -> None:
+    """As frameworks give it."""
+    assert verify_webhook(signed(), kind(BODY), secret=SECRET, now=NOW).event_id == "evt_1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        pytest.param(signed(), BODY.decode(), "body must be the request's bytes, unchanged, not str", id="text"),
+        pytest.param({name: [text] for name, text in signed().items()}, BODY, "headers must be", id="lists"),
+        pytest.param({name.encode(): text for name, text in signed().items()}, BODY, "headers must be", id="bytes"),
+        pytest.param(list(signed().items()), BODY, "headers must be", id="a list of pairs"),
+    ],
+)
+def test_a_program_that_passes_something_else_is_told(headers: Any, body: Any, said: str) -> None:
+    """It is no forgery, and would fail for every webhook."""
+    with pytest.raises(TypeError, match=said):
+        verify_webhook(headers, body, secret=SECRET, now=NOW)
 
 
 @pytest.mark.parametrize(

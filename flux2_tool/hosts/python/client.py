@@ -75,7 +75,7 @@ class Flux2Tool(FrameworkTools):
     Raises:
         MissingApiKeyError: There is no key.
         ConfigurationError: A setting or the key is wrong.
-        InvalidArgumentsError: `wait_s` is no number, negative or not finite.
+        InvalidArgumentsError: An argument is of another type, or `wait_s` is negative or not finite.
     """
 
     def __init__(
@@ -90,7 +90,16 @@ class Flux2Tool(FrameworkTools):
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
     ) -> None:
-        check_option_types({"wait_s": wait_s})
+        check_option_types(
+            {
+                "api_key": api_key,
+                "base_url": base_url,
+                "session": session,
+                "wait_s": wait_s,
+                "settings": settings,
+                "environ": environ,
+            }
+        )
         environ = os.environ if environ is None else environ
         read = environ if settings is None else None
         settings = settings or load_settings(environ)

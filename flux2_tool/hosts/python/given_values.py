@@ -5,6 +5,7 @@ The tools' own arguments are checked by `schema/validation.py`, as for every hos
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from flux2_tool.exceptions import Flux2Error, InvalidArgumentsError
 from flux2_tool.hosts.python.earlier_sets import ref_of
 from flux2_tool.schema.results import ImageInfo, ToolResult
 from flux2_tool.schema.value_text import shown
+from flux2_tool.settings import Settings
 
 _ONE: Final = (str, os.PathLike, ToolResult, ImageInfo)
 _BYTES: Final = (bytes, bytearray, memoryview)
@@ -82,7 +84,7 @@ def folder_of(path: Any) -> Path | None:
 
 
 def check_option_types(options: Mapping[str, Any]) -> None:
-    """Check the types of a call's options, whose names are known, and that a wait is one.
+    """Check the types of a call's or a tool's options, whose names are known, and that a wait is one.
 
     Raises:
         InvalidArgumentsError: The value of one is of another type, or the wait is negative or not finite.
@@ -108,10 +110,27 @@ def hints_in_tracebacks() -> Iterator[None]:
         raise
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_plain_function(value: Any) -> bool:
+    return callable(value) and not _is_async(value)
+
+
+def _is_async(value: Any) -> bool:
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004
+
+
 _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "wait_s": ("a number of seconds", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
-    "session": ("text", lambda value: isinstance(value, str)),
-    "on_progress": ("a function", callable),
+    "session": ("text", _is_text),
+    "on_progress": ("a function that is not async", _is_plain_function),
+    "new": ("True or False", lambda value: isinstance(value, bool)),
+    "api_key": ("text", _is_text),
+    "base_url": ("text", _is_text),
+    "settings": ("a Settings", lambda value: isinstance(value, Settings)),
+    "environ": ("a mapping of names to text", lambda value: isinstance(value, Mapping)),
 }
 
 
@@ -131,6 +150,8 @@ def _type_of(value: Any) -> str:
     """Return a value's type for a message; never the value, which may be a picture."""
     if value is None:
         return "None"
+    if callable(value) and _is_async(value):
+        return "an async one"
     kind = type(value)
     # A module in C has the name of its own in Python behind an underscore, as io has.
     module = kind.__module__.lstrip("_")

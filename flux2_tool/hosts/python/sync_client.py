@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import inspect
 import os
 import threading
 import weakref
@@ -37,9 +38,35 @@ def _sync(
 
     @functools.wraps(method)
     def blocking(self: SyncFlux2Tool, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return self._wait(lambda: method(self._flux, *args, **kwargs))
+        exits = _Exits()
+        if callable(told := kwargs.get("on_progress")) and not inspect.iscoroutinefunction(told):
+            kwargs["on_progress"] = exits.watched(told)
+        return self._wait(lambda: method(self._flux, *args, **kwargs), exits)
 
     return blocking
+
+
+class _Exits:
+    """What ends the program, raised by a call's `on_progress`: it ends the wait as Ctrl-C does, and not the thread."""
+
+    def __init__(self) -> None:
+        self.raised: BaseException | None = None
+        self.waiting: asyncio.Task[Any] | None = None
+
+    def watched(self, told: Callable[..., Any]) -> Callable[..., None]:
+        def on_progress(*args: Any) -> None:
+            try:
+                told(*args)
+            except (KeyboardInterrupt, SystemExit) as exc:
+                self.raised = self.raised or exc
+                if self.waiting is not None:
+                    self.waiting.cancel()
+
+        return on_progress
+
+    async def wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+        self.waiting = asyncio.current_task()
+        return await work
 
 
 class SyncFlux2Tool:
@@ -53,6 +80,8 @@ class SyncFlux2Tool:
     """
 
     def __init__(self, flux: Flux2Tool | None = None) -> None:
+        if flux is not None and not isinstance(flux, Flux2Tool):
+            raise TypeError(f"flux must be a Flux2Tool, not {type(flux).__name__}; a key is given to that one")
         self._flux = flux or Flux2Tool()
         self._start()
         _every.add(self)
@@ -106,20 +135,22 @@ class SyncFlux2Tool:
         self._lock = threading.RLock()
         self._loop = asyncio.new_event_loop()
         LOOPS.add(self._loop)
-        self._thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None
+        self._thread = thread = threading.Thread(target=_run, args=(self._loop,), name="flux2-tool", daemon=True)
+        thread.start()
         # Also at the end of a script that never closes it, so that the images it got count as delivered.
-        self._finalizer = weakref.finalize(self, _end, self._flux, self._loop, self._thread)
+        self._finalizer = weakref.finalize(self, _end, self._flux, self._loop, thread)
         self._is_inherited = False
 
     def _forget_parents(self) -> None:
         """Begin anew in a forked child, where the parent's thread does not exist."""
         _inherited.append(self._loop)  # closing it would disturb the parent's, which shares its selector
         self._lock = threading.RLock()  # another thread of the parent's may have held it
+        self._thread = None  # that of the parent's may be the one that forked
         self._is_inherited = self._finalizer.alive
         self._finalizer.detach()
 
-    def _wait(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    def _wait(self, work: Callable[[], Coroutine[Any, Any, Result]], exits: _Exits) -> Result:
         self._check_thread()
         with self._lock:
             if self._is_inherited:
@@ -129,10 +160,12 @@ class SyncFlux2Tool:
             if not threading.main_thread().is_alive():
                 # Its threads have ended, so that a request could be sent and its answer not waited for.
                 raise RuntimeError("the program is ending; nothing was sent")
-            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+            future = asyncio.run_coroutine_threadsafe(exits.wait(work()), self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
+            if exits.raised is not None:
+                raise exits.raised from None
             raise CancelledCallError(
                 "The tool was closed during this call. The image may have been accepted and may be charged.",
                 hint="Call again with exactly the same arguments if the image is still wanted.",

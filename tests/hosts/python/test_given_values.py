@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +157,10 @@ def test_any_iterable_of_paths_is_a_list_of_sources(service: Service, tmp_path: 
         pytest.param({"wait_s": float("nan")}, "wait_s must be 0 or more seconds, not nan", id="a wait of NaN"),
         pytest.param({"wait_s": 10**400}, "wait_s must be 0 or more seconds", id="an endless wait"),
         pytest.param({"session": 7}, "session must be text, not int", id="a number for a session"),
-        pytest.param({"on_progress": "print"}, "on_progress must be a function, not str", id="a function's name"),
+        pytest.param({"on_progress": "print"}, "must be a function that is not async, not str", id="a function's name"),
+        pytest.param({"on_progress": asyncio.sleep}, "not async, not an async one", id="an async function"),
+        pytest.param({"new": "false"}, "new must be True or False, not str", id="a form's value"),
+        pytest.param({"new": 0}, "new must be True or False, not int", id="a number for yes or no"),
     ],
 )
 def test_an_option_that_is_not_there_or_of_another_type_is_an_error(
@@ -180,6 +185,46 @@ def test_a_tools_own_wait_is_checked_like_a_calls(service: Service) -> None:
     """Every call of the tool would have it."""
     with pytest.raises(InvalidArgumentsError, match="wait_s must be 0 or more seconds"):
         service.tool(wait_s=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"session": 7}, "session must be text, not int"),
+        ({"api_key": b"sk-a"}, "api_key must be text, not bytes"),
+        ({"base_url": 7}, "base_url must be text, not int"),
+        ({"settings": {}}, "settings must be a Settings, not dict"),
+        ({"environ": []}, "environ must be a mapping of names to text, not list"),
+    ],
+)
+def test_what_a_tool_is_made_with_is_checked_by_its_type(options: dict[str, Any], said: str) -> None:
+    """Each of its calls would fail by a defect, or be another conversation's."""
+    with pytest.raises(InvalidArgumentsError, match=said):
+        Flux2Tool(**options)
+
+
+class Kind(str, Enum):  # noqa: UP042 - `str` of a StrEnum's member is its value
+    FLEX = "flux-2-flex-text-to-image"
+    RESOLUTION = "2k"
+
+
+def test_a_member_of_an_enum_of_text_is_its_value(service: Service) -> None:
+    """As web frameworks read a parameter: its price is that of what it names, and so is what is sent."""
+
+    async def main() -> ToolResult:
+        async with service.tool() as flux:
+            return await flux.text_to_image(
+                "a red fox",
+                model=Kind.FLEX,  # type: ignore[arg-type]
+                output_resolution=Kind.RESOLUTION,  # type: ignore[arg-type]
+                aspect_ratio="1:1",
+            )
+
+    result = asyncio.run(main())
+
+    [create] = service.sandbox.ledger.creates
+    assert json.loads(create.body)["model"] == "flux-2-flex-text-to-image"
+    assert (result.task.model, result.cost.usd) == ("flux-2-flex-text-to-image", 0.24)
 
 
 @pytest.mark.parametrize(

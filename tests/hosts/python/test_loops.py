@@ -201,6 +201,80 @@ def test_a_fork_in_mid_call_leaves_the_call_to_the_parent(tmp_path: Path, runapi
     assert len(runapi_server[1].ledger.tasks) == 2
 
 
+FORKED_IN_A_CALLBACK = """
+import os
+from flux2_tool import SyncFlux2Tool
+flux = SyncFlux2Tool()
+children = []
+def fork(_):
+    if children:
+        return
+    children.append(os.fork())
+    if children == [0]:
+        print("child", flux.text_to_image("of the child").task.state, flush=True)
+        os._exit(0)
+print("parent", flux.text_to_image("of the parent", on_progress=fork).task.state, flush=True)
+os.waitpid(children[0], 0)
+"""
+
+
+def test_a_child_forked_in_a_callback_may_use_the_tool(tmp_path: Path, runapi_server: tuple[str, Sandbox]) -> None:
+    """It is no longer the thread that does the work."""
+    done = run(FORKED_IN_A_CALLBACK, tmp_path, runapi_server[0])
+
+    assert sorted(done.stdout.splitlines()) == ["child completed", "parent completed"], done.stderr
+
+
+SIGNALLED_IN_A_POST = """
+import asyncio, signal, sys
+import httpx
+from flux2_tool import Flux2Tool
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+class Signalled(httpx.AsyncHTTPTransport):
+    is_over = False
+    async def handle_async_request(self, request):
+        response = await super().handle_async_request(request)
+        if request.method == "POST" and not Signalled.is_over:
+            Signalled.is_over = True
+            signal.raise_signal(signal.SIGTERM)
+        return response
+async def main():
+    async with Flux2Tool(session="one", transport=Signalled()) as flux:
+        return (await flux.text_to_image("a red fox")).task
+try:
+    asyncio.run(main())
+except SystemExit:
+    print("ended")
+task = asyncio.run(main())
+print(task.state, task.joined)
+"""
+
+
+def test_a_signal_in_a_post_leaves_a_request_that_may_be_paid(
+    tmp_path: Path, runapi_server: tuple[str, Sandbox]
+) -> None:
+    """A handler that ends the program raises wherever the loop stands, and is no error of the request."""
+    done = run(SIGNALLED_IN_A_POST, tmp_path, runapi_server[0])
+
+    assert done.stdout.splitlines() == ["ended", "completed True"], done.stderr
+    assert len(runapi_server[1].ledger.tasks) == 1
+
+
+def test_it_runs_on_uvloop(tmp_path: Path, runapi_server: tuple[str, Sandbox]) -> None:
+    """The loop of most web servers in Python."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed; it is in the extra dev")
+
+    environ = {"HOME": str(tmp_path), "FLUX2_TOOL_HOME": str(tmp_path / "data")}
+
+    async def main(base_url: str) -> str:
+        async with Flux2Tool(api_key=KEY, base_url=base_url, environ=environ) as flux:
+            return (await flux.text_to_image("a red fox", new=True)).task.state
+
+    for host in ("127.0.0.1", "localhost"):
+        assert uvloop.run(main(runapi_server[0].replace("127.0.0.1", host))) == "completed"
+    assert len(runapi_server[1].ledger.tasks) == 2
+
+
 FORKED_IN_AN_IMPORT = """
 import os, sys, threading
 from importlib.abc import MetaPathFinder

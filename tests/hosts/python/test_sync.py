@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import subprocess
@@ -175,6 +176,33 @@ def test_a_callback_that_calls_the_tool_is_told_instead_of_hanging(
         assert flux.text_to_image("a red fox", on_progress=calls_back).task.state == "completed"
 
     assert "on_progress must not call the tool" in caplog.text
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt()])
+def test_a_callback_that_ends_the_program_ends_the_wait(service: Service, raised: BaseException) -> None:
+    """As Ctrl-C does in a wait: the thread goes on, and an equal call gets the picture that is being paid for."""
+
+    def stops(progress: Progress) -> None:
+        if progress.task_id is not None:
+            raise raised
+
+    with SyncFlux2Tool(service.tool(session="one")) as flux:
+        with pytest.raises(type(raised)):
+            flux.text_to_image("a red fox", on_progress=stops)
+        again = flux.text_to_image("a red fox")
+
+    assert (again.task.state, again.task.joined) == ("completed", True)
+    assert service.images_paid == 1
+
+
+def test_a_callback_that_raises_a_cancel_does_not_stop_the_call(service: Service) -> None:
+    """It is the callback's own, such as of a future that it looked at."""
+
+    def cancelled(_: Progress) -> None:
+        raise asyncio.CancelledError
+
+    with SyncFlux2Tool(service.tool()) as flux:
+        assert flux.text_to_image("a red fox", on_progress=cancelled).task.state == "completed"
 
 
 def test_both_fronts_have_the_same_methods() -> None:

@@ -231,13 +231,13 @@ KEYS: Final = (
         ),
         (
             "an old webhook is taken",
-            "    if abs(now - int(timestamp)) > tolerance_s:\n",
-            "    if int(timestamp) - now > tolerance_s:\n",
+            "    if not abs(now - int(timestamp)) <= tolerance_s:",
+            "    if not int(timestamp) - now <= tolerance_s:",
         ),
         (
             "a webhook from the future is taken",
-            "    if abs(now - int(timestamp)) > tolerance_s:\n",
-            "    if now - int(timestamp) > tolerance_s:\n",
+            "    if not abs(now - int(timestamp)) <= tolerance_s:",
+            "    if not now - int(timestamp) <= tolerance_s:",
         ),
     ),
     *edits(

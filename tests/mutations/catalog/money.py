@@ -382,9 +382,8 @@ _TASK: Final = edits(
     ),
     (
         "the acceptance is not recorded",
-        "            self.record_handle.accepted(\n"
-        "                accepted.task_id, status_url=response.status_url, request_id=accepted.request_id\n"
-        "            )\n",
+        "            self.record_handle.accepted(self.task_id, status_url=response.status_url,"
+        " request_id=accepted.request_id)\n",
         "",
     ),
     (
@@ -470,8 +469,8 @@ _JOURNAL: Final = (
         "flux2_tool/journal/store.py",
         (
             "one task is accepted for the requests of two processes",
-            "if any(other.base_url == record.base_url for other in others()):",
-            "if False:",
+            "is_taken = any(other.base_url == record.base_url for other in others())",
+            "is_taken = False",
         ),
         (
             "the flag of an abandoned task is lost",
@@ -567,7 +566,7 @@ _JOURNAL: Final = (
         ),
         (
             "an equal request joins what a refused claim has recorded",
-            "await self._refused.end_in(journal, now=self._now(), within_s=patience.left_s)",
+            "await self._refused.end_in(journal, now=now, within_s=patience.left_s)",
             "pass",
         ),
     ),
