@@ -218,11 +218,14 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
 def migrate(connection: sqlite3.Connection, *, now: float) -> tuple[bool, list[str]]:
     """Apply the missing steps; several processes may call this at once.
 
-    In one transaction. After an error the caller closes the connection, which rolls it back.
+    In one transaction, and in none where nothing is missing: opening a journal does not wait for who writes to it.
+    After an error the caller closes the connection, which rolls it back.
 
     Returns:
         Whether steps were applied, and those that only a newer version knows. With such steps nothing is applied.
     """
+    if _is_current(connection):
+        return False, []
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations")}
@@ -233,6 +236,13 @@ def migrate(connection: sqlite3.Connection, *, now: float) -> tuple[bool, list[s
     connection.executemany("INSERT INTO migrations VALUES (?, ?)", [(name, now) for name, _ in missing])
     connection.execute("COMMIT")
     return bool(missing), newer
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    """Whether each step, and none that only a newer version knows, was applied."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
+        return False
+    return {row[0] for row in connection.execute("SELECT name FROM migrations")} == {name for name, _ in MIGRATIONS}
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from flux2_tool.journal import JournalError, open_journal
 from flux2_tool.journal.errors import unavailable
 from flux2_tool.journal.migrations import MIGRATIONS
 from flux2_tool.journal.sqlite import FILE_NAME
+from flux2_tool.journal.sqlite_database import connect
 from flux2_tool.journal.sqlite_schema import SCHEMA
 from flux2_tool.settings import load_settings
 from tests.support.journal import NOON, SESSION, Machine, Named, accept, begun, complete, end, full_disk
@@ -78,6 +79,15 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(machine: Machine, 
     assert old is not None
     assert (old.state, old.task_id, old.images, old.orphaned) == ("processing", "tsk_old", (), False)
     begun(machine.begin(journal))
+
+
+@of_files
+def test_opening_does_not_wait_for_who_writes(machine: Machine, home: Path) -> None:
+    """A command that only reads would fail beside many that write."""
+    machine.open("p1").close()
+    with contextlib.closing(sqlite3.connect(home / FILE_NAME, isolation_level=None)) as writing:
+        writing.execute("BEGIN IMMEDIATE")
+        connect(str(home / FILE_NAME), now=NOON).close()
 
 
 def test_a_new_journal_is_made_as_all_steps_leave_it() -> None:
