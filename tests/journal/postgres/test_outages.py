@@ -43,6 +43,7 @@ for _ in range(2):
         journal.records()
     except JournalError as exc:
         print(exc.reason, flush=True)
+journal.close(release=False)
 """
 
 
