@@ -108,9 +108,9 @@ class JournalWithFallback:
         with self._refused.unless_made(intents if self._mode != "off" else ()):
             for attempt in range(_CLAIM_ATTEMPTS):
                 try:
-                    now = self._now()
                     if journal is self._file:
-                        await self._refused.end_in(journal, now=now, within_s=patience.left_s)
+                        await self._refused.end_in(journal, now=self._now(), within_s=patience.left_s)
+                    now = self._now()
                     claim = await journal.claim(intents, rules, now=now, within_s=patience.left_s, creates=creates)
                 except JournalError as exc:
                     if attempt == _CLAIM_ATTEMPTS - 1:

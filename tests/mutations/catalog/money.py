@@ -566,7 +566,7 @@ _JOURNAL: Final = (
         ),
         (
             "an equal request joins what a refused claim has recorded",
-            "await self._refused.end_in(journal, now=now, within_s=patience.left_s)",
+            "await self._refused.end_in(journal, now=self._now(), within_s=patience.left_s)",
             "pass",
         ),
     ),
