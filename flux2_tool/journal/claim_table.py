@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from flux2_tool._files import is_file
 from flux2_tool.journal.account_pace import CreateLimit
@@ -63,6 +63,8 @@ def _nothing() -> Sequence[Record]:
 
 class ClaimTable(PaceTable):
     """The table of records with the rules of ownership and of sharing between processes."""
+
+    claims_note_posts: ClassVar[bool] = True
 
     def claim(
         self,
@@ -128,7 +130,7 @@ class ClaimTable(PaceTable):
             if is_left():
                 raise JournalError("the call of this claim has ended")
             records = tuple(self._new(one, now) for one in intents)
-            if creates is None:
+            if creates is None or not self.claims_note_posts:
                 return Claim(outcome="new", records=records)
             turn, pace = self._ask_turn(intent.record_id, creates)(self._owner.moment())
             return Claim(outcome="new", records=records, turn=turn, pace=pace)

@@ -177,7 +177,7 @@ class RecordHandle:
         )
 
     def delivered(self, *, elsewhere: str | None = None) -> None:
-        """Record that the images were returned to a call, in another session (`elsewhere`) than the record's or not."""
+        """Record that a call has returned the images; `elsewhere` is its session, where that is not the record's."""
         now = self._now()
         self._note(
             lambda journal: journal.note_delivered(self.record.record_id, now=now, elsewhere=elsewhere),

@@ -7,10 +7,8 @@ it would send or write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from flux2_tool.journal.account_pace import CreateLimit
-from flux2_tool.journal.model import Claim, ClaimRules, Intent
 from flux2_tool.journal.postgres_database import PostgresDatabase, ServerFacts
 from flux2_tool.journal.process_id import Liveness, Moment, Owner
 from flux2_tool.journal.store import SqlJournal
@@ -28,23 +26,12 @@ class PostgresJournal(SqlJournal):
     """
 
     has_server = True
+    # To ask for a create slot in a claim would hold up the claims of all machines for one more round trip.
+    claims_note_posts = False
 
     def __init__(self, database: PostgresDatabase, owner: Owner, *, time_s: Callable[[], float] | None = None) -> None:
         super().__init__(database, ServerTimed(owner, database, time_s=time_s))
         self._server = database
-
-    def claim(
-        self,
-        intents: Sequence[Intent],
-        rules: ClaimRules,
-        *,
-        now: float,
-        creates: CreateLimit | None = None,
-        is_left: Callable[[], bool] = lambda: False,
-    ) -> Claim:
-        """See `Journal.claim`. A POST is noted by itself: to ask for a slot would hold up the claims of all machines
-        for one more round trip."""
-        return super().claim(intents, rules, now=now, is_left=is_left)
 
     def server_facts(self, *, clock: Callable[[], float], timer: Callable[[], float]) -> ServerFacts:
         """Ask the server about itself; see `PostgresDatabase.facts`."""
