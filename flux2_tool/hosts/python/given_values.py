@@ -114,7 +114,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_plain_function(value: Any) -> bool:
+def is_plain_function(value: Any) -> bool:
+    """Return whether a value can be called and awaits nothing."""
     return callable(value) and not _is_async(value)
 
 
@@ -125,7 +126,7 @@ def _is_async(value: Any) -> bool:
 _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "wait_s": ("a number of seconds", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "session": ("text", _is_text),
-    "on_progress": ("a function that is not async", _is_plain_function),
+    "on_progress": ("a function that is not async", is_plain_function),
     "new": ("True or False", lambda value: isinstance(value, bool)),
     "api_key": ("text", _is_text),
     "base_url": ("text", _is_text),

@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import inspect
 import os
 import threading
 import weakref
@@ -22,6 +21,7 @@ from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.hosts.python.client import Flux2Tool
 from flux2_tool.hosts.python.fork_pause import LOOPS
 from flux2_tool.hosts.python.frameworks import SessionOf, sync_langchain_tools
+from flux2_tool.hosts.python.given_values import is_plain_function
 from flux2_tool.schema.export import Format
 
 # A thread of the tool's that hangs, as on a dead disk, must not hold up the end of the program.
@@ -39,7 +39,8 @@ def _sync(
     @functools.wraps(method)
     def blocking(self: SyncFlux2Tool, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         exits = _Exits()
-        if callable(told := kwargs.get("on_progress")) and not inspect.iscoroutinefunction(told):
+        told: Any = kwargs.get("on_progress")
+        if is_plain_function(told):
             kwargs["on_progress"] = exits.watched(told)
         return self._wait(lambda: method(self._flux, *args, **kwargs), exits)
 

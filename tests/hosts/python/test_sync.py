@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,6 +194,20 @@ def test_a_callback_that_ends_the_program_ends_the_wait(service: Service, raised
 
     assert (again.task.state, again.task.joined) == ("completed", True)
     assert service.images_paid == 1
+
+
+def test_an_async_callback_is_refused_however_it_is_made(service: Service) -> None:
+    """It would never run: also an object that is called with await."""
+
+    class Display:
+        async def __call__(self, progress: Progress) -> None:
+            raise AssertionError
+
+    display: Any = Display()
+    with SyncFlux2Tool(service.tool()) as flux, pytest.raises(InvalidArgumentsError, match="not async"):
+        flux.text_to_image("a red fox", on_progress=display)
+
+    assert service.images_paid == 0
 
 
 def test_a_callback_that_raises_a_cancel_does_not_stop_the_call(service: Service) -> None:
