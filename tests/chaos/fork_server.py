@@ -31,6 +31,7 @@ from flux2_tool.schema.validation import validate_arguments
 from flux2_tool.settings import load_settings
 from tests.support.fast_clock import FastClock
 from tests.support.hosted import hosted
+from tests.support.preloading import IN_A_CALL, preload
 from tests.support.stores import Opener
 
 ATTEMPT_S: Final = 1.5
@@ -146,6 +147,7 @@ def _warm_up() -> None:
         safety_checker=None,
     )
     load_settings({}, overrides={"home": Path.cwd()})
+    preload(IN_A_CALL)
     gc.collect()
     gc.freeze()
 

@@ -159,7 +159,7 @@ class FakeOpenClaw:
         self._file = folder / "state.json"
         self.change(version="2026.9.6", busy=0, plugin=None, config={}, others=[], log=[])
         self.command.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "fake_openclaw.py"}" "{self._file}" "$@"\n'
+            f'#!/bin/sh\nexec "{sys.executable}" -I -S "{HERE / "fake_openclaw.py"}" "{self._file}" "$@"\n'
         )
         self.command.chmod(0o755)
 

@@ -13,13 +13,15 @@ import fcntl
 import json
 import signal
 import sys
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # hundreds of processes run this, so that it imports no more than it needs, nor pathlib
+    from typing import Any
 
 
-def main(state_file: Path, arguments: list[str]) -> int:
+def main(state_file: str, arguments: list[str]) -> int:
     """Answer one command and keep what it changed."""
-    with state_file.open("r+") as stream:
+    with open(state_file, "r+") as stream:  # noqa: PTH123
         # Several commands may run at the same time.
         fcntl.flock(stream, fcntl.LOCK_EX)
         state = json.load(stream)
@@ -50,7 +52,7 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
         case ["--version"]:
             print(f"OpenClaw {state['version']} (abcdef0)")
         case ["plugins", "install", folder, "--force", "--accept-capabilities"]:
-            made = json.loads((Path(folder) / "openclaw.plugin.json").read_text())
+            made = read(f"{folder}/openclaw.plugin.json")
             disabled = (state["config"].get("plugins") or {}).get("entries", {}).get("flux2", {}).get(
                 "enabled"
             ) is False
@@ -67,7 +69,7 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
         case ["plugins", "reload", "flux2", "--accept-capabilities"]:
             return refused_while_busy(state)
         case ["plugins", "enable", "flux2", "--accept-capabilities"]:
-            tools = list(json.loads((Path(plugin["rootDir"]) / "dist" / "tools.json").read_text())["tools"])
+            tools = read(f"{plugin['rootDir']}/dist/tools.json")["tools"]
             plugin |= {"enabled": True, "status": "loaded", "toolNames": [tool["name"] for tool in tools]}
         case ["plugins", "inspect", "flux2", "--runtime", "--json"] if plugin:
             print("a notice before the JSON")
@@ -98,6 +100,12 @@ def answer(state: dict[str, Any], arguments: list[str]) -> int:
         case _:
             return failed("Gateway not reachable at ws://127.0.0.1:9 (ECONNREFUSED).", kind="gateway_transport")
     return 0
+
+
+def read(file: str) -> Any:
+    """Return what a JSON file says."""
+    with open(file) as stream:  # noqa: PTH123
+        return json.load(stream)
 
 
 def value_at(path: str, config: dict[str, Any]) -> Any:
@@ -131,4 +139,4 @@ def failed(message: str, kind: str = "cli_error", **more: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import importlib
 import json
 import os
 import select
@@ -31,12 +30,26 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
 from tests.support.environ import base_environ
+from tests.support.preloading import IN_A_CALL, preload
 from tests.support.readme import ROOT
 
 PATIENCE_S: Final = 120.0
-# What calls, and the commands that the tests run most, import once for all.
-_PRELOADED: Final = ("cli.run", "cli.output", "cli.tool_commands", "cli.call", "cli.tasks", "cli.prices", "cli.doctor")
-_SERVERS: Final = ("cli.mcp", "hosts.mcp_server", "hosts.mcp_http.server")
+# What calls, and the commands that the tests run most, import once for all, also in the middle of a call.
+_PRELOADED: Final = (
+    "flux2_tool.cli.run",
+    "flux2_tool.cli.output",
+    "flux2_tool.cli.tool_commands",
+    "flux2_tool.cli.call",
+    "flux2_tool.cli.tasks",
+    "flux2_tool.cli.prices",
+    "flux2_tool.cli.doctor",
+    "flux2_tool.cli.manifest",
+    "flux2_tool.diagnostics.doctor",
+    "flux2_tool.hosts.worker.server",
+    "flux2_tool.schema.manifest_check",
+    *IN_A_CALL,
+)
+_SERVERS: Final = ("flux2_tool.cli.mcp", "flux2_tool.hosts.mcp_server", "flux2_tool.hosts.mcp_http.server")
 _RELAY: Final = Path(__file__).with_name("relay.py")
 # Read when an interpreter starts, so that a fork cannot have another value.
 _OF_THE_INTERPRETER: Final = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE_")
@@ -155,9 +168,7 @@ def _server(kind: str = "commands") -> Server:
 
 def serve(path: str, kind: str) -> None:
     """Fork for each request until stdin ends."""
-    for name in _PRELOADED if kind == "commands" else (*_PRELOADED, *_SERVERS):
-        with contextlib.suppress(ModuleNotFoundError):  # an extra that this environment does not have
-            importlib.import_module(f"flux2_tool.{name}")
+    preload(_PRELOADED if kind == "commands" else (*_PRELOADED, *_SERVERS))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(100)
