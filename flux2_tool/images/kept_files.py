@@ -41,15 +41,22 @@ class KeptFile:
     """A file whose name is a kept picture's.
 
     Attributes:
+        folder: Where it is.
         made_at: When its picture was finished, in seconds since 1970.
         is_as_written: Whether its date is the one that we gave it, so that its content is certainly ours.
     """
 
-    path: Path
+    folder: Path
+    name: str
     seal: str
     made_at: float
     size_bytes: int
     is_as_written: bool
+
+    @property
+    def path(self) -> Path:
+        """Where it is; a folder has many thousands, whose paths nobody wants at once."""
+        return self.folder / self.name
 
 
 class Pruned(NamedTuple):
@@ -103,13 +110,16 @@ def mark_as_written(path: Path) -> None:
 
 def kept_files(folder: Path) -> list[KeptFile]:
     """Return the files with a kept picture's name, oldest first; none where the folder cannot be read."""
-    return sorted(_named(folder), key=lambda file: (file.made_at, file.path.name))
+    return sorted(_named(folder), key=lambda file: (file.made_at, file.name))
 
 
 def usage_of(folder: Path) -> KeptUsage:
     """Return how much is kept in a folder."""
-    found = kept_files(folder)
-    return KeptUsage(count=len(found), size_bytes=sum(file.size_bytes for file in found))
+    count = size_bytes = 0
+    for file in _named(folder):
+        count += 1
+        size_bytes += file.size_bytes
+    return KeptUsage(count=count, size_bytes=size_bytes)
 
 
 def prune_kept(
@@ -138,11 +148,15 @@ def pruned(
 ) -> Pruned:
     """Do as `prune_kept`, and return what is left, too.
 
+    Only where something is over the bounds are all files held in memory, to find the oldest.
+
     Args:
         room_bytes: Where there is too much, how much less than `most_bytes` is left.
     """
     _remove_parts(folder, now=now)
-    # What a person has changed is neither removed nor in the way of what is ours.
+    left = _ours_in(folder)
+    if left.size_bytes <= most_bytes and now - left.oldest_at <= older_than_s:
+        return left
     found = [file for file in kept_files(folder) if _is_ours(file)]
     size_bytes = sum(file.size_bytes for file in found)
     fitting_bytes = most_bytes - room_bytes if size_bytes > most_bytes else most_bytes
@@ -159,8 +173,21 @@ def pruned(
     return Pruned(removed, size_bytes, oldest_at)
 
 
+def _ours_in(folder: Path) -> Pruned:
+    """Return what there is, with nothing removed."""
+    size_bytes, oldest_at = 0, math.inf
+    for file in _named(folder):
+        if _is_ours(file):
+            size_bytes += file.size_bytes
+            oldest_at = min(oldest_at, file.made_at)
+    return Pruned([], size_bytes, oldest_at)
+
+
 def _is_ours(file: KeptFile) -> bool:
-    """Whether nobody has changed a file; of one that had to be read, the next look sees it by its date."""
+    """Whether nobody has changed a file; of one that had to be read, the next look sees it by its date.
+
+    What a person has changed is neither removed nor in the way of what is ours.
+    """
     if not file.is_as_written:
         if not _is_unchanged(file):
             return False
@@ -176,22 +203,28 @@ def free_bytes(folder: Path) -> int:
 
 
 def _named(folder: Path) -> Iterator[KeptFile]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    for entry in entries:
-        match = _OURS.fullmatch(entry.name)
-        with contextlib.suppress(OSError, ValueError):
-            if match is not None and entry.is_file(follow_symlinks=False):
-                made_at, found = _made_at(match), entry.stat(follow_symlinks=False)
-                yield KeptFile(
-                    path=folder / entry.name,
-                    seal=match["seal"],
-                    made_at=made_at,
-                    size_bytes=found.st_size,
-                    is_as_written=found.st_mtime == made_at,
-                )
+    """Yield the files with a kept picture's name one by one, in no order; none where the folder cannot be read."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            file = _named_like_ours(entry, folder)
+            if file is not None:
+                yield file
+
+
+def _named_like_ours(entry: os.DirEntry[str], folder: Path) -> KeptFile | None:
+    match = _OURS.fullmatch(entry.name)
+    with contextlib.suppress(OSError, ValueError):
+        if match is not None and entry.is_file(follow_symlinks=False):
+            made_at, found = _made_at(match), entry.stat(follow_symlinks=False)
+            return KeptFile(
+                folder=folder,
+                name=entry.name,
+                seal=match["seal"],
+                made_at=made_at,
+                size_bytes=found.st_size,
+                is_as_written=found.st_mtime == made_at,
+            )
+    return None
 
 
 def _made_at(name: re.Match[str]) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from flux2_tool.images.kept_bounds import LOOK_EVERY_S, ROOM_SHARE, KeptBounds
-from flux2_tool.images.kept_files import DAY_S, kept_copy, usage_of
+from flux2_tool.images.kept_files import DAY_S, kept_copy, mark_as_written, usage_of
 from tests.support.journal import NOON
 from tests.support.pictures import picture
 
@@ -52,6 +53,27 @@ def test_pictures_that_are_too_many_leave_some_room(folder: Path) -> None:
 
     assert KeptBounds(folder, older_than_s=7 * DAY_S, most_bytes=most_bytes).after([third], now=NOON) == [first, second]
     assert usage_of(folder).size_bytes <= (1 - ROOM_SHARE) * most_bytes
+
+
+def test_a_look_takes_no_more_memory_the_more_is_kept(folder: Path) -> None:
+    """A folder within its bounds may hold tens of thousands of pictures."""
+    folder.mkdir()
+
+    def taken_with(count: int) -> int:
+        for number in range(count):
+            path = folder / f"20261122-120000-a-red-fox-{number}-{'0' * 16}.png"
+            path.touch()
+            mark_as_written(path)
+        bounds = KeptBounds(folder, older_than_s=7 * DAY_S, most_bytes=1e9)
+        tracemalloc.start()
+        assert bounds.after([], now=NOON) == []
+        _, most_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most_bytes
+
+    few, many = taken_with(100), taken_with(2000)
+
+    assert many < 1.5 * few
 
 
 def test_a_clock_that_was_set_back_is_no_reason_to_trust_the_last_look(folder: Path) -> None:
