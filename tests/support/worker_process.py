@@ -1,4 +1,4 @@
-"""Starts the real worker and speaks its protocol, as the plugin does; also anything that breaks it."""
+"""Starts the worker and speaks its protocol, as the plugin does; also anything that breaks it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,31 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.environ import base_environ
+from tests.support.forked_commands import relayed
 from tests.support.waiting import PATIENCE_S
 
 COMMAND: Final = (sys.executable, "-m", "flux2_tool", "worker")
+"""What the plugin starts, for tests of how the process begins and ends, or of what it has for children."""
 
 
 class WorkerProcess:
-    """One worker process: messages go in, every line that comes out must be protocol."""
+    """One worker process: messages go in, every line that comes out must be protocol.
 
-    def __init__(self, home: Path, command: Sequence[str] = COMMAND, **environ: str) -> None:
+    Args:
+        home: Its home folder and where it is started.
+        command: What to start; by default a worker that is forked, see `forked_commands.py`.
+        environ: What it has in its environment beside what each has.
+    """
+
+    def __init__(self, home: Path, command: Sequence[str] | None = None, **environ: str) -> None:
         home.mkdir(parents=True, exist_ok=True)
+        env = {**base_environ(), "HOME": str(home), "FLUX2_TOOL_HOME": str(home / "data"), **environ}
         self.process = subprocess.Popen(
-            command,
+            relayed("worker", environ=env) if command is None else command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**base_environ(), "HOME": str(home), "FLUX2_TOOL_HOME": str(home / "data"), **environ},
+            env=env,
             cwd=home,
         )
         self.progress: list[dict[str, Any]] = []
@@ -144,7 +153,7 @@ class WorkerProcess:
 
 
 @contextmanager
-def running_worker(home: Path, command: Sequence[str] = COMMAND, **environ: str) -> Iterator[WorkerProcess]:
+def running_worker(home: Path, command: Sequence[str] | None = None, **environ: str) -> Iterator[WorkerProcess]:
     """Run a worker while the block runs; its input ends with the block, and so must it."""
     worker = WorkerProcess(home, command, **environ)
     try:

@@ -16,13 +16,13 @@ from flux2_tool.hosts.log_stream import MAX_QUEUED_BYTES, LogStream
 from flux2_tool.hosts.pipes import LONGEST_UNREAD_S, MAX_UNREAD_BEFORE_PROGRESS_BYTES, MAX_UNREAD_BYTES, LineWriter
 from tests.support.environ import base_environ
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.support.worker_process import WorkerProcess, running_worker
+from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[WorkerProcess]:
     """A worker of the test's own."""
-    with running_worker(tmp_path) as running:
+    with running_worker(tmp_path, COMMAND) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.keys import KEY
 from tests.support.processes import decoding, is_running, scan_bomb
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.support.worker_process import WorkerProcess, running_worker
+from tests.support.worker_process import COMMAND, WorkerProcess, running_worker
 
 
 def _closed(worker: WorkerProcess) -> None:
@@ -25,7 +25,7 @@ def _killed(worker: WorkerProcess) -> None:
 @pytest.mark.parametrize("ended", [_closed, _killed], ids=["its input is closed", "it is killed"])
 def test_no_picture_outlives_the_worker(home: Path, ended: Callable[[WorkerProcess], None]) -> None:
     """A gateway that restarts must not leave processes behind that use its processors."""
-    with running_worker(home) as worker:
+    with running_worker(home, COMMAND) as worker:
         (home / "bomb.jpg").write_bytes(scan_bomb())
         worker.begin(
             {"prompt": "x", "source_image_urls": ["bomb.jpg"]},
@@ -44,7 +44,7 @@ def test_no_picture_outlives_the_worker(home: Path, ended: Callable[[WorkerProce
 
 def test_a_call_answers_when_its_wait_ends_whatever_is_decoded(home: Path) -> None:
     """The picture is given up with the call, and the worker goes on."""
-    with running_worker(home) as worker:
+    with running_worker(home, COMMAND) as worker:
         (home / "bomb.jpg").write_bytes(scan_bomb())
         result = worker.call(
             {"prompt": "x", "source_image_urls": ["bomb.jpg"]},

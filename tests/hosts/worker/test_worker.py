@@ -535,7 +535,7 @@ def test_a_worker_that_was_killed_leaves_its_task_to_the_next_one(
     """The picture is paid for, whoever dies; the equal call of the next worker gets it."""
     sandbox = runapi_server[1]
     made_before = len(sandbox.ledger.tasks)
-    with running_worker(tmp_path) as first:
+    with running_worker(tmp_path, COMMAND) as first:
         first.begin({"prompt": "survivor"}, **account)
         wait_until(lambda: any(progress["state"] == "processing" for progress in first.progress))
         first.process.kill()
