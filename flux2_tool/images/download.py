@@ -245,6 +245,23 @@ def public_only(url: str | httpx.URL, *, loopback_allowed: bool) -> dict[str, An
     return {"trace": watch}
 
 
+@asynccontextmanager
+async def streamed(
+    http: httpx.AsyncClient, method: str, url: str | httpx.URL, **options: Any
+) -> AsyncIterator[httpx.Response]:
+    """Send a request, and yield its response while the block runs.
+
+    In httpx a response and its stream hold each other, and all that the request had. Here they let go of each other, so
+    that nothing of them stays until Python's collector of circles runs, which is seldom where much is in memory.
+    """
+    async with http.stream(method, url, **options) as response:
+        try:
+            yield response
+        finally:
+            await response.aclose()
+            response.stream = httpx.ByteStream(b"")
+
+
 async def _addresses_of(host: str, port: int) -> set[str]:
     """Return the addresses that a name has now; none if it cannot be resolved, which the connection will report."""
     try:
@@ -266,7 +283,7 @@ async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_
         guard = public_only(address, loopback_allowed=loopback_allowed)
         # A compressed answer could hold a thousand times of what arrives; pictures are compressed already.
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
-        async with http.stream("GET", address, headers=headers, extensions=guard) as response:
+        async with streamed(http, "GET", address, headers=headers, extensions=guard) as response:
             if response.is_redirect and "location" in response.headers:
                 url = _joined(url, response.headers["location"])
                 continue

@@ -26,7 +26,7 @@ from flux2_tool.exceptions import (
     UnexpectedAnswerError,
 )
 from flux2_tool.images.decoder import PictureCopy
-from flux2_tool.images.download import DownloadError, check_link, public_only
+from flux2_tool.images.download import DownloadError, check_link, public_only, streamed
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, parse_retry_after
 from flux2_tool.runapi.client import RunapiClient
@@ -210,8 +210,8 @@ async def _put(
         # Storage wants to know the length, which httpx does not of blocks.
         sent = {name: text for name, text in headers.items() if name.lower() != "content-length"}
         sent["Content-Length"] = str(picture.facts.size_bytes)
-        sending = storage.stream(
-            "PUT", url, content=picture.blocks(), headers=sent, follow_redirects=False, extensions=guard
+        sending = streamed(
+            storage, "PUT", url, content=picture.blocks(), headers=sent, follow_redirects=False, extensions=guard
         )
         async with asyncio.timeout(PUT_TIMEOUT_S), sending as response:
             return response.status_code, response.headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,33 @@ def test_a_burst_of_pictures_is_kept_without_all_of_them_waiting_in_memory(home:
 
     assert len(kept_in(home)) == count
     assert waiting[0] < MOST_WAITING + 50
+
+
+def test_a_kept_picture_leaves_nothing_to_the_garbage_collector(home: Path) -> None:
+    """What holds itself stays until Python looks for it, which is seldom where much is in memory."""
+    service, left = Service(), list[Any]()
+
+    async def main() -> None:
+        async with opened_tool(home, service.transport, keep_days=30) as tool:
+            for number in range(6):
+                if number == 3:  # what is made once is there
+                    gc.collect()
+                    gc.disable()
+                await tool.call("text_to_image", {"prompt": f"fox {number}"}, session="a chat")
+                await asyncio.sleep(60.0)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left.extend(gc.garbage)
+
+    try:
+        run_virtual(main())
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+    assert len(kept_in(home)) == 6
+    assert not [one for one in left if isinstance(one, httpx.Request | httpx.Response)]
 
 
 def test_a_full_disk_costs_a_copy_and_nothing_else(
