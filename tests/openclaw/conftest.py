@@ -73,7 +73,8 @@ def text_of(outcome: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    found = os.environ.get("FLUX2_TEST_NODE") or shutil.which("node")
+    """The Node that FLUX2_TEST_NODE names, else the one on PATH."""
+    found = shutil.which(os.environ.get("FLUX2_TEST_NODE") or "node")
     if found is None:
         message = f"no Node to run the plugin's JavaScript; {INSTALL}"
         if os.environ.get("FLUX2_TEST_REQUIRE_OPENCLAW") == "1":
