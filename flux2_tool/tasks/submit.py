@@ -147,17 +147,15 @@ class Submission:
         Raises:
             SubmissionError: No task was accepted; says whether one may exist nevertheless.
         """
-        for route in self._request.routes:
-            accepted = await self._try_route(route)
-            if accepted is not None:
-                return accepted
-        raise self._failed(
-            UnexpectedAnswerError(
-                f"RunAPI has no route for this action: {'; '.join(self._missing_routes)}.",
-                hint=CHECK_BASE_URL,
-                charged="no",
-            )
-        )
+        try:
+            for route in self._request.routes:
+                accepted = await self._try_route(route)
+                if accepted is not None:
+                    return accepted
+        finally:
+            del self._callbacks  # they hold whoever holds this, which only the garbage collector would end
+        missing = f"RunAPI has no route for this action: {'; '.join(self._missing_routes)}."
+        raise self._failed(UnexpectedAnswerError(missing, hint=CHECK_BASE_URL, charged="no"))
 
     async def _try_route(self, route: contract.Route) -> AcceptedTask | None:
         """Return the accepted task, or None when this route does not exist and nothing was created."""

@@ -13,6 +13,8 @@ import pytest
 
 from flux2_tool.engine.keeping import END_GRACE_S, KEEP_DELAY_S, MOST_WAITING, SWEEP_EVERY_S
 from flux2_tool.engine.kept_report import kept_report
+from flux2_tool.tasks import live_tasks
+from flux2_tool.tasks.task import ImageTask
 from tests.support.harness import FOX, PICTURE_URL, MockService, Seen, numbered, opened_tool, settings_at
 from tests.support.pictures import picture
 from tests.support.virtual_time import run_virtual
@@ -225,9 +227,10 @@ def test_a_burst_of_pictures_is_kept_without_all_of_them_waiting_in_memory(home:
     assert waiting[0] < MOST_WAITING + 50
 
 
-def test_a_kept_picture_leaves_nothing_to_the_garbage_collector(home: Path) -> None:
+def test_a_kept_picture_leaves_nothing_to_the_garbage_collector(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds itself stays until Python looks for it, which is seldom where much is in memory."""
     service, left = Service(), list[Any]()
+    monkeypatch.setattr(live_tasks, "MAX_RECORDED", 4)
 
     async def main() -> None:
         async with opened_tool(home, service.transport, keep_days=30) as tool:
@@ -249,7 +252,7 @@ def test_a_kept_picture_leaves_nothing_to_the_garbage_collector(home: Path) -> N
         gc.enable()
 
     assert len(kept_in(home)) == 6
-    assert not [one for one in left if isinstance(one, httpx.Request | httpx.Response)]
+    assert not [one for one in left if isinstance(one, httpx.Request | httpx.Response | ImageTask)]
 
 
 def test_a_full_disk_costs_a_copy_and_nothing_else(
