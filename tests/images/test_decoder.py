@@ -275,22 +275,22 @@ def test_the_header_says_what_decoding_takes(data: bytes, pixels: int, bytes_per
 
 @pytest.mark.parametrize("task", ["check", "copy", "clean"])
 @pytest.mark.parametrize(
-    ("data", "granted_bytes", "said"),
+    ("make", "granted_bytes", "said"),
     [
-        pytest.param(picture(), PRODUCTION.memory_bytes, "picture", id="a picture"),
-        pytest.param(b"no picture", PRODUCTION.memory_bytes, "refused", id="no picture"),
-        pytest.param(webp(9000, 9000), PRODUCTION.memory_bytes, "refused", id="81 megapixels"),
-        pytest.param(picture(), 1, "needs_bytes", id="more than was granted"),
-        pytest.param(png_of(MAX_CHUNKS), PRODUCTION.memory_bytes, "picture", id="a PNG of many parts"),
-        pytest.param(png_of(MAX_CHUNKS + 1), PRODUCTION.memory_bytes, "refused", id="a PNG of too many parts"),
+        pytest.param(lambda: picture(), PRODUCTION.memory_bytes, "picture", id="a picture"),
+        pytest.param(lambda: b"no picture", PRODUCTION.memory_bytes, "refused", id="no picture"),
+        pytest.param(lambda: webp(9000, 9000), PRODUCTION.memory_bytes, "refused", id="81 megapixels"),
+        pytest.param(lambda: picture(), 1, "needs_bytes", id="more than was granted"),
+        pytest.param(lambda: png_of(MAX_CHUNKS), PRODUCTION.memory_bytes, "picture", id="a PNG of many parts"),
+        pytest.param(lambda: png_of(MAX_CHUNKS + 1), PRODUCTION.memory_bytes, "refused", id="a PNG of too many parts"),
     ],
 )
 def test_a_request_about_one_picture_has_one_kind_of_reply(
-    task: str, data: bytes, granted_bytes: int, said: str
+    task: str, make: Callable[[], bytes], granted_bytes: int, said: str
 ) -> None:
     """What is written is exactly what is told."""
     request = {"task": task, "granted_bytes": granted_bytes, "most_bytes": PRODUCTION.memory_bytes}
-    with file_of(data) as source, nameless_file() as output:
+    with file_of(make()) as source, nameless_file() as output:
         reply = answer(request, source.fileno(), output.fileno())
 
         assert next(iter(reply)) == said
@@ -596,18 +596,22 @@ def test_what_comes_behind_a_compressed_picture_is_not_read(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("data", "coding", "said"),
+    ("make", "coding", "said"),
     [
-        pytest.param(zlib.compress(bytes(80 * MIB)), "deflate", "larger than 64 MiB", id="eighty MiB of nothing"),
-        pytest.param(b"no zlib", "gzip", "compression is broken", id="broken"),
-        pytest.param(zlib.compress(picture())[:-9], "deflate", "compression ends too early", id="not whole"),
-        pytest.param(picture(), "zstd", "not asked for", id="another encoding"),
+        pytest.param(
+            lambda: zlib.compress(bytes(80 * MIB)), "deflate", "larger than 64 MiB", id="eighty MiB of nothing"
+        ),
+        pytest.param(lambda: b"no zlib", "gzip", "compression is broken", id="broken"),
+        pytest.param(lambda: zlib.compress(picture())[:-9], "deflate", "compression ends too early", id="not whole"),
+        pytest.param(lambda: picture(), "zstd", "not asked for", id="another encoding"),
     ],
 )
-def test_what_a_compressed_answer_may_hold_is_bounded(tmp_path: Path, data: bytes, coding: str, said: str) -> None:
+def test_what_a_compressed_answer_may_hold_is_bounded(
+    tmp_path: Path, make: Callable[[], bytes], coding: str, said: str
+) -> None:
     """Eighty kilobytes may be eighty megabytes."""
     with pytest.raises(DownloadError, match=said):
-        download(tmp_path, _encoded(data, coding))
+        download(tmp_path, _encoded(make(), coding))
 
     assert list(tmp_path.iterdir()) == []
 
