@@ -26,6 +26,8 @@ from flux2_tool.exceptions import ConfigurationError, Flux2Error, JournalUnavail
 # replaced     the file, its -wal or its -shm was deleted, replaced or emptied while it was open, or a record vanished
 # wal_lost     the file's -wal was deleted or emptied while other processes have it open, which still have its index
 # place        what is at the file's path is no file, or the path is too long
+# descriptors  this process or machine has too many files open; the journal's own is fine
+# memory       this process or machine has no memory left; the file is fine
 # moved        the journal is at another place now, to which a link leads
 # newer        a newer version of this package wrote the file
 # extra        a package is not installed: the extra postgres
@@ -40,6 +42,8 @@ JournalFailureReason = Literal[
     "replaced",
     "wal_lost",
     "place",
+    "descriptors",
+    "memory",
     "moved",
     "newer",
     "extra",
@@ -58,6 +62,8 @@ _SQLITE_REASONS: Final[dict[int, JournalFailureReason]] = {
     sqlite3.SQLITE_PERM: "permissions",
     sqlite3.SQLITE_READONLY: "permissions",
     sqlite3.SQLITE_AUTH: "permissions",
+    sqlite3.SQLITE_NOMEM: "memory",
+    sqlite3.SQLITE_ERROR: "damaged",  # it has other tables or columns than a journal
     sqlite3.SQLITE_CORRUPT: "damaged",
     sqlite3.SQLITE_NOTADB: "damaged",
 }
@@ -69,10 +75,15 @@ _OS_REASONS: Final[dict[int, JournalFailureReason]] = {
     errno.EPERM: "permissions",
     errno.EROFS: "permissions",
     errno.ENAMETOOLONG: "place",
+    errno.EMFILE: "descriptors",
+    errno.ENFILE: "descriptors",
+    errno.ENOMEM: "memory",
 }
 
 # SQLite takes 512, with the longest name that it adds. Source: its os_unix.c and pager.c.
 _LONGEST_PATH_BYTES: Final = 504
+# As many files as SQLite opens: the journal, its -wal and -shm, and their folder.
+_FILES_OF_A_JOURNAL: Final = 4
 # In the verdict of an integrity check.
 _UNREAD_PAGE: Final = re.compile(r"unable to get the page\. error code=(\d+)")
 # What fixes it, where that is known; in braces the file.
@@ -81,6 +92,15 @@ _FILE_HINTS: Final[dict[JournalFailureReason, str]] = {
     "wal_lost": "try again; if it lasts, end the processes that have the journal open, which lsof {} shows: "
     "the file itself is fine",
     "place": "set FLUX2_TOOL_HOME to a folder with a shorter path",
+    "descriptors": "raise the limit of open files (ulimit -n) where this process is started, or close some: "
+    "the journal itself is fine",
+    "memory": "free some memory, or raise the limit of this process (ulimit -v): the journal itself is fine",
+}
+# What is said instead of SQLite's words or none at all.
+_SAID: Final[dict[JournalFailureReason, str]] = {
+    "wal_lost": "its -wal was deleted or emptied while processes had it open",
+    "descriptors": "this process or machine has too many files open",
+    "memory": "this process or machine has no memory left for it",
 }
 
 # Do not suggest to delete the file: SQLite would then delete its -wal with the newest records.
@@ -120,6 +140,8 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
     """
     if isinstance(exc, OSError):
         return _OS_REASONS.get(exc.errno or 0, "other")
+    if isinstance(exc, MemoryError):  # of SQLite too
+        return "memory"
     if not isinstance(exc, sqlite3.Error):
         # Invalid text, a number that is too large, a cell that is not JSON.
         return "damaged" if isinstance(exc, ValueError | TypeError | OverflowError) else "other"
@@ -127,6 +149,8 @@ def failure_reason(exc: BaseException, path: Path | None = None) -> JournalFailu
     if extended_code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return "wal_lost"  # a main file that is too short reads as zeros; a WAL has what its index in -shm lists
     code = extended_code & 0xFF  # the primary code
+    if code == sqlite3.SQLITE_CANTOPEN and not _can_open_files():
+        return "descriptors"
     if code == sqlite3.SQLITE_CANTOPEN and path is not None and _length_bytes(path) > _LONGEST_PATH_BYTES:
         return "place"
     if code == sqlite3.SQLITE_CANTOPEN and path is not None and (is_file(path) or _is_hidden(path)):
@@ -145,10 +169,10 @@ def file_error(exc: BaseException, path: Path | None, *, failed: str) -> Journal
     """
     reason = failure_reason(exc, path)
     said: object = (isinstance(exc, OSError) and exc.strerror) or exc
-    if reason == "wal_lost":
-        said = "its -wal was deleted or emptied while processes had it open"
     if path is not None and reason == "place" and not isinstance(exc, OSError):
         said = f"its path has {_length_bytes(path)} bytes, and SQLite takes at most {_LONGEST_PATH_BYTES}"
+    if reason in _SAID:
+        said = _SAID[reason]
     if path is None:
         return JournalError(f"the journal in memory {failed}: {said}", reason=reason)
     hint = _FILE_HINTS.get(reason, "").format(shlex.quote(str(path)))
@@ -184,6 +208,20 @@ def other_than_a_file(path: Path, what: str) -> JournalError:
         path=path,
         hint=f"move away what is at {shown}, or set FLUX2_TOOL_HOME to another folder",
     )
+
+
+def _can_open_files() -> bool:
+    """Whether this process can open as many files as a journal has: SQLite does not say why it could not."""
+    opened: list[int] = []
+    try:
+        while len(opened) < _FILES_OF_A_JOURNAL:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as exc:
+        return exc.errno not in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True
 
 
 def _length_bytes(path: Path) -> int:

@@ -83,7 +83,7 @@ def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJourna
         clear_remains(path)
         connection = _connected(path, now=now)
         journal = SqliteJournal(connection, path, owner)
-    except (OSError, sqlite3.Error) as exc:
+    except (OSError, sqlite3.Error, MemoryError) as exc:
         if isinstance(exc, FileExistsError):  # where the folder would be
             raise JournalError(f"the journal {path} cannot be opened: {folder} is not a folder") from exc
         raise file_error(exc, path, failed="cannot be opened") from exc

@@ -104,8 +104,8 @@ class SqliteDatabase:
         try:
             with self.files.lock:
                 yield
-        # Besides SQLite's errors: invalid text, a number that is too large, a corrupt cell.
-        except (sqlite3.Error, ValueError, TypeError, OverflowError) as exc:
+        # Besides SQLite's errors: no memory, invalid text, a number that is too large, a corrupt cell.
+        except (sqlite3.Error, MemoryError, ValueError, TypeError, OverflowError) as exc:
             raise file_error(exc, self._path, failed="cannot be used") from exc
 
     @contextlib.contextmanager

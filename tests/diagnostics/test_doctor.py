@@ -316,6 +316,21 @@ def test_known_routes_are_reported_and_none_is_tried(command: Command, sandbox: 
     assert len(sandbox.ledger.creates) == made
 
 
+def _examined_without_rights(command: Command, extra: dict[str, str]) -> dict[str, Any]:
+    """Return the finding about the journal as a user without root's rights to every file has it."""
+    rights = "-dac_override,-dac_read_search"
+    own = [sys.executable, "-m", "flux2_tool", "doctor", "--json", "--no-openclaw"]
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *own],
+        env={**command.environ, **extra},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found: dict[str, Any] = {one["area"]: one for one in json.loads(done.stdout)["findings"]}["journal"]
+    return found
+
+
 def _damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xaa" * (len(data) - 4096)
@@ -354,7 +369,7 @@ def test_the_fix_for_a_damaged_journal_loses_no_record(command: Command, tmp_pat
     opened.note_orphaned(command.tasks()[0]["record_id"])
     assert (folder / "journal.db-wal").stat().st_size > 0
     before = {file.name: file.read_bytes() for file in folder.glob("journal.db*")}
-    _, fix = explain_unusable(JournalError("damaged"), folder / "journal.db", now=1_795_392_000.0)
+    _, fix = explain_unusable(JournalError("damaged", reason="damaged"), folder / "journal.db", now=1_795_392_000.0)
 
     subprocess.run(["/bin/sh", "-c", fix.partition("   ")[0]], check=True)
     command.run("generate", "a blue fox")
@@ -382,6 +397,18 @@ def _full(path: Path) -> None:
         connection.execute("CREATE TABLE more AS SELECT zeroblob(100000)")
 
 
+def _out_of_files(path: Path) -> None:
+    raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+
+def _out_of_memory(path: Path) -> None:
+    raise MemoryError
+
+
+def _stale(path: Path) -> None:
+    raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+
 def _blocked(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -402,13 +429,16 @@ def _forbidden(path: Path) -> None:
         pytest.param(_blocked, "permissions", "chmod ", id="there and not to be opened"),
         pytest.param(_forbidden, "permissions", "chmod ", id="another user's"),
         pytest.param(_full, "disk is full", "df ", id="full"),
+        pytest.param(_out_of_files, "nothing says that the file", "ulimit -n", id="too many open files"),
+        pytest.param(_out_of_memory, "nothing says that the file", "ulimit -v", id="no memory"),
+        pytest.param(_stale, "nothing says that the file", "correct what", id="anything else"),
     ],
 )
 def test_the_fix_never_moves_an_intact_journal_away(tmp_path: Path, harm: Any, said: str, fix: str) -> None:
     """Who follows that advice forgets what was paid for, because of a file that was only in use."""
     path = tmp_path / "journal.db"
     sqlite3.connect(path).execute("CREATE TABLE records (a)").connection.close()
-    with pytest.raises((sqlite3.Error, OSError)) as caught:
+    with pytest.raises((sqlite3.Error, OSError, MemoryError)) as caught:
         harm(path)
     error = JournalError(str(caught.value), reason=failure_reason(caught.value, path))
     error.__cause__ = caught.value
@@ -418,6 +448,20 @@ def test_the_fix_never_moves_an_intact_journal_away(tmp_path: Path, harm: Any, s
 
         assert said in why
         assert line.startswith(fix)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None or os.geteuid() != 0, reason="only root can give up the right")
+def test_a_journal_that_may_only_be_read_is_a_failure(command: Command) -> None:
+    """Every call is refused then, with the advice to ask doctor."""
+    command.run("generate", "a red fox")
+    path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
+    path.chmod(0o400)
+
+    found = _examined_without_rights(command, {})
+
+    assert found["state"] == "failure"
+    assert "attempt to write a readonly database" in found["message"]
+    assert found["fix"].startswith("chmod u+rwx ")
 
 
 def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
@@ -539,18 +583,8 @@ def test_a_data_folder_of_another_user_is_a_failure(command: Command, below: str
     folder = command.folder / "theirs"
     folder.mkdir(mode=0o700)
     os.chown(folder, 65534, 65534)
-    rights = "-dac_override,-dac_read_search"
-    own = [sys.executable, "-m", "flux2_tool", "doctor", "--json", "--no-openclaw"]
-    environ = {**command.environ, "FLUX2_TOOL_HOME": str(folder / below)}
 
-    done = subprocess.run(
-        ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *own],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = _examined_without_rights(command, {"FLUX2_TOOL_HOME": str(folder / below)})
 
-    found = {finding["area"]: finding for finding in json.loads(done.stdout)["findings"]}["journal"]
     assert found["state"] == "failure"
     assert "permissions" in found["message"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flux2_tool._files import is_file
 from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT, earlier_data_folder
@@ -27,6 +27,11 @@ from flux2_tool.openclaw.settings_record import is_plugins_journal_elsewhere
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
 from flux2_tool.tasks.budget import day_cap, local_day
+
+_FIXES: Final[Mapping[str, str]] = {
+    "descriptors": "ulimit -n 1024   (in the shell that starts it; a service has such a limit of its own)",
+    "memory": "ulimit -v unlimited   (in the shell that starts it), or free some memory",
+}
 
 
 def check_journal(settings: Settings, *, now: float) -> Finding:
@@ -62,6 +67,8 @@ def check_journal(settings: Settings, *, now: float) -> Finding:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)) as connection:
             verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
             connection.execute("BEGIN IMMEDIATE")
+            # A file that may only be read is opened all the same, and then a transaction begins: a change says so.
+            connection.execute("PRAGMA user_version = 1")
             connection.execute("ROLLBACK")
         if verdict != "ok":
             raise verdict_error(verdict, path)
@@ -131,6 +138,9 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
     if reason == "permissions":
         fix = f"chmod u+rwx {folder} && chmod u+rw {shown}*   (of another user: sudo chown -R $(id -un) {folder})"
         return "its permissions do not let this user use it", fix
+    if reason != "damaged":
+        fix = _FIXES.get(reason, "correct what the message names, then run flux2-tool doctor again")
+        return "nothing says that the file itself is damaged", fix
     kept = shlex.quote(str(path.with_name(f"journal-broken-{datetime.fromtimestamp(now, tz=UTC):%Y%m%d-%H%M%S}")))
     # Together with its -wal and -shm, which hold the newest records: SQLite deletes them when the file is gone.
     fix = f"mkdir {kept} && mv {shown}* {kept}/   (keep it: it lists what was paid for)"
