@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ from flux2_tool.settings import Settings, load_settings
 if TYPE_CHECKING:
     from flux2_tool.schema.recent import CallResult
     from flux2_tool.schema.results import ToolResult
+
+logger = logging.getLogger(__name__)
 
 _NEEDED_LATER: Final = "flux2_tool.cli.needed_later"
 
@@ -181,7 +184,7 @@ def _run(
             return await outcome_of(worked(cancel, report)), cancel.is_set
 
     is_shown = False
-    with asyncio.Runner() as runner:
+    with _event_loop() as runner:
         try:
             outcome, was_interrupted = runner.run(waited())
             if not was_interrupted:
@@ -192,6 +195,19 @@ def _run(
         finally:
             for engine in engines:
                 runner.run(engine.aclose(delivered=is_shown))
+
+
+@contextmanager
+def _event_loop() -> Iterator[asyncio.Runner]:
+    """Run an event loop; that it cannot be closed as it should changes nothing of what was done in it."""
+    runner = asyncio.Runner()
+    try:
+        yield runner
+    finally:
+        try:
+            runner.close()
+        except RuntimeError as exc:  # the thread that waits for the others cannot be started
+            logger.warning("the event loop could not be closed: %s", exc)
 
 
 def _ignore_next_interrupt() -> None:

@@ -8,6 +8,7 @@ of paths and headers: `contract.py`.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import re
 from collections.abc import Container, Mapping
@@ -49,6 +50,8 @@ _NOT_SENT: Final = (
 )
 # A body without escapes, tags or invisible characters: decoding cannot reveal a key that was not masked before.
 _PLAIN_BODY: Final = re.compile(rb"[\t\r\n -;=-\[\]-~]*")
+# Python reads it from a file when it is first needed, which fails where no more files can be opened.
+_IDNA: Final = codecs.lookup("idna")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -270,7 +273,7 @@ def _parsed(url: str) -> httpx.URL:
     """
     parsed = httpx.URL(url)
     # What looking the name up and showing it do first.
-    _ = parsed.raw_host.decode("ascii").encode("idna"), parsed.host
+    _ = _IDNA.encode(parsed.raw_host.decode("ascii")), parsed.host
     return parsed
 
 

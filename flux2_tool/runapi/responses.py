@@ -6,13 +6,14 @@ is bounded and stripped of control characters; unknown fields are ignored.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from flux2_tool._net import MAX_URL_CHARS
 from flux2_tool.runapi import contract
@@ -28,6 +29,8 @@ _MAX_DEPTH = 6
 _MAX_WORDS_CHARS = 400
 _REFUSAL = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, contract.REFUSAL_WORDS))})(?!\w)", re.IGNORECASE)
 _NOT_PATH_SAFE = frozenset(' /\\?#%"<>')
+# Looked up before anything is sent: the response of a paid request must need no file that could not be opened then.
+_UTF_8: Final = codecs.lookup("utf-8-sig")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,7 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
     if "html" in content_type.lower() or head.startswith((b"<!doctype", b"<html")):
         raise UnreadableResponseError(f"an HTML page ({html_title(body)})")
     try:
-        return json.loads(body.decode("utf-8-sig"))
+        return json.loads(_UTF_8.decode(body)[0])
     except RecursionError as exc:
         raise UnreadableResponseError("JSON nested too deeply") from exc
     except ValueError as exc:

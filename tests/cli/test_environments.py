@@ -40,6 +40,45 @@ pwd.getpwuid = unknown
 from flux2_tool.cli import main
 sys.exit(main())
 """
+# A service whose limit of open files is reached but for so many, right before its first image.
+FULL = """\
+import asyncio, os, resource, sys
+from flux2_tool import Flux2Error, Flux2Tool
+
+async def main():
+    async with Flux2Tool() as flux:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, most))
+        opened = []
+        try:
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            for _ in range(int(sys.argv[1])):
+                os.close(opened.pop())
+        try:
+            print((await flux.text_to_image("a red fox")).task.state)
+        except Flux2Error as error:
+            print(error.code, error.charged, error, error.hint)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+asyncio.run(main())
+"""
+# asyncio waits for the threads of a loop in one more, at its end.
+NO_LAST_THREAD = """\
+import sys, threading
+from flux2_tool.cli import main
+
+start = threading.Thread.start
+
+def started(thread):
+    if "_do_shutdown" in str(thread._target):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = started
+sys.exit(main())
+"""
 USER = "ada:s3cret"
 UID = 12345
 
@@ -111,6 +150,40 @@ def test_with_a_read_only_home_and_a_data_folder(command: Command) -> None:
     assert refused.returncode == 3
     assert "FLUX2_TOOL_HOME" in refused.stderr
     make_both(program(command, words, environ), command.folder)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        pytest.param("0", "too many files open", id="none"),
+        pytest.param("2", "too many files open", id="fewer than a journal has"),
+        pytest.param("3", "could not be reached", id="none for the connection"),
+        pytest.param("4", "", id="none for the response"),
+        pytest.param("6", "completed", id="enough"),
+    ],
+)
+def test_with_hardly_any_files_left_to_open(command: Command, left: str, said: str) -> None:
+    """What is sent comes back to a process that needs no file to read it: the journal knows each task that is paid."""
+    words = [sys.executable, "-c", FULL]
+
+    done = program(command, words, dict(command.environ))(left)
+
+    assert said in done.stdout, done.stderr
+    made = [task["id"] for task in command.ledger()["tasks"]]
+    assert [task["task_id"] for task in command.tasks() if task["state"] != "not_created"] == made
+    if not made:
+        assert " no " in done.stdout
+
+
+def test_without_a_thread_for_the_end_of_the_event_loop(command: Command) -> None:
+    """A container's limit of processes may be reached at any moment; what was made and shown is no defect then."""
+    run = program(command, [sys.executable, "-c", NO_LAST_THREAD], dict(command.environ))
+
+    done = run("generate", "a red fox", "--output", "fox.png")
+
+    assert done.returncode == 0, done.stderr
+    assert "the event loop could not be closed" in done.stderr
+    assert (command.folder / "fox.png").is_file()
 
 
 # ---- behind a proxy --------------------------------------------------------------------------------------------------
