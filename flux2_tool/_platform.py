@@ -95,6 +95,19 @@ def limit_own_memory(granted_bytes: int, *, proc: Path = PROC) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
 
 
+def files_allowed(wanted: int) -> int:
+    """Raise this process's limit of open files to so many, as far as it may do that, and return the limit."""
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # macOS has one more limit, which is named nowhere
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
 def go_first_without_memory(*, proc: Path = PROC) -> None:
     """Have the kernel end this process before others when the machine has no memory left, where it can be told so."""
     with contextlib.suppress(OSError):

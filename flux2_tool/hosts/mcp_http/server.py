@@ -20,6 +20,7 @@ import anyio
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from flux2_tool._platform import files_allowed
 from flux2_tool.context import CallContext
 from flux2_tool.engine.host_profile import MCP_HTTP
 from flux2_tool.hosts.leash import END_WITHIN_S
@@ -37,6 +38,15 @@ from flux2_tool.schema.variables import TOKEN_VARIABLE
 HEAD_WITHIN_S: Final = 30.0
 KEEP_ALIVE_S: Final = 75
 MAX_CONNECTIONS: Final = 2000
+# Files for all but the clients: the journal, connections to RunAPI, the processes that decode.
+_OWN_FILES: Final = 200
+# So many connections are accepted at once; those of a few such turns are open before the first is closed again.
+_BACKLOG: Final = 32
+# So many wait to be accepted.
+_QUEUE: Final = 1024
+# Connections above the most that are answered with 503; those above these are closed at once.
+_ANSWERED: Final = 16
+_SELDOM_S: Final = 60.0
 GRACE_S: Final = 3
 
 
@@ -53,6 +63,9 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + _ANSWERED:
+            transport.abort()
+            return
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +102,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_QUEUE)  # asyncio has taken _BACKLOG for this too
         self._on_ready()
 
 
@@ -112,6 +127,7 @@ def main(address: str, *, on_ready: Callable[[str], object]) -> None:
             log_to_stderr(logging.WARNING)
             # Version 1 of the SDK reports every client that closes its stream as an error.
             logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
+            logging.getLogger("asyncio").addFilter(SeldomRefused(time.monotonic))
             asyncio.run(serve(listening, token, on_ready=lambda: on_ready(shown)))
             exit_now()
 
@@ -152,6 +168,35 @@ def _is_news(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], anyio.ClosedResourceError)
 
 
+class SeldomRefused(logging.Filter):
+    """Lets one report a minute through that no connection can be accepted: asyncio makes thousands of them a second.
+
+    Args:
+        monotonic: Seconds that never run backwards.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._next_s = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is to be logged."""
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        now_s = self._monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + _SELDOM_S
+        return True
+
+
+def most_connections() -> int:
+    """Return how many connections there may be, so that this process can still open the files it needs itself."""
+    files = files_allowed(MAX_CONNECTIONS + _OWN_FILES)
+    return min(MAX_CONNECTIONS, max(files - _OWN_FILES, files // 2))
+
+
 def _end_late() -> None:
     threading.Event().wait(END_WITHIN_S + GRACE_S)
     exit_now()
@@ -169,7 +214,8 @@ def _config(app: Any) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         proxy_headers=False,  # see `app.py`
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=most_connections(),
+        backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )

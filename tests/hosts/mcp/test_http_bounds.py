@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -153,6 +154,64 @@ def test_what_the_peer_has_not_taken_is_not_acknowledged() -> None:
         return early, late, closed
 
     assert asyncio.run(main()) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [
+        pytest.param(1024, 824, id="the usual limit"),
+        pytest.param(64, 32, id="a low one"),
+        pytest.param(100_000, 2000, id="more than enough"),
+    ],
+)
+def test_connections_leave_the_process_its_own_files(
+    monkeypatch: pytest.MonkeyPatch, files: int, connections: int
+) -> None:
+    """Without them no picture can be requested, and every attempt to accept a connection fails with a report."""
+    monkeypatch.setattr(server_module, "files_allowed", lambda wanted: min(wanted, files))
+
+    assert server_module.most_connections() == connections
+
+
+def test_connections_above_the_most_are_closed_at_once() -> None:
+    """Idle ones are not counted by uvicorn, and would take the last files of the process."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send(dict(END))
+
+    async def main() -> tuple[list[bytes], int]:
+        config = uvicorn.Config(
+            app, http=server_module.BoundedProtocol, lifespan="off", log_config=None, limit_concurrency=30
+        )
+        config.load()
+        loop = asyncio.get_running_loop()
+        state = ServerState()
+        listening = await loop.create_server(lambda: server_module.BoundedProtocol(config, state, {}), "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+        closed = [await reader.read() for reader, _writer in opened[46:]]
+        held = len(state.connections)
+        for _reader, writer in opened:
+            writer.close()
+        listening.close()
+        return closed, held
+
+    assert asyncio.run(main()) == ([b""] * 4, 46)
+
+
+def test_one_report_a_minute_says_that_nothing_can_be_accepted() -> None:
+    """asyncio makes thousands a second, which would fill the disk that has the journal."""
+    now_s = 0.0
+    seldom = server_module.SeldomRefused(lambda: now_s)
+    refused = logging.makeLogRecord({"msg": "socket.accept() out of system resource\nsocket: <…>"})
+
+    first = [seldom.filter(refused) for _ in range(3)]
+    now_s = 61.0
+    later = [seldom.filter(refused) for _ in range(3)]
+
+    assert first == later == [True, False, False]
+    assert seldom.filter(logging.makeLogRecord({"msg": "anything else"}))
 
 
 def test_a_client_that_does_not_finish_its_head_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
