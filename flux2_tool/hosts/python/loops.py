@@ -46,9 +46,10 @@ class EnginesByLoop:
         """Return the engines of the running loop.
 
         Raises:
-            ConfigurationError: The journal is off and another loop has used the tool; nothing was sent.
+            ConfigurationError: No loop of asyncio runs here, or the journal is off and another one has used the tool;
+                nothing was sent.
         """
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         with self._lock:
             found = self._by_loop.get(loop)
             if found is None:
@@ -70,7 +71,7 @@ class EnginesByLoop:
 
     async def aclose(self) -> None:
         """Close the engines of this loop, of loops that run in other threads, and of loops that have ended."""
-        here = asyncio.get_running_loop()
+        here = _running_loop() if self._by_loop else None
         with self._lock:
             taken = self._take(lambda _loop: True)
         for loop, pair in taken.items():
@@ -91,6 +92,16 @@ class EnginesByLoop:
 
     def _take(self, is_meant: Callable[[asyncio.AbstractEventLoop], bool]) -> dict[asyncio.AbstractEventLoop, Pair]:
         return {loop: self._by_loop.pop(loop) for loop in list(self._by_loop) if is_meant(loop)}
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as exc:
+        raise ConfigurationError(
+            "This tool works on asyncio, and no event loop of asyncio runs here. Nothing was sent.",
+            hint="Use asyncio.run; on trio or any other event loop call the methods of SyncFlux2Tool in a thread.",
+        ) from exc
 
 
 async def _close_elsewhere(loop: asyncio.AbstractEventLoop, pair: Pair) -> None:

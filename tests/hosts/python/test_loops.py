@@ -96,6 +96,20 @@ def test_without_a_journal_a_second_loop_is_refused_before_anything_is_sent(serv
     assert service.images_paid == 1
 
 
+def test_without_asyncio_a_call_is_refused_and_names_the_way(service: Service) -> None:
+    """trio runs coroutines too, but none that wait for asyncio."""
+    tool = service.tool()
+    called, closed = tool.text_to_image("a red fox"), tool.aclose()
+
+    with pytest.raises(ConfigurationError, match="no event loop of asyncio") as caught:
+        called.send(None)
+    with pytest.raises(StopIteration):
+        closed.send(None)
+
+    assert "SyncFlux2Tool" in caught.value.hint
+    assert service.images_paid == 0
+
+
 def test_a_tool_that_was_closed_stays_closed_for_every_front(service: Service) -> None:
     """A call into nothing would wait for ever."""
     flux: Flux2Tool = service.tool()
