@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -63,6 +64,14 @@ async def main():
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 asyncio.run(main())
+"""
+# A machine that has no memory left for SQLite.
+NO_MEMORY = """\
+import sqlite3, sys
+from flux2_tool.cli import main
+
+sqlite3.connect(":memory:").execute("PRAGMA hard_heap_limit = 200000").fetchall()
+sys.exit(main())
 """
 # asyncio waits for the threads of a loop in one more, at its end.
 NO_LAST_THREAD = """\
@@ -173,6 +182,17 @@ def test_with_hardly_any_files_left_to_open(command: Command, left: str, said: s
     assert [task["task_id"] for task in command.tasks() if task["state"] != "not_created"] == made
     if not made:
         assert " no " in done.stdout
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 31), reason="this SQLite cannot be held to less memory")
+def test_without_memory_for_the_journal_nothing_is_sent(command: Command) -> None:
+    """It is refused like any other journal that cannot be used, and not as a defect that may have been charged."""
+    done = program(command, [sys.executable, "-c", NO_MEMORY], dict(command.environ))("generate", "a red fox")
+
+    assert done.returncode == 3, done.stderr
+    assert "has no memory left for it" in done.stderr
+    assert "the journal itself is fine" in done.stderr
+    assert command.ledger()["creates"] == []
 
 
 def test_without_a_thread_for_the_end_of_the_event_loop(command: Command) -> None:
