@@ -169,6 +169,8 @@ def file_error(exc: BaseException, path: Path | None, *, failed: str) -> Journal
     """
     reason = failure_reason(exc, path)
     said: object = (isinstance(exc, OSError) and exc.strerror) or exc
+    if path is not None and reason == "permissions" and is_read_only(path):
+        said = "its file system is mounted read-only"
     if path is not None and reason == "place" and not isinstance(exc, OSError):
         said = f"its path has {_length_bytes(path)} bytes, and SQLite takes at most {_LONGEST_PATH_BYTES}"
     if reason in _SAID:
@@ -208,6 +210,14 @@ def other_than_a_file(path: Path, what: str) -> JournalError:
         path=path,
         hint=f"move away what is at {shown}, or set FLUX2_TOOL_HOME to another folder",
     )
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether the file system of a journal can only be read, by anybody: then no right of the file's helps."""
+    try:
+        return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _can_open_files() -> bool:

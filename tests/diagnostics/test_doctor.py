@@ -464,6 +464,37 @@ def test_a_journal_that_may_only_be_read_is_a_failure(command: Command) -> None:
     assert found["fix"].startswith("chmod u+rwx ")
 
 
+_REMOUNTED = """\
+mount -t tmpfs none "$FLUX2_TOOL_HOME" && "$0" -m flux2_tool generate "a red fox" >&2 &&
+mount -o remount,ro "$FLUX2_TOOL_HOME" && exec "$0" -m flux2_tool doctor --json --no-openclaw
+"""
+_UNSHARED = ["unshare", "--map-root-user", "--mount"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*_UNSHARED, "true"], check=False, capture_output=True).returncode,
+    reason="needs a mount namespace",
+)
+def test_a_journal_on_a_read_only_disk_needs_no_chmod(command: Command) -> None:
+    """Linux mounts a disk anew that has errors; no right of a file's helps then."""
+    Path(command.environ["FLUX2_TOOL_HOME"]).mkdir()
+
+    done = subprocess.run(
+        [*_UNSHARED, "sh", "-c", _REMOUNTED, sys.executable],
+        cwd=command.folder,
+        env=dict(command.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    found = {one["area"]: one for one in json.loads(done.stdout)["findings"]}["journal"]
+    assert found["state"] == "failure"
+    assert "mounted read-only" in found["message"]
+    assert found["fix"].startswith("findmnt -T ")
+
+
 def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
     """It holds prompts and links."""
     command.run("generate", "a red fox")

@@ -20,7 +20,7 @@ from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writ
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.diagnostics.doctor.shared_journal import check_shared_journal
 from flux2_tool.journal import JournalError, Spending, ThisProcess, failure_reason, open_journal, place_of
-from flux2_tool.journal.errors import file_error, verdict_error
+from flux2_tool.journal.errors import file_error, is_read_only, verdict_error
 from flux2_tool.journal.opening import journal_file
 from flux2_tool.journal.sqlite import FILE_NAME as JOURNAL_FILE
 from flux2_tool.openclaw.settings_record import is_plugins_journal_elsewhere
@@ -135,6 +135,9 @@ def explain_unusable(exc: Exception, path: Path, *, now: float) -> tuple[str, st
         return "the file itself is fine", f"lsof {shown}   (shows what has it open; end that, then try again)"
     if reason == "disk":
         return "its disk is full or broken", f"df {folder}   (then free some space)"
+    if reason == "permissions" and is_read_only(path):
+        fix = f"findmnt -T {folder}   (shows it; mount it to be written to, or set FLUX2_TOOL_HOME to another folder)"
+        return "nobody can write to it", fix
     if reason == "permissions":
         fix = f"chmod u+rwx {folder} && chmod u+rw {shown}*   (of another user: sudo chown -R $(id -un) {folder})"
         return "its permissions do not let this user use it", fix
