@@ -111,8 +111,9 @@ const operations = {
     const made = new PrivatePython(stateDir, bundle, root, logger, folders);
     return made.make(() => {}, new AbortController().signal);
   },
-  // A number as `turn` stands for one turn of a conversation, in which the tools keep their context.
-  begin({ plugin, tool, call, args, context, hostKey, aborted, turn }) {
+  // A number as `turn` stands for one turn of a conversation, in which the tools keep their context. The model may give
+  // calls of several conversations one id.
+  begin({ plugin, tool, call, callId = call, args, context, hostKey, aborted, turn }) {
     const abort = new AbortController();
     if (aborted) abort.abort();
     const updates = [];
@@ -120,13 +121,13 @@ const operations = {
     if (turn) turns.set(turn, ctx);
     if (hostKey !== undefined) ctx.resolveApiKeyForProvider = async () => hostKey ?? undefined;
     const running = plugins.get(plugin).tools.get(tool)(ctx);
-    const outcome = running.execute(call, args, abort.signal, (update) => updates.push(update));
+    const outcome = running.execute(callId, args, abort.signal, (update) => updates.push(update));
     calls.set(call, { abort, outcome, updates });
     return null;
   },
   hooks: ({ plugin }) => plugins.get(plugin).hooks.map(({ event, options }) => ({ event, options })),
   // As the host does before a call: its tools are made for the conversation, then the hooks are asked.
-  async beforeToolCall({ plugin, tool, call, args, context, hook }) {
+  async beforeToolCall({ plugin, tool, call, callId = call, args, context, hook }) {
     const { tools, hooks } = plugins.get(plugin);
     tools.get(tool)({ agentId: "main", sessionKey: "s", sessionId: "1", ...context });
     const requester = { channel: "webchat", senderIsOwner: true };
@@ -134,7 +135,7 @@ const operations = {
     const asked = hooks.filter(({ event, options }) => event === "before_tool_call" && options.matcher.includes(tool));
     verdicts.delete(call);
     for (const { handler } of asked) {
-      const verdict = await handler({ toolName: tool, toolCallId: call, params: args, runId: ctx.runId }, ctx);
+      const verdict = await handler({ toolName: tool, toolCallId: callId, params: args, runId: ctx.runId }, ctx);
       if (verdict) verdicts.set(call, verdict);
     }
     return verdicts.get(call);

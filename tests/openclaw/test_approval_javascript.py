@@ -31,9 +31,9 @@ def before(
     return host.ask("beforeToolCall", plugin="plugin", tool=tool, call=call, args={"prompt": prompt}, **options)
 
 
-def begin(host: PluginHost, call: str, prompt: str = "dear fox") -> None:
+def begin(host: PluginHost, call: str, prompt: str = "dear fox", **options: Any) -> None:
     """Begin the call itself."""
-    host.ask("begin", plugin="plugin", tool="text_to_image", call=call, args={"prompt": prompt})
+    host.ask("begin", plugin="plugin", tool="text_to_image", call=call, args={"prompt": prompt}, **options)
 
 
 def params_of(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +202,34 @@ def test_an_equal_call_is_refused_with_the_first(host: PluginHost, decision: str
     assert "(not_approved, charged: no, retryable: no)" in text_of(outcome)
     assert not (host.folder / "calls.jsonl").exists()
     assert before(host, "three") is not None
+
+
+@pytest.mark.parametrize("order", [("ours", "theirs"), ("theirs", "ours")])
+def test_an_answer_counts_in_its_own_conversation(host: PluginHost, order: tuple[str, str]) -> None:
+    """Some models number their calls anew in each conversation, so that two have the same id; nor is a run's id always told."""
+    groups = {name: {"sessionKey": f"agent:main:telegram:group:{name}"} for name in order}
+    asked = [
+        before(host, name, callId="call_0", context=groups[name], hook={**groups[name], "runId": None}) for name in order
+    ]
+    host.ask("resolve", call="ours", decision="allow-once")
+    host.ask("resolve", call="theirs", decision="deny")
+
+    begin(host, "ours", callId="call_0", context=groups["ours"])
+
+    assert None not in asked
+    assert params_of(host.ask("end", call="ours"))["approval"]["request_key"] == "dear fox"
+
+
+def test_a_denial_ends_with_the_setting(host: PluginHost) -> None:
+    """Where nobody is asked any more, a later call of the same id is none that somebody refused."""
+    before(host, "one")
+    host.ask("resolve", call="one", decision="deny")
+    host.ask("configure", changed={"enabled": True, "config": {}})
+
+    before(host, "again", callId="one")
+    begin(host, "again", callId="one")
+
+    assert params_of(host.ask("end", call="again"))["approval"] is None
 
 
 def test_an_equal_call_is_asked_about_again_once_the_first_is_done(host: PluginHost) -> None:

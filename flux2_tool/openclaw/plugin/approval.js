@@ -8,7 +8,7 @@ import { abortOf, pause } from "./deadlines.js";
 import { failure } from "./failure.js";
 import { lookAtSaved } from "./saved.js";
 import { settingsOf } from "./settings.js";
-import { conversationOf, remember, shared } from "./shared.js";
+import { callKeyOf, conversationOf, remember, shared } from "./shared.js";
 
 /** @import { Approval, AskedCall, PluginApi, Question, QuestionOf, Settings, ToolCallContext } from "./types.d.ts" */
 /** @import { ToolCallEvent, ToolCallVerdict, ToolContext, ToolResult } from "./types.d.ts" */
@@ -37,6 +37,8 @@ export function askBeforePaying(api, tools, questionOf) {
    */
   const hook = async (event, ctx) => {
     try {
+      // What a call of this id that never began has left behind.
+      shared.asked.delete(callKeyOf(ctx, event.toolCallId));
       await lookAtSaved();
       if (settingsOf(api).ask_above_usd === undefined) return undefined;
       return await verdictOn(event, ctx, questionOf);
@@ -76,15 +78,17 @@ export function rememberContext(ctx) {
 /**
  * Makes a call with the consent to it, if a person was asked.
  *
+ * @param {ToolContext} ctx
  * @param {string} callId
  * @param {AbortSignal | undefined} signal
  * @param {(approval: Approval | null) => Promise<ToolResult>} call
  * @returns {Promise<ToolResult>}
  */
-export async function withConsent(callId, signal, call) {
-  const asked = shared.asked.get(callId);
+export async function withConsent(ctx, callId, signal, call) {
+  const key = callKeyOf(ctx, callId);
+  const asked = shared.asked.get(key);
   if (!asked) return call(null);
-  shared.asked.delete(callId);
+  shared.asked.delete(key);
   const { aborted, release } = abortOf(signal);
   const decision = await Promise.race([asked.decision, aborted]);
   release();
@@ -107,15 +111,13 @@ export async function withConsent(callId, signal, call) {
  */
 async function verdictOn({ toolName, toolCallId, params, runId }, ctx, questionOf) {
   const context = shared.contexts.get(conversationOf(ctx));
-  // What a call of this id that never began has left behind.
-  if (toolCallId) shared.asked.delete(toolCallId);
   if (!toolCallId || !context || !canBeAsked(ctx)) return undefined;
   const question = await Promise.race([questionOf(context, toolName, params, toolCallId), pause(QUESTION_MS)]);
   if (!question) return undefined;
-  const key = JSON.stringify([runId ?? ctx.runId, question.approval.request_key]);
+  const key = JSON.stringify([conversationOf(ctx), runId ?? ctx.runId, question.approval.request_key]);
   const equal = shared.questions.get(key);
   const asked = equal ?? opened(question, key);
-  remember(shared.asked, toolCallId, asked, MAX_REMEMBERED);
+  remember(shared.asked, callKeyOf(ctx, toolCallId), asked, MAX_REMEMBERED);
   return equal ? undefined : { requireApproval: approvalOf(asked) };
 }
 

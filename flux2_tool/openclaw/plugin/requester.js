@@ -4,7 +4,7 @@
 // call of `sessions_spawn` begins. So a subagent's run, and the run in which its answer comes back, work for whoever the
 // spawning run worked for, and for nobody where that is not known, as after a restart of the gateway.
 
-import { conversationOf, remember, shared } from "./shared.js";
+import { callKeyOf, remember, shared } from "./shared.js";
 
 /** @import { HookRequester, PluginApi, Requester, RequesterParams, ToolCallContext } from "./types.d.ts" */
 /** @import { ToolCallEvent, ToolContext, ToolEndEvent } from "./types.d.ts" */
@@ -25,7 +25,7 @@ export function followRequesters(api, tools) {
    */
   const begun = ({ toolCallId, runId }, ctx) => {
     const found = personOf(ctx.requester) ?? requesterOfRun(runId ?? ctx.runId);
-    const key = callKey(ctx, toolCallId);
+    const key = callKeyOf(ctx, toolCallId);
     const run = runId ?? ctx.runId;
     if (run) remember(shared.callRuns, key, run, MAX_REMEMBERED);
     if (found) remember(shared.requesters, key, found, MAX_REMEMBERED);
@@ -36,7 +36,7 @@ export function followRequesters(api, tools) {
    * @param {ToolCallContext} ctx
    */
   const ended = ({ toolCallId, result }, ctx) => {
-    const found = shared.requesters.get(callKey(ctx, toolCallId));
+    const found = shared.requesters.get(callKeyOf(ctx, toolCallId));
     const { runId } = Object(Object(result).details);
     if (found && typeof runId === "string" && runId) remember(shared.runs, runId, found, MAX_REMEMBERED);
   };
@@ -59,7 +59,7 @@ export function requesterParams(ctx, callId) {
   if (person) return { sender: person.sender, is_owner: person.isOwner, unattended: null, spends_as_owner: false };
   // A chat may tell no sender; its route shows that somebody wrote.
   if (ctx.delivery) return { sender: null, is_owner: false, unattended: null, spends_as_owner: false };
-  const other = shared.requesters.get(callKey(ctx, callId));
+  const other = shared.requesters.get(callKeyOf(ctx, callId));
   const unattended = other ? null : kindOf(ctx.sessionKey ?? "");
   return { sender: other?.sender ?? null, is_owner: false, unattended, spends_as_owner: other?.isOwner === true };
 }
@@ -86,14 +86,6 @@ function requesterOfRun(runId) {
   if (known || !runId?.startsWith("announce:")) return known;
   // The run in which a subagent's answer comes back names the subagent's run.
   return [...shared.runs].find(([spawned]) => runId.includes(spawned))?.[1];
-}
-
-/**
- * @param {{ agentId?: string, sessionKey?: string }} ctx
- * @param {string | undefined} callId
- */
-function callKey(ctx, callId) {
-  return JSON.stringify([conversationOf(ctx), callId ?? null]);
 }
 
 /** @param {string} sessionKey */

@@ -51,6 +51,16 @@ export function conversationOf({ agentId, sessionKey }) {
 }
 
 /**
+ * Returns one name for a call: the ids that a model gives its calls are only its conversation's own.
+ *
+ * @param {{ agentId?: string, sessionKey?: string }} ctx
+ * @param {string | undefined} callId
+ */
+export function callKeyOf(ctx, callId) {
+  return JSON.stringify([conversationOf(ctx), callId ?? null]);
+}
+
+/**
  * Returns one name for what a plugin that names no interpreter has found or made.
  *
  * @param {string} stateFolder

@@ -35,7 +35,7 @@ export function executor(api, ctx, tool, callWorker) {
       const folder = needsCopy(channelOf(ctx), account) ? await preparedFolder(api) : null;
       const params = { ...paramsOf(api, ctx, tool, args, callId, place), output_dir: folder };
       const onProgress = onUpdate && progressReporter(onUpdate, callId);
-      const found = await withConsent(callId, signal, (approval) => {
+      const found = await withConsent(ctx, callId, signal, (approval) => {
         return callWorker(account, { ...params, approval }, signal, onProgress);
       });
       if (isRecent(found)) return recentCall(found);

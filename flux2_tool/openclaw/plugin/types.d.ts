@@ -517,9 +517,9 @@ export interface Shared {
   late: LatePictures | null;
   /** The last context of each conversation's tools. */
   contexts: Map<string, ToolContext>;
-  /** The open questions, by run and request. */
+  /** The open questions, by conversation, run and request. */
   questions: Map<string, AskedCall>;
-  /** The question of each call that has not begun, by the call's id. */
+  /** The question of each call that has not begun, by conversation and call. */
   asked: Map<string, AskedCall>;
   /** By state folder and version. */
   pythons: Map<string, PythonChoice>;

@@ -10,7 +10,7 @@ import { join } from "node:path";
 
 import { readPictures, writePictures } from "./picture_list.js";
 import { isCompleted, refsOf, tasksOf } from "./picture_set.js";
-import { conversationOf, remember, shared } from "./shared.js";
+import { callKeyOf, conversationOf, remember, shared } from "./shared.js";
 
 /** @import { AgentEvent, PluginApi, Success, ToolContext, ToolResult, UnshownPicture } from "./types.d.ts" */
 
@@ -57,7 +57,7 @@ export class UnshownPictures {
    */
   add(ctx, callId, result, home) {
     const session = conversationOf(home);
-    const run = shared.callRuns.get(JSON.stringify([conversationOf(ctx), callId]));
+    const run = shared.callRuns.get(callKeyOf(ctx, callId));
     const refs = refsOf(result, isCompleted);
     const wasNoted = refs.map((ref) => this.#pictures.delete(keyOf(session, ref))).some(Boolean);
     const isOpen = run && shared.openRuns.has(run);
