@@ -141,6 +141,9 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
     if word == "poor":
         send({"id": call_id, "result": error("insufficient_credits", "The account is empty.", request_id="req_9")})
         return
+    if word.startswith("ends-"):
+        send({"id": call_id, "result": ended(word.removeprefix("ends-"), "task:tsk_1")})
+        return
     if word == "recent":
         send({"id": call_id, "result": {**RECENT, "seen": seen}})
         return
@@ -151,8 +154,8 @@ def answer(call_id: int, params: dict[str, Any], seen: dict[str, Any]) -> None:
         if _cancelled[call_id].is_set():
             send({"id": call_id, "result": error("cancelled", "The wait was stopped.")})
             return
-        if gate.read_text() == "failed":
-            send({"id": call_id, "result": error("generation_failed", "RunAPI could not make it.")})
+        if (how := gate.read_text()) != "completed":
+            send({"id": call_id, "result": ended(how, arguments["task_id"])})
             return
     task_id = "lost" if word == "lost" else arguments.get("task_id", "tsk_1").removeprefix("task:")
     result = completed("processing" if word == "processing" else "completed", task_id=task_id)
@@ -260,6 +263,26 @@ def error(code: str, message: str, *, task_ref: str | None = None, request_id: s
     """Return an error object as the real worker makes it."""
     facts = {"retryable": False, "charged": "no", "task_ref": task_ref, "request_id": request_id}
     return {"error": {"code": code, "message": message, "hint": "Top it up.", **facts}}
+
+
+def ended(how: str, task_ref: str) -> dict[str, Any]:
+    """Return what comes of fetching a task whose picture is not there, with the facts that the real worker gives."""
+    if how == "unfinished":
+        return completed("processing", task_id=task_ref.removeprefix("task:"))
+    code, message, retryable, charged, is_named = {
+        "failed": ("generation_failed", "RunAPI could not make it.", True, "no", True),
+        "moderated": ("content_refused", "Moderation refused the request.", False, "no", False),
+        "lost": ("unexpected_answer", "It is completed but has no picture.", False, "unknown", True),
+        "refused": ("authentication", "RunAPI refused the key.", False, "unknown", True),
+        "no key": ("missing_api_key", "There is no key.", False, "no", False),
+        "another account": ("task_not_found", "RunAPI knows no such task under this key.", False, "no", False),
+        "no worker": ("configuration_error", "The worker does not start.", False, "no", False),
+        "stopped": ("worker_stopped", "The worker stopped.", True, "unknown", True),
+        "defect": ("internal_error", "It failed by a defect.", False, "unknown", False),
+    }[how]
+    found = error(code, message, task_ref=task_ref if is_named else None)
+    found["error"] |= {"retryable": retryable, "charged": charged}
+    return found
 
 
 def send_progress(call_id: int, state: str, elapsed_s: float, message: str, *, task_ref: str | None = None) -> None:

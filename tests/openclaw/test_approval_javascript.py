@@ -206,10 +206,11 @@ def test_an_equal_call_is_refused_with_the_first(host: PluginHost, decision: str
 
 @pytest.mark.parametrize("order", [("ours", "theirs"), ("theirs", "ours")])
 def test_an_answer_counts_in_its_own_conversation(host: PluginHost, order: tuple[str, str]) -> None:
-    """Some models number their calls anew in each conversation, so that two have the same id; nor is a run's id always told."""
+    """Some models number their calls anew in each conversation, and a run's id may not be told."""
     groups = {name: {"sessionKey": f"agent:main:telegram:group:{name}"} for name in order}
     asked = [
-        before(host, name, callId="call_0", context=groups[name], hook={**groups[name], "runId": None}) for name in order
+        before(host, name, callId="call_0", context=groups[name], hook={**groups[name], "runId": None})
+        for name in order
     ]
     host.ask("resolve", call="ours", decision="allow-once")
     host.ask("resolve", call="theirs", decision="deny")

@@ -189,15 +189,83 @@ def test_a_conversation_in_mid_call_is_not_woken_yet(gateway: PluginHost, tmp_pa
     assert waited_for(gateway) == []
 
 
-def test_a_picture_that_fails_late_is_told(gateway: PluginHost) -> None:
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("failed", "RunAPI could not make it. (charged: no)"),
+        ("moderated", "Moderation refused the request. (charged: no)"),
+        ("lost", "It is completed but has no picture. (charged: unknown)"),
+    ],
+)
+def test_a_picture_that_fails_late_is_told(gateway: PluginHost, how: str, said: str) -> None:
     """The person waits for it; whether it cost anything is part of it."""
     gateway.call("processing", context=IN_GROUP)
-    finish(gateway, "failed")
+    finish(gateway, how)
 
     event, _wake = events(gateway, 2)
 
-    assert "could not be made: RunAPI could not make it. (charged: no)" in event["text"]
+    assert f"could not be made: {said}" in event["text"]
     assert waited_for(gateway) == []
+
+
+@pytest.mark.parametrize("trouble", ["refused", "no key", "another account", "no worker", "defect"])
+def test_a_picture_that_cannot_be_looked_for_is_waited_for_on(gateway: PluginHost, trouble: str) -> None:
+    """It may be there, paid: whoever is told that there is none asks for another, which is paid as well."""
+    gateway.call("processing", context=IN_GROUP)
+    finish(gateway, trouble)
+    gateway.ask("settle")
+    gateway.ask("settle")
+    assert gateway.ask("events") == []
+    finish(gateway)
+
+    event, _wake = events(gateway, 2)
+
+    assert "is finished and was not shown yet" in event["text"]
+    warned = [text for level, text in gateway.ask("logs") if level == "warn" and "waited for on" in text]
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("refused", "RunAPI refused the key."),
+        ("unfinished", "RunAPI has not finished it."),
+        ("failed", "could not be made: RunAPI could not make it. (charged: no)"),
+        ("completed", "is finished and was not shown yet"),
+    ],
+)
+def test_after_a_day_its_conversation_is_told_how_it_stands(
+    gateway: PluginHost, start_host: Callable[..., PluginHost], how: str, said: str
+) -> None:
+    """It was promised to hear of it."""
+    gateway.call("processing", context=IN_GROUP)
+    gateway.process.kill()
+    path = gateway.folder / "flux2-tool" / "late.json"
+    [picture] = waited_for(gateway)
+    path.write_text(json.dumps({"pictures": [picture | {"since_ms": picture["since_ms"] - 25 * 3_600_000}]}))
+    finish(gateway, how)
+
+    again = start_host(RUNAPI_API_KEY="sk-secret-of-the-environment")
+    again.register(gateway.folder / "plugin-0.1.0")
+    again.ask("hurry", times=50)
+    again.ask("start", plugin="plugin")
+    event, _wake = events(again, 2)
+
+    assert said in event["text"]
+    assert "task:tsk_1" in event["text"]
+    assert [one["ref"] for one in waited_for(again)] == (["task:tsk_1"] if how == "completed" else [])
+
+
+@pytest.mark.parametrize(
+    ("word", "is_over"), [("ends-refused", False), ("ends-stopped", False), ("ends-moderated", True)]
+)
+def test_only_an_end_of_the_picture_itself_ends_its_wait(gateway: PluginHost, word: str, is_over: bool) -> None:
+    """Its conversation was told that it comes by itself; a call that failed on the way says nothing of the picture."""
+    gateway.call("processing", context=IN_GROUP)
+
+    gateway.call(word, context=IN_GROUP, **{**FETCH, "args": {"task_id": "tsk_1", "prompt": word}})
+
+    assert [one["ref"] for one in waited_for(gateway)] == ([] if is_over else ["task:tsk_1"])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { WEBCHAT } from "./delivery.js";
 import { pause } from "./deadlines.js";
 import { LateSets } from "./late_set.js";
-import { isFinal, textOf } from "./late_text.js";
+import { isOver, isReady, textOf } from "./late_text.js";
 import { readPictures, writePictures } from "./picture_list.js";
 import { isProcessing, refsOf, tasksOf } from "./picture_set.js";
 import { conversationOf } from "./shared.js";
@@ -143,11 +143,17 @@ export class LatePictures {
   /** @param {LatePicture} picture */
   async #follow(picture) {
     const { signal } = this.#stop;
+    let lastCode = "";
     while (this.#isWanted(picture)) {
-      if (Date.now() - picture.since_ms > LIFE_MS) return this.#forget(picture);
-      const result = await this.#watch(picture, WAIT_S, signal);
-      const isOver = result.error ? isFinal(result) : result.task.state === "completed";
-      if (isOver) return this.#tell(picture, result);
+      const isLastLook = Date.now() - picture.since_ms > LIFE_MS;
+      const result = await this.#watch(picture, isLastLook ? 0 : WAIT_S, signal);
+      // Its conversation was promised to hear of it.
+      if (isLastLook || isOver(result)) return this.#tell(picture, result);
+      const { code = "", retryable = true, message = "", hint = "" } = result.error ?? {};
+      if (!retryable && code !== lastCode && this.#isWanted(picture)) {
+        this.#api.logger.warn(`flux2: ${picture.ref} is late, and is waited for on: ${message} ${hint}`);
+      }
+      lastCode = code;
       await pause(result.error ? RETRY_MS : AGAIN_MS);
     }
     return undefined;
@@ -167,9 +173,9 @@ export class LatePictures {
     const ended = this.#sets.take(picture);
     if (!ended.length) return undefined;
     const { agentId, sessionKey, route, ref } = picture;
-    for (const [one, { error }] of ended) {
+    for (const [one, end] of ended) {
       one.told += 1;
-      if (error) this.#pictures.delete(keyOf(one, one.ref));
+      if (!isReady(end)) this.#pictures.delete(keyOf(one, one.ref));
     }
     this.#write();
     const text = textOf(ended);

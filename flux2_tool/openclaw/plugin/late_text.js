@@ -1,14 +1,19 @@
 // What a conversation is told of the pictures that it waits for.
 
-/** @import { Failure, LatePicture, ToolResult } from "./types.d.ts" */
+/** @import { LatePicture, ToolResult } from "./types.d.ts" */
+
+// The task has ended without a picture. Any other error is one of the way to RunAPI, of the key or of the set-up: the
+// picture may be there, paid, once that is fixed.
+const ENDS = ["generation_failed", "content_refused"];
+const LOST = ["unexpected_answer", "task_not_found"];
 
 /**
  * @param {[LatePicture, ToolResult][]} ended The pictures of one call, and how each ended.
  */
 export function textOf(ended) {
-  const ready = ended.flatMap(([picture, { error }]) => (error ? [] : [picture]));
-  const failed = ended.flatMap(([picture, { error }]) => (error ? [failureText(picture, error)] : []));
-  return [...(ready.length ? [readyText(ready)] : []), ...failed].join("\n");
+  const ready = ended.flatMap(([picture, end]) => (isReady(end) ? [picture] : []));
+  const others = ended.flatMap(([picture, end]) => (isReady(end) ? [] : [isOver(end) ? failureText(picture, end) : openText(picture, end)]));
+  return [...(ready.length ? [readyText(ready)] : []), ...others].join("\n");
 }
 
 /** @param {LatePicture[]} pictures */
@@ -28,11 +33,23 @@ function readyText(pictures) {
 
 /**
  * @param {LatePicture} picture
- * @param {Failure["error"]} error
+ * @param {ToolResult} end
  */
-function failureText(picture, { message, charged }) {
+function failureText(picture, { error }) {
   const ask = "Tell the user; request another one only if they ask for it.";
-  return `${named([picture])} could not be made: ${message} (charged: ${charged}) ${ask}`;
+  return `${named([picture])} could not be made: ${error?.message} (charged: ${error?.charged}) ${ask}`;
+}
+
+/**
+ * Says that a picture is not waited for any longer, though it may still come.
+ *
+ * @param {LatePicture} picture
+ * @param {ToolResult} end
+ */
+function openText(picture, { error }) {
+  const why = error ? error.message : "RunAPI has not finished it.";
+  const look = `It may be charged; get_image_task with task_id "${picture.ref}" looks again, which is free.`;
+  return `${named([picture])} did not come within a day: ${why} ${look} Tell the user; request another one only if they ask for it.`;
 }
 
 /** @param {LatePicture[]} pictures */
@@ -44,10 +61,23 @@ function named(pictures) {
 }
 
 /**
- * Returns whether a picture will not come: RunAPI or its limits say so, and waiting changes nothing.
+ * Returns whether a picture is there.
  *
- * @param {Failure} failure
+ * @param {ToolResult} end
  */
-export function isFinal({ error: { retryable, code } }) {
-  return !retryable && code !== "cancelled" && code !== "worker_stopped";
+export function isReady(end) {
+  return !end.error && end.task.state === "completed";
+}
+
+/**
+ * Returns whether a picture is there, or will not come.
+ *
+ * @param {ToolResult} end
+ */
+export function isOver(end) {
+  if (!end.error) return isReady(end);
+  const { code, charged, retryable } = end.error;
+  // RunAPI has taken the task and does not give its picture; under another account's key it never knew it.
+  const isLost = LOST.includes(code) && charged !== "no" && !retryable;
+  return ENDS.includes(code) || isLost;
 }

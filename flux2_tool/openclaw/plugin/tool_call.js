@@ -6,6 +6,7 @@ import { WEBCHAT, copiesFolder, deliver, needsCopy, preparedFolder } from "./del
 import { failure, unpresented } from "./failure.js";
 import { placeOf } from "./family.js";
 import { isProcessing, readyImages, refsOf } from "./picture_set.js";
+import { isOver } from "./late_text.js";
 import { isPrivate, isRecent, recentCall } from "./recent.js";
 import { requesterParams } from "./requester.js";
 import { lookAtSaved } from "./saved.js";
@@ -42,7 +43,8 @@ export function executor(api, ctx, tool, callWorker) {
       const isStopped = signal?.aborted === true;
       const result = isStopped ? found : (shared.unshown?.told(ctx, found) ?? found);
       if (!result.error) return await present(api, ctx, place, { tool, callId, isStopped }, result);
-      shared.late?.settle(place.home, result.error.task_ref);
+      // A picture that may still come is waited for on.
+      if (isOver(result)) shared.late?.settle(place.home, result.error.task_ref ?? askedRef(args));
       return failedCall(result);
     } catch (error) {
       api.logger.error(`flux2: ${tool}: ${error instanceof Error ? error.stack : error}`);
@@ -79,6 +81,16 @@ export function paramsOf(api, ctx, tool, args, callId, place = placeOf(api, ctx)
     wait_s: settingsOf(api).wait_s ?? null,
     output_dir: null,
   };
+}
+
+/**
+ * Returns the reference of the task that a call asks for: a refused one's error names none.
+ *
+ * @param {unknown} args
+ */
+function askedRef(args) {
+  const { task_id } = Object(args);
+  return typeof task_id === "string" ? `task:${task_id.trim().replace(/^task:/, "")}` : null;
 }
 
 /** @typedef {{ tool: string, callId: string, isStopped: boolean }} Call */
