@@ -24,7 +24,15 @@ const logger = Object.fromEntries(
 const { setTimeout } = globalThis;
 const shared = () => globalThis[Symbol.for("flux2-tool.worker")];
 
-const modelAuth = (hostKey) => ({
+// The credentials of agents by their folders; those of an agent without any are the default agent's.
+const modelAuth = (hostKey, agentKeys) => ({
+  ensureAuthProfileStore(agentDir) {
+    const key = agentKeys[agentDir];
+    return { profiles: key ? { "runapi:own": { type: "api_key", provider: "runapi", key } } : {} };
+  },
+  resolveAuthProfileOrder({ store, provider }) {
+    return Object.keys(store.profiles).filter((name) => store.profiles[name].provider === provider);
+  },
   isProviderApiKeyConfigured: () => Boolean(hostKey),
   async resolveApiKeyForProvider({ provider }) {
     if (!hostKey) throw new Error(`No API key found for provider "${provider}".`);
@@ -37,7 +45,7 @@ const withInfinity = (_key, value) => {
 };
 
 const operations = {
-  async register({ name, root, config, stateDir, providers, hostKey, sessions }) {
+  async register({ name, root, config, stateDir, providers, hostKey, agentKeys = {}, sessions }) {
     const plugin = { root, tools: new Map(), service: null, images: null, methods: new Map(), routes: [], tabs: [], hooks: [] };
     const { default: ours } = await import(pathToFileURL(join(root, "dist", "index.js")).href);
     ours.register({
@@ -49,14 +57,17 @@ const operations = {
       runtime: {
         state: { resolveStateDir: () => stateDir },
         config: { current: () => ({ models: { providers }, plugins: { entries: { flux2: entry } } }) },
-        modelAuth: modelAuth(hostKey),
+        modelAuth: modelAuth(hostKey, agentKeys),
         events: {
           onAgentEvent(listener) {
             listeners.add(listener);
             return () => listeners.delete(listener);
           },
         },
-        agent: { session: { getSessionEntry: ({ sessionKey }) => sessions?.[sessionKey] } },
+        agent: {
+          resolveAgentDir: (_cfg, id) => `/agents/${id}/agent`,
+          session: { getSessionEntry: ({ sessionKey }) => sessions?.[sessionKey] },
+        },
         system: {
           enqueueSystemEvent: (text, options) => events.push({ text, ...options }),
           requestHeartbeat: (options) => events.push({ wake: options }),

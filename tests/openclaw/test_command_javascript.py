@@ -39,6 +39,18 @@ def test_the_worker_is_asked_for_this_conversation(host: PluginHost, make_plugin
     assert (found["sender"], found["api_key"]) == ("telegram:7", "sk-secret-of-the-environment")
 
 
+def test_the_account_is_that_of_the_agent_asked(
+    start_host: Callable[..., PluginHost], make_plugin: Callable[..., Path]
+) -> None:
+    """The balance of another agent's account says nothing of what this one may spend."""
+    host = start_host()
+    host.register(make_plugin(), hostKey="sk-of-the-provider", agentKeys={"/agents/kim/agent": "sk-of-kim"})
+
+    found = [asked(host, {**GROUP, "agentId": agent})["api_key"] for agent in ("main", "kim")]
+
+    assert found == ["sk-of-the-provider", "sk-of-kim"]
+
+
 @pytest.mark.parametrize(
     ("context", "is_operator"),
     [

@@ -137,6 +137,20 @@ def test_each_agent_has_a_session_of_its_own(serving: PluginHost, agent_dir: str
     assert calls(serving)[0]["params"]["session"] == {"agent_id": agent, "session_key": "image_generate"}
 
 
+@pytest.mark.parametrize(("agent", "key"), [("kim", "sk-of-kim"), ("main", "sk-of-the-provider")])
+def test_each_agent_pays_from_its_own_account(
+    start_host: Callable[..., PluginHost], make_plugin: MakePlugin, agent: str, key: str
+) -> None:
+    """What one agent makes must not be charged to another's account."""
+    host = start_host()
+    keys = {"/agents/kim/agent": "sk-of-kim"}
+    host.register(make_plugin(image_generate=True), hostKey="sk-of-the-provider", agentKeys=keys)
+
+    generate(host, "fox", agentDir=f"/agents/{agent}/agent")
+
+    assert calls(host)[0]["params"]["api_key"] == key
+
+
 def test_input_images_become_private_files_for_one_call(serving: PluginHost) -> None:
     """They may be photos of people; other users of the machine must not see them, nor later calls."""
     made = generate(serving, "fox", model="flux-2-flex", inputImages=["first photo", "second photo"])

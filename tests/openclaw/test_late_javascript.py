@@ -208,6 +208,23 @@ def test_a_picture_that_fails_late_is_told(gateway: PluginHost, how: str, said: 
     assert waited_for(gateway) == []
 
 
+def test_a_late_picture_is_looked_for_in_its_agents_account(
+    start_host: Callable[..., PluginHost], make_plugin: MakePlugin
+) -> None:
+    """RunAPI knows a task under the key alone that has paid for it."""
+    host = start_host()
+    host.register(make_plugin(), hostKey="sk-of-the-provider", agentKeys={"/agents/kim/agent": "sk-of-kim"})
+    host.ask("start", plugin="plugin")
+    host.ask("hurry", times=50)
+    host.call("processing", context={**IN_GROUP, "agentId": "kim"}, hostKey="sk-of-kim")
+    finish(host)
+    events(host, 2)
+
+    calls = [json.loads(line)["params"] for line in (host.folder / "calls.jsonl").read_text().splitlines()]
+
+    assert [one["api_key"] for one in calls if one.get("watching")] == ["sk-of-kim"]
+
+
 @pytest.mark.parametrize("trouble", ["refused", "no key", "another account", "no worker", "defect"])
 def test_a_picture_that_cannot_be_looked_for_is_waited_for_on(gateway: PluginHost, trouble: str) -> None:
     """It may be there, paid: whoever is told that there is none asks for another, which is paid as well."""

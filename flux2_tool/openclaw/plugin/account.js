@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 
-/** @import { Account, AccountContext, OpenClawConfig, PluginApi, Settings } from "./types.d.ts" */
+/** @import { Account, AccountContext, AgentAccount, OpenClawConfig, PluginApi, Settings } from "./types.d.ts" */
 
 const PROVIDER = "runapi";
 const PLACEHOLDER = /^(\$\{.*|\$\w+|%\w+%|\{\{.*\}\}|<.*>)$/s; // as in credentials.py
@@ -47,20 +47,43 @@ function isFilled(key) {
 }
 
 /**
- * Returns the part of a tool's context that `accountOf` reads, where there is no tool call.
+ * Returns the part of a tool's context that `accountOf` reads, where there is no tool call. Each agent may have a key of
+ * its own, which pays for its pictures and alone finds them again.
  *
  * @param {PluginApi} api
  * @param {OpenClawConfig | undefined} cfg
+ * @param {AgentAccount} agent
  * @returns {AccountContext}
  */
-export function hostContext(api, cfg) {
+export function hostContext(api, cfg, agent = {}) {
   return {
     runtimeConfig: cfg,
     async resolveApiKeyForProvider(provider) {
+      const own = agentsKey(api, cfg, agent, provider);
+      if (own !== undefined) return own;
       const auth = await api.runtime?.modelAuth?.resolveApiKeyForProvider({ provider, cfg });
       return auth?.apiKey;
     },
   };
+}
+
+/**
+ * Returns the key of an agent's own credentials; OpenClaw's runtime resolves those of the default agent alone.
+ *
+ * @param {PluginApi} api
+ * @param {OpenClawConfig | undefined} cfg
+ * @param {AgentAccount} agent
+ * @param {string} provider
+ */
+function agentsKey(api, cfg, { agentId, agentDir, authStore }, provider) {
+  const { agent: agents, modelAuth } = api.runtime ?? {};
+  if (!cfg || !modelAuth?.resolveAuthProfileOrder) return undefined;
+  const folder = agentDir ?? (agentId ? agents?.resolveAgentDir?.(cfg, agentId) : undefined);
+  const store = authStore ?? (folder ? modelAuth.ensureAuthProfileStore?.(folder) : undefined);
+  if (!store) return undefined;
+  const names = modelAuth.resolveAuthProfileOrder({ cfg, store, provider });
+  const found = names.map((name) => store.profiles[name]);
+  return found.flatMap((one) => (one?.type === "api_key" && one.key ? [one.key] : []))[0];
 }
 
 /**

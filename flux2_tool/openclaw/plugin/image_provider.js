@@ -132,7 +132,7 @@ async function generate(api, model, request, callWorker) {
   /** @type {Call} */
   const call = async (tool, args, rest) => {
     const params = { tool, arguments: args, session, unattributed: true, ...files, ...rest };
-    return callWorker(await accountOf(hostContext(api, request.cfg), settingsOf(api)), params, stop.signal);
+    return callWorker(await accountOf(hostContext(api, request.cfg, request), settingsOf(api)), params, stop.signal);
   };
   try {
     const sources = await writeSources(request.inputImages ?? [], folder);

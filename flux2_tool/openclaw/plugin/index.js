@@ -29,7 +29,7 @@ import { executor, paramsOf } from "./tool_call.js";
 import { UnshownPictures } from "./unshown.js";
 import { Worker } from "./worker.js";
 
-/** @import { Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
+/** @import { AgentAccount, Bundle, BundledTool, CallWorker, OpenClawConfig } from "./types.d.ts" */
 /** @import { PluginApi, QuestionOf, ToolContext } from "./types.d.ts" */
 
 const ID = "flux2";
@@ -72,7 +72,7 @@ export default {
       return problem ? `${problem.error.message} ${problem.error.hint}` : startedWorker(api, bundle);
     });
     registerOverview(api, async (ctx, params) => {
-      const { api_key, base_url } = await accountOf(hostContext(api, ctx.config), settingsOf(api));
+      const { api_key, base_url } = await accountOf(hostContext(api, ctx.config, ctx), settingsOf(api));
       await lookAtSaved();
       const problem = await problemOf(api, bundle, { wait_s: DOCTOR_WAIT_S });
       if (problem) return { text: `${problem.error.message} ${problem.error.hint}` };
@@ -96,7 +96,7 @@ function serviceOf(api, bundle, callWorker) {
     const session = { agent_id: agentId ?? null, session_key: sessionKey };
     const args = { task_id: ref, timeoutSeconds };
     const params = { tool: "get_image_task", arguments: args, session, watching: true, wait_s: timeoutSeconds };
-    return callWorker(await currentAccount(api), params, signal);
+    return callWorker(await currentAccount(api, picture), params, signal);
   });
   const unshown = new UnshownPictures(api);
   return {
@@ -152,14 +152,15 @@ function registerTool(api, bundle, tool, callWorker) {
 }
 
 /**
- * Returns the account that the gateway has now, where no call names one.
+ * Returns the account that the gateway has now, or one of its agents, where no call names one.
  *
  * @param {PluginApi} api
+ * @param {AgentAccount} [agent]
  */
-function currentAccount(api) {
+function currentAccount(api, agent) {
   // Read-only by its type; the account is only read from it.
   const config = /** @type {OpenClawConfig | undefined} */ (api.runtime?.config?.current?.());
-  return accountOf(hostContext(api, config), settingsOf(api));
+  return accountOf(hostContext(api, config, agent), settingsOf(api));
 }
 
 /**

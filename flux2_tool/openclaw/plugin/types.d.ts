@@ -80,6 +80,9 @@ export type AccountContext = Pick<
   "config" | "getRuntimeConfig" | "resolveApiKeyForProvider" | "runtimeConfig"
 >;
 
+/** Whose account is meant, where there is no tool call: the agent's id, or its folder and credentials. */
+export type AgentAccount = Pick<ImageRequest, "agentDir" | "authStore"> & { agentId?: string };
+
 // tools.json, and the plugin's settings as its configSchema has them
 
 export interface Settings {
