@@ -48,6 +48,7 @@ from flux2_tool.hosts.worker.json_rpc import (
     outer_id,
     request_id_of,
 )
+from flux2_tool.hosts.worker.loading import load_soon
 from flux2_tool.schema.manifest import load_manifest
 from flux2_tool.schema.task_ref import TaskRef
 
@@ -87,6 +88,7 @@ class Worker:
         self._config: Mapping[str, Any] = {}
         self._calls: WorkerCalls | None = None
         self._running: dict[RequestId, tuple[asyncio.Task[None], CancelToken]] = {}
+        self._loading: asyncio.TimerHandle | None = None
         self.stopped = asyncio.Event()
 
     async def receive(self, line: bytes) -> None:
@@ -129,6 +131,8 @@ class Worker:
         Args:
             delivered: Whether the peer still reads the last responses.
         """
+        if self._loading is not None:
+            self._loading.cancel()
         for _task, cancel in self._running.values():
             cancel.set()
         running = [task for task, _cancel in self._running.values()]
@@ -156,6 +160,7 @@ class Worker:
         elif method == "initialize":
             self._initialize(params)
             self._respond(request_id, {"version": self._manifest.version, "manifest_sha256": self._manifest.sha256})
+            self._loading = self._loading or load_soon()
         elif method == "webhook":
             self._respond(request_id, {"accepted": self._loaded().webhook(params)})
         elif method == "shutdown":
