@@ -22,6 +22,7 @@ const logger = Object.fromEntries(
   ["debug", "info", "warn", "error"].map((level) => [level, (line) => logs.push([level, String(line)])]),
 );
 const { setTimeout } = globalThis;
+const delays = []; // that were asked for, in ms
 const shared = () => globalThis[Symbol.for("flux2-tool.worker")];
 
 // The credentials of agents by their folders; those of an agent without any are the default agent's.
@@ -212,6 +213,14 @@ const operations = {
   // Time for the plugin's own deadlines, so that no test sits them out; once more with 1 for what must not be hurried.
   hurry({ times }) {
     globalThis.setTimeout = (callback, ms, ...args) => setTimeout(callback, ms / times, ...args);
+  },
+  // Notes the delays that are asked for from now on, and sits none of them out; returns those noted before.
+  delays() {
+    globalThis.setTimeout = (callback, ms, ...args) => {
+      delays.push(ms);
+      return setTimeout(callback, 0, ...args);
+    };
+    return delays.splice(0);
   },
   // Lets the hurried deadlines pass, several times over.
   settle: () =>

@@ -532,6 +532,24 @@ def test_stopping_the_gateways_service_ends_the_worker(host: PluginHost, make_pl
     assert host.call("fox")["details"]["result"]["task"]["state"] == "completed"
 
 
+def test_stopping_in_mid_call_takes_less_than_the_host_waits(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    """OpenClaw gives a service five seconds when it replaces plugins, and else reports that their end has failed."""
+    host.register(make_plugin())
+    host.ask("start", plugin="plugin")
+    gate = tmp_path / "gate"
+    call = host.begin(f"until {gate}")
+    host.wait_for_progress(call)
+
+    host.ask("delays")
+    host.ask("stop", plugin="plugin")
+
+    assert 0 < max(host.ask("delays")) < 5_000
+    gate.touch()
+    assert host.ask("end", call=call)["details"]["result"]["task"]["state"] == "completed"
+
+
 def test_an_idle_worker_does_not_keep_the_host_alive(host: PluginHost, make_plugin: MakePlugin) -> None:
     """`openclaw agent --local` has to exit after its turn, and the worker with it."""
     host.register(make_plugin())

@@ -15,6 +15,7 @@ import { eachLine, processEnd, startProcess } from "./process.js";
 
 const START_MS = 30_000;
 const GRACE_MS = 5_000;
+const STOP_MS = 4_000; // OpenClaw waits 5 s for the end of a service, and calls a later one failed
 const MAX_LOG_LINE_BYTES = 1 << 20;
 
 export class Worker {
@@ -144,11 +145,11 @@ export class Worker {
     }
   }
 
-  /** Lets the calls in flight finish, then ends the worker. Resolves when it has ended, or after the grace time. */
+  /** Lets the calls in flight finish, then ends the worker. Resolves when it has ended, or when nobody may wait longer. */
   retire() {
     this.#isRetired = true;
     this.#countCalls(0);
-    return Promise.race([this.exited, pause(GRACE_MS)]);
+    return Promise.race([this.exited, pause(STOP_MS)]);
   }
 
   /**
