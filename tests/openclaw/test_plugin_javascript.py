@@ -532,6 +532,24 @@ def test_stopping_the_gateways_service_ends_the_worker(host: PluginHost, make_pl
     assert host.call("fox")["details"]["result"]["task"]["state"] == "completed"
 
 
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+def test_a_worker_killed_while_it_starts_is_no_fault_of_the_set_up(
+    host: PluginHost, make_plugin: MakePlugin, tmp_path: Path, signal: str
+) -> None:
+    """As when memory runs out: nobody has to install anything, and the next call may succeed."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nkill -{signal} $$\n")
+    python.chmod(0o755)
+    host.register(make_plugin(python=str(python)))
+
+    error = host.call("fox")["details"]["result"]["error"]
+
+    assert (error["code"], error["retryable"], error["charged"]) == ("worker_stopped", True, "no")
+    assert f"SIG{signal}" in error["message"]
+    assert "Nothing was sent." in error["hint"]
+    assert "install" not in error["hint"]
+
+
 def test_stopping_in_mid_call_takes_less_than_the_host_waits(
     host: PluginHost, make_plugin: MakePlugin, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import { isFile } from "./files.js";
 
 /** @import { Bundle, Launch, Methods } from "./types.d.ts" */
 
+const KILLED = /^it ended with SIG(KILL|TERM)$/;
 const INSTALL = "flux2-tool openclaw install";
 
 /**
@@ -16,6 +17,11 @@ const INSTALL = "flux2-tool openclaw install";
  */
 export function misfit(launch, bundle, result, cause, lastLogLine) {
   const [program = "", ...options] = launch.program;
+  // Whoever killed it, such as a system without memory, says nothing against the installation.
+  if (cause && KILLED.test(cause)) {
+    const again = "Nothing was sent. Make the same call again, once; if this comes again, on the gateway's machine run: flux2-tool doctor";
+    return failure("worker_stopped", `The image worker was killed while it started: ${cause}.`, again, "no", true);
+  }
   const isOlder = result !== undefined && isLowerVersion(result.version, bundle.version);
   const isMissing = /No module named '?flux2_tool/.test(lastLogLine);
   // The command flux2-tool went with the interpreter that the plugin was installed by.
