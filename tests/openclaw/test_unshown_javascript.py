@@ -99,6 +99,18 @@ def test_what_a_stopped_turn_did_not_show_is_told_once(gateway: PluginHost) -> N
     assert "get_image_task fetches it, which is free" in texts[0]
 
 
+def test_what_a_failed_turn_may_have_shown_is_told_as_that(gateway: PluginHost) -> None:
+    """OpenClaw may attach a picture, and then say that the model cannot be reached."""
+    call_in(gateway, "run-1", "a kite")
+    tell(gateway, "run-1", {"phase": "error"})
+
+    first, second = others(gateway)
+
+    assert "its turn failed, perhaps before it was shown; get_image_task fetches it, which is free" in first
+    assert "If the user does not see it, show it; do not request it again" in first
+    assert NAMED not in second
+
+
 def test_an_error_tells_it_too(gateway: PluginHost) -> None:
     """It may be the conversation's last result."""
     call_in(gateway, "run-1", "a kite")

@@ -567,6 +567,8 @@ export interface UnshownPicture {
   boot: string | undefined;
   since_ms: number;
   isStopped: boolean;
+  /** Whether its run ended by an error, with which OpenClaw may have shown it. */
+  isFailed?: boolean;
 }
 
 export interface AgentEvent {

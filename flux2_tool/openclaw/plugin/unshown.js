@@ -1,7 +1,7 @@
 // Pictures whose turn ended before they were shown: it was stopped, or the gateway was killed, after the tool's result.
 //
 // OpenClaw attaches a picture with the answer of its run. Its events say how each run ended; a run whose begin was seen,
-// and that ended otherwise, or not at all before the gateway did, has shown nothing. The conversation's next result says
+// and that ended otherwise, or not at all before the gateway did, has shown nothing; one that failed may have. The conversation's next result says
 // so, once; for a subagent's run it is the conversation that the subagent works for, which never heard of the picture.
 // What is not shown yet is in a file, because a gateway that is killed has no time to write.
 
@@ -104,7 +104,7 @@ export class UnshownPictures {
     const ofRun = [...this.#pictures.values()].filter(({ run }) => run === runId);
     for (const picture of ofRun) {
       if (isShown) this.#pictures.delete(keyOf(picture.session, picture.ref));
-      else picture.isStopped = true;
+      else Object.assign(picture, { isStopped: true, isFailed: phase === "error" && aborted !== true });
     }
     if (ofRun.length) this.#write();
   }
@@ -145,18 +145,17 @@ function byCall(pictures) {
 /** @param {UnshownPicture[]} pictures Of one call. */
 function textOf(pictures) {
   const refs = pictures.map(({ ref }) => ref).join(", ");
-  const title = pictures[0]?.title;
+  const { title, isFailed } = pictures[0] ?? {};
   const named = title ? `${refs} (${JSON.stringify(title)})` : refs;
-  if (pictures.length === 1) {
-    return (
-      `earlier_image: ${named}, an image asked for earlier in this conversation, is finished and charged, and its turn ended ` +
-      "before it was shown; get_image_task fetches it, which is free. Tell the user; do not request it again"
-    );
-  }
+  const isOne = pictures.length === 1;
+  const count = isOne ? "an image" : `${pictures.length} images`;
+  const [whose, they, each, it] = isOne ? ["its", "it was", "it", "it"] : ["their", "they were", "each", "them"];
+  const how = isFailed ? `failed, perhaps before ${they} shown` : `ended before ${they} shown`;
+  const next = isFailed ? `If the user does not see ${it}, show ${it}` : "Tell the user";
   return (
-    `earlier_image: ${named}, ${pictures.length} images asked for earlier in this conversation, are finished and charged, and ` +
-    "their turn ended before they were shown; get_image_task fetches each, which is free. Tell the user; do not request " +
-    "them again"
+    `earlier_image: ${named}, ${count} asked for earlier in this conversation, ${isOne ? "is" : "are"} finished and charged, ` +
+    `and ${whose} turn ${how}; ` +
+    `get_image_task fetches ${each}, which is free. ${next}; do not request ${it} again`
   );
 }
 
