@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,24 @@ def test_a_picture_that_cannot_be_looked_for_is_waited_for_on(gateway: PluginHos
     assert "is finished and was not shown yet" in event["text"]
     warned = [text for level, text in gateway.ask("logs") if level == "warn" and "waited for on" in text]
     assert len(warned) == 1
+
+
+def test_it_is_looked_for_less_and_less_often(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """What is wrong may stay so all day, and every look asks RunAPI several times."""
+    picture = {"agentId": "main", "sessionKey": "s", "ref": "task:tsk_1", "route": GROUP, "title": None, "told": 0}
+    (host.folder / "flux2-tool").mkdir()
+    (host.folder / "flux2-tool" / "late.json").write_text(
+        json.dumps({"pictures": [picture | {"since_ms": int(time.time() * 1000)}]})
+    )
+    host.register(make_plugin(python="/nowhere/python"))
+    host.ask("delays")
+    host.ask("start", plugin="plugin")
+    minutes: list[int] = []
+    while len(minutes) < 6:
+        host.ask("settle")
+        minutes += [ms // 60_000 for ms in host.ask("delays") if ms >= 60_000]
+
+    assert minutes[:6] == [1, 2, 4, 8, 10, 10]
 
 
 @pytest.mark.parametrize(

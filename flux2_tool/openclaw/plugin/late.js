@@ -19,6 +19,7 @@ import { conversationOf } from "./shared.js";
 const WAIT_S = 600; // the longest wait of get_image_task
 const AGAIN_MS = 1_000;
 const RETRY_MS = 60_000;
+const LONGEST_RETRY_MS = 10 * RETRY_MS; // what is wrong may stay so for the whole day
 const LIFE_MS = 24 * 3600 * 1000;
 const QUIET_MS = 5_000; // a turn that is under way may fetch the picture itself
 const MAX_TOLD = 2; // a second time only when the gateway was restarted before anybody fetched it
@@ -144,6 +145,7 @@ export class LatePictures {
   async #follow(picture) {
     const { signal } = this.#stop;
     let lastCode = "";
+    let retryMs = RETRY_MS;
     while (this.#isWanted(picture)) {
       const isLastLook = Date.now() - picture.since_ms > LIFE_MS;
       const result = await this.#watch(picture, isLastLook ? 0 : WAIT_S, signal);
@@ -154,7 +156,8 @@ export class LatePictures {
         this.#api.logger.warn(`flux2: ${picture.ref} is late, and is waited for on: ${message} ${hint}`);
       }
       lastCode = code;
-      await pause(result.error ? RETRY_MS : AGAIN_MS);
+      await pause(result.error ? retryMs : AGAIN_MS);
+      retryMs = result.error ? Math.min(2 * retryMs, LONGEST_RETRY_MS) : RETRY_MS;
     }
     return undefined;
   }
