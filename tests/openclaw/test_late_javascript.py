@@ -28,7 +28,7 @@ def gateway(host: PluginHost, make_plugin: MakePlugin) -> PluginHost:
     """A host whose plugin has been started, and is not in no hurry."""
     host.register(make_plugin())
     host.ask("start", plugin="plugin")
-    host.ask("hurry", times=50)
+    host.ask("hurry", times=15)
     return host
 
 
@@ -216,7 +216,7 @@ def test_a_late_picture_is_looked_for_in_its_agents_account(
     host = start_host()
     host.register(make_plugin(), hostKey="sk-of-the-provider", agentKeys={"/agents/kim/agent": "sk-of-kim"})
     host.ask("start", plugin="plugin")
-    host.ask("hurry", times=50)
+    host.ask("hurry", times=15)
     host.call("processing", context={**IN_GROUP, "agentId": "kim"}, hostKey="sk-of-kim")
     finish(host)
     events(host, 2)
@@ -283,7 +283,7 @@ def test_after_a_day_its_conversation_is_told_how_it_stands(
 
     again = start_host(RUNAPI_API_KEY="sk-secret-of-the-environment")
     again.register(gateway.folder / "plugin-0.1.0")
-    again.ask("hurry", times=50)
+    again.ask("hurry", times=10)
     again.ask("start", plugin="plugin")
     event, _wake = events(again, 2)
 
@@ -342,7 +342,7 @@ def test_turned_on_later_it_goes_on_with_what_waited_before(
     again = start_host(RUNAPI_API_KEY="sk-secret-of-the-environment")
     again.register(gateway.folder / "plugin-0.1.0", config={"late_pictures": False})
     again.ask("start", plugin="plugin")
-    again.ask("hurry", times=50)
+    again.ask("hurry", times=15)
 
     again.ask("configure", changed={"enabled": True, "config": {"late_pictures": True}})
     again.call("processing", context=IN_WEBCHAT)
@@ -368,7 +368,7 @@ def test_a_restart_goes_on_waiting(gateway: PluginHost, start_host: Callable[...
     again = start_host(RUNAPI_API_KEY="sk-secret-of-the-environment")
     again.register(gateway.folder / "plugin-0.1.0")
     again.ask("start", plugin="plugin")
-    again.ask("hurry", times=50)
+    again.ask("hurry", times=15)
     finish(again)
 
     event, _wake = events(again, 2)
