@@ -1,7 +1,7 @@
 """Make what a call returns: its pictures, its result, or the last pictures of its conversation.
 
 What does so is imported by the first call that gets there, because a process that makes one image sends its request
-first; `flux2_tool/cli/needed_later.py` loads it while the image is being made.
+first; `cli/needed_later.py` and `hosts/worker/needed_later.py` load it while the image is being made.
 """
 
 from __future__ import annotations

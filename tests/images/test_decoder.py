@@ -277,10 +277,10 @@ def test_the_header_says_what_decoding_takes(data: bytes, pixels: int, bytes_per
 @pytest.mark.parametrize(
     ("make", "granted_bytes", "said"),
     [
-        pytest.param(lambda: picture(), PRODUCTION.memory_bytes, "picture", id="a picture"),
+        pytest.param(picture, PRODUCTION.memory_bytes, "picture", id="a picture"),
         pytest.param(lambda: b"no picture", PRODUCTION.memory_bytes, "refused", id="no picture"),
         pytest.param(lambda: webp(9000, 9000), PRODUCTION.memory_bytes, "refused", id="81 megapixels"),
-        pytest.param(lambda: picture(), 1, "needs_bytes", id="more than was granted"),
+        pytest.param(picture, 1, "needs_bytes", id="more than was granted"),
         pytest.param(lambda: png_of(MAX_CHUNKS), PRODUCTION.memory_bytes, "picture", id="a PNG of many parts"),
         pytest.param(lambda: png_of(MAX_CHUNKS + 1), PRODUCTION.memory_bytes, "refused", id="a PNG of too many parts"),
     ],
@@ -603,7 +603,7 @@ def test_what_comes_behind_a_compressed_picture_is_not_read(tmp_path: Path) -> N
         ),
         pytest.param(lambda: b"no zlib", "gzip", "compression is broken", id="broken"),
         pytest.param(lambda: zlib.compress(picture())[:-9], "deflate", "compression ends too early", id="not whole"),
-        pytest.param(lambda: picture(), "zstd", "not asked for", id="another encoding"),
+        pytest.param(picture, "zstd", "not asked for", id="another encoding"),
     ],
 )
 def test_what_a_compressed_answer_may_hold_is_bounded(

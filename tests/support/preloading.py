@@ -7,15 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 IN_A_CALL: Final = (
-    "flux2_tool.engine.pictures",
-    "flux2_tool.engine.result_builder",
-    "flux2_tool.engine.source_resolver",
+    "flux2_tool.hosts.worker.needed_later",
     "flux2_tool.journal.postgres_database",
     "anyio._backends._asyncio",
-    "encodings.idna",
     "jsonschema",
     "psycopg_pool",
-    "_strptime",
 )
 """What a call imports only where it needs it, and what libraries import then."""
 

@@ -1,9 +1,9 @@
 // Pictures whose turn ended before they were shown: it was stopped, or the gateway was killed, after the tool's result.
 //
 // OpenClaw attaches a picture with the answer of its run. Its events say how each run ended; a run whose begin was seen,
-// and that ended otherwise, or not at all before the gateway did, has shown nothing; one that failed may have. The conversation's next result says
-// so, once; for a subagent's run it is the conversation that the subagent works for, which never heard of the picture.
-// What is not shown yet is in a file, because a gateway that is killed has no time to write.
+// and that ended otherwise, or not at all before the gateway did, has shown nothing; one that failed may have. The
+// conversation's next result says so, once; for a subagent's run it is the conversation that the subagent works for, which
+// never heard of the picture. What is not shown yet is in a file, because a gateway that is killed has no time to write.
 
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
