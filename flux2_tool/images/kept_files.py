@@ -245,8 +245,9 @@ def _is_unchanged(file: KeptFile) -> bool:
 
 
 def _remove_parts(folder: Path, *, now: float) -> None:
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
-            is_part = _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-            if is_part and now - entry.stat(follow_symlinks=False).st_mtime > _PART_LIFE_S:
-                Path(entry.path).unlink(missing_ok=True)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another call may have finished or removed it
+                is_part = _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                if is_part and now - entry.stat(follow_symlinks=False).st_mtime > _PART_LIFE_S:
+                    Path(entry.path).unlink(missing_ok=True)

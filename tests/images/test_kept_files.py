@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,32 @@ def test_what_a_killed_process_left_behind_is_removed_after_a_day(folder: Path) 
     pruned(folder)
 
     assert sorted(path.name for path in folder.iterdir()) == [f".flux2-{'1' * 16}.part", "mine.part"]
+
+
+def test_a_half_picture_that_goes_while_they_are_looked_at_keeps_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another call finished its own meanwhile; the listing is closed all the same."""
+    folder.mkdir()
+    names = [f".flux2-{number:016x}.part" for number in range(5)]
+    for name in names:
+        (folder / name).touch()
+        os.utime(folder / name, (NOON - WEEK_S, NOON - WEEK_S))
+    list_real = os.scandir
+
+    @contextlib.contextmanager
+    def lists_one_that_goes(listed: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with list_real(listed) as entries:
+            found = list(entries)
+            for entry in found[:1]:
+                (folder / entry.name).unlink()
+            yield found
+
+    monkeypatch.setattr(os, "scandir", lists_one_that_goes)
+    pruned(folder)
+    monkeypatch.undo()
+
+    assert list(folder.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_has_nothing(folder: Path) -> None:

@@ -30,7 +30,9 @@ def installed(tmp_path: Path) -> Path:
 def worker(tmp_path: Path, installed: Path) -> Iterator[WorkerProcess]:
     """A worker of that installation, which has had time to load what it may need."""
     command = (COMMAND[0], "-P", *COMMAND[1:])
-    with running_worker(tmp_path / "home", command=command, PYTHONPATH=str(installed)) as running:
+    # A copy is none of the lines that are counted.
+    variables = {"PYTHONPATH": str(installed), "COVERAGE_PROCESS_CONFIG": ""}
+    with running_worker(tmp_path / "home", command=command, **variables) as running:
         assert running.is_alive()
         wait_until(lambda: "what later calls need is loaded" in running.stderr)
         yield running
