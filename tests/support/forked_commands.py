@@ -169,6 +169,7 @@ def _server(kind: str = "commands") -> Server:
 def serve(path: str, kind: str) -> None:
     """Fork for each request until stdin ends."""
     preload(_PRELOADED if kind == "commands" else (*_PRELOADED, *_SERVERS))
+    _save_coverage()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(100)
@@ -184,6 +185,14 @@ def serve(path: str, kind: str) -> None:
                 listener.close()
                 _answer(connection)
             connection.close()
+
+
+def _save_coverage() -> None:
+    """Save which lines were run by importing, where coverage is measured: else each fork would save them again."""
+    measuring = sys.modules.get("coverage")
+    measured = measuring.Coverage.current() if measuring else None
+    if measured is not None:
+        measured.save()
 
 
 def _reap() -> None:
@@ -218,7 +227,8 @@ def _end_with(connection: socket.socket, pid: int) -> None:
     """Kill a process when whoever asked for it is gone: what was killed was meant to be the process itself."""
     with contextlib.suppress(OSError):
         connection.recv(1)
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _run(files: Sequence[int], *, arguments: Sequence[str], folder: str, environ: Mapping[str, str]) -> Any:
