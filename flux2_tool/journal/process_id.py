@@ -60,6 +60,8 @@ class ThisProcess:
         self._proc = proc
         # One process may have several tools, each closed separately.
         self._part = secrets.token_hex(4)
+        self._known = ProcessFacts()
+        self._known_of: int | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +94,13 @@ class ThisProcess:
         return Moment(clock, time.clock_gettime(BOOT_CLOCK))
 
     def _own(self) -> ProcessFacts:
+        """Return what is known of this process, which stays as it is: it is read once, and again after a fork."""
+        if self._known_of != os.getpid():
+            self._known = self._read_own()
+            self._known_of = os.getpid() if self._known.started is not None else None
+        return self._known
+
+    def _read_own(self) -> ProcessFacts:
         if _has_procfs(self._proc) and _own_ids(self._proc)[-1:] == [os.getpid()]:
             return _read_stat(self._proc / "self/stat")  # right also in a procfs of another namespace
         return _look_up(self._proc, os.getpid())

@@ -285,6 +285,26 @@ def test_a_leader_whose_threads_run_is_no_zombie(tmp_path: Path) -> None:
     assert states == {"1": "dead", "2": "alive"}
 
 
+def test_a_process_reads_once_what_it_is_and_again_after_a_fork(tmp_path: Path) -> None:
+    """A picture asks several times, and the more threads a process has the longer the system takes to answer."""
+    owner = ThisProcess()
+    name, proc = owner.name, _proc(tmp_path, ids=f"{os.getpid()}")
+    of_a_file = ThisProcess(proc=proc)
+    known = of_a_file.name
+    (proc / "self/stat").unlink()
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, f"{owner.liveness(owner.name)} {owner.liveness(name)} {owner.name}".encode())
+        os._exit(0)
+    os.wait()
+    own, parents, childs_name = os.read(reading, 4096).decode().split(" ", 2)
+
+    assert of_a_file.name == known
+    assert (own, parents) == ("alive", "alive")
+    assert childs_name.split(":")[1] != name.split(":")[1]
+    assert owner.liveness(childs_name) == "dead"
+
+
 def test_where_there_is_no_proc_psutil_tells_the_dead_from_the_living() -> None:
     """macOS; a start time there is by the wall clock, so that another one proves nothing."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
