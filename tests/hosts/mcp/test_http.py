@@ -185,8 +185,9 @@ def test_the_id_of_a_running_request_is_refused(server: Served, sandbox: Sandbox
             pass
         refused = [host.post({**second, "id": request_id}) for request_id in (2, "2")]
         clock.offset_s += 200
-        lines = [line.removeprefix(b"data: ") for line in iter(answer.readline, b"") if line.startswith(b"data: {")]
-        [result] = [message["result"] for line in lines if "result" in (message := json.loads(line))]
+        lines = (line.removeprefix(b"data: ") for line in answer if line.startswith(b"data: {"))
+        # Not read to its end: the server keeps the connection for a while.
+        result = next(message["result"] for line in lines if "result" in (message := json.loads(line)))
 
     for one in refused:
         assert (one.status_code, one.json()["id"], one.json()["error"]["code"]) == (400, None, -32600)
