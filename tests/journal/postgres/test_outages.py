@@ -78,11 +78,11 @@ class Gateway:
         self.sandbox = sandbox
         self._arguments = (home, url, base_url, settings)
 
-    def open(self) -> HostedEngine:
-        """Start a process of it; within an event loop."""
-        home, url, base_url, settings = self._arguments
+    def open(self, *, url: str | None = None) -> HostedEngine:
+        """Start a process of it, perhaps at another address of the database; within an event loop."""
+        home, own_url, base_url, settings = self._arguments
         return hosted(
-            load_settings({}, overrides={"home": home, "journal_url": url, "keep_days": 0, **settings}),
+            load_settings({}, overrides={"home": home, "journal_url": url or own_url, "keep_days": 0, **settings}),
             Credentials(api_key=SecretStr("sk-sandbox-000000"), base_url=base_url, source="explicit"),
             host="native",
         )
@@ -132,18 +132,21 @@ def test_a_killed_server_stops_only_the_next_image(server: PostgresServer, datab
     assert rows.split() == ["completed|t", "completed|t"]
 
 
-def test_a_server_killed_during_a_post_costs_nothing_twice(server: PostgresServer, database: str, home: Path) -> None:
+def test_a_server_killed_during_a_post_costs_nothing_twice(
+    server: PostgresServer, database: str, proxy: PostgresProxy, home: Path
+) -> None:
     """The answer of the POST arrives while nothing can be written; the next process must find the task all the same."""
 
     async def main() -> dict[str, Any]:
-        tool = started.open()
+        tool = started.open(url=proxy.url(database))
         started.sandbox.faults.queue(Fault(kind="latency", on="create", accepted=True, delay_s=1.0))
         first = asyncio.create_task(tool.call("text_to_image", FOX, session="s", wait_s=5.0))
         await started.is_sent()
+        # The gateway never gets to the database again: as if it were killed too, nobody writes what it knew.
         server.stop(signal.SIGKILL)
+        proxy.close()
         left = await first
         server.start()
-        # The gateway is killed too: nobody has written what it knew.
         again = started.open()
         server.query("UPDATE flux2_tool.records SET lease_until_s = 0", database)
         found = await again.call("text_to_image", FOX, session="s", wait_s=60.0)
