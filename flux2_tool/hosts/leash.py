@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -15,6 +16,16 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 0.5
 END_WITHIN_S: Final = 4.0
+
+
+def call_at_signal(end: Callable[..., object]) -> None:
+    """Have a signal that ends processes call this: Ctrl-C, SIGTERM, and SIGHUP unless it is ignored, as by nohup.
+
+    The event loop's own handlers are not used, because a loop that is stuck would never run them.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 class Leash:

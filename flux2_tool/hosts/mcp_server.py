@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
@@ -30,7 +29,7 @@ from flux2_tool.engine.engine import Engine
 from flux2_tool.engine.host_profile import MCP, HostProfile
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, NotApprovedError
-from flux2_tool.hosts.leash import Leash
+from flux2_tool.hosts.leash import Leash, call_at_signal
 from flux2_tool.hosts.log_stream import DRAIN_S, LogStream, log_to_stderr, unblocked_stderr
 from flux2_tool.hosts.mcp_answers import Answers, ReadAnswers
 from flux2_tool.hosts.mcp_consent import KEY_BYTES, ConsentStates
@@ -307,9 +306,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path 
         leash.pull()
         stop()
 
-    # Not the event loop's own handlers, which a loop that is stuck would never run.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    call_at_signal(end)
     output.on_broken(end)
     leash.watch()
     lines = LineReader(loop, on_end=leash.pull, max_bytes=MAX_LINE_BYTES)

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from flux2_tool._platform import files_allowed
 from flux2_tool.context import CallContext
 from flux2_tool.engine.host_profile import MCP_HTTP
-from flux2_tool.hosts.leash import END_WITHIN_S
+from flux2_tool.hosts.leash import END_WITHIN_S, call_at_signal
 from flux2_tool.hosts.log_stream import log_to_stderr, unblocked_stderr
 from flux2_tool.hosts.mcp_http.access import Access, token_of
 from flux2_tool.hosts.mcp_http.address import Listening, listen
@@ -154,9 +153,7 @@ async def serve(listening: Listening, token: str | None, *, on_ready: Callable[[
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
             loop.call_soon_threadsafe(stop)
 
-    # Not the event loop's own handlers, which a loop that is stuck would never run.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    call_at_signal(end)
     async with manager.run():
         sweeping = asyncio.ensure_future(app.sweep())
         await server.serve(sockets=[listening.listener])

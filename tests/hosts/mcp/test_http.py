@@ -264,7 +264,7 @@ def test_small_copies_are_for_hosts_that_show_them(server: Served) -> None:
     assert server.talk(make, client_info=named("claude-code")) == ["text"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_answers_who_waits_and_the_next_process_goes_on(
     environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock, tmp_path: Path, number: int
 ) -> None:

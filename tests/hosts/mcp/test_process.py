@@ -108,7 +108,7 @@ def test_stdout_carries_the_protocol_and_nothing_else(environ: dict[str, str], s
     assert len(sandbox.ledger.billed_tasks) == 1
 
 
-@pytest.mark.parametrize("ending", ["stdin closed", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("ending", ["stdin closed", "SIGTERM", "SIGINT", "SIGHUP"])
 def test_it_ends_with_its_client_also_in_mid_wait(
     environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock, ending: str
 ) -> None:
