@@ -17,6 +17,7 @@ import click
 
 from flux2_tool._platform import unsupported_system
 from flux2_tool.cli.collector import leave_garbage_at_exit
+from flux2_tool.cli.end_signals import exit_code_after_signal
 from flux2_tool.cli.exit_codes import EXIT_CODES_HELP, INTERRUPTED, WRONG_SETUP
 from flux2_tool.cli.streams import standard_streams
 from flux2_tool.cli.terminal import print_error, untold_output_failure, write_json
@@ -126,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = "make room there, or write it to another place"
             print_error(f"the output could not be written to stdout: {failure.strerror}", hint=hint)
             code = code or WRONG_SETUP
-        return code
+        return exit_code_after_signal(code)
 
 
 def _leave_out_httpx_command() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
 from flux2_tool.exceptions import (
@@ -17,6 +18,7 @@ __all__ = [
     "EXIT_CODES_HELP",
     "INTERRUPTED",
     "NOT_SAVED",
+    "OF_SIGNAL",
     "SOME_FAILED",
     "STILL_PROCESSING",
     "TRY_LATER",
@@ -27,10 +29,13 @@ DONE: Final = 0
 STILL_PROCESSING: Final = 6
 NOT_SAVED: Final = 7
 SOME_FAILED: Final = 8
+# Plus the number of the signal that ended the command.
+OF_SIGNAL: Final = 128
 
 EXIT_CODES_HELP: Final = (
     f"Exit codes: {DONE} done, {WRONG_ARGUMENTS} wrong arguments or source, "
     f"{WRONG_SETUP} key, configuration or journal, {REFUSED_OR_FAILED} refused or failed, "
     f"{TRY_LATER} try later or unexpected response, {STILL_PROCESSING} still processing, "
-    f"{NOT_SAVED} made but not saved, {SOME_FAILED} only some of several made, {INTERRUPTED} interrupted."
+    f"{NOT_SAVED} made but not saved, {SOME_FAILED} only some of several made, {INTERRUPTED} interrupted "
+    f"({OF_SIGNAL + signal.SIGTERM} by SIGTERM, {OF_SIGNAL + signal.SIGHUP} by SIGHUP)."
 )

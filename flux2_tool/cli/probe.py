@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flux2_tool._files import is_folder, is_there
+from flux2_tool.cli.end_signals import EndSignals
 from flux2_tool.cli.exit_codes import WRONG_SETUP
 from flux2_tool.cli.terminal import agreed, note, note_unwritten_output, progress, write_line, write_path
 from flux2_tool.context import working_folder
@@ -35,7 +36,6 @@ def probe(yes: bool, path: Path | None) -> int:
     The transcript has paths, codes, names and types, and says row by row whether this tool's table of the API
     is right. Attach it to a report of an unexpected answer.
     """
-    from flux2_tool.cli.output import exit_code_of, print_failure
     from flux2_tool.cli.prices import price_now
     from flux2_tool.credentials import resolve_credentials
     from flux2_tool.diagnostics.probe import MODEL, RESOLUTION
@@ -52,7 +52,16 @@ def probe(yes: bool, path: Path | None) -> int:
         note("nothing was sent")
         return WRONG_SETUP
     _check_writable(path)
-    found = asyncio.run(_run(settings, credentials))
+    # After a signal the image may be paid for: the transcript is still written.
+    with EndSignals() as signals:
+        found = asyncio.run(_run(settings, credentials, signals))
+        return _report(found, path)
+
+
+def _report(found: ProbeResult, path: Path) -> int:
+    """Write the transcript, say what was found, and return the exit code."""
+    from flux2_tool.cli.output import exit_code_of, print_failure
+
     try:
         path.write_text(found.transcript, encoding="utf-8", errors="backslashreplace")
     except OSError as exc:
@@ -83,12 +92,11 @@ def _check_writable(path: Path) -> None:
         raise ConfigurationError(f"cannot write to {path.absolute().parent}", hint="choose another file with --output")
 
 
-async def _run(settings: Settings, credentials: Credentials) -> ProbeResult:
-    from flux2_tool.cli.run import cancelled_by_interrupt
+async def _run(settings: Settings, credentials: Credentials, signals: EndSignals) -> ProbeResult:
+    from flux2_tool.cli.run import cancelled_by
     from flux2_tool.diagnostics.probe import probe
 
-    # After a Ctrl-C the image may be paid for: the transcript is still written.
-    with cancelled_by_interrupt() as cancel, progress() as report:
+    with cancelled_by(signals) as cancel, progress() as report:
         return await probe(
             settings,
             credentials,

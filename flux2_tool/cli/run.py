@@ -1,4 +1,4 @@
-"""Run tool calls for a command: settings, key, progress, Ctrl-C, and one outcome that is shown in every case."""
+"""Run tool calls for a command: settings, key, progress, signals, and one outcome that is shown in every case."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import importlib
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from flux2_tool.cli.end_signals import EndSignals
 from flux2_tool.cli.open_journal import opened_journal, refuse_other_journal
 from flux2_tool.cli.options import typed_text
 from flux2_tool.cli.terminal import Reporter, output_failure, progress
@@ -140,17 +140,11 @@ def run_raw(task_id: str, *, show: Show[str, Shown]) -> Shown:
 
 
 @contextmanager
-def cancelled_by_interrupt() -> Iterator[CancelToken]:
-    """Have the first Ctrl-C cancel the wait, the second end the process. Needs a running event loop."""
-    cancel = CancelToken()
-    loop = asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        cancel.set()
-        loop.remove_signal_handler(signal.SIGINT)
-
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    yield cancel
+def cancelled_by(signals: EndSignals) -> Iterator[CancelToken]:
+    """Have a signal cancel the wait while the block runs. Needs a running event loop."""
+    cancel, loop = CancelToken(), asyncio.get_running_loop()
+    with signals.waiting(lambda: loop.call_soon_threadsafe(cancel.set)):
+        yield cancel
 
 
 def _run(
@@ -161,10 +155,11 @@ def _run(
 ) -> Shown:
     """Run work with an engine of its own, with progress on stderr; then show its outcome.
 
-    It is shown while the event loop does not run: whoever reads stdout may be slow, and Ctrl-C must still end the
+    It is shown while the event loop does not run: whoever reads stdout may be slow, and a signal must still end the
     process.
     """
     engines: list[Engine] = []
+    signals = EndSignals()
 
     async def worked(cancel: CancelToken, report: Reporter) -> Result:
         settings = load_settings(environ) if account is None else account[0]
@@ -179,17 +174,16 @@ def _run(
         engines.append(Engine(settings=settings, environ=read, credentials=credentials, host=LOCAL))
         return await work(engines[0], cancel, report)
 
-    async def waited() -> tuple[Result | Flux2Error, bool]:
-        with cancelled_by_interrupt() as cancel, progress() as report:
-            return await outcome_of(worked(cancel, report)), cancel.is_set
+    async def waited() -> Result | Flux2Error:
+        with cancelled_by(signals) as cancel, progress() as report:
+            return await outcome_of(worked(cancel, report))
 
     is_shown = False
-    with _event_loop() as runner:
+    with signals, _event_loop() as runner:
         try:
-            outcome, was_interrupted = runner.run(waited())
-            if not was_interrupted:
-                _ignore_next_interrupt()
-            shown = show(outcome)
+            outcome = runner.run(waited())
+            with signals.showing():
+                shown = show(outcome)
             is_shown = output_failure() is None
             return shown
         finally:
@@ -208,15 +202,6 @@ def _event_loop() -> Iterator[asyncio.Runner]:
             runner.close()
         except RuntimeError as exc:  # the thread that waits for the others cannot be started
             logger.warning("the event loop could not be closed: %s", exc)
-
-
-def _ignore_next_interrupt() -> None:
-    """Have the first Ctrl-C, which came too late to cancel the wait, do nothing, and the second end the process."""
-
-    def interrupt(*_signal: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, interrupt)
 
 
 def progress_line(state: Progress) -> str:

@@ -15,6 +15,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Final
 
 OUTPUT_ERRORS: Final = "flux2_tool.output"
@@ -64,6 +65,22 @@ class ResultStream(io.TextIOBase):
     def failure(self) -> OSError | None:
         """Why something could not be written, None if everything was."""
         return self._failure
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether a signal has ended the output before all of it was written."""
+        return isinstance(self._failure, InterruptedError)
+
+    def end(self, frame: FrameType | None) -> None:
+        """Write nothing any more, from a signal's handler.
+
+        Args:
+            frame: What the signal has interrupted; a write in it fails, instead of waiting for its reader.
+        """
+        ended = InterruptedError(errno.EINTR, "the command was told to end")
+        if frame is not None and frame.f_code is ResultStream._written.__code__:
+            raise ended
+        self._failure = self._failure or ended
 
     def writable(self) -> bool:
         return True

@@ -147,9 +147,12 @@ def note_unwritten_output() -> None:
 
 
 def untold_output_failure() -> OSError | None:
-    """Return the same unless the command has said it already, or nobody wants the output: its reader has ended."""
+    """Return the same unless the command has said it already, or nobody wants the output: its reader has ended.
+
+    Nor where a signal has ended the command, whose exit code says so.
+    """
     failure = output_failure()
-    if failure is None or failure.errno in (errno.EPIPE, errno.EBADF):
+    if failure is None or failure.errno in (errno.EPIPE, errno.EBADF, errno.EINTR):
         return None
     return None if isinstance(sys.stdout, ResultStream) and sys.stdout.is_failure_told else failure
 
