@@ -6,6 +6,7 @@ base URL comes from the source that gave the key unless it is set on its own.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flux2_tool._files import read_file
 from flux2_tool._folders import home_folder
 from flux2_tool._net import normalized_base_url
 from flux2_tool._redaction import SecretStr
@@ -166,17 +168,18 @@ def _checked(text: str, where: str) -> str:
 
 def _read_file(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_file(path, most_bytes=MAX_FILE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as exc:
-        raise ConfigurationError(
-            f"cannot read {path}: {exc.strerror}", hint=f"make it readable, or set {KEY_VARIABLE}"
-        ) from exc
+        if exc.errno != errno.EFBIG:
+            raise ConfigurationError(
+                f"cannot read {path}: {exc.strerror}", hint=f"put a file there that can be read, or set {KEY_VARIABLE}"
+            ) from exc
+        data = b""
     try:
         # By its bytes, because editors and PowerShell write UTF-16 or a byte order mark.
-        found = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
+        found = json.loads(data)
     except (ValueError, RecursionError):
         # Without the cause: a JSON error carries the whole text, which holds the key.
         found = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +205,38 @@ def test_a_broken_file_is_a_configuration_error_without_its_content(tmp_path: Pa
     assert str(path) in caught.value.message
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        pytest.param(os.mkfifo, "it is a pipe, not a file", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file", id="a device"),
+        pytest.param(lambda path: os.mknod(path, stat.S_IFSOCK), "it is a socket, not a file", id="a socket"),
+        pytest.param(Path.mkdir, "Is a directory", id="a folder"),
+    ],
+)
+def test_what_is_no_file_in_the_files_place_is_not_read(
+    tmp_path: Path, make: Callable[[Path], None], what: str
+) -> None:
+    """To open a pipe waits for whoever writes to it."""
+    path = tmp_path / "runapi" / "config.json"
+    path.parent.mkdir()
+    make(path)
+
+    with pytest.raises(ConfigurationError) as caught:
+        resolve_credentials(environ={}, config_home=tmp_path)
+
+    assert caught.value.message == f"cannot read {path}: {what}"
+    assert "set RUNAPI_API_KEY" in caught.value.hint
+
+
+def test_the_vendors_file_may_be_a_link(tmp_path: Path) -> None:
+    """As programs that keep settings elsewhere make it."""
+    path = _stored(tmp_path / "elsewhere", api_key=KEY)
+    (tmp_path / "runapi").symlink_to(path.parent)
+
+    assert resolve_credentials(environ={}, config_home=tmp_path).api_key.get_secret_value() == KEY
 
 
 def test_a_wrong_address_says_where_it_stands() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from flux2_tool._files import open_file
 from flux2_tool.cli.options import moment
 from flux2_tool.cli.terminal import clean, note, progress, write_path
 from flux2_tool.exceptions import ConfigurationError, JournalUnavailableError
@@ -130,7 +131,7 @@ def _is_ours(path: Path) -> bool:
 
     if not path.is_file() or path.is_symlink():
         return False
-    with path.open("rb") as file:
+    with open_file(path, follows_links=False) as file:
         return MARK.encode() in file.read(_HEAD_BYTES)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from flux2_tool._files import is_folder
+from flux2_tool._files import is_folder, read_file
 from flux2_tool._folders import expanded, state_folder
 from flux2_tool.cli import mcp_editors as editors
 from flux2_tool.cli.mcp_launch import Launch
@@ -43,7 +43,7 @@ def _openclaw(launch: Launch, environ: Mapping[str, str]) -> tuple[str, str]:
 def _workspace(state: Path, environ: Mapping[str, str]) -> Path:
     """Return OpenClaw's workspace: that of its config, where this is plain JSON, else its default."""
     try:
-        config = json.loads((state / "openclaw.json").read_text(encoding="utf-8-sig"))
+        config = json.loads(read_file(state / "openclaw.json").decode("utf-8-sig"))
         return expanded(config["agents"]["defaults"]["workspace"], environ)
     except (OSError, ValueError, KeyError, TypeError):
         return state / "workspace"

@@ -11,17 +11,17 @@ import contextlib
 import math
 import os
 import re
-import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 import httpx
 
+from flux2_tool._files import open_file
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.gallery.entries import Entry
 from flux2_tool.images.decoder import Decoder, PictureFacts
@@ -171,10 +171,8 @@ class Thumbnails:
 
 def _plain_file(path: Path) -> BinaryIO:
     """Open a regular file that is no link; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
+    file = open_file(path, follows_links=False)
+    if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
         file.close()
         raise OSError(None, "it is no plain file of a picture's size")
     return file

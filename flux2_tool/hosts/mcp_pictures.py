@@ -15,10 +15,11 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import httpx
 
+from flux2_tool._files import open_file
 from flux2_tool._net import is_loopback_url
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.hosts.mcp_result import SHOWS_OBJECT
@@ -90,7 +91,7 @@ class SmallCopies:
         try:
             with tempfile.TemporaryDirectory(prefix="flux2-tool-", ignore_cleanup_errors=True) as folder:
                 path = await self._path_of(image, base_url, Path(folder))
-                file = await opened(lambda: cast("BinaryIO", path.open("rb")))
+                file = await opened(lambda: open_file(path))
                 with file:
                     copy = await self._decoder.thumbnail(file)
             data = await asyncio.to_thread(os.pread, copy.file.fileno(), copy.facts.size_bytes, 0)

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+from flux2_tool._files import open_file
 from flux2_tool.images.part_file import PartFile
 
 FOLDER: Final = "pictures"
@@ -92,7 +92,7 @@ def kept_copy(path: Path, folder: Path, stem: str) -> Path:
     """
     part = PartFile(folder, stem)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             shutil.copyfileobj(file, part.file)
         copy = part.publish(f"-{seal_of(part.file)}{path.suffix.lower() or '.bin'}")
     finally:
@@ -237,9 +237,8 @@ def _made_at(name: re.Match[str]) -> float:
 def _is_unchanged(file: KeptFile) -> bool:
     """Whether the content is still what we wrote."""
     try:
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as opened:
-            return stat.S_ISREG(os.fstat(descriptor).st_mode) and seal_of(opened) == file.seal
+        with open_file(file.path, follows_links=False) as opened:
+            return seal_of(opened) == file.seal
     except OSError:
         return False
 

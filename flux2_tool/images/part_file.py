@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from flux2_tool._files import open_file
+
 # Enough to notice a full disk, and nothing beside a picture.
 _TRIAL_BYTES: Final = 64 * 1024
 # Of what every usual file system takes.
@@ -109,7 +111,7 @@ def copied(path: Path, folder: Path, stem: str, suffix: str) -> Path:
     """
     part = PartFile(folder, stem)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             shutil.copyfileobj(file, part.file)
         return part.publish(suffix)
     finally:

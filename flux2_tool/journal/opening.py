@@ -17,7 +17,7 @@ from flux2_tool.journal.place import DatabaseUrl, JournalPlace
 from flux2_tool.journal.process_id import Owner
 from flux2_tool.journal.sqlite import FILE_NAME, SqliteJournal
 from flux2_tool.journal.sqlite_database import connect
-from flux2_tool.journal.sqlite_files import clear_remains, close_lost, identity
+from flux2_tool.journal.sqlite_files import BESIDE, clear_remains, close_lost, identity
 from flux2_tool.journal.store import SqlJournal
 from flux2_tool.journal.taken_along import take_along
 
@@ -33,7 +33,11 @@ def journal_file(folder: Path) -> Path:
     """
     path = folder / FILE_NAME
     _check_kind(path)
-    return _target(path) if path.is_symlink() else path
+    if path.is_symlink():
+        path = _target(path)
+    for suffix in BESIDE:
+        _check_kind(path.with_name(path.name + suffix))
+    return path
 
 
 def has_journal(place: JournalPlace) -> bool:

@@ -6,9 +6,11 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from flux2_tool._database_url import shown_url
+from flux2_tool._files import is_file, is_there, kind_of
 from flux2_tool.journal.server_errors import ServerError, missing_package, reason_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,16 @@ _LINE: Final = {
     "tcp_user_timeout": 15_000,
 }
 APPLICATION: Final = "flux2-tool"
+# The files that libpq reads: by parameter its variable, and the file in the home folder where neither names one.
+# Source: https://www.postgresql.org/docs/current/libpq-envars.html and libpq-ssl.html.
+_FILES: Final = {
+    "sslrootcert": ("PGSSLROOTCERT", ".postgresql/root.crt"),
+    "sslcert": ("PGSSLCERT", ".postgresql/postgresql.crt"),
+    "sslkey": ("PGSSLKEY", ".postgresql/postgresql.key"),
+    "sslcrl": ("PGSSLCRL", ".postgresql/root.crl"),
+    "passfile": ("PGPASSFILE", ".pgpass"),
+    "servicefile": ("PGSERVICEFILE", ".pg_service.conf"),
+}
 
 
 def application_name() -> str:
@@ -58,6 +70,7 @@ def first_connection(url: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         name = shown_url(url)
     except ValueError as exc:
         raise ServerError(f"the address of the journal {exc}", reason="other") from exc
+    _check_files(url, name)
     try:
         with psycopg.connect(url, **base_options(), **line_options(url)) as connection:
             if connection.info.server_version < 140000:
@@ -65,6 +78,24 @@ def first_connection(url: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
             yield connection
     except psycopg.Error as exc:
         raise ServerError(f"the journal {name} cannot be opened: {str(exc).strip()}", reason=reason_of(exc)) from exc
+
+
+def _check_files(url: str, name: str) -> None:
+    """Refuse what is no file where libpq reads one: it would wait for a pipe, whatever its timeouts are.
+
+    Raises:
+        JournalError: Something else is there.
+    """
+    from psycopg.conninfo import conninfo_to_dict
+
+    named = conninfo_to_dict(url)
+    for parameter, (variable, usual) in _FILES.items():
+        text = str(named.get(parameter) or os.environ.get(variable) or Path("~", usual).expanduser())
+        if is_there(path := Path(text)) and not is_file(path):
+            what = f"{parameter} names {path}" if parameter in named else f"libpq reads {path} ({variable})"
+            kind = kind_of(path.stat().st_mode)
+            message = f"the journal {name} cannot be opened: {what}, which is {kind} and must be a file"
+            raise ServerError(message, reason="other")
 
 
 def has_journal(url: str, *, schema: str) -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 SUFFIXES: Final = ("", "-wal", "-shm")
+# What SQLite may open beside a journal.
+BESIDE: Final = (*SUFFIXES[1:], "-journal")
 # Every database begins with so many. Source: https://www.sqlite.org/fileformat.html section 1.3.
 _HEADER_BYTES: Final = 100
 

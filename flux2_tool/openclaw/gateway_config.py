@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._files import read_file
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.openclaw_cli import GATEWAY_TIMEOUT_S, OpenClawCli
 
@@ -46,7 +47,7 @@ def value_at(config: Mapping[str, Any], path: str) -> Any:
 def _is_of_a_local_gateway(path: Path) -> bool:
     """Whether a config says so; one that is no plain JSON is left to OpenClaw."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_file(path).decode())
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and value_at(config, "gateway.mode") == "local"

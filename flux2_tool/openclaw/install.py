@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flux2_tool._files import read_file
 from flux2_tool._folders import state_data_folder
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.bundle import plugin_files, write_plugin
@@ -45,7 +46,7 @@ def plugin_folder(state: Path) -> Path:
 def serves_image_generate(state: Path) -> bool:
     """Return whether the plugin that was installed last in a state folder serves OpenClaw's own `image_generate`."""
     try:
-        found = json.loads((plugin_folder(state) / "openclaw.plugin.json").read_bytes())
+        found = json.loads(read_file(plugin_folder(state) / "openclaw.plugin.json"))
         return bool(found["contracts"].get("imageGenerationProviders"))
     except (OSError, ValueError, LookupError, AttributeError):
         return False

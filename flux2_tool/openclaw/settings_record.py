@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._files import read_file
 from flux2_tool._folders import is_state_data_folder, state_data_folder
 from flux2_tool.schema.entries import Setting
 from flux2_tool.schema.guards import MASK, guards_in_force, loosened
@@ -129,7 +130,7 @@ def _kept_copy(state: Path, manifest: Manifest) -> dict[str, Any] | None:
 def _object(path: Path) -> dict[str, Any]:
     """Return a file's JSON object, empty when it cannot be read as one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_file(path).decode())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flux2_tool._files import read_file
 from flux2_tool._folders import state_folder
 from flux2_tool.credentials import KEY_VARIABLE, resolve_credentials
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
@@ -171,7 +172,7 @@ def _is_filled(key: Any) -> bool:
 def _key_sources(environ: Mapping[str, str], path: Path, *, in_openclaw: bool) -> list[str]:
     sources = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     assignments = [line.strip().removeprefix("export ").partition("=") for line in lines]

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._files import read_file
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.openclaw.gateway_config import gateway_config, value_at
 from flux2_tool.openclaw.gateway_report import NoGateway, PluginReport, ask_plugin
@@ -69,7 +70,7 @@ def ask_openclaw(cli: OpenClawCli, manifest: Manifest) -> dict[str, Any]:
 def bundle_of(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the installed plugin's tools.json, empty when it cannot be read."""
     try:
-        found = json.loads((Path(str(plugin["rootDir"])) / "dist" / "tools.json").read_text(encoding="utf-8"))
+        found = json.loads(read_file(Path(str(plugin["rootDir"])) / "dist" / "tools.json"))
     except (KeyError, OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from flux2_tool._files import read_file
 from flux2_tool._folders import state_data_folder
 from flux2_tool.credentials import KEY_VARIABLE
 from flux2_tool.openclaw.install import plugin_folder
@@ -72,7 +73,7 @@ def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
 
 def _has_key(path: Path) -> bool:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return False
     return any(line.strip().removeprefix("export ").partition("=")[0].strip() == KEY_VARIABLE for line in lines)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, get_args
 
+from flux2_tool._files import read_file
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.image_links import read_instant
 from flux2_tool.runapi.price_responses import usd_of_cents
@@ -174,10 +175,8 @@ class JsonCache(Generic[Entry]):
 
     def _parsed(self, path: Path) -> dict[str, Entry]:
         """Return the valid entries of the file; raises OSError."""
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
         try:
-            stored = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
+            stored = json.loads(read_file(path, most_bytes=MAX_FILE_BYTES))
         except (ValueError, RecursionError):
             return {}
         found: dict[str, Entry] = {}

@@ -53,9 +53,13 @@ def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     log = environ.get("SSLKEYLOGFILE")
     if log:
         try:
-            context.keylog_filename = log
-            with Path(log).open("a", encoding="ascii") as keys:  # OpenSSL finds out only when it has connected
-                keys.write("# flux2-tool\n")
+            # OpenSSL finds out only when it has connected, and would wait for the reader of a pipe.
+            keys = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+            try:
+                context.keylog_filename = log
+                os.write(keys, b"# flux2-tool\n")
+            finally:
+                os.close(keys)
         except OSError as exc:
             raise _unusable("SSLKEYLOGFILE", log, f"cannot be written ({exc.strerror})") from None
     return context
@@ -69,15 +73,17 @@ def _system_context() -> ssl.SSLContext:
         return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Not truststore here: it reads the authorities again for each connection, which takes 20 ms on the event loop.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_default_verify_paths()
-    if ssl.get_default_verify_paths().cafile is None:
-        for bundle in _BUNDLES:
-            if is_file(Path(bundle)):
-                try:
-                    context.load_verify_locations(bundle)
-                except (OSError, ssl.SSLError):
-                    continue  # not readable, or no certificates: the next one, or certifi's alone
-                break
+    # Not set_default_verify_paths, which reads SSL_CERT_FILE and SSL_CERT_DIR of this process where they do not count.
+    usual = ssl.get_default_verify_paths()
+    if is_folder(Path(usual.openssl_capath)):
+        context.load_verify_locations(capath=usual.openssl_capath)
+    for bundle in (usual.openssl_cafile, *_BUNDLES):
+        if is_file(Path(bundle)):
+            try:
+                context.load_verify_locations(bundle)
+            except (OSError, ssl.SSLError):
+                continue  # not readable, or no certificates: the next one, or certifi's alone
+            break
     return context
 
 

@@ -187,6 +187,22 @@ def test_what_is_no_file_in_the_files_place_is_named(home: Path, make: Callable[
 
 
 @of_files
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_what_is_no_file_beside_the_journal_is_named(home: Path, suffix: str) -> None:
+    """SQLite opens these too, and waits for a pipe."""
+    open_journal(home, owner=Named("p1", set()), now=NOON).close()
+    path = home / f"{FILE_NAME}{suffix}"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+    with pytest.raises(JournalError) as caught:
+        open_journal(home, owner=Named("p1", set()), now=NOON)
+    found = check_journal(load_settings({}, overrides={"home": str(home)}), now=NOON)
+
+    assert str(caught.value) == found.message == f"the journal {path} is a pipe; it must be a file, or a link to one"
+
+
+@of_files
 @pytest.mark.parametrize("is_too_long", [False, True])
 def test_a_path_that_is_too_long_for_sqlite_is_told_with_its_length(tmp_path: Path, is_too_long: bool) -> None:
     """ "unable to open database file" was told as a matter of permissions."""

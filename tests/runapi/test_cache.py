@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_routes_that_cannot_be_written_are_known_to_this_process(tmp_path: Path)
     cache.put(BASE_URL, "poll", "/v1/tasks/{id}")
 
     assert (cache.get(BASE_URL, "create"), cache.get(BASE_URL, "poll")) == ("service", "/v1/tasks/{id}")
+
+
+def test_routes_are_not_read_from_a_pipe(tmp_path: Path) -> None:
+    """It would hold up every call; it is replaced by a file as soon as something is learnt."""
+    os.mkfifo(tmp_path / ROUTES_FILE)
+    cache = RouteCache(tmp_path / ROUTES_FILE)
+
+    before = cache.get(BASE_URL, "create")
+    cache.put(BASE_URL, "create", "service")
+
+    assert before is None
+    assert RouteCache(tmp_path / ROUTES_FILE).get(BASE_URL, "create") == "service"
 
 
 def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,7 +304,7 @@ def test_the_systems_trust_store_counts(
     store.write_bytes(certificates.ca.read_bytes())
     monkeypatch.setattr("flux2_tool.runapi.tls._BUNDLES", ("/nowhere.pem", str(tmp_path), str(store)))
     # A Python whose OpenSSL was built for another place than this system's.
-    paths = ssl.get_default_verify_paths()._replace(cafile=None)
+    paths = ssl.get_default_verify_paths()._replace(openssl_cafile="/nowhere.pem", openssl_capath="/nowhere")
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
 
     async def main() -> Front:
@@ -327,6 +327,7 @@ def test_the_systems_trust_store_counts(
         ("SSLKEYLOGFILE", "missing/keys.log", "cannot be written"),
         ("SSLKEYLOGFILE", "folder", "cannot be written"),
         ("SSLKEYLOGFILE", "/dev/full", "cannot be written"),
+        ("SSLKEYLOGFILE", "pipe", "cannot be written"),
     ],
 )
 def test_a_bad_file_is_named_with_its_variable(tmp_path: Path, variable: str, kind: str, fault: str) -> None:
@@ -356,6 +357,29 @@ def test_what_a_loopback_service_does_not_use_is_not_judged(variable: str) -> No
             await send({variable: "/no/such/file"}, url=f"http://127.0.0.1:{port}")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_openssl_does_not_read_what_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """It knows the variables of the process, and would wait for a pipe for ever."""
+    usual = len(tls_context({}).get_ca_certs())
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv(variable, str(tmp_path / "pipe"))
+
+    assert len(tls_context({}).get_ca_certs()) == usual > 0
+
+
+def test_the_keys_of_connections_may_go_to_a_pipe_that_is_read(tmp_path: Path) -> None:
+    """A program that shows the traffic may read it."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert tls_context({"SSLKEYLOGFILE": str(tmp_path / "pipe")}).keylog_filename == str(tmp_path / "pipe")
+        assert os.read(reader, 100) == b"# flux2-tool\n"
+    finally:
+        os.close(reader)
 
 
 def test_an_empty_variable_is_none() -> None:

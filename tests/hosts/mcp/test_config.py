@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -191,6 +192,15 @@ def test_openclaw_starts_the_server_in_its_workspace(environ: dict[str, str], tm
     state.mkdir(exist_ok=True)
     config = {"agents": {"defaults": {"workspace": str(workspace)}}} if configured else {}
     (state / "openclaw.json").write_text(json.dumps(config))
+
+    assert of_openclaw(printed("openclaw", environ).stdout)["cwd"] == str(workspace)
+
+
+def test_openclaws_config_is_not_read_from_a_pipe(environ: dict[str, str], tmp_path: Path) -> None:
+    """The command would wait for whoever writes to it."""
+    workspace = tmp_path / ".openclaw" / "workspace"
+    workspace.mkdir(parents=True)
+    os.mkfifo(workspace.parent / "openclaw.json")
 
     assert of_openclaw(printed("openclaw", environ).stdout)["cwd"] == str(workspace)
 

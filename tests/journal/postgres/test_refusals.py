@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import traceback
 from collections.abc import Iterator
@@ -35,6 +36,25 @@ def error_of(place: DatabaseUrl) -> JournalError:
     with pytest.raises(JournalError) as caught:
         open_journal(place, owner=ThisProcess(), now=NOON)
     return caught.value
+
+
+@pytest.mark.parametrize("how", ["parameter", "variable"])
+def test_what_libpq_would_read_for_ever_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """It waits for a pipe whatever `connect_timeout` is; no server is needed to know."""
+    pipe, url = tmp_path / "pipe", "postgresql://user:secret@127.0.0.1:9/database"
+    os.mkfifo(pipe)
+    if how == "variable":
+        monkeypatch.setenv("PGSSLROOTCERT", str(pipe))
+    else:
+        url += f"?sslrootcert={pipe}"
+
+    error = error_of(DatabaseUrl(url))
+
+    what = "sslrootcert names {}" if how == "parameter" else "libpq reads {} (PGSSLROOTCERT)"
+    assert str(error) == (
+        "the journal postgresql://127.0.0.1:9/database cannot be opened: "
+        f"{what.format(pipe)}, which is a pipe and must be a file"
+    )
 
 
 def test_a_wrong_password_is_named_and_shown_nowhere(
