@@ -1,6 +1,9 @@
-"""Time, passed in: wall clock, monotonic clock and sleep behind one small interface.
+"""Time, passed in: wall clock, monotonic clock and sleep behind one small interface; and the machine's time zone.
 
 Everything that waits takes a `Clock`, so that tests run hours in milliseconds on an event loop with virtual time.
+
+The variable TZ may name a zone 24 hours or more away from UTC, such as UTC+24, which no place has and Python has no
+time in. Such a zone counts as UTC everywhere: in times that are shown, and where a day begins.
 """
 
 from __future__ import annotations
@@ -55,3 +58,24 @@ class SystemClock:
 def iso_utc(epoch_s: float) -> str:
     """Return an instant as ISO 8601 in UTC with whole seconds, for people and for JSON."""
     return datetime.fromtimestamp(epoch_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local_time(epoch_s: float) -> datetime:
+    """Return an instant in this machine's zone, with its offset."""
+    moment = datetime.fromtimestamp(epoch_s, tz=UTC)
+    try:
+        return moment.astimezone()
+    except ValueError:  # the zone's offset is none that a time can have
+        return moment
+
+
+def local_epoch(moment: datetime) -> float:
+    """Return a time as seconds since 1970; one without an offset is in this machine's zone.
+
+    Raises:
+        ValueError, OverflowError, OSError: The machine has no such time.
+    """
+    epoch_s = moment.timestamp()
+    if moment.tzinfo is None and local_time(epoch_s).tzinfo is UTC:
+        return moment.replace(tzinfo=UTC).timestamp()
+    return epoch_s

@@ -49,7 +49,9 @@ def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     if length is not None:
         return time.time() - float(length[1]) * UNITS_S[length[2]]
     try:
-        return datetime.fromisoformat(value).timestamp()  # one without an offset is in this machine's zone
+        from flux2_tool._clock import local_epoch  # and asyncio with it
+
+        return local_epoch(datetime.fromisoformat(value))
     except (ValueError, OverflowError, OSError):
         message = f'"{value}" is neither a length such as 30m, 2h or 7d nor a date such as 2026-11-23'
         raise click.BadParameter(message, ctx, param) from None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import groupby
 from typing import Final
 
-from flux2_tool._clock import Clock
+from flux2_tool._clock import Clock, local_time
 from flux2_tool.context import CallContext
 from flux2_tool.engine.refusals import balance_usd_of
 from flux2_tool.engine.wait import ToolCall
@@ -145,4 +144,4 @@ def _prices_text(prices: Sequence[TierPrice]) -> str:
 
 
 def _local_minute(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s).astimezone().isoformat(timespec="minutes")
+    return local_time(epoch_s).isoformat(timespec="minutes")

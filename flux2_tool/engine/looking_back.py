@@ -7,12 +7,11 @@ told, from one free request. A group never reads the balance: it is told only wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from flux2_tool._clock import Clock, iso_utc
+from flux2_tool._clock import Clock, iso_utc, local_time
 from flux2_tool._files import is_file
 from flux2_tool.context import CallContext
 from flux2_tool.engine.budget_left import BudgetReport
@@ -109,7 +108,7 @@ def recent_images(records: Sequence[Record], *, now: float) -> tuple[RecentImage
 
 def local_iso(epoch_s: float) -> str:
     """Return an instant in this machine's zone, with its offset, so that a reader can say "yesterday"."""
-    return datetime.fromtimestamp(epoch_s).astimezone().isoformat(timespec="seconds")
+    return local_time(epoch_s).isoformat(timespec="seconds")
 
 
 def _entry(record: Record, *, now: float) -> RecentImage:

@@ -9,7 +9,7 @@ from datetime import datetime
 from html import escape
 from typing import Final
 
-from flux2_tool._clock import iso_utc
+from flux2_tool._clock import iso_utc, local_epoch, local_time
 from flux2_tool.gallery.entries import Entry
 from flux2_tool.gallery.thumbnails import Thumbnail
 from flux2_tool.schema.money import cost_text
@@ -74,11 +74,6 @@ def sources_of(entries: Sequence[Entry]) -> dict[str, str]:
     return found
 
 
-def local_time(at: float) -> datetime:
-    """Return a time on this machine's clock."""
-    return datetime.fromtimestamp(at).astimezone()
-
-
 def _shot(shown: Shown) -> str:
     entry, thumbnail = shown.entry, shown.thumbnail
     if thumbnail is None:
@@ -131,7 +126,7 @@ def _text_link(url: str) -> str:
 
 def _until(expires_at: str) -> str:
     try:
-        return f"{datetime.fromisoformat(expires_at).astimezone():%Y-%m-%d %H:%M}"
+        return f"{local_time(local_epoch(datetime.fromisoformat(expires_at))):%Y-%m-%d %H:%M}"
     except ValueError:
         return expires_at[:40]
 

@@ -14,7 +14,8 @@ from html import escape
 from importlib import resources
 from typing import Final
 
-from flux2_tool.gallery.cards import Shown, card, local_time, sources_of
+from flux2_tool._clock import local_time
+from flux2_tool.gallery.cards import Shown, card, sources_of
 from flux2_tool.gallery.chart import chart
 from flux2_tool.gallery.entries import Entry
 from flux2_tool.gallery.spending import DaySpending

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
+from flux2_tool._clock import local_time
 from flux2_tool.journal.spending_sums import SpentAt
 
 DAYS: Final = 30
@@ -47,4 +48,4 @@ def first_instant(*, now: float) -> float:
 
 
 def _day_of(at: float) -> date:
-    return datetime.fromtimestamp(at).astimezone().date()
+    return local_time(at).date()

@@ -9,14 +9,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
+from typing import Final
 from urllib.parse import urlsplit
 
+from flux2_tool._clock import local_time
 from flux2_tool._net import is_loopback
 from flux2_tool.context import CallContext
 from flux2_tool.exceptions import BudgetExceededError
 from flux2_tool.journal import Cap, Spending
 from flux2_tool.settings import Settings
+
+# By which clocks are set back at most.
+_LONGEST_CHANGE_S: Final = 3 * 3600
 
 
 class OverBudgetError(Exception):
@@ -33,7 +38,7 @@ class OverBudgetError(Exception):
 
 def local_day(now: float) -> tuple[float, float]:
     """Return the start and end of the local day, in seconds since 1970; not 24 h apart when the clocks change."""
-    day = datetime.fromtimestamp(now).date().toordinal()  # noqa: DTZ006 - of this machine's zone
+    day = _date_at(now)
     begins, ends = _first_instant(day), _first_instant(day + 1)
     while now >= ends:  # clocks that were set back across midnight; the day that had begun goes on
         day += 1
@@ -44,10 +49,20 @@ def local_day(now: float) -> tuple[float, float]:
 def _first_instant(day: int) -> float:
     """Return when a local day begins: not always at 0:00, which some zones skip, nor is every date a day."""
     midnight_utc = (day - date(1970, 1, 1).toordinal()) * 86400
-    # Zones are at most 14 hours ahead of UTC and 12 behind it.
-    around = range(midnight_utc - 15 * 3600, midnight_utc + 13 * 3600)
-    index = bisect_left(around, day, key=lambda at: datetime.fromtimestamp(at).date().toordinal())  # noqa: DTZ006
-    return float(around.start + index)
+    # Places are at most 14 hours ahead of UTC and 12 behind it; TZ may say up to 24.
+    around = range(midnight_utc - 25 * 3600, midnight_utc + 25 * 3600)
+    found = around.start + bisect_left(around, day, key=_date_at)
+    before = found - _LONGEST_CHANGE_S
+    if local_time(before).utcoffset() != local_time(found).utcoffset():
+        # Clocks that are set back just after midnight make the date begin twice.
+        minutes = range(before - before % 60, found, 60)
+        found = next((at for at in minutes if _date_at(at) >= day), found)
+    return float(found)
+
+
+def _date_at(epoch_s: float) -> int:
+    """Return the number of the local date at an instant."""
+    return local_time(epoch_s).toordinal()
 
 
 def day_cap(settings: Settings, *, base_url: str, now: float) -> Cap:

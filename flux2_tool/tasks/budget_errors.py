@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from typing import Final
 
+from flux2_tool._clock import local_time
 from flux2_tool.exceptions import BudgetExceededError
 from flux2_tool.journal import Spending
 from flux2_tool.tasks.budget import local_day
@@ -76,7 +76,7 @@ def budget_error(
     resets = any(spending.cap.since is not None for spending in full)
     # A time is named only where something is possible from then on that is not possible now.
     helps_to_wait = resets and not stays and bool(not never or (later and not fitting))
-    reset_at = datetime.fromtimestamp(local_day(now)[1]).astimezone().isoformat(timespec="minutes")
+    reset_at = local_time(local_day(now)[1]).isoformat(timespec="minutes")
 
     clauses = "; and ".join(_clause(spending, is_never=spending in never) for spending in exceeded)
     said = [f"{_cost_text(wanted, count)}, and {clauses}."]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import Command
 
 
@@ -78,3 +80,31 @@ def test_raw_needs_a_task(bare: Command) -> None:
 
     assert done.returncode == 2
     assert "--raw needs the ID of a task" in done.stderr
+
+
+@pytest.mark.parametrize("zone", ["UTC+24", "UTC-24", "UTC+24:59:59", "", ":/dev/null", "Nowhere/City", "<+14>-14"])
+def test_every_list_is_shown_whatever_the_zone_is(command: Command, zone: str) -> None:
+    """Python has no time 24 hours away from UTC; TZ can ask for it."""
+    command.run("generate", "a red fox")
+
+    shown = {
+        words: command.run(*words.split(), TZ=zone)
+        for words in ("task", "task --json", "tasks --since 2020-01-01", "gallery", "doctor --no-openclaw")
+    }
+    made = json.loads(shown["task --json"].stdout)["recent"][0]["made_at"]
+
+    assert {words: done.returncode for words, done in shown.items()} == dict.fromkeys(shown, 0), shown
+    assert made.endswith("+14:00" if zone == "<+14>-14" else "+00:00")
+    assert "a red fox" in shown["task"].stdout + shown["tasks --since 2020-01-01"].stdout
+
+
+def test_a_date_is_of_utc_where_the_zone_is_none(command: Command) -> None:
+    """As every time that is shown there."""
+    command.run("generate", "a red fox")
+    [record] = command.tasks()
+
+    later = command.run("tasks", "--json", "--since", record["created_at"].removesuffix("Z"), TZ="UTC+24")
+    none = command.run("tasks", "--json", "--since", "2999-01-01", TZ="UTC-24")
+
+    assert [one["ref"] for one in json.loads(later.stdout)] == [record["ref"]]
+    assert json.loads(none.stdout) == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -427,6 +428,48 @@ def test_a_day_begins_at_the_first_instant_of_its_date(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.fixture
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """This process in a zone, named as TZ has it."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+OF_NO_PLACE = ["UTC+24", "UTC-24", "UTC+24:59:59", "<far>-25", "UTC+167"]
+
+
+@pytest.mark.parametrize("zone", ["", "UTC", "Nowhere/City", ":/dev/null", "?", *OF_NO_PLACE], indirect=True)
+@pytest.mark.parametrize("hour", [0, 1, 12, 23])
+def test_in_a_zone_that_is_none_the_days_are_those_of_utc(zone: str, hour: int) -> None:
+    """A day that began in the future would count nothing that was spent: no cap would hold."""
+    begin = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+
+    assert local_day(begin + hour * 3600.0) == (begin, begin + 86400.0)
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset_h"), [("<+14>-14", 14), ("<-12>12", -12), ("UTC-23:30", 23.5), ("UTC+23", -23)], indirect=["zone"]
+)
+def test_in_an_extreme_zone_a_day_runs_from_its_midnight(zone: str, offset_h: float) -> None:
+    """POSIX allows up to 24 hours, which is more than any place has."""
+    begin = datetime(2026, 11, 23, tzinfo=UTC).timestamp() - offset_h * 3600.0
+
+    for at in (begin, begin + 3600.0, begin + 86399.0):
+        assert local_day(at) == (begin, begin + 86400.0)
+
+
+@pytest.mark.parametrize("zone", OF_NO_PLACE, indirect=True)
+def test_a_cap_holds_and_is_told_in_a_zone_that_is_none(home: Path, zone: str) -> None:
+    """Whoever hits it reads when it resets."""
+    _, refused = calls(home, scripted(), *prompts(2), daily_cap_usd=0.05)
+
+    assert refused["error"]["code"] == "budget_exceeded"
+    assert "+00:00" in refused["error"]["message"] + refused["error"]["hint"]
 
 
 def test_a_conversations_cap_holds_after_a_prune(home: Path) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from flux2_tool._clock import local_time
 from flux2_tool._files import is_file
 from flux2_tool._folders import NO_DATA_FOLDER, NO_DATA_FOLDER_HINT, earlier_data_folder
 from flux2_tool.diagnostics.doctor.environment import lowest_price_usd, not_writable
@@ -203,6 +204,6 @@ def budget_finding(
     facts = {"spent_usd": spent_usd, "reserved_usd": reserved_usd, "cap_usd": cap_usd}
     if spent_usd + reserved_usd + lowest_price_usd(manifest, tiers) <= cap_usd:
         return ok("budget", f"{message}; spenders: {spenders}", **facts)
-    resets = datetime.fromtimestamp(ends).astimezone().isoformat(timespec="minutes")
+    resets = local_time(ends).isoformat(timespec="minutes")
     fix = f"set daily_cap_usd higher ({manifest.settings['daily_cap_usd'].env}, or the plugin's config)"
     return warning("budget", f"{message}: not enough for one image until {resets}", fix, **facts)

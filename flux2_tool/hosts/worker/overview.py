@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime
 from typing import Final
 
+from flux2_tool._clock import local_time
 from flux2_tool.context import CallContext
 from flux2_tool.credentials import Credentials
 from flux2_tool.engine.accounts import Accounts, CredentialsSource
@@ -94,7 +94,7 @@ def _task(record: Record, *, is_subagents: bool) -> str:
     shown = ", not shown yet" if record.state == "completed" and record.delivered_at is None else ""
     maker = " by a subagent" if is_subagents else ""
     name = TaskRef.text_of(record.task_id) or f"record:{record.record_id[:8]}"
-    made = datetime.fromtimestamp(record.created_at).astimezone()
+    made = local_time(record.created_at)
     cost_usd = record.cost_usd if record.state in ("completed", "failed") else None
     cost = "" if cost_usd is None else f", {usd_text(cost_usd)}"
     return f"- {made:%m-%d %H:%M} {record.label}{maker}: {state}{shown}{cost}, {name}"
