@@ -88,6 +88,9 @@ def test_the_text_report_has_a_line_per_finding_and_a_count(command: Command) ->
         ({"RUNAPI_BASE_URL": "http://127.0.0.1:9"}, "runapi", "failure", "cannot be reached"),
         ({"RUNAPI_BASE_URL": "http://runapi.ai"}, "settings", "failure", "unencrypted"),
         ({"FLUX2_TOOL_WAIT_S": "soon"}, "settings", "failure", "FLUX2_TOOL_WAIT_S"),
+        ({"TZ": "Nowhere/City"}, "settings", "warning", '"Nowhere/City", which this machine does not know'),
+        ({"TZ": ":/dev/null"}, "settings", "warning", "which this machine does not know"),
+        ({"TZ": "UTC+24"}, "settings", "warning", "which is 24 hours or more away from UTC"),
         ({"FLUX2_TOOL_WAITS": "3"}, "settings", "warning", "nearest: FLUX2_TOOL_WAIT_S"),
         ({"FLUX2_TOOL_JOURNAL": "off"}, "journal", "warning", "off"),
         ({"FLUX2_TOOL_HOME": "/proc/nowhere"}, "journal", "failure", "cannot be written to"),
@@ -107,6 +110,16 @@ def test_each_fault_is_named_with_its_fix(
     assert said in found["message"]
     assert found["fix"]
     assert done.returncode == (3 if state == "failure" else done.returncode)
+
+
+@pytest.mark.parametrize(
+    "zone", ["", "UTC", "Asia/Tokyo", ":Asia/Tokyo", "EST5EDT", "<+14>-14", "CET-1CEST,M3.5.0,M10.5.0/3"]
+)
+def test_a_zone_that_is_known_is_no_finding(command: Command, zone: str) -> None:
+    """Nor one that says itself how far it is from UTC."""
+    done = command.run("doctor", "--json", "--no-openclaw", TZ=zone)
+
+    assert [one for one in json.loads(done.stdout)["findings"] if "TZ is" in one["message"]] == []
 
 
 def test_a_variable_that_is_no_setting_has_its_nearest_as_fix(command: Command) -> None:

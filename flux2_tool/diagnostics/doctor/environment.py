@@ -6,12 +6,15 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from flux2_tool._files import is_folder, is_there
+from flux2_tool._clock import local_time
+from flux2_tool._files import is_file, is_folder, is_there
 from flux2_tool._folders import DATA_HOME_VARIABLE, ignored_data_home
 from flux2_tool.diagnostics.doctor.finding import Finding, failure, ok, warning
 from flux2_tool.openclaw.openclaw_cli import version_numbers
@@ -27,6 +30,9 @@ from flux2_tool.settings import Settings, SettingsError, load_settings
 OLDEST_PYTHON: Final = (3, 11)
 SCARCE_BYTES: Final = 500 * 1024 * 1024
 TOO_SCARCE_BYTES: Final = 20 * 1024 * 1024
+# Where the system keeps its zones, and a zone that is written out, such as CET-1CEST. Source: tzset(3), POSIX's TZ.
+_ZONES: Final = "/usr/share/zoneinfo"
+_OFFSET: Final = re.compile(r"(?:<[^>]+>|[A-Za-z]{3,})[+-]?\d")
 _REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)\s*>=\s*(?P<floor>[\d.]+)\s*$")
 
 
@@ -79,10 +85,26 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
     if (ignored := ignored_data_home(environ)) is not None:
         message = f"{DATA_HOME_VARIABLE} is ignored: {shown(ignored)} is no absolute path"
         findings.append(warning("settings", message, f"export {DATA_HOME_VARIABLE}=/an/absolute/path, or unset it"))
+    if (fault := _fault_of_zone(environ)) is not None:
+        message = f"TZ is {shown(environ['TZ'])}, which {fault}: days, and so the daily cap, and times are those of UTC"
+        findings.append(warning("settings", message, "set TZ to a zone such as Europe/Berlin, or unset it"))
     for unknown in unknown_variables(environ, manifest.settings):
         consequence = "; it may be meant to limit what images cost, so none is made" if unknown.guards_money else ""
         findings.append(warning("settings", f"{unknown.text}{consequence}", unknown.fix))
     return settings, findings
+
+
+def _fault_of_zone(environ: Mapping[str, str]) -> str | None:
+    """Return what is wrong with TZ, None if nothing is; the system takes a zone that it does not know for UTC."""
+    name = environ.get("TZ", "").removeprefix(":")
+    if not name or name in ("UTC", "GMT"):
+        return None
+    if _OFFSET.match(name):
+        is_usable = local_time(time.time()).utcoffset() == timedelta(seconds=time.localtime().tm_gmtoff)
+        return None if is_usable else "is 24 hours or more away from UTC, as no place is"
+    # An absolute path names its file itself.
+    is_known = is_file(Path(environ.get("TZDIR") or _ZONES, name))
+    return None if is_known else "this machine does not know (is the package tzdata installed?)"
 
 
 def lowest_price_usd(manifest: Manifest, tiers: Any) -> float:
