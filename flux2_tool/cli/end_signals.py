@@ -20,8 +20,8 @@ from flux2_tool.cli.exit_codes import INTERRUPTED, OF_SIGNAL
 from flux2_tool.cli.streams import ResultStream
 
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# A signal that follows this soon belongs to the first one.
-REPEATED_WITHIN_S: Final = 0.3
+# A signal that follows this soon belongs to the first one: on a busy machine its sender may be held up in between.
+REPEATED_WITHIN_S: Final = 1.0
 
 
 class EndSignals:
@@ -60,7 +60,7 @@ class EndSignals:
         if self.first is not None:
             return  # the same signal once more must not end what is left
         for number, before in self._before.items():
-            signal.signal(number, before)
+            signal.signal(number, signal.SIG_DFL if before is None else before)  # None: not set by Python
 
     @contextmanager
     def waiting(self, end_wait: Callable[[], object]) -> Iterator[None]:
