@@ -35,8 +35,7 @@ def journal_file(folder: Path) -> Path:
     _check_kind(path)
     if path.is_symlink():
         path = _target(path)
-    for suffix in BESIDE:
-        _check_kind(path.with_name(path.name + suffix))
+    _check_beside(path)
     return path
 
 
@@ -94,6 +93,7 @@ def _open_file(folder: Path | None, *, owner: Owner, now: float) -> SqliteJourna
     earlier = earlier_data_folder(folder, os.environ)
     if earlier is not None:
         try:
+            _check_beside(earlier / FILE_NAME)
             take_along(earlier / FILE_NAME, path, journal, connection, now=now)
         except BaseException:
             journal.close(release=False)
@@ -109,6 +109,12 @@ def _may_be_there(path: Path) -> bool:
     except OSError:  # opening it says why it cannot be looked at
         return True
     return True
+
+
+def _check_beside(path: Path) -> None:
+    """Raise JournalError unless SQLite finds files, or nothing, where it may open some beside a journal."""
+    for suffix in BESIDE:
+        _check_kind(path.with_name(path.name + suffix))
 
 
 def _check_kind(path: Path) -> None:

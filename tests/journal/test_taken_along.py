@@ -82,6 +82,18 @@ def spent(journal: SqliteJournal) -> float:
     return round(found.spent_usd + found.reserved_usd, 6)
 
 
+def test_a_pipe_beside_an_earlier_journal_is_named(place: Place, of_old: Machine, ours: Machine) -> None:
+    """SQLite would wait for it, and what was spent before would not be known."""
+    of_old.open().close()
+    pipe = place.earlier / f"{FILE_NAME}-journal"
+    os.mkfifo(pipe)
+
+    with pytest.raises(JournalError, match="is a pipe") as caught:
+        ours.open()
+
+    assert str(pipe) in str(caught.value)
+
+
 def test_tasks_and_money_come_along_and_a_link_stays(place: Place, of_old: Machine, ours: Machine) -> None:
     """Whoever looks at the old place uses the same journal: one cap, and no task is left behind."""
     old = of_old.open("old")
