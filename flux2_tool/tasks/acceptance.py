@@ -65,8 +65,10 @@ def read_accepted(
     task = read_task(body, https_only=not is_loopback_url(client.base_url))
     location = response.headers.get("location")
     link = client.same_origin_url(location) if location else None
+    own_link = client.same_origin_url(task.status_url) if task.status_url else None
     status_url = link or task.status_url
-    task_id = task.task_id or read_task_id({}, response.headers.get(contract.TASK_ID_HEADER)) or _task_id_in(link)
+    task_id = task.task_id or read_task_id({}, response.headers.get(contract.TASK_ID_HEADER))
+    task_id = task_id or _task_id_in(link) or _task_id_in(own_link)
     if task_id is None and not (task.phase == "completed" and task.images):
         return None
     if task.phase == "absent" and isinstance(body, Mapping) and body.get("error"):

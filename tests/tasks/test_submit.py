@@ -141,6 +141,11 @@ def test_nothing_is_sent_for_invalid_arguments(home: Path, prompt: Any) -> None:
         pytest.param(json_answer({"status": "pending"}, x_runapi_task_id="tsk_abc123"), id="in a header"),
         pytest.param(httpx.Response(202, headers={"x-runapi-task-id": "tsk_abc123"}), id="in a header, no body"),
         pytest.param(json_answer({"code": 200, "msg": "success", "data": {"task_id": "tsk_abc123"}}), id="wrapped"),
+        pytest.param(
+            json_answer({"status": "pending", "status_url": f"{BASE_URL}/api/v1/tasks/tsk_abc123"}),
+            id="in a status URL",
+        ),
+        pytest.param(json_answer({"data": {"urls": {"get": "/v1/tasks/tsk_abc123"}}}), id="in a link to get it"),
         pytest.param(json_answer({**CREATED, "status": "verifying"}), id="an unknown status"),
         pytest.param(json_answer({**CREATED, "surprise": {"deep": [1, None]}}), id="unknown fields"),
     ],

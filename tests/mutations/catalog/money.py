@@ -138,6 +138,11 @@ _ACCEPTANCE: Final = edits(
         'rest.split("/")',
     ),
     (
+        "a task id in a status URL is not read",
+        " or _task_id_in(own_link)",
+        "",
+    ),
+    (
         "a Location of any page names a task",
         "    if not collections or not is_task_id(segment) or segment in contract.ACTIONS:\n",
         "    if not is_task_id(segment):\n",
