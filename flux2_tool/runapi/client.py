@@ -57,12 +57,18 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """A complete HTTP response; `was_redirected` if another one led the request there."""
+    """An HTTP response.
+
+    Attributes:
+        was_redirected: Whether another response led the request there.
+        is_body_lost: Whether it had a body that could not be read to its end; `body` is empty then.
+    """
 
     status_code: int
     headers: Mapping[str, str]
     body: bytes
     was_redirected: bool = False
+    is_body_lost: bool = False
 
     @property
     def content_type(self) -> str:
@@ -153,7 +159,10 @@ class RunapiClient:
         result_codes: Container[int] = (303,),
         sending: Sending | None = None,
     ) -> HttpResponse:
-        """Send one request and return its complete response, whatever its status code.
+        """Send one request and return its response, whatever its status code.
+
+        It is complete, but for one that needs no body: a success that names its task in a header, and anything but a
+        success, of which the status code decides.
 
         Waits for the account's permit first, unless the caller passes one. Redirects within the origin are followed
         with method and body unchanged, except those of a POST that link to its result.
@@ -233,21 +242,24 @@ class RunapiClient:
         except TimeoutError as exc:
             if sending is not None and sending.is_unsent:
                 raise NotSentError(f"no connection within {self._attempt_timeout_s:g} s") from exc
-            if _names_accepted_task(response):
-                return self._received(response, b"")
+            if _needs_no_body(response):
+                return self._without_body(response)
             raise MaybeSentError(f"no complete response within {self._attempt_timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as exc:
             # OSError for a TLS record that cannot be read, ValueError for whatever httpx cannot parse of a response.
             if sending is not None and sending.is_unsent:
                 raise NotSentError(f"no connection ({self._description(exc)})") from exc
-            if _names_accepted_task(response):
-                return self._received(response, b"")
+            if _needs_no_body(response):
+                return self._without_body(response)
             raise MaybeSentError(f"the response was lost ({self._description(exc)})") from exc
         if len(received) > MAX_RESPONSE_BYTES:
-            if _names_accepted_task(response):
-                return self._received(response, b"")
+            if _needs_no_body(response):
+                return self._without_body(response)
             raise MaybeSentError(f"HTTP {response.status_code} with more than {MAX_RESPONSE_BYTES // 1024 // 1024} MiB")
         return self._received(response, received)
+
+    def _without_body(self, response: httpx.Response) -> HttpResponse:
+        return replace(self._received(response, b""), is_body_lost=True)
 
     def _received(self, response: httpx.Response, body: bytes) -> HttpResponse:
         return self._without_key(response.status_code, response.headers.raw, body)
@@ -258,9 +270,9 @@ class RunapiClient:
         return f"{type(exc).__name__}: {quoted(message, 120)}" if message.strip() else type(exc).__name__
 
 
-def _names_accepted_task(response: httpx.Response | None) -> TypeGuard[httpx.Response]:
-    """Return whether a response names an accepted task in a header: then nothing is lost with its body."""
-    return response is not None and response.is_success and contract.TASK_ID_HEADER in response.headers
+def _needs_no_body(response: httpx.Response | None) -> TypeGuard[httpx.Response]:
+    """Return whether nothing that counts is lost with a response's body."""
+    return response is not None and (not response.is_success or contract.TASK_ID_HEADER in response.headers)
 
 
 @lru_cache(maxsize=256)

@@ -192,11 +192,12 @@ def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
     attempt, whose response was lost, was accepted.
     """
     found, status = _service_error(response), quoted_status(response)
-    settled = (
-        "Nothing was charged."
-        if charged == "no"
-        else "An earlier attempt's response was lost, so whether that one made the image is not known."
-    )
+    if charged == "no":
+        settled = "Nothing was charged."
+    elif response.status_code in contract.NOT_CREATED_CODES and not response.was_redirected:
+        settled = "An earlier attempt's response was lost, so whether that one made the image is not known."
+    else:
+        settled = "Whether the image was made all the same is not known."
     again = f"{SAFE_AGAIN} Other arguments would pay for an image of their own." if charged == "unknown" else ""
     says_moderation = isinstance(found, ServiceError) and is_refusal(found)
     if response.status_code == contract.MODERATION_CODE or says_moderation:
@@ -209,6 +210,8 @@ def _arguments_refused(response: HttpResponse, charged: Charged) -> Flux2Error:
 
 def _service_error(response: HttpResponse) -> ServiceError | UnreadableResponseError:
     """Return the service's error, or why its body cannot be read."""
+    if response.is_body_lost:
+        return UnreadableResponseError("a body that could not be read to its end")
     try:
         return read_error(decode_json(response.body, response.content_type))
     except UnreadableResponseError as exc:

@@ -63,7 +63,7 @@ def test_a_status_means_one_error_for_each_kind_of_request(
         ("no", 422, "Nothing was charged.", "Correct the arguments"),
         ("unknown", 422, "An earlier attempt's response was lost", SAME_AGAIN),
         ("no", 451, "Nothing was charged.", "do not reword it yourself"),
-        ("unknown", 451, "An earlier attempt's response was lost", SAME_AGAIN),
+        ("unknown", 451, "Whether the image was made all the same is not known.", SAME_AGAIN),
         ("unknown", 503, "Whether the image was accepted is not known.", SAME_AGAIN),
         ("unknown", 409, "whether the image was accepted is not known", SAME_AGAIN),
         ("unknown", 418, "Whether the image was accepted is not known.", SAME_AGAIN),

@@ -418,6 +418,66 @@ def test_a_refusal_is_final_and_says_what_to_do(home: Path, status: int, body: A
     assert [request.path for request in transport.gets] == ([BALANCE_PATH] if status == 402 else [])
 
 
+class _Broken(httpx.AsyncByteStream):
+    """A body that ends in its middle, or never."""
+
+    def __init__(self, *, ends: bool) -> None:
+        self._ends = ends
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'{"task_id": "tsk_'
+        if self._ends:
+            raise httpx.ReadError("the connection was closed")
+        await asyncio.sleep(3600.0)
+
+
+@pytest.mark.parametrize("how", ["breaks off", "never ends", "brotli", "too long"])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "authentication"), (402, "insufficient_credits"), (422, "invalid_arguments")]
+)
+def test_a_refusal_is_not_lost_with_its_body(home: Path, status: int, code: str, how: str) -> None:
+    """The code has arrived, and it proves that nothing was made: a repeat would tell nothing more."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "GET":
+            return 200, {"balance_cents": 3}
+        if how in ("breaks off", "never ends"):
+            return httpx.Response(status, stream=_Broken(ends=how == "breaks off"))
+        headers = {"content-encoding": "br"} if how == "brotli" else {}
+        return httpx.Response(status, stream=httpx.ByteStream(b"x" * 5 * 1024 * 1024), headers=headers)
+
+    transport = MockService(answer)
+    error = run_call(home, transport)["error"]
+
+    assert (error["code"], error["charged"]) == (code, "no")
+    assert f"HTTP {status}, a body that could not be read to its end" in error["message"]
+    assert len(transport.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("responses", "said"),
+    [
+        pytest.param([(451, {"error": "no"})], "Whether the image was made all the same is not known.", id="451"),
+        pytest.param(
+            [httpx.ReadError("reset"), (422, {"error": "no"})],
+            "An earlier attempt's response was lost",
+            id="after a loss",
+        ),
+        pytest.param(
+            [httpx.Response(307, headers={"location": "/v1/text_to_image?moved"}), (422, {"error": "no"})],
+            "Whether the image was made all the same is not known.",
+            id="redirected",
+        ),
+    ],
+)
+def test_a_refusal_that_proves_nothing_says_why(home: Path, responses: Any, said: str) -> None:
+    """An earlier attempt is named only where there was one."""
+    error = run_call(home, scripted(responses))["error"]
+
+    assert error["charged"] == "unknown"
+    assert said in error["message"]
+
+
 @pytest.mark.parametrize("shape", ["text", "object", "message", "detail", "errorMessage", "msg", "html"])
 def test_an_empty_account_is_recognised_in_every_error_shape(home: Path, shape: Any) -> None:
     """Whatever form the body has, the status code decides."""
@@ -486,19 +546,6 @@ def test_a_task_that_a_header_names_is_not_lost_with_the_body(
     assert result["task"]["state"] == "completed"
     assert result["task"]["id"] == next(iter(runapi.sandbox.ledger.tasks))
     assert len(runapi.sandbox.ledger.creates) == 1
-
-
-class _Broken(httpx.AsyncByteStream):
-    """A body that ends in its middle, or never."""
-
-    def __init__(self, *, ends: bool) -> None:
-        self._ends = ends
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield b'{"task_id": "tsk_'
-        if self._ends:
-            raise httpx.ReadError("the connection was closed")
-        await asyncio.sleep(3600.0)
 
 
 @pytest.mark.parametrize("ends", [True, False])

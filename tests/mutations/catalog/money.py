@@ -881,13 +881,13 @@ _BILLING: Final = (
         ),
         (
             "a task in a header is lost with the body",
-            "return response is not None and response.is_success and contract.TASK_ID_HEADER in response.headers",
-            "return False",
+            "(not response.is_success or contract.TASK_ID_HEADER in response.headers)",
+            "not response.is_success",
         ),
         (
-            "an error that names a task in a header accepts it",
-            "response is not None and response.is_success and",
-            "response is not None and",
+            "a refusal is lost with its body",
+            "(not response.is_success or contract.TASK_ID_HEADER in response.headers)",
+            "(response.is_success and contract.TASK_ID_HEADER in response.headers)",
         ),
         (
             "a refused connection after a redirect counts as not sent",
