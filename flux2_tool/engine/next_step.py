@@ -86,7 +86,9 @@ def _on_set(image_tasks: Sequence[ImageTask], cost: Cost, images: Sequence[Image
     count = len(image_tasks)
     ready = [image_task for image_task in image_tasks if image_task.state == "completed"]
     waiting = [image_task for image_task in image_tasks if not image_task.is_over]
-    failed = count - len(ready) - len(waiting)
+    errors = [image_task.error for image_task in image_tasks if image_task.is_over and image_task.error is not None]
+    doubted = sum(error.charged == "unknown" for error in errors)
+    failed = count - len(ready) - len(waiting) - doubted
     if ready:
         some = f"{len(ready)} of {count} pictures are" if len(ready) < count else "The pictures are"
         told = f"say {_COST[cost.basis].format(it='they')}" if not waiting else "say that more will follow"
@@ -95,6 +97,9 @@ def _on_set(image_tasks: Sequence[ImageTask], cost: Cost, images: Sequence[Image
         yield from _on_waiting(waiting, is_rest=bool(ready))
     if failed:
         yield f"{failed} of {count} could not be made: tell the user why (warnings)."
+    if doubted:
+        yield f"Whether {doubted} of {count} were made, and charged, is not known: tell the user, and do what the"
+        yield "warnings say. Do not request them by another call: that may pay for them twice."
     if asked.joined:
         yield "They are the same images as those of an equal call, and are paid once: count their cost once, and show"
         yield "each once. Other versions need another prompt."

@@ -24,14 +24,21 @@ def leading(image_tasks: Sequence[ImageTask]) -> ImageTask:
 
 
 def failure_warnings(image_tasks: Sequence[ImageTask]) -> list[str]:
-    """Return a warning for each picture of a set that failed."""
+    """Return a warning for each picture of a set that failed.
+
+    Of one that may be made, and charged, all the same, it says what finds that out: its hint.
+    """
     found = []
     for number, image_task in enumerate(image_tasks, 1):
         error = image_task.error
         if error is not None:
             ref = TaskRef.text_of(error.task_to_fetch)
             named = f"picture {number} of {len(image_tasks)}{f' ({ref})' if ref else ''}"
-            found.append(f"not_made: {named} was not made: {error.message} (charged: {error.charged})")
+            if error.charged == "unknown":
+                said = f"not_known: {named} may be made all the same: {error.message} {error.hint}".rstrip()
+            else:
+                said = f"not_made: {named} was not made: {error.message}"
+            found.append(f"{said} (charged: {error.charged})")
     return found
 
 

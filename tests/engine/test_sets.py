@@ -195,6 +195,37 @@ def test_a_refused_request_beside_accepted_ones_is_a_warning(home: Path) -> None
     assert sum(text.startswith("not_made: ") for text in result["warnings"]) == 2
 
 
+def test_one_that_may_be_made_all_the_same_is_not_called_unmade(home: Path) -> None:
+    """Whoever is told that there is none asks for others, and pays twice: the same call again gets all of them."""
+    posts: list[str] = []
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "POST":
+            posts.append(request.headers["idempotency-key"])
+            if len(posts) in (1, 3):  # each may be made
+                return httpx.Response(503, headers={"retry-after": "1000"})
+            return (200, {"id": f"tsk_{posts.index(posts[-1]) + 1}", "status": "pending"})
+        number = request.path.rpartition("_")[2]
+        images = [{"url": f"https://img.test/{number}.png"}]
+        return (200, {"id": f"tsk_{number}", "status": "completed", "images": images})
+
+    runapi = MockService(answer)
+
+    async def main() -> list[dict[str, Any]]:
+        async with opened_tool(home, runapi) as tool:
+            return [await tool.call("text_to_image", FOUR, session="s") for _ in range(2)]
+
+    first, again = run_virtual(main())
+
+    assert sorted(task["state"] for task in first["tasks"]) == ["completed", "completed", "unknown", "unknown"]
+    assert [text.partition(":")[0] for text in first["warnings"]] == ["not_known", "not_known"]
+    assert all("Call the tool again with exactly the same arguments." in text for text in first["warnings"])
+    assert "could not be made" not in first["next"]
+    assert "Whether 2 of 4 were made, and charged, is not known" in first["next"]
+    assert [task["state"] for task in again["tasks"]] == ["completed"] * 4
+    assert len(set(posts)) == 4
+
+
 def test_all_failing_raises_the_first_error_and_names_the_others(home: Path) -> None:
     """The error's class says what to do; nothing of the others is lost."""
     error = run_call(home, service({1: "failed", 2: "failed"}), arguments={**FOX, "count": 2})["error"]
@@ -224,7 +255,7 @@ def test_one_task_is_one_picture_of_a_set(home: Path, at_once: bool) -> None:
     result = run_call(home, runapi, arguments={**FOX, "count": 3}, max_creates=8 if at_once else 1)
 
     assert [image["task_ref"] for image in result["images"]] == ["task:tsk_same"]
-    assert sum(text.startswith("not_made: ") and "(charged: unknown)" in text for text in result["warnings"]) == 2
+    assert sum(text.startswith("not_known: ") and "(charged: unknown)" in text for text in result["warnings"]) == 2
     assert sorted((record.state, record.task_id) for record in records_of(home)) == [
         ("completed", "tsk_same"),
         ("unknown", None),
