@@ -37,7 +37,8 @@ function readyText(pictures) {
  */
 function failureText(picture, { error }) {
   const ask = "Tell the user; request another one only if they ask for it.";
-  return `${named([picture])} could not be made: ${error?.message} (charged: ${error?.charged}) ${ask}`;
+  const how = error?.charged === "unknown" ? "did not come" : "could not be made";
+  return `${named([picture])} ${how}: ${error?.message} (charged: ${error?.charged}) ${ask}`;
 }
 
 /**
