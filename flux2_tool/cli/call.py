@@ -84,7 +84,7 @@ def parse_arguments(text: str) -> Any:
             text = data.decode(json.detect_encoding(data))
         except UnicodeDecodeError as exc:
             raise no_arguments(f"the arguments are not {exc.encoding.upper()} (byte {exc.start})") from exc
-    return arguments_of_json(typed_text(text).removeprefix("\ufeff"))
+    return arguments_of_json(typed_text(text))
 
 
 call = click.Command(

@@ -92,10 +92,19 @@ def test_a_wrong_setting_is_an_error_object_too(bare: Command) -> None:
     ("arguments", "code", "said"),
     [
         pytest.param(["text_to_image", "{"], "invalid_arguments", "not JSON", id="broken JSON"),
+        pytest.param(
+            ["text_to_image", '{"prompt":"a\nb"}'],
+            "invalid_arguments",
+            "the arguments are not JSON: Invalid control character at character 13",
+            id="a line break in a text",
+        ),
         pytest.param(["text_to_image", "[]"], "invalid_arguments", "must be an object", id="a list"),
         pytest.param(["text_to_image", "NaN"], "invalid_arguments", "must be an object", id="no JSON value"),
         pytest.param(
-            ["text_to_image", '{"prompt":"a","prompt":"b"}'], "invalid_arguments", "duplicate key", id="a doubled key"
+            ["text_to_image", '{"prompt":"a","count":1,"count":2}'],
+            "invalid_arguments",
+            'the arguments give the key "count" twice',
+            id="a doubled key",
         ),
         pytest.param(["text_to_image", "[" * 100_000], "invalid_arguments", "arguments", id="very deep JSON"),
         pytest.param(

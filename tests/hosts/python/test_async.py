@@ -402,7 +402,7 @@ def test_a_models_arguments_may_be_json_text_and_hold_nulls(service: Service) ->
     async def main() -> list[dict[str, Any]]:
         async with service.tool() as flux:
             return [
-                await flux.call("text_to_image", '{"prompt": "a red fox", "model": null, "aspect_ratio": null}'),
+                await flux.call("text_to_image", '\ufeff{"prompt": "a red fox", "model": null, "aspect_ratio": null}'),
                 await flux.call("text_to_image", {"prompt": "a blue fox", "output_resolution": None}),
                 await flux.call("text_to_image", '{"prompt": "a half'),
                 await flux.call("text_to_image", '{"prompt": null}'),
