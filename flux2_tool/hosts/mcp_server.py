@@ -47,6 +47,7 @@ from flux2_tool.schema.recent import CallResult
 from flux2_tool.schema.results import ToolResult, as_object
 from flux2_tool.schema.validation import without_nulls
 from flux2_tool.schema.value_text import nearest, shown
+from flux2_tool.schema.violations import near_text
 from flux2_tool.settings import Settings, load_settings
 from flux2_tool.tasks.delivery import DELIVERY_DELAY_S
 
@@ -137,8 +138,9 @@ class ToolServer:
         """Answer `tools/call`; a host that cancels the request stops the wait, never the task."""
         self._note_received(self._answers.take())
         if request.name not in self._manifest.tools:
-            near = nearest(request.name, self._manifest.tools)
-            raise UnknownToolError(f"Unknown tool: {shown(request.name)}" + (f" (nearest: {near})" if near else ""))
+            tools = self._manifest.tools
+            known = ", ".join(tools) + near_text(nearest(request.name, tools))
+            raise UnknownToolError(f"Unknown tool: {shown(request.name)}; tools are {known}")
         cancel = CancelToken()
         caller = self._caller
         if (exchange := request.exchange) is not None:

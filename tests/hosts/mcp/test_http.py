@@ -212,14 +212,15 @@ def test_an_id_is_free_when_the_request_left_is_over(server: Served, sandbox: Sa
 
 
 def test_an_unknown_tool_is_an_error_of_the_protocol(server: Served) -> None:
-    """As the specification has it, with the nearest name."""
+    """As the specification has it, with the names there are and the nearest."""
 
     async def misspelt(client: Any) -> str:
         with pytest.raises(PROTOCOL_ERROR) as caught:
             await client.call_tool("text_to_imag", {"prompt": "a fox"})
         return str(caught.value)
 
-    assert server.talk(misspelt) == 'Unknown tool: "text_to_imag" (nearest: text_to_image)'
+    known = "text_to_image, remix_image, get_image_task"
+    assert server.talk(misspelt) == f'Unknown tool: "text_to_imag"; tools are {known} (nearest: text_to_image)'
 
 
 @MODES

@@ -81,7 +81,8 @@ def test_a_lone_surrogate_elsewhere_does_not_hide_the_answer(tmp_path: Path) -> 
 
     assert listed["id"] == "x"
     assert listed["result"]["tools"]
-    assert (named["id"], named["error"]["message"]) == (8, 'Unknown tool: "?"')
+    known = "text_to_image, remix_image, get_image_task"
+    assert (named["id"], named["error"]["message"]) == (8, f'Unknown tool: "?"; tools are {known}')
     assert (refused["id"], "error" in refused) == (9, True)
 
 

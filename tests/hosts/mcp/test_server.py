@@ -132,14 +132,16 @@ def test_a_call_without_arguments_is_answered_for_the_model(environ: dict[str, s
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_an_unknown_tool_is_an_error_of_the_protocol(environ: dict[str, str], mode: str) -> None:
-    """As the specification has it, with the nearest name; hosts know how to tell their model."""
+    """As the specification has it, with the names there are and the nearest; hosts know how to tell their model."""
 
     async def call(client: Any) -> tuple[str, int]:
         with pytest.raises(PROTOCOL_ERROR) as caught:
             await client.call_tool("text_to_imag", FOX)
         return str(caught.value), caught.value.error.code  # type: ignore[attr-defined]
 
-    assert talk(environ, call, mode=mode) == ('Unknown tool: "text_to_imag" (nearest: text_to_image)', -32602)
+    known = "text_to_image, remix_image, get_image_task"
+    said = f'Unknown tool: "text_to_imag"; tools are {known} (nearest: text_to_image)'
+    assert talk(environ, call, mode=mode) == (said, -32602)
 
 
 @pytest.mark.skipif(MAJOR == 1, reason="version 1 of the SDK does not know them")
