@@ -48,7 +48,8 @@ def tasks(ctx: click.Context, as_json: bool, states: tuple[str, ...], since: flo
     for record in found:
         write_line(_line(record_object(record)))
     if not found:
-        note(f"no tasks in {shown_place(settings)}")
+        of_states = f" of the state {' or '.join(states)}" if states else ""
+        note(f"no tasks{of_states} in {shown_place(settings)}{'' if since is None else ' since then'}")
     if any(record.state in ("sending", "processing") for record in found):
         note("hint:  flux2-tool resume resumes tasks without a running owner")
     _note_lost(found)

@@ -59,6 +59,18 @@ def test_without_tasks_stdout_is_empty_and_stderr_says_so(bare: Command) -> None
     assert bare.tasks() == []
 
 
+def test_a_filter_that_leaves_nothing_is_not_an_empty_journal(command: Command) -> None:
+    """Whoever asks for unknown outcomes must not read that nothing was ever requested."""
+    command.run("generate", "a red fox")
+
+    unknown = command.run("tasks", "--state", "unknown", "--state", "failed")
+    newer = command.run("tasks", "--since", "2999-01-01")
+
+    assert "no tasks of the state unknown or failed in " in unknown.stderr
+    assert newer.stderr.endswith(" since then\n")
+    assert (unknown.stdout, newer.stdout) == ("", "")
+
+
 def test_the_list_says_of_each_task_what_became_of_it_and_what_it_cost(command: Command, sandbox: Sandbox) -> None:
     """One line a task, oldest first, made to be read and to be cut by a script."""
     _fill(command, sandbox)
