@@ -42,6 +42,9 @@ MAX_LEVELS: Final = 200
 ID_IN_USE: Final = "the id is in use by a running request"
 LAST_ANSWERS_S: Final = 1.5
 _BOM: Final = b"\xef\xbb\xbf"
+_NO_MESSAGE: Final = (
+    'a message is a JSON object with "jsonrpc": "2.0", a string "method" and an "id" of text or integer'
+)
 
 # Of the SDK's envelopes, whose type depends on its version.
 Streams: TypeAlias = "tuple[MemoryObjectReceiveStream[Any], MemoryObjectSendStream[Any]]"
@@ -135,10 +138,7 @@ class Lines:
         try:
             return self._sdk.received(_sendable(decoded))
         except ValueError as exc:  # also pydantic's
-            reason = (
-                'a message is a JSON object with "jsonrpc": "2.0", a string "method" and an "id" of text or integer'
-            )
-            raise ProtocolFaultError(INVALID_REQUEST, reason) from exc
+            raise ProtocolFaultError(INVALID_REQUEST, _NO_MESSAGE) from exc
 
     def _note_id(self, request_id: RequestId | None, decoded: Mapping[str, Any], *, is_request: bool) -> None:
         """Remember the id of a request until it is answered or cancelled.
@@ -180,12 +180,20 @@ def checked_message(body: bytes) -> dict[str, Any]:
     """Return the object of a message that arrived whole; the SDK can read it.
 
     Raises:
-        ProtocolFaultError: It is too long or too deep, no JSON or no object.
+        ProtocolFaultError: It is too long or too deep, no JSON or no object, or no message of JSON-RPC 2.0.
     """
     message = _decoded(body)
     if _levels(message) > MAX_LEVELS:
         raise _too_deep()
+    is_answer = "method" not in message and ("result" in message or "error" in message)
+    if message.get("jsonrpc") != "2.0" or not (is_answer or isinstance(message.get("method"), str)):
+        raise ProtocolFaultError(INVALID_REQUEST, _NO_MESSAGE, request_id=request_id_of(message))
     return message
+
+
+def as_sent(body: bytes) -> bytes:
+    """Return a message's bytes for the SDK, which does not read a byte order mark."""
+    return body.removeprefix(_BOM)
 
 
 def readable_message(message: dict[str, Any]) -> tuple[bytes, Mapping[str, Any] | None] | None:

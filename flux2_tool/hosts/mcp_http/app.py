@@ -22,7 +22,7 @@ from flux2_tool.hosts.mcp_http.refused import RefusedError, refuse, respond
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
 from flux2_tool.hosts.mcp_params import check_params, without_null_meta
 from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
-from flux2_tool.hosts.mcp_transport import ID_IN_USE, MAX_LINE_BYTES, checked_message, readable_message
+from flux2_tool.hosts.mcp_transport import ID_IN_USE, MAX_LINE_BYTES, as_sent, checked_message, readable_message
 from flux2_tool.hosts.worker.json_rpc import (
     METHOD_NOT_FOUND,
     ProtocolFaultError,
@@ -122,7 +122,7 @@ class McpApp:
         exchange = Exchange(
             receive,
             send,
-            body=body if readable is None else readable[0],
+            body=as_sent(body) if readable is None else readable[0],
             answers=self._answers,
             name=name,
             transport=(scope.get("state") or {}).get("transport"),

@@ -86,6 +86,31 @@ def test_a_lone_surrogate_elsewhere_does_not_hide_the_answer(tmp_path: Path) -> 
     assert (refused["id"], "error" in refused) == (9, True)
 
 
+def test_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """As in a line over stdio: some programs' text writers begin with one."""
+    [(status, message)] = answers_to(tmp_path, [b'\xef\xbb\xbf{"jsonrpc":"2.0","id":7,"method":"tools/list"}'])
+
+    assert (status, message["id"]) == (200, 7)
+    assert message["result"]["tools"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param({"jsonrpc": "1.0", "method": "tools/list"}, id="another version"),
+        pytest.param({"method": "tools/list"}, id="no version"),
+        pytest.param({"jsonrpc": "2.0"}, id="no method"),
+        pytest.param({"jsonrpc": "2.0", "method": 1}, id="a method that is no text"),
+    ],
+)
+def test_what_is_no_message_is_refused_in_words_and_by_its_id(tmp_path: Path, message: dict[str, Any]) -> None:
+    """Whoever writes a client learns what a message is, and which of theirs it was."""
+    [(status, answer)] = answers_to(tmp_path, [json.dumps({**message, "id": 7}).encode()])
+
+    assert (status, answer["id"], answer["error"]["code"]) == (400, 7, -32600)
+    assert answer["error"]["message"].startswith('a message is a JSON object with "jsonrpc": "2.0"')
+
+
 def test_an_id_that_no_answer_can_bring_back_is_refused_by_it(tmp_path: Path) -> None:
     """A client that matches answers by their ids would wait for ever for the one it gave."""
     [(status, message)] = answers_to(tmp_path, [rb'{"jsonrpc":"2.0","id":"\ud800","method":"tools/list"}'])
