@@ -169,6 +169,12 @@ def _warnings(image_task: ImageTask, manifest: Manifest) -> list[str]:
     if image_task.log.unknown_statuses:
         words = ", ".join(quoted(word, 60) for word in image_task.log.unknown_statuses[:5])
         warnings.append(f"unknown_status: RunAPI reports the status {words}, which this version takes as not finished")
+    response = image_task.log.last_response
+    if response is not None and response.phase == "completed" and not response.images:
+        what = "only picture links that are refused" if response.has_refused_links else "no picture"
+        warnings.append(
+            f"no_picture_yet: RunAPI says that the task is completed, and has named {what} so far; it may be charged"
+        )
     if image_task.log.last_failure is not None:
         warnings.append(
             f"last_poll_failed: the last poll of the task gave no status: {image_task.log.last_failure.message}"

@@ -415,6 +415,24 @@ def test_images_that_follow_completed_shortly_are_waited_for(home: Path, runapi:
     assert len(result["images"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([], "has named no picture so far"),
+        (["http://10.0.0.1/fox.png"], "has named only picture links that are refused"),
+    ],
+)
+def test_a_wait_that_ends_on_such_a_status_says_so(home: Path, images: list[str], said: str) -> None:
+    """Else "still being made" hides a service that is done, and that may have charged."""
+    transport = scripted(gets=[(200, {"id": TASK_ID, "status": "completed", "images": images})])
+    result = run_call(home, transport, wait_s=8)
+
+    assert result["task"]["state"] == "processing"
+    [warning] = result["warnings"]
+    assert warning.startswith("no_picture_yet: ")
+    assert said in warning
+
+
 def test_completed_without_images_for_good_may_have_been_charged(home: Path, runapi: SandboxTransport) -> None:
     """Neither "no charge" nor "try again" would be true."""
     runapi.fault("no_images")
