@@ -157,8 +157,9 @@ class Poller:
         path = self._paths[self._index]
         outcome = await self._request(path)
         if isinstance(outcome, TaskResponse) and self._is_doubtful(outcome, path):
+            # It proves nothing, so that a lookup comes back to it before it calls the task unknown.
             outcome = PollFailure(
-                kind="not_found",
+                kind="transient",
                 message=f"another page's {quoted(outcome.status or '', 60)}",
                 request_id=self._log.request_id,
             )
@@ -182,8 +183,12 @@ class Poller:
 
     def _is_doubtful(self, response: TaskResponse, path: PollPath) -> bool:
         """Whether a final status without images may be the request's rather than the task's: it is from a guessed path
-        and does not name the task, and another path may have the task."""
-        is_guess = self._index > 0 and not self._is_path_proven and path.template is not None
+        and does not name the task, and another path may have the task.
+
+        The first path is a guess as well, until it has had a task here: nobody documents the guide route's.
+        """
+        known = self._route_cache.get(self._client.base_url, "poll", service=path.service)
+        is_guess = not self._is_path_proven and path.template not in (None, known)
         is_end = response.phase in ("failed", "completed") and not response.images
         names_task = response.task_id is not None and response.task_id == self._task_id
         polled = set(self._path_verdicts) | {self._index}

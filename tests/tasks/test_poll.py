@@ -247,10 +247,11 @@ def test_a_task_that_is_not_visible_yet_is_polled_on(home: Path, visible_after_s
 
 
 @pytest.mark.parametrize("status", ["error", "failed", "success"])
-def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str) -> None:
+@pytest.mark.parametrize("place", [PLACES[0], PLACES[2]])
+def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str, place: str) -> None:
     """A guessed path may return 200 for anything; its status may be the request's and not the task's."""
     page = (200, {"status": status, "message": "Not found"})
-    answers = {PLACES[3]: (200, DONE), PLACES[2]: page}
+    answers = {PLACES[3]: (200, DONE), place: page}
     transport = MockService(
         lambda request: (
             (200, CREATED) if request.method == "POST" else answers.get(request.path, (404, {"error": "no"}))
@@ -260,6 +261,25 @@ def test_another_pages_error_never_ends_an_accepted_task(home: Path, status: str
 
     assert result["task"]["state"] == "completed"
     assert len(transport.posts) == 1
+
+
+def test_a_failure_that_names_no_task_counts_at_a_known_path(home: Path) -> None:
+    """A path that has had a task of this service is no guess: its word counts at once."""
+    run_call(home, scripted())
+    again = scripted([(200, {**CREATED, "task_id": "tsk_2"})], [(200, {"status": "failed", "error": "out of luck"})])
+    result = run_call(home, again)
+
+    assert result["error"]["code"] == "generation_failed"
+    assert len(again.gets) == 1
+
+
+def test_a_looked_up_failure_that_names_no_task_is_not_called_unknown(home: Path) -> None:
+    """Every other path says 404: the one that knows something of the task is asked again before that counts."""
+    transport = _at(PLACES[0], lambda _request: (200, {"status": "failed", "error": "out of luck"}))
+    error = run_call(home, transport, "get_image_task", {"task_id": TASK_ID})["error"]
+
+    assert error["code"] == "generation_failed"
+    assert "out of luck" in error["message"]
 
 
 def test_a_failure_that_names_no_task_counts_when_no_path_has_it(home: Path) -> None:
