@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flux2_tool.engine.host_profile import Delivery, HostProfile
-from flux2_tool.engine.picture_sets import leading
+from flux2_tool.engine.picture_sets import doubted, leading
 from flux2_tool.schema.results import Cost, CostBasis, ImageInfo
 from flux2_tool.schema.task_ref import TaskRef
 from flux2_tool.tasks.task import ImageTask
@@ -86,9 +86,8 @@ def _on_set(image_tasks: Sequence[ImageTask], cost: Cost, images: Sequence[Image
     count = len(image_tasks)
     ready = [image_task for image_task in image_tasks if image_task.state == "completed"]
     waiting = [image_task for image_task in image_tasks if not image_task.is_over]
-    errors = [image_task.error for image_task in image_tasks if image_task.is_over and image_task.error is not None]
-    doubted = sum(error.charged == "unknown" for error in errors)
-    failed = count - len(ready) - len(waiting) - doubted
+    unclear = doubted(image_tasks)
+    failed = count - len(ready) - len(waiting) - unclear
     if ready:
         some = f"{len(ready)} of {count} pictures are" if len(ready) < count else "The pictures are"
         told = f"say {_COST[cost.basis].format(it='they')}" if not waiting else "say that more will follow"
@@ -97,8 +96,8 @@ def _on_set(image_tasks: Sequence[ImageTask], cost: Cost, images: Sequence[Image
         yield from _on_waiting(waiting, is_rest=bool(ready))
     if failed:
         yield f"{failed} of {count} could not be made: tell the user why (warnings)."
-    if doubted:
-        yield f"Whether {doubted} of {count} were made, and charged, is not known: tell the user, and do what the"
+    if unclear:
+        yield f"Whether {unclear} of {count} were made, and charged, is not known: tell the user, and do what the"
         yield "warnings say. Do not request them by another call: that may pay for them twice."
     if asked.joined:
         yield "They are the same images as those of an equal call, and are paid once: count their cost once, and show"

@@ -23,6 +23,12 @@ def leading(image_tasks: Sequence[ImageTask]) -> ImageTask:
     return (waiting or [image_task for image_task in image_tasks if image_task.error is None] or image_tasks)[0]
 
 
+def doubted(image_tasks: Sequence[ImageTask]) -> int:
+    """Return how many pictures are not waited for any more, and may be made and charged all the same."""
+    errors = [image_task.error for image_task in image_tasks if image_task.is_over]
+    return sum(error is not None and error.charged == "unknown" for error in errors)
+
+
 def failure_warnings(image_tasks: Sequence[ImageTask]) -> list[str]:
     """Return a warning for each picture of a set that failed.
 

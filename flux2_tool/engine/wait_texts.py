@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from flux2_tool.engine.picture_sets import doubted
 from flux2_tool.exceptions import CancelledCallError, Flux2Error, RateLimitedError, ServiceUnavailableError
 from flux2_tool.tasks.status import ProgressState
 from flux2_tool.tasks.submit import QueuedFor
@@ -27,8 +28,10 @@ def progress_text(image_tasks: Sequence[ImageTask]) -> tuple[str, str]:
     if len(image_tasks) == 1:
         return message, left
     ready = sum(image_task.state == "completed" for image_task in image_tasks)
-    failed = len(image_tasks) - len(waiting) - ready
-    return f"{ready} of {len(image_tasks)} ready{f', {failed} failed' if failed else ''}: {message}", left
+    unclear = doubted(image_tasks)
+    failed = len(image_tasks) - len(waiting) - ready - unclear
+    others = (f", {failed} failed" if failed else "") + (f", {unclear} of unknown outcome" if unclear else "")
+    return f"{ready} of {len(image_tasks)} ready{others}: {message}", left
 
 
 def state_of(image_tasks: Sequence[ImageTask]) -> ProgressState:

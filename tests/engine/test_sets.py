@@ -211,12 +211,17 @@ def test_one_that_may_be_made_all_the_same_is_not_called_unmade(home: Path) -> N
 
     runapi = MockService(answer)
 
+    told: list[Progress] = []
+
     async def main() -> list[dict[str, Any]]:
         async with opened_tool(home, runapi) as tool:
-            return [await tool.call("text_to_image", FOUR, session="s") for _ in range(2)]
+            calls = [{"session": "s", "on_progress": told.append}, {"session": "s"}]
+            return [await tool.call("text_to_image", FOUR, **options) for options in calls]
 
     first, again = run_virtual(main())
 
+    assert any(one.message.startswith("0 of 4 ready, 2 of unknown outcome: ") for one in told)
+    assert not any("failed" in one.message for one in told)
     assert sorted(task["state"] for task in first["tasks"]) == ["completed", "completed", "unknown", "unknown"]
     assert [text.partition(":")[0] for text in first["warnings"]] == ["not_known", "not_known"]
     assert all("Call the tool again with exactly the same arguments." in text for text in first["warnings"])
