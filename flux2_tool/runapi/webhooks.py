@@ -61,9 +61,16 @@ def verify_webhook(
     Raises:
         WebhookRefusedError: A header is missing or invalid, the time is too far off, or the signature is wrong.
         ValueError: The secret is not base64.
-        TypeError: The headers are not all text, or the body is no bytes.
+        TypeError: The headers are not all text, the body is no bytes, the secret no text, or the time no number.
     """
-    key = webhook_key(secret)
+    if not isinstance(secret, str):
+        raise TypeError(f"secret must be the account's webhook secret as text, not {type(secret).__name__}")
+    if not isinstance(now, int | float):
+        raise TypeError(f"now must be the time in seconds since 1970, such as time.time(), not {type(now).__name__}")
+    try:
+        key = webhook_key(secret)
+    except ValueError as exc:
+        raise ValueError(f"secret {exc}") from exc
     if not isinstance(body, bytes | bytearray | memoryview):
         raise TypeError(f"body must be the request's bytes, unchanged, not {type(body).__name__}")
     pairs = list(headers.items()) if hasattr(headers, "items") else None

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -109,6 +110,28 @@ def test_a_program_that_passes_something_else_is_told(headers: Any, body: Any, s
     """It is no forgery, and would fail for every webhook."""
     with pytest.raises(TypeError, match=said):
         verify_webhook(headers, body, secret=SECRET, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        pytest.param({"secret": None}, "secret must be the account's webhook secret as text, not NoneType", id="unset"),
+        pytest.param({"secret": SECRET.encode()}, "secret must be .* not bytes", id="bytes"),
+        pytest.param({"now": datetime.fromtimestamp(NOW, tz=UTC)}, "now must be .* not datetime", id="a date"),
+        pytest.param({"now": None}, "now must be .* not NoneType", id="no time"),
+    ],
+)
+def test_a_secret_or_time_of_another_type_is_named(wrong: dict[str, Any], said: str) -> None:
+    """A variable that is not set is the usual case, and must not look like a defect of this package."""
+    with pytest.raises(TypeError, match=said):
+        verify_webhook(signed(), BODY, **({"secret": SECRET, "now": NOW} | wrong))
+
+
+@pytest.mark.parametrize("secret", ["", "###"])
+def test_a_secret_that_is_not_base64_is_named(secret: str) -> None:
+    """With the parameter's name, and without its value."""
+    with pytest.raises(ValueError, match=r"^secret is not a webhook secret: base64 text, as RunAPI shows it$"):
+        verify_webhook(signed(), BODY, secret=secret, now=NOW)
 
 
 @pytest.mark.parametrize(
