@@ -145,6 +145,7 @@ class _CallSources:
     places: SourcePlaces
     uploads: bool
     uploading: set[str] = field(default_factory=set)
+    looked_up: list[ImageTask] = field(default_factory=list)
     # One at a time, so that a call with eight pictures leaves the line to others.
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
@@ -186,6 +187,10 @@ class _CallSources:
     def _late(self, waited_s: float) -> ServiceUnavailableError:
         names = ", ".join(sorted(self.uploading))
         problem = f"{names} was not uploaded" if names else "the source pictures were not ready"
+        for image_task in self.looked_up:
+            if image_task.log.last_response is None and image_task.log.last_failure is not None:
+                reason = image_task.log.last_failure.message
+                problem = f"RunAPI reported no status of task {image_task.task_id}: {reason}"
         return ServiceUnavailableError(
             f"Within the {waited_s:.0f} s of this call's wait {problem}. No image was requested.",
             hint="Call again with exactly the same arguments in a minute; what has been uploaded by then is used.",
@@ -308,6 +313,7 @@ class _CallSources:
             deadline_s = min(call.deadline_s, clock.monotonic() + LOOKUP_WAIT_S)
             # Several are looked up at once, so each wait needs an event of its own.
             own = replace(call, wake=asyncio.Event())
+            self.looked_up.append(image_task)
             await wait_for(own, [image_task], clock=clock, deadline_s=deadline_s, until_response=True)
         await self.owner.registry.check_lookup(image_task, self.caller)
         raise_error_of(image_task)

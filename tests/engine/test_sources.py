@@ -109,6 +109,17 @@ def test_a_source_task_without_a_picture_is_refused_before_paying(
         assert "source_image_urls[1]" in error["message"]
 
 
+def test_a_source_that_cannot_be_looked_up_in_time_says_why(home: Path) -> None:
+    """ "Not ready" hides that RunAPI cannot be reached."""
+    error = run_call(
+        home, scripted(gets=[(503, {"error": "maintenance"})]), "remix_image", _remix("task:tsk_1"), wait_s=9
+    )["error"]
+
+    assert (error["code"], error["charged"]) == ("service_unavailable", "no")
+    assert "RunAPI reported no status of task tsk_1: HTTP 503" in error["message"]
+    assert "maintenance" in error["message"]
+
+
 def test_an_unfinished_source_is_told_with_the_way_to_wait_for_it(home: Path, runapi: SandboxTransport) -> None:
     """The agent can do it: wait, then edit."""
 
