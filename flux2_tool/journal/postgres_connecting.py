@@ -83,6 +83,8 @@ def first_connection(url: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 def _check_files(url: str, name: str) -> None:
     """Refuse what is no file where libpq reads one: it would wait for a pipe, whatever its timeouts are.
 
+    The null device is often put there on purpose, for no file at all.
+
     Raises:
         JournalError: Something else is there.
     """
@@ -91,7 +93,7 @@ def _check_files(url: str, name: str) -> None:
     named = conninfo_to_dict(url)
     for parameter, (variable, usual) in _FILES.items():
         text = str(named.get(parameter) or os.environ.get(variable) or Path("~", usual).expanduser())
-        if is_there(path := Path(text)) and not is_file(path):
+        if is_there(path := Path(text)) and not is_file(path) and not path.samefile(os.devnull):
             what = f"{parameter} names {path}" if parameter in named else f"libpq reads {path} ({variable})"
             kind = kind_of(path.stat().st_mode)
             message = f"the journal {name} cannot be opened: {what}, which is {kind} and must be a file"

@@ -57,6 +57,14 @@ def test_what_libpq_would_read_for_ever_is_named(tmp_path: Path, monkeypatch: py
     )
 
 
+@pytest.mark.parametrize("variable", ["PGPASSFILE", "PGSERVICEFILE"])
+def test_the_null_device_stands_for_no_file(place: DatabaseUrl, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """People put it there so that a file in the home folder does not count."""
+    monkeypatch.setenv(variable, os.devnull)
+
+    open_journal(place, owner=ThisProcess(), now=NOON).close()
+
+
 def test_a_wrong_password_is_named_and_shown_nowhere(
     server: PostgresServer, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
