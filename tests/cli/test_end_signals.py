@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -198,8 +199,9 @@ def test_a_signal_ends_a_result_that_nobody_reads(bare: Command, number: signal.
 def test_the_second_ctrl_c_ends_a_result_that_nobody_reads(bare: Command) -> None:
     """The first came too late to end the wait."""
     with _writing(bare) as process:
-        wait_until(lambda: process.send_signal(signal.SIGINT) or process.poll() is not None)
         assert process.stderr is not None
+        # Until it speaks: one more would end what comes after it.
+        wait_until(lambda: process.send_signal(signal.SIGINT) or select.select([process.stderr], [], [], 0)[0])
         assert process.stderr.read() == "the command was told to end\n"
 
 
