@@ -11,11 +11,7 @@ _KEPT: Final = ("PATH", "PYTHONPATH", "LANG", "TMPDIR", "COVERAGE_PROCESS_CONFIG
 
 def base_environ() -> dict[str, str]:
     """Return what a process needs to start, and nothing else."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    if "COVERAGE_PROCESS_CONFIG" in kept:
-        # A short process has no time to win back what monitoring each of its functions costs at first.
-        kept["COVERAGE_CORE"] = "ctrace"
-    return kept
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 def unmeasured_environ() -> dict[str, str]:
