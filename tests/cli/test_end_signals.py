@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flux2_tool.cli.end_signals import REPEATED_WITHIN_S, EndSignals
+from flux2_tool.cli.end_signals import END_SIGNALS, REPEATED_WITHIN_S, EndSignals
 from flux2_tool.sandbox import Sandbox
 from tests.support.command import Command, SandboxClock, read_until, scratch_environ
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -27,9 +27,10 @@ GENERATE = ("generate", "a red fox")
 
 @pytest.fixture(autouse=True)
 def default_signals() -> Iterator[None]:
-    """The signals as a shell gives them to a command, also where the tests themselves run under nohup."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
-    for number in before:
+    """The signals as a shell gives them to a command, also where the tests themselves run under nohup; what a test
+    makes of them ends with it."""
+    before = {number: signal.getsignal(number) for number in END_SIGNALS}
+    for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
@@ -223,14 +224,9 @@ class Monotonic:
 def test_a_signal_that_is_sent_twice_in_a_row_is_one(number: signal.Signals) -> None:
     """`timeout` does so, and a terminal that is closed: the second would end the process before it has spoken."""
     ended: list[None] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with EndSignals(monotonic=Monotonic()) as signals, signals.waiting(lambda: ended.append(None)):
-            for sent in (number, number, signal.SIGHUP):
-                signal.raise_signal(sent)
-    finally:
-        for known, handler in before.items():
-            signal.signal(known, handler)
+    with EndSignals(monotonic=Monotonic()) as signals, signals.waiting(lambda: ended.append(None)):
+        for sent in (number, number, signal.SIGHUP):
+            signal.raise_signal(sent)
 
     assert (signals.first, len(ended)) == (number, 1)
 
@@ -238,17 +234,12 @@ def test_a_signal_that_is_sent_twice_in_a_row_is_one(number: signal.Signals) -> 
 def test_a_later_ctrl_c_ends_the_process_at_once_and_a_hangup_does_not() -> None:
     """Whoever presses it again means it; what closes a terminal sends SIGHUP as often as it likes."""
     monotonic = Monotonic()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with EndSignals(monotonic=monotonic) as signals, signals.waiting(lambda: None):
-            signal.raise_signal(signal.SIGTERM)
-            monotonic.now_s = REPEATED_WITHIN_S
-            signal.raise_signal(signal.SIGHUP)
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-    finally:
-        for known, handler in before.items():
-            signal.signal(known, handler)
+    with EndSignals(monotonic=monotonic) as signals, signals.waiting(lambda: None):
+        signal.raise_signal(signal.SIGTERM)
+        monotonic.now_s = REPEATED_WITHIN_S
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_later_sigterm_ends_the_process_at_once(bare: Command) -> None:
@@ -266,7 +257,7 @@ def test_a_later_sigterm_ends_the_process_at_once(bare: Command) -> None:
 
 def test_signals_are_as_before_once_a_command_has_shown_its_result() -> None:
     """Python code that runs a command goes on."""
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    before = [signal.getsignal(number) for number in END_SIGNALS]
 
     with EndSignals() as signals:
         with signals.waiting(lambda: None):
@@ -274,4 +265,4 @@ def test_signals_are_as_before_once_a_command_has_shown_its_result() -> None:
         with signals.showing():
             pass
 
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert [signal.getsignal(number) for number in END_SIGNALS] == before
