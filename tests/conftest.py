@@ -53,8 +53,18 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def pytest_collection_finish() -> None:
     """Keep what has been imported and collected out of the collector's way, which else looks at all of it each time."""
+    _first_property()
     gc.collect()
     gc.freeze()
+
+
+def _first_property() -> None:
+    """Hypothesis asks the collector, at its first property with CI set, who holds its random numbers: none frozen."""
+    hypothesis = sys.modules.get("hypothesis")
+    if hypothesis is not None:  # else no test collected has any
+        hypothesis.settings(max_examples=1, database=None)(
+            hypothesis.given(hypothesis.strategies.none())(lambda _: None)
+        )()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -25,7 +25,7 @@ from flux2_tool.context import CallContext
 from flux2_tool.images.decode_budget import DecodeBudget
 from flux2_tool.images.decode_limits import MIB, PRODUCTION, DecodeLimits
 from flux2_tool.images.decode_memory import memory_for
-from flux2_tool.images.decoder import Decoder, PictureFacts
+from flux2_tool.images.decoder import Decoder, PictureFacts, shared_decoder
 from flux2_tool.images.decoder_handle import DecodingProcess
 from flux2_tool.images.decoder_process import answer, cpu_bound, outcome
 from flux2_tool.images.download import DownloadError, download_image
@@ -44,6 +44,12 @@ from tests.support.pictures import picture
 from tests.support.processes import decoding, is_running, scan_bomb
 from tests.support.virtual_time import VirtualClock, run_virtual
 from tests.support.waiting import PATIENCE_S, wait_until
+
+
+@pytest.fixture(autouse=True)
+def _nobody_elses_processes() -> None:
+    """Those of tests before end by themselves only after a while."""
+    shared_decoder().close()
 
 
 def png_of(chunks: int) -> bytes:

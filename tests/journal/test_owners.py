@@ -293,10 +293,11 @@ def test_a_process_reads_once_what_it_is_and_again_after_a_fork(tmp_path: Path) 
     known = of_a_file.name
     (proc / "self/stat").unlink()
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.write(writing, f"{owner.liveness(owner.name)} {owner.liveness(name)} {owner.name}".encode())
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     own, parents, childs_name = os.read(reading, 4096).decode().split(" ", 2)
 
     assert of_a_file.name == known
