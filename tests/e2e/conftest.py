@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from flux2_tool.sandbox import Sandbox, running_sandbox
-from tests.e2e.common_gateway import SHARING_MODULES, common_gateway
+from tests.e2e import common_gateway as of_default_settings
+from tests.e2e import group_gateway as of_a_group
+from tests.e2e.common_gateway import common_gateway
+from tests.e2e.group_gateway import group_gateway
 from tests.e2e.openclaw_host import Gateway, OpenClaw
 from tests.e2e.scripted_model import ScriptedModel, running_model
 from tests.e2e.telegram import Telegram, running_telegram
@@ -19,21 +22,26 @@ from tests.e2e.world import World, configure, quick_sandbox
 from tests.support.keys import KEY
 
 INSTALL = 'install it with: eval "$(.ci/install-openclaw)"'
-COMMON_GATEWAY = "common gateway"
+SHARED = {
+    "common_gateway": of_default_settings.SHARING_MODULES,
+    "group_gateway": of_a_group.SHARING_MODULES,
+}
+"""The modules that share a gateway, by the fixture that runs it."""
 LONGEST_FIRST = (
-    "test_installation", "test_in_force", COMMON_GATEWAY, "test_readme", "test_mcp", "test_image_generate",
-    "test_people", "test_subagents", "test_never_twice", "test_home",
+    "group_gateway", "test_installation", "test_in_force", "common_gateway", "test_readme", "test_mcp",
+    "test_image_generate", "test_never_twice", "test_home",
 )  # fmt: skip
 """The modules that take a minute and more, so that they begin first."""
-__all__ = ["KEY", "World", "common_gateway"]
+__all__ = ["KEY", "World", "common_gateway", "group_gateway"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            is_sharing = "common_gateway" in getattr(item, "fixturenames", ())
-            assert is_sharing == (item.path.stem in SHARING_MODULES), f"{item.path.name}: see SHARING_MODULES"
+            shares = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+            named = [name for name, modules in SHARED.items() if item.path.stem in modules]
+            assert shares == named, f"{item.path.name}: see SHARING_MODULES"
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not installed, or not used
@@ -53,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _split_scope(self, nodeid: str) -> str:
             path: str = super()._split_scope(nodeid)
-            return COMMON_GATEWAY if Path(path).stem in SHARING_MODULES else path
+            return next((name for name, modules in SHARED.items() if Path(path).stem in modules), path)
 
     return ByGateway(config, log) if config.getoption("dist") == "loadfile" else None
 

@@ -9,6 +9,7 @@ for the test to look at. Standard library only.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -73,7 +74,12 @@ class ScriptedModel:
     base_url: str = ""
     requests: list[SeenRequest] = field(default_factory=list)
     _scripts: dict[str, Sequence[Step]] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def unused(self, kind: str) -> str:
+        """Return the name of a script that no test has had, whichever modules share this model."""
+        return f"{kind}-{next(self._numbers)}"
 
     def script(self, name: str, steps: Sequence[Step]) -> str:
         """Teach the model what to do when a message carries `[script NAME]`, and return that marker."""

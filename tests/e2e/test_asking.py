@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from flux2_tool.sandbox import Sandbox
-from tests.e2e.conftest import KEY, World
+from tests.e2e.conftest import World
+from tests.e2e.group_gateway import OWNER, let_spend, telegram, world
 from tests.e2e.scripted_model import Say, SeenRequest, ToolCall
 from tests.e2e.telegram import GROUP, Telegram
 from tests.e2e.test_never_twice import tasks_of
 from tests.e2e.test_turns import run
 from tests.support.waiting import wait_until
 
+__all__ = ["telegram", "world"]
 pytestmark = pytest.mark.timeout(600)
 
-OWNER = 8001
 
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[str, Sandbox]) -> Iterator[World]:
-    """A gateway in a Telegram group, whose operator wants to be asked above ten cents."""
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0], config={"ask_above_usd": 0.1})
-    made.openclaw.configure(
-        channels={"telegram": telegram.channel(owner=OWNER)}, commands={"ownerAllowFrom": [f"telegram:{OWNER}"]}
-    )
-    made.openclaw.add_plugin()
-    with made.openclaw.gateway():
-        yield made
+@pytest.fixture(scope="module", autouse=True)
+def _everyone(world: World) -> None:
+    let_spend(world, "everyone")
 
 
 def flex(prompt: str) -> ToolCall:
@@ -41,9 +29,14 @@ def flex(prompt: str) -> ToolCall:
     return ToolCall(tool="text_to_image", arguments={"prompt": prompt, "model": "flux-2-flex-text-to-image"})
 
 
+def large(prompt: str) -> ToolCall:
+    """Return a call for a picture of seven cents, which is all that one who is not the owner may spend in a day."""
+    return ToolCall(tool="text_to_image", arguments={"prompt": prompt, "output_resolution": "2k"})
+
+
 def begin(world: World, telegram: Telegram, call: ToolCall) -> str:
     """Have the owner ask in the group, and the model make a call; return the script's name."""
-    name = f"asking-{next(_numbers)}"
+    name = world.model.unused("asking")
     marker = world.model.script(name, [call, Say(text="That was it.")])
     telegram.post(f"A picture, please. {marker}", sender=OWNER, group=GROUP)
     return name
@@ -124,7 +117,7 @@ def test_a_run_that_can_ask_nobody_is_refused_with_the_settings_name(world: Worl
 
 def test_a_scheduled_run_is_refused_with_the_settings_name(world: World) -> None:
     """At night nobody answers."""
-    marker = world.model.script("scheduled", [flex("a golden dawn"), Say(text="No dawn, then.")])
+    marker = world.model.script("scheduled", [large("a golden dawn"), Say(text="No dawn, then.")])
     options = ("--at", "+1h", "--session", "isolated", "--agent", "main", "--message", f"A picture, please. {marker}")
     added = world.openclaw.run("cron", "add", "--name", "dawn", *options, "--json").stdout
     world.openclaw.run("cron", "run", json.loads(added)["id"])

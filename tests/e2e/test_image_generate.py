@@ -6,7 +6,6 @@ stands behind OpenClaw's tool search.
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +24,6 @@ from tests.e2e.test_turns import run
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def world(make_world: Callable[..., World], sandbox: tuple[str, Sandbox], privat
 
 def generate(world: World, session: str, **arguments: Any) -> SeenRequest:
     """Have the model call `image_generate`; return the request by which OpenClaw tells it how that ended."""
-    name = f"generate-{next(_numbers)}"
+    name = world.model.unused("generate")
     call = ToolCall(tool="tool_call", arguments={"id": "image_generate", "args": arguments})
     marker = world.model.script(name, [call, Say(text="Your picture.")])
 

@@ -5,7 +5,6 @@ There a server's tools stand behind OpenClaw's tool search, under names such as 
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -28,8 +27,6 @@ pytestmark = pytest.mark.usefixtures("gateway")
 
 # Longer than the 50 s a call waits over MCP, and than the 60 s after which a host gives up unless told otherwise.
 SLOW_TASK_S = 75
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +82,7 @@ def servers_of(world: World) -> list[str]:
 
 def run(world: World, steps: Sequence[Step]) -> tuple[Turn, tuple[str, ...]]:
     """Run a turn in which the model takes these steps; return it and the tool results the model read."""
-    name = f"mcp-{next(_numbers)}"
+    name = world.model.unused("mcp")
     marker = world.model.script(name, steps)
     turn = world.openclaw.turn(f"A picture, please. {marker}", session=name)
     return turn, world.model.tool_results(name)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from flux2_tool.sandbox import Sandbox
-from tests.e2e.conftest import KEY, World
+from tests.e2e.conftest import World
+from tests.e2e.group_gateway import OWNER, let_spend, telegram, world
 from tests.e2e.recorded_turn import CHINESE, ENGLISH, Turn, difference
 from tests.e2e.scripted_model import Say, SeenRequest, Step, ToolCall
 from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram
@@ -19,31 +17,21 @@ from tests.e2e.test_turns import run, task_of
 from tests.support.readme import read
 from tests.support.waiting import wait_until
 
-OWNER, ANNA, BEN, CARLA, DORA, EVA, FAY, XIAOYA = range(8001, 8009)
+__all__ = ["ask", "telegram", "world"]
 
-_numbers = itertools.count(1)
+ANNA, BEN, CARLA, DORA, EVA, FAY, XIAOYA = range(8002, 8009)
 
 
-@pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[str, Sandbox]) -> Iterator[World]:
-    """A gateway in a Telegram group, where a guest may spend one picture a day."""
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0])
-    ours = {"config": {"sender_daily_cap_usd": 0.05, "daily_cap_usd": 100}}
-    made.openclaw.configure(
-        channels={"telegram": telegram.channel(owner=OWNER)},
-        commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
-        plugins={"entries": {"flux2": ours}},
-    )
-    made.openclaw.add_plugin()
-    with made.openclaw.gateway():
-        yield made
+@pytest.fixture(scope="module", autouse=True)
+def _everyone(world: World) -> None:
+    let_spend(world, "everyone")
 
 
 def ask(
     world: World, telegram: Telegram, step: Step, *, sender: int, group: int = GROUP, photo: bytes | None = None
 ) -> SeenRequest:
     """Have a person ask in a group, the model take a step and say so; return the last request of that turn."""
-    name = f"people-{next(_numbers)}"
+    name = world.model.unused("people")
     marker = world.model.script(name, [step, Say(text="That was it.")])
     telegram.post(f"A picture, please. {marker}", sender=sender, group=group, photo=photo)
     wait_until(lambda: world.model.seen(name) and (isinstance(step, Say) or world.model.seen(name)[-1].tool_results))
@@ -76,7 +64,7 @@ def test_a_guests_cap_refuses_that_guest_alone(world: World, telegram: Telegram)
     assert "0.05 USD (billed)" in first
     assert "0.05 USD (billed)" in other
     assert "budget_exceeded, charged: no" in refused
-    assert "daily cap per person of $0.05" in refused
+    assert "daily cap per person of $0.07" in refused
     assert prompts_billed(world, "boat of") == ["a boat of Anna", "a boat of Ben"]
 
 

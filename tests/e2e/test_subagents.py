@@ -5,15 +5,14 @@ Subagents, scheduled runs, and turns that are stopped between the tool's result 
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from flux2_tool.sandbox import Sandbox
-from tests.e2e.conftest import KEY, World
+from tests.e2e.conftest import World
+from tests.e2e.group_gateway import OWNER, let_spend, telegram, world
 from tests.e2e.scripted_model import Say, Step, ToolCall, answered
 from tests.e2e.telegram import GROUP, OTHER_GROUP, Telegram
 from tests.e2e.test_never_twice import tasks_of
@@ -21,26 +20,15 @@ from tests.e2e.test_people import ask
 from tests.e2e.test_turns import task_of
 from tests.support.waiting import wait_until
 
+__all__ = ["telegram", "world"]
 pytestmark = pytest.mark.timeout(600)
 
-OWNER, GUEST = 8001, 8002
-ONLY_OWNER = {"spenders": "owner"}
-
-_numbers = itertools.count(1)
+GUEST = 8010
 
 
-@pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], telegram: Telegram, sandbox: tuple[str, Sandbox]) -> Iterator[World]:
-    """A gateway in a Telegram group, whose owner alone may spend."""
-    made = make_world(RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=sandbox[0], config=ONLY_OWNER)
-    made.openclaw.configure(
-        channels={"telegram": telegram.channel(owner=OWNER)},
-        commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
-        tools={"toolSearch": False},
-    )
-    made.openclaw.add_plugin()
-    with made.openclaw.gateway():
-        yield made
+@pytest.fixture(scope="module", autouse=True)
+def _only_the_owner(world: World) -> None:
+    let_spend(world, "owner")
 
 
 def picture(prompt: str) -> ToolCall:
@@ -49,7 +37,7 @@ def picture(prompt: str) -> ToolCall:
 
 def spawn(world: World, steps: Sequence[Step], *, then: Sequence[Step]) -> str:
     """Script a subagent, the turn that spawns it and the one in which it answers; return the subagent's script."""
-    child = f"child-{next(_numbers)}"
+    child = world.model.unused("child")
     spawning = ToolCall(tool="sessions_spawn", arguments={"task": f"A picture. {world.model.script(child, steps)}"})
     world.model.script(f"parent-of-{child}", [spawning, Say(text="It is under way.")])
     world.model.script(answered(child), then)
@@ -69,7 +57,7 @@ def hand_over(results: Sequence[str]) -> str:
 
 def schedule(world: World, prompt: str, said: str) -> str:
     """Run a scheduled job that makes a picture and is announced in the group; return what its tool said."""
-    name = f"scheduled-{next(_numbers)}"
+    name = world.model.unused("scheduled")
     marker = world.model.script(name, [picture(prompt), Say(text=said)])
     job = ("--at", "+1h", "--session", "isolated", "--agent", "main", "--message", f"A picture, please. {marker}")
     where = ("--announce", "--channel", "telegram", "--to", str(GROUP))
@@ -87,12 +75,12 @@ def test_a_subagents_picture_reaches_its_parents_chat(world: World, telegram: Te
 
     child = spawn(world, [picture("a kite"), Say(text=hand_over)], then=[fetch, Say(text="Here is the kite.")])
     telegram.post(f"A kite, please. [script parent-of-{child}]", sender=OWNER)
-    [photo] = wait_until(lambda: [one for one in telegram.sent if one.files])
+    [photo] = wait_until(lambda: [one for one in telegram.sent if one.text == "Here is the kite."])
 
     [made] = results_of(world, child)
     assert "nobody sees what is attached here" in made
     assert "already attached" not in made
-    assert (photo.text, str(photo.fields["chat_id"])) == ("Here is the kite.", str(GROUP))
+    assert (len(photo.files), str(photo.fields["chat_id"])) == (1, str(GROUP))
     assert "already attached to this conversation" in results_of(world, answered(child))[0]
     assert [task.billed_cents for task in tasks_of(world, "a kite")] == [5]
     fetched = ToolCall(tool="get_image_task", arguments={"task_id": task_of(made)})
@@ -134,7 +122,9 @@ def test_a_picture_whose_turn_was_stopped_is_named_in_the_next_result(world: Wor
 def test_a_scheduled_run_spends_with_leave_alone(world: World, telegram: Telegram) -> None:
     """Nobody asked for it, which is not somebody else; with leave its picture is announced."""
     refused = schedule(world, "a dawn", "No dawn.")
-    world.openclaw.run("config", "set", "plugins.entries.flux2.config.unattended", "allow")
+    # Nobody's pictures count together, and the command line has had one in another module.
+    leave = json.dumps({"unattended": "allow", "sender_daily_cap_usd": 1})
+    world.openclaw.run("config", "set", "plugins.entries.flux2.config", leave, "--strict-json", "--merge")
     allowed = schedule(world, "a bright dawn", "A bright dawn.")
     photo = wait_until(lambda: [one for one in telegram.sent if one.text == "A bright dawn." and one.files])[0]
 

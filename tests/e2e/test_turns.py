@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -21,8 +20,6 @@ from tests.support.waiting import wait_until
 
 __all__ = ["gateway", "run", "task_of", "world"]
 
-_numbers = itertools.count(1)
-
 
 def task_of(text: str) -> str:
     """Return the task reference in a tool result."""
@@ -33,7 +30,7 @@ def task_of(text: str) -> str:
 
 def run(world: World, steps: Sequence[Step], *, session: str | None = None) -> tuple[Turn, tuple[str, ...]]:
     """Run a turn in which the model takes these steps; return it and the tool results the model read."""
-    name = f"turn-{next(_numbers)}"
+    name = world.model.unused("turn")
     marker = world.model.script(name, steps)
     turn = world.openclaw.turn(f"A picture, please. {marker}", session=session or name)
     return turn, world.model.tool_results(name)
