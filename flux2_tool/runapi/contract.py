@@ -152,7 +152,8 @@ NOT_CREATED_CODES: Final = frozenset({400, 401, 402, 403, 413, 415, 422, 429})
 ROUTE_MISSING_CODES: Final = frozenset({404, 405, 410, 501})
 # The task was created; the Location links to it.
 SEE_TASK_CODES: Final = frozenset({301, 302, 303})
-KEY_REFUSED_CODES: Final = frozenset({401, 403})
+FORBIDDEN_CODE: Final = 403
+KEY_REFUSED_CODES: Final = frozenset({401, FORBIDDEN_CODE})
 CREDITS_CODE: Final = 402
 # The idempotency key is in use already: by a request with other input, or by one still in progress.
 CONFLICT_CODE: Final = 409

@@ -77,8 +77,15 @@ def error_from_response(
     if charged == "unknown":
         outcome_text = " Whether the image was accepted is not known."
     error: Flux2Error
-    if code in contract.KEY_REFUSED_CODES:
+    if is_key_refused(response):
         error = key_refused(status)
+    elif code in contract.KEY_REFUSED_CODES:
+        error = UnexpectedAnswerError(
+            f"RunAPI's address answered {request} with {status}. RunAPI refuses no key with a page for browsers, so "
+            f"something on the way did, such as a firewall or a proxy.{outcome_text}",
+            hint="Ask whoever runs this network to let requests to RunAPI through; the key may well be valid."
+            + (f" {SAFE_AGAIN}" if charged == "unknown" else ""),
+        )
     elif code == contract.CREDITS_CODE and refused is not None:
         settled = " Nothing was charged." if charged == "no" else ""
         error = CreditsExhaustedError(f"The RunAPI account cannot pay for {subject} ({status}).{settled}")
@@ -109,6 +116,14 @@ def error_from_response(
     if charged == "unknown" and code != contract.CONFLICT_CODE:  # whose key may be another request's
         error.task_id = read_task_id({}, response.headers.get(contract.TASK_ID_HEADER))
     return error
+
+
+def is_key_refused(response: HttpResponse) -> bool:
+    """Return whether RunAPI refused the key: what blocks requests on the way answers with a page and HTTP 403, too."""
+    if response.status_code == contract.FORBIDDEN_CODE:
+        found = _service_error(response)
+        return not (isinstance(found, UnreadableResponseError) and found.is_page)
+    return response.status_code in contract.KEY_REFUSED_CODES
 
 
 def says_input_differs(response: HttpResponse) -> bool:

@@ -72,7 +72,16 @@ class TaskResponse:
 
 
 class UnreadableResponseError(ValueError):
-    """The body is not usable JSON. The message describes the body."""
+    """The body is not usable JSON. The message describes the body.
+
+    Args:
+        message: As in "an empty body".
+        is_page: Whether it is a page for browsers.
+    """
+
+    def __init__(self, message: str, *, is_page: bool = False) -> None:
+        super().__init__(message)
+        self.is_page = is_page
 
 
 def decode_json(body: bytes, content_type: str = "") -> Any:
@@ -86,7 +95,7 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
         raise UnreadableResponseError("an empty body")
     head = body[:512].lstrip().lower()
     if "html" in content_type.lower() or head.startswith((b"<!doctype", b"<html")):
-        raise UnreadableResponseError(f"an HTML page ({html_title(body)})")
+        raise UnreadableResponseError(f"an HTML page ({html_title(body)})", is_page=True)
     try:
         return json.loads(_UTF_8.decode(body)[0])
     except RecursionError as exc:

@@ -17,7 +17,7 @@ from flux2_tool._net import is_loopback_url
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.backoff import RETRY_AFTER_CEILING_S, backoff_s, parse_retry_after
 from flux2_tool.runapi.client import HttpResponse, RunapiClient
-from flux2_tool.runapi.error_mapping import quoted_status
+from flux2_tool.runapi.error_mapping import is_key_refused, quoted_status
 from flux2_tool.runapi.responses import (
     TaskResponse,
     UnreadableResponseError,
@@ -281,7 +281,7 @@ class Poller:
         kind: PollFailureKind = "transient"
         if response.status_code in contract.ROUTE_MISSING_CODES:
             kind = "not_found"
-        elif response.status_code in contract.KEY_REFUSED_CODES:
+        elif is_key_refused(response):
             kind = "unauthorized"
         return PollFailure(kind=kind, message=quoted_status(response), request_id=response.request_id)
 

@@ -80,6 +80,27 @@ def test_an_unresolved_attempt_is_never_called_free(charged: Charged, status_cod
     assert error.charged == charged
 
 
+@pytest.mark.parametrize(("charged", "again"), [("no", False), ("unknown", True)])
+def test_a_page_that_forbids_is_of_something_on_the_way(charged: Charged, again: bool) -> None:
+    """A company's firewall refuses like that; another key is refused as well."""
+    response = _response(403, b"<html><title>Attention Required!</title></html>")
+
+    error = error_from_response(response, request="POST /v1/x", charged=charged, outcome="Nothing was charged.")
+
+    assert error.code == "unexpected_answer"
+    assert 'POST /v1/x with HTTP 403, an HTML page ("Attention Required!")' in error.message
+    assert "Replace RUNAPI_API_KEY" not in error.hint
+    assert error.hint.startswith("Ask whoever runs this network")
+    assert (SAME_AGAIN in error.hint) == again
+    assert error.charged == charged
+
+
+@pytest.mark.parametrize("body", [{"error": "no"}, {}, b"", b"Forbidden"])
+def test_whatever_else_forbids_refuses_the_key(body: Any) -> None:
+    """The service's gateway may say so without a word."""
+    assert error_from_response(_response(403, body), request="POST /v1/x").code == "authentication"
+
+
 @pytest.mark.parametrize(
     ("retry_after_s", "hint"),
     [(None, "Wait a little, then call again."), (90.0, "Wait 90 s, then call again."), (1e9, "Wait 86400 s")],

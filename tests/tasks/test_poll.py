@@ -314,6 +314,7 @@ PASSING: list[Any] = [
     *(pytest.param((code, {"error": "down"}), id=str(code)) for code in (408, 425, 429, 455, 500, 502, 503, 504, 529)),
     pytest.param((400, {"error": "?"}), id="400"),
     pytest.param((401, {"error": "no key"}), id="401 in between"),
+    pytest.param(httpx.Response(403, content=b"<html><title>Blocked</title></html>"), id="a firewall's page"),
     pytest.param((402, {"error": "?"}), id="402"),
     pytest.param((403, {"error": "?"}), id="403 in between"),
     pytest.param((404, {"error": "?"}), id="404 in between"),

@@ -72,7 +72,7 @@ LOWER: Final = (
         "flux2_tool/runapi/error_mapping.py",
         (
             "a refused key is no error of the key",
-            "    if code in contract.KEY_REFUSED_CODES:\n        error = key_refused(status)\n    elif code",
+            "    if is_key_refused(response):\n        error = key_refused(status)\n    elif code",
             "    if code",
         ),
         (
