@@ -38,6 +38,7 @@ from flux2_tool.runapi.text import quoted
 SAFE_AGAIN: Final = "Call the tool again with exactly the same arguments."
 LONGEST_NAMED_WAIT_S: Final = 86400.0
 _MAX_CONFLICT_BYTES: Final = 4096
+_NOT_KNOWN: Final = " Whether the image was accepted is not known."
 MAX_WORDS_CHARS: Final = 400
 
 
@@ -67,25 +68,18 @@ def error_from_response(
         request: Names the request, as in "RunAPI answered {request} with HTTP 418".
         charged: "unknown" when an attempt of this request may have been accepted.
         refused: The error for refused content, where the request contains any from the caller.
-        outcome: A sentence on the call's outcome; added only if nothing was charged for certain.
+        outcome: A sentence on the call's outcome, for one that certainly charged nothing.
         check: The hint for an unexpected response.
         retry_after_s: How long the service asks to wait, in seconds.
     """
     code, status = response.status_code, quoted_status(response)
     subject = "this image" if refused is InvalidArgumentsError else request
-    outcome_text = f" {outcome}" if outcome and charged == "no" else ""
-    if charged == "unknown":
-        outcome_text = " Whether the image was accepted is not known."
+    outcome_text = _NOT_KNOWN if charged == "unknown" else f" {outcome}" if outcome and charged == "no" else ""
     error: Flux2Error
     if is_key_refused(response):
         error = key_refused(status)
-    elif code in contract.KEY_REFUSED_CODES:
-        error = UnexpectedAnswerError(
-            f"RunAPI's address answered {request} with {status}. RunAPI refuses no key with a page for browsers, so "
-            f"something on the way did, such as a firewall or a proxy.{outcome_text}",
-            hint="Ask whoever runs this network to let requests to RunAPI through; the key may well be valid."
-            + (f" {SAFE_AGAIN}" if charged == "unknown" else ""),
-        )
+    elif code == contract.FORBIDDEN_CODE:
+        error = _blocked_on_the_way(request, status, outcome_text, charged)
     elif code == contract.CREDITS_CODE and refused is not None:
         settled = " Nothing was charged." if charged == "no" else ""
         error = CreditsExhaustedError(f"The RunAPI account cannot pay for {subject} ({status}).{settled}")
@@ -160,6 +154,15 @@ def key_refused(status: str, *, account: str = "this account") -> Authentication
         f"RunAPI refused the key ({status}).",
         hint=f"Replace RUNAPI_API_KEY with a valid key of {account} from https://runapi.ai; "
         "do not call again before that.",
+    )
+
+
+def _blocked_on_the_way(request: str, status: str, outcome_text: str, charged: Charged) -> Flux2Error:
+    hint = "Ask whoever runs this network to let requests to RunAPI through; the key may well be valid."
+    return UnexpectedAnswerError(
+        f"RunAPI's address answered {request} with {status}. RunAPI refuses no key with a page for browsers, so "
+        f"something on the way did, such as a firewall or a proxy.{outcome_text}",
+        hint=hint if charged == "no" else f"{hint} {SAFE_AGAIN}",
     )
 
 
