@@ -22,6 +22,7 @@ from flux2_tool.runapi.fields import dig, first_text, text_of
 from flux2_tool.runapi.image_links import ImageLink, image_links, usable
 from flux2_tool.runapi.services import current_model
 from flux2_tool.runapi.text import as_token, html_title, printable
+from flux2_tool.schema.json_numbers import json_number
 
 Phase = Literal["active", "completed", "failed", "unknown", "absent"]
 
@@ -88,8 +89,9 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
     """Return the decoded JSON of a response.
 
     Raises:
-        UnreadableResponseError: The body is empty, an HTML page, broken or truncated JSON, nested too deeply, or not
-            UTF-8, the only encoding in which keys are masked.
+        UnreadableResponseError: The body is empty, an HTML page, broken or truncated JSON, nested too deeply, or in
+            another encoding than UTF-8, the only one in which keys are masked. Single bytes that are none, such as those
+            of a prompt that was cut off in a character, are replaced: no field that nobody reads may cost a task.
     """
     if not body.strip():
         raise UnreadableResponseError("an empty body")
@@ -97,7 +99,7 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
     if "html" in content_type.lower() or head.startswith((b"<!doctype", b"<html")):
         raise UnreadableResponseError(f"an HTML page ({html_title(body)})", is_page=True)
     try:
-        return json.loads(_UTF_8.decode(body)[0])
+        return json.loads(_UTF_8.decode(body, "replace")[0], parse_int=json_number)
     except RecursionError as exc:
         raise UnreadableResponseError("JSON nested too deeply") from exc
     except ValueError as exc:
@@ -167,7 +169,7 @@ def unwrapped(body: Any) -> Any:
     inner = stored["body"]
     if isinstance(inner, str):
         with contextlib.suppress(ValueError, RecursionError):
-            inner = json.loads(inner)
+            inner = json.loads(inner, parse_int=json_number)
     named = {key: body[key] for key in ("id", "status") if key in body}
     return {**named, **(inner if isinstance(inner, Mapping) else {"result": inner})}
 

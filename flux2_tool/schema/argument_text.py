@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 from flux2_tool.exceptions import InvalidArgumentsError
+from flux2_tool.schema.json_numbers import json_number
 from flux2_tool.schema.value_text import shown_text
-
-# What Python turns into an integer and back without complaint, whatever its own limit is set to.
-_MAX_DIGITS: Final = 600
 
 
 def arguments_of_json(text: str) -> Any:
@@ -24,7 +22,8 @@ def arguments_of_json(text: str) -> Any:
         InvalidArgumentsError: It is not JSON, or has a duplicate key; the message says where, or which key.
     """
     try:
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_without_duplicates, parse_int=_number)
+        # A number of very many digits may become an infinite float, so that it is refused by name.
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_without_duplicates, parse_int=json_number)
     except json.JSONDecodeError as exc:
         what = exc.msg.removesuffix(" at")  # some of the parser's texts end so already
         raise no_arguments(f"the arguments are not JSON: {what} at character {exc.pos + 1}") from exc
@@ -43,8 +42,3 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise no_arguments(f'the arguments give the key "{shown_text(repeated)}" twice', hint="give each key once")
     return found
-
-
-def _number(digits: str) -> int | float:
-    """Return a number; one of very many digits as a float, which may be infinite, so that it is refused by name."""
-    return float(digits) if len(digits) > _MAX_DIGITS else int(digits)

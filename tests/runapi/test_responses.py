@@ -417,7 +417,7 @@ def test_hostile_text_loses_what_could_act_on_a_terminal_or_a_reader() -> None:
         (b"\xff\xfe\xfa", "application/json", "3 bytes that are not JSON"),
         (b"OK", "text/plain", "2 bytes that are not JSON"),
         (b"[" * 100_000, "application/json", "JSON nested too deeply"),
-        (b'{"id": ' + b"9" * 5000 + b"}", "application/json", "5008 bytes that are not JSON"),
+        ('{"id": "tsk_1"}'.encode("utf-16"), "application/json", "32 bytes that are not JSON"),
     ],
 )
 def test_a_body_that_is_not_json_is_named_for_what_it_is(body: bytes, content_type: str, message: str) -> None:
@@ -431,6 +431,23 @@ def test_a_body_that_is_not_json_is_named_for_what_it_is(body: bytes, content_ty
 def test_a_byte_order_mark_does_not_make_json_unreadable() -> None:
     """Some gateways write one."""
     assert decode_json(b'\xef\xbb\xbf{"id": "tsk_1"}') == {"id": "tsk_1"}
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        pytest.param(b'"seed": ' + b"9" * 5000, id="a number of thousands of digits"),
+        pytest.param(b'"eta": -Infinity', id="a number that is none"),
+        pytest.param('"prompt": "一只红色的狐".'.encode()[:-3] + b'"', id="text cut off in a character"),
+    ],
+)
+def test_a_field_that_nobody_reads_makes_no_body_unreadable(unread: bytes) -> None:
+    """Else the task that is named beside it is lost, and paid."""
+    whole = b'{"id": "tsk_1", ' + unread + b"}"
+    envelope = {"response": {"status": 200, "body": whole.decode("utf-8", "replace")}}
+
+    assert read_task(decode_json(whole)).task_id == "tsk_1"
+    assert read_task(envelope).task_id == "tsk_1"
 
 
 # ---- anything at all -------------------------------------------------------------------------------------------------

@@ -148,6 +148,14 @@ def test_nothing_is_sent_for_invalid_arguments(home: Path, prompt: Any) -> None:
         pytest.param(json_answer({"data": {"urls": {"get": "/v1/tasks/tsk_abc123"}}}), id="in a link to get it"),
         pytest.param(json_answer({**CREATED, "status": "verifying"}), id="an unknown status"),
         pytest.param(json_answer({**CREATED, "surprise": {"deep": [1, None]}}), id="unknown fields"),
+        pytest.param(
+            httpx.Response(200, content=b'{"task_id": "tsk_abc123", "seed": ' + b"9" * 5000 + b"}"),
+            id="an unknown number of thousands of digits",
+        ),
+        pytest.param(
+            httpx.Response(200, content=b'{"task_id": "tsk_abc123", "prompt": "\xe4\xb8\x80\xe5\x8f"}'),
+            id="unknown text cut off in a character",
+        ),
     ],
 )
 def test_a_task_is_accepted_in_every_documented_form(home: Path, answer: httpx.Response) -> None:
