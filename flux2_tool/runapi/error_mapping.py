@@ -172,7 +172,7 @@ def failure_of(task: TaskResponse, *, task_id: str | None, request_id: str | Non
         if task.images:
             return None
         what = (
-            "named only picture links that are refused, because they are not https or lead to a private address"
+            "named only picture links that are refused: each is no whole https address, or leads to a private address"
             if task.has_refused_links
             else "returned no picture"
         )

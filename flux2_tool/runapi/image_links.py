@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from flux2_tool.runapi import contract
 # One task makes one picture; more links than this are ignored.
 MAX_IMAGES: Final = 64
 _MAX_DEPTH: Final = 6
+# A scheme or a path, and not words such as "none yet".
+_LIKE_A_LINK: Final = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:[^\s]|/[^\s])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,16 @@ class ImageLink:
 def image_links(body: Any, fields: tuple[str, ...] = contract.IMAGE_FIELDS) -> tuple[ImageLink, ...]:
     """Return the picture links in the first field that has any: a string, a list, or objects with a URL."""
     return tuple(_links_in(body, fields, 0)[:MAX_IMAGES]) if isinstance(body, Mapping) else ()
+
+
+def names_unusable_links(body: Any) -> bool:
+    """Return whether a field that is for pictures alone has a link, also one that nothing can be fetched by: relative,
+    of another scheme, with a user name, too long."""
+    holders = [body, *(body.get(field) for field in ("data", "result"))] if isinstance(body, Mapping) else []
+    return any(
+        isinstance(holder, Mapping) and _has_link_text(holder, contract.UNAMBIGUOUS_IMAGE_FIELDS, 0)
+        for holder in holders
+    )
 
 
 def read_instant(value: Any) -> str | None:
@@ -76,6 +89,16 @@ def _links_in(holder: Mapping[str, Any], fields: tuple[str, ...], depth: int) ->
         if found:
             return found
     return []
+
+
+def _has_link_text(value: Any, fields: tuple[str, ...], depth: int) -> bool:
+    if depth > _MAX_DEPTH:
+        return False
+    if isinstance(value, Mapping):
+        return any(_has_link_text(value.get(field), contract.IMAGE_FIELDS, depth + 1) for field in fields)
+    if isinstance(value, list):
+        return any(_has_link_text(item, fields, depth + 1) for item in value[:MAX_IMAGES])
+    return isinstance(value, str) and depth > 0 and _LIKE_A_LINK.match(value) is not None
 
 
 def _links_of(value: Any, depth: int) -> list[ImageLink]:

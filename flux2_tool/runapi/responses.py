@@ -19,7 +19,7 @@ from flux2_tool._net import MAX_URL_CHARS
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.billing import read_cost_usd, was_refunded
 from flux2_tool.runapi.fields import dig, first_text, text_of
-from flux2_tool.runapi.image_links import ImageLink, image_links, usable
+from flux2_tool.runapi.image_links import ImageLink, image_links, names_unusable_links, usable
 from flux2_tool.runapi.services import current_model
 from flux2_tool.runapi.text import as_token, html_title, printable
 from flux2_tool.schema.json_numbers import json_number
@@ -90,8 +90,8 @@ def decode_json(body: bytes, content_type: str = "") -> Any:
 
     Raises:
         UnreadableResponseError: The body is empty, an HTML page, broken or truncated JSON, nested too deeply, or in
-            another encoding than UTF-8, the only one in which keys are masked. Single bytes that are none, such as those
-            of a prompt that was cut off in a character, are replaced: no field that nobody reads may cost a task.
+            another encoding than UTF-8, the only one in which keys are masked. Single bytes that are none, such as
+            those of a prompt that was cut off in a character, are replaced: no field that nobody reads may cost a task.
     """
     if not body.strip():
         raise UnreadableResponseError("an empty body")
@@ -157,7 +157,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
         images=links,
         cost_usd=0.0 if phase == "failed" and was_refunded(body) else read_cost_usd(body),
         error=_failure(body, status) if phase == "failed" else None,
-        has_refused_links=bool(named) and not links,
+        has_refused_links=not links and (bool(named) or (phase == "completed" and names_unusable_links(body))),
     )
 
 
@@ -198,6 +198,13 @@ def read_task_id(body: Any, header: str | None = None) -> str | None:
         if found is not None:
             return found
     return header if header is not None and is_task_id(header) else None
+
+
+def read_unusable_id(body: Any) -> str | None:
+    """Return what stands where a task's id is expected and cannot be one, as printable text; None if nothing does."""
+    found = (dig(body, path) for path in contract.TASK_ID_FIELDS)
+    odd = next((value for value in found if isinstance(value, str | int | float) and value not in ("", False)), None)
+    return None if odd is None else printable(str(odd), 100)
 
 
 def read_task_ids(body: Any) -> frozenset[str]:

@@ -223,7 +223,27 @@ def test_a_link_that_is_no_plain_web_address_is_ignored(url: str) -> None:
     response = read_task({"id": "tsk_1", "status": "completed", "images": [{"url": url}, url]})
 
     assert response.images == ()
+    assert response.has_refused_links is bool(url)
+    assert read_task({"status": "completed", "data": {"image_url": url}}).has_refused_links is bool(url)
     assert not is_web_url(url)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"images": []},
+        {"images": [{"url": None, "width": 64}]},
+        {"images": {}},
+        {"image_url": ""},
+        {"output": "none yet"},
+        {"url": "/v1/tasks/tsk_1"},
+        {"data": {"id": "tsk_1", "url": "/v1/tasks/tsk_1"}},
+    ],
+)
+def test_words_and_other_links_are_no_refused_pictures(named: Any) -> None:
+    """An operator who reads of refused links looks for them in vain."""
+    assert not read_task({"id": "tsk_1", "status": "completed", **named}).has_refused_links
 
 
 def test_a_long_signed_link_stays_whole() -> None:

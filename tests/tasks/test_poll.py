@@ -441,6 +441,7 @@ def test_images_that_follow_completed_shortly_are_waited_for(home: Path, runapi:
     [
         ([], "has named no picture so far"),
         (["http://10.0.0.1/fox.png"], "has named only picture links that are refused"),
+        ([{"url": "/pictures/fox.png"}], "has named only picture links that are refused"),
     ],
 )
 def test_a_wait_that_ends_on_such_a_status_says_so(home: Path, images: list[str], said: str) -> None:
