@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from flux2_tool._clock import iso_utc
@@ -10,6 +11,7 @@ from flux2_tool.journal import Record
 from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import HttpResponse
 from flux2_tool.runapi.error_mapping import SAFE_AGAIN, quoted_status
+from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_task_id, read_unusable_id
 from flux2_tool.runapi.text import quoted
 
 CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
@@ -94,10 +96,26 @@ def without_task(response: HttpResponse, path: str) -> UnexpectedAnswerError:
         where = quoted(response.headers["location"].partition("?")[0], 100)
         return redirected(path, f"HTTP {response.status_code} to {where}, which is not this request's task")
     return UnexpectedAnswerError(
-        f"RunAPI answered POST {path} without a task id of this request ({quoted_status(response)}). "
+        f"RunAPI answered POST {path} {_instead_of_an_id(response)} ({quoted_status(response)}). "
         "The image may have been accepted.",
         hint=f"{SAFE_AGAIN} {PROBE_HINT}",
         request_id=response.request_id,
         charged="unknown",
         retryable=True,
     )
+
+
+def _instead_of_an_id(response: HttpResponse) -> str:
+    """Return what a successful response has in the place of an id of this request's task, in words."""
+    try:
+        body = decode_json(response.body, response.content_type)
+    except UnreadableResponseError:
+        return "without a task id of this request"
+    if not isinstance(body, Mapping):
+        return "with JSON that is no object, so without a task id of this request"
+    if read_task_id(body) is None and (odd := read_unusable_id(body)) is not None:
+        return (
+            f"with the task id {quoted(odd, 100)}, which cannot stand in a path: up to {contract.MAX_TASK_ID_CHARS} "
+            'ASCII characters can, without blanks and without any of / \\ ? # % " < >'
+        )
+    return "without a task id of this request"

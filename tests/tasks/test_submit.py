@@ -722,6 +722,25 @@ def test_a_success_without_a_task_is_asked_again(home: Path, answer: Any) -> Non
     assert _is_repetition(transport, 2)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"id": "jobs/7", "status": "pending"}, 'with the task id "jobs/7", which cannot stand in a path'),
+        ({"task_id": "x" * 257}, 'with the task id "xxx'),
+        ({"data": {"id": 1.5}}, 'with the task id "1.5"'),
+        ([CREATED], "with JSON that is no object"),
+        ({"id": "", "status": "pending"}, "without a task id of this request"),
+        ({"status": "pending"}, "without a task id of this request"),
+    ],
+)
+def test_an_id_that_cannot_be_polled_is_quoted(home: Path, body: Any, said: str) -> None:
+    """It may be paid: with its id the owner of the account finds it, and RunAPI's support as well."""
+    error = run_call(home, scripted([(200, body)]))["error"]
+
+    assert (error["code"], error["charged"]) == ("unexpected_answer", "unknown")
+    assert said in error["message"]
+
+
 # ---- whose task it is ------------------------------------------------------------------------------------------------
 
 
