@@ -40,6 +40,8 @@ def shown_url(url: str) -> str:
     """
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError("has a space or a line break in it")
+    if not url.isprintable():  # such as a byte of a variable that is no text, which nobody could pass on to libpq
+        raise ValueError('has a byte or a character that cannot be seen; write it as "%" and two hexadecimal digits')
     parts = _URL.match(url)
     if parts is None or parts[1].lower() not in _SCHEMES:
         raise ValueError("must begin with postgresql://")

@@ -46,6 +46,8 @@ def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
         (f"postgresql://me@db/x?secret={SECRET}", "a parameter that flux2-tool does not take"),
         (f"postgresql://me:{SECRET}@db", "names no database"),
         (f"postgresql://me:{SECRET}@db\n/x", "a space or a line break"),
+        (f"postgresql://me:{SECRET}\udcff@db/x", "a byte or a character that cannot be seen"),
+        (f"postgresql://me:{SECRET}\u200b@db/x", "a byte or a character that cannot be seen"),
     ],
 )
 def test_a_wrong_address_is_refused_and_not_quoted(url: str, why: str) -> None:
