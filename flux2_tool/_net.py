@@ -172,11 +172,15 @@ def is_web_url(value: Any) -> TypeGuard[str]:
         return False
     try:
         parts = split_url(value)
-        parts.port  # noqa: B018 - reading it is what checks it
+        port = parts.port
     except ValueError:
         return False
     return (
-        parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and parts.password is None
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and port != 0  # no port, for which clients take the usual one
+        and parts.username is None
+        and parts.password is None
     )
 
 
@@ -217,7 +221,7 @@ def _plain_url(text: str, *, example: str) -> SplitResult:
     text = text.strip()
     try:
         parts = split_url(text)
-        host, _ = parts.hostname, parts.port
+        host = None if parts.port == 0 else parts.hostname  # clients take the usual port for it
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https") or any(c.isspace() or not c.isprintable() for c in text):

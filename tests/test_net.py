@@ -207,6 +207,8 @@ def test_an_origin_is_scheme_host_and_port(url: str, other: str, is_same: bool) 
         ("https://cdn.example/\u200b", False),
         ("https://user:word@cdn.example/", False),
         ("https://cdn.example:port/", False),
+        ("https://cdn.example:0/", False),
+        ("https://cdn.example:/", True),
         ("https:///fox.png", False),
         ("ftp://cdn.example/fox.png", False),
         ("fox.png", False),

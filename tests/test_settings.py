@@ -172,6 +172,13 @@ def test_a_name_that_only_looks_local_is_not_loopback(host: str) -> None:
         normalized_base_url(host)
 
 
+@pytest.mark.parametrize("text", ["http://127.0.0.1:0", "https://runapi.ai:00/v1", "https://runapi.ai:65536"])
+def test_an_address_with_a_port_that_none_can_have_is_no_address(text: str) -> None:
+    """For port 0 clients take the usual one, where another program may listen, and get the key."""
+    with pytest.raises(ValueError, match="is not a URL"):
+        normalized_base_url(text)
+
+
 def test_the_hosts_own_wait_holds_until_someone_sets_one() -> None:
     """Each host ends a call after another time."""
     assert [host.longest_wait_s(load_settings({})) for host in (OPENCLAW, MCP, LOCAL)] == [80, 50, 900]
