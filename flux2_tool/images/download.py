@@ -34,6 +34,9 @@ MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 MAX_REDIRECTS: Final = 5
 _WRITE_BYTES: Final = 1024 * 1024
+_ITS_LINK: Final = "its link"
+_REDIRECTED_LINK: Final = "the link that its own redirects to"
+_UNREADABLE_REDIRECT: Final = "its link redirects to an unreadable address"
 _SUFFIX: Final = re.compile(r"[a-z0-9]{2,8}")
 _USUAL_TYPES: Final = ("png", "jpeg", "webp", "gif")
 # What a storage says that knows no more than that these are bytes; and where it says nothing.
@@ -131,6 +134,8 @@ async def download_image(
     except UnusableConnectionError as exc:
         raise DownloadError(f"it did not arrive: {exc}; {exc.hint}") from exc
     except httpx.HTTPError as exc:
+        if isinstance(exc, httpx.RemoteProtocolError) and "location header" in str(exc):  # httpx reads it, too
+            raise DownloadError(_UNREADABLE_REDIRECT) from exc
         again: Again = "no" if isinstance(exc, httpx.UnsupportedProtocol) else "yes"
         raise DownloadError(f"it did not arrive ({type(exc).__name__})", again=again) from exc
     except (httpx.InvalidURL, httpx.StreamError) as exc:
@@ -199,21 +204,25 @@ def _suffix_of(label: str) -> str:
     return f".{name}" if is_name else ".bin"
 
 
-def check_link(url: str, *, loopback_allowed: bool) -> None:
-    """Raise DownloadError unless a link is https to a public host, or to loopback where that is allowed."""
+def check_link(url: str, *, loopback_allowed: bool, name: str = _ITS_LINK) -> None:
+    """Raise DownloadError unless a link is https to a public host, or to loopback where that is allowed.
+
+    Args:
+        name: What the link is called in the error.
+    """
     if not is_web_url(url):
-        raise DownloadError("its link is not a plain http(s) URL")
+        raise DownloadError(f"{name} is not a plain http(s) URL")
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if loopback_allowed and is_loopback(host):
         return
     if parts.scheme != "https":
-        raise DownloadError("its link is not https")
+        raise DownloadError(f"{name} is not https")
     if is_private_url(url, loopback_allowed=False):
-        raise _private()
+        raise _private(name)
 
 
-def public_only(url: str | httpx.URL, *, loopback_allowed: bool) -> dict[str, Any]:
+def public_only(url: str | httpx.URL, *, loopback_allowed: bool, name: str = _ITS_LINK) -> dict[str, Any]:
     """Return an httpx extension that aborts connections to private addresses before anything is sent.
 
     The name is resolved before the connection, so that no private address is even tried, and the connected address is
@@ -225,7 +234,7 @@ def public_only(url: str | httpx.URL, *, loopback_allowed: bool) -> dict[str, An
 
     def check(address: str) -> None:
         if is_private_address(address) and not (loopback_allowed and is_loopback(address)):
-            raise _private()
+            raise _private(name)
 
     async def watch(event: str, info: Mapping[str, Any]) -> None:
         nonlocal connected_host
@@ -271,37 +280,38 @@ async def _addresses_of(host: str, port: int) -> set[str]:
     return {str(address[0]) for *_, address in found}
 
 
-def _private() -> DownloadError:
-    return DownloadError("its link leads to a private address")
+def _private(name: str) -> DownloadError:
+    return DownloadError(f"{name} leads to a private address")
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, part: PartFile, *, loopback_allowed: bool) -> str:
     """Store what a link delivers, and return its media type."""
+    name = _ITS_LINK
     for _ in range(MAX_REDIRECTS + 1):
-        check_link(url, loopback_allowed=loopback_allowed)
+        check_link(url, loopback_allowed=loopback_allowed, name=name)
         address = httpx.URL(url)  # a signed one is long, and takes httpx a while
-        guard = public_only(address, loopback_allowed=loopback_allowed)
+        guard = public_only(address, loopback_allowed=loopback_allowed, name=name)
         # A compressed answer could hold a thousand times of what arrives; pictures are compressed already.
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
         async with streamed(http, "GET", address, headers=headers, extensions=guard) as response:
             if response.is_redirect and "location" in response.headers:
-                url = _joined(url, response.headers["location"])
+                url, name = _joined(url, response.headers["location"]), _REDIRECTED_LINK
                 continue
             if not response.is_success:
-                raise _status_error(response)
+                raise _status_error(response, name)
             await _store(response, part)
             return str(response.headers.get("content-type", ""))
     raise DownloadError(f"its link redirects more than {MAX_REDIRECTS} times")
 
 
-def _status_error(response: httpx.Response) -> DownloadError:
+def _status_error(response: httpx.Response, name: str) -> DownloadError:
     code = response.status_code
     again: Again = "no"
     if code in (408, 425, 429) or code >= 500:
         again = "yes"
     elif code in (403, 404):
         again = "while fresh"
-    return DownloadError(f"its link answered HTTP {code}", again=again, retry_after=response.headers.get("retry-after"))
+    return DownloadError(f"{name} answered HTTP {code}", again=again, retry_after=response.headers.get("retry-after"))
 
 
 async def _store(response: httpx.Response, part: PartFile) -> None:
@@ -333,4 +343,4 @@ def _joined(url: str, location: str) -> str:
         split_url(location)
         return urljoin(url, location)
     except ValueError as exc:
-        raise DownloadError("its link redirects to an unreadable address") from exc
+        raise DownloadError(_UNREADABLE_REDIRECT) from exc

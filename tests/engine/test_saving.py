@@ -392,8 +392,28 @@ def test_a_redirect_to_an_unreadable_address_is_an_error_like_any_other(tmp_path
     """A failed download is a warning; a crash would hide a paid picture."""
     transport = MockService(lambda _: httpx.Response(302, headers={"location": location}))
 
-    with pytest.raises(DownloadError):
+    with pytest.raises(DownloadError, match="redirects to") as caught:
         save(tmp_path, transport)
+    assert caught.value.again == "no"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("http://cdn.example/fox.png", "is not https"),
+        ("ftp://cdn.example/fox.png", "is not a plain http(s) URL"),
+        ("https://10.0.0.1/fox.png", "leads to a private address"),
+        ("https://cdn.example/gone.png", "answered HTTP 404"),
+    ],
+)
+def test_what_is_wrong_behind_a_redirect_is_not_said_of_the_link(tmp_path: Path, target: str, said: str) -> None:
+    """Whoever looks at the link finds nothing wrong with it."""
+    redirect = httpx.Response(302, headers={"location": target})
+    transport = MockService(lambda request: redirect if request.url == PICTURE_URL else httpx.Response(404))
+
+    with pytest.raises(DownloadError, match="redirects to") as caught:
+        save(tmp_path, transport)
+    assert str(caught.value) == f"the link that its own redirects to {said}"
 
 
 def test_public_redirects_are_followed_up_to_a_bound(tmp_path: Path) -> None:

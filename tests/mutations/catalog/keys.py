@@ -268,12 +268,12 @@ KEYS: Final = (
         "flux2_tool/images/download.py",
         (
             "a picture is fetched over plain http",
-            '    if parts.scheme != "https":\n        raise DownloadError("its link is not https")\n',
+            '    if parts.scheme != "https":\n        raise DownloadError(f"{name} is not https")\n',
             "",
         ),
         (
             "a picture is fetched from a private address",
-            "    if is_private_url(url, loopback_allowed=False):\n        raise _private()\n",
+            "    if is_private_url(url, loopback_allowed=False):\n        raise _private(name)\n",
             "",
         ),
         (
@@ -283,7 +283,8 @@ KEYS: Final = (
         ),
         (
             "a redirect's link is not checked",
-            "    for _ in range(MAX_REDIRECTS + 1):\n        check_link(url, loopback_allowed=loopback_allowed)\n",
+            "    for _ in range(MAX_REDIRECTS + 1):\n"
+            "        check_link(url, loopback_allowed=loopback_allowed, name=name)\n",
             "    check_link(url, loopback_allowed=loopback_allowed)\n    for _ in range(MAX_REDIRECTS + 1):\n",
         ),
     ),
