@@ -284,7 +284,7 @@ class Flux2Tool(FrameworkTools):
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise RuntimeError("this Flux2Tool is closed")
+            raise RuntimeError("this Flux2Tool is closed, so nothing was sent; make a new one")
 
     async def _call(self, tool: str, arguments: Any, options: WaitOptions) -> CallResult:
         check_call_options(options)

@@ -157,7 +157,7 @@ class SyncFlux2Tool:
             if self._is_inherited:
                 self._start()
             if not self._finalizer.alive:
-                raise RuntimeError("it is closed")
+                raise RuntimeError("this SyncFlux2Tool is closed, so nothing was sent; make a new one")
             if not threading.main_thread().is_alive():
                 # Its threads have ended, so that a request could be sent and its answer not waited for.
                 raise RuntimeError("the program is ending; nothing was sent")
