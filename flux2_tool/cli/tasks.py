@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _STATES = ("sending", "processing", "completed", "failed", "not_created", "unknown")
 _SHORTEST_ID = 8
+_MOST_DAYS = 36500.0  # a time before that is none that a journal can have
 
 
 @click.group(invoke_without_command=True)
@@ -76,7 +77,7 @@ def _mark_unconfirmed(journal: SqlJournal, settings: Settings) -> None:
 
 
 @tasks.command(short_help="Forget tasks that are over and older.")
-@click.option("--older-than", "days", type=Number(min=0), default=30.0, metavar="DAYS", help="Default 30 days.")
+@click.option("--older-than", "days", type=Number(0, _MOST_DAYS), default=30.0, metavar="DAYS", help="Default 30 days.")
 def prune(days: float) -> int:
     """Forget tasks that are over and older. RunAPI is not contacted.
 

@@ -167,6 +167,8 @@ def test_since_leaves_the_older_ones_out(command: Command) -> None:
         pytest.param(["--state", "done"], "'completed'", id="an unknown state"),
         pytest.param(["prune", "--older-than", "-1"], "--older-than", id="days below 0"),
         pytest.param(["prune", "--older-than", "nan"], "not a number", id="no number"),
+        pytest.param(["prune", "--older-than", "inf"], "0<=x<=36500", id="days without end"),
+        pytest.param(["prune", "--older-than", "9" * 20], "0<=x<=36500", id="more days than a journal can have"),
         pytest.param(["prine"], "prine", id="an unknown command"),
     ],
 )
