@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flux2_tool._characters import has_visible
-from flux2_tool._net import split_url
+from flux2_tool._net import MAX_URL_CHARS, split_url
 from flux2_tool.exceptions import InvalidArgumentsError
 from flux2_tool.schema.argument_aliases import alias_hint
 from flux2_tool.schema.argument_faults import faults_of
@@ -192,10 +192,11 @@ def _url_violations(arguments: Mapping[str, Any]) -> Iterator[Violation]:
             usable = bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
-        if not usable:
-            yield Violation(
-                path=path, kind="url", text=f"{path} {shown(url)} has no usable host or port, or is too long"
-            )
+        if len(url) > MAX_URL_CHARS:
+            text = f"{path} {shown(url)} has {len(url)} characters; at most {MAX_URL_CHARS} are allowed"
+            yield Violation(path=path, kind="url", text=text)
+        elif not usable:
+            yield Violation(path=path, kind="url", text=f"{path} {shown(url)} has no usable host or port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

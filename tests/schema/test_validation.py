@@ -434,7 +434,7 @@ def test_a_link_is_refused_for_its_length_before_it_is_taken_apart() -> None:
         url = f"https://{marks}/x.png"
         arguments = {"prompt": "a", "source_image_urls": [url] if name == "source_image_urls" else ["https://a.b/c"]}
         [text] = _violations("remix_image", {**arguments, **({name: url} if name == "callback_url" else {})})
-        assert "too long" in text or "at most 2048" in text
+        assert "at most 8192" in text or "at most 2048" in text
         assert len(text) < 200
     assert len(shown(f"https://{marks}")) < 100
 

@@ -193,7 +193,11 @@ function urlViolations({ rules }, args) {
     const parts = splitUrl(url, rules.limits);
     const host = parts && hostOf(parts);
     if (host?.host && host.hasPort) return [];
-    const text = `${path} ${shown(url, rules)} has no usable host or port, or is too long`;
+    const most = rules.limits.max_url_chars;
+    const wrong = isLonger(url, most)
+      ? `has ${countOf(url)} characters; at most ${most} are allowed`
+      : "has no usable host or port";
+    const text = `${path} ${shown(url, rules)} ${wrong}`;
     return [{ path, kind: "url", text, narrow: false }];
   });
 }
