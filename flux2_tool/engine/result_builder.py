@@ -165,6 +165,11 @@ def _warnings(image_task: ImageTask, manifest: Manifest) -> list[str]:
             warnings.append(
                 f"expected_price: RunAPI did not say what it billed; {usd_text(expected_usd)} was expected and reserved"
             )
+        elif cost.usd is not None and expected_usd is not None and cost.usd > expected_usd:
+            warnings.append(
+                f"billed_more: RunAPI billed {usd_text(cost.usd)} where {usd_text(expected_usd)} was expected; "
+                "the caps count what was billed"
+            )
         return warnings
     if image_task.log.unknown_statuses:
         words = ", ".join(quoted(word, 60) for word in image_task.log.unknown_statuses[:5])

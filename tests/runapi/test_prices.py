@@ -29,6 +29,7 @@ from tests.support.harness import (
     json_answer,
     numbered,
     opened_tool,
+    run_call,
     scripted,
 )
 from tests.support.virtual_time import VirtualClock, run_virtual
@@ -298,6 +299,21 @@ def test_where_no_bill_comes_the_next_image_has_the_live_price(home: Path) -> No
     assert second["warnings"] == [
         "expected_price: RunAPI did not say what it billed; 0.06 USD was expected and reserved"
     ]
+
+
+@pytest.mark.parametrize(
+    ("billed_usd", "warnings"),
+    [
+        (0.05, []),
+        (0.04, []),
+        (4.5, ["billed_more: RunAPI billed 4.50 USD where 0.05 USD was expected; the caps count what was billed"]),
+    ],
+)
+def test_a_bill_above_the_expected_price_is_named(home: Path, billed_usd: float, warnings: list[str]) -> None:
+    """A price that was raised between the request and its image is nothing that anybody agreed to."""
+    result = run_call(home, scripted(gets=[(200, {**DONE, "usage": {"cost": billed_usd}})]))
+
+    assert (result["cost"], result["warnings"]) == ({"usd": billed_usd, "basis": "billed"}, warnings)
 
 
 def test_an_old_schedule_is_better_than_the_shipped_list(home: Path) -> None:
