@@ -144,8 +144,15 @@ class Uploads:
             where,
         )
         signed_id, upload_url, headers = (prepared.get(name) for name in ("signed_id", "upload_url", "headers"))
-        if not isinstance(signed_id, str) or not is_web_url(upload_url) or not _are_headers(headers):
-            raise _unexpected("answered the upload's preparation without a usable upload_url, headers and signed_id")
+        if not isinstance(signed_id, str):
+            raise _unexpected("answered the upload's preparation without a usable signed_id: it must be text")
+        if not is_web_url(upload_url):
+            raise _unexpected("answered the upload's preparation without a usable upload_url: it must be a plain URL")
+        if not _are_headers(headers):
+            raise _unexpected(
+                "answered the upload's preparation without usable headers: they must be names and values of visible "
+                f"ASCII, none of them {', '.join(sorted(_FORBIDDEN_HEADERS))}"
+            )
         try:
             check_link(upload_url, loopback_allowed=is_loopback_url(client.base_url))
         except DownloadError as exc:
@@ -180,6 +187,7 @@ class Uploads:
                 refused=SourceRefusedError,
                 outcome=_NOTHING_REQUESTED,
                 check=_USE_A_LINK,
+                retry_after_s=self._retry_after_s(response.headers),
             )
             raise self._with_retry_after(error, response.headers)
         try:
@@ -190,9 +198,12 @@ class Uploads:
 
     def _with_retry_after(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
         """Return a failed step's error, with the response's Retry-After if it has one."""
-        now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
-        wait_s = parse_retry_after(headers.get("retry-after"), now=now)
+        wait_s = self._retry_after_s(headers)
         return error if wait_s is None else _RetryAfterError(error, wait_s)
+
+    def _retry_after_s(self, headers: Mapping[str, str]) -> float | None:
+        now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
+        return parse_retry_after(headers.get("retry-after"), now=now)
 
 
 async def _put(
@@ -258,6 +269,7 @@ def _expires_at(value: Any, now: float) -> float:
     """Return when an uploaded file's URL expires, in seconds since 1970; at most UPLOAD_URL_LIFE_S from now."""
     limit = now + contract.UPLOAD_URL_LIFE_S
     try:
-        return min(limit, datetime.fromisoformat(str(value)).timestamp())
+        moment = datetime.fromisoformat(str(value))
+        return min(limit, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
         return limit

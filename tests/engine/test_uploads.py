@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -237,6 +238,7 @@ def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(
     result, took_s = run_virtual(main())
 
     assert (result["error"]["code"], result["error"]["charged"]) == ("rate_limited", "no")
+    assert result["error"]["hint"] == "Wait 3600 s, then call again."
     assert took_s < 1.0
 
 
@@ -306,21 +308,28 @@ def prepared(**changed: Any) -> tuple[int, dict[str, Any]]:
     [
         pytest.param("prepare", prepared(upload_url="http://storage.example/up"), "refused", id="an open connection"),
         pytest.param("prepare", prepared(upload_url="https://10.0.0.1/up"), "private address", id="a private address"),
-        pytest.param("prepare", prepared(headers={"Authorization": "x"}), "without a usable", id="a header of ours"),
         pytest.param(
-            "prepare", prepared(headers={"aUTHORIZATION": "x"}), "without a usable", id="a header in any case"
+            "prepare", prepared(headers={"Authorization": "x"}), "without usable headers", id="a header of ours"
         ),
-        pytest.param("prepare", prepared(headers={"cookie": "x"}), "without a usable", id="a cookie"),
-        pytest.param("prepare", prepared(headers={"Host": "runapi.test"}), "without a usable", id="another host"),
-        pytest.param("prepare", prepared(headers={"Transfer-Encoding": "x"}), "without a usable", id="an encoding"),
-        pytest.param("prepare", prepared(headers={"x-a": "b\r\nHost: c"}), "without a usable", id="a line break"),
-        pytest.param("prepare", prepared(headers={"x-a\n": "b"}), "without a usable", id="a line break in a name"),
-        pytest.param("prepare", prepared(headers={"x-a": "ü"}), "without a usable", id="other letters"),
-        pytest.param("prepare", prepared(headers={"x-ä": "b"}), "without a usable", id="other letters in a name"),
-        pytest.param("prepare", prepared(headers={"x-a": 7}), "without a usable", id="a number in a header"),
-        pytest.param("prepare", prepared(headers=["x"]), "without a usable", id="headers that are a list"),
-        pytest.param("prepare", prepared(signed_id=7), "without a usable", id="no id"),
-        pytest.param("prepare", (200, []), "without a usable", id="a list"),
+        pytest.param(
+            "prepare", prepared(headers={"aUTHORIZATION": "x"}), "without usable headers", id="a header in any case"
+        ),
+        pytest.param("prepare", prepared(headers={"cookie": "x"}), "without usable headers", id="a cookie"),
+        pytest.param("prepare", prepared(headers={"Host": "runapi.test"}), "without usable headers", id="another host"),
+        pytest.param(
+            "prepare", prepared(headers={"Transfer-Encoding": "x"}), "without usable headers", id="an encoding"
+        ),
+        pytest.param("prepare", prepared(headers={"x-a": "b\r\nHost: c"}), "without usable headers", id="a line break"),
+        pytest.param(
+            "prepare", prepared(headers={"x-a\n": "b"}), "without usable headers", id="a line break in a name"
+        ),
+        pytest.param("prepare", prepared(headers={"x-a": "ü"}), "without usable headers", id="other letters"),
+        pytest.param("prepare", prepared(headers={"x-ä": "b"}), "without usable headers", id="other letters in a name"),
+        pytest.param("prepare", prepared(headers={"x-a": 7}), "without usable headers", id="a number in a header"),
+        pytest.param("prepare", prepared(headers=["x"]), "without usable headers", id="headers that are a list"),
+        pytest.param("prepare", prepared(signed_id=7), "without a usable signed_id", id="no id"),
+        pytest.param("prepare", prepared(upload_url=["x"]), "without a usable upload_url", id="no address"),
+        pytest.param("prepare", (200, []), "without a usable signed_id", id="a list"),
         pytest.param(
             "prepare",
             httpx.Response(307, headers={"location": "https://elsewhere.example/"}),
@@ -382,6 +391,29 @@ def test_an_uploads_url_is_used_again_while_it_lives(
     run_virtual(main())
 
     assert service.count("prepare") == uploads
+
+
+def test_an_uploads_expiry_without_a_zone_is_in_utc(
+    home: Path, caller: CallContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the expiry of a finished picture is; in this machine's zone the link would be dead for hours."""
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    confirmed = {"url": "https://files.example/cat.png", "expires_at": "2026-11-23T00:05:00"}
+    service = UploadService(confirm=(200, confirmed))
+
+    async def main() -> None:
+        async with opened_tool(home, service.transport) as tool:
+            for prompt in ("blue", "green"):
+                await tool.call("remix_image", {**REMIX, "prompt": prompt}, caller=caller)
+
+    try:
+        run_virtual(main())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert service.count("prepare") == 2
 
 
 @pytest.mark.parametrize("expires_at", [None, "soon", "9999-12-31T23:59:59Z"])

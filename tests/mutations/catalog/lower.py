@@ -49,13 +49,13 @@ LOWER: Final = (
         ),
         (
             "an upload's named end is ignored",
-            "        return min(limit, datetime.fromisoformat(str(value)).timestamp())\n",
+            "        return min(limit, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())\n",
             "        return limit\n",
         ),
         (
             "an upload's named end has no limit",
-            "        return min(limit, datetime.fromisoformat(str(value)).timestamp())\n",
-            "        return datetime.fromisoformat(str(value)).timestamp()\n",
+            "        return min(limit, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())\n",
+            "        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()\n",
         ),
         (
             "an upload without headers is refused",
