@@ -95,6 +95,8 @@ IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "url", "output", "ou
 REPLAYED_FIELDS: Final = ("task_replayed", "data.task_replayed")
 # A task with one of these is finished even if the response names no status.
 UNAMBIGUOUS_IMAGE_FIELDS: Final = ("images", "image_urls", "image_url", "output", "outputs")
+# The SDK's: in no other one is a picture certainly the task's, and not a source of it.
+RESULT_IMAGE_FIELDS: Final = ("images",)
 # In an image that is an object.
 IMAGE_URL_FIELD: Final = "url"
 IMAGE_EXPIRY_FIELD: Final = "expires_at"

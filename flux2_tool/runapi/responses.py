@@ -51,6 +51,7 @@ class TaskResponse:
         ids: All ids it names that are surely a task's.
         is_replay: The response to a POST whose idempotency key was known: the task is older than the response.
         images: The links that may be fetched and shown.
+        error: Why it failed; of one that is completed, why RunAPI calls it failed although it billed its picture.
         has_refused_links: Whether it names pictures, but none of their links may be fetched.
     """
 
@@ -146,6 +147,9 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
         named = image_links(body, contract.UNAMBIGUOUS_IMAGE_FIELDS)
         links = usable(named, https_only)
         phase = "completed" if links else "absent"
+    error = _failure(body, status) if phase == "failed" else None
+    if error is not None and (made := _billed_images(body, error, https_only)):
+        phase, links = "completed", made
     return TaskResponse(
         phase=phase,
         status=None if status is None else printable(status, 60),
@@ -156,7 +160,7 @@ def read_task(body: Any, *, https_only: bool = False) -> TaskResponse:
         model=_model(body),
         images=links,
         cost_usd=0.0 if phase == "failed" and was_refunded(body) else read_cost_usd(body),
-        error=_failure(body, status) if phase == "failed" else None,
+        error=error,
         has_refused_links=not links and (bool(named) or (phase == "completed" and names_unusable_links(body))),
     )
 
@@ -271,6 +275,13 @@ def _failure(body: Any, status: str | None) -> ServiceError:
     if status is not None and _normal(status) in contract.MODERATED_STATUSES and not is_refusal(error):
         return ServiceError(message=error.message or printable(status, 60), code=_normal(status))
     return error
+
+
+def _billed_images(body: Any, error: ServiceError, https_only: bool) -> tuple[ImageLink, ...]:
+    """Return the pictures of a task that is called failed and was billed all the same; none that moderation refused."""
+    if is_refusal(error) or was_refunded(body) or not read_cost_usd(body):
+        return ()
+    return usable(image_links(body, contract.RESULT_IMAGE_FIELDS), https_only)
 
 
 def _inner(body: Any) -> Mapping[str, Any] | None:

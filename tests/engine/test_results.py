@@ -379,3 +379,31 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _texts(item)]
     return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        pytest.param({}, None, id="billed and named"),
+        pytest.param({"usage": {"cost": 0}}, "generation_failed", id="not billed"),
+        pytest.param(
+            {"billing": {"refund": {"refunded_at": "2026-11-23T00:00:09Z"}}}, "generation_failed", id="refunded"
+        ),
+        pytest.param({"images": []}, "generation_failed", id="no picture"),
+        pytest.param({"images": ["https://10.0.0.1/fox.png"]}, "generation_failed", id="a private address"),
+        pytest.param({"images": None, "image_urls": [PICTURE_URL]}, "generation_failed", id="perhaps a source"),
+        pytest.param({"error": "flagged by moderation"}, "content_refused", id="moderation"),
+    ],
+)
+def test_a_picture_that_was_billed_is_not_lost_with_its_status(home: Path, answer: Any, code: str | None) -> None:
+    """A service that fails after the picture was made says both; it was paid, and asking again pays again."""
+    failed = {**DONE, "status": "failed", "error": "the callback timed out", **answer}
+    result = run_call(home, scripted(gets=[(200, failed)]))
+
+    if code is not None:
+        assert result["error"]["code"] == code
+        return
+    assert [image["url"] for image in result["images"]] == [PICTURE_URL]
+    assert result["cost"] == {"usd": 0.05, "basis": "billed"}
+    [warning] = result["warnings"]
+    assert warning.startswith('called_failed: RunAPI calls this task failed, it says: "the callback timed out"; but')
