@@ -49,7 +49,7 @@ async def read_balance(client: RunapiClient) -> Balance:
         ) from exc
     except CrossOriginRedirectError as exc:
         raise UnexpectedAnswerError(
-            f"RunAPI redirects GET {contract.BALANCE_PATH} elsewhere: {exc}. The key was not sent there.",
+            f"RunAPI redirects GET {contract.BALANCE_PATH} {exc.as_end_of_sentence()}",
             hint="Check the base URL.",
         ) from exc
 
@@ -68,8 +68,8 @@ def balance_of(response: HttpResponse) -> Balance:
         )
     try:
         body = decode_json(response.body, response.content_type)
-    except UnreadableResponseError:
-        body = None
+    except UnreadableResponseError as exc:
+        raise _without_balance(response, f" and {exc}, so") from exc
     fields = body.get("data", body) if isinstance(body, Mapping) else None
     fields = fields if isinstance(fields, Mapping) else {}
     balance = Balance(
@@ -80,12 +80,16 @@ def balance_of(response: HttpResponse) -> Balance:
         spent_total_usd=_usd(fields.get("spent_cents_total")),
     )
     if balance.balance_usd is None:
-        raise UnexpectedAnswerError(
-            f"RunAPI answered GET {contract.BALANCE_PATH} with HTTP {response.status_code} but no balance.",
-            hint="The account's page at https://runapi.ai shows it.",
-            request_id=response.request_id,
-        )
+        raise _without_balance(response, " but")
     return balance
+
+
+def _without_balance(response: HttpResponse, what: str) -> UnexpectedAnswerError:
+    return UnexpectedAnswerError(
+        f"RunAPI answered GET {contract.BALANCE_PATH} with HTTP {response.status_code}{what} no balance.",
+        hint="The account's page at https://runapi.ai shows it.",
+        request_id=response.request_id,
+    )
 
 
 def _usd(cents: Any) -> float | None:

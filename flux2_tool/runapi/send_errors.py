@@ -34,6 +34,14 @@ class MaybeSentError(Exception):
 class CrossOriginRedirectError(Exception):
     """The service redirects to another origin, which must not get the key."""
 
+    def as_end_of_sentence(self) -> str:
+        """Return what follows "RunAPI redirects GET /path"."""
+        return f"elsewhere: {self}. The key was not sent there."
+
 
 class RedirectLoopError(CrossOriginRedirectError):
-    """The service redirects too often."""
+    """The service redirects too often, within its origin."""
+
+    def as_end_of_sentence(self) -> str:
+        """Return what follows "RunAPI redirects GET /path"."""
+        return f"in a circle: {self}."

@@ -174,7 +174,7 @@ class Submission:
                 continue
             except CrossOriginRedirectError as exc:
                 self._maybe_sent = True
-                error = redirected(path, str(exc))
+                error = redirected(path, exc)
                 if isinstance(exc, RedirectLoopError):
                     raise self._failed(error) from exc
                 await self._pause_unreadable(error)

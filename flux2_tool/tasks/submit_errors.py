@@ -12,6 +12,7 @@ from flux2_tool.runapi import contract
 from flux2_tool.runapi.client import HttpResponse
 from flux2_tool.runapi.error_mapping import SAFE_AGAIN, quoted_status
 from flux2_tool.runapi.responses import UnreadableResponseError, decode_json, read_task_id, read_unusable_id
+from flux2_tool.runapi.send_errors import CrossOriginRedirectError
 from flux2_tool.runapi.text import quoted
 
 CHECK_BASE_URL: Final = f"Check the base URL. {PROBE_HINT}"
@@ -41,16 +42,15 @@ def defective(exc: Exception, *, task_id: str | None) -> InternalError:
     )
 
 
-def redirected(path: str, where: str) -> UnexpectedAnswerError:
+def redirected(path: str, where: CrossOriginRedirectError) -> UnexpectedAnswerError:
     """Return the error after a redirect that was not followed.
 
     Args:
         path: Of the POST.
-        where: The redirect, in words.
+        where: The redirect.
     """
     return UnexpectedAnswerError(
-        f"RunAPI redirects POST {path} elsewhere: {where}. The key was not sent there. "
-        "The image may have been accepted.",
+        f"RunAPI redirects POST {path} {where.as_end_of_sentence()} The image may have been accepted.",
         hint=f"{SAFE_AGAIN} {CHECK_BASE_URL}",
         charged="unknown",
     )
@@ -94,7 +94,8 @@ def without_task(response: HttpResponse, path: str) -> UnexpectedAnswerError:
     """Return the error after a response that accepts the POST, but names no task of this request."""
     if response.status_code in contract.SEE_TASK_CODES and "location" in response.headers:
         where = quoted(response.headers["location"].partition("?")[0], 100)
-        return redirected(path, f"HTTP {response.status_code} to {where}, which is not this request's task")
+        text = f"HTTP {response.status_code} to {where}, which is not this request's task"
+        return redirected(path, CrossOriginRedirectError(text))
     return UnexpectedAnswerError(
         f"RunAPI answered POST {path} {_instead_of_an_id(response)} ({quoted_status(response)}). "
         "The image may have been accepted.",

@@ -64,8 +64,9 @@ def test_what_is_missing_is_unknown() -> None:
         (_response(b"<html><title>502 Bad Gateway</title></html>", 502), "service_unavailable", "502 Bad Gateway"),
         (_response({"error": "no"}, 404), "unexpected_answer", "HTTP 404"),
         (_response({"hello": 1}), "unexpected_answer", "no balance"),
-        (_response(b"<html>login</html>"), "unexpected_answer", "no balance"),
-        (_response(b""), "unexpected_answer", "no balance"),
+        (_response([]), "unexpected_answer", "with HTTP 200 but no balance"),
+        (_response(b"<html>login</html>"), "unexpected_answer", "HTTP 200 and an HTML page (no title), so no balance"),
+        (_response(b""), "unexpected_answer", "HTTP 200 and an empty body, so no balance"),
         *((_response({"balance_cents": odd}), "unexpected_answer", "no balance") for odd in (
             None, "5", True, [1], math.nan, math.inf, -math.inf, 10**400, -(10**400)
         )),
@@ -99,6 +100,12 @@ def test_every_unexpected_response_suggests_the_probe_once() -> None:
             "unexpected_answer",
             "The key was not sent there.",
             id="a redirect elsewhere",
+        ),
+        pytest.param(
+            httpx.Response(302, headers={"location": BALANCE_PATH}),
+            "unexpected_answer",
+            "in a circle: more than 3 redirects.",
+            id="redirects in a circle",
         ),
     ],
 )
