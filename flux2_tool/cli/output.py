@@ -182,5 +182,5 @@ def print_failure(error: Flux2Error, *, tool: Tool | None) -> int:
     return exit_code_of(error)
 
 
-def _fetch_command(task_id: str | None) -> str:
-    return f"fetch the image later with: flux2-tool task {task_id}"
+def _fetch_command(task_id: str) -> str:
+    return f"fetch the image later with: flux2-tool task {TaskRef.command_word(task_id)}"

@@ -256,7 +256,8 @@ class _Saving:
         ref = TaskRef.text_of(self.image_task.task_id)
         stem, suffix = target.names_of("", *self._numbers(index)[:1])
         place = target.folder if suffix is None else target.folder / f"{stem}{suffix}"
-        later = "" if ref is None else f"; fetch it later with: flux2-tool task {ref} --output {shell_word(str(place))}"
+        words = "" if ref is None else f"{shell_word(ref)} --output {shell_word(str(place))}"
+        later = words and f"; fetch it later with: flux2-tool task {words}"
         self.warnings.append(f"{NOT_SAVED}: the picture was made but could not be saved: {why}{later}")
 
     def _warn_of_name(self, saved: SavedImage, asked: str) -> None:

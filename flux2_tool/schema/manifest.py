@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from flux2_tool._characters import shell_word
 from flux2_tool.exceptions import ConfigurationError
 from flux2_tool.schema.entries import EnvironmentVariable, Model, Setting, SettingGroup, Tool
 from flux2_tool.schema.expand import expanded_settings, expanded_tools
@@ -110,7 +111,7 @@ def load_manifest(path: Path | None = None) -> Manifest:
 
 @lru_cache(maxsize=8)
 def _load(path: Path) -> Manifest:
-    hint = f"run: flux2-tool manifest check {path}"
+    hint = f"run: flux2-tool manifest check {shell_word(str(path))}"
     try:
         data = path.read_bytes()
     except OSError as exc:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
+from flux2_tool._characters import shell_word
+
 _PREFIX: Final = "task:"
 _LAST: Final = "last"
 
@@ -33,6 +35,15 @@ class TaskRef:
     def text_of(cls, task_id: str | None) -> str | None:
         """Return the reference of a task's id, None for no id."""
         return None if task_id is None else str(cls(task_id))
+
+    @classmethod
+    def command_word(cls, task_id: str) -> str:
+        """Return what names a task on a command line, as one word of it.
+
+        RunAPI chooses an id's characters, and a person pastes the line into a shell.
+        """
+        is_plain = not task_id.startswith(("-", _PREFIX))
+        return shell_word(task_id if is_plain else str(cls(task_id)))
 
     @property
     def is_last(self) -> bool:

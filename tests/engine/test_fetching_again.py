@@ -12,11 +12,12 @@ import httpx
 import pytest
 
 from flux2_tool._network_errors import UnusableConnectionError
-from flux2_tool.cli.output import exit_code_of
+from flux2_tool.cli.output import exit_code_of, print_outcome
 from flux2_tool.engine.save_targets import SaveTarget
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import InvalidArgumentsError
-from flux2_tool.schema.results import PictureTask, TaskInfo, ToolResult
+from flux2_tool.schema.manifest import load_manifest
+from flux2_tool.schema.results import Cost, PictureTask, TaskInfo, Timing, ToolResult
 from tests.support.harness import CREATED, DONE, PICTURE_URL, Answer, MockService, Seen, run_call
 from tests.support.pictures import file_of, picture, plain_png, scene, with_frame, with_long_note
 
@@ -153,6 +154,28 @@ def test_what_does_not_pass_is_given_up_and_the_way_back_is_named(
     assert result["images"][0]["url"] == PICTURE_URL
     tasks = tuple(PictureTask(**one) for one in result["tasks"])
     assert exit_code_of(ToolResult(**{**result, "task": TaskInfo(**result["task"]), "tasks": tasks})) == 7
+
+
+def test_the_command_that_fetches_it_runs_nothing_else(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The id is RunAPI's, and whoever reads the line pastes it into a shell."""
+    task_id = "a;id&$(id)"
+
+    def answer(request: Seen) -> Answer:
+        if "cdn.example" in request.url:
+            return 410, {}
+        return (200, {**CREATED, "task_id": task_id}) if request.method == "POST" else (200, {**DONE, "id": task_id})
+
+    lost = run_call(home, MockService(answer), output_dir=tmp_path)
+    running = run_call(home / "other", MockService(answer), wait_s=0)
+    tasks = tuple(PictureTask(**one) for one in running["tasks"])
+    parts = {"task": TaskInfo(**running["task"]), "tasks": tasks, "cost": Cost(**running["cost"])}
+    result = ToolResult(**{**running, **parts, "timing": Timing(**running["timing"])})
+    print_outcome(result, tool=load_manifest().tools["text_to_image"], as_json=False)
+
+    assert lost["warnings"][0].endswith(f"flux2-tool task 'task:{task_id}' --output {tmp_path}")
+    assert f"flux2-tool task '{task_id}'\n" in capsys.readouterr().err
 
 
 def test_a_404_of_an_old_link_is_final(home: Path, tmp_path: Path) -> None:
