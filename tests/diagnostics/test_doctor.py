@@ -510,13 +510,23 @@ def test_a_journal_on_a_read_only_disk_needs_no_chmod(command: Command) -> None:
 
 def test_a_journal_that_others_can_read_is_a_warning(command: Command) -> None:
     """It holds prompts and links."""
+    command.environ["FLUX2_TOOL_HOME"] += "/Application Support"
     command.run("generate", "a red fox")
     path = Path(command.environ["FLUX2_TOOL_HOME"]) / "journal.db"
     path.chmod(0o644)
 
     found = _examined(command)["journal"]
 
-    assert (found["state"], found["fix"]) == ("warning", f"chmod 600 {path}")
+    assert (found["state"], found["fix"]) == ("warning", f"chmod 600 '{path}'")
+
+
+def test_the_command_that_makes_a_missing_folder_is_one_for_a_shell(command: Command) -> None:
+    """A folder's name may have blanks in it."""
+    command.environ["FLUX2_TOOL_SOURCE_ROOTS"] = "/nowhere/my pictures"
+
+    fix = _examined(command)["sources"]["fix"]
+
+    assert fix == "mkdir -p '/nowhere/my pictures', or correct source_roots"
 
 
 def test_wrong_sums_of_spending_are_a_warning_until_they_are_counted_anew(command: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -143,7 +144,7 @@ def check_folders(settings: Settings) -> Iterator[Finding]:
     missing = [root for root in settings.source_roots if not is_folder(root)]
     if missing:
         message = f"{', '.join(map(str, missing))} in source_roots is no folder"
-        yield warning("sources", message, f"mkdir -p {missing[0]}, or correct source_roots")
+        yield warning("sources", message, f"mkdir -p {shlex.quote(str(missing[0]))}, or correct source_roots")
     else:
         roots = ", ".join(map(str, settings.source_roots)) or "the agent's workspace, and pictures that came in by chat"
         yield ok("sources", f"files from {roots}")

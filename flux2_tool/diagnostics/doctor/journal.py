@@ -157,7 +157,7 @@ def _contents(path: Path, states: Sequence[str]) -> Finding:
     message = f"{path}, {len(states)} tasks, {running} open, {unknown} of unknown outcome, {size_bytes / 1e6:.1f} MB"
     facts = {"path": str(path), "tasks": len(states), "open": running, "unknown": unknown, "size_bytes": size_bytes}
     if path.stat().st_mode & 0o077:
-        return warning("journal", f"{message}; others can read it", f"chmod 600 {path}", **facts)
+        return warning("journal", f"{message}; others can read it", f"chmod 600 {shlex.quote(str(path))}", **facts)
     if unknown:
         return warning("journal", message, "flux2-tool tasks --state unknown", **facts)
     return ok("journal", message, **facts)
