@@ -20,6 +20,7 @@ from flux2_tool._folders import home_folder
 from flux2_tool._net import normalized_base_url
 from flux2_tool._redaction import SecretStr
 from flux2_tool.exceptions import ConfigurationError, MissingApiKeyError
+from flux2_tool.schema.json_numbers import json_number
 from flux2_tool.schema.value_text import shown_address
 
 DEFAULT_BASE_URL = "https://runapi.ai"
@@ -117,16 +118,16 @@ def _first_key(
         config_home = home / ".config"
     path = config_home / CONFIG_FILE
     stored = _read_file(path)
-    stored_key = _text(stored, ("api_key", "apiKey"), path)
-    if stored_key is not None and stored_key.strip():
+    name, stored_key = _text(stored, ("api_key", "apiKey"), path)
+    if stored_key is not None:
         if variable is not None:
             # An operator who meant to set it would otherwise spend another account's money.
             raise MissingApiKeyError(
                 f"{KEY_VARIABLE} is set but empty; {path} has a key, which is not used then",
                 hint=f"unset {KEY_VARIABLE} to use that key, or {_SET_KEY}",
             )
-        where = f'"api_key" in {path}'
-        return _checked(stored_key, where), _text(stored, ("base_url", "baseUrl"), path), str(path)
+        _, base_url = _text(stored, ("base_url", "baseUrl"), path)
+        return _checked(stored_key, f'"{name}" in {path}'), base_url, str(path)
     empty = "" if variable is None else f"{KEY_VARIABLE} is set but empty, and "
     raise MissingApiKeyError(
         f"{empty}no RunAPI key was found in {KEY_VARIABLE} or {path}" if not empty else f"{empty}{path} holds no key",
@@ -177,25 +178,34 @@ def _read_file(path: Path) -> Mapping[str, Any]:
                 f"cannot read {path}: {exc.strerror}", hint=f"put a file there that can be read, or set {KEY_VARIABLE}"
             ) from exc
         data = b""
+    wrong = ""
     try:
         # By its bytes, because editors and PowerShell write UTF-16 or a byte order mark.
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = json.loads(data, parse_int=json_number)
+    except (ValueError, RecursionError) as exc:
         # Without the cause: a JSON error carries the whole text, which holds the key.
-        found = None
+        found, wrong = None, _place_of(exc)
     if not isinstance(found, dict):
         raise ConfigurationError(
-            f"{path} is not a JSON object of at most {MAX_FILE_BYTES} bytes",
+            f"{path} is not a JSON object of at most {MAX_FILE_BYTES} bytes{wrong if data else ''}",
             hint=f'write {{"api_key": "…"}} there, or set {KEY_VARIABLE}',
         )
     return found
 
 
-def _text(stored: Mapping[str, Any], names: tuple[str, ...], path: Path) -> str | None:
+def _place_of(error: Exception) -> str:
+    """Return where JSON is broken and how, as the end of a sentence, and nothing of its text."""
+    if isinstance(error, json.JSONDecodeError):
+        return f": {error.msg.removesuffix(' at')} in line {error.lineno}, column {error.colno}"
+    return f": byte {error.start + 1} is no {error.encoding}" if isinstance(error, UnicodeDecodeError) else ""
+
+
+def _text(stored: Mapping[str, Any], names: tuple[str, ...], path: Path) -> tuple[str, str | None]:
+    """Return the first of the names whose text is not blank, with it; None with the last name where there is none."""
     for name in names:
         value = stored.get(name)
-        if isinstance(value, str):
-            return value
-        if value is not None:
+        if value is not None and not isinstance(value, str):
             raise ConfigurationError(f'"{name}" in {path} is not text', hint="put it in quotes")
-    return None
+        if value is not None and value.strip():
+            return name, value
+    return names[-1], None

@@ -52,6 +52,17 @@ def test_the_vendors_file_is_read_in_both_spellings(tmp_path: Path, names: tuple
     assert (found.base_url, found.source) == ("https://eu.example.com", str(path))
 
 
+def test_a_blank_value_hides_no_other_spelling(tmp_path: Path) -> None:
+    """A template has both; and the spelling that is read is the one that an error names."""
+    both = {"api_key": "", "apiKey": KEY, "base_url": " ", "baseUrl": "https://eu.example.com"}
+    _stored(tmp_path / "a", **both)
+    _stored(tmp_path / "b", **{**both, "apiKey": f'"{KEY}"'})
+
+    assert resolve_credentials(environ={}, config_home=tmp_path / "a").base_url == "https://eu.example.com"
+    with pytest.raises(ConfigurationError, match=r'"apiKey" in .* has quotes around the key'):
+        resolve_credentials(environ={}, config_home=tmp_path / "b")
+
+
 def test_the_address_comes_from_the_source_of_the_key(tmp_path: Path) -> None:
     """A key must not be sent to the address of another key."""
     _stored(tmp_path, api_key="from-file", base_url="https://file.example.com")
@@ -190,6 +201,35 @@ def test_a_key_in_the_place_of_the_base_url_is_not_shown(tmp_path: Path, swapped
 def test_a_line_break_at_the_end_of_a_key_does_no_harm() -> None:
     """Files and pipes end in one."""
     assert resolve_credentials(environ={"RUNAPI_API_KEY": f"{KEY}\n"}).api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (f'{{"api_key": "{KEY}",\n}}'.encode(), "line 2, column 1"),
+        (f'{{"api_key": "{KEY}"\n"base_url": ""}}'.encode(), "line 2, column 1"),
+        (f'{{"api_key": "{KEY}", "note": "caf\u00e9"}}'.encode("latin-1"), "is no utf-8"),
+    ],
+)
+def test_a_broken_file_says_where_and_not_with_what(tmp_path: Path, content: bytes, where: str) -> None:
+    """A comma too many is found at once, or by nobody."""
+    path = tmp_path / "runapi" / "config.json"
+    path.parent.mkdir()
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError) as caught:
+        resolve_credentials(environ={}, config_home=tmp_path)
+
+    assert where in caught.value.message
+    assert KEY not in caught.value.message
+
+
+def test_a_number_of_thousands_of_digits_breaks_no_file(tmp_path: Path) -> None:
+    """Nobody reads it."""
+    path = _stored(tmp_path, api_key=KEY)
+    path.write_text(path.read_text(encoding="utf-8")[:-1] + ', "x": ' + "9" * 5000 + "}", encoding="utf-8")
+
+    assert resolve_credentials(environ={}, config_home=tmp_path).api_key.get_secret_value() == KEY
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'"x"', b"[" * 60000, b" " * 70000, b'{"api_key": 3}'])

@@ -307,10 +307,8 @@ KEYS: Final = (
         ),
         (
             "a broken file's error holds the key",
-            "    except (ValueError, RecursionError):\n"
             "        # Without the cause: a JSON error carries the whole text, which holds the key.\n"
-            "        found = None\n",
-            "    except (ValueError, RecursionError) as exc:\n"
+            "        found, wrong = None, _place_of(exc)\n",
             "        raise ConfigurationError(f'{path} cannot be read: {data!r}') from exc\n",
         ),
     ),
