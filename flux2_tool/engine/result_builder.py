@@ -188,6 +188,10 @@ def _warnings(image_task: ImageTask, manifest: Manifest) -> list[str]:
         warnings.append(
             f"no_picture_yet: RunAPI says that the task is completed, and has named {what} so far; it may be charged"
         )
+    if image_task.is_poll_held:
+        warnings.append(
+            "rate_limited: RunAPI limits the rate of this account, so the status of the task could not be asked for"
+        )
     if image_task.log.last_failure is not None:
         warnings.append(
             f"last_poll_failed: the last poll of the task gave no status: {image_task.log.last_failure.message}"

@@ -148,6 +148,8 @@ def _message(image_task: ImageTask) -> str:
         return f"RunAPI refuses the key ({failure.message}); trying again"
     if failure is not None and failure.kind == "no_network":
         return f"RunAPI cannot be reached ({failure.message}); trying again"
+    if image_task.is_poll_held:
+        return _QUEUED["rate_limit"]
     response = image_task.log.last_response
     if response is None:
         return "looking for the task"

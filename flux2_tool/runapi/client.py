@@ -144,6 +144,11 @@ class RunapiClient:
         """Whether RunAPI limits this account's rate, so that a request has to wait for its permit."""
         return self._rate_limiter is not None and self._rate_limiter.is_slowed
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing may be sent for this account now, because RunAPI limits its rate."""
+        return self._rate_limiter is not None and self._rate_limiter.is_closed
+
     async def acquire_permit(self) -> float | None:
         """Wait until this account may send a request; return the permit to pass to `send` at once."""
         return None if self._rate_limiter is None else await self._rate_limiter.acquire()

@@ -114,6 +114,11 @@ class RateLimiter:
         """Whether a 429 still has an effect."""
         return self._gap_s > 0.0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing may be sent now, because of a 429."""
+        return self._clock.monotonic() < self._closed_until_s
+
     async def acquire(self) -> float:
         """Wait until a request may be sent; return that time on the monotonic clock, for `record_response`."""
         if not self.is_slowed:

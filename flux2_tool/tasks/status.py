@@ -121,6 +121,11 @@ class TaskStatus:
         return self._state
 
     @property
+    def is_poll_held(self) -> bool:
+        """Whether its status would be asked for now, but RunAPI limits the account's rate."""
+        return self.log.polls > self.log.responses and self.client.is_closed
+
+    @property
     def progress_state(self) -> ProgressState:
         """The state's name in progress messages of the worker protocol."""
         return _PROGRESS_STATES[self._state]

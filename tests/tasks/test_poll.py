@@ -423,6 +423,24 @@ def test_the_last_failure_is_reported_at_the_deadline(home: Path) -> None:
     assert any("maintenance until noon" in warning for warning in result["warnings"])
 
 
+def test_a_status_that_may_not_be_asked_for_is_named_as_the_reason(home: Path) -> None:
+    """Another request's 429 stops every request of the account; "being made" would hide that nobody looks."""
+
+    def answer(request: Seen) -> Answer:
+        if request.method == "GET":
+            return 200, DONE
+        is_first = len({post.headers["idempotency-key"] for post in transport.posts}) == 1
+        return (200, CREATED) if is_first else json_answer({"error": "slow"}, 429, retry_after="3600")
+
+    transport, told = MockService(answer), list[Progress]()
+    result = run_call(home, transport, arguments={**FOX, "count": 2}, wait_s=20, on_progress=told.append)
+
+    assert transport.gets == []
+    assert result["task"]["state"] == "processing"
+    assert any(warning.startswith("rate_limited: RunAPI limits the rate") for warning in result["warnings"])
+    assert any("waiting for a turn: RunAPI limits the rate" in progress.message for progress in told)
+
+
 # ---- completed without a picture -------------------------------------------------------------------------------------
 
 
