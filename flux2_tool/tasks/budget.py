@@ -49,15 +49,25 @@ def local_day(now: float) -> tuple[float, float]:
 def _first_instant(day: int) -> float:
     """Return when a local day begins: not always at 0:00, which some zones skip, nor is every date a day."""
     midnight_utc = (day - date(1970, 1, 1).toordinal()) * 86400
+    offset_s = _offset_s(midnight_utc)
+    usual = midnight_utc - offset_s
+    if all(_offset_s(at) == offset_s for at in (usual - _LONGEST_CHANGE_S, usual, usual + _LONGEST_CHANGE_S)):
+        return usual  # at 0:00, with no change of the clocks near it
     # Places are at most 14 hours ahead of UTC and 12 behind it; TZ may say up to 24.
     around = range(midnight_utc - 25 * 3600, midnight_utc + 25 * 3600)
     found = around.start + bisect_left(around, day, key=_date_at)
     before = found - _LONGEST_CHANGE_S
-    if local_time(before).utcoffset() != local_time(found).utcoffset():
+    if _offset_s(before) != _offset_s(found):
         # Clocks that are set back just after midnight make the date begin twice.
         minutes = range(before - before % 60, found, 60)
         found = next((at for at in minutes if _date_at(at) >= day), found)
     return float(found)
+
+
+def _offset_s(epoch_s: float) -> float:
+    """Return how far the local time is ahead of UTC at an instant."""
+    offset = local_time(epoch_s).utcoffset()
+    return 0.0 if offset is None else offset.total_seconds()
 
 
 def _date_at(epoch_s: float) -> int:
