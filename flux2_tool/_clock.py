@@ -34,6 +34,38 @@ class Clock(Protocol):
         ...
 
 
+class Alarm(asyncio.Event):
+    """An event that is waited for with a limit again and again, for which nothing has to be cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: set[asyncio.Future[bool]] = set()
+
+    def set(self) -> None:
+        super().set()
+        for waiting in self._waiting:
+            _resolve(waiting, True)
+
+    async def wait_within(self, timeout_s: float) -> bool:
+        """Wait until it is set or the time is over, in seconds; return which it was."""
+        if self.is_set():
+            return True
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[bool] = loop.create_future()
+        late = loop.call_later(timeout_s, _resolve, waiting, False)
+        self._waiting.add(waiting)
+        try:
+            return await waiting
+        finally:
+            self._waiting.discard(waiting)
+            late.cancel()
+
+
+def _resolve(waiting: asyncio.Future[bool], is_set: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(is_set)
+
+
 class SystemClock:
     """The machine's clock, on the running event loop."""
 
@@ -47,6 +79,8 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     async def wait(self, event: asyncio.Event, timeout_s: float) -> bool:
+        if isinstance(event, Alarm):
+            return await event.wait_within(max(0.0, timeout_s))
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
                 await event.wait()

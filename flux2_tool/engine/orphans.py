@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flux2_tool._clock import Clock
+from flux2_tool._clock import Alarm, Clock
 from flux2_tool.engine.wait import ToolCall, raise_error_of, wait_for
 from flux2_tool.exceptions import Flux2Error
 from flux2_tool.tasks.task import ImageTask
@@ -32,7 +32,7 @@ async def outcomes_of(
 
     async def outcome_of(image_task: ImageTask) -> ToolResult | Flux2Error:
         # Several waits run at once, so each needs an event of its own.
-        own = replace(call, wake=asyncio.Event())
+        own = replace(call, wake=Alarm())
         try:
             await wait_for(own, [image_task], clock=clock)
             raise_error_of(image_task)

@@ -18,7 +18,7 @@ from typing import Final
 
 import httpx
 
-from flux2_tool._clock import Clock, iso_utc
+from flux2_tool._clock import Alarm, Clock, iso_utc
 from flux2_tool.context import CallContext
 from flux2_tool.engine.source_checks import (
     CheckedSource,
@@ -312,7 +312,7 @@ class _CallSources:
         if not image_task.is_over:
             deadline_s = min(call.deadline_s, clock.monotonic() + LOOKUP_WAIT_S)
             # Several are looked up at once, so each wait needs an event of its own.
-            own = replace(call, wake=asyncio.Event())
+            own = replace(call, wake=Alarm())
             self.looked_up.append(image_task)
             await wait_for(own, [image_task], clock=clock, deadline_s=deadline_s, until_response=True)
         await self.owner.registry.check_lookup(image_task, self.caller)

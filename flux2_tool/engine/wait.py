@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from flux2_tool._clock import Clock
+from flux2_tool._clock import Alarm, Clock
 from flux2_tool.engine.wait_texts import cancelled_error, named_task_id, no_response_error, progress_text, state_of
 from flux2_tool.exceptions import CancelledCallError
 from flux2_tool.journal.handle import WARNING
@@ -131,7 +131,7 @@ class ToolCall:
     begun_s: float
     cancel: CancelToken
     on_progress: OnProgress = lambda _progress: None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: Alarm = field(default_factory=Alarm)
     warnings: list[str] = field(default_factory=list)
     shown: dict[ImageTask, tuple[bool, list[ImageInfo], list[str]]] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from flux2_tool._clock import Clock
+from flux2_tool._clock import Alarm, Clock
 from flux2_tool.tasks.poll_schedule import UNATTENDED_LIFE_S
 
 
@@ -22,10 +22,10 @@ class Waiters:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._deadlines: dict[asyncio.Event, float] = {}
-        self._wake = asyncio.Event()
+        self._wake = Alarm()
         self._has_new_listener = False
         self._unattended_since_s = clock.monotonic()
-        self.finish_notified = asyncio.Event()
+        self.finish_notified = Alarm()
 
     @property
     def has_waiters(self) -> bool:
