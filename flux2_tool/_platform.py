@@ -1,6 +1,7 @@
 """What differs between Linux and macOS, each with a portable way beside it, and the refusal of native Windows.
 
-Imported before anything that Windows does not have. Sources: openat(2), setrlimit(2), proc(5), clock_gettime(2).
+Imported before anything that Windows does not have. Sources: openat(2), setrlimit(2), proc(5), clock_gettime(2),
+pidfd_open(2).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,6 +69,20 @@ def look_up_without_proc(pid: int) -> ProcessFacts:
         return ProcessFacts(f"{process.create_time():.2f}", is_zombie, is_start_exact=False)
     except psutil.Error:
         return ProcessFacts()
+
+
+def wait_for_exit(pid: int) -> Callable[[float], bool] | None:
+    """Return what waits until a process has ended, for at most so many seconds, and tells whether it has.
+
+    None where the system has no event for it: another one than Linux, an old one, or one that forbids to ask.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+    ending = select.poll()
+    ending.register(descriptor, select.POLLIN)
+    return lambda within_s: bool(ending.poll(within_s * 1000.0))
 
 
 def is_readable(descriptor: int) -> bool:

@@ -12,9 +12,13 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from flux2_tool._platform import wait_for_exit
+
 logger = logging.getLogger(__name__)
 
+# How often the parent is looked for, where the system has no event for its exit.
 LOOK_EVERY_S: Final = 0.5
+ALSO_LOOK_EVERY_S: Final = 5.0
 END_WITHIN_S: Final = 4.0
 
 
@@ -33,7 +37,7 @@ class Leash:
 
     Args:
         on_parent_exit: Called on another thread when the process that started this one is dead.
-        also_look: Called on that thread every LOOK_EVERY_S.
+        also_look: Called on that thread, at least every ALSO_LOOK_EVERY_S.
     """
 
     def __init__(self, on_parent_exit: Callable[[], object], *, also_look: Callable[[], object]) -> None:
@@ -43,7 +47,7 @@ class Leash:
         self._is_ending = threading.Event()
 
     def watch(self) -> None:
-        """Begin to watch the parent process; there is no event for its exit, so it is looked for."""
+        """Begin to watch the parent process."""
         threading.Thread(target=self._watch_parent, name="leash", daemon=True).start()
 
     def pull(self) -> None:
@@ -53,10 +57,12 @@ class Leash:
             threading.Thread(target=self._end_late, name="leash-end", daemon=True).start()
 
     def _watch_parent(self) -> None:
-        pause = threading.Event()
-        while os.getppid() == self._parent:
+        wait = wait_for_exit(self._parent)
+        pause, has_ended = threading.Event(), False
+        # Also where there is an event: the parent may have ended before it was waited for.
+        while not has_ended and os.getppid() == self._parent:
             self._also_look()
-            pause.wait(LOOK_EVERY_S)
+            has_ended = pause.wait(LOOK_EVERY_S) if wait is None else wait(ALSO_LOOK_EVERY_S)
         self.pull()
         logger.info("the parent process is dead")
         self._on_parent_exit()
