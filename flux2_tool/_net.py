@@ -160,6 +160,7 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
+@lru_cache(maxsize=256)
 def is_loopback_url(url: str) -> bool:
     """Return whether a URL's host is this machine, by its literal name or address."""
     return is_loopback(urlsplit(url).hostname or "")

@@ -143,10 +143,11 @@ class Follower:
         left_s = due_s - self._deps.clock.monotonic()
         if self._is_replanned and can_be_woken and goes_on and left_s > 0:
             return await self._waiters.pause(min(left_s, poller.replanned_delay_s()))
-        overdue_in_s = self._schedule().overdue_in_s(self._age_s())
-        if was_webhook_unproven and can_be_woken and goes_on and left_s <= 0 < overdue_in_s:
-            # Another task's webhook was the first to arrive, so this one's can be waited for.
-            return await self._waiters.pause(overdue_in_s)
+        if was_webhook_unproven and can_be_woken and goes_on and left_s <= 0:
+            overdue_in_s = self._schedule().overdue_in_s(self._age_s())
+            if overdue_in_s > 0:
+                # Another task's webhook was the first to arrive, so this one's can be waited for.
+                return await self._waiters.pause(overdue_in_s)
         return goes_on
 
     def _replan(self) -> None:

@@ -254,8 +254,9 @@ class Poller:
             return PollFailure(kind="transient", message=str(exc))
         except CrossOriginRedirectError as exc:
             return PollFailure(kind="not_found", message=str(exc))
-        now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
-        self._retry_after_s = parse_retry_after(response.headers.get("retry-after"), now=now)
+        if "retry-after" in response.headers:
+            now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
+            self._retry_after_s = parse_retry_after(response.headers["retry-after"], now=now)
         if not 200 <= response.status_code < 300:
             return self._failure_of(response)
         status, request_id = f"HTTP {response.status_code}", response.request_id
