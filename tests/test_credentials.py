@@ -206,13 +206,13 @@ def test_a_line_break_at_the_end_of_a_key_does_no_harm() -> None:
 @pytest.mark.parametrize(
     ("content", "where"),
     [
-        (f'{{"api_key": "{KEY}",\n}}'.encode(), "line 2, column 1"),
+        (f'{{"api_key": "{KEY}", "base_url":\n}}'.encode(), "line 2, column 1"),
         (f'{{"api_key": "{KEY}"\n"base_url": ""}}'.encode(), "line 2, column 1"),
         (f'{{"api_key": "{KEY}", "note": "caf\u00e9"}}'.encode("latin-1"), "is no utf-8"),
     ],
 )
 def test_a_broken_file_says_where_and_not_with_what(tmp_path: Path, content: bytes, where: str) -> None:
-    """A comma too many is found at once, or by nobody."""
+    """A value that is missing is found at once, or by nobody."""
     path = tmp_path / "runapi" / "config.json"
     path.parent.mkdir()
     path.write_bytes(content)

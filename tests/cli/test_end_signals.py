@@ -201,8 +201,8 @@ def test_the_second_ctrl_c_ends_a_result_that_nobody_reads(bare: Command) -> Non
     """The first came too late to end the wait."""
     with _writing(bare) as process:
         assert process.stderr is not None
-        # Until it speaks: one more would end what comes after it.
-        wait_until(lambda: process.send_signal(signal.SIGINT) or select.select([process.stderr], [], [], 0)[0])
+        # One more, once it is about to speak, would end what comes after that.
+        wait_until(lambda: process.send_signal(signal.SIGINT) or select.select([process.stderr], [], [], 3)[0])
         assert process.stderr.read() == "the command was told to end\n"
 
 
