@@ -97,7 +97,7 @@ class ResultStream(io.TextIOBase):
         if self._fd is not None and self._failure is None:
             data = memoryview(text.encode(self._encoding, OUTPUT_ERRORS))
             try:
-                while data:
+                while data and self._failure is None:  # a signal may have come meanwhile
                     data = data[self._written(data) :]
             except OSError as exc:
                 self._failure = exc

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from flux2_tool.cli.end_signals import END_SIGNALS, REPEATED_WITHIN_S, EndSignals
+from flux2_tool.cli.streams import ResultStream
 from flux2_tool.sandbox import Sandbox
 from tests.support.command import Command, SandboxClock, read_until, scratch_environ
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -195,6 +196,31 @@ def test_a_signal_ends_a_result_that_nobody_reads(bare: Command, number: signal.
         assert process.wait(timeout=PATIENCE_S) == code
         assert process.stderr is not None
         assert process.stderr.read() == "the command was told to end\n"
+
+
+class _LongText(str):
+    """Text that takes so long to encode that a signal comes meanwhile."""
+
+    __slots__ = ("stream",)
+    stream: ResultStream
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self.stream.end(None)
+        return super().encode(encoding, errors)
+
+
+def test_a_signal_just_before_a_write_ends_it_too() -> None:
+    """Nothing would interrupt it any more, and its reader may have stopped."""
+    reading, writing = os.pipe()
+    text = _LongText("a result")
+    text.stream = ResultStream(writing)
+
+    text.stream.write(text)
+
+    os.close(writing)
+    with os.fdopen(reading, "rb") as written:
+        assert written.read() == b""
+    assert text.stream.is_ended
 
 
 def test_the_second_ctrl_c_ends_a_result_that_nobody_reads(bare: Command) -> None:
