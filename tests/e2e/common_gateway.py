@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flux2_tool.sandbox import running_sandbox
 from tests.e2e.openclaw_host import Gateway, OpenClaw
-from tests.e2e.scripted_model import running_model
-from tests.e2e.world import World, configure, quick_sandbox
-from tests.support.keys import KEY
+from tests.e2e.world import World, running_world
 
 __all__ = ["SHARING_MODULES", "common_gateway", "gateway", "world"]
 
@@ -27,13 +24,9 @@ def common_gateway(
     make_openclaw: Callable[..., OpenClaw], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[World, Gateway]]:
     """The gateway, and what it meets."""
-    with running_model() as model, running_sandbox(quick_sandbox()) as (base_url, sandbox):
-        openclaw = make_openclaw(tmp_path_factory.mktemp("common"), RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=base_url)
-        configure(openclaw, model)
-        openclaw.configure(logging={"level": "debug", "consoleLevel": "debug"})
-        openclaw.add_plugin()
-        with openclaw.gateway() as gateway:
-            yield World(openclaw=openclaw, model=model, sandbox=sandbox, sandbox_url=base_url), gateway
+    sections = {"logging": {"level": "debug", "consoleLevel": "debug"}}
+    with running_world(make_openclaw, tmp_path_factory.mktemp("common"), sections) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,9 @@ from typing import Final, Literal
 
 import pytest
 
-from flux2_tool.sandbox import running_sandbox
 from tests.e2e.openclaw_host import OpenClaw
-from tests.e2e.scripted_model import running_model
 from tests.e2e.telegram import Telegram, running_telegram
-from tests.e2e.world import World, configure, quick_sandbox
-from tests.support.keys import KEY
+from tests.e2e.world import World, running_world
 
 __all__ = ["OWNER", "SHARING_MODULES", "group_gateway", "let_spend", "telegram", "world"]
 
@@ -32,22 +29,15 @@ def group_gateway(
     make_openclaw: Callable[..., OpenClaw], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[World, Telegram]]:
     """The gateway's world, and its Telegram with two groups."""
-    with (
-        running_model() as model,
-        running_sandbox(quick_sandbox()) as (base_url, sandbox),
-        running_telegram() as chats,
-    ):
-        openclaw = make_openclaw(tmp_path_factory.mktemp("group"), RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=base_url)
-        configure(openclaw, model)
-        openclaw.configure(
-            channels={"telegram": chats.channel(owner=OWNER)},
-            commands={"ownerAllowFrom": [f"telegram:{OWNER}"]},
-            plugins={"entries": {"flux2": {"config": _GUARDS}}},
-            tools={"toolSearch": False},
-        )
-        openclaw.add_plugin()
-        with openclaw.gateway():
-            yield World(openclaw=openclaw, model=model, sandbox=sandbox, sandbox_url=base_url), chats
+    with running_telegram() as chats:
+        sections = {
+            "channels": {"telegram": chats.channel(owner=OWNER)},
+            "commands": {"ownerAllowFrom": [f"telegram:{OWNER}"]},
+            "plugins": {"entries": {"flux2": {"config": _GUARDS}}},
+            "tools": {"toolSearch": False},
+        }
+        with running_world(make_openclaw, tmp_path_factory.mktemp("group"), sections) as (world, _gateway):
+            yield world, chats
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from flux2_tool.sandbox import Sandbox, SandboxOptions
-from tests.e2e.openclaw_host import TOKEN, OpenClaw, scripted_provider
-from tests.e2e.scripted_model import ScriptedModel
+from flux2_tool.sandbox import Sandbox, SandboxOptions, running_sandbox
+from tests.e2e.openclaw_host import TOKEN, Gateway, OpenClaw, scripted_provider
+from tests.e2e.scripted_model import ScriptedModel, running_model
 from tests.support.keys import KEY
 
 
@@ -44,3 +47,17 @@ def configure(openclaw: OpenClaw, model: ScriptedModel, *, providers: dict[str, 
 def quick_sandbox() -> SandboxOptions:
     """Return the options of a sandbox where only one key is good and a picture takes a second."""
     return SandboxOptions(api_keys=frozenset({KEY}), duration_s=1.0, drawn_images=False)
+
+
+@contextmanager
+def running_world(
+    make_openclaw: Callable[..., OpenClaw], home: Path, sections: Mapping[str, Any]
+) -> Iterator[tuple[World, Gateway]]:
+    """Run a gateway with the plugin, the key in its environment and these sections of config, until the block ends."""
+    with running_model() as model, running_sandbox(quick_sandbox()) as (base_url, sandbox):
+        openclaw = make_openclaw(home, RUNAPI_API_KEY=KEY, RUNAPI_BASE_URL=base_url)
+        configure(openclaw, model)
+        openclaw.configure(**sections)
+        openclaw.add_plugin()
+        with openclaw.gateway() as gateway:
+            yield World(openclaw=openclaw, model=model, sandbox=sandbox, sandbox_url=base_url), gateway
