@@ -14,7 +14,7 @@ from flux2_tool.engine.host_profile import HostProfile
 from flux2_tool.engine.next_step import Asked, advice_on, gone, out_of_reach
 from flux2_tool.engine.picture_sets import failure_warnings, leading
 from flux2_tool.journal import RecordState
-from flux2_tool.runapi.error_mapping import MAX_WORDS_CHARS
+from flux2_tool.runapi.error_mapping import quoted_words
 from flux2_tool.runapi.text import quoted
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.schema.money import usd_text
@@ -172,11 +172,9 @@ def _warnings(image_task: ImageTask, manifest: Manifest) -> list[str]:
                 "the caps count what was billed"
             )
         if image_task.final is not None and (failure := image_task.final.error) is not None:
-            words = failure.message or failure.code
-            says = f", it says: {quoted(words, MAX_WORDS_CHARS)}" if words else ""
             warnings.append(
-                f"called_failed: RunAPI calls this task failed{says}; but it billed it and names its picture, "
-                "so look at the picture before it is used"
+                f"called_failed: RunAPI calls this task failed{quoted_words(failure)}; but it billed it and names its "
+                "picture, so look at the picture before it is used"
             )
         return warnings
     if image_task.log.unknown_statuses:

@@ -47,8 +47,13 @@ def quoted_status(response: HttpResponse) -> str:
     found = _service_error(response)
     if isinstance(found, UnreadableResponseError):
         return f"HTTP {response.status_code}, {found}"
-    words = found.message or found.code
-    return f"HTTP {response.status_code}" + (f", it says: {quoted(words, MAX_WORDS_CHARS)}" if words else "")
+    return f"HTTP {response.status_code}{quoted_words(found)}"
+
+
+def quoted_words(error: ServiceError) -> str:
+    """Return what the service says of an error, as the end of a clause; empty when it says nothing."""
+    words = error.message or error.code
+    return f", it says: {quoted(words, MAX_WORDS_CHARS)}" if words else ""
 
 
 def error_from_response(
