@@ -145,7 +145,7 @@ class RunapiClient:
         return self._rate_limiter is not None and self._rate_limiter.is_slowed
 
     @property
-    def is_closed(self) -> bool:
+    def is_held(self) -> bool:
         """Whether nothing may be sent for this account now, because RunAPI limits its rate."""
         return self._rate_limiter is not None and self._rate_limiter.is_closed
 

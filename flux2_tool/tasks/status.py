@@ -123,7 +123,7 @@ class TaskStatus:
     @property
     def is_poll_held(self) -> bool:
         """Whether its status would be asked for now, but RunAPI limits the account's rate."""
-        return self.log.polls > self.log.responses and self.client.is_closed
+        return self.log.polls > self.log.responses and self.client.is_held
 
     @property
     def progress_state(self) -> ProgressState:
