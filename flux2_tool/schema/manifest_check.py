@@ -37,6 +37,19 @@ _LISTS = {
 }
 
 
+# JSON Schema lets unknown keywords pass, such as what a comma makes of an unquoted description in { braces }.
+_KNOWN_KEYWORDS = Draft202012Validator(
+    {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "flux2:schemas-of-known-keywords",
+        "$dynamicAnchor": "meta",
+        "$ref": "https://json-schema.org/draft/2020-12/schema",
+        "patternProperties": {"^x-": True},
+        "unevaluatedProperties": False,
+    }
+)
+
+
 def manifest_schema() -> dict[str, Any]:
     """Return the JSON Schema a manifest must match."""
     text = files("flux2_tool.schema").joinpath("manifest_schema.json").read_text(encoding="utf-8")
@@ -226,7 +239,7 @@ def _object_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def _schema_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Yield why this is not a JSON Schema, or does not accept its own default."""
+    """Yield why this is not a JSON Schema of known keywords, or does not accept its own default."""
     try:
         Draft202012Validator.check_schema(schema)
         errors = list(Draft202012Validator(schema).iter_errors(schema["default"])) if "default" in schema else []
@@ -235,6 +248,11 @@ def _schema_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
     except re.error as exc:  # pragma: no cover - a net: jsonschema compiles patterns itself
         yield f"{path}: a pattern is not a regular expression: {exc}"
     else:
+        # What contains an unknown keyword has none that is evaluated either: the innermost names it.
+        unknown = max(_KNOWN_KEYWORDS.iter_errors(schema), key=lambda error: len(error.absolute_path), default=None)
+        if unknown is not None:
+            where = ".".join([path, *map(str, unknown.absolute_path)])
+            yield f"{where}: {_shortened(unknown.message)}; is a text in braces not in quotes?"
         yield from (f"{path}.default: {_shortened(error.message)}" for error in errors)
 
 

@@ -204,6 +204,12 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
             "tiers.max.models.remix_image.max_sources",
             id="more sources than the tool takes",
         ),
+        pytest.param(
+            _replaced('description: "The link, while it works."', "description: The link, while it works."),
+            "output_schema.properties.recent.items.properties.url: Unevaluated properties are not allowed "
+            "('while it works.' was unexpected)",
+            id="a description cut by its comma",
+        ),
         pytest.param(_replaced('  - "1:1"\n', "  - 1:1\n"), "aspect_ratios[0]: 61 is not", id="an unquoted ratio"),
         pytest.param(
             _replaced("x-values-from: aspect_ratios", "x-values-from: ratios"),
