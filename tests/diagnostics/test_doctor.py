@@ -144,6 +144,19 @@ def test_a_variable_that_is_no_setting_has_its_nearest_as_fix(command: Command) 
     }
 
 
+def test_a_misspelt_cap_is_a_failure_because_no_image_is_made(command: Command) -> None:
+    """Whoever starts a service after `flux2-tool doctor` goes by its exit code; what only sets nothing is a warning."""
+    misspelt = command.run("doctor", "--json", "--no-openclaw", FLUX2_TOOL_DAILY_CAP="3")
+    unknown = command.run("doctor", "--json", "--no-openclaw", FLUX2_TOOL_XYZ="3")
+
+    states = [
+        [one["state"] for one in json.loads(done.stdout)["findings"] if "is no setting" in one["message"]]
+        for done in (misspelt, unknown)
+    ]
+    assert states == [["failure"], ["warning"]]
+    assert misspelt.returncode == 3
+
+
 def test_what_is_set_well_is_reported_too(command: Command) -> None:
     """Who looks for the pictures, or wonders about the route, reads it here."""
     found = _examined(command, FLUX2_TOOL_SAVE_DIR=str(command.folder), FLUX2_TOOL_ROUTE="service")

@@ -90,8 +90,11 @@ def check_settings(manifest: Manifest, environ: Mapping[str, str]) -> tuple[Sett
         message = f"TZ is {shown(environ['TZ'])}, which {fault}: days, and so the daily cap, and times are those of UTC"
         findings.append(warning("settings", message, "set TZ to a zone such as Europe/Berlin, or unset it"))
     for unknown in unknown_variables(environ, manifest.settings):
-        consequence = "; it may be meant to limit what images cost, so none is made" if unknown.guards_money else ""
-        findings.append(warning("settings", f"{unknown.text}{consequence}", unknown.fix))
+        if unknown.guards_money:
+            message = f"{unknown.text}; it may be meant to limit what images cost, so none is made"
+            findings.append(failure("settings", message, unknown.fix))
+        else:
+            findings.append(warning("settings", unknown.text, unknown.fix))
     return settings, findings
 
 
