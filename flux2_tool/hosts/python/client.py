@@ -144,7 +144,7 @@ class Flux2Tool(FrameworkTools):
             model: By default the pro one.
             aspect_ratio: Width to height; max needs it.
             output_resolution: By default 1k; max makes no other.
-            options: See `ImageOptions`.
+            options: See `flux2_tool.hosts.python.options.ImageOptions`.
 
         Returns:
             The task with its images; without images while it is "processing", see `get_image_task`.
@@ -181,7 +181,7 @@ class Flux2Tool(FrameworkTools):
             model: By default the pro one; max takes exactly one source.
             aspect_ratio: Width to height; "auto" follows the source, but not for max.
             output_resolution: By default 1k; max makes no other.
-            options: See `ImageOptions`.
+            options: See `flux2_tool.hosts.python.options.ImageOptions`.
 
         Raises:
             InvalidArgumentsError: A source is of another type, such as bytes or an open file. Nothing was sent.
@@ -204,7 +204,7 @@ class Flux2Tool(FrameworkTools):
 
         Args:
             task: A task's id or reference, or an earlier result: of several pictures all are waited for together.
-            options: See `WaitOptions`.
+            options: See `flux2_tool.hosts.python.options.WaitOptions`.
 
         Raises:
             TaskNotFoundError: RunAPI knows no such task under this key.
@@ -238,7 +238,7 @@ class Flux2Tool(FrameworkTools):
         Args:
             tool: The tool's name, as in `definitions`.
             arguments: As given by the model, an object or its JSON text; validated first. Null members count as absent.
-            options: See `WaitOptions`. Give each conversation a `session` of its own.
+            options: See `flux2_tool.hosts.python.options.WaitOptions`. Give each conversation a `session` of its own.
 
         Returns:
             `{"task", "images", "cost", "timing", "warnings", "next"}` or `{"error": {…}}`; it raises nothing but
