@@ -83,7 +83,9 @@ def load_settings(
         for key, item in given.items()
         for problem in (_problems(item.value, settings[key]) if key in settings else [_unknown(key, settings)])
     ]
-    pair = [given[key].source for key in ("callback_public_url", "callback_secret") if key in given]
+    # Only OpenClaw's plugin has webhooks: a shell that has read its `.env` has the secret, and needs neither.
+    webhooks = ("callback_public_url", "callback_secret")
+    pair = [given[key].source for key in webhooks if key in given and given[key].source != settings[key].env]
     if not problems and len(pair) == 1:
         text = "callback_public_url and callback_secret belong together: one is set, the other is not"
         problems.append((tuple(pair), text))

@@ -98,6 +98,18 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert load_settings({"FLUX2_TOOL_ROUTE": "", "RUNAPI_BASE_URL": " "}).route == "auto"
 
 
+def test_half_of_the_webhook_settings_is_wrong_only_in_the_plugins_config() -> None:
+    """A shell that has read OpenClaw's `.env` has the secret, as one that the sandbox gave it; both may make images."""
+    secret, address = "c2VjcmV0c2VjcmV0c2VjcmV0", "https://agent.example.com"
+
+    assert load_settings({"FLUX2_TOOL_CALLBACK_SECRET": secret}).callback_secret is not None
+    assert load_settings({"FLUX2_TOOL_CALLBACK_PUBLIC_URL": address}).callback_secret is None
+    assert load_settings({}, config={"callback_secret": None}).callback_secret is None
+    for half in ({"callback_secret": secret}, {"callback_public_url": address}):
+        with pytest.raises(ConfigurationError, match="belong together"):
+            load_settings({}, config=half)
+
+
 def test_all_wrong_values_are_reported_at_once_with_their_source() -> None:
     """One round of corrections, not five."""
     with pytest.raises(ConfigurationError) as caught:

@@ -239,11 +239,6 @@ def test_a_service_that_redirects_elsewhere_is_a_failure_of_its_address() -> Non
             ["FLUX2_TOOL_TIERS", "FLUX2_TOOL_MAX_CREATES"],
             id="two, one of them twice",
         ),
-        pytest.param(
-            {"FLUX2_TOOL_ROUTE": "guide", "FLUX2_TOOL_CALLBACK_SECRET": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
-            ["FLUX2_TOOL_CALLBACK_SECRET"],
-            id="half of a pair",
-        ),
     ],
 )
 def test_the_fix_names_only_the_settings_that_are_wrong(environ: dict[str, str], wrong: list[str]) -> None:
