@@ -77,8 +77,8 @@ def sandbox(
     wanted: dict[str, Any] = {"speed": speed, "duration_s": duration_s, "seed": seed}
     if only_route is not None:
         wanted["service_route" if only_route == "guide" else "guide_route"] = False
-    wanted.update(_pair(change) for change in changes)
     try:
+        wanted.update(_pair(change) for change in changes)
         options = package.SandboxOptions().changed({name: value for name, value in wanted.items() if value is not None})
         scripted, rates = _faults(faults, package.Fault.from_json)
     except ValueError as exc:

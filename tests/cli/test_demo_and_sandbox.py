@@ -111,6 +111,7 @@ def test_the_sandbox_commits_the_faults_it_is_told(bare: Command) -> None:
         (["--fault", "explode"], "explode"),
         (["--fault", "latency,delay"], "NAME=VALUE"),
         (["--fault", "latency,rate=7"], "from 0 to 1"),
+        (["--set", "colour"], "NAME=VALUE"),
         (["--set", "colour=blue"], "unknown option colour"),
         (["--set", "error_shape=loud"], "error_shape"),
         (["--speed", "0"], "--speed"),
