@@ -104,6 +104,7 @@ def status(command: str | None, profile: str | None, as_json: bool) -> int:
 @_profile_option
 def uninstall(command: str | None, profile: str | None) -> int:
     """Remove the plugin and its settings from OpenClaw, and say what stays."""
+    from flux2_tool._folders import user_data_folder
     from flux2_tool.openclaw.openclaw_cli import find_openclaw_cli
     from flux2_tool.openclaw.uninstall import uninstall, what_stays
     from flux2_tool.settings import load_settings
@@ -115,7 +116,7 @@ def uninstall(command: str | None, profile: str | None) -> int:
         f"{manifest.id} is removed from {cli.name}" if was_installed else f"{cli.name} has no plugin {manifest.id}"
     )
     note_unwritten_output()
-    for line in what_stays(cli.state_folder, home=load_settings(os.environ).home):
+    for line in what_stays(cli.state_folder, home=load_settings(os.environ).home, own=user_data_folder(os.environ)):
         note(line)
     return DONE
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flux2_tool._files import read_file
-from flux2_tool._folders import state_data_folder
+from flux2_tool._folders import JOURNAL_NAME, state_data_folder
 from flux2_tool.credentials import KEY_VARIABLE
 from flux2_tool.openclaw.install import plugin_folder
 from flux2_tool.openclaw.openclaw_cli import OpenClawCli
@@ -42,12 +42,13 @@ def uninstall(cli: OpenClawCli, manifest: Manifest) -> bool:
     return was_installed
 
 
-def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
+def what_stays(state: Path, *, home: Path | None, own: Path | None) -> Iterator[str]:
     """Yield a line for everything that an uninstallation leaves, with how to remove it.
 
     Args:
         state: The state folder of OpenClaw that was addressed.
         home: Our data folder, None when there is none.
+        own: The user's own, where a journal that was taken along has left a link; None when there is none.
     """
     folders: Mapping[Path, str] = {
         state_data_folder(state): "the journal of what was paid, and the pictures that are kept with it",
@@ -56,7 +57,9 @@ def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
     }
     for folder, contents in folders.items():
         if folder.is_dir() and any(folder.iterdir()):
-            yield f"{folder} stays: {contents}. To remove it: rm -r {shlex.quote(str(folder))}"
+            # A link that leads nowhere would keep every command from the journal.
+            link = [own / JOURNAL_NAME] if own is not None and _leads_into(own / JOURNAL_NAME, folder) else []
+            yield f"{folder} stays: {contents}. To remove it: rm -r {shlex.join(map(str, [folder, *link]))}"
     if (read_record(state) or {}).get("journal_url"):
         yield (
             "The journal in PostgreSQL stays, which other gateways may use. To remove it once none does, in its "
@@ -69,6 +72,10 @@ def what_stays(state: Path, *, home: Path | None) -> Iterator[str]:
     is_private = Path(sys.prefix).is_relative_to(private_python_folder(state))
     if not installation.is_temporary and not is_private:
         yield f"This package stays. To remove it: {installation.uninstall_command()}"
+
+
+def _leads_into(path: Path, folder: Path) -> bool:
+    return path.is_symlink() and not path.parent.samefile(folder) and path.resolve().is_relative_to(folder.resolve())
 
 
 def _has_key(path: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from typing import Any
 import pytest
 
 from flux2_tool.cli import main
+from flux2_tool.journal import open_journal
 from flux2_tool.schema.manifest import load_manifest
 from tests.openclaw.conftest import FakeOpenClaw
 from tests.support.command import Command
+from tests.support.journal import Named
 from tests.support.terminal import run_at_terminal
 
 VERSION = load_manifest().version
@@ -469,6 +473,27 @@ def test_uninstall_removes_what_only_the_plugin_needs_and_says_what_stays(
     assert "This package stays. To remove it: " in first.err
     assert "sk-secret" not in first.err
     assert capsys.readouterr().out == f"{here} has no plugin flux2\n"
+
+
+def test_what_uninstall_prints_to_remove_leaves_commands_that_work(
+    openclaw: FakeOpenClaw, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that was taken along has left a link, which would lead nowhere: then no command may spend or list."""
+    monkeypatch.delenv("FLUX2_TOOL_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "my data"))
+    ours, own = tmp_path / ".openclaw" / "flux2-tool", tmp_path / "my data" / "flux2-tool"
+    open_journal(own, owner=Named("p1", set()), now=0.0).close()
+    main(["openclaw", "install", "--yes"])
+    open_journal(ours, owner=Named("p1", set()), now=0.0).close()
+    assert own.joinpath("journal.db").resolve() == ours / "journal.sqlite"
+    capsys.readouterr()
+
+    assert main(["openclaw", "uninstall"]) == 0
+    [removing] = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{ours} stays")]
+    subprocess.run(shlex.split(removing.partition("To remove it: ")[2]), check=True)
+
+    assert main(["tasks"]) == 0
+    assert capsys.readouterr().err == f"no tasks in {own}\n"
 
 
 def test_uninstall_says_that_a_shared_journal_stays(
