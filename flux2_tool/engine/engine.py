@@ -311,37 +311,37 @@ class Engine:
             await self._registry.check_lookup(image_task, caller)
         await self._starter.raise_error_of(call, image_tasks)
         ready, warnings, is_complete = list[ImageTask](), list[str](), False
-        while not is_complete:
-            images, of_saving = await self._results.pictures(call, image_tasks, targets)
-            fresh = [one for one in image_tasks if one.state == "completed" and one not in ready]
-            ready += fresh
-            self._starter.note_bills(call, fresh)
-            # OpenClaw's own image tool, which provides a folder, passes on files but no links, and only all together.
-            is_all_there = all(one.is_over for one in image_tasks) and all(image.path for image in images)
-            if (is_all_there or not caller.source_dirs) and not (call.cancel.is_set or caller.is_watching):
-                for image_task in ready:
-                    self._registry.delivered(image_task, caller)
-            warnings += await record_warnings(call, image_tasks, clock=self._clock)
-            warnings += await self._earlier.warnings_beside(image_tasks, caller, call.cancel)
-            # One that was completed meanwhile is called so in the result, which then has its picture, too.
-            is_complete = all(one in ready for one in image_tasks if one.state == "completed")
-        return self._results.result(
-            image_tasks,
-            joined=begun.joined,
-            fetched=call.tool == "get_image_task",
-            handed_over=caller.is_handed_over,
-            images=images,
-            warnings=[*call.warnings, *begun.warnings, *of_saving, *dict.fromkeys(warnings)],
-        )
+        with self._registry.returning(caller) as returned:
+            while not is_complete:
+                images, of_saving = await self._results.pictures(call, image_tasks, targets)
+                ready += (fresh := [one for one in image_tasks if one.state == "completed" and one not in ready])
+                self._starter.note_bills(call, fresh)
+                # OpenClaw's own image tool provides a folder: it passes on files, no links, and only all together.
+                is_all_there = all(one.is_over for one in image_tasks) and all(image.path for image in images)
+                if (is_all_there or not caller.source_dirs) and not caller.is_watching:
+                    returned[:] = ready
+                warnings += await record_warnings(call, image_tasks, clock=self._clock)
+                warnings += await self._earlier.warnings_beside(image_tasks, caller, call.cancel)
+                # One that was completed meanwhile is called so in the result, which then has its picture, too.
+                is_complete = all(one in ready for one in image_tasks if one.state == "completed")
+            if call.cancel.is_set:
+                returned.clear()
+            return self._results.result(
+                image_tasks,
+                joined=begun.joined,
+                fetched=call.tool == "get_image_task",
+                handed_over=caller.is_handed_over,
+                images=images,
+                warnings=[*call.warnings, *begun.warnings, *of_saving, *dict.fromkeys(warnings)],
+            )
 
     # ---- interrupted tasks -------------------------------------------------------------------------------------------
 
     async def _finish(self, call: ToolCall, image_tasks: Sequence[ImageTask]) -> list[ToolResult | Flux2Error]:
-        outcomes = await outcomes_of(call, image_tasks, clock=self._clock, reported=self._reported)
         # Together, because the caller gets no result before the last of them is over.
-        for image_task in image_tasks:
-            if image_task.state == "completed":
-                self._registry.delivered(image_task, CallContext())
+        with self._registry.returning(CallContext()) as returned:
+            outcomes = await outcomes_of(call, image_tasks, clock=self._clock, reported=self._reported)
+            returned += [one for one in image_tasks if one.state == "completed"]
         return outcomes
 
     async def _reported(self, call: ToolCall, image_task: ImageTask) -> ToolResult:

@@ -7,11 +7,14 @@ equal call gets the image again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from flux2_tool._clock import Clock
+from flux2_tool.context import CallContext
 from flux2_tool.journal import RecordHandle
+from flux2_tool.tasks.task import ImageTask
 
 DELIVERY_DELAY_S: Final = 2.0
 
@@ -30,22 +33,29 @@ class DeliveryLog:
         self._is_told = is_told
         self._is_peer_in_process = is_peer_in_process
         self._pending: dict[tuple[str, str | None], RecordHandle] = {}
+        self._returning: list[list[ImageTask]] = []
         self._confirmation: asyncio.Task[None] | None = None
 
-    def add(self, record_handle: RecordHandle, *, elsewhere: str | None = None) -> None:
-        """Mark a record's images as delivered after DELIVERY_DELAY_S.
+    @contextmanager
+    def returning(self, caller: CallContext) -> Iterator[list[ImageTask]]:
+        """Yield a list for the tasks whose images a call is about to return; they are returned when the block ends.
 
-        Args:
-            elsewhere: The session that they were returned to, where it is not the record's own.
+        A call that is cancelled before that returns nothing, so an equal one gets the images.
         """
-        self._pending[record_handle.record.record_id, elsewhere] = record_handle
-        if self._is_told:
-            return
-        if self._confirmation is None or self._confirmation.done():
-            self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())
+        image_tasks: list[ImageTask] = []
+        self._returning.append(image_tasks)
+        try:
+            yield image_tasks
+        finally:
+            self._returning = [one for one in self._returning if one is not image_tasks]
+        for image_task in image_tasks:
+            self._add(image_task.record_handle, caller)
 
     def is_pending(self, record_id: str) -> bool:
-        """Return whether a record's images were returned and are not yet marked as delivered."""
+        """Return whether a record's images were returned, or are about to be, and are not yet marked as delivered."""
+        handles = (one.record_handle for image_tasks in self._returning for one in image_tasks)
+        if any(handle is not None and handle.record.record_id == record_id for handle in handles):
+            return True
         return any(pending_id == record_id for pending_id, _ in self._pending)
 
     def confirm(
@@ -93,3 +103,15 @@ class DeliveryLog:
             if self._is_peer_in_process:
                 for record_handle in self.confirm():
                     await record_handle.settled()
+
+    def _add(self, record_handle: RecordHandle | None, caller: CallContext) -> None:
+        """Mark a record's images as delivered after DELIVERY_DELAY_S."""
+        if record_handle is None or record_handle.record.session not in (None, caller.session, *caller.descendants):
+            return
+        record = record_handle.record
+        elsewhere = None if record.session in (None, caller.session) else caller.session
+        self._pending[record.record_id, elsewhere] = record_handle
+        if self._is_told:
+            return
+        if self._confirmation is None or self._confirmation.done():
+            self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())

@@ -80,7 +80,8 @@ class Registry:
         self._owner = owner
         self._live = LiveTasks()
         self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process, is_told=is_delivery_told)
-        self.lost, self.notify_finished = self._deliveries.drop, self._live.notify_finished
+        self.returning, self.lost = self._deliveries.returning, self._deliveries.drop
+        self.notify_finished = self._live.notify_finished
         self._journals = JournalWithFallback(
             place=place,
             mode=mode,
@@ -288,14 +289,6 @@ class Registry:
         image_task = await self._adopt(account, journal, record)
         image_task.force_resend()
         return image_task
-
-    def delivered(self, image_task: ImageTask, caller: CallContext) -> None:
-        """Mark the images as delivered after DELIVERY_DELAY_S: a call of this caller returns them."""
-        handle = image_task.record_handle
-        if handle is not None and handle.record.session in (None, caller.session):
-            self._deliveries.add(handle)
-        elif handle is not None and handle.record.session in caller.descendants:
-            self._deliveries.add(handle, elsewhere=caller.session)
 
     def received(self, task_ids: Collection[str]) -> None:
         """Mark the returned images of tasks as delivered now: the caller has them."""

@@ -167,6 +167,18 @@ _ACCEPTANCE: Final = edits(
 _DELIVERY: Final = edits(
     "flux2_tool/tasks/delivery.py",
     (
+        "a call of another session delivers the image",
+        "if record_handle is None or record_handle.record.session not in (None, caller.session, *caller.descendants):",
+        "if record_handle is None:",
+    ),
+    (
+        "a call that was cancelled at its end has delivered the image",
+        "        finally:\n            self._returning = [one for one in self._returning if one is not image_tasks]\n"
+        "        for image_task in image_tasks:\n            self._add(image_task.record_handle, caller)",
+        "        finally:\n            self._returning = [one for one in self._returning if one is not image_tasks]\n"
+        "            for image_task in image_tasks:\n                self._add(image_task.record_handle, caller)",
+    ),
+    (
         "what did not reach the caller is marked as delivered",
         "        if not delivered:\n            self._pending.clear()\n",
         "",
@@ -195,11 +207,6 @@ _DELIVERY: Final = edits(
 
 _REGISTRY: Final = edits(
     "flux2_tool/tasks/registry.py",
-    (
-        "a call of another session delivers the image",
-        "if handle is not None and handle.record.session in (None, caller.session):",
-        "if handle is not None:",
-    ),
     (
         "resume does not follow abandoned tasks when asked to",
         "at_most_every_s=at_most_every_s, include_abandoned=include_abandoned",
