@@ -10,13 +10,26 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
-from flux2_tool.hosts.mcp_requests import ToolRequest
+from flux2_tool.engine.wait import CancelToken
+from flux2_tool.hosts.mcp_requests import Delivery, ToolRequest, id_key
 from flux2_tool.hosts.pipes import LineWriter
 from flux2_tool.hosts.worker.json_rpc import RequestId
 
 
 class Answers(Protocol):
-    """What becomes of the answers to a server's calls."""
+    """What becomes of the answers to a server's calls.
+
+    Attributes:
+        delivery: Takes it; None before there is an engine.
+    """
+
+    delivery: Delivery | None
+
+    def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
+        """Set a token once the host cancels a request that is being answered."""
+
+    def unwatch(self, request: ToolRequest) -> None:
+        """Forget the token of a request."""
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
@@ -36,18 +49,36 @@ class ReadAnswers:
     """
 
     def __init__(self, output: LineWriter) -> None:
+        self.delivery: Delivery | None = None
         self._output = output
+        self._cancels: dict[RequestId, CancelToken] = {}
         self._begun: dict[RequestId, Collection[str]] = {}
         self._written: set[str] = set()
+
+    def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
+        """Set a token once the host cancels a request that is being answered."""
+        self._cancels[id_key(request.request_id)] = cancel
+
+    def unwatch(self, request: ToolRequest) -> None:
+        """Forget the token of a request."""
+        self._cancels.pop(id_key(request.request_id), None)
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
         if task_ids:
-            self._begun[request.request_id] = task_ids
+            self._begun[id_key(request.request_id)] = task_ids
 
     def written(self, request_id: RequestId) -> None:
         """Note that the answer to a request was handed to the output."""
-        self._written.update(self._begun.pop(request_id, ()))
+        self._written.update(self._begun.pop(id_key(request_id), ()))
+
+    def cancelled(self, request_id: RequestId) -> None:
+        """Note that the host has cancelled a request that has no answer yet; it gets none."""
+        if (cancel := self._cancels.get(id_key(request_id))) is not None:
+            cancel.set()
+        task_ids = self._begun.pop(id_key(request_id), ())
+        if task_ids and self.delivery is not None:
+            self.delivery.lost(task_ids)
 
     def take(self) -> Collection[str]:
         """Return the tasks whose results the host has read since the last time; none while anything is unread."""

@@ -39,6 +39,16 @@ class HttpExchange(Protocol):
         """Call back once when the client has closed the connection before it had the answer."""
 
 
+class Delivery(Protocol):
+    """Takes what became of results."""
+
+    def received(self, task_ids: Collection[str]) -> None:
+        """The client has the results of these tasks."""
+
+    def lost(self, task_ids: Collection[str]) -> None:
+        """The client has not got the results of these tasks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserAnswer:
     """What came of a question to the user.

@@ -157,6 +157,7 @@ class ToolServer:
         caller = replace(caller, approval=consent)
         call = asyncio.create_task(result_object(self._run(request, caller, cancel, progress_queue.put_nowait)))
         self._calls[call] = cancel
+        self._answers.watch(request, cancel)
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: progress_queue.put_nowait(None))
         last_s = -PROGRESS_STEP_S
@@ -167,6 +168,7 @@ class ToolServer:
         finally:
             # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
+            self._answers.unwatch(request)
         return await self._answer(request, call.result())
 
     async def aclose(self) -> None:
@@ -264,7 +266,7 @@ class ToolServer:
             on_progress=on_progress,
             cancel=cancel,
         )
-        if isinstance(result, ToolResult):
+        if isinstance(result, ToolResult) and not cancel.is_set:
             self._answers.expect(request, [task.id for task in result.tasks if task.id is not None])
         return result
 
@@ -294,6 +296,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path 
         state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
     )
     tools = ToolServer(environ, answers, host=MCP, caller=caller)
+    answers.delivery = tools.engine
     server = sdk().server(tools.info, tools)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -312,7 +315,7 @@ async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path 
     output.on_broken(end)
     leash.watch()
     lines = LineReader(loop, on_end=leash.pull, max_bytes=MAX_LINE_BYTES)
-    async with message_streams(lines, output, on_answer=answers.written) as (read, write):
+    async with message_streams(lines, output, answers) as (read, write):
         serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
         other = asyncio.ensure_future(stopped.wait())
         await asyncio.wait([serving, other], return_when=asyncio.FIRST_COMPLETED)

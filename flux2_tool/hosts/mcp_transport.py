@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux2_tool.hosts.mcp_answers import ReadAnswers
 from flux2_tool.hosts.mcp_params import check_params, without_null_meta
 from flux2_tool.hosts.mcp_requests import id_key
 from flux2_tool.hosts.mcp_sdk import sdk
@@ -56,13 +57,13 @@ class Lines:
     Args:
         source: The peer's lines.
         output: Takes ours; never blocks.
-        on_answer: Called with a request's id when its answer has been handed to the output.
+        answers: Takes the ids of requests whose answer was handed to the output, or that were cancelled before.
     """
 
-    def __init__(self, source: LineReader, output: LineWriter, on_answer: Callable[[RequestId], object]) -> None:
+    def __init__(self, source: LineReader, output: LineWriter, answers: ReadAnswers) -> None:
         self._source = source
         self._output = output
-        self._on_answer = on_answer
+        self._answers = answers
         self._sdk = sdk()
         self._open_ids: dict[RequestId, RequestId] = {}  # by what the SDK knows them by
         self._all_answered = anyio.Event()  # replaced each time it is set
@@ -100,7 +101,7 @@ class Lines:
                     continue
                 self._output.put(line)
                 if answered is not None:
-                    self._on_answer(answered)
+                    self._answers.written(answered)
                 if not self._open_ids:
                     self._all_answered.set()
                     self._all_answered = anyio.Event()
@@ -157,17 +158,16 @@ class Lines:
             cancelled = request_id_of({"id": decoded["params"].get("requestId")})
             if cancelled is not None and self._open_ids.get(id_key(cancelled)) == cancelled:
                 del self._open_ids[id_key(cancelled)]
+                self._answers.cancelled(cancelled)
 
     def _refuse(self, request_id: RequestId | None, code: int, message: str) -> None:
         self._output.put(line_of({"id": request_id, "error": {"code": code, "message": message}}))
 
 
 @asynccontextmanager
-async def message_streams(
-    source: LineReader, output: LineWriter, *, on_answer: Callable[[RequestId], object]
-) -> AsyncIterator[Streams]:
+async def message_streams(source: LineReader, output: LineWriter, answers: ReadAnswers) -> AsyncIterator[Streams]:
     """Yield the two streams that the SDK's server runs on."""
-    lines = Lines(source, output, on_answer)
+    lines = Lines(source, output, answers)
     to_server, of_peer = anyio.create_memory_object_stream[Any](0)
     to_peer, from_server = anyio.create_memory_object_stream[Any](0)
     async with anyio.create_task_group() as group:

@@ -129,7 +129,7 @@ class McpApp:
             until=self._stopped if scope["method"] == "GET" else None,
         )
         exchange.arguments = None if readable is None else readable[1]
-        taken = await self._checked_id(session, message)
+        taken = await self._checked_id(session, message, exchange)
         opening = None
         if is_opening:
             on_session = partial(self._sessions.opened, client=_client_name(message), address=address)
@@ -173,15 +173,19 @@ class McpApp:
             raise RefusedError(404, "this session is over, or was never begun; begin another with initialize")
         return session
 
-    async def _checked_id(self, session: Session | None, message: dict[str, Any]) -> RequestId | None:
+    async def _checked_id(
+        self, session: Session | None, message: dict[str, Any], exchange: Exchange
+    ) -> RequestId | None:
         """Return the id of a request, which its session has in use until it is released; None for what is no request.
 
         Of clients without sessions each request is answered by itself, whatever its id is.
         """
         request_id = request_id_of(message) if "method" in message else None
+        if session is not None and (cancelled := _cancelled_by(message)) is not None:
+            session.running.cancel(cancelled)
         if request_id is None:
             return None
-        if session is not None and not await session.running.take(request_id):
+        if session is not None and not await session.running.take(request_id, exchange.cancelled):
             raise RefusedError(400, ID_IN_USE)
         try:
             check_params(without_null_meta(message))
@@ -306,6 +310,14 @@ def _address_of(scope: Scope, headers: Mapping[str, Sequence[str]]) -> str:
     address = str((scope.get("client") or ("unknown",))[0])
     told = ",".join(headers.get("x-forwarded-for", ())).rpartition(",")[2].strip()
     return told[:45] if told and is_loopback(address) else address
+
+
+def _cancelled_by(message: Mapping[str, Any]) -> RequestId | None:
+    """Return the id of the request that a message cancels, None if it cancels none."""
+    params = message.get("params")
+    if message.get("method") != "notifications/cancelled" or not isinstance(params, dict):
+        return None
+    return request_id_of({"id": params.get("requestId")})
 
 
 def _client_name(message: Mapping[str, Any]) -> str:

@@ -14,9 +14,10 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from flux2_tool.hosts.mcp_requests import ToolRequest
+from flux2_tool.engine.wait import CancelToken
+from flux2_tool.hosts.mcp_requests import Delivery, ToolRequest
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +34,6 @@ _LOOK_EVERY_S: Final = 0.005
 _GONE: Final[Message] = {"type": "http.disconnect"}
 
 
-class Delivery(Protocol):
-    """Takes what became of results."""
-
-    def received(self, task_ids: Collection[str]) -> None:
-        """The client has the results of these tasks."""
-
-    def lost(self, task_ids: Collection[str]) -> None:
-        """The client has not got the results of these tasks."""
-
-
 class SentAnswers:
     """Which tasks' results are on their way to clients; the `Answers` of the HTTP server.
 
@@ -53,6 +44,12 @@ class SentAnswers:
     def __init__(self) -> None:
         self.delivery: Delivery | None = None
         self._under_way: Counter[str] = Counter()
+
+    def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
+        """Do nothing: each exchange tells who has left it."""
+
+    def unwatch(self, request: ToolRequest) -> None:
+        """As `watch`."""
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
@@ -123,6 +120,7 @@ class Exchange:
         self.answering: asyncio.Task[Any] | None = None
         self.is_sent = False
         self.is_gone = False
+        self.is_cancelled = False
 
     # ---- for the handlers --------------------------------------------------------------------------------------------
 
@@ -178,6 +176,10 @@ class Exchange:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.is_sent = True
 
+    def cancelled(self) -> None:
+        """Note that the client has cancelled the request, on another connection."""
+        self.is_cancelled = True
+
     async def end(self) -> None:
         """Note that nothing more is sent, and tell what became of the answer."""
         self._is_over = True
@@ -187,7 +189,8 @@ class Exchange:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STREAM_ENDS_WITHIN_S):
                         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        is_received = self.is_sent and not self.is_gone
+        # What is sent to a client that has cancelled its request is most often no result.
+        is_received = self.is_sent and not (self.is_gone or self.is_cancelled)
         if is_received and self._task_ids and self._transport is not None:
             is_received = await acknowledged(self._transport, within_s=ACKNOWLEDGED_WITHIN_S)
         self._answers.end(self._task_ids, is_received=is_received)

@@ -7,6 +7,7 @@ answered; where the client has left before, when the SDK has done with it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from flux2_tool.hosts.mcp_requests import id_key
@@ -21,9 +22,15 @@ class RunningIds:
 
     def __init__(self) -> None:
         self._in_use: dict[RequestId, asyncio.Event] = {}
+        self._on_cancelled: dict[RequestId, Callable[[], object]] = {}
 
-    async def take(self, request_id: RequestId) -> bool:
-        """Return whether an id is free, or soon was, and is now in use."""
+    async def take(self, request_id: RequestId, on_cancelled: Callable[[], object] = lambda: None) -> bool:
+        """Return whether an id is free, or soon was, and is now in use.
+
+        Args:
+            request_id: The id.
+            on_cancelled: Called when the client cancels its request.
+        """
         key = id_key(request_id)
         try:
             async with asyncio.timeout(FREE_WITHIN_S):
@@ -32,11 +39,17 @@ class RunningIds:
         except TimeoutError:
             return False
         self._in_use[key] = asyncio.Event()
+        self._on_cancelled[key] = on_cancelled
         return True
+
+    def cancel(self, request_id: RequestId) -> None:
+        """Note that the client has cancelled the request with an id, if one is running."""
+        self._on_cancelled.get(id_key(request_id), lambda: None)()
 
     def release(self, request_id: RequestId, *, after: asyncio.Task[Any] | None = None) -> None:
         """Free an id that was taken; not before a task has ended that may still answer."""
         if after is not None and not after.done():
             after.add_done_callback(lambda _done: self.release(request_id))
             return
+        del self._on_cancelled[id_key(request_id)]
         self._in_use.pop(id_key(request_id)).set()
