@@ -92,7 +92,7 @@ class Engine:
             runtime=runtime,
             paces=self._accounts.paces,
             is_peer_in_process=is_peer_in_process,
-            is_delivery_told=host.tells_delivery,
+            receipt=host.receipt,
         )
         self.received, self.lost = self._registry.received, self._registry.lost
         self._results = ResultMaker(

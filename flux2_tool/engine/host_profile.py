@@ -12,6 +12,7 @@ from flux2_tool.context import CONNECTION, CallContext
 
 if TYPE_CHECKING:
     from flux2_tool.settings import Settings
+    from flux2_tool.tasks.delivery import Receipt
 
 Delivery = Literal["host", "parent", "model", "program"]
 
@@ -34,7 +35,7 @@ class HostProfile:
             link; "program", which shows it as it likes.
         adds_arguments: Whether hosts of this kind add arguments of their own to those of the model.
         asks_before_paying: Whether a person has to agree to what costs more than the setting `ask_above_usd`.
-        tells_delivery: Whether the host tells of each result whether it was received, by `received` and `lost`.
+        receipt: What shows that the caller has a result; where it is not assumed the host calls `received` and `lost`.
         shares_files: Whether the caller reads this machine's files, so that a path is of use to it.
     """
 
@@ -47,7 +48,7 @@ class HostProfile:
     delivery: Delivery = "program"
     adds_arguments: bool = False
     asks_before_paying: bool = False
-    tells_delivery: bool = False
+    receipt: Receipt = "assumed"
     shares_files: bool = True
 
     def longest_wait_s(self, settings: Settings) -> float:
@@ -91,7 +92,9 @@ MCP: Final = HostProfile(
     asks_before_paying=True,
 )
 # Over HTTP each session has a name of its own; whoever calls may be on another machine.
-MCP_HTTP: Final = replace(MCP, tells_delivery=True, shares_files=False)
+MCP_HTTP: Final = replace(MCP, receipt="told", shares_files=False)
+# Over stdio the pipe tells what was read.
+MCP_STDIO: Final = replace(MCP, receipt="read")
 # A model's calls in code that people wrote: that code asks, where it wants to.
 PYTHON_AGENT: Final = replace(MCP, asks_before_paying=False)
 # The command line, and code that people wrote.

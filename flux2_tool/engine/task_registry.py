@@ -8,6 +8,7 @@ from flux2_tool.runapi.cache import RouteCache
 from flux2_tool.runapi.rate_limit import ConcurrencyLimiter
 from flux2_tool.schema.manifest import Manifest
 from flux2_tool.settings import Settings
+from flux2_tool.tasks.delivery import Receipt
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.poll_scheduler import PollScheduler
 from flux2_tool.tasks.registry import Registry
@@ -23,7 +24,7 @@ def registry_of(
     runtime: Runtime,
     paces: AccountPaces,
     is_peer_in_process: bool,
-    is_delivery_told: bool,
+    receipt: Receipt,
 ) -> Registry:
     """Return an engine's registry; for the arguments see `Engine` and `Registry`."""
     return Registry(
@@ -32,7 +33,7 @@ def registry_of(
         owner=runtime.owner,
         opener=runtime.opener,
         is_peer_in_process=is_peer_in_process,
-        is_delivery_told=is_delivery_told,
+        receipt=receipt,
         dependencies=TaskDependencies(
             clock=runtime.clock,
             random=runtime.random,

@@ -14,6 +14,7 @@ from flux2_tool.engine.wait import CancelToken
 from flux2_tool.hosts.mcp_requests import Delivery, ToolRequest, id_key
 from flux2_tool.hosts.pipes import LineWriter
 from flux2_tool.hosts.worker.json_rpc import RequestId
+from flux2_tool.tasks.delivery import DELIVERY_DELAY_S
 
 
 class Answers(Protocol):
@@ -54,6 +55,7 @@ class ReadAnswers:
         self._cancels: dict[RequestId, CancelToken] = {}
         self._begun: dict[RequestId, Collection[str]] = {}
         self._written: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
 
     def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
         """Set a token once the host cancels a request that is being answered."""
@@ -69,8 +71,10 @@ class ReadAnswers:
             self._begun[id_key(request.request_id)] = task_ids
 
     def written(self, request_id: RequestId) -> None:
-        """Note that the answer to a request was handed to the output."""
+        """Note that the answer to a request was handed to the output, and tell of it once it is read."""
         self._written.update(self._begun.pop(id_key(request_id), ()))
+        if self._written and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def cancelled(self, request_id: RequestId) -> None:
         """Note that the host has cancelled a request that has no answer yet; it gets none."""
@@ -92,3 +96,10 @@ class ReadAnswers:
         if self._written:
             await asyncio.to_thread(self._output.wait_until_read, timeout_s)
         return self.take()
+
+    async def _look(self) -> None:
+        while self._written and not self._output.has_failed:
+            await asyncio.sleep(DELIVERY_DELAY_S)
+            task_ids = self.take()
+            if task_ids and self.delivery is not None:
+                self.delivery.received(task_ids)

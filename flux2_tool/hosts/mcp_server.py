@@ -26,7 +26,7 @@ from flux2_tool.context import Approval, CallContext, working_folder, workspace_
 from flux2_tool.credentials import Credentials, resolve_credentials
 from flux2_tool.engine.approvals import declined
 from flux2_tool.engine.engine import Engine
-from flux2_tool.engine.host_profile import MCP, HostProfile
+from flux2_tool.engine.host_profile import MCP_STDIO, HostProfile
 from flux2_tool.engine.wait import CancelToken, Progress
 from flux2_tool.exceptions import ConfigurationError, NotApprovedError
 from flux2_tool.hosts.leash import Leash, call_at_signal
@@ -49,7 +49,6 @@ from flux2_tool.schema.validation import without_nulls
 from flux2_tool.schema.value_text import nearest, shown
 from flux2_tool.schema.violations import near_text
 from flux2_tool.settings import Settings, load_settings
-from flux2_tool.tasks.delivery import DELIVERY_DELAY_S
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +57,9 @@ STOP_GRACE_S: Final = 3.0
 LAST_READ_S: Final = 0.5
 # MCP requires every progress value to exceed the one before, even if two changes coincide.
 PROGRESS_STEP_S: Final = 0.001
-# For small copies: less than the time after which a result counts as delivered where the host does not tell.
-PICTURES_WITHIN_S: Final = 0.75 * DELIVERY_DELAY_S
-PICTURES_WITHIN_TOLD_S: Final = 6.0
+# For small copies; some hosts over stdio end a call after five seconds.
+PICTURES_WITHIN_S: Final = 1.5
+PICTURES_WITHIN_HTTP_S: Final = 6.0
 
 
 class ToolServer:
@@ -196,7 +195,7 @@ class ToolServer:
         images, pictures = result.get("images") or [], []
         bound_bytes = most_bytes(None if self._settings is None else self._settings.mcp_image_kib, request.client)
         if images and bound_bytes and self.engine is not None:
-            within_s = PICTURES_WITHIN_TOLD_S if self._host.tells_delivery else PICTURES_WITHIN_S
+            within_s = PICTURES_WITHIN_S if self._host.shares_files else PICTURES_WITHIN_HTTP_S
             try:
                 pictures = await self._small_copies.contents(
                     images, base_url=self._credentials().base_url, within_s=within_s, bound_bytes=bound_bytes
@@ -291,11 +290,11 @@ async def serve(environ: Mapping[str, str], output: LineWriter, *, folder: Path 
     """Serve stdin and the given output until the client closes them, a signal comes, or the parent process dies."""
     answers = ReadAnswers(output)
     caller = CallContext(
-        is_owner=MCP.callers_are_owners,
+        is_owner=MCP_STDIO.callers_are_owners,
         workspace_dir=workspace_of(folder, environ),
         state_dir=Path(environ["OPENCLAW_STATE_DIR"]) if environ.get("OPENCLAW_STATE_DIR") else None,
     )
-    tools = ToolServer(environ, answers, host=MCP, caller=caller)
+    tools = ToolServer(environ, answers, host=MCP_STDIO, caller=caller)
     answers.delivery = tools.engine
     server = sdk().server(tools.info, tools)
     stopped = asyncio.Event()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 from flux2_tool._clock import Clock
 from flux2_tool.context import CallContext
@@ -18,6 +18,10 @@ from flux2_tool.tasks.task import ImageTask
 
 DELIVERY_DELAY_S: Final = 2.0
 
+Receipt = Literal["assumed", "read", "told"]
+"""What shows that a caller has a result: some time, or a later call of its own; the host, which tells what was read,
+or a later call; only the host, which tells of each result."""
+
 
 class DeliveryLog:
     """The returned results of one process that are not yet marked as delivered.
@@ -25,12 +29,12 @@ class DeliveryLog:
     Args:
         clock: Measures.
         is_peer_in_process: Whether the caller runs in this process, so that no result can be lost in transit.
-        is_told: Whether the host tells of each result whether it was received; then nothing else is a sign of it.
+        receipt: What shows that a result was received.
     """
 
-    def __init__(self, clock: Clock, *, is_peer_in_process: bool, is_told: bool = False) -> None:
+    def __init__(self, clock: Clock, *, is_peer_in_process: bool, receipt: Receipt = "assumed") -> None:
         self._clock = clock
-        self._is_told = is_told
+        self._receipt = receipt
         self._is_peer_in_process = is_peer_in_process
         self._pending: dict[tuple[str, str | None], RecordHandle] = {}
         self._returning: list[list[ImageTask]] = []
@@ -68,7 +72,7 @@ class DeliveryLog:
             session: Only those of this session.
             task_ids: Only those of these tasks.
         """
-        if self._is_told and task_ids is None:
+        if self._receipt == "told" and task_ids is None:
             return []
         confirmed = []
         for (record_id, elsewhere), record_handle in list(self._pending.items()):
@@ -111,7 +115,6 @@ class DeliveryLog:
         record = record_handle.record
         elsewhere = None if record.session in (None, caller.session) else caller.session
         self._pending[record.record_id, elsewhere] = record_handle
-        if self._is_told:
-            return
-        if self._confirmation is None or self._confirmation.done():
+        is_free = self._confirmation is None or self._confirmation.done()
+        if self._receipt == "assumed" and is_free:
             self._confirmation = asyncio.get_running_loop().create_task(self._confirm_later())

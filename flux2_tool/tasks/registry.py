@@ -33,7 +33,7 @@ from flux2_tool.settings import JournalMode
 from flux2_tool.tasks.claims import PreparedRequest, TaskHandle, raise_refusal
 from flux2_tool.tasks.conversations import check_belongs, check_lookup, ids_of
 from flux2_tool.tasks.deduplication import inherited_session_prefix
-from flux2_tool.tasks.delivery import DeliveryLog
+from flux2_tool.tasks.delivery import DeliveryLog, Receipt
 from flux2_tool.tasks.dependencies import TaskDependencies
 from flux2_tool.tasks.duration_history import DurationHistory
 from flux2_tool.tasks.family import Families
@@ -61,7 +61,7 @@ class Registry:
         dependencies: Shared by all image tasks of the process.
         opener: Opens the journal.
         is_peer_in_process: Whether the caller runs in this process, so that no result can be lost in transit.
-        is_delivery_told: Whether the host calls `received` or `lost` for each result.
+        receipt: What shows that the caller has a result.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Registry:
         dependencies: TaskDependencies,
         opener: OpenJournal = open_threaded_journal,
         is_peer_in_process: bool = False,
-        is_delivery_told: bool = False,
+        receipt: Receipt = "assumed",
     ) -> None:
         self._deps = dependencies
         self._clock = dependencies.clock
         self._owner = owner
         self._live = LiveTasks()
-        self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process, is_told=is_delivery_told)
+        self._deliveries = DeliveryLog(self._clock, is_peer_in_process=is_peer_in_process, receipt=receipt)
         self.returning, self.lost = self._deliveries.returning, self._deliveries.drop
         self.notify_finished = self._live.notify_finished
         self._journals = JournalWithFallback(

@@ -63,12 +63,15 @@ def test_a_result_whose_request_is_cancelled_before_it_is_written_is_lost(
 def test_a_written_result_is_not_lost_by_a_late_cancellation(answers: ReadAnswers) -> None:
     """It is on its way, and whether it was read tells the pipe."""
     token = CancelToken()
-    answers.watch(request(7), token)
-    answers.expect(request(7), ["tsk_1"])
-    answers.written(7)
-    answers.unwatch(request(7))
 
-    answers.cancelled(7)
+    async def main() -> None:
+        answers.watch(request(7), token)
+        answers.expect(request(7), ["tsk_1"])
+        answers.written(7)
+        answers.unwatch(request(7))
+        answers.cancelled(7)
+
+    asyncio.run(main())
 
     assert (token.is_set, lost_by(answers)) == (False, [])
 

@@ -9,6 +9,7 @@ import subprocess
 import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.hosts.mcp.host import FOX, result_of, talk
 from tests.hosts.mcp.test_process import call, handshake
 from tests.support.command import SandboxClock
 from tests.support.forked_commands import relayed
+from tests.support.stores import records_of
 from tests.support.waiting import PATIENCE_S, wait_until
 
 SLOW = {"prompt": "[slow] a snail"}
@@ -120,6 +122,29 @@ def test_what_was_written_but_not_read_is_not_delivered(environ: dict[str, str],
 
     assert not made_again(environ)
     assert len(sandbox.ledger.billed_tasks) == 1
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "unread"])
+def test_only_what_is_read_is_delivered_however_long_it_takes(
+    environ: dict[str, str], sandbox: Sandbox, is_read: bool
+) -> None:
+    """A host that hangs while its answer waits in the pipe, and is killed then, has shown nobody the picture."""
+    home = Path(environ["FLUX2_TOOL_HOME"])
+    with connection({**environ, "FLUX2_TOOL_WAIT_S": "3"}) as host:
+        host.send(without_progress(2, FOX))
+        wait_until(host.unread)
+        if is_read:
+            host.answer(2)
+            wait_until(lambda: records_of(home)[0].delivered_at)
+        else:
+            unread_bytes = host.unread()
+            sandbox.change({"duration_s": 3600})
+            host.send(without_progress(3, {"prompt": "a snail that is still processing after three seconds"}))
+            wait_until(lambda: host.unread() > unread_bytes)
+            sandbox.change({"duration_s": 0.1})
+        host.server.kill()
+
+    assert made_again(environ) is is_read
 
 
 def test_what_was_not_answered_is_not_delivered(environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock) -> None:
