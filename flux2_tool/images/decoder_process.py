@@ -67,6 +67,8 @@ def serve(channel: socket.socket, *, idle_s: float) -> None:  # pragma: no cover
         channel: A Unix stream socket.
         idle_s: How long to wait for the next request, in seconds.
     """
+    # Where it is ignored, as some supervisors leave it, no status of a fork can be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _preload()
     waiting = select.poll()
     waiting.register(channel, select.POLLIN)

@@ -437,6 +437,21 @@ def test_after_a_fork_both_processes_decode_on_their_own(tmp_path: Path) -> None
     assert ended.returncode == 0
 
 
+def test_a_process_that_ignores_its_children_s_ends_decodes_too(tmp_path: Path) -> None:
+    """Some supervisors start programs so; what a program ignores, those that it starts ignore as well."""
+    (tmp_path / "fox.png").write_bytes(picture())
+
+    ended = subprocess.run(
+        [sys.executable, "-c", _HOST, tmp_path / "fox.png"],
+        env=base_environ(),
+        timeout=PATIENCE_S,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+
+    assert ended.returncode == 0
+
+
 def test_a_decoding_process_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """A weakness of the decoder must not find the key beside it."""
     monkeypatch.setenv("RUNAPI_API_KEY", "sk-runapi-made-up")
