@@ -138,7 +138,7 @@ class McpApp:
             self._sessions.begin(session)
             exchange.on_gone(partial(self._sessions.leave, session))
         try:
-            inner = {**scope, EXCHANGE_KEY: exchange}
+            inner = {**scope, "headers": _without_resumption(scope["headers"]), EXCHANGE_KEY: exchange}
             await self._manager.handle_request(inner, exchange.receive, (opening or exchange).send)
         finally:
             if session is not None and taken is not None:
@@ -288,6 +288,11 @@ def _headers_of(scope: Scope) -> dict[str, list[str]]:
     for name, value in scope["headers"]:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return found
+
+
+def _without_resumption(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a request for a stream that begins anew: none is resumed, and the SDK fails at that."""
+    return [(name, value) for name, value in headers if name.lower() != b"last-event-id"]
 
 
 def _one(headers: Mapping[str, Sequence[str]], name: str) -> str | None:

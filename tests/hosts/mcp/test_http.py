@@ -265,6 +265,16 @@ def test_small_copies_are_for_hosts_that_show_them(server: Served) -> None:
     assert server.talk(make, client_info=named("claude-code")) == ["text"]
 
 
+def test_a_client_that_would_resume_a_stream_gets_a_new_one(server: Served) -> None:
+    """No stream is resumed, and one that reconnects so must not be told that the server has failed."""
+    host = ByHand(url=server.url, name="resumes").open()
+    host.headers["last-event-id"] = "7"
+
+    with host.begin(None) as stream:
+        assert stream.recv(1000).startswith(b"HTTP/1.1 200")
+    assert host.post({"jsonrpc": "2.0", "id": 2, "method": "ping"}).status_code == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_answers_who_waits_and_the_next_process_goes_on(
     environ: dict[str, str], sandbox: Sandbox, clock: SandboxClock, tmp_path: Path, number: int
