@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -76,6 +77,28 @@ def test_four_pictures_of_one_call_are_shown_together(world: World, chat: WebCha
     assert "0.2 USD (billed)" in result
     # The service may have got them in another order than they stand in the result.
     assert {f"task:{task.id}" for task in tasks} <= set(re.findall(r"task:tsk_\w+", result))
+
+
+def test_a_picture_asked_for_while_the_agent_answers_is_shown_too(world: World, chat: WebChat) -> None:
+    """From another page: the message waits in a queue, and the page knows its turn's picture by the name alone."""
+    may_go_on = threading.Event()
+    busy = world.model.script("busy", [Say(text=lambda _results: f"Done: {may_go_on.wait(120)}.")])
+    call = ToolCall(tool="text_to_image", arguments={"prompt": "a brown hare"})
+    queued = world.model.script("queued", [call, Say(text=as_told("Here is your hare."))])
+    before = len(chat.until("", pictures=0).pictures)
+
+    chat.say(f"Take your time. {busy}")
+    wait_until(lambda: world.model.seen("busy"))
+    message = {"sessionKey": "agent:main:main", "message": f"A hare, please. {queued}", "idempotencyKey": "hare"}
+    world.openclaw.call_gateway("chat.send", **message)
+    may_go_on.set()
+    chat.until("Here is your hare.", pictures=before + 1)
+    chat.reload()
+    after = chat.until("Here is your hare.", pictures=before + 1)
+    chat.shot("queued")
+
+    assert "a brown hare.png" in after.alts, after.text
+    assert len([one for one in world.sandbox.ledger.tasks.values() if "hare" in one.arguments["prompt"]]) == 1
 
 
 def test_a_model_that_leaves_the_line_out_is_told_of_no_attachment(world: World, chat: WebChat) -> None:

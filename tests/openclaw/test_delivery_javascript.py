@@ -13,7 +13,9 @@ import pytest
 from tests.openclaw.conftest import PluginHost, text_of
 
 MakePlugin = Callable[..., Path]
-WEBCHAT = {"messageChannel": "webchat", "deliveryContext": {"channel": "webchat", "to": "agent:main:main"}}
+QUEUED = {"messageChannel": "webchat", "deliveryContext": {"channel": "webchat", "to": "agent:main:main"}}
+WEBCHAT = {**QUEUED, "delivery": {}}
+"""A turn that OpenClaw follows as it runs."""
 
 
 def lines_of(outcome: dict[str, Any]) -> list[str]:
@@ -32,6 +34,17 @@ def test_webchat_gets_a_line_that_the_agent_writes(host: PluginHost, make_plugin
     assert Path(path).is_relative_to(tmp_path / "media" / "tool-flux2")
     assert "write a caption without a link, and under it this line, exactly so:" in text_of(outcome)
     assert outcome["details"]["media"]["mediaUrls"] == [outcome["details"]["result"]["images"][0]["url"]]
+
+
+def test_a_turn_that_openclaw_does_not_follow_needs_the_suffix(host: PluginHost, make_plugin: MakePlugin) -> None:
+    """One that waited behind another, or goes on after a restart: the page shows no picture without a suffix."""
+    host.register(make_plugin())
+
+    [first] = lines_of(host.call("titled a fox", context=QUEUED))
+    Path(first).write_text("something else")
+    [other] = lines_of(host.call("titled a fox", context={**QUEUED, "sessionKey": "another"}))
+
+    assert [Path(first).name, Path(other).name] == ["a fox.png", "a fox (2).png"]
 
 
 def test_webchat_gets_a_line_for_each_of_several(host: PluginHost, make_plugin: MakePlugin) -> None:

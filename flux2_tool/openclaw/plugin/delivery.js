@@ -54,10 +54,10 @@ export function needsCopy(channel, { base_url }) {
  * @param {Success} result
  * @param {Image[]} due Those that are to be shown now.
  * @param {string | undefined} channel
- * @param {{ folder: string, isLate: boolean }} copies
+ * @param {{ folder: string, isLate: boolean, isLive: boolean }} copies `isLive`: OpenClaw follows the turn as it runs.
  * @returns {Promise<Delivery>}
  */
-export async function deliver(result, due, channel, { folder, isLate }) {
+export async function deliver(result, due, channel, { folder, isLate, isLive }) {
   /** @type {Delivery} */
   const delivery = { mediaUrls: [], lines: [], unattached: [] };
   for (const image of due) {
@@ -66,15 +66,18 @@ export async function deliver(result, due, channel, { folder, isLate }) {
     if (image.path && !isFetchable) {
       // A kept copy is in no folder that OpenClaw shows files of.
       const isKept = !image.path.startsWith(folder);
-      const path = isKept ? await named(image.path, folder, id, basename(image.path)).catch(() => null) : null;
+      const suffix = extname(image.path);
+      const name = basename(image.path, suffix);
+      const path = isKept ? await named(image.path, folder, id, { name, suffix }).catch(() => null) : null;
       remember(shared.copies, image.url, path ?? image.path, MAX_COPIES);
     }
     // Of the copies that stand for a link OpenClaw takes those of a turn that a person began.
     if (image.path && (channel === WEBCHAT || (isLate && !isFetchable))) {
-      // OpenClaw shows the file's name as the alternative text. A turn that nobody asked for needs its suffix, too.
-      const name = titleOf(result.task.title) + (isLate ? extname(image.path) : "");
+      // OpenClaw shows the file's name as the alternative text. In a turn that it follows it looks into the file; in others
+      // (one that nobody asked for, waited in a queue, or goes on after a restart) the page goes by the suffix alone.
+      const file = { name: titleOf(result.task.title), suffix: isLive && !isLate ? "" : extname(image.path) };
       // A paid picture is shown by its own file where a copy cannot be written.
-      const path = await named(image.path, folder, id, name).catch(() => image.path);
+      const path = await named(image.path, folder, id, file).catch(() => image.path);
       delivery.lines.push(`MEDIA:"${path}"`);
       if (isFetchable) delivery.mediaUrls.push(image.url);
     } else if (isFetchable || (image.path && channel !== WEBCHAT)) delivery.mediaUrls.push(image.url);
@@ -123,14 +126,14 @@ async function pruneCopies(folder, nowMs) {
  * @param {string} path
  * @param {string} folder
  * @param {string} id The task's.
- * @param {string} name
+ * @param {{ name: string, suffix: string }} file
  */
-async function named(path, folder, id, name) {
+async function named(path, folder, id, { name, suffix }) {
   const own = join(folder, id.replace(/[^\w-]/g, "-").slice(-40));
   await mkdir(own, { recursive: true, mode: 0o700 });
   const bytes = await readFile(path);
   for (let number = 1; ; number += 1) {
-    const wanted = join(own, number === 1 ? name : `${name} (${number})`);
+    const wanted = join(own, `${number === 1 ? name : `${name} (${number})`}${suffix}`);
     const there = await readFile(wanted).catch(() => null);
     if (there === null) await writeFile(wanted, bytes, { mode: 0o600 });
     if (there === null || there.equals(bytes)) return wanted;

@@ -133,7 +133,7 @@ async function prepared(api, ctx, place, { callId, isStopped }, result, due) {
   const isLate = !isStopped && settingsOf(api).late_pictures !== false && result.task.state !== "completed";
   const isFollowed = isLate && shared.late?.add(home, result) === true;
   const late = over.map((ref) => shared.late?.find(home, ref)).find((one) => one && one.told > 0);
-  const copies = { folder: copiesFolder(api), isLate: late !== undefined };
+  const copies = { folder: copiesFolder(api), isLate: late !== undefined, isLive: Boolean(ctx.delivery) };
   // In a turn that we began, OpenClaw names the operator's channel, whatever conversation it is.
   const channel = copies.isLate ? late?.route.channel : channelOf(ctx);
   const delivery = due.length ? await deliver(result, due, channel, copies) : null;
