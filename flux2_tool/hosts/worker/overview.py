@@ -79,7 +79,8 @@ def _of_journal(settings: Settings, caller: CallContext, account: Credentials) -
             spendings = [journal.spending(cap) for cap in caps if cap.kind in _CAPS]
     except JournalError as exc:
         return [f"{exc}. On the gateway's machine run: flux2-tool doctor"]
-    return [*_tasks(records, spawned, count=count), *(_spending(spending) for spending in reversed(spendings))]
+    # The empty line ends the list: as Markdown, what follows would stand in its last point.
+    return [*_tasks(records, spawned, count=count), "", *(_spending(spending) for spending in reversed(spendings))]
 
 
 def _tasks(last: Sequence[Record], spawned: frozenset[str], *, count: int) -> list[str]:

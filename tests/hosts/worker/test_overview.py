@@ -58,6 +58,7 @@ def test_a_conversation_sees_its_own_images_and_what_all_have_spent(
     assert "boat" not in seen
     assert "Today: 0.10 USD spent of 5.00 USD" in seen
     assert "This conversation: 0.05 USD spent of 1.00 USD" in seen
+    assert "\n\nToday: " in seen  # as Markdown it would stand in the list's last point
     assert "Balance" not in seen
     assert (state / "flux2-tool" / "journal.db").is_file()
 
