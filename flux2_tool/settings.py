@@ -85,10 +85,10 @@ def load_settings(
     ]
     # Only OpenClaw's plugin has webhooks: a shell that has read its `.env` has the secret, and needs neither.
     webhooks = ("callback_public_url", "callback_secret")
-    pair = [given[key].source for key in webhooks if key in given and given[key].source != settings[key].env]
-    if not problems and len(pair) == 1:
+    pair = [key for key in webhooks if key in given]
+    if not problems and len(pair) == 1 and given[pair[0]].source != settings[pair[0]].env:
         text = "callback_public_url and callback_secret belong together: one is set, the other is not"
-        problems.append((tuple(pair), text))
+        problems.append(((given[pair[0]].source,), text))
     if problems:
         raise SettingsError(problems)
     values: dict[str, Any] = {}

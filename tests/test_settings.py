@@ -105,6 +105,8 @@ def test_half_of_the_webhook_settings_is_wrong_only_in_the_plugins_config() -> N
     assert load_settings({"FLUX2_TOOL_CALLBACK_SECRET": secret}).callback_secret is not None
     assert load_settings({"FLUX2_TOOL_CALLBACK_PUBLIC_URL": address}).callback_secret is None
     assert load_settings({}, config={"callback_secret": None}).callback_secret is None
+    both = load_settings({"FLUX2_TOOL_CALLBACK_SECRET": secret}, config={"callback_public_url": address})
+    assert (both.callback_secret, both.callback_public_url) == (secret, address)
     for half in ({"callback_secret": secret}, {"callback_public_url": address}):
         with pytest.raises(ConfigurationError, match="belong together"):
             load_settings({}, config=half)
