@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 from urllib.parse import unquote
 
 from flux2_tool._files import is_folder
@@ -17,6 +17,8 @@ from flux2_tool.images.safe_open import is_missing, open_source
 from flux2_tool.images.source_names import CHECK_PATH, advice_for, is_file_url_elsewhere, shown, spellings
 from flux2_tool.images.source_places import SourcePlaces
 from flux2_tool.images.source_refusals import MissingSourceError, UnreadableSourceError, ask_for_it, refused
+
+_NO_FOLDER: Final = "use a link or task:ID; the operator can name folders with the setting source_roots."
 
 
 def open_named(source: str, places: SourcePlaces, *, where: str) -> BinaryIO:
@@ -77,6 +79,6 @@ def _path_of(source: str, places: SourcePlaces, *, where: str) -> Path:
     if places.workspace is None:
         hint = advice_for(source)
         if hint == CHECK_PATH:
-            hint = ask_for_it(places, "use an absolute path.")
+            hint = ask_for_it(places, "use an absolute path." if places.roots else _NO_FOLDER)
         raise refused(where, "a relative path needs a workspace and this call has none", hint)
     return places.workspace / path

@@ -110,8 +110,17 @@ def ask_for_it(places: SourcePlaces, otherwise: str) -> str:
         return otherwise[:1].upper() + otherwise[1:]
     if places.inbound is not None:
         return f"Ask the user to send the picture in this chat.{ELSE}{otherwise}"
-    files = "" if places.inbound_only else ", or to put it into the workspace"
-    return f"Ask the user for a public link to the picture{files}.{ELSE}{otherwise}"
+    return f"Ask the user for a public link to the picture{_or_a_file(places)}.{ELSE}{otherwise}"
+
+
+def _or_a_file(places: SourcePlaces) -> str:
+    """Return where else the user may put the picture, as it follows the advice to give a link."""
+    if places.inbound_only or not places.roots:
+        return ""
+    workspace = places.workspace
+    if workspace is not None and any(workspace.is_relative_to(root) for root in places.roots):
+        return ", or to put it into the workspace"
+    return ", or to put it into a folder of the setting source_roots"
 
 
 def not_readable(where: str, places: SourcePlaces, rule: str, hint: str) -> SourceRefusedError:

@@ -562,6 +562,30 @@ def test_a_persons_relative_path_in_a_deleted_folder_says_so() -> None:
     assert "needs a workspace" in given
 
 
+@pytest.mark.parametrize(
+    ("roots", "base", "advice"),
+    [
+        pytest.param((), None, "the operator can name folders with the setting source_roots", id="no folder"),
+        pytest.param(
+            ("allowed",), None, "a folder of the setting source_roots. Else use an absolute", id="roots alone"
+        ),
+        pytest.param(("allowed",), "work", "put it into a folder of the setting source_roots", id="roots elsewhere"),
+        pytest.param(("work",), "work", "put it into the workspace", id="a workspace"),
+    ],
+)
+def test_the_advice_names_only_places_that_may_be_read(
+    tmp_path: Path, roots: tuple[str, ...], base: str | None, advice: str
+) -> None:
+    """A model that is told to use a workspace which is none asks its user for a file that is refused again."""
+    allowed = tuple(tmp_path / root for root in roots)
+    places = SourcePlaces(roots=allowed, workspace=None if base is None else tmp_path / base)
+
+    [(_, hint)] = outcomes(places, "cat.png" if base is None else "/etc/hostname")  # type: ignore[misc]
+
+    assert advice in hint
+    assert ("into the workspace" in hint) == (roots == ("work",))
+
+
 def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(tmp_path: Path) -> None:
     """Between a check and its use an attacker may act; here that goes on for the whole test."""
     root, outside = tmp_path / "root", tmp_path / "outside"
