@@ -3,7 +3,8 @@
 A process counts as dead only on proof, because a living one may have a paid request in flight. Proof needs the same
 boot and the same PID namespace, and then one of: kill(2) finds no such process; it is a zombie; a process with this id
 started at another time. Where that cannot be told (another host or container, no /proc, a /proc of another namespace,
-one that hides other users' processes) the answer is "unknown", and the lease decides (`lease_table.py`).
+one that hides other users' processes; a tool of this process that was closed or dropped, perhaps cut off while it was)
+the answer is "unknown", and the lease decides (`lease_table.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from flux2_tool._platform import BOOT_CLOCK, PROC, ProcessFacts, darwin_boot_id, look_up_without_proc
 
@@ -60,6 +62,7 @@ class ThisProcess:
         self._proc = proc
         # One process may have several tools, each closed separately.
         self._part = secrets.token_hex(4)
+        _OPEN[self._part] = self
         self._known = ProcessFacts()
         self._known_of: int | None = None
 
@@ -83,8 +86,13 @@ class ThisProcess:
         if found.started is None or started == "?":
             return "unknown"
         if found.started == started:
-            return "alive"
+            is_open = pid != os.getpid() or (len(parts) > 3 and parts[3] in _OPEN)
+            return "alive" if is_open else "unknown"
         return "dead" if found.is_start_exact else "unknown"
+
+    def close(self) -> None:
+        """Note that this tool is being closed: what it does not release then is held by its lease alone."""
+        _OPEN.pop(self._part, None)
 
     def moment(self) -> Moment:
         machine = _machine(self._proc, os.getpid())
@@ -104,6 +112,10 @@ class ThisProcess:
         if _has_procfs(self._proc) and _own_ids(self._proc)[-1:] == [os.getpid()]:
             return _read_stat(self._proc / "self/stat")  # right also in a procfs of another namespace
         return _look_up(self._proc, os.getpid())
+
+
+# The tools of this process that are not closed, by their random parts.
+_OPEN: Final[WeakValueDictionary[str, ThisProcess]] = WeakValueDictionary()
 
 
 class _Machine(NamedTuple):

@@ -197,8 +197,9 @@ def test_a_reused_process_id_is_another_process() -> None:
     """Ids are reused; together with the start time they are unique."""
     machine, _pid, _start, part = ThisProcess().name.split(":")
 
-    assert ThisProcess().liveness(f"{machine}:{os.getpid()}:1:{part}") == "dead"
-    assert ThisProcess().liveness(ThisProcess().name) == "alive"
+    owner = ThisProcess()
+    assert owner.liveness(f"{machine}:{os.getpid()}:1:{part}") == "dead"
+    assert owner.liveness(owner.name) == "alive"
 
 
 def test_a_process_of_another_machine_never_counts_as_dead() -> None:
@@ -216,6 +217,18 @@ def test_two_tools_of_one_process_are_two_owners() -> None:
     assert one.name != other.name
     assert one.name == one.name
     assert one.liveness(other.name) == "alive"
+
+
+def test_a_tool_that_was_cut_off_while_it_was_closed_holds_by_its_lease() -> None:
+    """Its process goes on, and nobody follows what it did not release; a tool that is dropped is never closed."""
+    one, closed, dropped = ThisProcess(), ThisProcess(), ThisProcess()
+    names = [closed.name, dropped.name]
+
+    closed.close()
+    del dropped
+
+    assert [one.liveness(name) for name in names] == ["unknown", "unknown"]
+    assert one.liveness(one.name) == "alive"
 
 
 def _proc(folder: Path, *, ids: str, stat: str | None = None) -> Path:
@@ -280,7 +293,8 @@ def test_a_leader_whose_threads_run_is_no_zombie(tmp_path: Path) -> None:
     for threads in ("1", "2"):
         fields = ["Z", *stat[1:17], threads, *stat[18:]]
         proc = _proc(tmp_path / threads, ids=f"{os.getpid()}", stat=f"{os.getpid()} (python) {' '.join(fields)}")
-        states[threads] = ThisProcess(proc=proc).liveness(ThisProcess(proc=proc).name)
+        owner = ThisProcess(proc=proc)
+        states[threads] = owner.liveness(owner.name)
 
     assert states == {"1": "dead", "2": "alive"}
 
