@@ -228,6 +228,25 @@ def test_a_compressed_response_is_read(coding: str) -> None:
     assert asyncio.run(main())[0].body == body
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_compressed_response_leaves_its_connection_to_the_next(is_chunked: bool) -> None:
+    """A new connection for each poll, with TLS, costs more than the poll; a proxy compresses whatever it passes on."""
+    connections: set[object] = set()
+    data = gzip.compress(b"{}")
+
+    async def serve(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
+        zipped = b"content-encoding: gzip"
+        writer.write(chunked(data, zipped) if is_chunked else response(data, zipped))
+
+    async def main() -> list[HttpResponse]:
+        async with listening(serve) as base_url:
+            return await sent(base_url, "/one", "/two", "/three", method="GET")
+
+    assert [found.body for found in asyncio.run(main())] == [b"{}"] * 3
+    assert len(connections) == 1
+
+
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
@@ -272,9 +291,10 @@ def test_a_compressed_flood_is_not_read_to_its_end() -> None:
     assert most_bytes < 12_000_000
 
 
-def chunked(body: bytes) -> bytes:
+def chunked(body: bytes, *headers: bytes) -> bytes:
     """Return an HTTP response's bytes, the length of its body only known at its end."""
-    return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    head = b"\r\n".join([b"HTTP/1.1 200 OK", b"transfer-encoding: chunked", *headers])
+    return head + b"\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
 STRAY = response(b"stray")
