@@ -106,7 +106,7 @@ export async function preparedFolder(api) {
 }
 
 /**
- * Removes what OpenClaw has shown long ago; it keeps its own copies of what was shown.
+ * Removes what OpenClaw has shown long ago. It keeps its own copies of what it showed in a turn that it followed.
  *
  * @param {string} folder
  * @param {number} nowMs
