@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -112,6 +113,10 @@ class SandboxOptions:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{item.name} is {value}; it must be a finite number")
         if not self.speed > 0:
             raise ValueError(f"speed is {self.speed}; it must be above 0")
         if self.route_off_status not in ROUTE_OFF_STATUSES:

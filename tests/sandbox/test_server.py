@@ -173,6 +173,14 @@ def test_a_wrong_option_is_refused_with_what_is_allowed(call: Any, change: dict[
     assert call.sandbox.options == before
 
 
+@pytest.mark.parametrize("name", ["speed", "duration_s", "slow_s", "idempotency_life_s", "callback_delay_s"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_option_is_a_finite_number(name: str, value: float) -> None:
+    """A task that is never over, or has no time at all, is no answer to a slip of the fingers."""
+    with pytest.raises(ValueError, match=f"{name} is .* finite"):
+        SandboxOptions(**{name: value})
+
+
 def test_responses_are_not_delayed_by_socket_buffering() -> None:
     """Nagle's algorithm would add 40 ms to each answer and spoil every measurement of lateness."""
     with running_sandbox(SandboxOptions()) as (base_url, _):
