@@ -2,19 +2,22 @@
 
 A program that reserves a file's place before it downloads it leaves zeros where the rest was to come, and many coded
 data may go on with zeros. So this looks where the picture's own data end. Raw pixels may well be zeros to their end.
-Sources: ITU-T T.81, B.1; ISO/IEC 14496-12 (boxes), 23008-12 (items); ITU-T H.265, 7.4.2; RFC 9649 (WebP).
+Sources: ITU-T T.81, B.1; ISO/IEC 14496-12 (boxes), 23008-12 (items); ITU-T H.265, 7.4.2; RFC 9649 (WebP); PNG,
+third edition (W3C), 5.3.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from flux2_tool.images.file_kinds import AVIF, HEIC, JPEG, WEBP, FileKind
+from flux2_tool.images.file_kinds import AVIF, HEIC, JPEG, PNG, WEBP, FileKind
 from flux2_tool.images.jpeg import check_scans, has_end
 from flux2_tool.images.parts import CannotCutError, EndsEarlyError
+from flux2_tool.images.png import SIGNATURE
 from flux2_tool.images.webp_frame import chunk
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ _JPEG_ZEROS: Final = bytes(64)
 # A plain picture may have a hundred thousand, of which the decoder reads each; an encoder fills up three at most.
 _WEBP_ZEROS: Final = 1024
 _WEBP_SHARE: Final = 16
+_PNG_PIXELS: Final = (b"IDAT", b"fdAT")
 _WEBP_PICTURES: Final = (b"VP8 ", b"VP8L")
 _STRIP_ROWS: Final = 64
 _CODED_ITEMS: Final = (b"hvc1", b"av01")
@@ -43,6 +47,8 @@ def is_cut_short(data: bytes, kind: FileKind, image: Image.Image | None = None) 
     """
     if kind is JPEG:
         return _ends_in_zeros(data) or (image is not None and _misses_its_bottom(data, image))
+    if kind is PNG:
+        return _is_half_a_png(data)
     if kind is WEBP:
         return image is not None and _is_half_a_webp(data, image)
     return kind in (AVIF, HEIC) and any(extent.endswith(_ITEM_ZEROS) for extent in _coded_extents(data))
@@ -75,6 +81,25 @@ def _misses_its_bottom(data: bytes, image: Image.Image) -> bool:
         return True
     except (CannotCutError, MemoryError):  # it cannot be told
         return False
+    return False
+
+
+# ---- PNG -------------------------------------------------------------------------------------------------------------
+
+
+def _is_half_a_png(data: bytes) -> bool:
+    """Return whether zeros stand for the rest of a PNG's pixels, for their checksum, and for all that is to follow.
+
+    Pillow takes zeros for pixels of some kind, and does not compare this checksum.
+    """
+    last, at = len(data.rstrip(b"\0")), len(SIGNATURE)
+    while last < len(data) and at + 8 <= len(data):
+        stop = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if stop >= last:
+            return data[at + 4 : at + 8] in _PNG_PIXELS and zlib.crc32(data[at + 4 : stop]) != 0
+        if data[at + 4 : at + 8] == b"IEND":
+            return False
+        at = stop + 4
     return False
 
 

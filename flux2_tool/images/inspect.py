@@ -99,7 +99,7 @@ def undecoded_picture(data: bytes) -> Picture:
             check_pixels(data)
         except CannotCutError as exc:
             raise _broken(unreadable_because(data, kind)) from exc
-    elif has_no_end(data, kind) or is_cut_short(data, kind):
+    if (kind is not PNG and has_no_end(data, kind)) or is_cut_short(data, kind):
         raise _broken(cut_short(data, kind))
     return Picture(data=data, kind=kind.decoder or kind.suffix[1:].upper(), width_px=0, height_px=0, suffix=kind.suffix)
 
@@ -270,7 +270,7 @@ def opened_picture(data: bytes, kind: FileKind) -> Iterator[tuple[Image.Image, s
 
     try:
         with _quiet(), _loaded(data, (kind.decoder,)) as (image, decoded):
-            if is_cut_short(decoded, kind, image):
+            if is_cut_short(data, kind, image):
                 raise _broken(cut_short(data, kind))
             # A phone's photo with a second picture after the first is a JPEG to other programs.
             yield image, "JPEG" if image.format == "MPO" else str(image.format), decoded

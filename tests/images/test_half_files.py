@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from flux2_tool.images.errors import PictureError
-from flux2_tool.images.inspect import read_picture, source_picture
+from flux2_tool.images.inspect import read_picture, source_picture, undecoded_picture
 from tests.support.pictures import camera_notes, file_of, scene
 
 GREY = (128, 128, 128)
@@ -16,10 +16,10 @@ GREY = (128, 128, 128)
 
 def photo(bottom: str | tuple[int, int, int] | None = None, share: float = 0.3) -> Image.Image:
     """Return a picture full of detail, whose bottom may be plain."""
-    noise = Image.effect_noise((320, 240), 90)
+    noise = Image.effect_noise((160, 120), 90)
     image = Image.merge("RGB", (noise, noise.filter(ImageFilter.BLUR), noise.rotate(180)))
     if bottom is not None:
-        ImageDraw.Draw(image).rectangle((0, int(240 * (1 - share)), 320, 240), fill=bottom)
+        ImageDraw.Draw(image).rectangle((0, int(120 * (1 - share)), 160, 120), fill=bottom)
     return image
 
 
@@ -58,6 +58,28 @@ def test_a_download_that_stopped_in_a_reserved_file_is_refused(
     assert "again" in caught.value.hint
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize("size", [(64, 64), (320, 240)], ids=["one chunk", "several"])
+@pytest.mark.parametrize("read", [source_picture, read_picture, undecoded_picture])
+def test_a_png_may_stop_in_any_of_its_chunks(read: Any, size: tuple[int, int], kept: float) -> None:
+    """Zeros stand for pixels of some kind, and decoders look at no checksum of them."""
+    noise = Image.effect_noise(size, 90)
+    whole = file_of("PNG", Image.merge("RGB", (noise, noise.filter(ImageFilter.BLUR), noise.rotate(180))))
+    length = int(kept * len(whole))
+
+    with pytest.raises(PictureError, match="cut short"):
+        read(whole[:length] + bytes(len(whole) - length))
+
+
+def test_a_png_whose_checksum_is_wrong_is_used() -> None:
+    """Simple programs write none, and its pixels are all there."""
+    whole = file_of("PNG", photo())
+    at = whole.index(b"IEND") - 8
+
+    assert source_picture(whole[:at] + bytes(4) + whole[at + 4 :]).width_px == 160
+    assert source_picture(whole[:at] + bytes(4) + whole[at + 4 :] + bytes(500)).width_px == 160
+
+
 @pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 2}, {"subsampling": 0}])
 def test_a_jpeg_that_somebody_gave_an_end_is_refused(options: dict[str, Any]) -> None:
     """Some programs end what they have got of a file."""
@@ -78,7 +100,7 @@ def test_a_whole_picture_with_a_plain_bottom_is_used(
     whole = file_of(kind, photo(bottom, share), **options)
 
     assert read_picture(whole).data == whole
-    assert source_picture(whole).width_px == 320
+    assert source_picture(whole).width_px == 160
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIF", "BMP", "TIFF"])
@@ -95,10 +117,10 @@ def test_a_jpeg_with_all_its_pixels_needs_no_end(padding: int) -> None:
     """Simple cameras leave the marker out, and every viewer shows their photos."""
     whole = file_of("JPEG", photo(), quality=90)
 
-    assert source_picture(whole[:-2] + bytes(padding)).width_px == 320
+    assert source_picture(whole[:-2] + bytes(padding)).width_px == 160
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM"])
 def test_raw_pixels_may_be_black_to_their_end(kind: str) -> None:
     """A mask often is."""
-    assert source_picture(file_of(kind, photo("black", 0.6))).width_px == 320
+    assert source_picture(file_of(kind, photo("black", 0.6))).width_px == 160
