@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from flux2_tool.images.file_kinds import AVIF, HEIC, JPEG, PNG, WEBP, FileKind
+from flux2_tool.images.file_kinds import AVIF, HEIC, ICO, JPEG, PNG, WEBP, FileKind
 from flux2_tool.images.jpeg import check_scans, has_end
 from flux2_tool.images.parts import CannotCutError, EndsEarlyError
 from flux2_tool.images.png import SIGNATURE
@@ -49,6 +49,8 @@ def is_cut_short(data: bytes, kind: FileKind, image: Image.Image | None = None) 
         return _ends_in_zeros(data) or (image is not None and _misses_its_bottom(data, image))
     if kind is PNG:
         return _is_half_a_png(data)
+    if kind is ICO:
+        return any(map(_is_half_a_png, _pictures_of_an_icon(data)))
     if kind is WEBP:
         return image is not None and _is_half_a_webp(data, image)
     return kind in (AVIF, HEIC) and any(extent.endswith(_ITEM_ZEROS) for extent in _coded_extents(data))
@@ -101,6 +103,14 @@ def _is_half_a_png(data: bytes) -> bool:
             return False
         at = stop + 4
     return False
+
+
+def _pictures_of_an_icon(data: bytes) -> Iterator[bytes]:
+    """Return the PNGs of a Windows icon, which has a table of its sizes."""
+    table = data[6 : 6 + 16 * int.from_bytes(data[4:6], "little")]
+    for size, begin in {struct.unpack_from("<II", table, at + 8) for at in range(0, len(table) - 15, 16)}:
+        if data[begin : begin + len(SIGNATURE)] == SIGNATURE:
+            yield data[begin : begin + size]
 
 
 # ---- WebP ------------------------------------------------------------------------------------------------------------

@@ -71,6 +71,17 @@ def test_a_png_may_stop_in_any_of_its_chunks(read: Any, size: tuple[int, int], k
         read(whole[:length] + bytes(len(whole) - length))
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.8, 0.95, 0.99])
+def test_an_icon_may_stop_in_one_of_its_pictures(kept: float) -> None:
+    """They are PNGs, the largest at the end."""
+    whole = file_of("ICO", photo().resize((256, 256)))
+    length = int(kept * len(whole))
+
+    assert source_picture(whole).width_px == 256
+    with pytest.raises(PictureError, match="cut short"):
+        source_picture(whole[:length] + bytes(len(whole) - length))
+
+
 def test_a_png_whose_checksum_is_wrong_is_used() -> None:
     """Simple programs write none, and its pixels are all there."""
     whole = file_of("PNG", photo())
