@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
-from flux2_tool.engine.wait import CancelToken
 from flux2_tool.hosts.mcp_requests import Delivery, ToolRequest, id_key
 from flux2_tool.hosts.pipes import LineWriter
 from flux2_tool.hosts.worker.json_rpc import RequestId
@@ -26,11 +25,11 @@ class Answers(Protocol):
 
     delivery: Delivery | None
 
-    def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
-        """Set a token once the host cancels a request that is being answered."""
+    def answering(self, request: ToolRequest) -> None:
+        """Note that a request is being answered."""
 
-    def unwatch(self, request: ToolRequest) -> None:
-        """Forget the token of a request."""
+    def forget(self, request: ToolRequest) -> None:
+        """Note that the call of a request has ended, or that nobody waits for it."""
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
@@ -52,22 +51,24 @@ class ReadAnswers:
     def __init__(self, output: LineWriter) -> None:
         self.delivery: Delivery | None = None
         self._output = output
-        self._cancels: dict[RequestId, CancelToken] = {}
+        self._cancelled: set[RequestId] = set()
         self._begun: dict[RequestId, Collection[str]] = {}
         self._written: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
 
-    def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
-        """Set a token once the host cancels a request that is being answered."""
-        self._cancels[id_key(request.request_id)] = cancel
+    def answering(self, request: ToolRequest) -> None:
+        """Note that a request is being answered."""
+        self._cancelled.discard(id_key(request.request_id))  # of an earlier one with its id
 
-    def unwatch(self, request: ToolRequest) -> None:
-        """Forget the token of a request."""
-        self._cancels.pop(id_key(request.request_id), None)
+    def forget(self, request: ToolRequest) -> None:
+        """Note that the call of a request has ended, or that nobody waits for it."""
+        self._cancelled.discard(id_key(request.request_id))
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
-        if task_ids:
+        if id_key(request.request_id) in self._cancelled:
+            self._tell_lost(task_ids)
+        elif task_ids:
             self._begun[id_key(request.request_id)] = task_ids
 
     def written(self, request_id: RequestId) -> None:
@@ -77,12 +78,12 @@ class ReadAnswers:
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def cancelled(self, request_id: RequestId) -> None:
-        """Note that the host has cancelled a request that has no answer yet; it gets none."""
-        if (cancel := self._cancels.get(id_key(request_id))) is not None:
-            cancel.set()
-        task_ids = self._begun.pop(id_key(request_id), ())
-        if task_ids and self.delivery is not None:
-            self.delivery.lost(task_ids)
+        """Note that the host has cancelled a request that has no answer yet; it gets none.
+
+        The SDK ends the call. Version 1 of it ends with the server when a call ends by itself at that moment.
+        """
+        self._cancelled.add(id_key(request_id))
+        self._tell_lost(self._begun.pop(id_key(request_id), ()))
 
     def take(self) -> Collection[str]:
         """Return the tasks whose results the host has read since the last time; none while anything is unread."""
@@ -96,6 +97,10 @@ class ReadAnswers:
         if self._written:
             await asyncio.to_thread(self._output.wait_until_read, timeout_s)
         return self.take()
+
+    def _tell_lost(self, task_ids: Collection[str]) -> None:
+        if task_ids and self.delivery is not None:
+            self.delivery.lost(task_ids)
 
     async def _look(self) -> None:
         while self._written and not self._output.has_failed:

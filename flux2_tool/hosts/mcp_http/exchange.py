@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from flux2_tool.engine.wait import CancelToken
 from flux2_tool.hosts.mcp_requests import Delivery, ToolRequest
 
 logger = logging.getLogger(__name__)
@@ -45,11 +44,11 @@ class SentAnswers:
         self.delivery: Delivery | None = None
         self._under_way: Counter[str] = Counter()
 
-    def watch(self, request: ToolRequest, cancel: CancelToken) -> None:
+    def answering(self, request: ToolRequest) -> None:
         """Do nothing: each exchange tells who has left it."""
 
-    def unwatch(self, request: ToolRequest) -> None:
-        """As `watch`."""
+    def forget(self, request: ToolRequest) -> None:
+        """Do nothing, as `answering`."""
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
