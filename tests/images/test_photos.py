@@ -71,7 +71,7 @@ def test_a_photo_is_cut_to_the_same_bytes_as_bit_by_bit(mode: str, options: dict
 @pytest.mark.parametrize("count", range(1, 10))
 def test_not_one_byte_hides_behind_a_scan(mode: str, options: dict[str, Any], count: int) -> None:
     """Decoders read ahead by a few bytes, and skip them without a word."""
-    data = file_of("JPEG", noise(mode=mode), **options)
+    data = file_of("JPEG", noise((150, 110), mode), **options)
     ends = [at for at in range(len(data) - 1) if data[at] == 0xFF and data[at + 1] in (*range(0xD0, 0xD8), 0xD9)]
 
     for end in ends:
