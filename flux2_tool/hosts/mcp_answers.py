@@ -25,12 +25,6 @@ class Answers(Protocol):
 
     delivery: Delivery | None
 
-    def answering(self, request: ToolRequest) -> None:
-        """Note that a request is being answered."""
-
-    def forget(self, request: ToolRequest) -> None:
-        """Note that the call of a request has ended, or that nobody waits for it."""
-
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
 
@@ -51,28 +45,25 @@ class ReadAnswers:
     def __init__(self, output: LineWriter) -> None:
         self.delivery: Delivery | None = None
         self._output = output
-        self._cancelled: set[RequestId] = set()
+        self._open: set[RequestId] = set()  # by their keys
         self._begun: dict[RequestId, Collection[str]] = {}
         self._written: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
 
-    def answering(self, request: ToolRequest) -> None:
-        """Note that a request is being answered."""
-        self._cancelled.discard(id_key(request.request_id))  # of an earlier one with its id
-
-    def forget(self, request: ToolRequest) -> None:
-        """Note that the call of a request has ended, or that nobody waits for it."""
-        self._cancelled.discard(id_key(request.request_id))
+    def opened(self, request_id: RequestId) -> None:
+        """Note that the host waits for the answer to a request."""
+        self._open.add(id_key(request_id))
 
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
-        if id_key(request.request_id) in self._cancelled:
+        if id_key(request.request_id) not in self._open:
             self._tell_lost(task_ids)
         elif task_ids:
             self._begun[id_key(request.request_id)] = task_ids
 
     def written(self, request_id: RequestId) -> None:
         """Note that the answer to a request was handed to the output, and tell of it once it is read."""
+        self._open.discard(id_key(request_id))
         self._written.update(self._begun.pop(id_key(request_id), ()))
         if self._written and (self._looking is None or self._looking.done()):
             self._looking = asyncio.get_running_loop().create_task(self._look())
@@ -82,7 +73,7 @@ class ReadAnswers:
 
         The SDK ends the call. Version 1 of it ends with the server when a call ends by itself at that moment.
         """
-        self._cancelled.add(id_key(request_id))
+        self._open.discard(id_key(request_id))
         self._tell_lost(self._begun.pop(id_key(request_id), ()))
 
     def take(self) -> Collection[str]:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from flux2_tool.hosts.worker.json_rpc import RequestId, request_id_of
+
 # The key in an ASGI scope under which a request over HTTP has its `HttpExchange`.
 EXCHANGE_KEY: Final = "flux2_tool.exchange"
 # Nothing is asked beyond yes and no.
@@ -187,6 +189,14 @@ def id_key(request_id: str | int) -> str | int:
         except ValueError:
             return request_id
     return request_id
+
+
+def cancelled_by(message: Mapping[str, Any]) -> RequestId | None:
+    """Return the id of the request that a message cancels, None if it cancels none."""
+    params = message.get("params")
+    if message.get("method") != "notifications/cancelled" or not isinstance(params, dict):
+        return None
+    return request_id_of({"id": params.get("requestId")})
 
 
 def exchange_of(http_request: Any) -> HttpExchange | None:

@@ -156,7 +156,6 @@ class ToolServer:
         caller = replace(caller, approval=consent)
         call = asyncio.create_task(result_object(self._run(request, caller, cancel, progress_queue.put_nowait)))
         self._calls[call] = cancel
-        self._answers.answering(request)
         call.add_done_callback(lambda done: self._calls.pop(done, None))
         call.add_done_callback(lambda _done: progress_queue.put_nowait(None))
         last_s = -PROGRESS_STEP_S
@@ -167,7 +166,6 @@ class ToolServer:
         finally:
             # After a cancelled request the call still ends normally, without a listener.
             cancel.set()
-            self._answers.forget(request)
         return await self._answer(request, call.result())
 
     async def aclose(self) -> None:

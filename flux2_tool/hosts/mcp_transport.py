@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from flux2_tool.hosts.mcp_answers import ReadAnswers
 from flux2_tool.hosts.mcp_params import check_params, without_null_meta
-from flux2_tool.hosts.mcp_requests import id_key
+from flux2_tool.hosts.mcp_requests import cancelled_by, id_key
 from flux2_tool.hosts.mcp_sdk import sdk
 from flux2_tool.hosts.pipes import LineReader, LineWriter
 from flux2_tool.hosts.worker.json_rpc import (
@@ -154,11 +154,10 @@ class Lines:
                 raise ProtocolFaultError(INVALID_REQUEST, ID_IN_USE)
             check_params(decoded)
             self._open_ids[id_key(request_id)] = request_id
-        elif decoded["method"] == "notifications/cancelled" and isinstance(decoded.get("params"), dict):
-            cancelled = request_id_of({"id": decoded["params"].get("requestId")})
-            if cancelled is not None and self._open_ids.get(id_key(cancelled)) == cancelled:
-                del self._open_ids[id_key(cancelled)]
-                self._answers.cancelled(cancelled)
+            self._answers.opened(request_id)
+        elif (cancelled := cancelled_by(decoded)) is not None and self._open_ids.get(id_key(cancelled)) == cancelled:
+            del self._open_ids[id_key(cancelled)]
+            self._answers.cancelled(cancelled)
 
     def _refuse(self, request_id: RequestId | None, code: int, message: str) -> None:
         self._output.put(line_of({"id": request_id, "error": {"code": code, "message": message}}))

@@ -21,7 +21,7 @@ from flux2_tool.hosts.mcp_http.opening import SESSION_HEADER, Opening
 from flux2_tool.hosts.mcp_http.refused import RefusedError, refuse, respond
 from flux2_tool.hosts.mcp_http.sessions import Session, Sessions, stateless_conversation
 from flux2_tool.hosts.mcp_params import check_params, without_null_meta
-from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk
+from flux2_tool.hosts.mcp_requests import EXCHANGE_KEY, AnySdk, cancelled_by
 from flux2_tool.hosts.mcp_transport import ID_IN_USE, MAX_LINE_BYTES, as_sent, checked_message, readable_message
 from flux2_tool.hosts.worker.json_rpc import (
     METHOD_NOT_FOUND,
@@ -181,7 +181,7 @@ class McpApp:
         Of clients without sessions each request is answered by itself, whatever its id is.
         """
         request_id = request_id_of(message) if "method" in message else None
-        if session is not None and (cancelled := _cancelled_by(message)) is not None:
+        if session is not None and (cancelled := cancelled_by(message)) is not None:
             session.running.cancel(cancelled)
         if request_id is None:
             return None
@@ -315,14 +315,6 @@ def _address_of(scope: Scope, headers: Mapping[str, Sequence[str]]) -> str:
     address = str((scope.get("client") or ("unknown",))[0])
     told = ",".join(headers.get("x-forwarded-for", ())).rpartition(",")[2].strip()
     return told[:45] if told and is_loopback(address) else address
-
-
-def _cancelled_by(message: Mapping[str, Any]) -> RequestId | None:
-    """Return the id of the request that a message cancels, None if it cancels none."""
-    params = message.get("params")
-    if message.get("method") != "notifications/cancelled" or not isinstance(params, dict):
-        return None
-    return request_id_of({"id": params.get("requestId")})
 
 
 def _client_name(message: Mapping[str, Any]) -> str:

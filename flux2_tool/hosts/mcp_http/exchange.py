@@ -44,12 +44,6 @@ class SentAnswers:
         self.delivery: Delivery | None = None
         self._under_way: Counter[str] = Counter()
 
-    def answering(self, request: ToolRequest) -> None:
-        """Do nothing: each exchange tells who has left it."""
-
-    def forget(self, request: ToolRequest) -> None:
-        """Do nothing, as `answering`."""
-
     def expect(self, request: ToolRequest, task_ids: Collection[str]) -> None:
         """Remember that the answer to a request will bring the results of tasks."""
         if request.exchange is not None:

@@ -50,7 +50,7 @@ def test_a_result_whose_request_is_cancelled_before_it_is_written_is_lost(
     answers: ReadAnswers, request_id: RequestId, is_result_first: bool
 ) -> None:
     """Over stdio, whichever of the two is there first: the result, or the cancellation."""
-    answers.answering(request(request_id))
+    answers.opened(request_id)
     if is_result_first:
         answers.expect(request(request_id), ["tsk_1", "tsk_2"])
 
@@ -63,9 +63,9 @@ def test_a_result_whose_request_is_cancelled_before_it_is_written_is_lost(
 
 def test_an_id_that_was_cancelled_may_be_used_again(answers: ReadAnswers) -> None:
     """What was said of the request before does not hold for the next one."""
-    answers.answering(request(7))
+    answers.opened(7)
     answers.cancelled(7)
-    answers.answering(request(7))
+    answers.opened(7)
     answers.expect(request(7), ["tsk_1"])
 
     assert lost_by(answers) == []
@@ -75,10 +75,9 @@ def test_a_written_result_is_not_lost_by_a_late_cancellation(answers: ReadAnswer
     """It is on its way, and whether it was read tells the pipe."""
 
     async def main() -> None:
-        answers.answering(request(7))
+        answers.opened(7)
         answers.expect(request(7), ["tsk_1"])
         answers.written(7)
-        answers.forget(request(7))
         answers.cancelled(7)
 
     asyncio.run(main())
