@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import best_match
+from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # comes with jsonschema
 
 from flux2_tool.exceptions import error_types
 from flux2_tool.schema.expand import (
@@ -37,17 +38,26 @@ _LISTS = {
 }
 
 
-# JSON Schema lets unknown keywords pass, such as what a comma makes of an unquoted description in { braces }.
-_KNOWN_KEYWORDS = Draft202012Validator(
-    {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "flux2:schemas-of-known-keywords",
-        "$dynamicAnchor": "meta",
-        "$ref": "https://json-schema.org/draft/2020-12/schema",
+def _schema_of_schemas() -> dict[str, Any]:
+    """Return what a JSON Schema of known keywords must match: the vocabularies' own schemas as one.
+
+    JSON Schema itself lets unknown keywords pass, such as what a comma makes of an unquoted description in { braces }.
+    """
+    parts = [part["$ref"] for part in Draft202012Validator.META_SCHEMA["allOf"]]
+    vocabularies = [REGISTRY.contents(f"https://json-schema.org/draft/2020-12/{part}") for part in parts]
+    whole = {
+        "type": ["object", "boolean"],
+        "properties": {name: item for part in vocabularies for name, item in part["properties"].items()},
         "patternProperties": {"^x-": True},
-        "unevaluatedProperties": False,
+        "additionalProperties": False,
+        "$defs": {name: item for part in vocabularies for name, item in part.get("$defs", {}).items()},
     }
-)
+    found: dict[str, Any] = json.loads(json.dumps(whole).replace('"$dynamicRef": "#meta"', '"$ref": "#"'))
+    return found
+
+
+_SCHEMA_OF_SCHEMAS: Final = _schema_of_schemas()
+_SCHEMAS: Final = Draft202012Validator(_SCHEMA_OF_SCHEMAS, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -235,24 +245,27 @@ def _object_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
         if name not in properties:
             yield f"{path}.required: there is no property {name}"
     for name, item in properties.items():
-        yield from _schema_drift(item, f"{path}.properties.{name}")
+        yield from _default_drift(item, f"{path}.properties.{name}")
 
 
 def _schema_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
     """Yield why this is not a JSON Schema of known keywords, or does not accept its own default."""
-    try:
-        Draft202012Validator.check_schema(schema)
-        errors = list(Draft202012Validator(schema).iter_errors(schema["default"])) if "default" in schema else []
-    except SchemaError as exc:
-        yield f"{path}.{_path(exc.absolute_path)}: not a JSON Schema: {_shortened(exc.message)}"
-    except re.error as exc:  # pragma: no cover - a net: jsonschema compiles patterns itself
-        yield f"{path}: a pattern is not a regular expression: {exc}"
-    else:
-        # What contains an unknown keyword has none that is evaluated either: the innermost names it.
-        unknown = max(_KNOWN_KEYWORDS.iter_errors(schema), key=lambda error: len(error.absolute_path), default=None)
-        if unknown is not None:
-            where = ".".join([path, *map(str, unknown.absolute_path)])
-            yield f"{where}: {_shortened(unknown.message)}; is a text in braces not in quotes?"
+    error = best_match(_SCHEMAS.iter_errors(schema))
+    if error is None:
+        yield from _default_drift(schema, path)
+        return
+    text = f"not a JSON Schema: {_shortened(error.message)}"
+    if error.validator == "additionalProperties":
+        known = _SCHEMA_OF_SCHEMAS["properties"]
+        names = ", ".join(repr(name) for name in error.instance if name not in known and not name.startswith("x-"))
+        text = f"unknown keyword {_shortened(names)}; is a text in braces not in quotes?"
+    yield f"{path}.{_path(error.absolute_path)}: {text}"
+
+
+def _default_drift(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield why a schema does not accept its own default."""
+    if "default" in schema:
+        errors = Draft202012Validator(schema).iter_errors(schema["default"])
         yield from (f"{path}.default: {_shortened(error.message)}" for error in errors)
 
 
