@@ -162,7 +162,7 @@ class Uploads:
         )
         if code in contract.RETRYABLE_CODES:
             error = _unavailable(f"RunAPI's storage answered HTTP {code} to the upload of {where}.")
-            raise self._with_retry_after(error, response_headers)
+            raise _with_retry_after(error, self._retry_after_s(response_headers))
         if not 200 <= code < 300:
             raise _unexpected(f"named a storage that refused the upload of {where} (HTTP {code})")
         confirmed = await self._post(client, contract.FILES_CONFIRM_PATH, {"signed_id": signed_id}, where)
@@ -181,29 +181,30 @@ class Uploads:
         except CrossOriginRedirectError as exc:
             raise _unexpected(f"redirects the upload elsewhere: {exc}") from exc
         if not 200 <= response.status_code < 300:
+            wait_s = self._retry_after_s(response.headers)
             error = error_from_response(
                 response,
                 request=f"the upload of {where}",
                 refused=SourceRefusedError,
                 outcome=_NOTHING_REQUESTED,
                 check=_USE_A_LINK,
-                retry_after_s=self._retry_after_s(response.headers),
+                retry_after_s=wait_s,
             )
-            raise self._with_retry_after(error, response.headers)
+            raise _with_retry_after(error, wait_s)
         try:
             decoded = decode_json(response.body, response.content_type)
         except UnreadableResponseError as exc:
             raise _unavailable(f"RunAPI answered POST {path} with {exc}.") from exc
         return decoded if isinstance(decoded, Mapping) else {}
 
-    def _with_retry_after(self, error: Flux2Error, headers: Mapping[str, str]) -> Exception:
-        """Return a failed step's error, with the response's Retry-After if it has one."""
-        wait_s = self._retry_after_s(headers)
-        return error if wait_s is None else _RetryAfterError(error, wait_s)
-
     def _retry_after_s(self, headers: Mapping[str, str]) -> float | None:
         now = datetime.fromtimestamp(self._clock.now(), tz=UTC)
         return parse_retry_after(headers.get("retry-after"), now=now)
+
+
+def _with_retry_after(error: Flux2Error, wait_s: float | None) -> Exception:
+    """Return a failed step's error, with the response's Retry-After if it has one."""
+    return error if wait_s is None else _RetryAfterError(error, wait_s)
 
 
 async def _put(
