@@ -65,3 +65,6 @@ class ServerTimed:
             return Moment(SERVER_CLOCK, self._time_s())
         with self._database.reading():
             return Moment(SERVER_CLOCK, self._database.time_s())
+
+    def close(self) -> None:
+        self._owner.close()

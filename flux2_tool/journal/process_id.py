@@ -50,6 +50,10 @@ class Owner(Protocol):
         """Return the time on a clock that no change of the wall clock moves; processes of one boot share it."""
         ...
 
+    def close(self) -> None:
+        """Note that what it owns is being given up: what it does not release then is held by its lease alone."""
+        ...
+
 
 class ThisProcess:
     """The current process as an owner; one instance per tool in it.
@@ -91,7 +95,6 @@ class ThisProcess:
         return "dead" if found.is_start_exact else "unknown"
 
     def close(self) -> None:
-        """Note that this tool is being closed: what it does not release then is held by its lease alone."""
         _OPEN.pop(self._part, None)
 
     def moment(self) -> Moment:

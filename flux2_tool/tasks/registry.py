@@ -24,7 +24,6 @@ from flux2_tool.journal import (
     Owner,
     Record,
     RecordHandle,
-    ThisProcess,
     open_threaded_journal,
 )
 from flux2_tool.journal.errors import unavailable
@@ -301,7 +300,7 @@ class Registry:
         Args:
             delivered: Whether the last results have reached the caller; False when the caller is gone.
         """
-        self._note_closing()
+        self._owner.close()  # at once: what follows may be cut off, by a cancellation or the end of the event loop
         await self._deliveries.aclose(delivered=delivered)  # first: what is pending must not be noted meanwhile
         await self._heartbeat.aclose()
         await self._resumer.aclose()
@@ -312,15 +311,10 @@ class Registry:
 
     async def let_go(self) -> None:
         """Release the records, after the event loop has ended: what followed the tasks ended with it."""
-        self._note_closing()
+        self._owner.close()
         await self._journals.close()
 
     # ---- private -----------------------------------------------------------------------------------------------------
-
-    def _note_closing(self) -> None:
-        # At once: what follows may be cut off, by a cancellation or the end of the event loop.
-        if isinstance(self._owner, ThisProcess):
-            self._owner.close()
 
     async def _adopt(self, account: Account, journal: Journal, record: Record) -> ImageTask:
         """Return the image task of a record that another process or an earlier call began."""

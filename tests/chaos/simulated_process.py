@@ -170,6 +170,9 @@ class _Name:
         host = self.name.partition("/")[0].partition(":")[0]
         return Moment(host, self._loop.time())  # also read in the journal's thread
 
+    def close(self) -> None:
+        """Nothing: the schedule says who is alive."""
+
 
 class _Steps:
     """A journal whose every call is two points where the process may end: before it and after it."""

@@ -64,6 +64,9 @@ class Named:
             return "dead"
         return "alive" if name in self._alive else "unknown"
 
+    def close(self) -> None:
+        """Nothing: the test says who is alive."""
+
 
 class Machine:
     """Opens one journal for processes of any name."""
