@@ -18,9 +18,9 @@ from benchmarks.vendor_client import VendorClient
 OURS, THEIRS = OurClient.name, VendorClient.name
 # A pool of a hundred connections, the journal, pipes.
 MOST_OPEN_FILES: Final = 130
-# Pipes, the journal, and asyncio's pool for files, which begins another thread whenever all that it has are busy, up
-# to four more than there are processors.
-MOST_THREADS: Final = 16
+# On two processors: the loop's, the journal's, five of pipes and of the host's end, and the six of asyncio's pool for
+# files, which begins another one whenever all that it has are busy.
+MOST_THREADS: Final = 13
 # Lateness and polls against the SDK's.
 LATENESS_LIMITS: Final = {"warm": (0.33, 1.0), "cold": (0.75, 1.0)}
 # Lateness and polls against fixed 2 s. At once: what can be reached while nothing has contradicted the lie yet. A plan
